@@ -1,0 +1,112 @@
+# Copyright: senex.trader maintainers
+# SPDX-License-Identifier: MIT
+"""How the memory of a host is shared out, and what PostgreSQL makes of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, Dict, Mapping, Optional, Sequence
+
+from ansible.errors import AnsibleFilterError
+
+UNITS = {"": 1, "k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
+SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+
+# A bare number this large was meant as bytes.
+LARGEST_BARE_NUMBER = 4 * 1024 * 1024
+
+# Limits on an 8 GB host in MB; other sizes keep the proportions.
+PLAN_8GB = {"postgresql": 2048, "redis": 1024, "web": 1024, "worker": 1536, "beat": 512}
+GIVEN_OUT = 0.75
+SMALLEST = {"postgresql": 384, "redis": 192, "web": 384, "worker": 384, "beat": 160}
+LARGEST = {"beat": 512}
+MINIMUM_RAM_MB = 1792
+
+WAL = {"wal_buffers": "16MB", "min_wal_size": "1GB", "max_wal_size": "4GB"}
+USUAL_CONNECTIONS = 200
+
+
+def to_megabytes(value: Any) -> int:
+    """'512M', '2G', '512mb' or 512 in megabytes (1024 * 1024 bytes), rounded up."""
+    match = SIZE.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
+    if match is None:
+        raise AnsibleFilterError(f"{value!r} is not a size; write a number with K, M, G or T, such as 512M or 2G")
+    number, unit = float(match[1]), match[2].lower()
+    if not unit and (number > LARGEST_BARE_NUMBER or str(value).strip()[-1] in "bB"):
+        raise AnsibleFilterError(f"{value!r} needs a unit; a number alone is taken as megabytes: write 512M or 2G")
+    return math.ceil(number * UNITS[unit])
+
+
+def nominal_ram(ram_mb: Any) -> int:
+    """The size a host was sold with: kernel and firmware keep some of it, so 7940 MB is 8 GB."""
+    reported = to_megabytes(ram_mb)
+    whole = math.ceil(reported / 1024) * 1024
+    return whole if reported >= whole * 0.92 else reported // 64 * 64
+
+
+def memory_plan(ram_mb: Any, parts: Optional[Sequence[str]] = None) -> Dict[str, int]:
+    """Limits in MB for the parts on a host; what is left over is the system's and the page cache's."""
+    chosen = list(PLAN_8GB) if parts is None else list(parts)
+    unknown = sorted(set(chosen) - set(PLAN_8GB))
+    if unknown:
+        raise AnsibleFilterError(f"memory_plan knows no part {', '.join(unknown)}; parts are {', '.join(PLAN_8GB)}")
+    ram = nominal_ram(ram_mb)
+    if ram < MINIMUM_RAM_MB:
+        raise AnsibleFilterError(f"senex_memory_mb: {ram_mb} MB of memory is too little; the stack needs a host of 2 GB or more")
+    total = sum(PLAN_8GB[part] for part in chosen)
+    plan = {}
+    for part in chosen:
+        share = int(ram * GIVEN_OUT * PLAN_8GB[part] / total) // 16 * 16
+        plan[part] = min(max(share, SMALLEST[part]), LARGEST.get(part, ram))
+    plan["system"] = ram - sum(plan.values())
+    if "redis" in plan:
+        # While Redis forks to save, every page written meanwhile exists twice.
+        plan["redis_maxmemory"] = plan["redis"] // 2
+    return plan
+
+
+def _size(megabytes: float) -> str:
+    whole = int(megabytes)
+    return f"{whole // 1024}GB" if whole % 1024 == 0 else f"{whole}MB"
+
+
+def postgresql_tuning(
+    ram_mb: Any,
+    max_connections: int = USUAL_CONNECTIONS,
+    overrides: Optional[Mapping[str, Any]] = None,
+    limit_mb: Any = None,
+) -> Dict[str, Any]:
+    """Settings for a host of this size.
+
+    A unit limited to ``limit_mb`` is tuned like a host of twice that: shared buffers then take
+    half of the limit, and the rest is room for connections.
+    """
+    ram = nominal_ram(ram_mb)
+    if limit_mb is not None:
+        ram = min(ram, 2 * to_megabytes(limit_mb))
+    if int(max_connections) < 1:
+        raise AnsibleFilterError(f"max_connections is {max_connections}; it must be 1 or more")
+    crowd = max(1.0, int(max_connections) / USUAL_CONNECTIONS)
+    settings: Dict[str, Any] = {
+        "max_connections": int(max_connections),
+        "shared_buffers": _size(ram / 4),
+        "effective_cache_size": _size(ram * 3 / 4),
+        "work_mem": _size(max(4, min(128, ram / 128 / crowd))),
+        "maintenance_work_mem": _size(min(2048, ram / 16)),
+        "checkpoint_completion_target": 0.9,
+        "random_page_cost": 1.1,
+        "effective_io_concurrency": 200,
+        **WAL,
+    }
+    for name, value in (overrides or {}).items():
+        if value is None:
+            settings.pop(name, None)
+        else:
+            settings[name] = value
+    return settings
+
+
+class FilterModule:
+    def filters(self) -> Dict[str, Any]:
+        return {"to_megabytes": to_megabytes, "memory_plan": memory_plan, "postgresql_tuning": postgresql_tuning}
