@@ -1,0 +1,74 @@
+"""Commands, messages and the lock: what every part of the lab needs."""
+
+import contextlib
+import fcntl
+import subprocess
+import sys
+import time
+
+from settings import DIRECTORY
+
+
+class LabError(Exception):
+    """Something the person who called the lab has to know."""
+
+
+def say(message):
+    print(f"lab: {message}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def step(message):
+    say(f"{message} …")
+    start = time.monotonic()
+    yield
+    say(f"{message}: {time.monotonic() - start:.1f} s")
+
+
+def run(*argv, check=True, timeout=None, text=None):
+    """Run quietly; the output is shown when the command fails."""
+    try:
+        done = subprocess.run(
+            [str(a) for a in argv],
+            input=text,
+            stdin=None if text is not None else subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+    except FileNotFoundError as error:
+        raise LabError(f"{argv[0]} is not installed; tests/run --prepare installs what the lab needs") from error
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"no answer in {timeout} s from: {' '.join(map(str, argv))}") from error
+    if check and done.returncode:
+        raise LabError(f"exit {done.returncode} from: {' '.join(map(str, argv))}\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
+    return done
+
+
+def output(*argv, **kwargs):
+    return run(*argv, **kwargs).stdout.strip()
+
+
+def succeeds(*argv, **kwargs):
+    return run(*argv, check=False, **kwargs).returncode == 0
+
+
+@contextlib.contextmanager
+def lock(name="lock", timeout=1800):
+    """The kernel drops the lock when its holder dies, so it can't go stale."""
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    with open(DIRECTORY / name, "w", encoding="utf-8") as handle:
+        deadline = time.monotonic() + timeout
+        told = False
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise LabError(f"another process has held {DIRECTORY / name} for {timeout} s") from None
+                if not told:
+                    say("waiting for another run of the lab")
+                    told = True
+                time.sleep(0.5)
+        yield

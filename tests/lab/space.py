@@ -1,0 +1,169 @@
+"""The place where the lab's podman runs: one mount namespace with a cgroup v2 tree, own storage, own network files."""
+
+import ctypes
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+from settings import DIRECTORY, DYNAMIC_RANGE, NETWORK, PREFIX, RUNTIME, STORAGE
+from shell import LabError, lock, run, succeeds
+
+PIN = RUNTIME / "mnt"
+CLONE_NEWNS = 0x00020000
+
+
+def _mounts():
+    """(mount point, file system) of this namespace, in the order of mounting."""
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        fields = line.split()
+        yield fields[4], fields[fields.index("-") + 1]
+
+
+def pure_cgroup_v2():
+    return [kind for point, kind in _mounts() if point == "/sys/fs/cgroup"][-1:] == ["cgroup2"]
+
+
+def _pinned():
+    return (str(PIN), "nsfs") in set(_mounts())
+
+
+def enter():
+    """Move this process to where the lab's podman works; make that place first when it is missing."""
+    if os.geteuid() != 0:
+        raise LabError("the lab makes privileged containers: run it as root")
+    # podman and ansible both want a home; a CI runner may not set one.
+    os.environ.setdefault("HOME", "/root")
+    with lock("space.lock"):
+        _configure()
+        if not pure_cgroup_v2():
+            if not _pinned():
+                clear_runtime()
+                _pin()
+            _join()
+        if not (STORAGE / "networks" / f"{NETWORK}.json").exists():
+            run("podman", "network", "create", f"--subnet={PREFIX}.0/24", f"--ip-range={DYNAMIC_RANGE}", NETWORK)
+
+
+def _configure():
+    nofile = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1] % 2**63, 1048576)
+    nproc = min(resource.getrlimit(resource.RLIMIT_NPROC)[1] % 2**63, 32768)
+    files = {
+        "storage.conf": f"""\
+[storage]
+driver = "overlay"
+graphroot = "{STORAGE}"
+runroot = "{RUNTIME}/containers"
+""",
+        "containers.conf": f"""\
+[containers]
+pids_limit = 0
+default_ulimits = ["nofile={nofile}:{nofile}", "nproc={nproc}:{nproc}"]
+[engine]
+runtime = "crun"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+lock_type = "file"
+tmp_dir = "{RUNTIME}/libpod"
+static_dir = "{STORAGE}/libpod"
+volume_path = "{STORAGE}/volumes"
+[network]
+network_backend = "netavark"
+network_config_dir = "{STORAGE}/networks"
+""",
+    }
+    place = DIRECTORY / "etc"
+    for path in (place, STORAGE / "networks", RUNTIME):
+        path.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        path = place / name
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
+            path.write_text(content, encoding="utf-8")
+    os.environ["CONTAINERS_CONF"] = str(place / "containers.conf")
+    os.environ["CONTAINERS_STORAGE_CONF"] = str(place / "storage.conf")
+
+
+def _pin():
+    RUNTIME.mkdir(parents=True, exist_ok=True)
+    run("mount", "--bind", RUNTIME, RUNTIME)
+    run("mount", "--make-private", RUNTIME)
+    PIN.touch()
+    run("unshare", f"--mount={PIN}", "--propagation", "slave", "mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup")
+
+
+def _join():
+    here = Path.cwd()
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open(PIN, "rb") as handle:
+        if libc.setns(handle.fileno(), CLONE_NEWNS):
+            raise LabError(f"cannot join {PIN}: {os.strerror(ctypes.get_errno())}; tests/lab/lab reset makes it anew")
+    os.chdir(here)
+
+
+def _processes():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            yield entry
+
+
+def _leftovers():
+    """Processes of the lab's containers, and podman's helpers beside them."""
+    containers = STORAGE / "overlay-containers"
+    identifiers = {p.name for p in containers.iterdir() if p.is_dir()} if containers.exists() else set()
+    for entry in _processes():
+        try:
+            command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            groups = (entry / "cgroup").read_text(encoding="utf-8")
+        except OSError:
+            continue
+        helper = command.split("\0")[0].rpartition("/")[2] in ("conmon", "aardvark-dns") and f"{RUNTIME}/" in command
+        if helper or any(f"libpod-{name}" in groups for name in identifiers):
+            yield int(entry.name)
+
+
+def clear_runtime():
+    """As after a reboot: no process, no mount, no runtime file. What is stored stays."""
+    deadline = time.monotonic() + 30
+    while pids := list(_leftovers()):
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        if time.monotonic() > deadline:
+            raise LabError(f"processes {pids} of the lab cannot be killed")
+        time.sleep(0.2)
+    _remove_bridge()
+    for _ in range(20):
+        points = sorted({p for p, _ in _mounts() if f"{p}/".startswith((f"{RUNTIME}/", f"{STORAGE}/"))}, reverse=True)
+        if not points:
+            break
+        for point in points:
+            run("umount", "--lazy", point, check=False)
+    run("rm", "-rf", RUNTIME)
+    _configure()
+
+
+def _remove_bridge():
+    """An interface with the lab's address outlives the podman that made it, and blocks the next one."""
+    for line in run("ip", "-o", "-4", "address").stdout.splitlines():
+        fields = line.split()
+        if f"{PREFIX}.1/24" in fields:
+            run("ip", "link", "delete", fields[1], check=False)
+
+
+def reset():
+    """Recover from anything a killed run left: containers and volumes go, images stay."""
+    with lock(timeout=60):
+        with lock("space.lock", timeout=60):
+            clear_runtime()
+        enter()
+        if not succeeds("podman", "rm", "--all", "--force", "--volumes", timeout=300):
+            run("podman", "rm", "--all", "--force", "--volumes", timeout=300, check=False)
+        succeeds("podman", "volume", "prune", "--force", timeout=300)
+        if not succeeds("podman", "images", timeout=60) or run("podman", "ps", "--all", "--quiet").stdout.strip():
+            # Storage a power cut has torn can't be mended; images are built again.
+            run("rm", "-rf", STORAGE)
+            (STORAGE / "networks").mkdir(parents=True)
+            run("podman", "network", "create", f"--subnet={PREFIX}.0/24", f"--ip-range={DYNAMIC_RANGE}", NETWORK)
