@@ -9,6 +9,8 @@ from shell import LabError, lock, output, run, say, step, succeeds
 
 REFERENCE = re.compile(rf"(?:^FROM\s+|--from=){re.escape(IMAGE_PREFIX)}/([a-z0-9-]+)", re.MULTILINE)
 IGNORED = {"__pycache__", ".pytest_cache", ".ruff_cache"}
+# What `prepare` fetches follows from the files beside it.
+FETCHED = {"wheels"}
 
 
 def names():
@@ -31,7 +33,7 @@ def content_hash(name):
     digest = hashlib.sha256()
     root = IMAGES / name
     for path in sorted(root.rglob("*")):
-        if path.is_file() and not IGNORED & set(path.parts):
+        if path.is_file() and not (IGNORED | FETCHED) & set(path.relative_to(root).parts):
             digest.update(f"{path.relative_to(root)}\0{path.stat().st_mode & 0o111}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     for parent in parents(name):
@@ -89,6 +91,9 @@ def _build(name):
 
 
 def _context(name):
+    if (IMAGES / name / "prepare").exists():
+        with step(f"image {name}: prepare"):
+            run(IMAGES / name / "prepare")
     context = DIRECTORY / "build" / name
     shutil.rmtree(context, ignore_errors=True)
     shutil.copytree(IMAGES / name, context, symlinks=True, ignore=shutil.ignore_patterns(*IGNORED))
