@@ -1,0 +1,58 @@
+"""Controller side of senex.trader.quadlet."""
+
+from __future__ import annotations
+
+import os
+
+from ansible.errors import AnsibleActionFail
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY
+from ansible_collections.senex.trader.plugins.module_utils.unit_text import QUADLET_SUFFIXES, SYSTEMD_SUFFIXES
+from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction
+
+ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units"}
+
+
+def path_of(dest: str, home: str) -> str:
+    """Where a file of the service user goes: units by their suffix, all else below the home."""
+    if os.path.isabs(dest):
+        return dest
+    if "/" not in dest and dest.endswith(QUADLET_SUFFIXES):
+        return os.path.join(home, QUADLET_DIRECTORY, dest)
+    if "/" not in dest and dest.endswith(SYSTEMD_SUFFIXES):
+        return os.path.join(home, UNIT_DIRECTORY, dest)
+    return os.path.join(home, dest)
+
+
+class ActionModule(RenderingAction):
+    """Render one part and hand it to the host in one call."""
+
+    def run(self, tmp=None, task_vars=None):
+        """See the documentation of senex.trader.quadlet."""
+        super().run(tmp, task_vars)
+        arguments = self._task.args
+        unknown = set(arguments) - ARGUMENTS
+        if unknown:
+            raise AnsibleActionFail(f"quadlet: unknown argument {', '.join(sorted(unknown))}")
+        missing = {"part", "user", "home"} - set(arguments)
+        if missing:
+            raise AnsibleActionFail(f"quadlet: {', '.join(sorted(missing))} is required")
+        state = arguments.get("state", "present")
+        if state not in ("present", "absent"):
+            raise AnsibleActionFail(f"quadlet: state must be present or absent, not '{state}'")
+        home = arguments["home"].rstrip("/")
+        present = state == "present"
+        files = self.rendered(arguments.get("files"), task_vars) if present else []
+        for item in files:
+            item["path"] = path_of(item["dest"], home)
+        directories = [{**item, "path": path_of(item["path"], home)} for item in (arguments.get("directories") or [] if present else [])]
+        data = {
+            "part": arguments["part"],
+            "state": state,
+            "user": arguments["user"],
+            "home": home,
+            "files": files,
+            "directories": directories,
+            "secrets": {item["name"]: str(item["value"]) for item in (arguments.get("secrets") or [] if present else [])},
+            "units": list(arguments.get("units") or []) if present else [],
+        }
+        return self.call("apply_quadlet", data, task_vars)

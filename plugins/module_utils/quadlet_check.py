@@ -1,0 +1,66 @@
+"""Validation of a staged set of units before it is installed: key table, the host's own generator, systemd's verify."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+
+from ansible_collections.senex.trader.plugins.module_utils import unit_text
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_keys import check_unit
+from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
+
+GENERATORS = ("/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet", "/usr/lib/systemd/user-generators/podman-user-generator")
+
+
+def generator() -> str:
+    """The host's Quadlet generator."""
+    for path in GENERATORS:
+        if os.path.exists(path):
+            return path
+    raise LookupError("this host has no Quadlet generator: Podman 4.9 or newer is needed (the podman role installs it)")
+
+
+def problems(user: ServiceUser, units: dict[str, str], version: tuple[int, ...]) -> list[str]:
+    """What is wrong with a set of units (file name -> text), each line naming its file. Empty: all good."""
+    found = []
+    for name, text in units.items():
+        if name.endswith(unit_text.QUADLET_SUFFIXES):
+            found += check_unit(text, name, version)
+    if found:
+        return found
+    stage = tempfile.mkdtemp(prefix="senex-stage-", dir="/run")
+    try:
+        return _generated(user, units, stage)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _generated(user: ServiceUser, units: dict[str, str], stage: str) -> list[str]:
+    source, output = os.path.join(stage, "units"), os.path.join(stage, "generated")
+    for directory in (source, output):
+        os.mkdir(directory)
+        os.chown(directory, user.uid, user.gid)
+    os.chmod(stage, 0o711)
+    for name, text in units.items():
+        directory = source if name.endswith(unit_text.QUADLET_SUFFIXES) else output
+        with open(os.path.join(directory, name), "w", encoding="utf-8") as handle:
+            handle.write(text)
+    result = user.run([generator(), "-user", "-no-kmsg-log", output], check=False, extra={"QUADLET_UNIT_DIRS": source})
+    lines = _lines(result, stage)
+    if result.returncode or lines:
+        return lines or [f"the Quadlet generator ended with {result.returncode} and said nothing"]
+    services = sorted(name for name in os.listdir(output) if name.endswith(unit_text.SYSTEMD_SUFFIXES))
+    # Its exit status is 0 for most bad units, so what it prints is the verdict
+    result = user.run(
+        ["/usr/bin/systemd-analyze", "--user", "verify", "--man=no", "--generators=no", *(os.path.join(output, name) for name in services)],
+        check=False,
+        extra={"SYSTEMD_UNIT_PATH": f"{output}:"},
+    )
+    return _lines(result, stage)
+
+
+def _lines(result: subprocess.CompletedProcess, stage: str) -> list[str]:
+    text = f"{result.stdout}\n{result.stderr}".replace(f"{stage}/units/", "").replace(f"{stage}/generated/", "").replace(f"{stage}/", "")
+    return [line.strip() for line in text.splitlines() if line.strip() and "Loading source unit file" not in line]

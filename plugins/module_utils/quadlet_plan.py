@@ -1,0 +1,155 @@
+"""What has to happen so that a part of the service user is as wanted: pure comparison, nothing is changed here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from ansible_collections.senex.trader.plugins.module_utils import fileset, unit_text
+from ansible_collections.senex.trader.plugins.module_utils.fileset import Change, Manifest, WantedFile, digest
+from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
+
+QUADLET_DIRECTORY = ".config/containers/systemd"
+UNIT_DIRECTORY = ".config/systemd/user"
+
+
+@dataclass
+class Part:
+    """One part as a role hands it over."""
+
+    name: str
+    files: list[WantedFile] = field(default_factory=list)
+    directories: list[dict] = field(default_factory=list)
+    secrets: dict[str, str] = field(default_factory=dict)
+    units: list[dict] = field(default_factory=list)
+
+    def unit_texts(self) -> dict[str, str]:
+        """File name -> text of every unit file of the part."""
+        return {os.path.basename(item.path): item.content.decode() for item in self.files if is_unit(item.path)}
+
+
+def is_unit(path: str) -> bool:
+    """Whether a file is a Quadlet or systemd unit in one of the unit directories."""
+    directory, suffix = os.path.dirname(path), os.path.splitext(path)[1]
+    return (directory.endswith(QUADLET_DIRECTORY) and suffix in unit_text.QUADLET_SUFFIXES) or (
+        directory.endswith(UNIT_DIRECTORY) and suffix in unit_text.SYSTEMD_SUFFIXES
+    )
+
+
+@dataclass
+class Plan:
+    """The difference between a part and the host."""
+
+    changes: list[Change]
+    directories: list[dict]
+    secrets: dict[str, str | None]
+    old_secrets: dict[str, str]
+    pull: list[str]
+    stop: list[str]
+    act: list[dict]  # units to start, restart or run, in order
+    fingerprints: dict[str, str]
+    reload: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to do."""
+        return not (self.changes or self.directories or self.secrets or self.pull or self.stop or self.act)
+
+    def sentences(self) -> list[str]:
+        """The plan, a line each, for a person."""
+        lines = [f"create directory {item['path']}" for item in self.directories]
+        lines += [f"pull {reference}" for reference in self.pull]
+        lines += [f"{'remove' if change.after is None else 'install'} {change.path}" for change in self.changes]
+        lines += [f"{'remove' if value is None else 'set'} secret {name}" for name, value in self.secrets.items()]
+        lines += [f"stop {unit}" for unit in self.stop]
+        lines += [f"{item['verb']} {item['name']} ({item['why']})" for item in self.act]
+        return lines
+
+
+class Fingerprints:
+    """One value for everything a unit reads when it starts: text, files, secrets, image."""
+
+    def __init__(self, part: Part, user: ServiceUser, images: dict[str, str], secrets: dict[str, str], managed: set[str]):
+        self.user, self.images, self.secrets = user, images, secrets
+        self.wanted = {item.path: item.content for item in part.files}
+        self.managed = sorted(managed | set(self.wanted))
+        self.units = {unit_text.service_of(name): (name, text) for name, text in part.unit_texts().items()}
+
+    def of(self, unit: dict) -> str:
+        """The fingerprint of one unit."""
+        name, text = self.units.get(unit["name"], (unit["name"], ""))
+        image = unit_text.image(text)
+        image_id = self.images.get(image) if image else None
+        if unit.get("run_once_key") is not None:
+            return digest(str(unit["run_once_key"]), text, image_id)
+        directory = os.path.join(self.user.home, QUADLET_DIRECTORY)
+        read = [text, image_id]
+        for path in unit_text.paths_read(text, self.user.home, directory):
+            for managed in self.managed:
+                if managed == path or managed.startswith(path.rstrip("/") + "/"):
+                    read += [managed, self._content(managed)]
+        for secret in unit_text.secrets_read(text):
+            read += [secret, self.secrets.get(secret)]
+        return digest(name, *read)
+
+    def _content(self, path: str) -> bytes | None:
+        return self.wanted[path] if path in self.wanted else fileset.read(path)[0]
+
+
+def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
+    """Compare a part with the host."""
+    wanted_paths = {item.path for item in part.files}
+    others = manifest.of_others()
+    gone = [path for path in manifest.files if path not in wanted_paths and path not in others]
+    changes = fileset.compare(part.files, gone)
+
+    texts = part.unit_texts()
+    references = sorted({found for found in map(unit_text.image, texts.values()) if found})
+    images = user.image_ids(references)
+
+    gone_secrets = [name for name in manifest.secrets if name not in part.secrets]
+    read_secrets = {name for text in texts.values() for name in unit_text.secrets_read(text)}
+    there = user.secret_values(sorted({*part.secrets, *gone_secrets, *read_secrets}))
+    secrets: dict[str, str | None] = {name: value for name, value in part.secrets.items() if there.get(name) != value}
+    secrets.update({name: None for name in gone_secrets if name in there})
+
+    names = [unit["name"] for unit in part.units]
+    stale = [name for name in manifest.units if name not in names]
+    states = user.unit_states(names + stale)
+    prints = Fingerprints(part, user, images, {**there, **part.secrets}, others)
+    unhealthy = user.unhealthy() if any(name.endswith(".service") for name in names) else set()
+    act = []
+    for unit in part.units:
+        why = _why(unit, states.get(unit["name"], {}), prints, manifest, texts, unhealthy)
+        if why:
+            act.append({**unit, "verb": why[0], "why": why[1]})
+    return Plan(
+        changes=changes,
+        directories=[item for item in part.directories if not os.path.isdir(item["path"])],
+        secrets=secrets,
+        old_secrets={name: there[name] for name in secrets if name in there},
+        pull=[reference for reference in references if reference not in images],
+        stop=[name for name in stale if states.get(name, {}).get("ActiveState") not in (None, "inactive")],
+        act=act,
+        fingerprints={unit["name"]: prints.of(unit) for unit in part.units},
+        reload=any(is_unit(change.path) for change in changes),
+    )
+
+
+def _why(unit, state, prints, manifest, texts, unhealthy) -> tuple[str, str] | None:
+    """What one unit needs, and the reason; None when it is as it should be."""
+    name = unit["name"]
+    fresh = manifest.started.get(name) == prints.of(unit)
+    if unit.get("run_once_key") is not None:
+        return None if fresh else ("run", "not yet run for this image and key")
+    active = state.get("ActiveState", "inactive")
+    if active in ("failed", "inactive"):
+        return "start", f"it is {active}"
+    if not fresh:
+        return "restart", "what it reads has changed" if name in manifest.started else "first run under this collection"
+    if active != "active":
+        return "restart", f"it is {active}"
+    source = next((file for file in texts if unit_text.service_of(file) == name), name)
+    if unit_text.container_name(texts.get(source, ""), source) in unhealthy:
+        return "restart", "its health check fails"
+    return None

@@ -1,0 +1,156 @@
+"""The one place that knows how to act as the service user: its user manager, its bus, its Podman."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import subprocess
+
+PODMAN = "/usr/bin/podman"
+SYSTEMCTL = "/usr/bin/systemctl"
+
+
+class CommandError(Exception):
+    """A command that had to succeed did not. `output` is what it printed."""
+
+    def __init__(self, argv: list[str], result: subprocess.CompletedProcess):
+        self.argv, self.returncode = argv, result.returncode
+        self.output = (result.stderr or result.stdout).strip()
+        super().__init__(f"{' '.join(argv)} ended with {result.returncode}: {self.output}")
+
+
+class ServiceUser:
+    """Runs commands and writes files as the service user, called by root."""
+
+    def __init__(self, name: str, home: str):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError as error:
+            raise LookupError(f"senex_user: there is no user '{name}' on this host; the common role creates it") from error
+        self.name, self.uid, self.gid, self.home = name, entry.pw_uid, entry.pw_gid, home
+        self.runtime = f"/run/user/{self.uid}"
+
+    def check_manager(self) -> None:
+        """Say clearly what is missing when the user manager does not run."""
+        if not os.path.exists(f"{self.runtime}/bus"):
+            raise LookupError(
+                f"the user manager of '{self.name}' does not run ({self.runtime}/bus is missing): "
+                f"'loginctl enable-linger {self.name}' and 'systemctl start user@{self.uid}.service', or run the podman role"
+            )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command of the user needs, and nothing of root's own."""
+        return {
+            "HOME": self.home,
+            "USER": self.name,
+            "LOGNAME": self.name,
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LANG": "C.UTF-8",
+            "XDG_RUNTIME_DIR": self.runtime,
+            "DBUS_SESSION_BUS_ADDRESS": f"unix:path={self.runtime}/bus",
+        }
+
+    def run(self, argv: list[str], check: bool = True, stdin: str | None = None, extra: dict | None = None, timeout: int = 900):
+        """Run a command as the user, in its home (root's own directory is closed to it)."""
+        result = subprocess.run(
+            argv,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            cwd=self.home if os.path.isdir(self.home) else "/",
+            env={**self.environment, **(extra or {})},
+            user=self.uid,
+            group=self.gid,
+            extra_groups=[],
+            timeout=timeout,
+            check=False,
+        )
+        if check and result.returncode:
+            raise CommandError(argv, result)
+        return result
+
+    def systemctl(self, *arguments: str, check: bool = True, timeout: int = 900):
+        """`systemctl --user …`."""
+        return self.run([SYSTEMCTL, "--user", "--no-ask-password", *arguments], check=check, timeout=timeout)
+
+    def podman(self, *arguments: str, check: bool = True, stdin: str | None = None, timeout: int = 900):
+        """`podman …`."""
+        return self.run([PODMAN, *arguments], check=check, stdin=stdin, timeout=timeout)
+
+    def podman_version(self) -> tuple[int, ...]:
+        """(5, 4, 2)."""
+        text = subprocess.run([PODMAN, "--version"], capture_output=True, text=True, check=True).stdout
+        return tuple(int(part) for part in text.split()[-1].split("-")[0].split("+")[0].split(".")[:3])
+
+    def unit_states(self, units: list[str]) -> dict[str, dict[str, str]]:
+        """ActiveState, SubState, LoadState and Result of each unit, in one call."""
+        if not units:
+            return {}
+        text = self.systemctl("show", "--property=Id,ActiveState,SubState,LoadState,Result,UnitFileState", "--", *units).stdout
+        blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
+        return dict(zip(units, [block for block in blocks if block]))
+
+    def unhealthy(self) -> set[str]:
+        """Names of containers whose health check fails now."""
+        rows = json.loads(self.podman("ps", "--filter", "health=unhealthy", "--format", "json").stdout or "[]")
+        return {name for row in rows or [] for name in row.get("Names", [])}
+
+    def image_ids(self, references: list[str]) -> dict[str, str]:
+        """Id of each image that is in local storage."""
+        found = {}
+        for reference in references:
+            result = self.podman("image", "inspect", "--format", "{{.Id}}", reference, check=False)
+            if result.returncode == 0:
+                found[reference] = result.stdout.strip()
+        return found
+
+    def secret_values(self, names: list[str]) -> dict[str, str]:
+        """Values of the named Podman secrets that exist."""
+        if not names:
+            return {}
+        listed = self.podman("secret", "ls", "--format", "{{.Name}}").stdout.split()
+        there = [name for name in names if name in listed]
+        if not there:
+            return {}
+        rows = json.loads(self.podman("secret", "inspect", "--showsecret", *there).stdout)
+        return {row["Spec"]["Name"]: row["SecretData"] for row in rows}
+
+    def set_secret(self, name: str, value: str | None) -> None:
+        """Create or replace a Podman secret (None removes it); the value goes by standard input."""
+        self.podman("secret", "rm", "--ignore", name)
+        if value is not None:
+            self.podman("secret", "create", name, "-", stdin=value)
+
+    @contextlib.contextmanager
+    def acting(self):
+        """File operations inside the block are the user's, so a link it planted leads root nowhere."""
+        os.setegid(self.gid)
+        os.seteuid(self.uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+
+    def make_directory(self, path: str, mode: int, container_user: int | None, container_group: int | None) -> None:
+        """Create a directory; one for a container's user gets its owner here, once, and never again."""
+        with self.acting():
+            os.makedirs(path, exist_ok=True)
+            os.chmod(path, mode)
+        if container_user is not None:
+            group = container_user if container_group is None else container_group
+            self.podman("unshare", "chown", f"{container_user}:{group}", path)
+
+
+def journal(unit: str, uid: int, since: float, lines: int = 50) -> str:
+    """Last lines of a user unit's journal (a system account has no journal of its own, so root reads it)."""
+    result = subprocess.run(
+        ["/usr/bin/journalctl", f"_SYSTEMD_USER_UNIT={unit}", f"_UID={uid}", "+", f"USER_UNIT={unit}", f"_UID={uid}",
+         "--no-pager", "--output=short-iso", f"--since=@{int(since)}", "--lines", str(lines)],
+        capture_output=True, text=True, errors="replace", check=False,
+    )
+    return result.stdout.strip()

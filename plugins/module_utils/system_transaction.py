@@ -1,0 +1,202 @@
+"""Files that root owns and the system units that read them, changed as one, put back when a check or a unit refuses them."""
+
+from __future__ import annotations
+
+import copy
+import grp
+import os
+import pwd
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+
+from ansible_collections.senex.trader.plugins.module_utils import fileset
+from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile, digest
+
+ASIDE = "/var/lib/senex.trader/aside"
+UNIT_PATHS = ("/etc/systemd/system/", "/usr/local/lib/systemd/system/")
+
+
+class Refused(Exception):
+    """The wanted state could not be reached; the files from before are back."""
+
+    def __init__(self, message: str, plan: list[str]):
+        super().__init__(message)
+        self.plan = plan
+
+
+@dataclass
+class SystemPart:
+    """One part as a role hands it over."""
+
+    name: str
+    files: list[WantedFile] = field(default_factory=list)
+    directories: list[dict] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    checks: list[list[str]] = field(default_factory=list)
+    handlers: dict[str, dict] = field(default_factory=dict)
+    units: list[str] = field(default_factory=list)
+
+
+def ids(owner: str | int, group: str | int) -> tuple[int, int]:
+    """Numeric owner and group; a name that is not there is a clear error."""
+    try:
+        uid = int(owner) if str(owner).isdigit() else pwd.getpwnam(owner).pw_uid
+        gid = int(group) if str(group).isdigit() else grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise LookupError(f"there is no such owner or group on this host: {error}") from error
+    return uid, gid
+
+
+def command(argv: list[str]) -> subprocess.CompletedProcess:
+    """Run a command of the system."""
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=600)
+    except FileNotFoundError:
+        return subprocess.CompletedProcess(argv, 127, "", f"{argv[0]}: not found")
+
+
+class SystemTransaction:
+    """Compare, install, check, tell the units; put back when something refuses."""
+
+    def __init__(self, part: SystemPart, present: bool):
+        self.part, self.present = part, present
+        self.manifest = Manifest(part.name)
+        self.before = copy.deepcopy(self.manifest)
+
+    def run(self, check: bool) -> dict:
+        """Apply the part. In check mode: only tell."""
+        others = self.manifest.of_others()
+        wanted = {item.path for item in self.part.files}
+        gone = [path for path in self.manifest.files if path not in wanted and path not in others]
+        self.changes = fileset.compare(self.part.files, gone)
+        self.directories = [item for item in self.part.directories if not os.path.isdir(item["path"])]
+        self.foreign = [path for path in self.part.absent if os.path.lexists(path)]
+        self.prints = {name: self._handler_print(name) for name in self.part.handlers}
+        self.due = [name for name, value in self.prints.items() if self.manifest.started.get(name) != value]
+        if not self.present and self.changes:
+            self.due = list(self.part.handlers)
+        self.idle = self._idle_units() if self.present else []
+        plan = self.sentences()
+        answer = {"changed": bool(plan), "plan": plan, "diff": [change.diff() for change in self.changes]}
+        if check:
+            return answer
+        if plan:
+            self._apply(plan)
+        self._remember()
+        return answer
+
+    def sentences(self) -> list[str]:
+        """The plan, a line each, for a person."""
+        lines = [f"create directory {item['path']}" for item in self.directories]
+        lines += [f"{'remove' if change.after is None else 'install'} {change.path}" for change in self.changes]
+        lines += [f"put aside {path}" for path in self.foreign]
+        lines += [self._handler_text(name) for name in self.due]
+        return lines + [f"enable and start {unit}" for unit in self.idle]
+
+    def _handler_text(self, name: str) -> str:
+        handler = self.part.handlers[name]
+        return " ".join(handler["command"]) if "command" in handler else f"{handler.get('action', 'restart')} {handler['unit']}"
+
+    def _handler_print(self, name: str) -> str:
+        parts = [item for item in self.part.files if name in item.notify]
+        return digest(*(piece for item in parts for piece in (item.path, item.content)))
+
+    def _idle_units(self) -> list[str]:
+        idle = []
+        for unit in self.part.units:
+            shown = command(["systemctl", "show", "--property=ActiveState,UnitFileState,ConditionResult", unit]).stdout
+            state = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+            enabled = state.get("UnitFileState") in ("enabled", "enabled-runtime", "static", "alias", "generated")
+            # A unit whose Condition… says no (time sync in a container) is as the system wants it
+            running = state.get("ActiveState") == "active" or (state.get("ConditionResult") == "no" and enabled)
+            if not (enabled and running):
+                idle.append(unit)
+        return idle
+
+    def _apply(self, plan: list[str]) -> None:
+        for item in self.directories:
+            os.makedirs(item["path"], exist_ok=True)
+            os.chown(item["path"], *ids(item.get("owner", "root"), item.get("group", "root")))
+            os.chmod(item["path"], int(item.get("mode", "0755"), 8))
+        self._keep_originals()
+        self.manifest.files = sorted({*self.manifest.files, *(item.path for item in self.part.files)})
+        self.manifest.save()
+        fileset.install(self.changes)
+        self._reload_systemd()
+        trouble = self._check() or self._tell(self.due) or self._start()
+        if trouble:
+            fileset.put_back(self.changes)
+            self._reload_systemd()
+            again = self._tell([name for name in self.due if self.before.started.get(name)])
+            if self.before.found:
+                self.before.save()
+            else:
+                self.before.delete()
+            raise Refused(f"{self.part.name}: {trouble}\nThe files from before are back{'; but ' + again if again else ''}.", plan)
+        for path in self.foreign:
+            self._put_aside(path)
+
+    def _keep_originals(self) -> None:
+        """A file that was here before us is copied aside, once."""
+        for change in self.changes:
+            if change.before is not None and change.path not in self.manifest.files:
+                copy_path = ASIDE + change.path
+                if not os.path.exists(copy_path):
+                    os.makedirs(os.path.dirname(copy_path), mode=0o700, exist_ok=True)
+                    shutil.copy2(change.path, copy_path)
+
+    def _put_aside(self, path: str) -> None:
+        target = ASIDE + path
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        if os.path.lexists(target):
+            os.unlink(target)
+        shutil.move(path, target)
+
+    def _reload_systemd(self) -> None:
+        if any(change.path.startswith(UNIT_PATHS) for change in self.changes):
+            command(["systemctl", "daemon-reload"])
+
+    def _check(self) -> str:
+        for argv in self.part.checks:
+            result = command(argv)
+            if result.returncode:
+                return f"'{' '.join(argv)}' refused the new files: {(result.stderr or result.stdout).strip()}"
+        return ""
+
+    def _tell(self, names: list[str]) -> str:
+        for name in names:
+            handler = self.part.handlers[name]
+            argv = handler.get("command") or self._unit_command(handler)
+            if not argv:
+                continue
+            result = command(argv)
+            if result.returncode:
+                tail = "" if "command" in handler else command(["journalctl", "-u", handler["unit"], "-n", "20", "--no-pager"]).stdout
+                return f"'{' '.join(argv)}' failed: {(result.stderr or result.stdout).strip()}\n{tail}".strip()
+        return ""
+
+    @staticmethod
+    def _unit_command(handler: dict) -> list[str]:
+        action = handler.get("action", "restart")
+        if action == "none":
+            return []
+        # What does not run needs no reload or restart: `units` starts it
+        verb = {"reload": "try-reload-or-restart", "restart": "try-restart", "start": "start"}[action]
+        return ["systemctl", verb, handler["unit"]]
+
+    def _start(self) -> str:
+        for unit in self.idle:
+            result = command(["systemctl", "enable", "--now", unit])
+            if result.returncode:
+                tail = command(["journalctl", "-u", unit, "-n", "20", "--no-pager"]).stdout
+                return f"{unit} does not start: {result.stderr.strip()}\n{tail}"
+        return ""
+
+    def _remember(self) -> None:
+        if not self.present:
+            self.manifest.delete()
+            return
+        self.manifest.files = sorted(item.path for item in self.part.files)
+        self.manifest.started = self.prints
+        self.manifest.save()

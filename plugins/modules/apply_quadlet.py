@@ -1,0 +1,69 @@
+#!/usr/bin/python
+"""Host side of senex.trader.quadlet."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: apply_quadlet
+short_description: Host side of M(senex.trader.quadlet)
+description:
+  - Called by the action plugin of M(senex.trader.quadlet) with everything rendered; not for playbooks.
+options:
+  payload:
+    description: The part as JSON in base64, so that no secret shows in an invocation and nothing short is masked elsewhere.
+    type: str
+    required: true
+author: [senex.trader maintainers (@senex-trader)]
+"""
+EXAMPLES = "# Used through senex.trader.quadlet."
+RETURN = r"""
+plan:
+  description: What was done, or would be done in check mode, a line each.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import base64
+import json
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.senex.trader.plugins.module_utils.fileset import WantedFile
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Part
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction
+from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
+
+
+def part_of(data: dict, user: ServiceUser) -> Part:
+    """The payload as a Part; everything in it belongs to the service user."""
+    files = [
+        WantedFile(item["path"], base64.b64decode(item["content"]), int(item["mode"], 8), user.uid, user.gid, item["secret"])
+        for item in data["files"]
+    ]
+    return Part(data["part"], files, data["directories"], data["secrets"], data["units"])
+
+
+def main() -> None:
+    """Read the payload, apply it, answer."""
+    module = AnsibleModule({"payload": {"type": "str", "required": True, "no_log": True}}, supports_check_mode=True)
+    data = json.loads(base64.b64decode(module.params["payload"]))
+    try:
+        user = ServiceUser(data["user"], data["home"])
+        part = part_of(data, user)
+        transaction = Transaction(part, user, present=data["state"] == "present")
+        result = transaction.run(check=module.check_mode)
+    except Refused as error:
+        module.fail_json(msg=str(error), plan=error.plan)
+    except LookupError as error:
+        if module.check_mode:  # a bare host: the roles before this one have not made the user yet
+            module.exit_json(changed=data["state"] == "present", plan=[f"all of {data['part']}: {error}"])
+        module.fail_json(msg=f"{data['part']}: {error}")
+    except (CommandError, OSError) as error:
+        module.fail_json(msg=f"{data['part']}: {error}")
+    if not module._diff:  # the public way to ask is not there on core 2.18
+        result.pop("diff", None)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

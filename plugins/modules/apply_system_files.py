@@ -1,0 +1,67 @@
+#!/usr/bin/python
+"""Host side of senex.trader.system_files."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: apply_system_files
+short_description: Host side of M(senex.trader.system_files)
+description:
+  - Called by the action plugin of M(senex.trader.system_files) with everything rendered; not for playbooks.
+options:
+  payload:
+    description: The part as JSON in base64, so that no secret shows in an invocation and nothing short is masked elsewhere.
+    type: str
+    required: true
+author: [senex.trader maintainers (@senex-trader)]
+"""
+EXAMPLES = "# Used through senex.trader.system_files."
+RETURN = r"""
+plan:
+  description: What was done, or would be done in check mode, a line each.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import base64
+import json
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.senex.trader.plugins.module_utils.fileset import WantedFile
+from ansible_collections.senex.trader.plugins.module_utils.system_transaction import Refused, SystemPart, SystemTransaction, ids
+
+
+def part_of(data: dict, check: bool) -> SystemPart:
+    """The payload as a SystemPart."""
+    files = []
+    for item in data["files"]:
+        try:
+            owner = ids(item["owner"], item["group"])
+        except LookupError:
+            if not check:  # in check mode on a bare host the owner is made by a task before this one
+                raise
+            owner = (0, 0)
+        content = base64.b64decode(item["content"])
+        files.append(WantedFile(item["path"], content, int(item["mode"], 8), *owner, item["secret"], item["notify"]))
+    return SystemPart(data["part"], files, data["directories"], data["absent"], data["checks"], data["handlers"], data["units"])
+
+
+def main() -> None:
+    """Read the payload, apply it, answer."""
+    module = AnsibleModule({"payload": {"type": "str", "required": True, "no_log": True}}, supports_check_mode=True)
+    data = json.loads(base64.b64decode(module.params["payload"]))
+    try:
+        transaction = SystemTransaction(part_of(data, module.check_mode), present=data["state"] == "present")
+        result = transaction.run(check=module.check_mode)
+    except Refused as error:
+        module.fail_json(msg=str(error), plan=error.plan)
+    except (LookupError, OSError) as error:
+        module.fail_json(msg=f"{data['part']}: {error}")
+    if not module._diff:  # the public way to ask is not there on core 2.18
+        result.pop("diff", None)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

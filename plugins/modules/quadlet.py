@@ -1,0 +1,121 @@
+#!/usr/bin/python
+"""Documentation and argument specification of senex.trader.quadlet; its action plugin does the work."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: quadlet
+short_description: One part of the service user's stack, in one transaction
+description:
+  - Renders a part's Quadlet units, user units, configuration and secret files on the controller, and makes one module call.
+  - Where nothing differs and everything runs and is healthy, nothing happens.
+  - Otherwise the whole set is validated (keys by Podman version, the host's Quadlet generator, C(systemd-analyze --user verify)),
+    new images are pulled, files are installed by rename, what an earlier run installed and this one no longer has is removed,
+    and the units that read what changed are restarted in the given order, one after the other, each waited for.
+  - When a unit does not come up, the files and secrets from before are put back, what was touched runs again, and the task fails with the unit's last log lines.
+  - A unit reads its own file, managed files under its C(Volume=) and C(EnvironmentFile=), its C(Secret=) and its C(Image=).
+options:
+  part:
+    description: Name of the part; its manifest is C(/var/lib/senex.trader/<part>.json).
+    type: str
+    required: true
+  state:
+    description: V(absent) stops the part's units and removes its units, files and secrets. Directories and what is in them stay.
+    type: str
+    choices: [present, absent]
+    default: present
+  user:
+    description: The service user.
+    type: str
+    required: true
+  home:
+    description: The service user's home.
+    type: path
+    required: true
+  files:
+    description:
+      - "Files of the part. Each has C(src) (a template, or a plain file without the suffix C(.j2)) or C(content); C(dest) (default the name of the template;
+        C(*.container) and the like go to C(.config/containers/systemd), C(*.timer) and the like to C(.config/systemd/user), all else below the home);
+        C(mode) (default 0644, 0600 for secrets); C(secret) (content never shown); C(vars) for this file alone; C(when) (false leaves the file out)."
+    type: list
+    elements: dict
+    default: []
+  directories:
+    description:
+      - Directories with C(path), C(mode) (default 0755) and C(container_user), C(container_group) (ids inside the user namespace).
+      - Made and owned once; never re-owned, emptied or removed.
+    type: list
+    elements: dict
+    default: []
+  secrets:
+    description: Podman secrets with C(name) and C(value).
+    type: list
+    elements: dict
+    default: []
+  units:
+    description:
+      - What must run, in start order, each with C(name).
+      - One with C(run_once_key) is a one-shot that runs when the key, its unit or its image differ from its last success.
+    type: list
+    elements: dict
+    default: []
+attributes:
+  check_mode:
+    support: full
+    description: Shows the same plan, validates the units, changes nothing.
+  diff_mode:
+    support: full
+    description: Shows every file but the secret ones.
+author: [senex.trader maintainers (@senex-trader)]
+"""
+EXAMPLES = r"""
+- name: Put Redis in place
+  senex.trader.quadlet:
+    part: redis
+    user: senex
+    home: /opt/senex-trader
+    files:
+      - src: redis.container.j2
+      - src: redis.conf.j2
+        dest: config/redis/redis.conf
+    directories:
+      - path: data/redis
+        mode: "0700"
+        container_user: 999
+    secrets:
+      - name: redis_password
+        value: "{{ redis_password }}"
+    units:
+      - name: redis.service
+"""
+RETURN = r"""
+plan:
+  description: What was done, or would be done in check mode, a line each.
+  returned: always
+  type: list
+  elements: str
+  sample: ["install /opt/senex-trader/config/redis/redis.conf", "restart redis.service (what it reads has changed)"]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+ARGUMENTS = {
+    "part": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "user": {"type": "str", "required": True},
+    "home": {"type": "path", "required": True},
+    "files": {"type": "list", "elements": "dict", "default": []},
+    "directories": {"type": "list", "elements": "dict", "default": []},
+    "secrets": {"type": "list", "elements": "dict", "default": [], "no_log": True},
+    "units": {"type": "list", "elements": "dict", "default": []},
+}
+
+
+def main() -> None:
+    """Only reached when the action plugin was bypassed."""
+    module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
+    module.fail_json(msg="senex.trader.quadlet works through its action plugin; do not call the module by itself")
+
+
+if __name__ == "__main__":
+    main()
