@@ -1,0 +1,289 @@
+#!/usr/bin/python3 -IS
+"""Facts of a senex.trader host, for Ansible: ansible_facts['ansible_local']['senex'].
+
+Reads files where it can and starts all commands at once where it must: it runs with every fact
+gathering. A tool that is missing gives an empty value, never an error.
+"""
+import calendar
+import glob
+import grp
+import json
+import os
+import pwd
+import re
+import socket
+import subprocess
+import time
+
+VERSION = 1
+PSEUDO_FILE_SYSTEMS = {
+    "proc", "sysfs", "cgroup", "cgroup2", "devtmpfs", "devpts", "mqueue", "debugfs", "tracefs", "securityfs", "bpf",
+    "pstore", "autofs", "configfs", "fusectl", "hugetlbfs", "nsfs", "efivarfs", "binfmt_misc", "ramfs", "squashfs",
+}
+QUADLET_PATHS = (
+    "/usr/libexec/podman/quadlet",
+    "/usr/lib/podman/quadlet",
+    "/usr/lib/systemd/user-generators/podman-user-generator",
+)
+
+
+def read(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def start(*argv):
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+    try:
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
+            text=True, errors="replace",
+        )
+    except OSError:
+        return None
+
+
+def output(process):
+    return process.communicate()[0] if process else ""
+
+
+def succeeded(process):
+    return process is not None and output(process) is not None and process.returncode == 0
+
+
+def parse_version(text):
+    found = re.search(r"\d+\.\d+(\.\d+)*", text)
+    return found.group() if found else None
+
+
+def parse_installed(status):
+    """Names of the packages that dpkg has installed."""
+    return sorted(
+        found.group(1)
+        for found in re.finditer(r"^Package: (\S+)\nStatus: \S+ \S+ installed$", status, re.MULTILINE)
+    )
+
+
+def parse_ufw_rules(*texts):
+    """'allow tcp 443 any' by rule, and which of them carry the collection's comment.
+
+    ufw keeps each rule in a tuple comment: action protocol port destination source-port source direction.
+    """
+    rules, own = set(), set()
+    for found in re.finditer(r"^### tuple ### (.+)$", "\n".join(texts), re.MULTILINE):
+        words = found.group(1).split()
+        if len(words) < 7 or not words[6].startswith("in"):
+            continue
+        action, protocol, port, destination, source_port, source = words[:6]
+        if source_port != "any" or destination not in ("0.0.0.0/0", "::/0"):
+            continue
+        rule = " ".join([action.split("_")[0], protocol, port, "any" if source in ("0.0.0.0/0", "::/0") else source])
+        rules.add(rule)
+        comment = next((word[8:] for word in words if word.startswith("comment=")), "")
+        try:
+            if bytes.fromhex(comment).decode().startswith("senex.trader"):
+                own.add(rule)
+        except ValueError:
+            pass
+    return sorted(rules), sorted(own)
+
+
+def parse_sshd(text):
+    """The effective configuration as sshd -T prints it."""
+    options = {}
+    for line in text.splitlines():
+        name, _, value = line.strip().partition(" ")
+        options.setdefault(name.lower(), []).append(value)
+    return options
+
+
+def parse_subids(text):
+    """First and last id of each range by user: {'senex': [[200000, 265535]]}."""
+    ranges = {}
+    for line in text.splitlines():
+        words = line.strip().split(":")
+        if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
+            ranges.setdefault(words[0], []).append([int(words[1]), int(words[1]) + int(words[2]) - 1])
+    return ranges
+
+
+def parse_swaps(text):
+    """Swap in MiB; sizes in /proc/swaps are KiB."""
+    return sum(int(line.split()[2]) for line in text.splitlines()[1:] if line.strip()) // 1024
+
+
+def parse_certificate(text):
+    """From openssl x509 -enddate -fingerprint -sha256 -ext …"""
+    lines = [line.strip() for line in text.splitlines()]
+    end = next((line[9:] for line in lines if line.startswith("notAfter=")), None)
+    if end is None:
+        return None
+
+    def after(heading):
+        place = next((number for number, line in enumerate(lines) if line.startswith(heading)), None)
+        return lines[place + 1] if place is not None and place + 1 < len(lines) else ""
+
+    key_id = after("X509v3 Subject Key Identifier")
+    issuer = after("X509v3 Authority Key Identifier").removeprefix("keyid:")
+    fingerprint = next((line.split("=", 1)[1] for line in lines if " fingerprint=" in line.lower()), "")
+    return {
+        "not_after": calendar.timegm(time.strptime(end.replace(" GMT", ""), "%b %d %H:%M:%S %Y")),
+        "sans": [re.sub(r"^(DNS|IP Address):", "", name) for name in after("X509v3 Subject Alternative Name").split(", ") if name],
+        "fingerprint": fingerprint.replace(":", "").lower(),
+        "key_id": key_id.lower(),
+        "issuer_key_id": (issuer or key_id).lower(),
+    }
+
+
+def certificates(homes):
+    paths = set(glob.glob("/etc/nginx/senex/tls/*.crt") + glob.glob("/etc/letsencrypt/live/*/fullchain.pem"))
+    for home in homes:
+        paths.update(glob.glob(os.path.join(glob.escape(home), "config/*/tls/*.crt")))
+    extensions = "subjectAltName,subjectKeyIdentifier,authorityKeyIdentifier"
+    running = {
+        path: start("openssl", "x509", "-in", path, "-noout", "-enddate", "-fingerprint", "-sha256", "-ext", extensions)
+        for path in sorted(paths)
+    }
+    found = {path: parse_certificate(output(process)) for path, process in running.items()}
+    found = {path: certificate for path, certificate in found.items() if certificate}
+    by_key = {certificate["key_id"]: certificate["fingerprint"] for certificate in found.values() if certificate["key_id"]}
+    for certificate in found.values():
+        certificate["issuer_fingerprint"] = by_key.get(certificate["issuer_key_id"])
+    return found
+
+
+def ssh_connection():
+    """Who came in over ssh, and at which port of this host: sudo drops the variables, so ask the ancestors."""
+    process, found = os.getpid(), None
+    while process > 1:
+        variables = dict(item.split("=", 1) for item in read(f"/proc/{process}/environ").split("\0") if "=" in item)
+        words = variables.get("SSH_CONNECTION", "").split()
+        if len(words) == 4:
+            try:
+                user = pwd.getpwuid(os.stat(f"/proc/{process}").st_uid).pw_name
+            except (KeyError, OSError):
+                break
+            found = {"user": user, "address": words[0], "port": int(words[3])}
+        parent = re.search(r"^PPid:\s*(\d+)", read(f"/proc/{process}/status"), re.MULTILINE)
+        process = int(parent.group(1)) if parent else 0
+    return found
+
+
+def has_key(account, options):
+    """Whether sshd would find a public key of this account."""
+    if options.get("authorizedkeyscommand", ["none"]) != ["none"] or options.get("trustedusercakeys", ["none"]) != ["none"]:
+        return True
+    for pattern in " ".join(options.get("authorizedkeysfile", [".ssh/authorized_keys"])).split():
+        path = pattern.replace("%h", account.pw_dir).replace("%u", account.pw_name)
+        lines = read(os.path.join(account.pw_dir, path)).splitlines()
+        if any(re.search(r"(ssh|ecdsa|sk)-\S+ \S{40,}", line) for line in lines if not line.lstrip().startswith("#")):
+            return True
+    return False
+
+
+def ssh(options):
+    people = [account for account in pwd.getpwall() if account.pw_uid == 0 or 1000 <= account.pw_uid < 65000]
+    return {
+        "ports": sorted(int(port) for port in options.get("port", [])),
+        "password_authentication": options.get("passwordauthentication", ["yes"]) == ["yes"],
+        "permit_root_login": options.get("permitrootlogin", [None])[0],
+        "users_with_key": sorted(account.pw_name for account in people if has_key(account, options)),
+        "connection": ssh_connection(),
+    }
+
+
+def file_systems():
+    """Deepest mount point first, so that the first that a path begins with is the path's own."""
+    found = {}
+    for line in read("/proc/self/mounts").splitlines():
+        mount, kind = line.split()[1:3]
+        mount = mount.encode().decode("unicode_escape")
+        if kind in PSEUDO_FILE_SYSTEMS or not os.path.isdir(mount):
+            continue
+        try:
+            state = os.statvfs(mount)
+        except OSError:
+            continue
+        size = state.f_frsize * state.f_blocks >> 20
+        if size:
+            found[mount] = {"mount": mount, "size_mb": size, "free_mb": state.f_frsize * state.f_bavail >> 20}
+    return sorted(found.values(), key=lambda entry: -len(entry["mount"]))
+
+
+def bus_answers(uid):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(1)
+        try:
+            connection.connect(f"/run/user/{uid}/bus")
+        except OSError:
+            return False
+    return True
+
+
+def parse_states(text):
+    """ActiveState by unit, from systemctl show."""
+    states = {}
+    for block in text.split("\n\n"):
+        values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if "Id" in values:
+            states[values["Id"]] = values.get("ActiveState")
+    return states
+
+
+def main():
+    accounts = {account.pw_name: account for account in pwd.getpwall()}
+    linger = sorted(os.listdir("/var/lib/systemd/linger")) if os.path.isdir("/var/lib/systemd/linger") else []
+    lingering = [accounts[name] for name in linger if name in accounts]
+    running = {
+        "podman": start("podman", "--version"),
+        "nginx": start("nginx", "-v"),
+        "openssl": start("openssl", "version"),
+        "sshd": start("sshd", "-T"),
+        "iptables": start("iptables", "--numeric", "--list", "ufw-user-input"),
+        "systemctl": start(
+            "systemctl", "show", "--property=Id,ActiveState", "network-online.target",
+            *[f"user@{account.pw_uid}.service" for account in lingering],
+        ),
+    }
+    rules, own = parse_ufw_rules(read("/etc/ufw/user.rules"), read("/etc/ufw/user6.rules"))
+    facts = {
+        "version": VERSION,
+        "certificates": certificates([account.pw_dir for account in lingering]),
+        "file_systems": file_systems(),
+        "groups": {group.gr_name: group.gr_gid for group in grp.getgrall()},
+        "linger": linger,
+        "packages": parse_installed(read("/var/lib/dpkg/status")),
+        "quadlet": next((path for path in QUADLET_PATHS if os.path.exists(path)), None),
+        "subuid": parse_subids(read("/etc/subuid")),
+        "subgid": parse_subids(read("/etc/subgid")),
+        "swap_mb": parse_swaps(read("/proc/swaps")),
+        "timezone": os.path.realpath("/etc/localtime").partition("zoneinfo/")[2] or read("/etc/timezone").strip(),
+        "users": {
+            name: {"uid": account.pw_uid, "gid": account.pw_gid, "home": account.pw_dir, "shell": account.pw_shell}
+            for name, account in accounts.items()
+        },
+    }
+    states = parse_states(output(running["systemctl"]))
+    facts["network_online"] = states.get("network-online.target") == "active"
+    facts["ufw"] = {
+        "active": bool(re.search(r"^ENABLED=yes", read("/etc/ufw/ufw.conf"), re.MULTILINE))
+        and succeeded(running["iptables"]),
+        "denies_incoming": bool(re.search(r'^DEFAULT_INPUT_POLICY="DROP"', read("/etc/default/ufw"), re.MULTILINE)),
+        "rules": rules,
+        "own_rules": own,
+    }
+    facts["user_manager"] = {
+        account.pw_name: {"state": states.get(f"user@{account.pw_uid}.service"), "bus": bus_answers(account.pw_uid)}
+        for account in lingering
+    }
+    facts["ssh"] = ssh(parse_sshd(output(running["sshd"])))
+    for tool in ("podman", "nginx", "openssl"):
+        facts[f"{tool}_version"] = parse_version(output(running[tool]))
+    print(json.dumps(facts, sort_keys=True))
+
+
+if __name__ == "__main__":
+    main()
