@@ -35,13 +35,14 @@ MANIFESTS = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.
 
 
 def up():
+    images.build(["registry"])
+    with lock(), step("registry"):
+        _prepare()
+        _run()
+        _wait()
     wanted = {here: there for here, there in PUBLISHED.items() if here.partition(":")[0] in images.names()}
-    images.build(["registry", *sorted({here.partition(":")[0] for here in wanted})])
+    images.build(sorted({here.partition(":")[0] for here in wanted}))
     with lock():
-        with step("registry"):
-            _prepare()
-            _run()
-            _wait()
         for here, there in wanted.items():
             _push(f"{IMAGE_PREFIX}/{here}", there)
 
