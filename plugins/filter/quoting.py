@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Mapping
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
 from ansible.errors import AnsibleFilterError
@@ -96,7 +97,7 @@ def quote_url(value: Any) -> str:
 
 
 class FilterModule:
-    def filters(self) -> Dict[str, Any]:
+    def filters(self) -> dict[str, Any]:
         return {
             "env_file": env_file,
             "systemd_escape": systemd_escape,

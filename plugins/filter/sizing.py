@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Dict, Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
@@ -45,7 +46,7 @@ def nominal_ram(ram_mb: Any) -> int:
     return whole if reported >= whole * 0.92 else reported // 64 * 64
 
 
-def memory_plan(ram_mb: Any, parts: Optional[Sequence[str]] = None) -> Dict[str, int]:
+def memory_plan(ram_mb: Any, parts: Sequence[str] | None = None) -> dict[str, int]:
     """Limits in MB for the parts on a host; what is left over is the system's and the page cache's."""
     chosen = list(PLAN_8GB) if parts is None else list(parts)
     unknown = sorted(set(chosen) - set(PLAN_8GB))
@@ -74,9 +75,9 @@ def _size(megabytes: float) -> str:
 def postgresql_tuning(
     ram_mb: Any,
     max_connections: int = USUAL_CONNECTIONS,
-    overrides: Optional[Mapping[str, Any]] = None,
+    overrides: Mapping[str, Any] | None = None,
     limit_mb: Any = None,
-) -> Dict[str, Any]:
+) -> dict[str, Any]:
     """Settings for a host of this size.
 
     A unit limited to ``limit_mb`` is tuned like a host of twice that: shared buffers then take
@@ -88,7 +89,7 @@ def postgresql_tuning(
     if int(max_connections) < 1:
         raise AnsibleFilterError(f"max_connections is {max_connections}; it must be 1 or more")
     crowd = max(1.0, int(max_connections) / USUAL_CONNECTIONS)
-    settings: Dict[str, Any] = {
+    settings: dict[str, Any] = {
         "max_connections": int(max_connections),
         "shared_buffers": _size(ram / 4),
         "effective_cache_size": _size(ram * 3 / 4),
@@ -108,5 +109,5 @@ def postgresql_tuning(
 
 
 class FilterModule:
-    def filters(self) -> Dict[str, Any]:
+    def filters(self) -> dict[str, Any]:
         return {"to_megabytes": to_megabytes, "memory_plan": memory_plan, "postgresql_tuning": postgresql_tuning}

@@ -10,7 +10,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "plugins" / "filter"))
-import quoting  # noqa: E402  (a filter plugin is no package)
+import quoting
 
 HOSTILE = "$ \" ' # % \\ = { } space ; & $$ ${HOME} %h {{ x }} `id` äöß€𝄞 \t <>|*?!~^@:/,."
 
