@@ -1,0 +1,72 @@
+#!/usr/bin/python3 -I
+"""Remove images of the service user that nothing needs.
+
+Kept are: images of containers, running or not; images that an installed Quadlet unit names; the newest
+of each repository, so that a release can be rolled back.
+"""
+import argparse
+import glob
+import json
+import os
+import re
+import subprocess
+import sys
+
+
+def podman(*argv):
+    return subprocess.run(["podman", *argv], check=True, capture_output=True, text=True).stdout
+
+
+def named_by_units(directory):
+    """Image references in the Quadlet files below a directory."""
+    named = set()
+    for path in glob.glob(os.path.join(directory, "**", "*.container"), recursive=True) + glob.glob(os.path.join(directory, "*.image")):
+        with open(path, encoding="utf-8") as unit:
+            named.update(re.findall(r"^Image=\s*(\S+)", unit.read(), re.MULTILINE))
+    return named
+
+
+def repository(reference):
+    """registry:5000/team/app:1 and registry:5000/team/app@sha256:… are both of registry:5000/team/app."""
+    reference = reference.partition("@")[0]
+    head, slash, tail = reference.rpartition("/")
+    return head + slash + tail.partition(":")[0]
+
+
+def expendable(images, used, named, keep):
+    """Ids of the images that may go."""
+    repositories = {}
+    for image in images:
+        names = (image.get("Names") or []) + (image.get("RepoDigests") or [])
+        for name in {repository(name) for name in names}:
+            repositories.setdefault(name, []).append(image)
+    kept = set(used)
+    for group in repositories.values():
+        kept.update(image["Id"] for image in sorted(group, key=lambda image: image["Created"], reverse=True)[:keep])
+    for image in images:
+        if named & {*(image.get("Names") or []), *(image.get("RepoDigests") or [])}:
+            kept.add(image["Id"])
+    return [image["Id"] for image in images if image["Id"] not in kept]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--keep", type=int, required=True, metavar="N", help="newest images kept of each repository")
+    parser.add_argument("--dry-run", action="store_true", help="say what would go")
+    arguments = parser.parse_args()
+    home = os.path.expanduser("~")
+    os.chdir(home)
+    containers = json.loads(podman("ps", "--all", "--format", "json") or "[]") or []
+    images = json.loads(podman("images", "--format", "json") or "[]") or []
+    named = named_by_units(os.path.join(home, ".config/containers/systemd"))
+    failed = False
+    for image in expendable(images, {container["ImageID"] for container in containers}, named, max(arguments.keep, 1)):
+        print(f"removing {image}" if not arguments.dry_run else f"would remove {image}", flush=True)
+        if not arguments.dry_run:
+            # Without --force: an image that a container has taken since stays
+            failed |= subprocess.run(["podman", "rmi", image], check=False, stdout=subprocess.DEVNULL).returncode not in (0, 2)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
