@@ -170,7 +170,7 @@ _ELSEWHERE.update(
 _DEPENDENCIES = (
     "After Before BindsTo Conflicts OnFailure OnSuccess PartOf PropagatesReloadTo PropagatesStopTo ReloadPropagatedFrom Requires Requisite "
     "StopPropagatedFrom Upholds Wants"
-).split()
+)
 
 
 def _number(version: str) -> tuple[int, ...]:
@@ -223,7 +223,7 @@ def _ignored(section: str, key: str, value: str, version: tuple[int, ...]) -> st
         since, what = SILENTLY_IGNORED["Notify=healthy"]
         if version < _number(since):
             return f"Notify=healthy needs Podman {since}: {what}"
-    if section == "Unit" and key in _DEPENDENCIES:
+    if section == "Unit" and key in _DEPENDENCIES.split():
         since, what = SILENTLY_IGNORED["dependency"]
         units = [unit for unit in value.split() if unit.rpartition(".")[2] in FILES]
         if units and version < _number(since):
