@@ -52,6 +52,8 @@ def _generated(user: ServiceUser, units: dict[str, str], stage: str) -> list[str
     if result.returncode or lines:
         return lines or [f"the Quadlet generator ended with {result.returncode} and said nothing"]
     services = sorted(name for name in os.listdir(output) if name.endswith(unit_text.SYSTEMD_SUFFIXES))
+    if not services:
+        return []
     # Its exit status is 0 for most bad units, so what it prints is the verdict
     result = user.run(
         ["/usr/bin/systemd-analyze", "--user", "verify", "--man=no", "--generators=no", *(os.path.join(output, name) for name in services)],

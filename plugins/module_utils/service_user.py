@@ -150,7 +150,8 @@ def journal(unit: str, uid: int, since: float, lines: int = 50) -> str:
     """Last lines of a user unit's journal (a system account has no journal of its own, so root reads it)."""
     result = subprocess.run(
         ["/usr/bin/journalctl", f"_SYSTEMD_USER_UNIT={unit}", f"_UID={uid}", "+", f"USER_UNIT={unit}", f"_UID={uid}",
-         "--no-pager", "--output=short-iso", f"--since=@{int(since)}", "--lines", str(lines)],
+         "--no-pager", "--quiet", "--output=short-iso", f"--since=@{int(since)}", "--lines", str(lines)],
         capture_output=True, text=True, errors="replace", check=False,
     )
-    return result.stdout.strip()
+    noise = ("<nwarn>", "health_status=")  # Podman's own events, of which there may be many
+    return "\n".join(line for line in result.stdout.splitlines() if not any(word in line for word in noise))
