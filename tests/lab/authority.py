@@ -21,6 +21,19 @@ def ensure_ca():
         (CA / "ca.crt.new").rename(CA / "ca.crt")
 
 
+def ensure_environment_ca():
+    """What playbooks/secrets.yml makes for an environment, here for role scenarios: a CA whose key has a passphrase."""
+    CA.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (CA / "environment.crt").exists():
+        run(
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-passout", "pass:molecule-passphrase", "-days", "3650",
+            "-subj", "/CN=Senex molecule CA", "-addext", "basicConstraints=critical,CA:TRUE",
+            "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+            "-keyout", CA / "environment.key", "-out", CA / "environment.crt.new",
+        )  # fmt: skip
+        (CA / "environment.crt.new").rename(CA / "environment.crt")
+
+
 def ensure_registry_certificate(directory):
     ensure_ca()
     if (directory / "tls.crt").exists():

@@ -3,13 +3,14 @@
 import base64
 import json
 import secrets
+import shutil
 import ssl
 import time
 import urllib.error
 import urllib.request
 
 import images
-from authority import ensure_registry_certificate
+from authority import ensure_environment_ca, ensure_registry_certificate, ensure_ssh_key
 from settings import (
     CA,
     DIRECTORY,
@@ -49,7 +50,12 @@ def up():
 
 def _prepare():
     PLACE.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ensure_ssh_key()
+    ensure_environment_ca()
     ensure_registry_certificate(PLACE)
+    # podman wants a directory with certificates alone, no keys beside them
+    (PLACE / "trust").mkdir(exist_ok=True)
+    shutil.copy(CA / "ca.crt", PLACE / "trust" / "ca.crt")
     password = PLACE / "password"
     if not password.exists():
         password.touch(mode=0o600)
@@ -116,6 +122,6 @@ def _push(here, there):
         return
     with step(f"registry: push {there}"):
         run(
-            "podman", "push", "--authfile", PLACE / "auth.json", "--cert-dir", CA,
+            "podman", "push", "--authfile", PLACE / "auth.json", "--cert-dir", PLACE / "trust",
             here, f"docker://{ENDPOINT}/{there}",
         )  # fmt: skip
