@@ -54,6 +54,8 @@ ROOT_URLCONF = "demo.urls"
 ASGI_APPLICATION = "demo.asgi.application"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/"
+USE_I18N = False
+TIME_ZONE = "UTC"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -158,7 +160,7 @@ LOG_HANDLERS = ["console"] + (["file"] if LOG_DIR.is_dir() and os.access(LOG_DIR
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "formatters": {"line": {"format": "%(levelname)s %(name)s %(message)s"}},
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": "line"},
         # The host rotates this file: the handler opens it anew when it was moved.
