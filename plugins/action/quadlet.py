@@ -9,7 +9,7 @@ from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Q
 from ansible_collections.senex.trader.plugins.module_utils.unit_text import QUADLET_SUFFIXES, SYSTEMD_SUFFIXES
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction
 
-ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units"}
+ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units", "guards"}
 
 
 def path_of(dest: str, home: str) -> str:
@@ -52,7 +52,8 @@ class ActionModule(RenderingAction):
             "home": home,
             "files": files,
             "directories": directories,
-            "secrets": {item["name"]: str(item["value"]) for item in (arguments.get("secrets") or [] if present else [])},
+            "secrets": list(arguments.get("secrets") or []) if present else [],
             "units": list(arguments.get("units") or []) if present else [],
+            "guards": [{**item, "file": path_of(item["file"], home)} for item in (arguments.get("guards") or [] if present else [])],
         }
         return self.call("apply_quadlet", data, task_vars)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import os
+import time
+import urllib.error
+import urllib.request
 from dataclasses import dataclass, field
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset, unit_text
@@ -22,6 +26,7 @@ class Part:
     directories: list[dict] = field(default_factory=list)
     secrets: dict[str, str] = field(default_factory=dict)
     units: list[dict] = field(default_factory=list)
+    guards: list[dict] = field(default_factory=list)
 
     def unit_texts(self) -> dict[str, str]:
         """File name -> text of every unit file of the part."""
@@ -136,6 +141,28 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
     )
 
 
+def answers(unit: dict, patience: float = 0) -> str:
+    """Why a unit's URL does not answer as it should, asked from the host's side; empty when it does."""
+    wanted = unit.get("answers")
+    if not wanted:
+        return ""
+    request = urllib.request.Request(wanted["url"], headers=wanted.get("headers", {}))
+    give_up = time.monotonic() + patience
+    while True:
+        try:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as reply:
+                status, reason = reply.status, reply.reason
+        except urllib.error.HTTPError as error:
+            status, reason = error.code, error.reason
+        except (OSError, http.client.HTTPException) as error:
+            status, reason = 0, str(error)
+        if status == wanted.get("status", 200):
+            return ""
+        if time.monotonic() >= give_up:
+            return f"{wanted['url']} answers {status or 'nothing'}: {reason}"
+        time.sleep(0.5)
+
+
 def _why(unit, state, prints, manifest, texts, unhealthy) -> tuple[str, str] | None:
     """What one unit needs, and the reason; None when it is as it should be."""
     name = unit["name"]
@@ -152,4 +179,5 @@ def _why(unit, state, prints, manifest, texts, unhealthy) -> tuple[str, str] | N
     source = next((file for file in texts if unit_text.service_of(file) == name), name)
     if unit_text.container_name(texts.get(source, ""), source) in unhealthy:
         return "restart", "its health check fails"
-    return None
+    silent = answers(unit)
+    return ("restart", silent) if silent else None

@@ -8,7 +8,7 @@ import time
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_check, unit_text
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY, Part, make_plan
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY, Part, answers, make_plan
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser, journal
 
 
@@ -35,6 +35,7 @@ class Transaction:
         if not self.present and not self.manifest.found:
             return {"changed": False, "plan": [], "diff": []}
         self.user.check_manager()
+        self._guard()
         self.plan = make_plan(self.part, self.manifest, self.user)
         answer = {
             "changed": not self.plan.empty,
@@ -54,6 +55,14 @@ class Transaction:
         for value in self.redact:
             message = message.replace(value, "********")
         raise Refused(f"{self.part.name}: {message}", self.plan.sentences())
+
+    def _guard(self) -> None:
+        """Data on the host that the wanted state would not fit (a database of another major version) stops everything."""
+        for guard in self.part.guards:
+            content, _owner = fileset.read(guard["file"])
+            found = None if content is None else content.decode(errors="replace").strip()
+            if found is not None and found != str(guard["content"]):
+                raise Refused(f"{self.part.name}: {guard['message'].replace('FOUND', found)}", [])
 
     def _validate(self) -> None:
         """The whole set of units that would lie on the host goes through the host's own checkers."""
@@ -113,6 +122,9 @@ class Transaction:
     def _bring_up(self, unit: dict) -> None:
         self.user.systemctl("reset-failed", unit["name"], check=False)
         self.user.systemctl("restart" if unit["verb"] == "restart" else "start", unit["name"])
+        silent = answers(unit, patience=30)
+        if silent:
+            raise OSError(silent)
         self.manifest.started[unit["name"]] = self.plan.fingerprints[unit["name"]]
         self.manifest.save()
 

@@ -40,7 +40,16 @@ def part_of(data: dict, user: ServiceUser) -> Part:
         WantedFile(item["path"], base64.b64decode(item["content"]), int(item["mode"], 8), user.uid, user.gid, item["secret"])
         for item in data["files"]
     ]
-    return Part(data["part"], files, data["directories"], data["secrets"], data["units"])
+    secrets = {item["name"]: secret_value(item) for item in data["secrets"]}
+    return Part(data["part"], files, data["directories"], secrets, data["units"], data["guards"])
+
+
+def secret_value(item: dict) -> str:
+    """A secret's value, given or read from a file on the host that only root may read (a private key that was made here)."""
+    if "file" not in item:
+        return str(item["value"])
+    with open(item["file"], encoding="utf-8") as handle:
+        return handle.read()
 
 
 def main() -> None:

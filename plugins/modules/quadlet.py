@@ -48,7 +48,7 @@ options:
     elements: dict
     default: []
   secrets:
-    description: Podman secrets with C(name) and C(value).
+    description: Podman secrets with C(name) and C(value), or C(file), a file on the host that root reads.
     type: list
     elements: dict
     default: []
@@ -56,6 +56,12 @@ options:
     description:
       - What must run, in start order, each with C(name).
       - One with C(run_once_key) is a one-shot that runs when the key, its unit or its image differ from its last success.
+      - "C(answers) is what the host's side of a published port must say: C(url), C(headers), C(status) (default 200). A unit that does not is restarted."
+    type: list
+    elements: dict
+    default: []
+  guards:
+    description: "Files of the host (C(file)) that, where they exist, must hold C(content); otherwise nothing is done and C(message) is the error (FOUND in it is the content)."
     type: list
     elements: dict
     default: []
@@ -108,6 +114,7 @@ ARGUMENTS = {
     "directories": {"type": "list", "elements": "dict", "default": []},
     "secrets": {"type": "list", "elements": "dict", "default": [], "no_log": True},
     "units": {"type": "list", "elements": "dict", "default": []},
+    "guards": {"type": "list", "elements": "dict", "default": []},
 }
 
 
