@@ -2,6 +2,10 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
 from demo import environment as env
 
 env.require()
@@ -88,12 +92,14 @@ if env.text("DB_SSLROOTCERT"):
 
 REDIS_URL = env.text("REDIS_URL")
 REDIS_CONNECTION = {"socket_keepalive": True, "socket_connect_timeout": 3, "health_check_interval": 25}
+# Every pooled connection is dead after a restart of Redis: try again on a new one rather than fail the request.
+BACKOFF = {"backoff": ExponentialBackoff(cap=1, base=0.1), "retries": 3}
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL,
         "TIMEOUT": 300,
-        "OPTIONS": {**REDIS_CONNECTION, "socket_timeout": 3},
+        "OPTIONS": {**REDIS_CONNECTION, "socket_timeout": 3, "retry": Retry(**BACKOFF)},
     }
 }
 CHANNEL_LAYERS = {
@@ -106,6 +112,7 @@ CHANNEL_LAYERS = {
                     "address": env.text("CHANNELS_REDIS_URL", urlsplit(REDIS_URL)._replace(path="/1").geturl()),
                     **REDIS_CONNECTION,
                     "socket_timeout": 15,
+                    "retry": AsyncRetry(**BACKOFF),
                 }
             ],
             "capacity": 1500,

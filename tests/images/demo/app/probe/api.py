@@ -6,9 +6,11 @@ from django.conf import settings
 from django.db.models import Count, Q
 from django.http import JsonResponse
 from django.utils import timezone
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from probe.consumers import GROUP
-from probe.http import body, endpoint
+from probe.http import body, endpoint, problem
 from probe.models import Heartbeat, Row, TaskRun
 from probe.sealed import seal, unseal
 from probe.tasks import KINDS
@@ -26,6 +28,8 @@ def tasks(request):
         result = KINDS[kind].apply_async(kwargs=arguments, queue=queue)
     except TypeError as error:
         raise ValueError(str(error)) from None
+    except (OperationalError, RedisError) as error:
+        return problem(f"the broker does not answer: {type(error).__name__}", 503)
     return JsonResponse({"id": result.id}, status=202)
 
 
