@@ -166,7 +166,9 @@ def ssh_connection():
                 user = pwd.getpwuid(os.stat(f"/proc/{process}").st_uid).pw_name
             except (KeyError, OSError):
                 break
-            found = {"user": user, "address": words[0], "port": int(words[3])}
+            # sshd on a pipe (ProxyCommand) knows neither address nor port
+            known = words[2] != "UNKNOWN"
+            found = {"user": user, "address": words[0] if known else None, "port": int(words[3]) if known else None}
         parent = re.search(r"^PPid:\s*(\d+)", read(f"/proc/{process}/status"), re.MULTILINE)
         process = int(parent.group(1)) if parent else 0
     return found
@@ -201,7 +203,7 @@ def file_systems():
     for line in read("/proc/self/mounts").splitlines():
         mount, kind = line.split()[1:3]
         mount = mount.encode().decode("unicode_escape")
-        if kind in PSEUDO_FILE_SYSTEMS or not os.path.isdir(mount):
+        if kind in PSEUDO_FILE_SYSTEMS or mount.startswith(("/dev", "/proc", "/run", "/sys")) or not os.path.isdir(mount):
             continue
         try:
             state = os.statvfs(mount)

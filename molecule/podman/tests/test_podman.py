@@ -1,0 +1,122 @@
+"""Rootless Podman as the podman role leaves it; a container made of one static program stands for the stack."""
+
+import json
+import time
+
+import pytest
+
+HOME = "/opt/senex-trader"
+RUN = (
+    f"cd {HOME} && runuser -u senex -- env HOME={HOME} XDG_RUNTIME_DIR=/run/user/987 "
+    "DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/987/bus"
+)
+UNIT = """[Container]
+Image=localhost/probe:3
+ContainerName=probe
+Network=senex-network.network
+PublishPort=127.0.0.1:8099:8080
+
+[Service]
+Restart=always
+RestartSec=1
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def eventually(host, command, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        result = host.run(command)
+        if result.rc == 0:
+            return result
+        time.sleep(0.5)
+    pytest.fail(f"{command}\n{result.stdout}{result.stderr}\n" + host.check_output("journalctl -n 40 --no-pager"))
+
+
+def show(host, unit, name):
+    return host.check_output(f"systemctl --user --machine=senex@ show --property={name} --value {unit}")
+
+
+@pytest.fixture(scope="module")
+def images(host):
+    for release in (1, 2, 3):
+        host.check_output(f"{RUN} podman build --quiet --build-arg release={release} --tag localhost/probe:{release} /opt/probe")
+        time.sleep(1)
+
+
+@pytest.fixture(scope="module")
+def probe(host, images):
+    path = f"{HOME}/.config/containers/systemd/probe.container"
+    host.check_output(f"printf '%s' '{UNIT}' >{path} && chown senex: {path}")
+    host.check_output("systemctl --user --machine=senex@ daemon-reload && systemctl --user --machine=senex@ start probe.service")
+    eventually(host, "curl -s -o /dev/null http://127.0.0.1:8099/", 20)
+    yield
+    host.run(f"systemctl --user --machine=senex@ stop probe.service; rm {path}; systemctl --user --machine=senex@ daemon-reload")
+
+
+def test_user_manager(host):
+    assert host.file("/var/lib/systemd/linger/senex").exists
+    assert show(host, "default.target", "ActiveState") == "active"
+    assert host.run("systemctl is-active network-online.target").rc == 0
+
+
+def test_rootless_container_runs(host, probe):
+    assert host.check_output(f"{RUN} podman info --format '{{{{.Host.Security.Rootless}}}} {{{{.Store.GraphDriverName}}}}'") == "true overlay"
+    pid = host.check_output(f"{RUN} podman inspect probe --format '{{{{.State.Pid}}}}'")
+    assert int(host.check_output(f"stat -c %u /proc/{pid}")) == 200999
+
+
+def test_containers_find_each_other(host, probe):
+    networks = json.loads(host.check_output(f"{RUN} podman inspect probe"))[0]["NetworkSettings"]["Networks"]
+    assert list(networks) == ["senex-trader_senex_network"]
+    answer = host.run(f"{RUN} podman run --rm --network senex-trader_senex_network localhost/probe:3 /bin/busybox wget -q -O- http://probe:8080/")
+    assert "404" in answer.stderr
+
+
+def test_killed_user_manager_comes_back_with_its_containers(host, probe):
+    before = host.check_output("systemctl show --property=MainPID --value user@987.service")
+    host.check_output(f"kill -9 {before}")
+    time.sleep(1)
+    eventually(host, "curl -s -o /dev/null http://127.0.0.1:8099/")
+    assert host.check_output("systemctl show --property=MainPID --value user@987.service") != before
+    test_containers_find_each_other(host, probe)
+
+
+def test_login_is_there_for_podman_and_for_nobody_else(host):
+    path = host.file(f"{HOME}/.config/containers/auth.json")
+    assert (path.user, oct(path.mode)) == ("senex", "0o600")
+    assert host.check_output(f"{RUN} podman login --get-login registry.senex.test:5000") == "lab"
+
+
+def test_login_survives_the_user_manager(host, probe):
+    """The default place, below /run/user, is gone when the manager is."""
+    test_killed_user_manager_comes_back_with_its_containers(host, probe)
+    test_login_is_there_for_podman_and_for_nobody_else(host)
+
+
+def test_prune_keeps_what_a_release_needs(host, probe):
+    """Two newest are kept of three; then one in use is kept although it is the oldest."""
+    tags = f"{RUN} podman images --format '{{{{.Tag}}}}' --filter reference=localhost/probe"
+    assert set(host.check_output(tags).split()) == {"1", "2", "3"}
+    host.check_output(f"{RUN} podman create --name old localhost/probe:1")
+    prune = "systemctl --user --machine=senex@ start senex-prune-images.service"
+    host.check_output(prune)
+    assert set(host.check_output(tags).split()) == {"1", "2", "3"}
+    host.check_output(f"{RUN} podman rm old")
+    host.check_output(prune)
+    assert set(host.check_output(tags).split()) == {"2", "3"}
+
+
+def test_prune_runs_by_a_timer(host):
+    assert show(host, "senex-prune-images.timer", "ActiveState") == "active"
+    assert show(host, "senex-prune-images.timer", "NextElapseUSecRealtime") != ""
+
+
+def test_facts_name_podman(host):
+    facts = json.loads(host.check_output("/etc/ansible/facts.d/senex.fact"))
+    assert facts["podman_version"] == host.check_output("podman --version").split()[-1]
+    assert facts["user_manager"]["senex"] == {"state": "active", "bus": True}
+    assert facts["linger"] == ["senex"]
+    assert host.file(facts["quadlet"]).exists

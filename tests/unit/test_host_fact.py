@@ -1,0 +1,158 @@
+"""Parsers of the fact script that the common role puts on a host."""
+
+import importlib.util
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import types
+
+import pytest
+
+ROLE = pathlib.Path(__file__).parents[2] / "roles/common"
+SCRIPT = ROLE / "files/senex_fact.py"
+
+
+@pytest.fixture(scope="module")
+def fact():
+    specification = importlib.util.spec_from_file_location("senex_fact", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_version_is_the_one_the_role_asks_for(fact):
+    wanted = re.search(r"^__common_facts_version: (\d+)$", (ROLE / "vars/main.yml").read_text(), re.MULTILINE)
+    assert int(wanted.group(1)) == fact.VERSION
+
+
+def test_prints_json_on_any_system():
+    """Whatever is missing here, it says so with empty values."""
+    answer = json.loads(subprocess.run([sys.executable, "-IS", SCRIPT], check=True, capture_output=True, text=True).stdout)
+    assert {"certificates", "linger", "packages", "podman_version", "ssh", "swap_mb", "timezone", "ufw", "user_manager", "users"} <= set(answer)
+    assert answer["users"]["root"]["uid"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [("podman version 4.9.3", "4.9.3"), ("nginx version: nginx/1.26.3", "1.26.3"), ("OpenSSL 3.5.1 1 Jul 2025", "3.5.1"), ("", None), ("not found", None)],
+)
+def test_version(fact, text, version):
+    assert fact.parse_version(text) == version
+
+
+def test_installed_packages(fact):
+    status = (
+        "Package: ufw\nStatus: install ok installed\nVersion: 1\n\n"
+        "Package: gone\nStatus: deinstall ok config-files\n\n"
+        "Package: half\nStatus: install ok half-configured\n\n"
+        "Package: libx\nStatus: hold ok installed\n"
+    )
+    assert fact.parse_installed(status) == ["libx", "ufw"]
+
+
+COMMENT = b"senex.trader".hex()
+
+
+def test_ufw_rules(fact):
+    four = (
+        "*filter\n### RULES ###\n\n"
+        f"### tuple ### allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in comment={COMMENT}\n-A ufw-user-input -p tcp --dport 22 -j ACCEPT\n"
+        f"### tuple ### allow udp 8000:8010 0.0.0.0/0 any 10.0.0.0/8 in comment={COMMENT}\n"
+        "### tuple ### limit tcp 2222 0.0.0.0/0 any 0.0.0.0/0 in\n"
+        "### tuple ### allow_log tcp 25 0.0.0.0/0 any 0.0.0.0/0 in\n"
+    )
+    six = f"### tuple ### allow tcp 22 ::/0 any ::/0 in comment={COMMENT}\n"
+    rules, own = fact.parse_ufw_rules(four, six)
+    assert rules == ["allow tcp 22 any", "allow tcp 25 any", "allow udp 8000:8010 10.0.0.0/8", "limit tcp 2222 any"]
+    assert own == ["allow tcp 22 any", "allow udp 8000:8010 10.0.0.0/8"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "### tuple ### allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 out",  # goes out
+        "### tuple ### allow tcp 22 10.0.0.5 any 0.0.0.0/0 in",  # to one address of the host
+        "### tuple ### allow tcp 22 0.0.0.0/0 5000 0.0.0.0/0 in",  # from one port
+        "### tuple ### allow tcp",
+        "-A ufw-user-input -p tcp --dport 22 -j ACCEPT",
+    ],
+)
+def test_ufw_lines_that_let_in_less_than_they_seem(fact, line):
+    assert fact.parse_ufw_rules(line) == ([], [])
+
+
+def test_sshd(fact):
+    options = fact.parse_sshd("port 22\nport 2222\npasswordauthentication no\nauthorizedkeysfile .ssh/authorized_keys .ssh/authorized_keys2\n")
+    assert options["port"] == ["22", "2222"]
+    assert options["passwordauthentication"] == ["no"]
+
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0000000000000000000000000000000000000000000 me@here"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "found"),
+    [
+        (".ssh/authorized_keys", KEY, True),
+        (".ssh/authorized_keys", f'from="10.0.0.1" {KEY}', True),
+        (".ssh/authorized_keys", "ecdsa-sha2-nistp256 " + "A" * 60, True),
+        (".ssh/authorized_keys", f"# {KEY}", False),
+        (".ssh/authorized_keys", "", False),
+        ("elsewhere", KEY, False),
+    ],
+)
+def test_key_that_lets_the_operator_in(fact, tmp_path, file, text, found):
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / file).write_text(text + "\n")
+    account = types.SimpleNamespace(pw_name="ops", pw_dir=str(tmp_path))
+    assert fact.has_key(account, {"authorizedkeysfile": [".ssh/authorized_keys"]}) is found
+
+
+def test_keys_that_another_program_knows(fact, tmp_path):
+    account = types.SimpleNamespace(pw_name="ops", pw_dir=str(tmp_path))
+    assert fact.has_key(account, {"authorizedkeyscommand": ["/usr/bin/keys"]})
+    assert fact.has_key(account, {"trustedusercakeys": ["/etc/ssh/ca.pub"]})
+    assert not fact.has_key(account, {"authorizedkeyscommand": ["none"], "trustedusercakeys": ["none"]})
+
+
+def test_subids(fact):
+    assert fact.parse_subids("senex:200000:65536\nother:100000:65536\nbroken\nx:a:b\n") == {"senex": [[200000, 265535]], "other": [[100000, 165535]]}
+
+
+def test_swaps(fact):
+    header = "Filename\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+    assert fact.parse_swaps(header) == 0
+    assert fact.parse_swaps("") == 0
+    assert fact.parse_swaps(header + "/swapfile file 2097148 0 -2\n/dev/sda2 partition 1048576 0 -3\n") == 3071
+
+
+CERTIFICATE = """notAfter=Jan  5 09:34:43 2031 GMT
+sha256 Fingerprint=AA:BB:01
+X509v3 Subject Alternative Name:
+    DNS:trader.senex.test, DNS:*.senex.test, IP Address:10.0.0.1
+X509v3 Subject Key Identifier:
+    01:02:AB
+X509v3 Authority Key Identifier:
+    03:04:CD
+"""
+
+
+def test_certificate(fact):
+    assert fact.parse_certificate(CERTIFICATE) == {
+        "not_after": 1925372083,
+        "sans": ["trader.senex.test", "*.senex.test", "10.0.0.1"],
+        "fingerprint": "aabb01",
+        "key_id": "01:02:ab",
+        "issuer_key_id": "03:04:cd",
+    }
+
+
+def test_unreadable_certificate(fact):
+    assert fact.parse_certificate("Could not find certificate from /x.crt\n") is None
+
+
+def test_unit_states(fact):
+    text = "Id=network-online.target\nActiveState=active\n\nActiveState=inactive\nId=user@987.service\n"
+    assert fact.parse_states(text) == {"network-online.target": "active", "user@987.service": "inactive"}
