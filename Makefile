@@ -1,0 +1,20 @@
+# Everything goes through tests/run, which installs what is missing, shows progress and asks nothing.
+PYTHON ?= python3
+ROLE ?=
+.PHONY: help venv lint unit molecule integration test demo demo-down
+
+help:
+	@echo 'make demo          bring the whole stack up on a local test host'
+	@echo 'make demo-down     remove the test host and its data'
+	@echo 'make test          lint, unit, molecule, integration'
+	@echo 'make lint          ansible-lint, yamllint, ruff, shellcheck'
+	@echo 'make unit          tests that need no host'
+	@echo 'make molecule      every role scenario; ROLE=redis runs one'
+	@echo 'make integration   tests on the demo host'
+	@echo 'make venv          the pinned tools of requirements.txt; prints where they are'
+
+venv lint unit integration test demo demo-down:
+	@$(PYTHON) tests/run $@
+
+molecule:
+	@$(PYTHON) tests/run molecule $(addprefix --role=,$(ROLE))

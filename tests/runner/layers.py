@@ -1,0 +1,112 @@
+"""The layers of tests. Each gives the number of checks that passed and failed."""
+
+import os
+import re
+import subprocess
+import time
+import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
+
+import demo
+from common import ARTIFACTS, LAB, REPOSITORY, Failure, Result, call, need, say, seconds
+
+STAGE = re.compile(r"➜ (\w+): Executing$")
+TAIL = 80
+
+
+def lint():
+    scripts = []
+    for name in subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], text=True).splitlines():
+        path = REPOSITORY / name
+        if path.is_file() and not path.is_symlink():
+            with open(path, "rb") as handle:
+                if re.match(rb"#!\s*/(usr/)?bin/(env )?(ba|da)?sh\b", handle.readline(80)):
+                    scripts.append(name)
+    tools = [["ansible-lint"], ["yamllint", "--strict", "."], ["ruff", "check", "."], ["shellcheck", *sorted(scripts)]]
+    total = Result()
+    for tool in tools:
+        start = time.monotonic()
+        good = call(*tool) == 0
+        say(f"{tool[0]}: {'clean' if good else 'FAILED'}, {seconds(time.monotonic() - start)}")
+        total += Result(passed=int(good), failed=int(not good))
+    return total
+
+
+def _counted(report):
+    """What a junit file says; a run without one has failed."""
+    if not report.exists():
+        return Result(failed=1)
+    total = Result()
+    for suite in ElementTree.parse(report).getroot().iter("testsuite"):  # noqa: S314  (pytest wrote it a moment ago)
+        bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+        total += Result(passed=int(suite.get("tests", 0)) - bad - int(suite.get("skipped", 0)), failed=bad)
+    return total
+
+
+def _pytest(name, *wrapper):
+    report = ARTIFACTS / f"{name}.xml"
+    report.unlink(missing_ok=True)
+    code = call(*wrapper, "pytest", "-v", f"--junitxml={report}", f"tests/{name}")
+    result = _counted(report)
+    # A crash after the last test, or no test at all, must not pass for green.
+    return result if code == 0 or result.failed else result + Result(failed=1)
+
+
+def unit():
+    return _pytest("unit")
+
+
+def integration():
+    demo.up()
+    return _pytest("integration", LAB, "run", "--")
+
+
+def scenarios():
+    return sorted(p.parent.name for p in REPOSITORY.glob("molecule/*/molecule.yml"))
+
+
+def molecule(roles=None):
+    wanted = roles or scenarios()
+    for name in set(wanted) - set(scenarios()):
+        raise Failure(f"no scenario {name}; there are {', '.join(scenarios())}")
+    need(LAB, "registry")
+    need(LAB, "images", "host-ready")
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        results = list(pool.map(_scenario, wanted))
+    call(LAB, "run", "--", "podman", "volume", "prune", "--force")
+    return sum(results, Result())
+
+
+def _scenario(name):
+    log, report = ARTIFACTS / f"molecule-{name}.log", ARTIFACTS / f"molecule-{name}.xml"
+    report.unlink(missing_ok=True)
+    environment = {
+        **os.environ,
+        "PYTEST_ADDOPTS": f"--junitxml={report}",
+        "MOLECULE_COMMAND_BORDERS": "false",
+        "NO_COLOR": "1",
+        "ANSIBLE_NOCOLOR": "1",
+        "COLUMNS": "160",
+    }
+    start = time.monotonic()
+    with open(log, "w", encoding="utf-8") as handle:
+        process = subprocess.Popen(
+            [LAB, "run", "--", "molecule", "test", "-s", name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment,
+        )
+        for line in process.stdout:
+            handle.write(line)
+            handle.flush()
+            if found := STAGE.search(line.rstrip()):
+                say(f"molecule {name}: {found[1]}")
+        good = process.wait() == 0
+    result = (_counted(report) if report.exists() else Result()) + Result(passed=int(good), failed=int(not good))
+    say(f"molecule {name}: {'passed' if good else 'FAILED'}, {seconds(time.monotonic() - start)}, all of it in {log.relative_to(REPOSITORY)}")
+    if not good:
+        say("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]))
+    return result

@@ -1,0 +1,83 @@
+"""What the driving side needs: packages, the pinned tools, an environment that does not depend on who calls."""
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from common import ARTIFACTS, REPOSITORY, Failure, need, say
+
+# program (or file) → Debian package
+NEEDED = {
+    "podman": "podman",
+    "crun": "crun",
+    "/usr/lib/podman/netavark": "netavark",
+    "/usr/lib/podman/aardvark-dns": "aardvark-dns",
+    "newuidmap": "uidmap",
+    "iptables": "iptables",
+    "ip": "iproute2",
+    "mmdebstrap": "mmdebstrap",
+    "ssh": "openssh-client",
+    "openssl": "openssl",
+    "git": "git",
+    "shellcheck": "shellcheck",
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
+    "wrk": "wrk",
+    "testssl": "testssl.sh",
+    "hexdump": "bsdextrautils",
+}
+
+
+def lab_directory():
+    return Path(os.environ["SENEX_LAB_DIR"])
+
+
+def environment():
+    if sys.version_info < (3, 11):
+        raise Failure(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; make PYTHON=python3.13 names another")
+    os.environ.setdefault("HOME", "/root")
+    os.environ["SENEX_LAB_DIR"] = str(Path(os.environ.get("SENEX_LAB_DIR") or "/var/lib/senex-lab").resolve())
+    # The checkout is a collections path of its own: ansible_collections/senex/trader leads back to it.
+    os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(REPOSITORY)
+    os.environ.update(PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
+    os.environ.setdefault("LC_ALL", "C.UTF-8")
+    ARTIFACTS.mkdir(exist_ok=True)
+
+
+def packages():
+    missing = sorted({package for path, package in NEEDED.items() if not shutil.which(path)})
+    if not importlib.util.find_spec("ensurepip"):
+        missing.append("python3-venv")
+    if not missing:
+        return
+    if not shutil.which("apt-get") or os.geteuid() != 0:
+        raise Failure(f"missing on this machine: {' '.join(missing)}; as root on Debian or Ubuntu they are installed for you")
+    say(f"==== installing {' '.join(missing)}")
+    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+    need("apt-get", "update", "-q")
+    need("apt-get", "install", "-qy", "--no-install-recommends", *missing)
+
+
+def venv():
+    """The tools of requirements.txt, made once for each content of it, and first on PATH."""
+    lock_file = REPOSITORY / "requirements.txt"
+    digest = hashlib.sha256(lock_file.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    place = lab_directory() / f"venv-{digest}"
+    lab_directory().mkdir(parents=True, exist_ok=True)
+    with open(lab_directory() / "venv.lock", "w", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not (place / "complete").exists():
+            say(f"==== tools of requirements.txt into {place}")
+            shutil.rmtree(place, ignore_errors=True)
+            need(sys.executable, "-m", "venv", place)
+            done = subprocess.run([place / "bin" / "pip", "install", "--quiet", "--requirement", lock_file], check=False)
+            if done.returncode:
+                raise Failure(f"pip could not install {lock_file}")
+            (place / "complete").touch()
+    os.environ["PATH"] = f"{place / 'bin'}:{os.environ['PATH']}"
+    return place
