@@ -1,0 +1,177 @@
+"""Vaults and the playbook that makes them, on the controller alone."""
+
+import os
+import pathlib
+import re
+import shutil
+import stat
+import subprocess
+import sys
+
+import jinja2
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).parents[2]
+BIN = pathlib.Path(sys.executable).parent
+ENVIRONMENTS = ["demo", "staging", "production"]
+MADE = [
+    "vault_secret_key",
+    "vault_field_encryption_key",
+    "vault_database_password",
+    "vault_redis_password",
+    "vault_flower_password",
+    "vault_backup_passphrase",
+    "vault_ca_passphrase",
+    "vault_ca_private_key",
+    "vault_ca_certificate",
+]
+
+
+def run(*argv, home=None, **environment):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "SENEX_VAULT", "XDG_CONFIG"))}
+    found = {"PATH": f"{BIN}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.timer"}
+    environment = {**kept, **found, **({"HOME": str(home)} if home else {}), **environment}
+    return subprocess.run([str(word) for word in argv], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def view(vault, *identities, **environment):
+    result = run("ansible-vault", "view", vault, ANSIBLE_VAULT_IDENTITY_LIST=",".join(identities), **environment)
+    return yaml.safe_load(result.stdout) if result.returncode == 0 else None
+
+
+def variables(environment):
+    return (ROOT / "inventory" / environment / "group_vars" / "all" / "main.yml").read_text()
+
+
+def test_the_demo_vault_holds_what_main_yml_maps_and_nothing_else():
+    vault = ROOT / "inventory/demo/group_vars/all/vault.yml"
+    assert vault.read_text().startswith("$ANSIBLE_VAULT;1.2;AES256;demo\n")
+    names = set(view(vault, f"demo@{ROOT}/inventory/demo/vault-password"))
+    assert names == set(re.findall(r"\{\{ (vault_\w+) \}\}", variables("demo")))
+    assert all(name.startswith("vault_") for name in names)
+
+
+def test_only_the_demo_commits_a_vault_and_a_password():
+    tracked = run("git", "ls-files", "inventory", "templates").stdout.split()
+    secret = [path for path in tracked if path.endswith(("vault.yml", "vault-password"))]
+    assert secret == ["inventory/demo/group_vars/all/vault.yml", "inventory/demo/vault-password"]
+    assert (ROOT / "inventory/demo/vault-password").read_text().startswith("demo-only-not-a-secret-")
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_main_yml_maps_each_secret_once_and_holds_none(environment):
+    text = variables(environment)
+    assert yaml.safe_load(text)["senex_environment"] == environment
+    names = re.findall(r'"\{\{ (vault_\w+) \}\}"', text)
+    assert len(names) == len(set(names)) and set(MADE) <= set(names)
+    assert len(re.findall(r"\{\{ vault_", text)) == len(names), "a vault variable is mapped as it is, or not at all"
+
+
+def test_the_skeleton_makes_the_staging_inventory():
+    for name in ("hosts.yml", "group_vars/all/main.yml"):
+        skeleton = jinja2.Template((ROOT / "templates/environment" / f"{name}.j2").read_text(), keep_trailing_newline=True)
+        assert skeleton.render(senex_environment="staging") == (ROOT / "inventory/staging" / name).read_text()
+
+
+def test_a_password_opens_no_vault_of_another_environment(tmp_path):
+    password, vault = tmp_path / "password", tmp_path / "vault.yml"
+    password.write_text("the same for both\n")
+    vault.write_text("vault_a: 1\n")
+    made = run("ansible-vault", "encrypt", "--encrypt-vault-id", "staging", vault, ANSIBLE_VAULT_IDENTITY_LIST=f"staging@{password}")
+    assert made.returncode == 0, made.stderr
+    assert view(vault, f"staging@{password}") == {"vault_a": 1}
+    assert view(vault, f"production@{password}") is None
+
+
+def test_the_client_answers_for_each_environment_apart(tmp_path):
+    client = ROOT / "inventory/vault-client"
+    asked = run(client, "--vault-id", "staging", home=tmp_path, SENEX_VAULT_PASSWORD_STAGING="from $the 'environment'")
+    assert asked.stdout == "from $the 'environment'\n"
+    (tmp_path / ".config/senex.trader").mkdir(parents=True)
+    (tmp_path / ".config/senex.trader/production.vault-password").write_text("from the file\n")
+    assert run(client, "--vault-id", "production", home=tmp_path).stdout == "from the file\n"
+    assert run(client, "--check", "--vault-id", "production", home=tmp_path).stdout == ""
+    missing = run(client, "--check", "--vault-id", "staging", home=tmp_path)
+    assert missing.returncode == 2 and "SENEX_VAULT_PASSWORD_STAGING" in missing.stderr
+    throwaway = [run(client, "--vault-id", "staging", home=tmp_path).stdout for _ in range(2)]
+    assert len(set(throwaway)) == 2, "without a password the answer must open nothing"
+    assert run(client, "--vault-id", "../staging", home=tmp_path).returncode == 1
+
+
+def test_nothing_is_encrypted_without_the_password(tmp_path):
+    plain = tmp_path / "vault.yml"
+    plain.write_text("vault_a: 1\n")
+    refused = run("ansible-vault", "encrypt", "--encrypt-vault-id", "production", plain, home=tmp_path)
+    assert refused.returncode != 0 and plain.read_text() == "vault_a: 1\n"
+
+
+@pytest.fixture(scope="module")
+def canary(tmp_path_factory):
+    """A new environment, made by the playbook, with all that it said."""
+    home = tmp_path_factory.mktemp("home")
+    inventory = home / "inventory" / "canary"
+    words = ["-e", "senex_environment=canary", "-e", "secrets_new_environment=true", "-e", "secrets_create_password_file=true"]
+    first = secrets(inventory, home, "-vvv", "--diff", *words)
+    assert first.returncode == 0, first.stdout + first.stderr
+    return {"home": home, "inventory": inventory, "said": first.stdout + first.stderr, "vault": inventory / "group_vars/all/vault.yml"}
+
+
+def secrets(inventory, home, *words):
+    client = f"{ROOT}/inventory/vault-client"
+    return run("ansible-playbook", "playbooks/secrets.yml", "-i", inventory, *words, home=home, ANSIBLE_VAULT_IDENTITY_LIST=f"canary@{client}")
+
+
+def opened(canary):
+    return view(canary["vault"], f"canary@{canary['home']}/.config/senex.trader/canary.vault-password")
+
+
+def test_a_new_environment_gets_every_secret_and_shows_none(canary):
+    values = opened(canary)
+    assert set(values) == set(re.findall(r"\{\{ (vault_\w+) \}\}", (canary["inventory"] / "group_vars/all/main.yml").read_text()))
+    assert len(set(map(str, (values[name] for name in MADE)))) == len(MADE)
+    password = (canary["home"] / ".config/senex.trader/canary.vault-password").read_text().strip()
+    for value in [password, *(values[name] for name in MADE)]:
+        for line in [line for line in value.splitlines() if not line.startswith("-----")]:
+            assert line not in canary["said"]
+    assert stat.S_IMODE(canary["vault"].stat().st_mode) == 0o600
+    assert canary["vault"].read_text().startswith("$ANSIBLE_VAULT;1.2;AES256;canary\n")
+
+
+def test_the_made_secrets_pass_the_checks_of_a_run(canary):
+    sys.path.insert(0, str(ROOT / "plugins/filter"))
+    import checking
+
+    values = opened(canary)
+    kinds = dict(zip(MADE, ["secret_key", "fernet", "secret", "secret", "secret", "secret", "secret", "private_key", "certificate"], strict=True))
+    assert checking.input_problems({kind: {n: values[n] for n in MADE if kinds[n] == kind} for kind in set(kinds.values())}) == []
+    given = {name: value for name, value in values.items() if name not in MADE}
+    assert len(checking.input_problems({"optional": given})) == len(given) > 0
+
+
+def test_a_second_run_changes_nothing_and_a_missing_secret_is_made_alone(canary):
+    before = canary["vault"].read_bytes()
+    assert "changed=0" in secrets(canary["inventory"], canary["home"]).stdout
+    assert canary["vault"].read_bytes() == before
+
+    values = opened(canary)
+    lost = {name: value for name, value in values.items() if name != "vault_redis_password"}
+    canary["vault"].write_text("# kept\n" + yaml.safe_dump(lost))
+    password = f"canary@{canary['home']}/.config/senex.trader/canary.vault-password"
+    run("ansible-vault", "encrypt", "--encrypt-vault-id", "canary", canary["vault"], ANSIBLE_VAULT_IDENTITY_LIST=password)
+    again = secrets(canary["inventory"], canary["home"])
+    assert "Made: vault_redis_password'" in again.stdout, again.stdout
+    now = opened(canary)
+    assert now.pop("vault_redis_password") != values["vault_redis_password"]
+    assert now == lost
+
+
+def test_what_the_playbook_refuses(canary, tmp_path):
+    inventory = tmp_path / "inventory" / "canary"
+    shutil.copytree(canary["inventory"], inventory)
+    (inventory / "group_vars/all/vault.yml").unlink()
+    refused = secrets(inventory, tmp_path)
+    assert refused.returncode != 0 and "SENEX_VAULT_PASSWORD_CANARY" in refused.stdout and "secrets_create_password_file=true" in refused.stdout
+    assert not (inventory / "group_vars/all/vault.yml").exists()
+    wrong = secrets(inventory, canary["home"], "-e", "senex_environment=other")
+    assert wrong.returncode != 0 and "senex_environment: 'other' must be the name" in wrong.stdout
