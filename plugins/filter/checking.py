@@ -24,7 +24,8 @@ def _domain(value: str) -> str | None:
 
 
 def _registry(value: str) -> str | None:
-    return None if REGISTRY.fullmatch(value) else f"{value!r} is no registry; write one such as registry.example.com/team, with no https:// and no tag"
+    good = "write one such as registry.example.com/team, with no https:// and no tag"
+    return None if REGISTRY.fullmatch(value) else f"{value!r} is no registry; {good}"
 
 
 def _tag(value: str) -> str | None:

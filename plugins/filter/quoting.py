@@ -29,7 +29,7 @@ def _env_value(name: str, value: Any) -> str:
     text = str(value)
     for character, title in (("\n", "a newline"), ("\0", "a NUL character")):
         if character in text:
-            raise AnsibleFilterError(f"{name}: the value contains {title}, which an environment file cannot carry; remove it or encode the value")
+            raise AnsibleFilterError(f"{name}: the value contains {title}, which no environment file can carry; remove it")
     return text
 
 
@@ -43,10 +43,10 @@ def env_file(variables: Mapping[str, Any]) -> str:
             raise AnsibleFilterError(f"{name}: not a name for an environment variable; use letters, digits and _, and no digit first")
         text = _env_value(name, value)
         if text.endswith("\r"):
-            raise AnsibleFilterError(f"{name}: the value ends with a carriage return, which Podman drops from an environment file; remove it")
+            raise AnsibleFilterError(f"{name}: the value ends with a carriage return, which Podman would drop; remove it")
         line = f"{name}={text}"
         if len(line.encode("utf-8", "surrogateescape")) > ENV_LINE_LIMIT:
-            raise AnsibleFilterError(f"{name}: the value is longer than the {ENV_LINE_LIMIT} bytes Podman reads in a line of an environment file")
+            raise AnsibleFilterError(f"{name}: longer than the {ENV_LINE_LIMIT} bytes that Podman reads in a line")
         lines.append(line + "\n")
     return "".join(lines)
 

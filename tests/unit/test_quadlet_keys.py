@@ -75,7 +75,9 @@ def test_unknown_keys(key, version, says):
     assert message.startswith("postgres.container:3: ") and says in message
 
 
-@pytest.mark.parametrize(("key", "version"), [("StopTimeout", (5, 0, 0)), ("Memory", (5, 5, 0)), ("Secret", (4, 9, 3)), ("PidsLimit", (4, 9, 3))])
+@pytest.mark.parametrize(
+    ("key", "version"), [("StopTimeout", (5, 0, 0)), ("Memory", (5, 5, 0)), ("Secret", (4, 9, 3)), ("PidsLimit", (4, 9, 3))]
+)
 def test_known_keys(key, version):
     assert check(f"[Container]\nImage=a\n{key}=1\n", version) == []
 
@@ -92,7 +94,8 @@ def test_what_an_older_podman_would_ignore_is_said():
 
 def test_files_and_sections():
     assert check("[Pod]\nPodName=x\n", (4, 9, 3), "x.pod") == ["x.pod: .pod files need Podman 5.0, this host has 4.9.3"]
-    assert "section [Container] has no place in a .network file; use [Network]" in check("[Network]\n[Container]\nImage=a\nUser=1\n", name="x.network")[0]
+    (message,) = check("[Network]\n[Container]\nImage=a\nUser=1\n", name="x.network")
+    assert "section [Container] has no place in a .network file; use [Network]" in message
     assert check("[Unit]\nDescription=x\n", name="x.volume") == ["x.volume: section [Volume] is missing"]
     assert check("Image=a\n[Container]\n")[0].startswith("postgres.container:1: neither a section")
     assert check("[Container]\nImage a\n")[0].startswith("postgres.container:2: neither a section")
@@ -108,10 +111,11 @@ def test_the_quadlet_section():
 
 def generator_refuses(tmp_path, suffix, section, key):
     # Alone with what each kind of file cannot do without, so that the key is all there is to refuse.
-    required = {"Container": "Image=a\n", "Pod": "", "Kube": "Yaml=/a.yml\n", "Image": "Image=a\n", "Build": "ImageTag=a\nFile=/a\n"}.get(section, "")
+    required = {"Container": "Image=a\n", "Kube": "Yaml=/a.yml\n", "Image": "Image=a\n", "Build": "ImageTag=a\nFile=/a\n"}
     unit = tmp_path / f"key.{suffix}"
-    unit.write_text(f"[{section}]\n{required}{key}=\n")
-    run = subprocess.run([GENERATOR, "-dryrun", "-user"], env={**os.environ, "QUADLET_UNIT_DIRS": str(tmp_path)}, capture_output=True, text=True, check=False)
+    unit.write_text(f"[{section}]\n{required.get(section, '')}{key}=\n")
+    environment = {**os.environ, "QUADLET_UNIT_DIRS": str(tmp_path)}
+    run = subprocess.run([GENERATOR, "-dryrun", "-user"], env=environment, capture_output=True, text=True, check=False)
     unit.unlink()
     return f"unsupported key '{key}'" in run.stderr + run.stdout
 

@@ -118,8 +118,8 @@ def canary(tmp_path_factory):
 
 
 def secrets(inventory, home, *words):
-    client = f"{ROOT}/inventory/vault-client"
-    return run("ansible-playbook", "playbooks/secrets.yml", "-i", inventory, *words, home=home, ANSIBLE_VAULT_IDENTITY_LIST=f"canary@{client}")
+    identity = f"canary@{ROOT}/inventory/vault-client"
+    return run("ansible-playbook", "playbooks/secrets.yml", "-i", inventory, *words, home=home, ANSIBLE_VAULT_IDENTITY_LIST=identity)
 
 
 def opened(canary):
@@ -143,7 +143,7 @@ def test_the_made_secrets_pass_the_checks_of_a_run(canary):
     import checking
 
     values = opened(canary)
-    kinds = dict(zip(MADE, ["secret_key", "fernet", "secret", "secret", "secret", "secret", "secret", "private_key", "certificate"], strict=True))
+    kinds = dict(zip(MADE, ["secret_key", "fernet", *["secret"] * 5, "private_key", "certificate"], strict=True))
     assert checking.input_problems({kind: {n: values[n] for n in MADE if kinds[n] == kind} for kind in set(kinds.values())}) == []
     given = {name: value for name, value in values.items() if name not in MADE}
     assert len(checking.input_problems({"optional": given})) == len(given) > 0
@@ -171,7 +171,8 @@ def test_what_the_playbook_refuses(canary, tmp_path):
     shutil.copytree(canary["inventory"], inventory)
     (inventory / "group_vars/all/vault.yml").unlink()
     refused = secrets(inventory, tmp_path)
-    assert refused.returncode != 0 and "SENEX_VAULT_PASSWORD_CANARY" in refused.stdout and "secrets_create_password_file=true" in refused.stdout
+    assert refused.returncode != 0
+    assert "SENEX_VAULT_PASSWORD_CANARY" in refused.stdout and "secrets_create_password_file=true" in refused.stdout
     assert not (inventory / "group_vars/all/vault.yml").exists()
     wrong = secrets(inventory, canary["home"], "-e", "senex_environment=other")
     assert wrong.returncode != 0 and "senex_environment: 'other' must be the name" in wrong.stdout

@@ -1,0 +1,88 @@
+"""What a run refuses before it touches a host."""
+
+import base64
+import pathlib
+import sys
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "plugins" / "filter"))
+import checking  # noqa: E402  (a filter plugin is no package)
+
+FERNET = base64.urlsafe_b64encode(bytes(range(200, 232))).decode()
+PEM = "-----BEGIN {0}-----\nQUJD\n-----END {0}-----\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("domain", "www.example.com"),
+        ("domain", "demo.senex.test"),
+        ("registry", "registry.senex.test:5000/senex"),
+        ("registry", "ghcr.io"),
+        ("tag", "1.2.3"),
+        ("tag", 7),
+        ("tag", "sha256:" + "0" * 64),
+        ("secret", "$ \" ' # % \\ = { } ; & äß"),
+        ("secret_key", "x" * 50),
+        ("fernet", FERNET),
+        ("certificate", PEM.format("CERTIFICATE")),
+        ("private_key", PEM.format("ENCRYPTED PRIVATE KEY")),
+        ("optional", ""),
+        ("optional", None),
+    ],
+)
+def test_good_values(kind, value):
+    assert checking.input_problems({kind: {"senex_x": value}}) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "says"),
+    [
+        ("domain", "localhost", "no domain name"),
+        ("domain", "https://example.com", "no domain name"),
+        ("domain", "example.com.", "no domain name"),
+        ("domain", "www.Your-Domain.com", "placeholder"),
+        ("domain", "", "is missing"),
+        ("registry", "https://registry.example.com", "no registry"),
+        ("tag", "latest", "not a release"),
+        ("tag", "sha256:123", "neither a tag nor a digest"),
+        ("secret", "", "is missing; run playbooks/secrets.yml, which writes vault_x"),
+        ("secret", None, "is missing"),
+        ("secret", "CHANGE_ME", "placeholder"),
+        ("secret", "geheim", "shorter than 12"),
+        ("secret", "geheim\n" * 5, "line break"),
+        ("secret", ["geheim"], "must be a string"),
+        ("secret", True, "must be a string"),
+        ("secret_key", "geheim" * 8, "50 characters"),
+        ("fernet", "geheim" * 8, "no Fernet key"),
+        ("fernet", FERNET[:-4], "no Fernet key"),
+        ("certificate", "geheim", "no PEM certificate"),
+        ("private_key", PEM.format("PRIVATE KEY"), "no PEM encrypted private key"),
+        ("optional", "CHANGE_ME", "placeholder"),
+    ],
+)
+def test_bad_values(kind, value, says):
+    (problem,) = checking.input_problems({kind: {"senex_x": value}})
+    assert problem.startswith("senex_x: ") and says in problem
+    assert "geheim" not in problem
+
+
+def test_all_problems_come_at_once():
+    problems = checking.input_problems({"domain": {"senex_domain": ""}, "secret": {"senex_a": "", "senex_b": "x" * 12}})
+    assert [problem.split(":")[0] for problem in problems] == ["senex_domain", "senex_a"]
+    with pytest.raises(AnsibleFilterError, match="no kind colour"):
+        checking.input_problems({"colour": {}})
+
+
+def test_groups():
+    good = {"postgresql": ["a"], "celery_beat": ["a"], "web": ["a", "b"]}
+    assert checking.group_problems(good, ["postgresql", "celery_beat"], ["web"]) == []
+    bad = {"postgresql": [], "celery_beat": ["a", "b"], "web": []}
+    assert checking.group_problems(bad, ["postgresql", "celery_beat"], ["web", "nginx"]) == [
+        "group postgresql: needs exactly one host and has none",
+        "group celery_beat: needs exactly one host and has a, b",
+        "group web: needs a host and has none",
+        "group nginx: needs a host and has none",
+    ]
