@@ -1,0 +1,54 @@
+"""Stands in for a web instance: says what it was asked, and echoes over a WebSocket."""
+import base64
+import hashlib
+import json
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if self.headers.get("Upgrade", "").lower() == "websocket":
+            return self.websocket()
+        length = int(self.headers.get("Content-Length", 0))
+        self.rfile.read(length)
+        path = self.path.split("?")[0]
+        if path == "/slow":
+            time.sleep(3)
+        status = {"/missing": 404, "/unavailable": 503}.get(path, 200)
+        asked = {"port": self.server.server_port, "method": self.command, "path": self.path, "headers": dict(self.headers)}
+        body = json.dumps({"application": "stand-in", **asked}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if path == "/own-policy":
+            self.send_header("Content-Security-Policy", "default-src 'none'")
+            self.send_header("X-Frame-Options", "SAMEORIGIN")
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_HEAD = do_GET
+
+    def websocket(self):
+        accept = hashlib.sha1((self.headers["Sec-WebSocket-Key"] + GUID).encode()).digest()
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(accept).decode())
+        self.end_headers()
+        _, length = self.rfile.read(2)
+        mask = self.rfile.read(4)
+        data = bytes(byte ^ mask[index % 4] for index, byte in enumerate(self.rfile.read(length & 127)))
+        self.wfile.write(bytes([0x81, len(data)]) + data)
+        self.close_connection = True
+
+    def log_message(self, *_):
+        """Keep the journal short."""
+
+
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
