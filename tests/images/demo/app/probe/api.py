@@ -95,6 +95,4 @@ def heartbeat(request):
 @endpoint("GET")
 async def client(request):
     """What the proxy says of the client."""
-    return JsonResponse(
-        {"address": request.META.get("REMOTE_ADDR"), "secure": request.is_secure(), "host": request.get_host()}
-    )
+    return JsonResponse({"address": request.META.get("REMOTE_ADDR"), "secure": request.is_secure(), "host": request.get_host()})

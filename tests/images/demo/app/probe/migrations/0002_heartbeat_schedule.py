@@ -4,9 +4,7 @@ NAME = "heartbeat"
 
 
 def add(apps, schema_editor):
-    every, _ = apps.get_model("django_celery_beat", "IntervalSchedule").objects.get_or_create(
-        every=10, period="seconds"
-    )
+    every, _ = apps.get_model("django_celery_beat", "IntervalSchedule").objects.get_or_create(every=10, period="seconds")
     apps.get_model("django_celery_beat", "PeriodicTask").objects.update_or_create(
         name=NAME,
         # Expires: beats that piled up while no worker ran say nothing any more.

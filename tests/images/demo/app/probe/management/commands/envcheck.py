@@ -5,9 +5,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 
 class Command(BaseCommand):
-    help = (
-        "Prints the SHA-256 of an environment variable's value: shows that a secret arrived intact without showing it."
-    )
+    help = "Prints the SHA-256 of an environment variable's value: shows that a secret arrived intact without showing it."
     requires_system_checks = ()
 
     def add_arguments(self, parser):
