@@ -78,7 +78,8 @@ def test_every_input_is_described_and_belongs_to_the_role(role, options):
 
 def test_shared_variables_exist(role, defaults):
     shared = set(load(SHARED))
-    used = set(re.findall(r"\bsenex_\w+", (ROLES / role / "defaults" / "main.yml").read_text())) if defaults else set()
+    expressions = re.findall(r"\{\{.*?\}\}", str(defaults), re.DOTALL)
+    used = {name for expression in expressions for name in re.findall(r"\bsenex_\w+", expression)}
     assert sorted(used - shared) == [], "named in defaults/main.yml and not among the defaults of role settings"
     if used:
         dependencies = str(load(ROLES / role / "meta" / "main.yml").get("dependencies", []))
