@@ -42,7 +42,7 @@ def show(host, unit, name):
 @pytest.fixture(scope="module")
 def images(host):
     for release in (1, 2, 3):
-        host.check_output(f"{RUN} podman build --quiet --build-arg release={release} --tag localhost/probe:{release} /opt/probe")
+        host.check_output(f"{RUN} podman build --quiet --no-cache --build-arg release={release} --tag localhost/probe:{release} /opt/probe")
         time.sleep(1)
 
 
@@ -88,6 +88,8 @@ def test_login_is_there_for_podman_and_for_nobody_else(host):
     path = host.file(f"{HOME}/.config/containers/auth.json")
     assert (path.user, oct(path.mode)) == ("senex", "0o600")
     assert host.check_output(f"{RUN} podman login --get-login registry.senex.test:5000") == "lab"
+    assert not host.file("/run/user/987/containers/auth.json").exists
+    host.check_output(f"{RUN} podman search --limit 1 registry.senex.test:5000/senex")
 
 
 def test_login_survives_the_user_manager(host, probe):

@@ -22,7 +22,7 @@ def named_by_units(directory):
     named = set()
     for path in glob.glob(os.path.join(directory, "**", "*.container"), recursive=True) + glob.glob(os.path.join(directory, "*.image")):
         with open(path, encoding="utf-8") as unit:
-            named.update(re.findall(r"^Image=\s*(\S+)", unit.read(), re.MULTILINE))
+            named.update(re.findall(r"^Image\s*=\s*(\S+)", unit.read(), re.MULTILINE))
     return named
 
 
@@ -34,7 +34,8 @@ def repository(reference):
 
 
 def expendable(images, used, named, keep):
-    """Ids of the images that may go."""
+    """The images that may go."""
+    images = list({image["Id"]: image for image in images}.values())  # Podman lists an image once a tag
     repositories = {}
     for image in images:
         names = (image.get("Names") or []) + (image.get("RepoDigests") or [])
@@ -46,7 +47,7 @@ def expendable(images, used, named, keep):
     for image in images:
         if named & {*(image.get("Names") or []), *(image.get("RepoDigests") or [])}:
             kept.add(image["Id"])
-    return [image["Id"] for image in images if image["Id"] not in kept]
+    return [image for image in images if image["Id"] not in kept]
 
 
 def main():
@@ -61,10 +62,11 @@ def main():
     named = named_by_units(os.path.join(home, ".config/containers/systemd"))
     failed = False
     for image in expendable(images, {container["ImageID"] for container in containers}, named, max(arguments.keep, 1)):
-        print(f"removing {image}" if not arguments.dry_run else f"would remove {image}", flush=True)
+        names = image.get("Names") or [image["Id"]]
+        print("would remove" if arguments.dry_run else "removing", *names, flush=True)
         if not arguments.dry_run:
-            # Without --force: an image that a container has taken since stays
-            failed |= subprocess.run(["podman", "rmi", image], check=False, stdout=subprocess.DEVNULL).returncode not in (0, 2)
+            # Without --force: an image that a container has taken since stays, which ends with 2
+            failed |= subprocess.run(["podman", "rmi", *names], check=False, stdout=subprocess.DEVNULL).returncode not in (0, 2)
     return 1 if failed else 0
 
 

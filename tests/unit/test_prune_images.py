@@ -1,0 +1,76 @@
+"""Which images the prune timer leaves."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "roles/podman/files/prune_images.py"
+
+
+@pytest.fixture(scope="module")
+def prune():
+    specification = importlib.util.spec_from_file_location("prune_images", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def image(number, *names):
+    return {"Id": f"id{number}", "Names": list(names), "RepoDigests": [], "Created": number}
+
+
+def gone(found):
+    return [image["Id"] for image in found]
+
+
+@pytest.mark.parametrize(
+    ("reference", "repository"),
+    [
+        ("registry.senex.test:5000/team/app:1", "registry.senex.test:5000/team/app"),
+        ("registry.senex.test:5000/team/app", "registry.senex.test:5000/team/app"),
+        ("registry.senex.test:5000/team/app@sha256:0123", "registry.senex.test:5000/team/app"),
+        ("localhost/app:1", "localhost/app"),
+    ],
+)
+def test_repository(prune, reference, repository):
+    assert prune.repository(reference) == repository
+
+
+RELEASES = [image(number, f"r/app:{number}") for number in (1, 2, 3, 4)]
+
+
+def test_newest_of_a_repository_stay(prune):
+    assert gone(prune.expendable(RELEASES, set(), set(), 3)) == ["id1"]
+
+
+def test_repositories_count_apart(prune):
+    assert gone(prune.expendable([*RELEASES, image(0, "r/postgres:15")], set(), set(), 3)) == ["id1"]
+
+
+def test_an_old_one_in_use_stays(prune):
+    assert gone(prune.expendable(RELEASES, {"id1"}, set(), 1)) == ["id2", "id3"]
+
+
+def test_an_old_one_that_a_unit_names_stays(prune):
+    assert gone(prune.expendable(RELEASES, set(), {"r/app:2"}, 1)) == ["id1", "id3"]
+
+
+def test_by_digest(prune):
+    pinned = {**image(1), "RepoDigests": ["r/app@sha256:01"]}
+    assert gone(prune.expendable([pinned, *RELEASES[1:]], set(), {"r/app@sha256:01"}, 1)) == ["id2", "id3"]
+
+
+def test_a_listing_with_a_row_for_each_tag(prune):
+    twice = image(4, "r/app:4", "r/app:stable")
+    assert gone(prune.expendable([*RELEASES[:3], twice, twice], set(), set(), 2)) == ["id1", "id2"]
+
+
+def test_without_a_name_and_without_use(prune):
+    assert gone(prune.expendable([image(9)], set(), set(), 3)) == ["id9"]
+
+
+def test_images_that_units_name(prune, tmp_path):
+    (tmp_path / "web.container").write_text("[Container]\nImage=r/app:2\n")
+    (tmp_path / "app.image").write_text("[Image]\nImage = r/other:1\nImage=r/app:3\n")
+    assert {"r/app:2", "r/app:3"} <= prune.named_by_units(str(tmp_path))
