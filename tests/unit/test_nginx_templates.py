@@ -1,0 +1,153 @@
+"""nginx's own view of what the role renders, for old and new versions, without a host."""
+import datetime
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+try:
+    from ansible.template import trust_as_template
+except ImportError:
+    def trust_as_template(text):
+        return text
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+ROLES = REPOSITORY / "roles"
+ROLE = ROLES / "nginx"
+FACTS = {"all_ipv6_addresses": ["fe80::1"], "default_ipv4": {"address": "10.0.0.5"}, "memtotal_mb": 8000, "ansible_local": {}}
+
+try:
+    init_plugin_loader([str(REPOSITORY)])
+except Exception:  # another test module was first
+    pass
+
+
+def trusted(value):
+    if isinstance(value, dict):
+        return {key: trusted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [trusted(item) for item in value]
+    return trust_as_template(value) if isinstance(value, str) else value
+
+
+def variables(nginx="1.26.3", openssl="3.5.0", **inputs):
+    """The role's variables as on a host with these versions."""
+    merged = {}
+    for path in (ROLES / "settings/defaults/main.yml", ROLE / "defaults/main.yml", ROLE / "vars/main.yml"):
+        merged |= yaml.safe_load(path.read_text())
+    facts = FACTS | {"ansible_local": {"senex": {"nginx_version": nginx, "openssl_version": openssl}}}
+    merged |= {"senex_domain": "www.senex.test", "inventory_hostname": "web1", "groups": {"web": ["web1"]}, "ansible_facts": facts,
+               "nginx_tls_mode": "ownca", "hostvars": {}} | inputs
+    return trusted(merged)
+
+
+def rendered(name, **inputs):
+    templar = Templar(loader=DataLoader(), variables=variables(**inputs))
+    text = trust_as_template((ROLE / "templates" / name).read_text())
+    return templar.template(text, escape_backslashes=False, overrides={"trim_blocks": True, "lstrip_blocks": True})
+
+
+def evaluated(name, **inputs):
+    return Templar(loader=DataLoader(), variables=variables(**inputs)).template(trust_as_template("{{ %s }}" % name))
+
+
+def test_http2_is_written_as_the_version_knows_it():
+    assert "http2 on;" in rendered("site.conf.j2")
+    old = rendered("site.conf.j2", nginx="1.22.1")
+    assert "http2 on;" not in old
+    assert "listen 443 ssl http2;" in old
+
+
+def test_post_quantum_group_only_where_openssl_has_it():
+    assert "ssl_ecdh_curve ?X25519MLKEM768:X25519:prime256v1:secp384r1;" in rendered("nginx.conf.j2")
+    assert "ssl_ecdh_curve X25519:prime256v1:secp384r1;" in rendered("nginx.conf.j2", openssl="3.0.13")
+
+
+def test_instances_of_other_hosts_by_their_private_address():
+    text = rendered("maps.conf.j2", groups={"web": ["web1", "web2"]}, hostvars={"web2": {"senex_private_address": "10.0.0.6", "senex_web_instances": 3}})
+    servers = [line.split()[1] for line in text.splitlines() if line.strip().startswith("server ")]
+    assert servers == ["127.0.0.1:8001", "127.0.0.1:8002", "10.0.0.6:8001", "10.0.0.6:8002", "10.0.0.6:8003"]
+
+
+def test_retry_after_follows_the_rate():
+    assert "default 20;" in rendered("maps.conf.j2", nginx_login_rate="3r/m")
+
+
+def test_no_location_adds_a_header():
+    """It would lose all of the server's."""
+    text = rendered("site.conf.j2", nginx_status_port=8090, nginx_health_networks=["10.0.0.0/8"])
+    depth_of_headers = {len(line) - len(line.lstrip()) for line in text.splitlines() if line.lstrip().startswith("add_header")}
+    assert depth_of_headers == {4}
+
+
+@pytest.mark.parametrize(("inputs", "words"), [
+    ({"senex_domain": "no domain"}, "senex_domain"),
+    ({"senex_domain_aliases": ["-bad.example.com"]}, "senex_domain_aliases"),
+    ({"nginx_login_rate": "five a minute"}, "nginx_login_rate"),
+    ({"nginx_api_rate": "0r/s"}, "nginx_api_rate"),
+    ({"nginx_tls_mode": "letsencrypt"}, "senex_admin_email"),
+    ({"nginx_tls_mode": "provided", "nginx_tls_certificate": "/nonexistent.pem"}, "nginx_tls_certificate: /nonexistent.pem"),
+    ({"nginx_content_security_policy": 'default-src "self"'}, "nginx_content_security_policy"),
+    ({"nginx_static_url": "static"}, "nginx_static_url"),
+    ({"nginx_client_max_body_size": "10 MB"}, "nginx_client_max_body_size"),
+])
+def test_a_bad_input_gives_one_line_that_names_it(inputs, words):
+    problems = evaluated("__nginx_input_problems", **inputs)
+    assert len(problems) == 1
+    assert words in problems[0]
+
+
+def test_good_inputs_give_no_problem():
+    assert evaluated("__nginx_input_problems") == []
+    assert evaluated("__nginx_input_problems", nginx_tls_mode="letsencrypt", senex_admin_email="a@senex.test") == []
+
+
+def pair(directory, name, domain, days=30):
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")]), datetime.datetime.now(datetime.timezone.utc)
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), now - datetime.timedelta(60), now + datetime.timedelta(days))
+    certificate = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(domain)]), critical=False).sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    (directory / f"{name}.crt").write_bytes(certificate.public_bytes(pem))
+    (directory / f"{name}.key").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return {"nginx_tls_mode": "provided", "nginx_tls_certificate": f"{directory}/{name}.crt", "nginx_tls_private_key": f"{directory}/{name}.key"}
+
+
+def test_a_provided_pair_is_looked_at(tmp_path):
+    good, wildcard = pair(tmp_path, "good", "www.senex.test"), pair(tmp_path, "wildcard", "*.senex.test")
+    assert evaluated("__nginx_input_problems", **good) == evaluated("__nginx_input_problems", **wildcard) == []
+    mixed = evaluated("__nginx_input_problems", **good | {"nginx_tls_private_key": wildcard["nginx_tls_private_key"]})
+    assert len(mixed) == 1 and "does not belong" in mixed[0]
+    other = evaluated("__nginx_input_problems", **pair(tmp_path, "other", "elsewhere.test"))
+    assert len(other) == 1 and "not for www.senex.test" in other[0]
+    deep = evaluated("__nginx_input_problems", **wildcard | {"senex_domain": "a.www.senex.test"})
+    assert len(deep) == 1 and "not for a.www.senex.test" in deep[0]
+    expired = evaluated("__nginx_input_problems", **pair(tmp_path, "expired", "www.senex.test", days=-1))
+    assert len(expired) == 1 and "expired" in expired[0]
+
+
+@pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed here")
+@pytest.mark.parametrize("inputs", [{}, {"nginx_rate_limits_enabled": False}, {"nginx_login_paths": [], "nginx_api_paths": []},
+                                    {"nginx_trusted_proxies": ["10.0.0.0/8"], "nginx_health_networks": ["10.0.0.0/8"], "nginx_status_port": 8090},
+                                    {"nginx_static_directory": "", "nginx_ipv6": False, "senex_web_instances": 1}])
+def test_nginx_accepts_it(tmp_path, inputs):
+    found = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr.split("/")[1].split()[0]
+    pair(tmp_path, "ownca", "www.senex.test")
+    for name in ("maps.conf", "site.conf"):
+        text = rendered(f"{name}.j2", nginx=found, **inputs).replace("/etc/nginx/senex/tls", str(tmp_path))
+        (tmp_path / name).write_text(text)
+    main = rendered("nginx.conf.j2", nginx=found, openssl="3.0.0").replace("/etc/nginx/conf.d/*.conf", f"{tmp_path}/*.conf")
+    main = main.replace("include /etc/nginx/modules-enabled/*.conf;", "").replace("/run/nginx.pid", f"{tmp_path}/pid").replace("/var/log/nginx", str(tmp_path))
+    (tmp_path / "nginx.main").write_text(main)
+    checked = subprocess.run(["nginx", "-t", "-c", tmp_path / "nginx.main"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    assert "[warn]" not in checked.stderr
