@@ -1,4 +1,5 @@
 """nginx's own view of what the role renders, for old and new versions, without a host."""
+import contextlib
 import datetime
 import pathlib
 import shutil
@@ -23,12 +24,10 @@ except ImportError:
 REPOSITORY = pathlib.Path(__file__).parents[2]
 ROLES = REPOSITORY / "roles"
 ROLE = ROLES / "nginx"
-FACTS = {"all_ipv6_addresses": ["fe80::1"], "default_ipv4": {"address": "10.0.0.5"}, "memtotal_mb": 8000, "ansible_local": {}}
+BARE_FACTS = {"all_ipv6_addresses": ["fe80::1"], "default_ipv4": {"address": "10.0.0.5"}, "memtotal_mb": 8000, "ansible_local": {}}
 
-try:
+with contextlib.suppress(Exception):  # another test module was first
     init_plugin_loader([str(REPOSITORY)])
-except Exception:  # another test module was first
-    pass
 
 
 def trusted(value):
@@ -44,7 +43,7 @@ def variables(nginx="1.26.3", openssl="3.5.0", **inputs):
     merged = {}
     for path in (ROLES / "settings/defaults/main.yml", ROLE / "defaults/main.yml", ROLE / "vars/main.yml"):
         merged |= yaml.safe_load(path.read_text())
-    facts = FACTS | {"ansible_local": {"senex": {"nginx_version": nginx, "openssl_version": openssl}}}
+    facts = BARE_FACTS | {"ansible_local": {"senex": {"nginx_version": nginx, "openssl_version": openssl}}}
     merged |= {"senex_domain": "www.senex.test", "inventory_hostname": "web1", "groups": {"web": ["web1"]}, "ansible_facts": facts,
                "nginx_tls_mode": "ownca", "hostvars": {}} | inputs
     return trusted(merged)
@@ -57,7 +56,7 @@ def rendered(name, **inputs):
 
 
 def evaluated(name, **inputs):
-    return Templar(loader=DataLoader(), variables=variables(**inputs)).template(trust_as_template("{{ %s }}" % name))
+    return Templar(loader=DataLoader(), variables=variables(**inputs)).template(trust_as_template("{{ " + name + " }}"))
 
 
 def test_http2_is_written_as_the_version_knows_it():
@@ -73,7 +72,8 @@ def test_post_quantum_group_only_where_openssl_has_it():
 
 
 def test_instances_of_other_hosts_by_their_private_address():
-    text = rendered("maps.conf.j2", groups={"web": ["web1", "web2"]}, hostvars={"web2": {"senex_private_address": "10.0.0.6", "senex_web_instances": 3}})
+    other = {"senex_private_address": "10.0.0.6", "senex_web_instances": 3}
+    text = rendered("maps.conf.j2", groups={"web": ["web1", "web2"]}, hostvars={"web2": other})
     servers = [line.split()[1] for line in text.splitlines() if line.strip().startswith("server ")]
     assert servers == ["127.0.0.1:8001", "127.0.0.1:8002", "10.0.0.6:8001", "10.0.0.6:8002", "10.0.0.6:8003"]
 
@@ -113,13 +113,15 @@ def test_good_inputs_give_no_problem():
 
 def pair(directory, name, domain, days=30):
     key = ec.generate_private_key(ec.SECP256R1())
-    subject, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")]), datetime.datetime.now(datetime.timezone.utc)
-    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), now - datetime.timedelta(60), now + datetime.timedelta(days))
+    subject, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")]), datetime.datetime.now(datetime.UTC)
+    begin, end = now - datetime.timedelta(60), now + datetime.timedelta(days)
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), begin, end)
     certificate = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(domain)]), critical=False).sign(key, hashes.SHA256())
     pem = serialization.Encoding.PEM
     (directory / f"{name}.crt").write_bytes(certificate.public_bytes(pem))
     (directory / f"{name}.key").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    return {"nginx_tls_mode": "provided", "nginx_tls_certificate": f"{directory}/{name}.crt", "nginx_tls_private_key": f"{directory}/{name}.key"}
+    paths = {"nginx_tls_certificate": f"{directory}/{name}.crt", "nginx_tls_private_key": f"{directory}/{name}.key"}
+    return {"nginx_tls_mode": "provided", **paths}
 
 
 def test_a_provided_pair_is_looked_at(tmp_path):
@@ -136,9 +138,13 @@ def test_a_provided_pair_is_looked_at(tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed here")
-@pytest.mark.parametrize("inputs", [{}, {"nginx_rate_limits_enabled": False}, {"nginx_login_paths": [], "nginx_api_paths": []},
-                                    {"nginx_trusted_proxies": ["10.0.0.0/8"], "nginx_health_networks": ["10.0.0.0/8"], "nginx_status_port": 8090},
-                                    {"nginx_static_directory": "", "nginx_ipv6": False, "senex_web_instances": 1}])
+@pytest.mark.parametrize("inputs", [
+    {},
+    {"nginx_rate_limits_enabled": False},
+    {"nginx_login_paths": [], "nginx_api_paths": []},
+    {"nginx_trusted_proxies": ["10.0.0.0/8"], "nginx_health_networks": ["10.0.0.0/8"], "nginx_status_port": 8090},
+    {"nginx_static_directory": "", "nginx_ipv6": False, "senex_web_instances": 1},
+])
 def test_nginx_accepts_it(tmp_path, inputs):
     found = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr.split("/")[1].split()[0]
     pair(tmp_path, "ownca", "www.senex.test")
@@ -146,7 +152,8 @@ def test_nginx_accepts_it(tmp_path, inputs):
         text = rendered(f"{name}.j2", nginx=found, **inputs).replace("/etc/nginx/senex/tls", str(tmp_path))
         (tmp_path / name).write_text(text)
     main = rendered("nginx.conf.j2", nginx=found, openssl="3.0.0").replace("/etc/nginx/conf.d/*.conf", f"{tmp_path}/*.conf")
-    main = main.replace("include /etc/nginx/modules-enabled/*.conf;", "").replace("/run/nginx.pid", f"{tmp_path}/pid").replace("/var/log/nginx", str(tmp_path))
+    main = main.replace("include /etc/nginx/modules-enabled/*.conf;", "")
+    main = main.replace("/run/nginx.pid", f"{tmp_path}/pid").replace("/var/log/nginx", str(tmp_path))
     (tmp_path / "nginx.main").write_text(main)
     checked = subprocess.run(["nginx", "-t", "-c", tmp_path / "nginx.main"], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr

@@ -5,7 +5,8 @@ DOMAIN = "www.senex.test"
 
 
 def served(host, what="-serial"):
-    return host.run(f"openssl s_client -connect 127.0.0.1:443 -servername {DOMAIN} </dev/null 2>/dev/null | openssl x509 -noout {what}").stdout.strip()
+    connection = f"openssl s_client -connect 127.0.0.1:443 -servername {DOMAIN} </dev/null 2>/dev/null"
+    return host.run(f"{connection} | openssl x509 -noout {what}").stdout.strip()
 
 
 def test_the_authoritys_certificate_is_served(host):
