@@ -139,7 +139,7 @@ def parse_certificate(text):
 
 
 def certificates(homes):
-    paths = set(glob.glob("/etc/nginx/senex/tls/*.crt") + glob.glob("/etc/letsencrypt/live/*/fullchain.pem"))
+    paths = set(glob.glob("/etc/senex-trader/tls/*.crt") + glob.glob("/etc/nginx/senex/tls/*.crt") + glob.glob("/etc/letsencrypt/live/*/fullchain.pem"))
     for home in homes:
         paths.update(glob.glob(os.path.join(glob.escape(home), "config/*/tls/*.crt")))
     extensions = "subjectAltName,subjectKeyIdentifier,authorityKeyIdentifier"
