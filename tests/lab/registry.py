@@ -25,13 +25,8 @@ from shell import LabError, lock, output, run, say, step, succeeds
 
 PLACE = DIRECTORY / "registry"
 ENDPOINT = f"{REGISTRY_ADDRESS}:{REGISTRY_PORT}"
-# image and variant here → name there
-PUBLISHED = {
-    "postgres:latest": "library/postgres:15",
-    "redis:latest": "library/redis:7",
-    "demo:1": "senex/demo:1",
-    "demo:2": "senex/demo:2",
-}
+# image here → name there; an image with variants brings each of them as a tag
+PUBLISHED = {"postgres": "library/postgres:15", "redis": "library/redis:7", "demo": "senex/demo"}
 MANIFESTS = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 
 
@@ -41,11 +36,13 @@ def up():
         _prepare()
         _run()
         _wait()
-    wanted = {here: there for here, there in PUBLISHED.items() if here.partition(":")[0] in images.names()}
-    images.build(sorted({here.partition(":")[0] for here in wanted}))
+    names = [name for name in PUBLISHED if name in images.names()]
+    images.build(names)
     with lock():
-        for here, there in wanted.items():
-            _push(f"{IMAGE_PREFIX}/{here}", there)
+        for name in names:
+            for tag, _ in images.variants(name):
+                there = PUBLISHED[name]
+                _push(f"{IMAGE_PREFIX}/{name}:{tag}", there if ":" in there else f"{there}:{tag}")
 
 
 def _prepare():

@@ -11,6 +11,9 @@ from settings import DIRECTORY, DYNAMIC_RANGE, NETWORK, PREFIX, RUNTIME, STORAGE
 from shell import LabError, lock, run, succeeds
 
 PIN = RUNTIME / "mnt"
+# Podman as root keeps addresses and name service here whatever its settings say; the lab's namespace has its own.
+SHARED_RUNTIME = Path("/run/containers")
+OWN_RUNTIME = RUNTIME / "run-containers"
 CLONE_NEWNS = 0x00020000
 
 
@@ -89,7 +92,10 @@ def _pin():
     run("mount", "--bind", RUNTIME, RUNTIME)
     run("mount", "--make-private", RUNTIME)
     PIN.touch()
-    run("unshare", f"--mount={PIN}", "--propagation", "slave", "mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup")
+    OWN_RUNTIME.mkdir()
+    SHARED_RUNTIME.mkdir(exist_ok=True)
+    mounts = f"mount -t cgroup2 cgroup2 /sys/fs/cgroup && mount --bind {OWN_RUNTIME} {SHARED_RUNTIME}"
+    run("unshare", f"--mount={PIN}", "--propagation", "slave", "sh", "-c", mounts)
 
 
 def _join():
@@ -102,24 +108,39 @@ def _join():
 
 
 def _processes():
+    """(pid, name of the program, command line, cgroup, mounts) of all others."""
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            yield entry
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            texts = [(entry / name).read_text(encoding="utf-8", errors="replace") for name in ("cgroup", "mountinfo")]
+        except OSError:
+            continue
+        yield int(entry.name), command.split("\0")[0].rpartition("/")[2], command, *texts
 
 
 def _leftovers():
     """Processes of the lab's containers, and podman's helpers beside them."""
     containers = STORAGE / "overlay-containers"
     identifiers = {p.name for p in containers.iterdir() if p.is_dir()} if containers.exists() else set()
-    for entry in _processes():
-        try:
-            command = (entry / "cmdline").read_bytes().decode(errors="replace")
-            groups = (entry / "cgroup").read_text(encoding="utf-8")
-        except OSError:
-            continue
-        helper = command.split("\0")[0].rpartition("/")[2] in ("conmon", "aardvark-dns") and f"{RUNTIME}/" in command
-        if helper or any(f"libpod-{name}" in groups for name in identifiers):
-            yield int(entry.name)
+    own_mount = f"/{RUNTIME.name}/{OWN_RUNTIME.name}"
+    for pid, program, command, groups, mounts in _processes():
+        monitor = program == "conmon" and f"{RUNTIME}/" in command
+        names = program == "aardvark-dns" and own_mount in mounts
+        if monitor or names or any(f"libpod-{name}" in groups for name in identifiers):
+            yield pid
+
+
+def _forget_addresses():
+    """Without a private place the addresses of dead containers stay taken; drop them when nobody else has any."""
+    programs = [(pid, program) for pid, program, *_ in _processes()]
+    if any(program == "conmon" for _, program in programs):
+        return
+    for pid, program in programs:
+        if program == "aardvark-dns":
+            os.kill(pid, signal.SIGKILL)
+    run("rm", "-rf", SHARED_RUNTIME / "networks")
 
 
 def clear_runtime():
@@ -134,6 +155,7 @@ def clear_runtime():
         if time.monotonic() > deadline:
             raise LabError(f"processes {pids} of the lab cannot be killed")
         time.sleep(0.2)
+    _forget_addresses()
     _remove_bridge()
     for _ in range(20):
         points = sorted({p for p, _ in _mounts() if f"{p}/".startswith((f"{RUNTIME}/", f"{STORAGE}/"))}, reverse=True)
