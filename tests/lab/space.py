@@ -1,5 +1,6 @@
 """The place where the lab's podman runs: one mount namespace with a cgroup v2 tree, own storage, own network files."""
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -148,10 +149,8 @@ def clear_runtime():
     deadline = time.monotonic() + 30
     while pids := list(_leftovers()):
         for pid in pids:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         if time.monotonic() > deadline:
             raise LabError(f"processes {pids} of the lab cannot be killed")
         time.sleep(0.2)

@@ -20,7 +20,8 @@ The demo is up: https://demo.senex.test
 VERSIONS = r"""
 . /etc/os-release; printf '%s, ' "$PRETTY_NAME"
 podman --version | tr '\n' ','; printf ' '; nginx -v 2>&1 | tr '\n' ','; printf ' images'
-cd /; runuser -u senex -- env XDG_RUNTIME_DIR=/run/user/987 podman ps --format '{{.Image}}' | sort -u | sed 's#.*5000/##' | tr '\n' ' ' | sed 's/^/ /'
+cd /; runuser -u senex -- env XDG_RUNTIME_DIR=/run/user/987 podman ps --format '{{.Image}}' |
+    sort -u | sed 's#.*5000/# #' | tr -d '\n'
 """
 
 

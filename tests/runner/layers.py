@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import demo
 from common import ARTIFACTS, LAB, REPOSITORY, Failure, Result, call, need, say, seconds
 
-STAGE = re.compile(r"➜ (\w+): Executing$")
+STAGE = re.compile(r"\[\S+ > (\w+)\] Executing$")
 TAIL = 80
 
 
@@ -106,7 +106,8 @@ def _scenario(name):
                 say(f"molecule {name}: {found[1]}")
         good = process.wait() == 0
     result = (_counted(report) if report.exists() else Result()) + Result(passed=int(good), failed=int(not good))
-    say(f"molecule {name}: {'passed' if good else 'FAILED'}, {seconds(time.monotonic() - start)}, all of it in {log.relative_to(REPOSITORY)}")
+    verdict = "passed" if good else "FAILED"
+    say(f"molecule {name}: {verdict}, {seconds(time.monotonic() - start)}, all of it in {log.relative_to(REPOSITORY)}")
     if not good:
         say("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]))
     return result
