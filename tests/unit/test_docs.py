@@ -1,0 +1,44 @@
+"""What the documents say that a machine can check."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DECISIONS = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+ROWS = [line.split(" | ") for line in DECISIONS.splitlines() if line.startswith("| ") and not line.startswith("| topic")]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0].strip("| ") for row in ROWS])
+def test_every_decision_stands_where_its_row_says(row):
+    places = re.findall(r"`([^`]*?)`(?:,|\s*\|?$)", row[-1].rstrip("| ")) or re.findall(r"`([^`]+)`", row[-1])
+    assert places
+    for place in places:
+        path, _, text = place.replace("::", ": def ").partition(": ")
+        target = ROOT / path
+        assert target.exists(), f"{path} does not exist"
+        files = [target] if target.is_file() else [file for file in target.rglob("*") if file.is_file()]
+        assert any(text in file.read_text(encoding="utf-8") for file in files), f"{path} does not hold: {text}"
+
+
+def test_links_lead_somewhere():
+    for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if "://" not in link:
+                assert (page.parent / link).exists(), f"{page.name} links to {link}, which is not there"
+
+
+def test_variables_page_is_up_to_date():
+    result = subprocess.run([sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_no_relabelling_and_no_reowning():
+    for template in [*ROOT.glob("roles/*/templates/*.container.j2"), *ROOT.glob("templates/*.j2")]:
+        for line in template.read_text(encoding="utf-8").splitlines():
+            if line.startswith("Volume="):
+                options = line.rsplit(":", 1)[1]
+                assert not {"Z", "z", "U"} & set(options.split(",")), f"{template.name}: {line}"
