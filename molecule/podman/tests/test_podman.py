@@ -63,7 +63,9 @@ def test_user_manager(host):
 
 
 def test_rootless_container_runs(host, probe):
-    assert host.check_output(f"{RUN} podman info --format '{{{{.Host.Security.Rootless}}}} {{{{.Store.GraphDriverName}}}}'") == "true overlay"
+    info = json.loads(host.check_output(f"{RUN} podman info --format json"))
+    assert info["host"]["security"]["rootless"]
+    assert info["store"]["graphDriverName"] == "overlay"
     pid = host.check_output(f"{RUN} podman inspect probe --format '{{{{.State.Pid}}}}'")
     assert int(host.check_output(f"stat -c %u /proc/{pid}")) == 200999
 
@@ -71,7 +73,8 @@ def test_rootless_container_runs(host, probe):
 def test_containers_find_each_other(host, probe):
     networks = json.loads(host.check_output(f"{RUN} podman inspect probe"))[0]["NetworkSettings"]["Networks"]
     assert list(networks) == ["senex-trader_senex_network"]
-    answer = host.run(f"{RUN} podman run --rm --network senex-trader_senex_network localhost/probe:3 /bin/busybox wget -q -O- http://probe:8080/")
+    fetch = "localhost/probe:3 /bin/busybox wget -q -O- http://probe:8080/"
+    answer = host.run(f"{RUN} podman run --rm --network senex-trader_senex_network {fetch}")
     assert "404" in answer.stderr
 
 
