@@ -1,0 +1,82 @@
+"""Steady requests over TLS while something happens, bounded in rate and in time."""
+
+import http.client
+import json
+import threading
+import time
+
+from stack import Https
+
+# nginx lets one address ask 10 times a second; the health page has no limit, and the same instances answer it
+MIX = ("/version/", "/health/simple/", "/health/simple/", "/health/simple/", "/health/simple/")
+
+
+class Load:
+    """`with Load(stack) as load:` sends GET requests until the block ends; `load.failures` says what went wrong."""
+
+    def __init__(self, stack, rate=40, limit=240, clients=4):
+        self.stack, self.pause, self.limit = stack, clients / rate, limit
+        self.requests, self.reconnects, self.slowest = 0, 0, 0.0
+        self.failures, self.answers = [], []  # (second, path, what), (second, instance, canary, version)
+        self.lock, self.stop = threading.Lock(), threading.Event()
+        self.threads = [threading.Thread(target=self._client, args=(number,), daemon=True) for number in range(clients)]
+
+    def __enter__(self):
+        self.begin = time.monotonic()
+        for thread in self.threads:
+            thread.start()
+        time.sleep(1)
+        return self
+
+    def __exit__(self, *_):
+        time.sleep(1)
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(timeout=30)
+        self.seconds = time.monotonic() - self.begin
+
+    def _client(self, number):
+        connection, count = None, number
+        due = self.begin + number * self.pause / len(self.threads)
+        while not self.stop.wait(max(0.0, due - time.monotonic())) and time.monotonic() - self.begin < self.limit:
+            path, count = MIX[count % len(MIX)], count + 1
+            begin = time.monotonic()
+            connection, status, body = self._ask(connection, path)
+            taken = time.monotonic() - begin
+            with self.lock:
+                self.requests += 1
+                self.slowest = max(self.slowest, taken)
+                if status != 200:
+                    self.failures.append((round(begin - self.begin, 2), path, f"{status} after {taken:.1f} s: {body[:120]}"))
+                elif path == "/version/":
+                    found = json.loads(body)
+                    self.answers.append((begin - self.begin, found["instance"], found["canary"], found["version"]))
+            due = max(due + self.pause, time.monotonic() - 1)  # what was late is not made up for by a burst
+
+    def _ask(self, connection, path):
+        """As a browser does, an idle connection that the server has just closed is opened again, once."""
+        reused = connection is not None
+        for _attempt in range(2):
+            connection = connection or Https(self.stack.address, self.stack.context)
+            try:
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                body = answer.read().decode(errors="replace")
+                return (None if answer.will_close else connection), answer.status, body
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                connection, said = None, repr(error)
+                if not (reused and isinstance(error, (ConnectionError, http.client.RemoteDisconnected))):
+                    break
+                with self.lock:
+                    self.reconnects += 1
+                reused = False
+        return None, 0, said
+
+    def instances(self, canary=None):
+        """Instances that answered (with this canary)."""
+        return {instance for _, instance, found, _ in self.answers if canary is None or found == canary}
+
+    def expect_none_failed(self, least=50):
+        assert self.requests >= least, f"only {self.requests} requests were sent: nothing was proven"
+        assert not self.failures, f"{len(self.failures)} of {self.requests} requests failed: {self.failures[:8]}"

@@ -1,0 +1,62 @@
+"""A converged host stays as it is: nothing changed, nothing restarted, nothing shown, and quickly."""
+
+import os
+
+import pytest
+
+NO_CHANGE_SECONDS = 15
+FIRST_DEPLOY_SECONDS = 180
+
+
+def busy():
+    """Whether this machine does so much else that a time says nothing."""
+    return os.getloadavg()[0] > 1.5 * os.cpu_count()
+
+
+def test_the_first_deploy_was_quick(figure):
+    measured = os.environ.get("SENEX_FIRST_DEPLOY_SECONDS")
+    if not measured:
+        pytest.skip("no first deploy in this run: SENEX_FIRST_DEPLOY_SECONDS is not set")
+    figure("first deploy", float(measured))
+    assert float(measured) <= FIRST_DEPLOY_SECONDS
+
+
+def test_a_second_run_changes_nothing(stack, figure):
+    starts, workers, files = stack.starts(), stack.nginx(), stack.files()
+    runs = []
+    while not runs or (len(runs) < 3 and min(run.wall for run in runs) > NO_CHANGE_SECONDS):
+        runs.append(stack.play().expect())
+    best = min(runs, key=lambda run: run.wall)
+    figure("no change: wall", best.wall)
+    figure("no change: tasks executed", len(best.results), "tasks")
+    for run in runs:
+        assert run.stats["changed"] == 0, f"changed: {run.changed}, plan: {run.plan}"
+        assert not run.plan
+    assert stack.starts() == starts
+    assert stack.nginx() == workers
+    assert stack.files() == files
+    if best.wall > NO_CHANGE_SECONDS and busy():
+        pytest.skip(f"{best.wall:.1f} s, on a machine that does other things (load {os.getloadavg()[0]:.1f})")
+    assert best.wall <= NO_CHANGE_SECONDS
+
+
+def test_check_mode_on_a_converged_host_shows_nothing(stack, figure):
+    starts, files = stack.starts(), stack.files()
+    run = stack.play("--check", "--diff").expect()
+    figure("no change, check and diff: wall", run.wall)
+    assert run.stats["changed"] == 0, f"changed: {run.changed}, plan: {run.plan}"
+    assert not run.shown
+    assert stack.starts() == starts
+    assert stack.files() == files
+
+
+def test_check_mode_tells_a_change_and_makes_none(stack):
+    """Were check mode blind, the test above would say nothing."""
+    starts, files = stack.starts(), stack.files()
+    run = stack.play("--check", "--diff", variables={"postgresql_settings": {"work_mem": "7MB"}, "senex_extra_environment": {"CANARY": "checked"}}).expect()
+    assert any(".env" in line for line in run.plan), run.plan
+    assert "restart postgres.service" in " ".join(run.plan)
+    assert any("work_mem = 7MB" in str(shown.get("after")) for shown in run.shown), run.shown
+    assert not any("checked" in str(shown) for shown in run.shown), "the .env is secret, and was shown"
+    assert stack.starts() == starts
+    assert stack.files() == files
