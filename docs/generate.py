@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/variables.md from the roles' argument specifications and the comments in the settings role's defaults."""
+"""Writes docs/variables.md from the roles' argument specifications and the comments in the senex role's defaults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-SETTINGS = ROOT / "roles" / "settings" / "defaults" / "main.yml"
+SETTINGS = ROOT / "roles" / "senex" / "defaults" / "main.yml"
 
 
 def text(value: object) -> str:

@@ -92,7 +92,7 @@ class ServiceUser:
             return {}
         text = self.systemctl("show", "--property=Id,ActiveState,SubState,LoadState,Result,UnitFileState", "--", *units).stdout
         blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
-        return dict(zip(units, [block for block in blocks if block]))
+        return dict(zip(units, [block for block in blocks if block], strict=False))  # systemd answers in the order asked
 
     def unhealthy(self) -> set[str]:
         """Names of containers whose health check fails now."""

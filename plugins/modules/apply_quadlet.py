@@ -15,7 +15,13 @@ options:
     required: true
 author: [senex.trader maintainers (@senex-trader)]
 """
-EXAMPLES = "# Used through senex.trader.quadlet."
+EXAMPLES = r"""
+- name: Never by itself
+  senex.trader.quadlet:
+    part: example
+    user: senex
+    home: /opt/senex-trader
+"""
 RETURN = r"""
 plan:
   description: What was done, or would be done in check mode, a line each.

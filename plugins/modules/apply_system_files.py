@@ -15,7 +15,11 @@ options:
     required: true
 author: [senex.trader maintainers (@senex-trader)]
 """
-EXAMPLES = "# Used through senex.trader.system_files."
+EXAMPLES = r"""
+- name: Never by itself
+  senex.trader.system_files:
+    part: example
+"""
 RETURN = r"""
 plan:
   description: What was done, or would be done in check mode, a line each.

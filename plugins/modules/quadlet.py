@@ -12,7 +12,8 @@ description:
   - Otherwise the whole set is validated (keys by Podman version, the host's Quadlet generator, C(systemd-analyze --user verify)),
     new images are pulled, files are installed by rename, what an earlier run installed and this one no longer has is removed,
     and the units that read what changed are restarted in the given order, one after the other, each waited for.
-  - When a unit does not come up, the files and secrets from before are put back, what was touched runs again, and the task fails with the unit's last log lines.
+  - When a unit does not come up, the files and secrets from before are put back, what was touched runs again,
+    and the task fails with the unit's last log lines.
   - A unit reads its own file, managed files under its C(Volume=) and C(EnvironmentFile=), its C(Secret=) and its C(Image=).
 options:
   part:
@@ -61,7 +62,9 @@ options:
     elements: dict
     default: []
   guards:
-    description: "Files of the host (C(file)) that, where they exist, must hold C(content); otherwise nothing is done and C(message) is the error (FOUND in it is the content)."
+    description:
+      - "Files of the host (C(file)) that, where they exist, must hold C(content)."
+      - "Otherwise nothing is done and C(message) is the error (FOUND in it is the content)."
     type: list
     elements: dict
     default: []

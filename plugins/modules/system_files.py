@@ -44,7 +44,9 @@ options:
     elements: list
     default: []
   handlers:
-    description: Name to C(unit) and C(action) (reload, restart, start, none), or to C(command); run in this order, once, when a file that notifies them changed.
+    description:
+      - Name to C(unit) and C(action) (reload, restart, start, none), or to C(command).
+      - Run in this order, once, when a file that notifies them changed.
     type: dict
     default: {}
   units:
