@@ -10,10 +10,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGES = REPOSITORY / "tests" / "images"
 
 DIRECTORY = Path(os.environ.get("SENEX_LAB_DIR") or DEFAULT_DIRECTORY).resolve()
-if str(DIRECTORY) == DEFAULT_DIRECTORY:
-    RUNTIME = Path("/run/senex-lab")
-else:
-    RUNTIME = Path("/run/senex-lab-" + hashlib.sha256(str(DIRECTORY).encode()).hexdigest()[:8])
+_OTHER = "" if str(DIRECTORY) == DEFAULT_DIRECTORY else "-" + hashlib.sha256(str(DIRECTORY).encode()).hexdigest()[:8]
+RUNTIME = Path("/run/senex-lab" + _OTHER)
 
 STORAGE = DIRECTORY / "containers"
 NETWORK = "senex-lab"
