@@ -7,6 +7,7 @@ import grp
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 from dataclasses import dataclass, field
 
@@ -48,6 +49,14 @@ def ids(owner: str | int, group: str | int) -> tuple[int, int]:
     return uid, gid
 
 
+def directory_is_right(item: dict) -> bool:
+    """Whether a directory is there with its mode; its owner is set when it is made and left alone afterwards."""
+    try:
+        return stat.S_IMODE(os.stat(item["path"]).st_mode) == int(item.get("mode", "0755"), 8)
+    except FileNotFoundError:
+        return False
+
+
 def command(argv: list[str]) -> subprocess.CompletedProcess:
     """Run a command of the system."""
     try:
@@ -70,7 +79,7 @@ class SystemTransaction:
         wanted = {item.path for item in self.part.files}
         gone = [path for path in self.manifest.files if path not in wanted and path not in others]
         self.changes = fileset.compare(self.part.files, gone)
-        self.directories = [item for item in self.part.directories if not os.path.isdir(item["path"])]
+        self.directories = [item for item in self.part.directories if not directory_is_right(item)]
         self.foreign = [path for path in self.part.absent if os.path.lexists(path)]
         self.prints = {name: self._handler_print(name) for name in self.part.handlers}
         self.due = [name for name, value in self.prints.items() if self.manifest.started.get(name) != value]
@@ -88,7 +97,7 @@ class SystemTransaction:
 
     def sentences(self) -> list[str]:
         """The plan, a line each, for a person."""
-        lines = [f"create directory {item['path']}" for item in self.directories]
+        lines = [f"make directory {item['path']} ({item.get('mode', '0755')})" for item in self.directories]
         lines += [f"{'remove' if change.after is None else 'install'} {change.path}" for change in self.changes]
         lines += [f"put aside {path}" for path in self.foreign]
         lines += [self._handler_text(name) for name in self.due]
@@ -116,8 +125,9 @@ class SystemTransaction:
 
     def _apply(self, plan: list[str]) -> None:
         for item in self.directories:
-            os.makedirs(item["path"], exist_ok=True)
-            os.chown(item["path"], *ids(item.get("owner", "root"), item.get("group", "root")))
+            if not os.path.isdir(item["path"]):
+                os.makedirs(item["path"])
+                os.chown(item["path"], *ids(item.get("owner", "root"), item.get("group", "root")))
             os.chmod(item["path"], int(item.get("mode", "0755"), 8))
         self._keep_originals()
         self.manifest.files = sorted({*self.manifest.files, *(item.path for item in self.part.files)})

@@ -29,7 +29,7 @@ options:
     elements: dict
     default: []
   directories:
-    description: Directories with C(path), C(mode), C(owner), C(group). Created where missing, otherwise left as they are.
+    description: Directories with C(path), C(mode), C(owner), C(group). The owner is set when one is made, the mode always, and never that of what is in it.
     type: list
     elements: dict
     default: []
