@@ -44,7 +44,7 @@ class Play:
     def __init__(self, code, output, wall):
         self.code, self.output, self.wall = code, output, wall
         try:
-            data = json.loads(output[output.index("{\n") :])
+            data, _rest = json.JSONDecoder().raw_decode(output, output.index("{\n"))
         except ValueError:
             data = {"plays": [], "stats": {}}
         self.stats = next(iter(data["stats"].values()), {})
@@ -105,7 +105,8 @@ class Stack:
     # The host
     def ssh(self, script, timeout=60):
         command = ["ssh", "-F", SSH_CONFIG, "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", self.name, script]
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=timeout, check=False)
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                              timeout=timeout, check=False)  # fmt: skip
 
     def sh(self, script, timeout=60):
         """Standard output of a script that root runs on the host."""
@@ -157,10 +158,9 @@ class Stack:
 
     def journal(self, lines=60):
         """The stack's last words, without Podman's notes of each health check."""
-        return self.ssh(
-            f"journalctl _UID={UID} + _SYSTEMD_UNIT=nginx.service -n 600 --no-pager -o short-precise"
-            f" | grep -vE 'health_status|<nwarn>|container (init|died|exec)|heartbeat|celery.accumulate' | tail -n {lines}; tail -n 10 /var/log/nginx/error.log"
-        ).stdout
+        show = f"journalctl _UID={UID} + _SYSTEMD_UNIT=nginx.service -n 600 --no-pager -o short-precise"
+        noise = "health_status|<nwarn>|container (init|died|exec)|heartbeat|celery.accumulate"
+        return self.ssh(f"{show} | grep -vE '{noise}' | tail -n {lines}; tail -n 10 /var/log/nginx/error.log").stdout
 
     # The site
     def get(self, path, timeout=15):
@@ -174,6 +174,14 @@ class Stack:
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             answer = connection.getresponse()
             return answer.status, answer.read().decode(errors="replace")
+        finally:
+            connection.close()
+
+    def header(self, name, path="/"):
+        connection = Https(self.address, self.context)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().getheader(name)
         finally:
             connection.close()
 
@@ -220,6 +228,6 @@ def environment(root=ROOT):
         "ANSIBLE_CONFIG": f"{root}/ansible.cfg",
         "ANSIBLE_COLLECTIONS_PATH": f"{root}:{os.environ.get('ANSIBLE_COLLECTIONS_PATH', '')}".rstrip(":"),
         "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-        "ANSIBLE_CALLBACKS_ENABLED": "",
+        "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.timer",
         "ANSIBLE_NOCOLOR": "1",
     }

@@ -24,7 +24,7 @@ def test_the_first_deploy_was_quick(figure):
 def test_a_second_run_changes_nothing(stack, figure):
     starts, workers, files = stack.starts(), stack.nginx(), stack.files()
     runs = []
-    while not runs or (len(runs) < 3 and min(run.wall for run in runs) > NO_CHANGE_SECONDS):
+    while not runs or (len(runs) == 1 and runs[0].wall > NO_CHANGE_SECONDS and not busy()):
         runs.append(stack.play().expect())
     best = min(runs, key=lambda run: run.wall)
     figure("no change: wall", best.wall)
@@ -53,10 +53,11 @@ def test_check_mode_on_a_converged_host_shows_nothing(stack, figure):
 def test_check_mode_tells_a_change_and_makes_none(stack):
     """Were check mode blind, the test above would say nothing."""
     starts, files = stack.starts(), stack.files()
-    run = stack.play("--check", "--diff", variables={"postgresql_settings": {"work_mem": "7MB"}, "senex_extra_environment": {"CANARY": "checked"}}).expect()
+    variables = {"postgresql_settings": {"work_mem": "7MB"}, "senex_extra_environment": {"CANARY": "checked"}}
+    run = stack.play("--check", "--diff", variables=variables).expect()
     assert any(".env" in line for line in run.plan), run.plan
     assert "restart postgres.service" in " ".join(run.plan)
-    assert any("work_mem = 7MB" in str(shown.get("after")) for shown in run.shown), run.shown
+    assert any("7MB" in str(shown.get("after")) for shown in run.shown), run.shown
     assert not any("checked" in str(shown) for shown in run.shown), "the .env is secret, and was shown"
     assert stack.starts() == starts
     assert stack.files() == files

@@ -1,0 +1,186 @@
+"""What a changed input does to a running stack under load: what it touches restarts, what is refused changes nothing."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+
+import pytest
+from load import Load
+from stack import APPLICATION, DOMAIN, HOME, ROOT, SSH_CONFIG, WEB, environment, wait
+
+CONFIG_CHANGE_SECONDS = 15
+
+
+class Ports:
+    """What each web instance answers at its own port meanwhile, asked on the host five times a second."""
+
+    SCRIPT = f"""
+        end=$((SECONDS + 240)); rm -f /run/senex-test-ports; exec 2>/dev/null
+        while [ $SECONDS -lt $end ] && [ ! -e /run/senex-test-ports ]; do
+            line=""
+            for port in 8001 8002; do
+                line="$line $(curl -s -o /dev/null -m 2 -w '%{{http_code}}' -H 'Host: {DOMAIN}' -H 'X-Forwarded-Proto: https' \\
+                    http://127.0.0.1:$port/health/simple/)"
+            done
+            echo $line; sleep 0.2
+        done; rm -f /run/senex-test-ports"""
+
+    def __init__(self, stack):
+        self.stack = stack
+
+    def __enter__(self):
+        command = ["ssh", "-F", SSH_CONFIG, self.stack.name, f"bash -c {shlex.quote(self.SCRIPT)}"]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *_):
+        self.stack.sh("touch /run/senex-test-ports")
+        self.pairs = [tuple(line.split()) for line in self.process.communicate(timeout=30)[0].splitlines()]
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """edited(path, old, new): a copy of the collection in which one file reads differently."""
+
+    def make(path, old, new):
+        tree = tmp_path / "tree"
+        leave = shutil.ignore_patterns(".git", "artifacts", "tests", "molecule", "__pycache__", ".venv")
+        shutil.copytree(ROOT, tree, symlinks=True, ignore=leave)
+        text = (tree / path).read_text(encoding="utf-8")
+        assert old in text, f"{path} has no line {old!r}: this test has to follow"
+        (tree / path).write_text(text.replace(old, new, 1), encoding="utf-8")
+        return tree
+
+    return make
+
+
+def refused(stack, before, run, *words):
+    """One message with these words, and the host as it was; a plain run afterwards has nothing to do."""
+    files, starts = before
+    assert run.code != 0, f"the run was not refused: {run.plan}"
+    assert len(run.errors) == 1, f"{len(run.errors)} messages: {run.errors}"
+    for word in words:
+        assert word in run.errors[0], run.errors[0]
+    now = stack.files()
+    assert not {path for path in {*files, *now} if files.get(path) != now.get(path)}
+    return stack.moved(starts)
+
+
+def test_an_environment_value_reaches_the_application_one_instance_at_a_time(restored, figure):
+    stack, starts = restored, restored.starts()
+    with Ports(stack) as ports, Load(stack) as load:
+        run = stack.play(variables={"senex_extra_environment": {"CANARY": "changed"}}).expect()
+        seen = {json.loads(stack.instance(number))["canary"] for number in (1, 2)}
+        wait(lambda: load.instances("changed") == set(WEB), 10, "the new value from both instances through nginx")
+    figure("environment value: wall", run.wall)
+    figure("environment value: failed", len(load.failures), f"of {load.requests} requests")
+    figure("environment value: slowest request", load.slowest)
+    load.expect_none_failed()
+    assert seen == {"changed"}
+    assert stack.moved(starts) == [*APPLICATION], f"restarted: {stack.moved(starts)}"
+    times = stack.show("ActiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic")
+    assert int(times["web-2"]["ExecMainStartTimestampMonotonic"]) > int(times["web-1"]["ActiveEnterTimestampMonotonic"])
+    assert len(ports.pairs) > 10, "the ports were not watched"
+    assert any(first != "200" for first, _ in ports.pairs), "the watch did not see the first instance restart"
+    assert any(second != "200" for _, second in ports.pairs), "the watch did not see the second instance restart"
+    assert all("200" in pair for pair in ports.pairs), "there was a moment without a web instance"
+    assert stack.task_runs() < 30
+    if os.getloadavg()[0] <= os.cpu_count():
+        assert run.wall <= CONFIG_CHANGE_SECONDS
+
+
+def test_a_postgresql_setting_restarts_postgresql_alone(restored, figure):
+    stack, starts, data = restored, restored.starts(), restored.data()
+    rows = json.loads(stack.get("/api/rows/")[1])["count"]
+    stack.post("/api/rows/", {})
+    run = stack.play(variables={"postgresql_settings": {"work_mem": "7MB"}}).expect()
+    figure("PostgreSQL setting: wall", run.wall)
+    figure("PostgreSQL setting: site healthy after the run", wait(stack.healthy, 30, "health after a restart of the database"))
+    assert stack.moved(starts) == ["postgres"]
+    assert stack.user("podman", "exec", "postgres", "psql", "-U", "senex", "-d", "senex", "-Atc", "show work_mem").strip() == "7MB"
+    assert json.loads(stack.get("/api/rows/")[1])["count"] == rows + 1
+    assert stack.data() == data
+    assert stack.task_runs() < 30
+
+
+def test_an_nginx_value_is_a_reload(restored, figure):
+    stack, starts, (main, workers) = restored, restored.starts(), restored.nginx()
+    assert stack.header("Referrer-Policy") != "no-referrer"
+    with Load(stack) as load:
+        run = stack.play(variables={"nginx_referrer_policy": "no-referrer"}).expect()
+        wait(lambda: stack.header("Referrer-Policy") == "no-referrer", 5, "the new header")
+    figure("nginx value: failed", len(load.failures), f"of {load.requests} requests, {load.reconnects} reconnects")
+    load.expect_none_failed()
+    assert run.plan == ["install /etc/nginx/conf.d/senex-maps.conf", "reload nginx.service"]
+    assert not stack.moved(starts)
+    now_main, now_workers = stack.nginx()
+    assert now_main == main
+    assert now_workers - workers, "the workers are the old ones"
+
+
+def test_an_nginx_value_that_nginx_refuses(stack):
+    before, workers = (stack.files(), stack.starts()), stack.nginx()
+    run = stack.play(variables={"nginx_proxy_connect_timeout": "2x"})
+    assert not refused(stack, before, run, "nginx", "proxy_connect_timeout")
+    assert stack.nginx() == workers
+    assert stack.healthy()
+
+
+def test_a_part_comes_and_goes_and_leaves_no_trace(restored, figure):
+    stack, starts, files, data = restored, restored.starts(), restored.files(), restored.data()
+    run = stack.play(variables={"celery_flower_enabled": True}).expect()
+    figure("Flower enabled: wall", run.wall)
+    assert stack.user("systemctl", "--user", "is-active", "celery-flower.service").strip() == "active"
+    unit, settings = f"{HOME}/.config/containers/systemd/celery-flower.container", f"{HOME}/config/celery/flower.env"
+    assert set(stack.files()) - set(files) == {unit, settings}
+    assert not stack.moved(starts)
+    stack.play().expect()
+    assert stack.user("systemctl", "--user", "show", "-p", "LoadState", "--value", "celery-flower.service").strip() == "not-found"
+    assert "celery-flower" not in stack.user("podman", "ps", "--all", "--format", "{{.Names}}")
+    assert stack.files() == files
+    assert stack.data() == data
+    assert not stack.moved(starts)
+
+
+def test_a_broken_unit_template_is_refused_before_anything_stops(stack, edited):
+    tree = edited("roles/django/templates/web.container.j2", "[Container]\n", "[Container]\nMemory=1G\nNonsense=yes\n")
+    before = stack.files(), stack.starts()
+    with Load(stack) as load:
+        run = stack.play(root=tree)
+    assert not refused(stack, before, run, "web-1.container", "Nonsense")
+    load.expect_none_failed()
+
+
+def test_an_image_tag_that_does_not_exist(stack):
+    before = stack.files(), stack.starts()
+    with Load(stack) as load:
+        run = stack.play(variables={"senex_image_tag": "no-such-tag"})
+    assert not refused(stack, before, run, "senex/demo:no-such-tag", "cannot be pulled")
+    load.expect_none_failed()
+
+
+def test_an_image_whose_health_never_comes_up(restored, figure):
+    stack, before = restored, (restored.files(), restored.starts())
+    with Load(stack) as load:
+        run = stack.play(variables={"senex_image_tag": "broken", "django_start_timeout": 20})
+        wait(lambda: "web-1" in stack.instance(1), 10, "instance 1 with the old image")
+    figure("image that never gets healthy: wall", run.wall)
+    figure("image that never gets healthy: failed", len(load.failures), f"of {load.requests} requests")
+    load.expect_none_failed()
+    assert refused(stack, before, run, "web-1.service did not come up", "The files from before are back") == ["web-1"]
+    assert {version for *_, version in load.answers} == {json.loads(stack.instance(2))["version"]} == {"1"}
+    assert not stack.inactive()
+    after = stack.play().expect()
+    assert after.stats["changed"] == 0, f"the host was not as before: {after.plan}"
+
+
+def test_the_playbook_that_people_run_says_what_is_wrong(stack):
+    """The tests above read JSON; a person reads this."""
+    command = stack.command(variables={"senex_image_tag": "no-such-tag"}, tags="django")
+    plain = {**environment(), "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default"}
+    done = subprocess.run(command, cwd=ROOT, env=plain, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "no-such-tag cannot be pulled, nothing was changed or stopped" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
