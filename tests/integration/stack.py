@@ -103,9 +103,11 @@ class Stack:
         self.context = ssl.create_default_context(cadata=self.sh("cat /etc/senex-trader/tls/ca.crt"))
 
     # The host
+    def ssh_command(self, script):
+        return ["ssh", "-F", SSH_CONFIG, "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", self.name, f"bash -c {shlex.quote(script)}"]
+
     def ssh(self, script, timeout=60):
-        command = ["ssh", "-F", SSH_CONFIG, "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", self.name, script]
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+        return subprocess.run(self.ssh_command(script), stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
                               timeout=timeout, check=False)  # fmt: skip
 
     def sh(self, script, timeout=60):

@@ -2,13 +2,12 @@
 
 import json
 import os
-import shlex
 import shutil
 import subprocess
 
 import pytest
 from load import Load
-from stack import APPLICATION, DOMAIN, HOME, ROOT, SSH_CONFIG, WEB, environment, wait
+from stack import APPLICATION, DOMAIN, HOME, ROOT, WEB, environment, wait
 
 CONFIG_CHANGE_SECONDS = 15
 
@@ -31,8 +30,7 @@ class Ports:
         self.stack = stack
 
     def __enter__(self):
-        command = ["ssh", "-F", SSH_CONFIG, self.stack.name, f"bash -c {shlex.quote(self.SCRIPT)}"]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(self.stack.ssh_command(self.SCRIPT), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         return self
 
     def __exit__(self, *_):

@@ -6,6 +6,7 @@ import time
 from common import LAB, Failure, call, need, say, seconds
 from prepare import lab_directory
 
+CONVERGE = "site.yml, phase 1"
 SUMMARY = """
 The demo is up: https://demo.senex.test
 
@@ -28,10 +29,11 @@ cd /; runuser -u senex -- env XDG_RUNTIME_DIR=/run/user/987 podman ps --format '
 def _steps():
     yield "test host and registry images", [[LAB, "images", "host"], [LAB, "registry"]]
     yield "test host up", [[LAB, "up", "demo"]]
-    yield "site.yml, phase 1", [["ansible-playbook", "site.yml", "-i", "inventory/demo", "--tags", "phase1"]]
+    yield CONVERGE, [["ansible-playbook", "site.yml", "-i", "inventory/demo", "--tags", "phase1"]]
 
 
 def up():
+    """Bring the demo up; {step: seconds}."""
     times = []
     for name, commands in _steps():
         say(f"==== {name}")
@@ -53,6 +55,7 @@ def up():
     say(SUMMARY.format(ssh_config=ssh_config, versions=versions))
     for name, wall in times:
         say(f"  {name:32}{seconds(wall):>10}")
+    return dict(times)
 
 
 def down():

@@ -57,7 +57,8 @@ def unit():
 
 
 def integration():
-    demo.up()
+    demo.down()  # a first deploy starts from a bare host
+    os.environ["SENEX_FIRST_DEPLOY_SECONDS"] = str(demo.up()[demo.CONVERGE])
     return _pytest("integration", LAB, "run", "--")
 
 

@@ -1,0 +1,120 @@
+"""What breaks comes back by itself: killed containers, a killed user manager, a killed playbook, a reboot."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from load import Load
+from stack import APPLICATION, AS_USER, HOME, LAB, ROOT, UID, UNITS, WEB, environment, wait
+
+CONTAINERS = (*APPLICATION, "postgres", "redis")
+RECOVERY_SECONDS, MANAGER_SECONDS, REBOOT_SECONDS, NETWORK_WAIT_SECONDS = 30, 60, 60, 10
+
+
+def rows(stack):
+    return json.loads(stack.get("/api/rows/")[1])["count"]
+
+
+def well(stack, unit, before):
+    """A killed unit has another start, and is active: that is, its own health check has passed."""
+    found = stack.show("ActiveState", "ActiveEnterTimestampMonotonic")[unit]
+    return found["ActiveState"] == "active" and int(found["ActiveEnterTimestampMonotonic"]) > before[unit]
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_killed_container_comes_back(stack, figure, name):
+    starts, count = stack.starts(), rows(stack)
+    stack.post("/api/rows/", {})
+    with Load(stack) as load:
+        begin = time.monotonic()
+        stack.sh(f"kill -9 {stack.main_pid(name)}")
+        wait(lambda: well(stack, name, starts) and stack.healthy(), RECOVERY_SECONDS, f"{name} and the site well again")
+        figure(f"{name} killed: well again after", time.monotonic() - begin)
+    if name in WEB:
+        figure(f"{name} killed: failed", len(load.failures), f"of {load.requests} requests")
+        figure(f"{name} killed: slowest request", load.slowest)
+        load.expect_none_failed()
+        assert name in json.loads(stack.instance(WEB.index(name) + 1))["instance"]
+    assert stack.moved(starts) == [name], "other units were drawn in"
+    assert rows(stack) == count + 1, "a row that was acknowledged is lost"
+    assert stack.task_runs() < 30
+
+
+def test_a_killed_user_manager_comes_back_with_everything(stack, figure):
+    starts, count = stack.starts(), rows(stack)
+    stack.post("/api/rows/", {})
+    begin = time.monotonic()
+    stack.sh(f"kill -9 $(systemctl show -p MainPID --value user@{UID}.service)")
+    wait(lambda: set(stack.moved(starts)) == {*UNITS} - {"nginx"} and not stack.inactive(), MANAGER_SECONDS, "every unit anew")
+    stack.ready(10)
+    figure("user manager killed: well again after", time.monotonic() - begin)
+    assert rows(stack) == count + 1, "a row that was acknowledged is lost"
+    assert stack.task_runs() < 30
+
+
+ENV = f"{HOME}/.config/containers/systemd/.env"
+# A run is killed when its files are written and nothing has restarted yet, and when instance 1 is on its way up
+MOMENTS = {
+    "files written": "[ $(stat -c %Y.%i $env) != $before ]",
+    "first restart": f"[ $({AS_USER} systemctl --user is-active web-1.service) != active ]",
+}
+# With pipelining the remote side is a Python without arguments, and what it has called
+KILL = r"""
+    env=ENV; before=$(stat -c %Y.%i $env); end=$((SECONDS + 120))
+    until MOMENT; do [ $SECONDS -lt $end ] || exit 1; sleep 0.05; done
+    module=$(pgrep -u root -x -f '/usr/bin/python3[.0-9]*') || exit 1
+    kill -9 $module $(pgrep -P $module); echo killed $module"""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_playbook_is_finished_by_the_next(restored, figure, moment):
+    stack, value = restored, {"senex_extra_environment": {"CANARY": f"killed at {moment}"}}
+    with Load(stack, limit=400) as load:
+        script = KILL.replace("ENV", ENV).replace("MOMENT", MOMENTS[moment])
+        watcher = subprocess.Popen(stack.ssh_command(script), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        time.sleep(1)
+        run = subprocess.Popen(stack.command(variables=value), cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+        said = watcher.communicate(timeout=150)[0]
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        assert "killed" in said, "the moment did not come"
+        second = stack.play(variables=value).expect()
+        assert second.changed, "the first run had finished: nothing was interrupted"
+        for number in (1, 2):
+            assert json.loads(stack.instance(number))["canary"] == f"killed at {moment}"
+        third = stack.play(variables=value).expect()
+        assert third.stats["changed"] == 0, third.plan
+    figure(f"playbook killed, {moment}: failed", len(load.failures), f"of {load.requests} requests")
+    load.expect_none_failed()
+    assert not stack.inactive()
+
+
+def test_a_reboot_brings_everything_back(stack, figure):
+    count, files = rows(stack), stack.files()
+    stack.post("/api/rows/", {})
+    subprocess.run([LAB, "stop", stack.name], check=True, capture_output=True, timeout=120)
+    begin = time.monotonic()
+    subprocess.run([LAB, "start", stack.name], check=True, capture_output=True, timeout=120)
+    stack.ready(REBOOT_SECONDS)
+    taken = time.monotonic() - begin
+    figure("reboot: everything healthy after", taken)
+    figure("reboot: first task done after", taken + stack.task_runs())
+    shown = stack.user("systemctl", "--user", "show", "podman-user-wait-network-online.service", "-p",
+                       "Result,InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic")  # fmt: skip
+    waited = dict(line.split("=", 1) for line in shown.splitlines())
+    seconds = (int(waited["ActiveEnterTimestampMonotonic"]) - int(waited["InactiveExitTimestampMonotonic"])) / 1e6
+    figure("reboot: waited for the network", seconds)
+    assert waited["Result"] == "success"
+    assert 0 <= seconds <= NETWORK_WAIT_SECONDS
+    assert taken <= REBOOT_SECONDS
+    assert rows(stack) == count + 1
+    assert "0 loaded units" in stack.sh("systemctl list-units --failed --no-pager; true") + stack.user(
+        "systemctl", "--user", "list-units", "--failed", "--no-pager"
+    )
+    after = stack.play().expect()
+    assert after.stats["changed"] == 0, f"a hand was needed: {after.plan}"
+    assert stack.files() == files
