@@ -7,7 +7,7 @@ import os
 from ansible.errors import AnsibleActionFail
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY
 from ansible_collections.senex.trader.plugins.module_utils.unit_text import QUADLET_SUFFIXES, SYSTEMD_SUFFIXES
-from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction
+from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known
 
 ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units", "guards"}
 
@@ -44,7 +44,7 @@ class ActionModule(RenderingAction):
         files = self.rendered(arguments.get("files"), task_vars) if present else []
         for item in files:
             item["path"] = path_of(item["dest"], home)
-        directories = [{**item, "path": path_of(item["path"], home)} for item in (arguments.get("directories") or [] if present else [])]
+        directories = [{**item, "path": path_of(item["path"], home)} for item in (known("directories", arguments.get("directories")) if present else [])]
         data = {
             "part": arguments["part"],
             "state": state,
@@ -52,8 +52,8 @@ class ActionModule(RenderingAction):
             "home": home,
             "files": files,
             "directories": directories,
-            "secrets": list(arguments.get("secrets") or []) if present else [],
-            "units": list(arguments.get("units") or []) if present else [],
-            "guards": [{**item, "file": path_of(item["file"], home)} for item in (arguments.get("guards") or [] if present else [])],
+            "secrets": known("secrets", arguments.get("secrets")) if present else [],
+            "units": known("units", arguments.get("units")) if present else [],
+            "guards": [{**item, "file": path_of(item["file"], home)} for item in (known("guards", arguments.get("guards")) if present else [])],
         }
         return self.call("apply_quadlet", data, task_vars)

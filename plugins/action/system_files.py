@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction
+from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known
 
 ARGUMENTS = {"part", "state", "files", "directories", "absent", "checks", "handlers", "units"}
 
@@ -37,7 +37,7 @@ class ActionModule(RenderingAction):
             "part": arguments["part"],
             "state": state,
             "files": files,
-            "directories": list(arguments.get("directories") or []) if present else [],
+            "directories": known("directories", arguments.get("directories")) if present else [],
             "absent": list(arguments.get("absent") or []) if present else [],
             "checks": [[str(word) for word in argv] for argv in arguments.get("checks") or []],
             "handlers": handlers,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import stat
-import tempfile
 from dataclasses import dataclass, field
 
 MANIFESTS = "/var/lib/senex.trader"
@@ -60,14 +61,54 @@ def owner_text(owner: tuple, content: bytes | None) -> str:
     return "absent" if content is None else f"{owner[0]:04o} {owner[1]}:{owner[2]}"
 
 
-def read(path: str) -> tuple[bytes | None, tuple]:
-    """Content and (mode, uid, gid) of a file; (None, zeros) where there is none."""
+@contextlib.contextmanager
+def acting(uid: int, gid: int):
+    """File operations inside the block are this user's, so a link it planted leads root nowhere."""
+    if (uid, gid) == (os.geteuid(), os.getegid()):
+        yield
+        return
+    before, groups = (os.geteuid(), os.getegid()), os.getgroups()
+    os.setgroups([gid])
+    os.setegid(gid)
+    os.seteuid(uid)
     try:
-        with open(path, "rb") as handle:
-            info = os.fstat(handle.fileno())
-            return handle.read(), (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid)
+        yield
+    finally:
+        os.seteuid(before[0])
+        os.setegid(before[1])
+        os.setgroups(groups)
+
+
+@contextlib.contextmanager
+def lock(directory: str = MANIFESTS):
+    """One transaction a host at a time: a run whose connection broke may still be at work when the next one starts."""
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    descriptor = os.open(os.path.join(directory, "lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def read(path: str) -> tuple[bytes | None, tuple]:
+    """Content and (mode, uid, gid) of a file; (None, zeros) where there is none. A link is not followed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None, (0, 0, 0)
+    except NotADirectoryError as error:
+        raise OSError(f"{path}: a directory above it is a file: move that away") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(f"{path} must be a file and is a link: move it away") from error
+        raise
+    info = os.fstat(descriptor)
+    if not stat.S_ISREG(info.st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} must be a file and is something else: move it away")
+    with open(descriptor, "rb") as handle:
+        return handle.read(), (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid)
 
 
 def compare(wanted: list[WantedFile], remove: list[str]) -> list[Change]:
@@ -85,42 +126,82 @@ def compare(wanted: list[WantedFile], remove: list[str]) -> list[Change]:
     return changes
 
 
-def put(path: str, content: bytes | None, owner: tuple) -> None:
-    """Write one file whole or not at all (temporary name, fsync, rename), or remove it."""
-    if content is None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        return
+def stage(path: str, content: bytes, owner: tuple) -> str:
+    """Write a file beside where it will be, whole and on disk; what a killed run left there is replaced."""
     mode, uid, gid = owner
-    directory = os.path.dirname(path)
-    os.makedirs(directory, exist_ok=True)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     # The generator and nginx read by suffix, so a name they ignore
-    descriptor, temporary = tempfile.mkstemp(prefix=".senex-", suffix=".new", dir=directory)
+    temporary = os.path.join(os.path.dirname(path), f".senex-{os.path.basename(path)}.new")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
     try:
-        with os.fdopen(descriptor, "wb") as handle:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as handle:
             handle.write(content)
-            os.fchmod(handle.fileno(), mode)
             if (uid, gid) != (os.geteuid(), os.getegid()):
                 os.fchown(handle.fileno(), uid, gid)
+            os.fchmod(handle.fileno(), mode)
             handle.flush()
             os.fsync(handle.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except OSError:
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+    return temporary
+
+
+def swap(wanted: list[tuple[str, bytes | None, tuple]]) -> None:
+    """Files replaced (or, with None, removed) together: all are written before the first is renamed, so a full disk changes nothing."""
+    staged: dict[str, str] = {}
+    try:
+        for path, content, owner in wanted:
+            if content is not None:
+                staged[path] = stage(path, content, owner)
+        for path, content, _owner in wanted:
+            if content is None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+            else:
+                os.rename(staged[path], path)
+                del staged[path]
+    finally:
+        for temporary in staged.values():
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
 
 
 def install(changes: list[Change]) -> None:
     """Bring every change to the disk."""
-    for change in changes:
-        put(change.path, change.after, change.after_owner)
+    swap([(change.path, change.after, change.after_owner) for change in changes])
 
 
 def put_back(changes: list[Change]) -> None:
-    """Undo `install`, in reverse."""
-    for change in reversed(changes):
-        put(change.path, change.before, change.before_owner)
+    """Undo as much of `install` as happened."""
+    undo = [(change.path, change.before, change.before_owner) for change in reversed(changes)]
+    swap([item for item in undo if read(item[0]) != item[1:]])
+
+
+def missing_directory(path: str) -> bool:
+    """Whether a directory has to be made; something else of that name is an error."""
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise OSError(f"{path} must be a directory and is something else: move it away")
+    return not os.path.isdir(path)
+
+
+def make_directory(path: str, own, maker=contextlib.nullcontext) -> None:
+    """Make a directory that appears under its name only when `own` has given it its owner and mode: a killed run starts over.
+
+    `maker` is the context in which it is made: whose file operations these are.
+    """
+    parent, name = os.path.split(path.rstrip("/"))
+    temporary = os.path.join(parent, f".senex-{name}.new")
+    with maker():
+        os.makedirs(parent, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(temporary)
+        os.mkdir(temporary, 0o700)
+    own(temporary)
+    with maker():
+        os.rename(temporary, path)
 
 
 def digest(*parts: bytes | str | None) -> str:
@@ -139,19 +220,29 @@ class Manifest:
         self.path = os.path.join(directory, f"{part}.json")
         content, _owner = read(self.path)
         self.found = content is not None
-        data = json.loads(content) if content else {}
-        self.files: list[str] = data.get("files", [])
-        self.secrets: list[str] = data.get("secrets", [])
-        self.units: list[str] = data.get("units", [])
-        self.started: dict[str, str] = data.get("started", {})
+        try:
+            data = json.loads(content) if self.found else {}
+            self.files: list[str] = list(data.get("files", []))
+            self.secrets: list[str] = list(data.get("secrets", []))
+            self.units: list[str] = list(data.get("units", []))
+            self.started: dict[str, str] = dict(data.get("started", {}))
+            # A run that has begun to change things and has not come to its end
+            self.unfinished = bool(data.get("unfinished", False))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise OSError(
+                f"the manifest {self.path} is damaged ({error}): put it back from a backup, or remove it; "
+                "without it the next run restarts the part's units and leaves behind what the part no longer has"
+            ) from error
 
     def save(self) -> None:
         """Write the manifest, 0600, where it differs."""
         data = {"files": self.files, "secrets": self.secrets, "units": self.units, "started": self.started}
+        if self.unfinished:
+            data["unfinished"] = True
         content = (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()
         if read(self.path)[0] != content:
             os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-            put(self.path, content, (0o600, os.geteuid(), os.getegid()))
+            swap([(self.path, content, (0o600, os.geteuid(), os.getegid()))])
         self.found = True
 
     def delete(self) -> None:
@@ -159,11 +250,12 @@ class Manifest:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
 
+    def others(self) -> list[Manifest]:
+        """The manifests of the other parts: what they have as well stays when this one gives it up."""
+        directory, own = os.path.split(self.path)
+        names = os.listdir(directory) if os.path.isdir(directory) else []
+        return [Manifest(name[: -len(".json")], directory) for name in sorted(names) if name.endswith(".json") and name != own]
+
     def of_others(self) -> set[str]:
-        """Paths that other parts' manifests hold as well (a shared file stays while one part has it)."""
-        directory = os.path.dirname(self.path)
-        paths: set[str] = set()
-        for name in os.listdir(directory) if os.path.isdir(directory) else []:
-            if name.endswith(".json") and name != os.path.basename(self.path):
-                paths.update(Manifest(name[: -len(".json")], directory).files)
-        return paths
+        """Paths that other parts' manifests hold as well."""
+        return {path for other in self.others() for path in other.files}

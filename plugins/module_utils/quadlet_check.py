@@ -40,13 +40,14 @@ def problems(user: ServiceUser, units: dict[str, str], version: tuple[int, ...])
 def _generated(user: ServiceUser, units: dict[str, str], stage: str) -> list[str]:
     source, output = os.path.join(stage, "units"), os.path.join(stage, "generated")
     for directory in (source, output):
-        os.mkdir(directory)
-        os.chown(directory, user.uid, user.gid)
+        os.mkdir(directory, 0o755)
     os.chmod(stage, 0o711)  # noqa: S103 - the service user passes through to its own two directories
     for name, text in units.items():
         directory = source if name.endswith(unit_text.QUADLET_SUFFIXES) else output
         with open(os.path.join(directory, name), "w", encoding="utf-8") as handle:
             handle.write(text)
+    # The user's only now that root has written into it, or a link it planted would lead root elsewhere
+    os.chown(output, user.uid, user.gid)
     result = user.run([generator(), "-user", "-no-kmsg-log", output], check=False, extra={"QUADLET_UNIT_DIRS": source})
     lines = _lines(result, stage)
     if result.returncode or lines:

@@ -53,16 +53,19 @@ class Plan:
     stop: list[str]
     act: list[dict]  # units to start, restart or run, in order
     fingerprints: dict[str, str]
+    running: list[str]  # what ran before
     reload: bool = False
+    resumed: bool = False
 
     @property
     def empty(self) -> bool:
         """Nothing to do."""
-        return not (self.changes or self.directories or self.secrets or self.pull or self.stop or self.act)
+        return not (self.changes or self.directories or self.secrets or self.pull or self.stop or self.act or self.resumed)
 
     def sentences(self) -> list[str]:
         """The plan, a line each, for a person."""
-        lines = [f"create directory {item['path']}" for item in self.directories]
+        lines = ["finish what an earlier run began and did not end"] if self.resumed else []
+        lines += [f"create directory {item['path']}" for item in self.directories]
         lines += [f"pull {reference}" for reference in self.pull]
         lines += [f"{'remove' if change.after is None else 'install'} {change.path}" for change in self.changes]
         lines += [f"{'remove' if value is None else 'set'} secret {name}" for name, value in self.secrets.items()]
@@ -106,13 +109,16 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
     wanted_paths = {item.path for item in part.files}
     others = manifest.of_others()
     gone = [path for path in manifest.files if path not in wanted_paths and path not in others]
-    changes = fileset.compare(part.files, gone)
+    with user.acting():
+        changes = fileset.compare(part.files, gone)
+        directories = [item for item in part.directories if fileset.missing_directory(item["path"])]
 
     texts = part.unit_texts()
     references = sorted({found for found in map(unit_text.image, texts.values()) if found})
     images = user.image_ids(references)
 
-    gone_secrets = [name for name in manifest.secrets if name not in part.secrets]
+    shared_secrets = {name for other in manifest.others() for name in other.secrets}
+    gone_secrets = [name for name in manifest.secrets if name not in part.secrets and name not in shared_secrets]
     read_secrets = {name for text in texts.values() for name in unit_text.secrets_read(text)}
     there = user.secret_values(sorted({*part.secrets, *gone_secrets, *read_secrets}))
     secrets: dict[str, str | None] = {name: value for name, value in part.secrets.items() if there.get(name) != value}
@@ -130,14 +136,17 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
             act.append({**unit, "verb": why[0], "why": why[1]})
     return Plan(
         changes=changes,
-        directories=[item for item in part.directories if not os.path.isdir(item["path"])],
+        directories=directories,
         secrets=secrets,
         old_secrets={name: there[name] for name in secrets if name in there},
         pull=[reference for reference in references if reference not in images],
         stop=[name for name in stale if states.get(name, {}).get("ActiveState") not in (None, "inactive")],
         act=act,
         fingerprints={unit["name"]: prints.of(unit) for unit in part.units},
-        reload=any(is_unit(change.path) for change in changes),
+        running=[name for name, state in states.items() if state.get("ActiveState") in ("active", "activating", "reloading")],
+        # After a run that was cut short, files may lie there that systemd has not read yet
+        reload=manifest.unfinished or any(is_unit(change.path) for change in changes),
+        resumed=manifest.unfinished,
     )
 
 
@@ -174,10 +183,12 @@ def _why(unit, state, prints, manifest, texts, unhealthy) -> tuple[str, str] | N
         return "start", f"it is {active}"
     if not fresh:
         return "restart", "what it reads has changed" if name in manifest.started else "first run under this collection"
+    if active == "activating" and state.get("SubState") != "auto-restart":
+        return "start", "it is still starting"  # waits for the end of it
     if active != "active":
         return "restart", f"it is {active}"
     source = next((file for file in texts if unit_text.service_of(file) == name), name)
     if unit_text.container_name(texts.get(source, ""), source) in unhealthy:
         return "restart", "its health check fails"
-    silent = answers(unit)
+    silent = answers(unit, patience=5)
     return ("restart", silent) if silent else None

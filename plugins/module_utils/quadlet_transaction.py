@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import time
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_check, unit_text
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY, Part, answers, make_plan
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY, Part, answers, is_unit, make_plan
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser, journal
 
 
@@ -20,6 +21,21 @@ class Refused(Exception):
         self.plan = plan
 
 
+SECRET_NAME = re.compile(r"PASS|SECRET|KEY|TOKEN|AUTH|CREDENTIAL|DSN|URL|BACKEND", re.IGNORECASE)
+
+
+def secret_words(part: Part) -> set[str]:
+    """What no message may hold: values of secrets, and in secret files the lines and what variables of a secret's name are set to."""
+    words = set(part.secrets.values())
+    for item in part.files:
+        if item.secret:
+            lines = item.content.decode(errors="replace").splitlines()
+            words.update(line for line in lines if "=" in line or ":" in line)
+            pairs = [line.split("=", 1) for line in lines if "=" in line]
+            words.update(value.strip("\"' ") for name, value in pairs if SECRET_NAME.search(name))
+    return {word.strip() for word in words if len(word.strip()) >= 8}
+
+
 class Transaction:
     """Plan, validate, pull, install, restart in order; put back when a unit does not come up."""
 
@@ -28,7 +44,7 @@ class Transaction:
         self.user, self.present = user, present
         self.manifest = manifest or Manifest(part.name)
         self.before = copy.deepcopy(self.manifest)
-        self.redact = [value for value in part.secrets.values() if len(value) >= 6]
+        self.redact = sorted(secret_words(part), key=len, reverse=True)
 
     def run(self, check: bool) -> dict:
         """Apply the part. In check mode: only tell."""
@@ -60,7 +76,7 @@ class Transaction:
         """Data on the host that the wanted state would not fit (a database of another major version) stops everything."""
         for guard in self.part.guards:
             content, _owner = fileset.read(guard["file"])
-            found = None if content is None else content.decode(errors="replace").strip()
+            found = None if content is None else content.decode(errors="replace").strip()[:40]
             if found is not None and found != str(guard["content"]):
                 raise Refused(f"{self.part.name}: {guard['message'].replace('FOUND', found)}", [])
 
@@ -68,12 +84,14 @@ class Transaction:
         """The whole set of units that would lie on the host goes through the host's own checkers."""
         units = {}
         going = {change.path for change in self.plan.changes if change.after is None}
-        for directory in (QUADLET_DIRECTORY, UNIT_DIRECTORY):
-            base = os.path.join(self.user.home, directory)
-            for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
-                path = os.path.join(base, name)
-                if name.endswith(unit_text.QUADLET_SUFFIXES + unit_text.SYSTEMD_SUFFIXES) and path not in going and os.path.isfile(path):
-                    units[name] = (fileset.read(path)[0] or b"").decode()
+        with self.user.acting():
+            for directory in (QUADLET_DIRECTORY, UNIT_DIRECTORY):
+                base = os.path.join(self.user.home, directory)
+                for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
+                    path = os.path.join(base, name)
+                    if name.endswith(unit_text.QUADLET_SUFFIXES + unit_text.SYSTEMD_SUFFIXES) and path not in going and os.path.isfile(path):
+                        with open(path, encoding="utf-8", errors="replace") as handle:
+                            units[name] = handle.read()
         units.update(self.part.unit_texts())
         found = quadlet_check.problems(self.user, units, self.user.podman_version())
         if found:
@@ -87,12 +105,12 @@ class Transaction:
                 self._refuse(f"the image {reference} cannot be pulled, nothing was changed or stopped: {result.stderr.strip()}")
         if plan.pull:  # the images' ids are part of the fingerprints
             self.plan = plan = make_plan(self.part, self.manifest, user)
-        for item in plan.directories:
-            user.make_directory(item["path"], int(item.get("mode", "0755"), 8), item.get("container_user"), item.get("container_group"))
         self._remember(final=False)
         done: list[dict] = []
         began = time.time()
         try:
+            for item in plan.directories:
+                user.make_directory(item["path"], int(item.get("mode", "0755"), 8), item.get("container_user"), item.get("container_group"))
             for unit in plan.stop:
                 user.systemctl("stop", unit)
             self._write(plan.changes, plan.secrets)
@@ -104,20 +122,28 @@ class Transaction:
             self._put_back(done, error, began)
 
     def _write(self, changes: list, secrets: dict) -> None:
-        # Plain units with an [Install] section start at boot; Quadlet's own are linked by the generator
-        plain = [change for change in changes if os.path.dirname(change.path).endswith(UNIT_DIRECTORY)]
-        for change in plain:
-            if change.after is None:
-                self.user.systemctl("disable", os.path.basename(change.path), check=False)
+        self._enable([change for change in changes if change.after is None], lambda change: change.after)
         with self.user.acting():
             fileset.install(changes)
         for name, value in secrets.items():
             self.user.set_secret(name, value)
         if self.plan.reload:
             self.user.systemctl("daemon-reload")
-        for change in plain:
-            if change.after and b"[Install]" in change.after:
-                self.user.systemctl("reenable", os.path.basename(change.path))
+        written = self.part.files if self.plan.resumed else [item for item in self.part.files if item.path in {change.path for change in changes}]
+        self._enable(written, lambda item: item.content)
+        for unit in self.plan.stop:  # a failed unit would be remembered after its file is gone
+            self.user.systemctl("reset-failed", unit, check=False)
+
+    def _enable(self, items: list, content) -> None:
+        """Plain units with an [Install] section start at boot; Quadlet's own are linked by the generator."""
+        for item in items:
+            if not is_unit(item.path) or not os.path.dirname(item.path).endswith(UNIT_DIRECTORY):
+                continue
+            text = content(item)
+            if text is None:
+                self.user.systemctl("disable", os.path.basename(item.path), check=False)
+            elif b"[Install]" in text:
+                self.user.systemctl("reenable", os.path.basename(item.path))
 
     def _bring_up(self, unit: dict) -> None:
         self.user.systemctl("reset-failed", unit["name"], check=False)
@@ -129,35 +155,49 @@ class Transaction:
         self.manifest.save()
 
     def _put_back(self, done: list[dict], error: Exception, began: float) -> None:
-        """The old files and secrets return, and what was touched runs as before."""
+        """The old files and secrets return, and what was touched runs as before; one trouble on the way does not end it."""
         failed = done[-1]["name"] if done else None
         reason = f"{failed} did not come up" if failed else "the new state could not be installed"
-        logs = journal(failed, self.user.uid, began) if failed else ""
-        self.manifest = self.before
+        logs = f"\nLast lines of {failed}:\n{journal(failed, self.user.uid, began)}" if failed else ""
+        troubles: list[str] = []
+
+        def attempt(action, *arguments) -> None:
+            try:
+                action(*arguments)
+            except (CommandError, OSError) as trouble:
+                troubles.append(str(trouble))
+
         if failed:
             self.user.systemctl("stop", failed, check=False)
+        self._enable([change for change in self.plan.changes if change.before is None], lambda change: change.before)
         with self.user.acting():
-            fileset.put_back(self.plan.changes)
+            attempt(fileset.put_back, self.plan.changes)
         for name in self.plan.secrets:
-            self.user.set_secret(name, self.plan.old_secrets.get(name))
+            attempt(self.user.set_secret, name, self.plan.old_secrets.get(name))
         self.user.systemctl("daemon-reload", check=False)
+        attempt(self._enable, [change for change in self.plan.changes if change.before is not None], lambda change: change.before)
         back, dead = [], []
         for name in [*self.plan.stop, *(unit["name"] for unit in done if unit.get("run_once_key") is None)]:
             self.user.systemctl("reset-failed", name, check=False)
-            if name not in self.before.units:
+            if name not in self.before.units and name not in self.plan.running:
                 self.user.systemctl("stop", name, check=False)
             elif self.user.systemctl("restart", name, check=False).returncode:
                 dead.append(name)
             else:
                 back.append(name)
-        if self.before.found:
+        if troubles:  # the next run has to know of everything that may lie here
+            self.manifest.started = self.before.started
             self.manifest.save()
+        elif self.before.found:
+            self.before.save()
         else:
-            self.manifest.delete()
+            self.before.delete()
         said = "The files from before are back" + (f", running again: {', '.join(back)}" if back else "")
+        if troubles:
+            said = f"Not all is back as it was ({'; '.join(troubles)})" + (f"; running again: {', '.join(back)}" if back else "")
         if dead:
             said += f"; NOT running: {', '.join(dead)}"
-        self._refuse(f"{reason}: {error}\n{said}.\nLast lines of {failed}:\n{logs}")
+        self._refuse(f"{reason}: {error}\n{said}.{logs}")
 
     def _remember(self, final: bool) -> None:
         """Before the change the manifest holds old and new, so that a killed run leaves nothing unknown."""
@@ -170,6 +210,7 @@ class Transaction:
         self.manifest.files = sorted({*paths, *keep})
         self.manifest.secrets = sorted({*self.part.secrets, *([] if final else self.manifest.secrets)})
         self.manifest.units = list(dict.fromkeys([*names, *([] if final else self.manifest.units)]))
+        self.manifest.unfinished = not final
         if final:
             self.manifest.started = {name: value for name, value in self.manifest.started.items() if name in names}
         self.manifest.save()

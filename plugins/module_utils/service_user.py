@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pwd
 import subprocess
+
+from ansible_collections.senex.trader.plugins.module_utils import fileset
 
 PODMAN = "/usr/bin/podman"
 SYSTEMCTL = "/usr/bin/systemctl"
@@ -55,20 +56,23 @@ class ServiceUser:
 
     def run(self, argv: list[str], check: bool = True, stdin: str | None = None, extra: dict | None = None, timeout: int = 900):
         """Run a command as the user, in its home (root's own directory is closed to it)."""
-        result = subprocess.run(
-            argv,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            cwd=self.home if os.path.isdir(self.home) else "/",
-            env={**self.environment, **(extra or {})},
-            user=self.uid,
-            group=self.gid,
-            extra_groups=[],
-            timeout=timeout,
-            check=False,
-        )
+        try:
+            result = subprocess.run(
+                argv,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                cwd=self.home if os.path.isdir(self.home) else "/",
+                env={**self.environment, **(extra or {})},
+                user=self.uid,
+                group=self.gid,
+                extra_groups=[],
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            result = subprocess.CompletedProcess(argv, 124, "", f"no end after {timeout} s")
         if check and result.returncode:
             raise CommandError(argv, result)
         return result
@@ -121,29 +125,26 @@ class ServiceUser:
 
     def set_secret(self, name: str, value: str | None) -> None:
         """Create or replace a Podman secret (None removes it); the value goes by standard input."""
-        self.podman("secret", "rm", "--ignore", name)
-        if value is not None:
-            self.podman("secret", "create", name, "-", stdin=value)
+        if value is None:
+            self.podman("secret", "rm", "--ignore", name)
+        else:
+            self.podman("secret", "create", "--replace", name, "-", stdin=value)
 
-    @contextlib.contextmanager
     def acting(self):
         """File operations inside the block are the user's, so a link it planted leads root nowhere."""
-        os.setegid(self.gid)
-        os.seteuid(self.uid)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
+        return fileset.acting(self.uid, self.gid)
 
     def make_directory(self, path: str, mode: int, container_user: int | None, container_group: int | None) -> None:
         """Create a directory; one for a container's user gets its owner here, once, and never again."""
-        with self.acting():
-            os.makedirs(path, exist_ok=True)
-            os.chmod(path, mode)
-        if container_user is not None:
-            group = container_user if container_group is None else container_group
-            self.podman("unshare", "chown", f"{container_user}:{group}", path)
+
+        def own(temporary: str) -> None:
+            with self.acting():
+                os.chmod(temporary, mode)
+            if container_user is not None:
+                group = container_user if container_group is None else container_group
+                self.podman("unshare", "chown", f"{container_user}:{group}", temporary)
+
+        fileset.make_directory(path, own, self.acting)
 
 
 def journal(unit: str, uid: int, since: float, lines: int = 50) -> str:

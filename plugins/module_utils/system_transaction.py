@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import grp
 import os
@@ -63,6 +64,31 @@ def command(argv: list[str]) -> subprocess.CompletedProcess:
         return subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=600)
     except FileNotFoundError:
         return subprocess.CompletedProcess(argv, 127, "", f"{argv[0]}: not found")
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(argv, 124, "", "no end after 600 s")
+
+
+def make_directory(item: dict) -> None:
+    """Create a directory with its owner, or set its mode. Below a directory of that owner's it is made as the owner, whose links lead root nowhere."""
+    uid, gid = ids(item.get("owner", "root"), item.get("group", "root"))
+    path, mode = item["path"].rstrip("/"), int(item.get("mode", "0755"), 8)
+
+    def own(directory: str, new: bool = True) -> None:
+        trusted = not new and os.lstat(directory).st_uid == 0
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | (0 if trusted else os.O_NOFOLLOW))
+        try:
+            if new:
+                os.fchown(descriptor, uid, gid)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+    if not fileset.missing_directory(path):
+        own(path, new=False)
+        return
+    above = os.path.dirname(path)
+    theirs = os.path.isdir(above) and os.stat(above).st_uid == uid != 0
+    fileset.make_directory(path, own, (lambda: fileset.acting(uid, gid)) if theirs else contextlib.nullcontext)
 
 
 class SystemTransaction:
@@ -97,7 +123,8 @@ class SystemTransaction:
 
     def sentences(self) -> list[str]:
         """The plan, a line each, for a person."""
-        lines = [f"make directory {item['path']} ({item.get('mode', '0755')})" for item in self.directories]
+        lines = ["finish what an earlier run began and did not end"] if self.before.unfinished else []
+        lines += [f"make directory {item['path']} ({item.get('mode', '0755')})" for item in self.directories]
         lines += [f"{'remove' if change.after is None else 'install'} {change.path}" for change in self.changes]
         lines += [f"put aside {path}" for path in self.foreign]
         lines += [self._handler_text(name) for name in self.due]
@@ -124,17 +151,18 @@ class SystemTransaction:
         return idle
 
     def _apply(self, plan: list[str]) -> None:
-        for item in self.directories:
-            if not os.path.isdir(item["path"]):
-                os.makedirs(item["path"])
-                os.chown(item["path"], *ids(item.get("owner", "root"), item.get("group", "root")))
-            os.chmod(item["path"], int(item.get("mode", "0755"), 8))
         self._keep_originals()
         self.manifest.files = sorted({*self.manifest.files, *(item.path for item in self.part.files)})
+        self.manifest.unfinished = True
         self.manifest.save()
-        fileset.install(self.changes)
-        self._reload_systemd()
-        trouble = self._check() or self._tell(self.due) or self._start()
+        try:
+            for item in self.directories:
+                make_directory(item)
+            fileset.install(self.changes)
+            self._reload_systemd()
+            trouble = self._check() or self._tell(self.due) or self._start()
+        except OSError as error:
+            trouble = str(error)
         if trouble:
             fileset.put_back(self.changes)
             self._reload_systemd()
@@ -152,7 +180,7 @@ class SystemTransaction:
         for change in self.changes:
             if change.before is not None and change.path not in self.manifest.files:
                 copy_path = ASIDE + change.path
-                if not os.path.exists(copy_path):
+                if not os.path.lexists(copy_path):
                     os.makedirs(os.path.dirname(copy_path), mode=0o700, exist_ok=True)
                     shutil.copy2(change.path, copy_path)
 
@@ -164,7 +192,7 @@ class SystemTransaction:
         shutil.move(path, target)
 
     def _reload_systemd(self) -> None:
-        if any(change.path.startswith(UNIT_PATHS) for change in self.changes):
+        if self.before.unfinished or any(change.path.startswith(UNIT_PATHS) for change in self.changes):
             command(["systemctl", "daemon-reload"])
 
     def _check(self) -> str:
@@ -209,4 +237,5 @@ class SystemTransaction:
             return
         self.manifest.files = sorted(item.path for item in self.part.files)
         self.manifest.started = self.prints
+        self.manifest.unfinished = False
         self.manifest.save()

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import os
 
+from ansible_collections.senex.trader.plugins.module_utils import quadlet_keys
+
 QUADLET_SUFFIXES = (".container", ".network", ".volume", ".pod", ".kube", ".image", ".build")
 SYSTEMD_SUFFIXES = (".service", ".timer", ".target", ".socket", ".path", ".slice")
 
 
 def assignments(text: str) -> list[tuple[str, str, str]]:
     """(section, key, value) of every line; continuation lines are joined, comments skipped."""
-    found, section, pending = [], "", ""
-    for raw in text.splitlines():
-        line = pending + raw.strip()
-        pending = ""
-        if not line or line[0] in "#;":
-            continue
-        if line.endswith("\\"):
-            pending = line[:-1] + " "
-        elif line.startswith("["):
-            section = line.strip("[]")
-        elif "=" in line:
-            key, value = line.split("=", 1)
-            found.append((section, key.strip(), value.strip()))
-    return found
+    return [(section, key, value) for _number, section, key, value in quadlet_keys.assignments(text) if key]
 
 
 def values(text: str, section: str, key: str) -> list[str]:

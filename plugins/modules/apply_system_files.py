@@ -29,10 +29,11 @@ plan:
 """
 
 import base64
+import contextlib
 import json
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils.fileset import WantedFile
+from ansible_collections.senex.trader.plugins.module_utils.fileset import WantedFile, lock
 from ansible_collections.senex.trader.plugins.module_utils.system_transaction import Refused, SystemPart, SystemTransaction, ids
 
 
@@ -56,8 +57,9 @@ def main() -> None:
     module = AnsibleModule({"payload": {"type": "str", "required": True, "no_log": True}}, supports_check_mode=True)
     data = json.loads(base64.b64decode(module.params["payload"]))
     try:
-        transaction = SystemTransaction(part_of(data, module.check_mode), present=data["state"] == "present")
-        result = transaction.run(check=module.check_mode)
+        with contextlib.nullcontext() if module.check_mode else lock():
+            transaction = SystemTransaction(part_of(data, module.check_mode), present=data["state"] == "present")
+            result = transaction.run(check=module.check_mode)
     except Refused as error:
         module.fail_json(msg=str(error), plan=error.plan)
     except (LookupError, OSError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -20,7 +21,35 @@ except ImportError:  # core 2.18 trusts every template
 
 
 TEMPLATES = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..", "templates"))
-FILE_KEYS = {"src", "dest", "content", "mode", "secret", "vars", "when", "owner", "group", "notify"}
+KEYS = {
+    "files": {"src", "dest", "content", "mode", "secret", "vars", "when", "owner", "group", "notify"},
+    "directories": {"path", "mode", "owner", "group", "container_user", "container_group"},
+    "secrets": {"name", "value", "file"},
+    "units": {"name", "run_once_key", "answers"},
+    "guards": {"file", "content", "message"},
+}
+
+
+def known(kind: str, items: list | None) -> list[dict]:
+    """Entries of one argument, each with no key that would be passed over in silence."""
+    for item in items or []:
+        unknown = set(item) - KEYS[kind]
+        if unknown:
+            label = item.get("dest") or item.get("src") or item.get("path") or item.get("name") or item.get("file")
+            raise AnsibleActionFail(f"{kind}: unknown key {', '.join(sorted(unknown))} in {label}; known are {', '.join(sorted(KEYS[kind]))}")
+        mode = item.get("mode", "0644")
+        if not re.fullmatch(r"0?[0-7]{3}|0?[0-7]{4}", mode if isinstance(mode, str) else ""):
+            raise AnsibleActionFail(f"{kind}: mode {mode} of {item.get('dest') or item.get('src') or item.get('path')} must be text such as \"0644\"")
+    return list(items or [])
+
+
+def wanted(item: dict) -> bool:
+    """Whether `when` lets an entry in; what is neither yes nor no is an error."""
+    try:
+        value = item.get("when", True)
+        return boolean(value.strip() if isinstance(value, str) else value)
+    except TypeError as error:
+        raise AnsibleActionFail(f"files: when of {item.get('dest') or item.get('src')} is neither true nor false: {item['when']}") from error
 
 
 class RenderingAction(ActionBase):
@@ -31,32 +60,41 @@ class RenderingAction(ActionBase):
 
     def rendered(self, files: list, task_vars: dict) -> list[dict]:
         """Each entry of `files` with its text, its destination and its mode; entries whose `when` is false are left out."""
-        return [self._one(item, task_vars) for item in files or [] if boolean(item.get("when", True), strict=False)]
+        found = [self._one(item, task_vars) for item in known("files", files) if wanted(item)]
+        twice = sorted({item["dest"] for item in found if sum(other["dest"] == item["dest"] for other in found) > 1})
+        if twice:
+            raise AnsibleActionFail(f"files: {', '.join(twice)} is there twice; each dest needs its own name")
+        return found
 
     def _one(self, item: dict, task_vars: dict) -> dict:
-        unknown = set(item) - FILE_KEYS
-        if unknown:
-            raise AnsibleActionFail(f"files: unknown key {', '.join(sorted(unknown))} in {item.get('dest') or item.get('src')}")
         if ("src" in item) == ("content" in item):
             raise AnsibleActionFail(f"files: {item.get('dest')} needs either src (a template) or content")
         dest = item.get("dest") or os.path.basename(item["src"]).removesuffix(".j2")
         if "src" not in item:
-            text = item["content"]
+            content = str(item["content"]).encode()
         elif item["src"].endswith(".j2"):
-            text = self._render(item["src"], {**task_vars, **item.get("vars", {})})
+            content = self._render(item["src"], {**task_vars, **item.get("vars", {})}).encode()
         else:
-            text = self._loader.get_text_file_contents(self._find("files", item["src"]))
-            text = text[0] if isinstance(text, tuple) else text
+            content = self._bytes(self._find("files", item["src"]))
         secret = boolean(item.get("secret", False), strict=False)
         return {
             "dest": dest,
-            "content": base64.b64encode(str(text).encode()).decode(),
+            "content": base64.b64encode(content).decode(),
             "mode": str(item.get("mode", "0600" if secret else "0644")),
             "secret": secret,
             "owner": item.get("owner", "root"),
             "group": item.get("group", "root"),
             "notify": item.get("notify", []),
         }
+
+    def _bytes(self, path: str) -> bytes:
+        """A file of the controller, decrypted where it is vaulted."""
+        plain = self._loader.get_real_file(path)
+        try:
+            with open(plain, "rb") as handle:
+                return handle.read()
+        finally:
+            self._loader.cleanup_tmp_file(plain)
 
     def _find(self, kind: str, name: str) -> str:
         try:
@@ -72,8 +110,7 @@ class RenderingAction(ActionBase):
         search = [os.path.dirname(path), TEMPLATES]
         for directory in variables.get("ansible_search_path", []):
             search += [os.path.join(directory, "templates"), directory]
-        text = self._loader.get_text_file_contents(path)
-        text = text[0] if isinstance(text, tuple) else text
+        text = self._bytes(path).decode()
         templar = self._templar.copy_with_new_env(searchpath=search, available_variables={**variables, "template_path": name})
         try:
             result = templar.template(
