@@ -1,5 +1,6 @@
 """The whole stack on a local test host."""
 
+import secrets
 import subprocess
 import time
 
@@ -11,6 +12,7 @@ SUMMARY = """
 The demo is up: https://demo.senex.test
 
   in a browser    add "10.203.0.10 demo.senex.test" to /etc/hosts; the certificate is signed by the demo's own CA
+  log in          https://demo.senex.test/accounts/login/ as demo, password {password}
   with curl       curl -k --resolve demo.senex.test:443:10.203.0.10 https://demo.senex.test/
   on the host     ssh -F {ssh_config} demo
   remove it       make demo-down
@@ -24,6 +26,32 @@ podman --version | tr '\n' ','; printf ' '; nginx -v 2>&1 | tr '\n' ','; printf 
 cd /; runuser -u senex -- env XDG_RUNTIME_DIR=/run/user/987 podman ps --format '{{.Image}}' |
     sort -u | sed 's#.*5000/# #' | tr -d '\n'
 """
+
+# The password comes by standard input and goes on by environment, so that no process list shows it
+LOGIN = r"""
+read -r DEMO_PASSWORD; export DEMO_PASSWORD
+cd /; runuser -u senex -- env XDG_RUNTIME_DIR=/run/user/987 podman exec -e DEMO_PASSWORD web-1 python3 manage.py shell -v 0 -c '
+import os
+from django.contrib.auth import get_user_model
+user, made = get_user_model().objects.get_or_create(username="demo", defaults={"is_staff": True, "is_superuser": True})
+user.set_password(os.environ["DEMO_PASSWORD"])
+user.save()'
+"""
+
+
+def _on_host(script, stdin=""):
+    """What a shell script prints on the demo host; its own input follows it."""
+    config = lab_directory() / "ssh" / "config"
+    return subprocess.run(["ssh", "-F", config, "demo", script], input=stdin, capture_output=True, text=True, check=False)
+
+
+def _login():
+    """A fresh password for the demo's person."""
+    password = secrets.token_urlsafe(12)
+    result = _on_host(LOGIN, password + "\n")
+    if result.returncode:
+        raise Failure(f"the demo's login could not be made: {result.stderr.strip()}")
+    return password
 
 
 def _steps():
@@ -48,11 +76,8 @@ def up():
                     need(LAB, "registry")
                 need(*command)
         times.append((name, time.monotonic() - start))
-    ssh_config = lab_directory() / "ssh" / "config"
-    versions = subprocess.run(
-        ["ssh", "-F", ssh_config, "demo", "sh", "-s"], input=VERSIONS, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    say(SUMMARY.format(ssh_config=ssh_config, versions=versions))
+    versions = _on_host(VERSIONS).stdout.strip()
+    say(SUMMARY.format(ssh_config=lab_directory() / "ssh" / "config", versions=versions, password=_login()))
     for name, wall in times:
         say(f"  {name:32}{seconds(wall):>10}")
     return dict(times)
