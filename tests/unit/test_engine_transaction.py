@@ -1,0 +1,335 @@
+"""One part brought to its state: the order of things, and what comes back when a unit does not come up."""
+
+import os
+
+import pytest
+from ansible_collections.senex.trader.plugins.module_utils import quadlet_transaction
+from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Part
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction, secret_words
+from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
+from test_engine_plan import Host, World
+
+PASSWORD = "s3cr3t-éä$% =x"
+
+
+class Machine(Host):
+    """A host that keeps secrets, pulls images, records what systemctl was asked, and fails where a test says so."""
+
+    def __init__(self, home):
+        super().__init__(home)
+        self.log, self.refuse, self.unpullable = [], set(), set()
+
+    def check_manager(self):
+        pass
+
+    def podman_version(self):
+        return (5, 4, 2)
+
+    def run(self, argv, check=True, stdin=None, extra=None, timeout=900):
+        result = super().run(argv, check, stdin, extra, timeout)
+        words = [word for word in argv[1:] if not word.startswith("--")]
+        if words[0] == "pull":
+            if words[1] in self.unpullable:
+                result.returncode, result.stderr = 125, "manifest unknown"
+            else:
+                self.images[words[1]] = f"id of {words[1]}"
+        if words[0] != "show":
+            self.log.append(" ".join(words))
+        text = self.texts().get(words[-1].replace(".service", ".container"), "")
+        if words[0] in ("start", "restart") and any(bad in text for bad in self.refuse):
+            result.returncode, result.stderr = 1, "Job failed"
+        if check and result.returncode:
+            raise CommandError(argv, result)
+        return result
+
+    def texts(self):
+        directory = os.path.join(self.home, ".config/containers/systemd")
+        names = os.listdir(directory) if os.path.isdir(directory) else []
+        return {name: open(os.path.join(directory, name)).read() for name in names}  # noqa: SIM115
+
+    def set_secret(self, name, value):
+        self.log.append(f"secret {name}")
+        self.secrets.pop(name, None)
+        if value is not None:
+            self.secrets[name] = value
+
+
+class Live(World):
+    """A part in place on such a host."""
+
+    def __init__(self, home, state):
+        super().__init__(home, state)
+        self.host = Machine(home)
+        self.secrets["web_password"] = PASSWORD
+
+    def transaction(self, present=True):
+        return Transaction(self.part(), self.host, present, Manifest("part", self.state))
+
+    def run(self, check=False, present=True):
+        self.host.log.clear()
+        return self.transaction(present).run(check)
+
+    def seen(self):
+        """All that a run may change."""
+        files = {}
+        for place in (self.host.home, self.state):
+            for directory, _, names in os.walk(place):
+                for name in names:
+                    with open(os.path.join(directory, name), "rb") as handle:
+                        files[os.path.join(directory, name)] = handle.read()
+        return files, dict(self.host.secrets)
+
+
+@pytest.fixture(autouse=True)
+def quiet_host(monkeypatch):
+    """No generator and no journal here; both have tests on a host."""
+    monkeypatch.setattr(quadlet_transaction.quadlet_check, "problems", lambda user, units, version: [])
+    monkeypatch.setattr(quadlet_transaction, "journal", lambda unit, uid, since: f"journal of {unit}: password is {PASSWORD}")
+
+
+@pytest.fixture
+def live(tmp_path):
+    (tmp_path / "home").mkdir()
+    world = Live(tmp_path / "home", tmp_path / "state")
+    world.host.states = {name: {"ActiveState": "inactive"} for name in ("db.service", "web.service")}
+    world.run()
+    world.host.states = {}
+    return world
+
+
+def test_first_pull_then_files_then_units_in_order(tmp_path):
+    (tmp_path / "home").mkdir()
+    world = Live(tmp_path / "home", tmp_path / "state")
+    world.host.images = {}
+    world.host.states = {name: {"ActiveState": "inactive"} for name in ("db.service", "web.service")}
+    answer = world.run()
+    assert answer["changed"]
+    assert [line for line in world.host.log if not line.startswith("reset-failed")] == [
+        "pull registry/app:1", "pull registry/db:1", "secret web_password", "daemon-reload", "start db.service", "start web.service",
+    ]  # fmt: skip
+    world.host.states = {}
+    assert world.run() == {"changed": False, "plan": [], "diff": []} and world.host.log == []
+
+
+def test_check_mode_says_the_same_and_touches_nothing(live):
+    live.texts["web.container"] += "Exec=other\n"
+    live.configuration["config/env"] = b"A=2"
+    before = live.seen()
+    told = live.run(check=True)
+    assert live.seen() == before and live.host.log == [] and told["changed"]
+    assert live.run()["plan"] == told["plan"]
+
+
+def test_a_unit_that_does_not_come_up_gives_everything_back(live):
+    before = live.seen()
+    live.configuration.update({"config/env": b"A=2", "config/db.conf": b"e"})
+    live.secrets["web_password"] = "another password"
+    live.texts["web.container"] += "Exec=broken\n"
+    live.texts["new.container"] = "[Container]\nImage=registry/app:1\n"
+    live.units.append({"name": "new.service"})
+    live.host.refuse = {"Exec=broken"}
+    with pytest.raises(Refused) as refused:
+        live.run()
+    assert live.seen() == before
+    reload = live.host.log.index("daemon-reload", live.host.log.index("daemon-reload") + 1)
+    assert live.host.log.index("stop web.service") < reload
+    assert [line for line in live.host.log[reload:] if line.startswith("restart")] == ["restart db.service", "restart web.service"]
+    assert "new.service" not in " ".join(live.host.log)
+    message = str(refused.value)
+    assert "web.service did not come up" in message and "journal of web.service" in message and "running again: db.service, web.service" in message
+
+
+def test_a_new_unit_that_does_not_come_up_is_stopped_and_gone(live):
+    before = live.seen()
+    live.texts["new.container"] = "[Container]\nImage=registry/app:1\nExec=broken\n"
+    live.units.append({"name": "new.service"})
+    live.host.states["new.service"] = {"ActiveState": "inactive"}
+    live.host.refuse = {"Exec=broken"}
+    with pytest.raises(Refused):
+        live.run()
+    assert live.seen() == before and live.host.log[-1] == "stop new.service"
+
+
+def test_what_ran_before_this_collection_runs_again_after_a_failed_take_over(tmp_path):
+    (tmp_path / "home").mkdir()
+    world = Live(tmp_path / "home", tmp_path / "state")
+    place = world.path("web.container")
+    os.makedirs(os.path.dirname(place))
+    with open(place, "w") as handle:
+        handle.write("by hand")
+    world.host.secrets["web_password"] = "of old"
+    before = world.seen()
+    world.texts["web.container"] += "Exec=broken\n"
+    world.host.refuse = {"Exec=broken"}
+    with pytest.raises(Refused, match="running again: db.service, web.service"):
+        world.run()
+    assert world.seen() == before
+
+
+def test_a_unit_taken_away_comes_back_when_another_one_fails(live):
+    live.texts.pop("db.container")
+    live.units.pop(0)
+    live.texts["web.container"] += "Exec=broken\n"
+    live.host.refuse = {"Exec=broken"}
+    before = live.seen()
+    with pytest.raises(Refused):
+        live.run()
+    assert live.seen() == before and "stop db.service" in live.host.log and "restart db.service" in live.host.log
+
+
+def test_a_one_shot_that_fails_leaves_what_runs_alone(live):
+    before = live.seen()
+    live.texts["release.container"] = "[Container]\nImage=registry/app:1\nExec=broken\n"
+    live.units.insert(0, {"name": "release.service", "run_once_key": "2"})
+    live.texts["web.container"] += "Exec=new\n"
+    live.host.refuse = {"Exec=broken"}
+    with pytest.raises(Refused, match="release.service did not come up"):
+        live.run()
+    assert live.seen() == before and not any("web.service" in line or "db.service" in line for line in live.host.log)
+
+
+def test_an_image_that_cannot_be_pulled_changes_nothing(live):
+    before = live.seen()
+    live.texts["web.container"] = live.texts["web.container"].replace("app:1", "app:nope")
+    live.host.unpullable = {"registry/app:nope"}
+    with pytest.raises(Refused, match="registry/app:nope cannot be pulled, nothing was changed or stopped: manifest unknown"):
+        live.run()
+    assert live.seen() == before and live.host.log == ["pull registry/app:nope"]
+
+
+def test_units_that_the_host_refuses_change_nothing(live, monkeypatch):
+    before = live.seen()
+    monkeypatch.setattr(quadlet_transaction.quadlet_check, "problems", lambda user, units, version: [f"{name}: no" for name in units])
+    live.texts["web.container"] += "Memory=1G\n"
+    with pytest.raises(Refused, match=r"nothing was changed:\n  db.container: no\n  web.container: no"):
+        live.run()
+    assert live.seen() == before and live.host.log == []
+
+
+def test_a_guard_that_finds_something_else_stops_everything(live):
+    guard = os.path.join(live.host.home, "VERSION")
+    transaction = live.transaction()
+    transaction.part.guards = [{"file": guard, "content": "16", "message": "version: data is of FOUND"}]
+    assert not transaction.run(check=False)["changed"]
+    with open(guard, "w") as handle:
+        handle.write("15\n")
+    with pytest.raises(Refused, match="version: data is of 15$"):
+        transaction.run(check=False)
+
+
+class Killed(BaseException):
+    """kill -9: no handler runs."""
+
+
+def kill_points():
+    return ["make_directory", "_write:before", "_write:after", "set_secret", "_bring_up:1", "_bring_up:2"]
+
+
+@pytest.mark.parametrize("point", kill_points())
+def test_a_killed_run_is_finished_by_the_next(live, monkeypatch, point):
+    live.configuration.update({"config/env": b"A=2", "config/db.conf": b"e"})
+    live.texts["web.container"] += "Exec=new\n"
+    live.texts["job.timer"] = "[Timer]\nOnCalendar=daily\n[Install]\nWantedBy=timers.target\n"
+    live.units.append({"name": "job.timer"})
+    live.secrets["other"] = "another-secret"
+    live.directories = [{"path": os.path.join(live.host.home, "data"), "mode": "0700"}]
+
+    def die(*_arguments, **_keywords):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if point == "_write:after":
+            real = Transaction._write
+            patch.setattr(Transaction, "_write", lambda self, *arguments: (real(self, *arguments), die()))
+        elif point.startswith("_bring_up"):
+            real, left = Transaction._bring_up, [int(point[-1])]
+
+            def some(self, unit):
+                left[0] -= 1
+                return die() if left[0] < 0 else real(self, unit)
+
+            patch.setattr(Transaction, "_bring_up", some)
+        else:
+            name = point.split(":")[0]
+            patch.setattr(Transaction if name == "_write" else Machine, name, die)
+        with pytest.raises(Killed):
+            live.run()
+    assert live.run()["changed"] and "daemon-reload" in live.host.log and "reenable job.timer" in live.host.log
+    assert live.host.secrets["other"] == "another-secret" and os.path.isdir(live.directories[0]["path"])
+    assert not live.run()["changed"], "the run after that changes nothing"
+    live.texts.pop("job.timer")
+    live.units.pop()
+    live.run()
+    assert not os.path.exists(live.path("job.timer")) and "disable job.timer" in live.host.log
+
+
+def test_files_killed_half_way_are_finished_with_a_reload(live, monkeypatch):
+    """Everything is on disk and systemd has not read it: only the manifest knows."""
+    live.texts["web.container"] += "Exec=new\n"
+    real = Machine.systemctl
+
+    def systemctl(self, *arguments, **keywords):
+        if arguments[0] == "daemon-reload":
+            raise Killed
+        return real(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Machine, "systemctl", systemctl)
+        with pytest.raises(Killed):
+            live.run()
+    live.run()
+    assert live.host.log.index("daemon-reload") < live.host.log.index("restart web.service")
+
+
+def test_a_put_back_that_cannot_put_back_goes_on_and_says_so(live, monkeypatch):
+    live.texts["web.container"] += "Exec=broken\n"
+    live.secrets["web_password"] = "another password"
+    live.host.refuse = {"Exec=broken"}
+
+    def full(changes):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(quadlet_transaction.fileset, "put_back", full)
+    with pytest.raises(Refused, match="Not all is back as it was .No space left.*NOT running: web.service"):
+        live.run()
+    assert live.host.secrets["web_password"] == PASSWORD
+    assert Manifest("part", live.state).unfinished
+
+
+def test_absent_removes_what_is_ours_and_keeps_data(live):
+    data = os.path.join(live.host.home, "data")
+    os.mkdir(data)
+    with open(os.path.join(data, "rows"), "w") as handle:
+        handle.write("precious")
+    answer = live.run(present=False)
+    assert answer["changed"] and "stop db.service" in live.host.log and "stop web.service" in live.host.log
+    files, secrets = live.seen()
+    assert [os.path.basename(path) for path in files] == ["rows"] and secrets == {}
+    assert not live.run(present=False)["changed"]
+
+
+def test_absent_where_nothing_is_asks_nothing_of_the_host(tmp_path):
+    world = Live(tmp_path, tmp_path / "state")
+    world.host.check_manager = lambda: pytest.fail("a host without the part needs no user manager")
+    assert world.run(present=False) == {"changed": False, "plan": [], "diff": []}
+
+
+def test_no_secret_is_in_what_a_run_says(live):
+    live.secrets["web_password"] = "another-$ecret = 2"
+    told = live.run()
+    assert "another" not in str(told)
+    live.texts["web.container"] += "Exec=broken\n"
+    live.secrets["web_password"] = PASSWORD
+    live.host.refuse = {"Exec=broken"}
+    with pytest.raises(Refused) as refused:
+        live.run()
+    assert PASSWORD not in str(refused.value) and "password is ********" in str(refused.value)
+
+
+def test_what_counts_as_secret_in_a_secret_file(live):
+    part = Part("p", live.part().files)
+    part.files[0].secret = True
+    part.files[0].content = b"DB_HOST=postgres\nDB_PASSWORD=\"hunter2hunter2\"\nPORT=8000\nREDIS_URL=redis://:pw@redis/0\n"
+    words = secret_words(part)
+    assert {"hunter2hunter2", "redis://:pw@redis/0"} <= words and "postgres" not in words and not any(len(word) < 8 for word in words)
