@@ -15,7 +15,7 @@ def test_the_table_was_found():
 
 
 @pytest.mark.parametrize("command", HARMLESS)
-def test_command_works_as_written(host, command):
-    result = host.run(command)
-    assert result.rc == 0, result.stderr
+def test_command_works_as_written(stack, command):
+    result = stack.ssh(command)
+    assert result.returncode == 0, result.stderr
     assert (result.stdout + result.stderr).strip()
