@@ -1,0 +1,184 @@
+"""PostgreSQL as its clients and the kernel see it. The order matters: the later tests change the role's inputs."""
+
+import re
+
+from parts import HOME, HOSTILE, MARK, RUN, apply, eventually
+
+FILES = (f"{HOME}/.config/containers/systemd/postgres.container", f"{HOME}/config/postgresql/*")
+DATA = f"{HOME}/data/postgres"
+
+
+def test_answers_over_verified_tls(postgres):
+    assert re.fullmatch(r"t\|TLSv1\.[23]", postgres.query("select ssl, version from pg_stat_ssl where pid = pg_backend_pid()"))
+
+
+def test_refuses_plain_connections(postgres):
+    assert "rejects connection" in postgres.query("select 1", sslmode="disable", sslrootcert="")
+
+
+def test_refuses_a_wrong_password(postgres):
+    assert "password authentication failed" in postgres.query("select 1", password="something-else")
+
+
+def test_certificate_names_the_server(host, postgres):
+    address = postgres.inspect("(index .NetworkSettings.Networks \"senex-trader_senex_network\").IPAddress")
+    assert "does not match host name" in postgres.query("select 1", host=address)
+
+
+def test_password_is_stored_as_scram(postgres):
+    stored = postgres.query("select rolname, left(rolpassword, 14) from pg_authid where rolpassword is not null")
+    assert stored == "senex|SCRAM-SHA-256$"
+
+
+def test_is_confined(postgres):
+    postgres.is_confined(uid=999)
+    postgres.is_unpublished(5432)
+
+
+def test_data_is_for_its_owner_alone(host):
+    directory = host.file(DATA)
+    assert (directory.uid, directory.mode) == (200998, 0o700)
+
+
+def test_configuration_is_live(postgres):
+    """4 GB of RAM; the unit has 1 GB, which is tuned like a host of 2 GB."""
+    wanted = {
+        "shared_buffers": "512MB",
+        "effective_cache_size": "1536MB",
+        "maintenance_work_mem": "128MB",
+        "work_mem": "16MB",
+        "max_connections": "200",
+        "max_wal_size": "4GB",
+        "random_page_cost": "1.1",
+        "password_encryption": "scram-sha-256",
+        "log_min_duration_statement": "250ms",
+        "server_encoding": "UTF8",
+        "lc_collate": "C",
+        "TimeZone": "Etc/UTC",
+    }
+    shown = postgres.query("\n".join(f"show {name};" for name in wanted)).splitlines()
+    assert dict(zip(wanted, shown, strict=True)) == wanted
+    assert int(postgres.show("MemoryMax")) == 1024 * 1024 * 1024
+
+
+def test_further_database_and_extensions(postgres):
+    owner = "select pg_get_userbyid(datdba) from pg_database where datname = current_database()"
+    extensions = "select string_agg(extname, ' ' order by extname) from pg_extension"
+    assert postgres.query(f"{owner};\n{extensions}") == "senex\ncitext plpgsql"
+    assert postgres.query(f"{owner};\n{extensions}", dbname="reports") == "senex\npg_trgm plpgsql"
+
+
+def test_stops_fast_and_starts_without_recovery(postgres):
+    postgres.query("create table kept (what text); insert into kept values ('stopped')")
+    postgres.podman("exec -d client sh -c \"PGPASSWORD=molecule-database-password psql -w 'host=postgres user=senex' -c 'select pg_sleep(120)'\"")
+    eventually(lambda: postgres.query("select count(*) from pg_stat_activity where query like '%sleep(120)%' and pid <> pg_backend_pid()") == "1")
+    since = postgres.now()
+    assert postgres.systemctl("stop") < 10
+    log = postgres.journal(since=since)
+    assert "received fast shutdown request" in log
+    assert "database system is shut down" in log
+    since = postgres.now()
+    postgres.systemctl("start")
+    log = postgres.journal(since=since)
+    assert "database system was shut down at" in log
+    assert "recovery" not in log
+    assert postgres.query("select what from kept") == "stopped"
+
+
+def test_comes_back_when_killed(postgres):
+    postgres.query("insert into kept values ('killed')")
+    since = postgres.now()
+    took = postgres.kill()
+    print(f"back after {took:.1f} s")
+    assert took < 20
+    assert postgres.query("select count(*) from kept") == "2"
+    assert "automatic recovery in progress" in postgres.journal(since=since, lines=100)
+
+
+def test_comes_back_when_it_hangs(host, postgres):
+    """A stopped process answers nothing; the health check has it killed."""
+    pid = postgres.pid
+    host.check_output(f"kill -STOP {pid}")
+    eventually(lambda: host.run(f"test -d /proc/{pid}").rc, seconds=90)
+    eventually(lambda: postgres.query("select count(*) from kept") == "2")
+
+
+def test_bad_inputs_are_told_and_change_nothing(postgres):
+    before = postgres.started, postgres.hash_of(*FILES)
+    result = apply(
+        {"postgresql_password": "short", "postgresql_memory": "400M", "postgresql_settings": {"ssl": False, "shared_buffers": "512MB"},
+         "postgresql_databases": [{"name": "two words"}]},
+        check=False,
+    )
+    assert result.rc
+    assert "postgresql_password: shorter than 12 characters" in result.message
+    assert "postgresql_memory: 400 MB is too little for shared_buffers of 512MB" in result.message
+    assert "postgresql_settings: ssl is not for it to set" in result.message
+    assert "postgresql_databases: two words: write a name" in result.message
+    assert (postgres.started, postgres.hash_of(*FILES)) == before
+
+
+def test_data_of_another_major_version_is_left_alone(host, postgres):
+    before = postgres.started, postgres.hash_of(*FILES)
+    result = apply({"postgresql_version": 16, "postgresql_image": "registry.senex.test:5000/library/postgres:none"}, check=False)
+    assert result.rc
+    assert "postgresql_version: 16 is asked for, but the data directory was written by PostgreSQL 15" in result.message
+    assert "playbooks/upgrade_postgresql.yml" in result.message
+    assert (postgres.started, postgres.hash_of(*FILES)) == before
+
+
+def test_refused_setting_is_put_back(postgres):
+    """What only PostgreSQL itself can know: the old state goes on, with its data."""
+    before = postgres.hash_of(*FILES)
+    result = apply({"postgresql_settings": {"work_mem": "much"}, "postgresql_start_timeout": 20}, check=False)
+    assert result.rc
+    assert "invalid value for parameter" in result.message
+    assert postgres.hash_of(*FILES) == before
+    assert postgres.query("select count(*) from kept") == "2"
+
+
+def test_setting_restarts_it_and_nothing_else(host, postgres):
+    units = f"{RUN} systemctl --user show --property=Id,ActiveEnterTimestampMonotonic 'senex-network*.service' client.service"
+    others, client, own = host.check_output(units), postgres.inspect(".State.StartedAt", "client"), postgres.started
+    apply({"postgresql_settings": {"work_mem": "3MB"}})
+    assert postgres.query("show work_mem") == "3MB"
+    assert postgres.started != own
+    assert (host.check_output(units), postgres.inspect(".State.StartedAt", "client")) == (others, client)
+    apply()
+
+
+def test_hostile_password_arrives_and_shows_nowhere(postgres):
+    """It changes in the database alone: no restart."""
+    started = postgres.started
+    postgres.sample_command_lines(20)
+    apply({"postgresql_password": HOSTILE}, options=["-vvv", "--diff"])
+    assert postgres.query("select 1", password=HOSTILE) == "1"
+    assert "password authentication failed" in postgres.query("select 1")
+    assert postgres.started == started
+    seen = postgres.sampled()
+    assert "pg_isready" in seen and "psql" in seen
+    assert MARK not in seen
+    postgres.shows_nowhere()
+
+
+def test_password_is_in_no_log_of_statements(postgres):
+    apply({"postgresql_password": HOSTILE, "postgresql_settings": {"log_statement": "all", "log_min_duration_statement": 0}})
+    changed = apply({"postgresql_settings": {"log_statement": "all", "log_min_duration_statement": 0}})
+    assert changed.changed
+    assert postgres.query("select 1") == "1"
+    log = postgres.journal(lines=200)
+    assert "statement: select 1" in log
+    assert "alter role" not in log
+
+
+def test_absent_keeps_the_data(host, postgres):
+    host.check_output(f"touch {DATA}/foreign && chown 1234:1234 {DATA}/foreign")
+    inode = host.check_output(f"stat -c '%i %u %a' {DATA}")
+    apply({"postgresql_state": "absent"})
+    postgres.is_gone()
+    assert not host.run(f"ls {' '.join(FILES)}").stdout
+    assert host.check_output(f"stat -c '%i %u %a' {DATA}") == inode
+    apply()
+    assert postgres.query("select string_agg(what, ' ') from kept") == "stopped killed"
+    assert host.check_output(f"stat -c %u {DATA}/foreign") == "1234"
+    host.check_output(f"rm {DATA}/foreign")

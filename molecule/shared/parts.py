@@ -1,0 +1,175 @@
+"""What the tests of containerised parts share: the service user's units and containers, and the role applied once more with other inputs."""
+
+import base64
+import json
+import os
+import re
+import shlex
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+HOME = "/opt/senex-trader"
+NETWORK = "senex-trader_senex_network"
+FIRST_SUBID = 200000
+RUN = f"cd {HOME} && runuser -u senex -- env HOME={HOME} XDG_RUNTIME_DIR=/run/user/987 DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/987/bus"
+SYSTEMCTL = "systemctl --user --machine=senex@"
+
+# A password of 64 characters that breaks whatever quotes badly. Any spelling of it but base64 keeps the mark.
+MARK = "zQ7mArKx"
+HOSTILE = (MARK + r"""$HOME "q' #r %n \n\ ={s} ;&|<>`id` $(id) {{ 7*7 }} éß漢€!""").ljust(64, "~")
+
+SAMPLER = """
+import glob, sys, time
+seen, end = set(), time.monotonic() + float(sys.argv[1])
+while time.monotonic() < end:
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
+        try:
+            with open(path, "rb") as handle:
+                seen.add(handle.read().replace(b"\\0", b" ").decode(errors="replace"))
+        except OSError:
+            pass
+with open("/root/command-lines", "w") as handle:
+    handle.write("\\n".join(sorted(seen)))
+"""
+
+
+class Part:
+    """One container of the service user, and its unit."""
+
+    def __init__(self, host, name):
+        self.host, self.name, self.unit = host, name, f"{name}.service"
+
+    def podman(self, words):
+        return self.host.check_output(f"{RUN} podman {words}")
+
+    def inspect(self, path, name=None):
+        return self.podman(f"inspect --format '{{{{{path}}}}}' {name or self.name}")
+
+    @property
+    def pid(self):
+        return int(self.inspect(".State.Pid"))
+
+    def show(self, name, unit=None):
+        return self.host.check_output(f"{SYSTEMCTL} show --property={name} --value {unit or self.unit}")
+
+    @property
+    def started(self):
+        return self.show("ActiveEnterTimestampMonotonic")
+
+    def systemctl(self, verb):
+        """How many seconds it took."""
+        begin = time.monotonic()
+        self.host.check_output(f"{SYSTEMCTL} {verb} {self.unit}")
+        return time.monotonic() - begin
+
+    def journal(self, lines=40, since=0):
+        return self.host.check_output(
+            f"journalctl _SYSTEMD_USER_UNIT={self.unit} _UID=987 + CONTAINER_NAME={self.name} --no-pager -q -n {lines} --since=@{int(since)}"
+        )
+
+    def now(self):
+        return int(self.host.check_output("date +%s"))
+
+    def script(self, text, container=None):
+        """Run a shell script in a container; it travels by standard input, so nothing of it is on a command line."""
+        code = base64.b64encode(text.encode()).decode()
+        return self.host.run(f"echo {code} | base64 -d | ({RUN} podman exec -i {container or self.name} sh -s)")
+
+    def kill(self):
+        """Kill the main process, and wait until the unit is up again: seconds."""
+        pid, begin = self.pid, time.monotonic()
+        self.host.check_output(f"kill -9 {pid}")
+        while time.monotonic() < begin + 60:
+            state = self.host.run(f"{SYSTEMCTL} is-active {self.unit}; {RUN} podman inspect --format '{{{{.State.Pid}}}}' {self.name}").stdout.split()
+            if state[:1] == ["active"] and state[1:] not in ([], ["0"], [str(pid)]):
+                return time.monotonic() - begin
+            time.sleep(0.3)
+        pytest.fail(f"{self.unit} was not back in 60 s\n{self.journal()}")
+
+    def is_confined(self, uid):
+        """Assert what the kernel says of the main process."""
+        status = dict(line.split(":\t", 1) for line in self.host.file(f"/proc/{self.pid}/status").content_string.splitlines() if ":\t" in line)
+        assert set(status["Uid"].split()) == {str(FIRST_SUBID + uid - 1)}
+        assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+        assert status["NoNewPrivs"] == "1"
+        mounts = [line.split() for line in self.host.file(f"/proc/{self.pid}/mountinfo").content_string.splitlines()]
+        assert "ro" in next(words[5] for words in mounts if words[4] == "/").split(",")
+        assert "Read-only file system" in self.script("touch /anywhere").stderr
+
+    def is_unpublished(self, port):
+        """Assert that the host listens on the port nowhere."""
+        assert f":{port} " not in self.host.check_output("ss -Hltn")
+        assert self.podman(f"port {self.name}") == ""
+
+    def hash_of(self, *paths):
+        return self.host.check_output(f"cat {' '.join(paths)} | sha256sum")
+
+    def sample_command_lines(self, seconds):
+        """Collect all command lines on the host from now on, in the background."""
+        self.host.check_output(f"rm -f /root/command-lines; python3 -c {shlex.quote(SAMPLER)} {seconds} >/dev/null 2>&1 &")
+
+    def sampled(self):
+        for _ in range(100):
+            if self.host.file("/root/command-lines").exists:
+                return self.host.file("/root/command-lines").content_string
+            time.sleep(0.5)
+        pytest.fail("the sampler of command lines did not end")
+
+    def shows_nowhere(self):
+        """Assert that the marked password is in no place that anybody but its owner sees."""
+        places = {"nobody": "/etc /opt /run /tmp /var /home", "root": f"/etc /tmp /var {HOME}/.config {HOME}/config /run/systemd /run/user/987/systemd"}
+        for user, where in places.items():
+            found = self.host.run(f"runuser -u {user} -- grep -rlFs -e {MARK} {where}").stdout
+            assert found == "", f"seen by {user}: {found}"
+        assert MARK not in self.podman(f"inspect {self.podman('ps -aq').replace(chr(10), ' ')}")
+        assert MARK not in self.host.check_output("journalctl --no-pager -q --output=export")
+        for path in self.host.check_output(f"find {HOME} -name secretsdata.json").split():
+            assert self.host.file(path).mode == 0o600
+
+    def is_gone(self):
+        """Assert that units and secrets are gone."""
+        assert self.show("LoadState") == "not-found"
+        assert self.name not in self.podman("ps -a --format '{{.Names}}'").split()
+        assert self.podman("secret ls --format '{{.Name}}'") == ""
+
+
+class Applied:
+    def __init__(self, result):
+        self.output = result.stdout + result.stderr
+        self.rc = result.returncode
+        self.changed = sum(int(count) for count in re.findall(r"changed=(\d+)", self.output))
+
+    @property
+    def message(self):
+        """The output with its line breaks undone."""
+        return " ".join(self.output.split())
+
+
+def apply(inputs=None, check=True, options=()):
+    """Apply the scenario's role once more. Values are taken literally, whatever they look like."""
+    lines = [f"{name}: {'!unsafe ' if isinstance(value, str) else ''}{json.dumps(value)}" for name, value in (inputs or {}).items()]
+    playbook = Path(__file__).with_name("converge.yml")
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as handle:
+        handle.write("\n".join(lines) or "{}")
+        handle.flush()
+        command = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "-e", f"@{handle.name}", *options, str(playbook)]
+        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "COLUMNS": "400"}
+        result = Applied(subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, env=environment))
+    if check and result.rc:
+        pytest.fail(result.output)
+    return result
+
+
+def eventually(attempt, seconds=30):
+    """The first true answer; a failing test otherwise."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        answer = attempt()
+        if answer:
+            return answer
+        time.sleep(0.3)
+    pytest.fail(f"not within {seconds} s")
