@@ -1,0 +1,168 @@
+"""Workers and Beat as the application sees them. The order matters: the later tests change the role's inputs."""
+
+import json
+import time
+
+from parts import HOME, Part, apply, eventually
+
+QUEUES = ["celery", "accounts", "trading", "services"]
+FILES = f"{HOME}/.config/containers/systemd/celery-*.container {HOME}/config/celery/*"
+
+
+def test_worker_takes_from_every_queue(application):
+    for queue in QUEUES:
+        assert application.works(queue=queue), queue
+
+
+def test_containers_are_confined(worker, beat):
+    for part in (worker, beat):
+        part.is_confined(uid=1000)
+        assert part.podman(f"port {part.name}") == ""
+
+
+def test_limits_stand_in_the_unit(worker):
+    assert int(worker.show("MemoryHigh")) < int(worker.show("MemoryMax")) == 768 * 2**20
+    assert worker.show("TimeoutStopUSec") == "5min 10s"
+    assert worker.inspect(".Config.StopTimeout") == "300"
+
+
+def test_beat_sends(application, beat):
+    assert eventually(lambda: application.ask("/api/heartbeat/")["age"], 40) < 40
+    assert beat.inspect(".State.Health.Status") == "healthy"
+
+
+def test_running_tasks_end_and_queued_ones_stay(application, worker):
+    """Four fill the worker; its checks, each 5 s, leave it alone while it is busy and while it stops."""
+    started = worker.started
+    for number in range(4):
+        application.enqueue("sleep", seconds=20, key=f"warm-running-{number}")
+    eventually(lambda: application.ledger("warm-running")["runs"] == 4)
+    for number in range(6):
+        application.enqueue("add", x=1, y=number, key=f"warm-queued-{number}")
+    busy = worker.check()
+    assert busy.rc == 0, busy.stdout
+    assert worker.started == started
+    seconds = worker.systemctl("stop")
+    print(f"stopped after {seconds:.0f} s")
+    assert 5 < seconds < 60
+    running = application.ledger("warm-running")
+    assert (running["runs"], running["finished"], running["twice"]) == (4, 4, {})
+    assert application.ledger("warm-queued")["runs"] == 0
+    print(f"ready after {worker.systemctl('start'):.1f} s")
+    eventually(lambda: application.ledger("warm-queued")["finished"] == 6)
+    assert application.ledger("warm")["twice"] == {}
+
+
+def test_worker_that_consumes_nothing_is_found_and_restarted(application, worker):
+    assert worker.check().rc == 0
+    started = worker.started
+    for queue in QUEUES:
+        worker.control(f"cancel_consumer {queue}")
+    found = worker.check()
+    assert (found.rc, "takes from none of its queues" in found.stdout) == (1, True), found.stdout
+    assert application.works(seconds=90)
+    assert worker.started != started
+
+
+def test_killed_worker_is_back(application, worker):
+    print(f"killed and back in {worker.kill():.1f} s")
+    assert application.works()
+
+
+def test_worker_outlives_its_broker(host, application, worker, beat):
+    """A short absence and one of some failed checks: the worker stays, and takes tasks again."""
+    redis, before = Part(host, "redis"), (worker.started, beat.started)
+    redis.systemctl("restart")
+    begin = time.monotonic()
+    assert application.works()
+    print(f"consumes {time.monotonic() - begin:.1f} s after Redis was back")
+    redis.systemctl("stop")
+    time.sleep(20)
+    redis.systemctl("start")
+    begin = time.monotonic()
+    assert application.works(seconds=40)
+    print(f"consumes {time.monotonic() - begin:.1f} s after Redis was back")
+    assert (worker.started, beat.started) == before
+
+
+def test_second_beat_is_refused(tmp_path, worker):
+    inventory = tmp_path / "second.yml"
+    inventory.write_text(json.dumps({"celery_beat": {"hosts": {"elsewhere": {}}}}))
+    refused = apply(check=False, options=("--inventory", str(inventory), "--limit", "molecule-celery"))
+    assert refused.rc != 0
+    assert "exactly one host may run Beat" in refused.message
+    assert "elsewhere" in refused.message
+
+
+def test_unfit_inputs_are_refused(host, worker):
+    before = worker.started, host.check_output(f"cat {FILES} | sha256sum")
+    unfit = {
+        "celery_workers": [{"name": "trading", "queues": ["trading"], "concurrency": 0}, {"name": "trading", "queues": ["celery"]}],
+        "celery_memory": "200M",
+        "celery_stop_timeout": 5,
+        "celery_task_time_limit": 7200,
+        "celery_task_soft_time_limit": 8000,
+        "celery_beat_max_silence": 10,
+        "celery_flower_enabled": True,
+        "celery_flower_password": "short",
+    }
+    refused = apply(unfit, check=False)
+    assert refused.rc != 0
+    sentences = [
+        "celery_workers: no worker takes from accounts, services",
+        "celery_workers: two workers have the same name",
+        "celery_workers: a name must be celery-worker",
+        "celery_workers: concurrency is the number of tasks at a time",
+        "celery_memory: 200M for 2 workers leaves less than 192 MB each",
+        "celery_stop_timeout: 5 s gives a running task no time",
+        "senex_celery_visibility_timeout: 7200 s is not above",
+        "celery_task_soft_time_limit: 8000 s is not between",
+        "celery_beat_max_silence: 10 s is too short",
+        "celery_flower_password: Flower is never without a password",
+    ]
+    assert [sentence for sentence in sentences if sentence not in refused.message] == [], refused.output
+    assert (worker.started, host.check_output(f"cat {FILES} | sha256sum")) == before
+
+
+def test_split_pools_and_flower(host, application, worker):
+    pools = [
+        {"name": "celery-worker", "queues": ["celery", "accounts", "services"], "concurrency": 2},
+        {"name": "celery-worker-trading", "queues": ["trading"], "concurrency": 1},
+    ]
+    password = "flower-molecule:%$x"
+    apply({"celery_workers": pools, "celery_flower_enabled": True, "celery_flower_password": password})
+    key = "pool-trading"
+    task = application.enqueue("add", x=2, y=3, queue="trading", key=key)
+    eventually(lambda: application.state(task) == "SUCCESS")
+    assert task in Part(host, "celery-worker-trading").journal()
+    assert application.works(queue="services")
+
+    status = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:5555/"
+    assert host.check_output(status) == "401"
+    assert host.check_output(f"{status} --user 'admin:wrong-password'") == "401"
+    assert host.check_output(f"{status} --user 'admin:{password}'") == "200"
+    listening = [line.split()[3] for line in host.check_output("ss -Hltn").splitlines()]
+    assert [address for address in listening if address.endswith(":5555")] == ["127.0.0.1:5555"]
+    file = host.file(f"{HOME}/config/celery/flower.env")
+    assert (file.user, file.mode) == ("senex", 0o600)
+    assert host.run(f"grep -rF '{password}' {HOME}/.config/containers").rc == 1
+
+    apply()
+    assert host.run(status).stdout == "000"
+    assert not host.file(f"{HOME}/config/celery/flower.env").exists
+    units = host.check_output(f"cd {HOME}/.config/containers/systemd && ls celery-*")
+    assert units.split() == ["celery-beat.container", "celery-worker.container"]
+    assert application.works(queue="trading")
+
+
+def test_removed(host, application, worker, beat):
+    """Units and files are gone; what the web tier reads too, and what is queued, is not."""
+    task = application.enqueue("add", x=2, y=3)
+    eventually(lambda: application.state(task) == "SUCCESS")
+    apply({"celery_state": "absent"})
+    assert (worker.show("LoadState"), beat.show("LoadState")) == ("not-found", "not-found")
+    assert not host.file(f"{HOME}/config/celery/worker_health.py").exists
+    assert host.file(f"{HOME}/.config/containers/systemd/.env").exists
+    task = application.enqueue("add", x=2, y=3)
+    apply()
+    eventually(lambda: application.state(task) == "SUCCESS")
