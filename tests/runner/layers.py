@@ -12,6 +12,9 @@ from common import ARTIFACTS, LAB, REPOSITORY, Failure, Result, call, need, say,
 
 STAGE = re.compile(r"\[\S+ > (\w+)\] Executing$")
 TAIL = 80
+# Seconds after which a hanging scenario, or a hanging pytest layer, is ended and counts as failed
+SCENARIO_LIMIT = 900
+PYTEST_LIMIT = 2400
 
 
 def lint():
@@ -46,7 +49,7 @@ def _counted(report):
 def _pytest(name, *wrapper):
     report = ARTIFACTS / f"{name}.xml"
     report.unlink(missing_ok=True)
-    code = call(*wrapper, "pytest", "-v", f"--junitxml={report}", f"tests/{name}")
+    code = call("timeout", "--kill-after=30", str(PYTEST_LIMIT), *wrapper, "pytest", "-v", f"--junitxml={report}", f"tests/{name}")
     result = _counted(report)
     # A crash after the last test, or no test at all, must not pass for green.
     return result if code == 0 or result.failed else result + Result(failed=1)
@@ -92,7 +95,7 @@ def _scenario(name):
     start = time.monotonic()
     with open(log, "w", encoding="utf-8") as handle:
         process = subprocess.Popen(
-            [LAB, "run", "--", "molecule", "test", "-s", name],
+            ["timeout", "--kill-after=30", str(SCENARIO_LIMIT), LAB, "run", "--", "molecule", "test", "-s", name],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
