@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
-SHARED = ROLES / "settings" / "defaults" / "main.yml"
+SHARED = ROLES / "senex" / "defaults" / "main.yml"
 
 # The role of shared defaults has no tasks, so nothing would check a spec of it.
-NAMES = sorted(path.name for path in ROLES.iterdir() if (path / "tasks").is_dir() and path.name != "settings")
+NAMES = sorted(path.name for path in ROLES.iterdir() if (path / "tasks").is_dir() and path.name != "senex")
 
 
 def load(path):
@@ -80,7 +80,7 @@ def test_shared_variables_exist(role, defaults):
     shared = set(load(SHARED))
     expressions = re.findall(r"\{\{.*?\}\}", str(defaults), re.DOTALL)
     used = {name for expression in expressions for name in re.findall(r"\bsenex_\w+", expression)}
-    assert sorted(used - shared) == [], "named in defaults/main.yml and not among the defaults of role settings"
+    assert sorted(used - shared) == [], "named in defaults/main.yml and not among the defaults of role senex"
     if used:
         dependencies = str(load(ROLES / role / "meta" / "main.yml").get("dependencies", []))
-        assert "settings'" in dependencies, "meta/main.yml does not name role settings among its dependencies"
+        assert "senex.trader.senex'" in dependencies, "meta/main.yml does not name role senex among its dependencies"
