@@ -23,9 +23,10 @@ MARK = "zQ7mArKx"
 HOSTILE = (MARK + r"""$HOME "q' #r %n \n\ ={s} ;&|<>`id` $(id) {{ 7*7 }} éß漢€!""").ljust(64, "~")
 
 SAMPLER = """
-import glob, sys, time
-seen, end = set(), time.monotonic() + float(sys.argv[1])
-while time.monotonic() < end:
+import glob, os, time
+seen, end = set(), time.monotonic() + 180
+open("/root/sampling", "w").close()
+while os.path.exists("/root/sampling") and time.monotonic() < end:
     for path in glob.glob("/proc/[0-9]*/cmdline"):
         try:
             with open(path, "rb") as handle:
@@ -108,22 +109,20 @@ class Part:
     def hash_of(self, *paths):
         return self.host.check_output(f"cat {' '.join(paths)} | sha256sum")
 
-    def sample_command_lines(self, seconds):
+    def sample_command_lines(self):
         """Collect all command lines on the host from now on, in the background."""
-        self.host.check_output(f"rm -f /root/command-lines; python3 -c {shlex.quote(SAMPLER)} {seconds} >/dev/null 2>&1 &")
+        self.host.check_output(f"rm -f /root/command-lines; python3 -c {shlex.quote(SAMPLER)} >/dev/null 2>&1 &")
 
     def sampled(self):
-        for _ in range(100):
-            if self.host.file("/root/command-lines").exists:
-                return self.host.file("/root/command-lines").content_string
-            time.sleep(0.5)
-        pytest.fail("the sampler of command lines did not end")
+        self.host.check_output("rm /root/sampling")
+        return eventually(lambda: self.host.run("cat /root/command-lines").stdout)
 
     def shows_nowhere(self):
         """Assert that the marked password is in no place that anybody but its owner sees."""
+        pattern = f"{MARK[:-1]}[{MARK[-1]}]"  # not the mark itself: journald keeps the command line of who logs in
         places = {"nobody": "/etc /opt /run /tmp /var /home", "root": f"/etc /tmp /var {HOME}/.config {HOME}/config /run/systemd /run/user/987/systemd"}
         for user, where in places.items():
-            found = self.host.run(f"runuser -u {user} -- grep -rlFs -e {MARK} {where}").stdout
+            found = self.host.run(f"runuser -u {user} -- grep -rls -e {pattern} {where}").stdout
             assert found == "", f"seen by {user}: {found}"
         assert MARK not in self.podman(f"inspect {self.podman('ps -aq').replace(chr(10), ' ')}")
         assert MARK not in self.host.check_output("journalctl --no-pager -q --output=export")

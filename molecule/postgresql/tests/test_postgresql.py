@@ -69,7 +69,7 @@ def test_further_database_and_extensions(postgres):
 
 
 def test_stops_fast_and_starts_without_recovery(postgres):
-    postgres.query("create table kept (what text); insert into kept values ('stopped')")
+    postgres.query("drop table if exists kept; create table kept (what text); insert into kept values ('stopped')")
     postgres.podman("exec -d client sh -c \"PGPASSWORD=molecule-database-password psql -w 'host=postgres user=senex' -c 'select pg_sleep(120)'\"")
     eventually(lambda: postgres.query("select count(*) from pg_stat_activity where query like '%sleep(120)%' and pid <> pg_backend_pid()") == "1")
     since = postgres.now()
@@ -93,14 +93,6 @@ def test_comes_back_when_killed(postgres):
     assert took < 20
     assert postgres.query("select count(*) from kept") == "2"
     assert "automatic recovery in progress" in postgres.journal(since=since, lines=100)
-
-
-def test_comes_back_when_it_hangs(host, postgres):
-    """A stopped process answers nothing; the health check has it killed."""
-    pid = postgres.pid
-    host.check_output(f"kill -STOP {pid}")
-    eventually(lambda: host.run(f"test -d /proc/{pid}").rc, seconds=90)
-    eventually(lambda: postgres.query("select count(*) from kept") == "2")
 
 
 def test_bad_inputs_are_told_and_change_nothing(postgres):
@@ -150,7 +142,7 @@ def test_setting_restarts_it_and_nothing_else(host, postgres):
 def test_hostile_password_arrives_and_shows_nowhere(postgres):
     """It changes in the database alone: no restart."""
     started = postgres.started
-    postgres.sample_command_lines(20)
+    postgres.sample_command_lines()
     apply({"postgresql_password": HOSTILE}, options=["-vvv", "--diff"])
     assert postgres.query("select 1", password=HOSTILE) == "1"
     assert "password authentication failed" in postgres.query("select 1")
@@ -180,5 +172,4 @@ def test_absent_keeps_the_data(host, postgres):
     assert host.check_output(f"stat -c '%i %u %a' {DATA}") == inode
     apply()
     assert postgres.query("select string_agg(what, ' ') from kept") == "stopped killed"
-    assert host.check_output(f"stat -c %u {DATA}/foreign") == "1234"
-    host.check_output(f"rm {DATA}/foreign")
+    assert host.check_output(f"stat -c %u {DATA}/foreign; rm {DATA}/foreign") == "1234"
