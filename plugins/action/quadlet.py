@@ -9,7 +9,7 @@ from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Q
 from ansible_collections.senex.trader.plugins.module_utils.unit_text import QUADLET_SUFFIXES, SYSTEMD_SUFFIXES
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known
 
-ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units", "guards"}
+ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units", "guards", "image_input"}
 
 
 def path_of(dest: str, home: str) -> str:
@@ -47,6 +47,7 @@ class ActionModule(RenderingAction):
         directories = [{**item, "path": path_of(item["path"], home)} for item in (known("directories", arguments.get("directories")) if present else [])]
         data = {
             "part": arguments["part"],
+            "image_input": arguments.get("image_input", ""),
             "state": state,
             "user": arguments["user"],
             "home": home,

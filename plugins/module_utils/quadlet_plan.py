@@ -27,6 +27,7 @@ class Part:
     secrets: dict[str, str] = field(default_factory=dict)
     units: list[dict] = field(default_factory=list)
     guards: list[dict] = field(default_factory=list)
+    image_input: str = ""
 
     def unit_texts(self) -> dict[str, str]:
         """File name -> text of every unit file of the part."""

@@ -49,7 +49,7 @@ def part_of(data: dict, user: ServiceUser, check: bool) -> Part:
         for item in data["files"]
     ]
     secrets = {item["name"]: secret_value(item, check) for item in data["secrets"]}
-    return Part(data["part"], files, data["directories"], secrets, data["units"], data["guards"])
+    return Part(data["part"], files, data["directories"], secrets, data["units"], data["guards"], data["image_input"])
 
 
 def secret_value(item: dict, check: bool) -> str:

@@ -68,6 +68,10 @@ options:
     type: list
     elements: dict
     default: []
+  image_input:
+    description: Name of the variable that says which image the part runs, for the message when that image cannot be pulled.
+    type: str
+    default: ""
 attributes:
   check_mode:
     support: full
@@ -118,6 +122,7 @@ ARGUMENTS = {
     "secrets": {"type": "list", "elements": "dict", "default": [], "no_log": True},
     "units": {"type": "list", "elements": "dict", "default": []},
     "guards": {"type": "list", "elements": "dict", "default": []},
+    "image_input": {"type": "str", "default": ""},
 }
 
 
