@@ -38,6 +38,16 @@ def wait(condition, timeout, what, pause=0.25):
         time.sleep(pause)
 
 
+def busy():
+    """Whether this machine does so much else that a time says nothing of the stack."""
+    return os.getloadavg()[0] > 1.5 * os.cpu_count()
+
+
+def within(seconds, limit, what):
+    """A bound on time, which only a machine that is not busy with other things is held to."""
+    assert seconds <= limit or busy(), f"{what}: {seconds:.1f} s, at most {limit} s is wanted"
+
+
 class Play:
     """One run of the playbook: exit code, wall time, recap, and what each task said."""
 
@@ -200,7 +210,7 @@ class Stack:
         url = f"http://127.0.0.1:{8000 + number}{path}"
         return self.sh(f"curl -sS --max-time 5 -H 'Host: {DOMAIN}' -H 'X-Forwarded-Proto: https' {url}")
 
-    def task_runs(self, timeout=30):
+    def task_runs(self, timeout=60):
         """A task is queued, taken and answered; seconds that took."""
         begin = time.monotonic()
         identity = self.post("/api/tasks/", {"kind": "add", "x": 20, "y": 22})["id"]
