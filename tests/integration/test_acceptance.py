@@ -107,7 +107,8 @@ def test_beat_goes_on_giving_work(stack):
 
 
 def websocket(stack, path, origin=f"https://{DOMAIN}"):
-    return connect(f"wss://{DOMAIN}{path}", sock=socket.create_connection((stack.address, 443), 10), ssl=stack.context, origin=origin, proxy=None)
+    raw = socket.create_connection((stack.address, 443), 10)
+    return connect(f"wss://{DOMAIN}{path}", sock=raw, ssl=stack.context, origin=origin, proxy=None, open_timeout=30)
 
 
 def test_broadcast_reaches_sockets_on_every_web_instance(stack):
@@ -117,10 +118,10 @@ def test_broadcast_reaches_sockets_on_every_web_instance(stack):
         while {instance for instance, _ in held} != set(WEB) or len(held) < 4:
             assert len(held) < 16, f"every socket ended on {held[0][0]}"
             one = sockets.enter_context(websocket(stack, "/ws/broadcast/"))
-            held.append((json.loads(one.recv(timeout=5))["instance"], one))
+            held.append((json.loads(one.recv(timeout=10))["instance"], one))
         stack.post("/api/broadcast/", {"text": text})
         for instance, one in held:
-            message = json.loads(one.recv(timeout=5))
+            message = json.loads(one.recv(timeout=10))
             assert (message["text"], message["instance"]) == (text, instance)
 
 
