@@ -1,0 +1,78 @@
+"""Roles' templates through the real rendering code, with their own defaults, without a host."""
+
+import base64
+import pathlib
+from unittest import mock
+
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.playbook.task import Task
+from ansible.template import Templar
+from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction
+
+try:
+    from ansible.template import trust_as_template
+except ImportError:  # core 2.18
+
+    def trust_as_template(text):
+        return text
+
+
+ROLES = pathlib.Path(__file__).parents[2] / "roles"
+
+
+def trusted(value):
+    if isinstance(value, dict):
+        return {key: trusted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [trusted(item) for item in value]
+    return trust_as_template(value) if isinstance(value, str) else value
+
+
+class Renderer(RenderingAction):
+    """Renders, and does nothing else."""
+
+    def run(self, tmp=None, task_vars=None):
+        raise NotImplementedError
+
+
+def action(kind, arguments, variables, role):
+    """An action plugin as a task of this role would have it."""
+    loader = DataLoader()
+    task = Task()
+    task.args = arguments
+    plugin = kind(task=task, connection=mock.MagicMock(), play_context=mock.MagicMock(check_mode=False), loader=loader, templar=Templar(loader=loader, variables=variables), shared_loader_obj=None)
+    plugin._find_needle = lambda directory, name: str(role / directory / name) if (role / directory / name).exists() else missing(name)
+    return plugin
+
+
+def missing(name):
+    from ansible.errors import AnsibleError
+
+    raise AnsibleError(f"no file {name}")
+
+
+def variables(role, **inputs):
+    merged = {}
+    for name in ("senex", role):
+        for kind in ("defaults", "vars"):
+            path = ROLES / name / kind / "main.yml"
+            merged |= (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    groups = {name: ["one"] for name in ("postgresql", "redis", "web", "celery", "celery_beat", "nginx")}
+    facts = {"memtotal_mb": 7940, "default_ipv4": {"address": "10.0.0.5"}, "distribution": "Debian", "distribution_version": "13",
+             "ansible_local": {"senex": {"packages": [], "users": {}, "linger": [], "user_manager": {}}}}  # fmt: skip
+    inventory = {"inventory_hostname": "one", "groups": groups, "group_names": sorted(groups), "hostvars": {}, "ansible_facts": facts,
+                 "ansible_check_mode": False, "role_path": str(ROLES / role)}  # fmt: skip
+    return trusted(merged | inventory | inputs)
+
+
+def part(role, **inputs):
+    """{dest: (text, item)} of every file that a role hands to the engine, and the task's other arguments."""
+    values = variables(role, **inputs)
+    tasks = yaml.safe_load((ROLES / role / "tasks" / "main.yml").read_text())
+    (task,) = [task["senex.trader.quadlet"] for task in tasks if "senex.trader.quadlet" in task]
+    templar = Templar(loader=DataLoader(), variables=values)
+    arguments = {key: templar.template(trusted(value)) for key, value in task.items() if key in ("files", "units", "directories", "secrets")}
+    plugin = action(Renderer, {}, values, ROLES / role)
+    found = plugin.rendered(arguments["files"], values)
+    return {item["dest"]: (base64.b64decode(item["content"]).decode(), item) for item in found}, arguments

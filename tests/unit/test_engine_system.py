@@ -1,0 +1,174 @@
+"""Files that root owns: checked before any unit hears of them, back when something refuses."""
+
+import os
+import stat
+import subprocess
+
+import pytest
+from ansible_collections.senex.trader.plugins.module_utils import fileset, system_transaction
+from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile
+from ansible_collections.senex.trader.plugins.module_utils.system_transaction import Refused, SystemPart, SystemTransaction
+
+OWN = (os.geteuid(), os.getegid())
+
+
+class System:
+    """Commands that are recorded, and refused where a test says so."""
+
+    def __init__(self):
+        self.log, self.refuse, self.inactive = [], (), ()
+
+    def __call__(self, argv):
+        line = " ".join(argv)
+        if "show" in argv:
+            state = "inactive" if argv[-1] in self.inactive else "active"
+            return subprocess.CompletedProcess(argv, 0, f"ActiveState={state}\nUnitFileState=enabled\nConditionResult=yes\n", "")
+        if "journalctl" not in line:
+            self.log.append(line)
+        bad = any(word in line for word in self.refuse)
+        return subprocess.CompletedProcess(argv, int(bad), "", "line 3: no" if bad else "")
+
+
+@pytest.fixture
+def system(monkeypatch, tmp_path):
+    fake = System()
+    monkeypatch.setattr(system_transaction, "command", fake)
+    monkeypatch.setattr(system_transaction, "ASIDE", str(tmp_path / "state" / "aside"))
+    monkeypatch.setattr(system_transaction, "UNIT_PATHS", (str(tmp_path / "etc" / "units"),))
+    monkeypatch.setattr(system_transaction, "Manifest", lambda part: Manifest(part, str(tmp_path / "state")))
+    return fake
+
+
+@pytest.fixture
+def part(tmp_path):
+    def make(**contents):
+        files = [WantedFile(str(tmp_path / "etc" / name), text.encode(), 0o644, *OWN, notify=["web"]) for name, text in contents.items()]
+        return SystemPart("nginx", files, checks=[["nginx", "-t"]], handlers={"web": {"unit": "nginx.service", "action": "reload"}}, units=["nginx.service"])
+
+    return make
+
+
+def run(part, present=True, check=False):
+    return SystemTransaction(part, present).run(check)
+
+
+def content(tmp_path):
+    return {path.name: path.read_text() for path in (tmp_path / "etc").rglob("*") if path.is_file()}
+
+
+def test_check_then_reload_then_start(system, part, tmp_path):
+    system.inactive = ("nginx.service",)
+    assert run(part(site="a"))["changed"] and content(tmp_path) == {"site": "a"}
+    assert system.log == ["nginx -t", "systemctl try-reload-or-restart nginx.service", "systemctl enable --now nginx.service"]
+    system.log.clear()
+    system.inactive = ()
+    assert run(part(site="a")) == {"changed": False, "plan": [], "diff": []} and system.log == []
+
+
+def test_check_mode_touches_nothing(system, part, tmp_path):
+    told = run(part(site="a"), check=True)
+    assert told["plan"] == [f"install {tmp_path}/etc/site", "reload nginx.service"] and not (tmp_path / "etc").exists() and system.log == []
+
+
+def test_what_a_checker_refuses_is_never_heard_of(system, part, tmp_path):
+    run(part(site="a"))
+    before = Manifest("nginx", str(tmp_path / "state"))
+    system.log.clear()
+    system.refuse = ("nginx -t",)
+    with pytest.raises(Refused, match="'nginx -t' refused the new files: line 3: no\nThe files from before are back"):
+        run(part(site="b", other="c"))
+    assert content(tmp_path) == {"site": "a"} and vars(Manifest("nginx", str(tmp_path / "state"))) == vars(before)
+    assert system.log[0] == "nginx -t"
+
+
+def test_a_first_run_that_is_refused_leaves_nothing(system, part, tmp_path):
+    system.refuse = ("nginx -t",)
+    with pytest.raises(Refused):
+        run(part(site="b"))
+    assert content(tmp_path) == {} and not Manifest("nginx", str(tmp_path / "state")).found and len(system.log) == 1
+
+
+def test_a_unit_that_refuses_hears_again_of_the_old_files(system, part, tmp_path):
+    run(part(site="a"))
+    system.log.clear()
+    system.refuse = ("try-reload",)
+    with pytest.raises(Refused, match="failed: line 3: no"):
+        run(part(site="b"))
+    assert content(tmp_path) == {"site": "a"} and system.log == ["nginx -t"] + ["systemctl try-reload-or-restart nginx.service"] * 2
+
+
+def test_a_disk_that_is_full_changes_nothing(system, part, tmp_path, monkeypatch):
+    run(part(site="a"))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        patch.setattr(Manifest, "save", lambda self: None)
+        with pytest.raises(Refused, match="No space left"):
+            run(part(site="b"))
+    assert content(tmp_path) == {"site": "a"}
+
+
+def test_a_run_killed_before_the_reload_is_finished(system, part, tmp_path, monkeypatch):
+    run(part(site="a"))
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SystemTransaction, "_reload_systemd", killed)
+        with pytest.raises(Killed):
+            run(part(site="b"))
+    system.log.clear()
+    assert "finish what" in run(part(site="b"))["plan"][0]
+    assert system.log == ["systemctl daemon-reload", "nginx -t", "systemctl try-reload-or-restart nginx.service"]
+    assert not run(part(site="b"))["changed"]
+
+
+def test_a_unit_file_makes_systemd_read_again(system, part):
+    run(part(**{"units/x.service": "[Service]\n"}))
+    assert system.log[0] == "systemctl daemon-reload"
+
+
+def test_what_was_there_before_is_kept_once(system, part, tmp_path):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "site").write_text("of the package")
+    run(part(site="a"))
+    run(part(site="b"))
+    assert open(f"{system_transaction.ASIDE}{tmp_path}/etc/site").read() == "of the package"  # noqa: SIM115
+
+
+def test_absent_removes_what_is_ours_and_tells_the_unit(system, part, tmp_path):
+    run(part(site="a", other="b"))
+    run(part(site="a"))
+    assert content(tmp_path) == {"site": "a"}
+    (tmp_path / "etc" / "foreign").write_text("x")
+    assert run(SystemPart("nginx"), present=False)["changed"] and content(tmp_path) == {"foreign": "x"}
+    assert not run(SystemPart("nginx"), present=False)["changed"]
+
+
+def test_an_owner_that_does_not_exist_is_named():
+    with pytest.raises(LookupError, match="nobody-of-this-name"):
+        system_transaction.ids("nobody-of-this-name", "root")
+
+
+def test_a_directory_gets_its_mode_and_a_users_link_is_not_followed(tmp_path):
+    item = {"path": str(tmp_path / "d" / "e"), "mode": "0750", "owner": str(OWN[0]), "group": str(OWN[1])}
+    system_transaction.make_directory(item)
+    assert stat.S_IMODE(os.stat(item["path"]).st_mode) == 0o750
+    system_transaction.make_directory({**item, "mode": "0700"})
+    assert stat.S_IMODE(os.stat(item["path"]).st_mode) == 0o700
+    (tmp_path / "real").mkdir(mode=0o755)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "real")
+    if OWN[0] == 0:
+        os.lchown(link, 65534, 65534)
+        with pytest.raises(OSError, match="link"):
+            system_transaction.make_directory({**item, "path": str(link), "mode": "0700"})
+        assert stat.S_IMODE((tmp_path / "real").stat().st_mode) == 0o755
+    assert not fileset.missing_directory(str(link))
