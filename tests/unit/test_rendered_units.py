@@ -1,0 +1,162 @@
+"""Every unit that the roles make, from their own defaults and from a few other inputs: what Podman of each version says, and what they mean."""
+
+import re
+
+import pytest
+from ansible_collections.senex.trader.plugins.module_utils import unit_text
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_keys import check_unit
+from rendered import part
+
+SECRET = "hunter2-hunter2-hunter2"
+BASE = {
+    "senex_domain": "www.acme.io",
+    "senex_registry": "registry.acme.io/team",
+    "senex_image_tag": "2026.11.1",
+    **{f"senex_{name}": SECRET for name in ("database_password", "redis_password", "secret_key", "field_encryption_key", "ca_passphrase")},
+    "senex_ca_certificate": "CA", "senex_ca_private_key": "KEY", "celery_flower_password": SECRET,
+    "senex_registry_login": {"username": "u", "password": SECRET},
+}  # fmt: skip
+POOLS = [
+    {"name": "celery-worker-fast", "queues": ["celery", "accounts"], "concurrency": 2},
+    {"name": "celery-worker-trading", "queues": ["trading", "services"]},
+]
+DIGEST = "sha256:" + "a" * 64
+VARIANTS = {
+    "defaults": {},
+    "one instance": {"senex_web_instances": 1},
+    "three instances on other ports": {"senex_web_instances": 3, "senex_web_base_port": 9001},
+    "worker pools and Flower": {"celery_workers": POOLS, "celery_flower_enabled": True},
+    "a digest": {"senex_image_tag": DIGEST},
+    "images of Debian": {"postgresql_image": "docker.io/library/postgres:15", "redis_image": "docker.io/library/redis:7"},
+    "PostgreSQL 17": {"postgresql_version": 17, "senex_database_name": "trading-1", "senex_database_user": "trader_1"},
+    "limits of the CPU": {f"{part}_cpu_percent": 150 for part in ("postgresql", "redis", "django", "celery")},
+}
+ROLES = ("podman", "postgresql", "redis", "django", "celery")
+PODMANS = [(4, 9, 3), (5, 4, 2), (5, 7, 0)]
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def stack(request):
+    """{dest: text} of every file of every role, and {dest: item}."""
+    texts, items = {}, {}
+    for role in ROLES:
+        found, _ = part(role, **{**BASE, **VARIANTS[request.param]})
+        texts |= {dest: text for dest, (text, _) in found.items()}
+        items |= {dest: item for dest, (_, item) in found.items()}
+    return request.param, texts, items
+
+
+def containers(texts):
+    return {name: text for name, text in texts.items() if name.endswith(".container")}
+
+
+def seconds(text, key, section="Service"):
+    return int(unit_text.values(text, section, key)[-1].rstrip("s"))
+
+
+def test_the_units_are_those_of_the_variant(stack):
+    variant, texts, _ = stack
+    count = {"one instance": 1, "three instances on other ports": 3}.get(variant, 2)
+    workers = {pool["name"] for pool in POOLS} | {"celery-flower"} if variant.startswith("worker pools") else {"celery-worker"}
+    wanted = {"postgres", "redis", "release", "celery-beat", *workers, *(f"web-{number}" for number in range(1, count + 1))}
+    assert {name.removesuffix(".container") for name in containers(texts)} == wanted
+    assert {"web.target", "senex-network.network", "senex-prune-images.timer", "senex-prune-images.service"} <= set(texts)
+
+
+@pytest.mark.parametrize("podman", PODMANS, ids=lambda version: ".".join(map(str, version)))
+def test_every_supported_podman_knows_every_key(stack, podman):
+    _, texts, _ = stack
+    assert [problem for name, text in texts.items() if name.endswith(unit_text.QUADLET_SUFFIXES) for problem in check_unit(text, name, podman)] == []
+
+
+def test_containers_run_with_little(stack):
+    for name, text in containers(stack[1]).items():
+        get = lambda key, section="Container", text=text: unit_text.values(text, section, key)  # noqa: E731
+        assert get("NoNewPrivileges") == ["true"] and get("DropCapability") == ["all"] and get("ReadOnly") == ["true"], name
+        assert get("Pull") == ["never"], f"{name}: a pull inside a unit's start runs into its timeout"
+        assert get("User") and get("User") != ["0"], name
+        assert get("ContainerName") == [name.removesuffix(".container")]
+        assert not get("AutoUpdate") and not re.search(r":(latest)?$", get("Image")[0]), name
+        assert all(value.startswith("127.0.0.1:") for value in get("PublishPort")), name
+        assert not get("Requires", "Unit") and not get("BindsTo", "Unit"), f"{name}: a restart of the database would stop it"
+
+
+def test_only_the_web_tier_is_published(stack):
+    variant, texts, _ = stack
+    base = 9001 if "other ports" in variant else 8001
+    published = {name: unit_text.values(text, "Container", "PublishPort") for name, text in containers(texts).items()}
+    published.pop("celery-flower.container", None)
+    assert {name: values for name, values in published.items() if values} == {
+        f"web-{number}.container": [f"127.0.0.1:{base + number - 1}:8000"] for number in range(1, sum("web-" in name for name in published) + 1)
+    }
+
+
+def test_limits_are_the_units_and_fit_into_8_gb(stack):
+    total = 0
+    for name, text in containers(stack[1]).items():
+        maximum, high = (int(unit_text.values(text, "Service", key)[-1].rstrip("M")) for key in ("MemoryMax", "MemoryHigh"))
+        assert 64 <= high < maximum, name
+        assert not unit_text.values(text, "Container", "Memory")
+        total += maximum if not name.startswith(("release", "celery-flower")) else 0
+        if stack[0] == "limits of the CPU" and name != "release.container" and "beat" not in name:
+            assert unit_text.values(text, "Service", "CPUQuota") == ["150%"], name
+    assert total <= 0.8 * 8192
+
+
+def test_podman_gives_up_before_systemd_does(stack):
+    for name, text in containers(stack[1]).items():
+        stops = re.findall(r"--stop-timeout=(\d+)", " ".join(unit_text.values(text, "Container", "PodmanArgs")))
+        if name == "release.container":
+            continue
+        assert stops and int(stops[-1]) < seconds(text, "TimeoutStopSec"), name
+        assert unit_text.values(text, "Service", "Restart") == ["always"] and unit_text.values(text, "Unit", "StartLimitIntervalSec") == ["0"], name
+    worker = next(text for name, text in containers(stack[1]).items() if name.startswith("celery-worker"))
+    assert "--stop-timeout=300" in worker and seconds(worker, "TimeoutStopSec") > 300
+
+
+def test_a_unit_is_ready_when_it_is_healthy(stack):
+    for name, text in containers(stack[1]).items():
+        if name.startswith(("release", "celery-flower")):
+            continue
+        own = name.removesuffix(".container")
+        assert any(f"podman wait --condition=healthy {own}" in value for value in unit_text.values(text, "Service", "ExecStartPost")), name
+        assert unit_text.values(text, "Container", "HealthCmd") and unit_text.values(text, "Container", "HealthOnFailure") == ["kill"], name
+        assert not re.search(r"['\"]", unit_text.values(text, "Container", "HealthCmd")[0]), "quotes in HealthCmd break easily"
+
+
+def test_the_application_starts_after_what_it_needs_and_survives_it(stack):
+    for name, text in containers(stack[1]).items():
+        if name.startswith(("web-", "celery", "release")):
+            assert {"postgres.service", "redis.service"} <= set(unit_text.values(text, "Unit", "After")) & set(unit_text.values(text, "Unit", "Wants")), name
+
+
+def test_the_web_tier_is_one_target(stack):
+    for name, text in containers(stack[1]).items():
+        if name.startswith("web-"):
+            assert unit_text.values(text, "Unit", "PartOf") == ["web.target"]
+            assert set(unit_text.values(text, "Install", "WantedBy")[0].split()) == {"web.target", "default.target"}
+    assert "[Install]" not in stack[1]["release.container"] and unit_text.values(stack[1]["release.container"], "Service", "Type") == ["oneshot"]
+
+
+def test_no_secret_is_in_a_file_that_is_not_marked(stack):
+    _, texts, items = stack
+    assert {dest for dest, text in texts.items() if SECRET in text or text == "KEY"} <= {dest for dest, item in items.items() if item["secret"]}
+    assert all(item["mode"] == "0600" for item in items.values() if item["secret"])
+    assert any(SECRET in text for text in texts.values()), "the test would see one"
+
+
+def test_images_are_the_ones_asked_for(stack):
+    variant, texts, _ = stack
+    image = unit_text.image(texts["web-1.container"])
+    assert image == ("registry.acme.io/team/senex-trader@" + DIGEST if variant == "a digest" else "registry.acme.io/team/senex-trader:2026.11.1")
+    postgres, redis = texts["postgres.container"], texts["redis.container"]
+    debian = variant == "images of Debian"
+    assert unit_text.values(postgres, "Container", "User") == (["999"] if debian else ["70"]), "the image of Alpine has another postgres"
+    assert unit_text.image(postgres) == "docker.io/library/postgres:" + {"images of Debian": "15"}.get(variant, "17-alpine" if "17" in variant else "15-alpine")
+    assert unit_text.image(redis) == "docker.io/library/redis:" + ("7" if debian else "7-alpine")
+
+
+def test_workers_take_every_queue_once(stack):
+    taken = [queue for text in containers(stack[1]).values() for found in re.findall(r"--queues=([\w,]+)", text) for queue in found.split(",")]
+    taken = [queue for queue in taken if "health" not in queue]  # each worker has one for its own health check besides
+    assert sorted(taken) == ["accounts", "celery", "services", "trading"]
