@@ -103,13 +103,14 @@ def test_a_postgresql_setting_restarts_postgresql_alone(restored, figure):
 
 def test_an_nginx_value_is_a_reload(restored, figure):
     stack, starts, (main, workers) = restored, restored.starts(), restored.nginx()
-    assert stack.header("Referrer-Policy") != "no-referrer"
+    name, wanted = "Strict-Transport-Security", 40_000_000
+    assert str(wanted) not in stack.header(name)
     with Load(stack) as load:
-        run = stack.play(variables={"nginx_referrer_policy": "no-referrer"}).expect()
-        wait(lambda: stack.header("Referrer-Policy") == "no-referrer", 5, "the new header")
+        run = stack.play(variables={"nginx_hsts_max_age": wanted}).expect()
+        wait(lambda: str(wanted) in stack.header(name), 5, "the new header")
     figure("nginx value: failed", len(load.failures), f"of {load.requests} requests, {load.reconnects} reconnects")
     load.expect_none_failed()
-    assert run.plan == ["install /etc/nginx/conf.d/senex-maps.conf", "reload nginx.service"]
+    assert run.plan == ["install /etc/nginx/conf.d/senex-site.conf", "reload nginx.service"]
     assert not stack.moved(starts)
     now_main, now_workers = stack.nginx()
     assert now_main == main
