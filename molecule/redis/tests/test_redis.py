@@ -78,7 +78,7 @@ def test_comes_back_when_killed(redis):
     redis.script("sleep 1.5")
     took = redis.kill()
     print(f"back after {took:.1f} s")
-    assert took < 15
+    assert took < 30
     assert redis.cli("ping") == "PONG"
     assert redis.cli("get killed") == "1"
     assert redis.cli("llen celery", database=2) == "1000"
