@@ -61,7 +61,7 @@ def test_worker_that_consumes_nothing_is_found_and_restarted(application, worker
     found = worker.check()
     assert (found.rc, "takes from none of its queues" in found.stdout) == (1, True), found.stdout
     assert application.works(seconds=90)
-    assert worker.started != started
+    eventually(lambda: worker.show("ActiveState") == "active" and worker.started != started)
 
 
 def test_killed_worker_is_back(application, worker):
