@@ -116,7 +116,7 @@ class Hostile:
         question = {"tokens": self.tokens, "uid": UID, "user": "senex", "home": HOME}
         program = (Path(__file__).parent / "hunt.py").read_text(encoding="utf-8")
         self.ssh(f"logger {self.control}; echo {self.control} >/etc/senex-control; chmod 644 /etc/senex-control")
-        return json.loads(self.ssh(f"python3 -c {shlex.quote(program)}", json.dumps(question), timeout=180))
+        return json.loads(self.ssh(f"python3 -c {shlex.quote(program)}", json.dumps(question), timeout=300))
 
 
 @pytest.fixture(scope="module")
