@@ -41,7 +41,9 @@ def action(kind, arguments, variables, role):
     loader = DataLoader()
     task = Task()
     task.args = arguments
-    plugin = kind(task=task, connection=mock.MagicMock(), play_context=mock.MagicMock(check_mode=False), loader=loader, templar=Templar(loader=loader, variables=variables), shared_loader_obj=None)
+    templar = Templar(loader=loader, variables=variables)
+    context = mock.MagicMock(check_mode=False)
+    plugin = kind(task=task, connection=mock.MagicMock(), play_context=context, loader=loader, templar=templar, shared_loader_obj=None)
     plugin._find_needle = lambda directory, name: str(role / directory / name) if (role / directory / name).exists() else missing(name)
     return plugin
 

@@ -29,7 +29,8 @@ def archive(tmp_path_factory):
 def test_archive_holds_the_collection_and_no_tests_or_secrets(archive):
     with tarfile.open(archive) as tar:
         names = set(tar.getnames())
-    for needed in ("roles/django/tasks/main.yml", "plugins/action/quadlet.py", "templates/quadlet.j2", "playbooks/site.yml", "playbooks/tasks/check_inventory.yml"):
+    playbooks = ("playbooks/site.yml", "playbooks/tasks/check_inventory.yml")
+    for needed in ("roles/django/tasks/main.yml", "plugins/action/quadlet.py", "templates/quadlet.j2", *playbooks):
         assert needed in names
     assert not [name for name in names if name.startswith(("tests/", "molecule/", "inventory/", "artifacts/", ".git/", "ansible_collections/"))]
     assert not [name for name in names if name.endswith(("vault-password", "vault.yml"))]

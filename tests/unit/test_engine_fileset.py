@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import tempfile
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import fileset
@@ -191,14 +192,13 @@ def test_two_transactions_take_turns(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as another user")
-def test_acting_reads_nothing_that_only_root_may(tmp_path):
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents:
-        if above.stat().st_mode & 0o001 == 0:
-            pytest.skip("the temporary directory is closed to others")
-    secret = tmp_path / "root"
-    secret.write_text("x")
-    secret.chmod(0o640)
-    with fileset.acting(65534, 65534), pytest.raises(PermissionError):
-        fileset.read(str(secret))
-    assert fileset.read(str(secret))[0] == b"x" and os.geteuid() == 0 and os.getegid() == 0
+def test_acting_reads_nothing_that_only_root_may():
+    # Not in tmp_path, which is closed to others from above
+    with tempfile.NamedTemporaryFile() as handle:
+        secret = handle.name
+        handle.write(b"x")
+        handle.flush()
+        os.chmod(secret, 0o640)
+        with fileset.acting(65534, 65534), pytest.raises(PermissionError):
+            fileset.read(secret)
+        assert fileset.read(str(secret))[0] == b"x" and os.geteuid() == 0 and os.getegid() == 0

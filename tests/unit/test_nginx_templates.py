@@ -41,7 +41,7 @@ def trusted(value):
 def variables(nginx="1.26.3", openssl="3.5.0", **inputs):
     """The role's variables as on a host with these versions."""
     merged = {}
-    for path in (ROLES / "settings/defaults/main.yml", ROLE / "defaults/main.yml", ROLE / "vars/main.yml"):
+    for path in (ROLES / "senex/defaults/main.yml", ROLE / "defaults/main.yml", ROLE / "vars/main.yml"):
         merged |= yaml.safe_load(path.read_text())
     facts = BARE_FACTS | {"ansible_local": {"senex": {"nginx_version": nginx, "openssl_version": openssl}}}
     merged |= {"senex_domain": "www.senex.test", "inventory_hostname": "web1", "groups": {"web": ["web1"]}, "ansible_facts": facts,
