@@ -120,6 +120,7 @@ def test_a_reboot_brings_everything_back(stack, figure):
     assert 0 <= seconds <= NETWORK_WAIT_SECONDS
     within(taken, REBOOT_SECONDS, "everything healthy after a reboot")
     assert rows(stack) == count + 1
+    assert "-P INPUT DROP" in stack.sh("iptables -S INPUT"), "the firewall is down"
     assert "0 loaded units" in stack.sh("systemctl list-units --failed --no-pager; true") + stack.user(
         "systemctl", "--user", "list-units", "--failed", "--no-pager"
     )
