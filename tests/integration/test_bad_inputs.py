@@ -31,9 +31,9 @@ def state(stack):
     return unchanged
 
 
-def refused(stack, state, words, *options, tags="phase1", but=(), variables=None):
+def refused(stack, state, words, *options, tags="phase1", but=(), variables=None, timeout=TIMEOUT):
     """The run ends with one error that holds all of `words`, and nothing has changed."""
-    play = stack.play(*options, tags=tags, variables=variables, timeout=TIMEOUT)
+    play = stack.play(*options, tags=tags, variables=variables, timeout=timeout)
     assert play.code != 0, f"accepted; plan {play.plan}"
     errors = set(play.errors)
     assert len(errors) == 1, f"{len(errors)} messages: {errors or play.output[-2000:]}"
@@ -163,5 +163,5 @@ def test_a_file_that_nginx_refuses(stack, state):
 def test_a_setting_that_postgresql_refuses(stack, state):
     """It cannot be known before PostgreSQL has tried: it is put back, and runs."""
     words = ["postgres.service did not come up", "no_such_setting", "files from before are back", "running again: postgres.service"]
-    refused(stack, state, words, tags="postgresql", variables={"postgresql_settings": {"no_such_setting": "1"}}, but=("postgres",))
+    refused(stack, state, words, tags="postgresql", variables={"postgresql_settings": {"no_such_setting": "1"}}, but=("postgres",), timeout=300)
     stack.ready(60)

@@ -167,7 +167,9 @@ def test_a_run_that_is_killed_is_finished_by_the_next(placed):
     deadline = time.monotonic() + 60
     while "unfinished" not in placed.stack.sh(f"cat {manifest}"):
         assert time.monotonic() < deadline and process.poll() is None, "the run did not get so far"
-    placed.stack.ssh("pkill -KILL -f '[A]nsiballZ_apply_quadlet|[p]ython3.*ansible' ")
+    # The process that holds the engine's lock is the one at work
+    holder = "awk -v i=\":$(stat -c %i /var/lib/senex.trader/lock)\" '$6 ~ i\"$\" {print $5}' /proc/locks"
+    placed.stack.sh(f"kill -KILL $({holder})")
     process.kill()
     process.wait()
     play = placed.play().expect()
