@@ -10,6 +10,7 @@ import time
 from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_check, unit_text
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY, Part, answers, is_unit, make_plan
+from ansible_collections.senex.trader.plugins.module_utils.rotation import Rotation
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser, journal
 
 
@@ -151,10 +152,13 @@ class Transaction:
 
     def _bring_up(self, unit: dict) -> None:
         self.user.systemctl("reset-failed", unit["name"], check=False)
+        rotation = Rotation(unit.get("rotation"))
+        rotation.leave()
         self.user.systemctl("restart" if unit["verb"] == "restart" else "start", unit["name"])
         silent = answers(unit, patience=30)
         if silent:
             raise OSError(silent)
+        rotation.back()
         self.manifest.started[unit["name"]] = self.plan.fingerprints[unit["name"]]
         self.manifest.save()
 
@@ -189,6 +193,8 @@ class Transaction:
                 dead.append(name)
             else:
                 back.append(name)
+        for unit in done:
+            attempt(Rotation(unit.get("rotation")).back)
         if troubles:  # the next run has to know of everything that may lie here
             self.manifest.started = self.before.started
             self.manifest.save()
