@@ -60,7 +60,7 @@ INPUTS = {
     "an unknown TLS mode": ("nginx", {"nginx_tls_mode": "letsencript"}, ["nginx_tls_mode", "letsencrypt", "ownca", "provided"]),
     "a rate that is none": ("nginx", {"nginx_login_rate": "5 per minute"}, ["nginx_login_rate", "r/s"]),
     "eviction of queued tasks": ("redis", {"redis_maxmemory_policy": "allkeys-lru"}, ["redis_maxmemory_policy", "queued", "volatile-lru"]),
-    "an unknown PostgreSQL": ("postgresql", {"postgresql_version": 12}, ["postgresql_version", "12", "15, 16 or 17"]),
+    "an unknown PostgreSQL": ("postgresql", {"postgresql_version": 12}, ["postgresql_version", "12", "15, 16, 17"]),
     "another major on old data": ("postgresql", {"postgresql_version": 16}, ["postgresql_version", "15", "upgrade_postgresql.yml"]),
     "a queue that nobody takes from": (
         "celery", {"celery_workers": [{"name": "celery-worker", "queues": ["celery"], "concurrency": 1}]}, ["celery_workers", "accounts", "trading"],
