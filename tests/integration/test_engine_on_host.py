@@ -114,7 +114,7 @@ def test_installed_then_nothing_to_do(toy):
 
 @pytest.mark.parametrize(
     ("change", "restarted"),
-    [({"toy_page": "other\n"}, BOTH[:1]), ({"toy_secret": "another secret $"}, BOTH), ({"toy_key": "RunInit=true"}, BOTH)],
+    [({"toy_page": "other\n"}, BOTH[:1]), ({"toy_secret": "another secret $"}, BOTH), ({"toy_key": "Environment=MORE=1"}, BOTH)],
     ids=["a file of one", "a secret of both", "both units"],
 )
 def test_readers_restart_one_after_the_other(placed, change, restarted):
