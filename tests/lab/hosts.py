@@ -17,7 +17,7 @@ from settings import (
     SSH_KEY,
     STATIC_ADDRESSES,
 )
-from shell import LabError, lock, output, run, say, step, succeeds
+from shell import LabError, lock, output, run, runs, say, step, succeeds
 
 ADDRESS = "senex.lab.address"
 
@@ -26,10 +26,6 @@ def _known():
     """{name: address} of the hosts that exist."""
     listed = json.loads(output("podman", "ps", "--all", "--filter", f"label={ADDRESS}", "--format", "json") or "[]")
     return {entry["Names"][0]: entry["Labels"][ADDRESS] for entry in listed or []}
-
-
-def _running(name):
-    return output("podman", "inspect", "--format", "{{.State.Running}}", name, check=False) == "true"
 
 
 def _address(name, known):
@@ -52,7 +48,7 @@ def up(name, image):
                     raise LabError(f"a container {name} exists that the lab did not make; remove it or take another name")
                 known[name] = _address(name, known)
                 _create(name, known[name], image)
-            elif not _running(name):
+            elif not runs(name):
                 _start(name)
             _write_ssh_config(known)
         _welcome(name)

@@ -21,7 +21,7 @@ from settings import (
     REGISTRY_PORT,
     REGISTRY_USER,
 )
-from shell import LabError, lock, output, run, say, step, succeeds
+from shell import LabError, lock, output, run, runs, say, step, succeeds
 
 PLACE = DIRECTORY / "registry"
 ENDPOINT = f"{REGISTRY_ADDRESS}:{REGISTRY_PORT}"
@@ -65,10 +65,10 @@ def _prepare():
 
 def _run():
     wanted = output("podman", "image", "inspect", "--format", "{{.Id}}", f"{IMAGE_PREFIX}/registry:latest")
-    state = output("podman", "inspect", "--format", "{{.Image}} {{.State.Running}}", "registry", check=False).split()
-    if state == [wanted, "true"]:
+    there = output("podman", "inspect", "--format", "{{.Image}}", "registry", check=False)
+    if there == wanted and runs("registry"):
         return
-    if state:
+    if there:
         run("podman", "rm", "--force", "--time", "5", "registry")
     run(
         "podman", "run", "--detach", "--name", "registry", "--hostname", "registry", "--privileged",

@@ -5,6 +5,7 @@ import fcntl
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from settings import DIRECTORY
 
@@ -51,6 +52,12 @@ def output(*argv, **kwargs):
 
 def succeeds(*argv, **kwargs):
     return run(*argv, check=False, **kwargs).returncode == 0
+
+
+def runs(name):
+    """Whether a container runs; podman's word alone also stands when its processes were killed."""
+    state = output("podman", "inspect", "--format", "{{.State.Running}} {{.State.Pid}}", name, check=False).split()
+    return state[:1] == ["true"] and Path("/proc", state[1]).exists()
 
 
 @contextlib.contextmanager

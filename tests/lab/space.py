@@ -15,6 +15,8 @@ PIN = RUNTIME / "mnt"
 # Podman as root keeps addresses and name service here whatever its settings say; the lab's namespace has its own.
 SHARED_RUNTIME = Path("/run/containers")
 OWN_RUNTIME = RUNTIME / "run-containers"
+# Podman's name server outlives the containers it served
+NAMES = "aardvark-dns"
 CLONE_NEWNS = 0x00020000
 
 
@@ -33,6 +35,28 @@ def _pinned():
     return (str(PIN), "nsfs") in set(_mounts())
 
 
+def _abandoned():
+    """Podman takes its containers for running when every process was killed at once; then its notes are worth nothing."""
+    notes = any((RUNTIME / "containers" / "overlay-containers").glob("*/userdata/conmon.pid"))
+    if not notes:
+        return False
+    if _pinned():
+        return not any(place == PIN.stat().st_ino and program != NAMES for place, program in _namespaces())
+    return not any(_is_monitor(program, command) for _, program, command, *_ in _processes())
+
+
+def _namespaces():
+    """(mount namespace, name) of every other process."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                yield (entry / "ns" / "mnt").stat().st_ino, (entry / "comm").read_text(encoding="utf-8").strip()
+
+
+def _is_monitor(program, command):
+    return program == "conmon" and f"{RUNTIME}/" in command
+
+
 def enter():
     """Move this process to where the lab's podman works; make that place first when it is missing."""
     if os.geteuid() != 0:
@@ -42,10 +66,12 @@ def enter():
     with lock("space.lock"):
         _configure()
         if not pure_cgroup_v2():
-            if not _pinned():
+            if not _pinned() or _abandoned():
                 clear_runtime()
                 _pin()
             _join()
+        elif _abandoned():
+            clear_runtime()
         if not (STORAGE / "networks" / f"{NETWORK}.json").exists():
             run("podman", "network", "create", f"--subnet={PREFIX}.0/24", f"--ip-range={DYNAMIC_RANGE}", NETWORK)
 
@@ -127,8 +153,8 @@ def _leftovers():
     identifiers = {p.name for p in containers.iterdir() if p.is_dir()} if containers.exists() else set()
     own_mount = f"/{RUNTIME.name}/{OWN_RUNTIME.name}"
     for pid, program, command, groups, mounts in _processes():
-        monitor = program == "conmon" and f"{RUNTIME}/" in command
-        names = program == "aardvark-dns" and own_mount in mounts
+        monitor = _is_monitor(program, command)
+        names = program == NAMES and own_mount in mounts
         if monitor or names or any(f"libpod-{name}" in groups for name in identifiers):
             yield pid
 
@@ -139,7 +165,7 @@ def _forget_addresses():
     if any(program == "conmon" for _, program in programs):
         return
     for pid, program in programs:
-        if program == "aardvark-dns":
+        if program == NAMES:
             os.kill(pid, signal.SIGKILL)
     run("rm", "-rf", SHARED_RUNTIME / "networks")
 

@@ -62,7 +62,7 @@ def unit():
 def integration():
     demo.down()  # a first deploy starts from a bare host
     os.environ["SENEX_FIRST_DEPLOY_SECONDS"] = str(demo.up()[demo.CONVERGE])
-    return _pytest("integration", LAB, "run", "--")
+    return _pytest("bed") + _pytest("integration", LAB, "run", "--")
 
 
 def scenarios():
