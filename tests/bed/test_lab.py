@@ -20,9 +20,7 @@ def lab(tmp_path_factory):
     environment = {**os.environ, "SENEX_LAB_DIR": str(place), "SENEX_LAB_PREFIX": "10.203.9"}
 
     def run(*argv, check=True):
-        done = subprocess.run(
-            [LAB, *argv], env=environment, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
-        )
+        done = subprocess.run([LAB, *argv], env=environment, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
         assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 

@@ -38,9 +38,7 @@ def ensure_registry_certificate(directory):
     ensure_ca()
     if (directory / "tls.crt").exists():
         return
-    (directory / "tls.ext").write_text(
-        f"subjectAltName=DNS:{REGISTRY_NAME},IP:{REGISTRY_ADDRESS}\nextendedKeyUsage=serverAuth\n", encoding="utf-8"
-    )
+    (directory / "tls.ext").write_text(f"subjectAltName=DNS:{REGISTRY_NAME},IP:{REGISTRY_ADDRESS}\nextendedKeyUsage=serverAuth\n", encoding="utf-8")
     run(
         "openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={REGISTRY_NAME}",
         "-keyout", directory / "tls.key", "-out", directory / "tls.csr",

@@ -80,9 +80,7 @@ def _run():
 
 def _ask(path):
     login = json.loads((PLACE / "auth.json").read_text(encoding="utf-8"))["auths"][ENDPOINT]["auth"]
-    request = urllib.request.Request(
-        f"https://{ENDPOINT}/v2/{path}", headers={"Authorization": f"Basic {login}", "Accept": MANIFESTS}
-    )
+    request = urllib.request.Request(f"https://{ENDPOINT}/v2/{path}", headers={"Authorization": f"Basic {login}", "Accept": MANIFESTS})
     trust = ssl.create_default_context(cafile=str(CA / "ca.crt"))
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust))
     with opener.open(request, timeout=5) as answer:

@@ -147,10 +147,14 @@ def _processes():
         yield int(entry.name), command.split("\0")[0].rpartition("/")[2], command, *texts
 
 
+def _containers():
+    place = STORAGE / "overlay-containers"
+    return {p.name for p in place.iterdir() if p.is_dir()} if place.exists() else set()
+
+
 def _leftovers():
     """Processes of the lab's containers, and podman's helpers beside them."""
-    containers = STORAGE / "overlay-containers"
-    identifiers = {p.name for p in containers.iterdir() if p.is_dir()} if containers.exists() else set()
+    identifiers = _containers()
     own_mount = f"/{RUNTIME.name}/{OWN_RUNTIME.name}"
     for pid, program, command, groups, mounts in _processes():
         monitor = _is_monitor(program, command)
@@ -180,6 +184,9 @@ def clear_runtime():
         if time.monotonic() > deadline:
             raise LabError(f"processes {pids} of the lab cannot be killed")
         time.sleep(0.2)
+    for name in _containers():
+        # The runtime's own notes lie outside the lab's place, and a container noted there can't be started.
+        run("crun", "delete", "--force", name, check=False)
     _forget_addresses()
     _remove_bridge()
     for _ in range(20):
