@@ -7,6 +7,7 @@ import os
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset, unit_text
@@ -116,20 +117,24 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
 
     texts = part.unit_texts()
     references = sorted({found for found in map(unit_text.image, texts.values()) if found})
-    images = user.image_ids(references)
-
     shared_secrets = {name for other in manifest.others() for name in other.secrets}
     gone_secrets = [name for name in manifest.secrets if name not in part.secrets and name not in shared_secrets]
     read_secrets = {name for text in texts.values() for name in unit_text.secrets_read(text)}
-    there = user.secret_values(sorted({*part.secrets, *gone_secrets, *read_secrets}))
+    names = [unit["name"] for unit in part.units]
+    stale = [name for name in manifest.units if name not in names]
+    services = any(name.endswith(".service") for name in names)
+    with ThreadPoolExecutor() as pool:  # each asks a program of its own, which takes longer than all else here
+        asked = [
+            pool.submit(user.image_ids, references),
+            pool.submit(user.secret_values, sorted({*part.secrets, *gone_secrets, *read_secrets})),
+            pool.submit(user.unit_states, names + stale),
+            pool.submit(user.unhealthy) if services else pool.submit(set),
+        ]
+        images, there, states, unhealthy = (answer.result() for answer in asked)
     secrets: dict[str, str | None] = {name: value for name, value in part.secrets.items() if there.get(name) != value}
     secrets.update({name: None for name in gone_secrets if name in there})
 
-    names = [unit["name"] for unit in part.units]
-    stale = [name for name in manifest.units if name not in names]
-    states = user.unit_states(names + stale)
     prints = Fingerprints(part, user, images, {**there, **part.secrets}, others)
-    unhealthy = user.unhealthy() if any(name.endswith(".service") for name in names) else set()
     act = []
     for unit in part.units:
         why = _why(unit, states.get(unit["name"], {}), prints, manifest, texts, unhealthy)

@@ -116,11 +116,11 @@ class ServiceUser:
         """Values of the named Podman secrets that exist."""
         if not names:
             return {}
-        listed = self.podman("secret", "ls", "--format", "{{.Name}}").stdout.split()
-        there = [name for name in names if name in listed]
-        if not there:
-            return {}
-        rows = json.loads(self.podman("secret", "inspect", "--showsecret", *there).stdout)
+        # Names that do not exist are an error beside the answer, which holds all others
+        result = self.podman("secret", "inspect", "--showsecret", *names, check=False)
+        if result.returncode and "no such secret" not in result.stderr:
+            raise CommandError(["podman", "secret", "inspect"], result)
+        rows = json.loads(result.stdout or "[]")
         return {row["Spec"]["Name"]: row["SecretData"] for row in rows}
 
     def set_secret(self, name: str, value: str | None) -> None:
