@@ -41,6 +41,14 @@ def test_both_instances_answer(visitor):
     assert {visitor.get("/").json["port"] for _ in range(6)} == {8001, 8002}
 
 
+def start_upstreams(host):
+    """Both listen, and the second in which nginx would not ask them again is over."""
+    host.run("systemctl start upstream@8001 upstream@8002")
+    for port in (8001, 8002):
+        host.run(f"timeout 20 sh -c 'until curl -s -o /dev/null http://127.0.0.1:{port}/; do sleep 0.2; done'")
+    time.sleep(1.2)
+
+
 def test_a_dead_instance_is_not_noticed(host, visitor):
     visitor.get("/")
     host.run("systemctl stop upstream@8001.service")
@@ -48,8 +56,7 @@ def test_a_dead_instance_is_not_noticed(host, visitor):
         assert visitor.statuses(30, "/") == [200] * 30
         assert [visitor.post("/").status for _ in range(4)] == [200] * 4
     finally:
-        host.run("systemctl start upstream@8001.service")
-    time.sleep(1.5)
+        start_upstreams(host)
     assert {visitor.get("/").json["port"] for _ in range(6)} == {8001, 8002}
 
 
@@ -69,13 +76,12 @@ def test_without_any_instance_a_page_of_our_own(host, visitor):
         answer = visitor.get("/")
         posted = visitor.post("/")
     finally:
-        host.run("systemctl start upstream@8001 upstream@8002")
+        start_upstreams(host)
     for got in (answer, posted):
         assert got.status == 502
         assert "does not answer" in got.body
         assert got.headers["retry-after"] == "10"
         assert got.headers["cache-control"] == "no-store"
-    time.sleep(1.5)
 
 
 @pytest.mark.parametrize(("path", "status"), [("/missing", 404), ("/unavailable", 503)])
