@@ -16,7 +16,7 @@ import socket
 import subprocess
 import time
 
-VERSION = 2
+VERSION = 3
 PSEUDO_FILE_SYSTEMS = {
     "proc", "sysfs", "cgroup", "cgroup2", "devtmpfs", "devpts", "mqueue", "debugfs", "tracefs", "securityfs", "bpf",
     "pstore", "autofs", "configfs", "fusectl", "hugetlbfs", "nsfs", "efivarfs", "binfmt_misc", "ramfs", "squashfs",
@@ -256,6 +256,18 @@ def bus_answers(uid):
     return True
 
 
+def last_release(text):
+    """The newest release that succeeded, of the records that playbooks/deploy.yml writes."""
+    for line in reversed(text.splitlines()):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if record.get("result") == "succeeded":
+            return {name: record.get(name) for name in ("id", "reference", "tag", "inventory_tag", "digest")}
+    return None
+
+
 def parse_states(text):
     """ActiveState by unit, from systemctl show."""
     states = {}
@@ -290,6 +302,7 @@ def main():
         "linger": linger,
         "listening": listening(),
         "packages": parse_installed(read("/var/lib/dpkg/status")),
+        "release": last_release(read("/var/lib/senex.trader/releases.jsonl")),
         "registry_logins": {account.pw_name: login_digest(account.pw_dir) for account in lingering},
         "quadlet": next((path for path in QUADLET_PATHS if os.path.exists(path)), None),
         "subuid": parse_subids(read("/etc/subuid")),

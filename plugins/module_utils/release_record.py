@@ -1,0 +1,113 @@
+"""Who releases on this host now, and what was released: a lock with a lease, and one line of JSON a release."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+
+from ansible_collections.senex.trader.plugins.module_utils import fileset
+
+LOCK, RECORDS = "deploy.lock", "releases.jsonl"
+# Longer than the longest step that renews nothing on its way: the pull of a large image
+LEASE = 1800
+
+
+class Busy(Exception):
+    """Another release holds the lock; `holder` says which."""
+
+    def __init__(self, holder: dict):
+        super().__init__(sentence(holder))
+        self.holder = holder
+
+
+def sentence(holder: dict, now: float | None = None) -> str:
+    """The lock's holder, for a person."""
+    now = time.time() if now is None else now
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(holder["since"]))
+    return (
+        f"a release is under way: {holder['what']} by {holder['who']} since {since} UTC ({int(now - holder['since'])} s ago), now at '{holder['step']}'. "
+        f"Wait for its end. When its machine is gone, the lock is free in {max(0, int(holder['renewed'] + LEASE - now))} s, "
+        "or at once with -e release_take_over=true"
+    )
+
+
+class Ledger:
+    """Lock and records in one directory."""
+
+    def __init__(self, directory: str = fileset.MANIFESTS):
+        self.directory = directory
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+    @contextlib.contextmanager
+    def _alone(self):
+        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        with open(self._path("release.flock"), "w", encoding="utf-8") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def _write(self, name: str, text: str, mode: int) -> None:
+        fileset.swap([(self._path(name), text.encode(), (mode, os.geteuid(), os.getegid()))])
+
+    def holder(self) -> dict | None:
+        """Who holds the lock."""
+        try:
+            with open(self._path(LOCK), encoding="utf-8") as handle:
+                return json.load(handle)
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def begin(self, identity: dict, take_over: str = "") -> dict | None:
+        """Take the lock; the holder it was taken from when that one is dead. `take_over` names the holder the caller knows to be dead, or is `any`."""
+        with self._alone():
+            holder = self.holder()
+            mine = holder is not None and holder["id"] == identity["id"]
+            if holder and not mine:
+                dead = take_over in ("any", holder["id"]) or time.time() > holder["renewed"] + LEASE
+                if not dead:
+                    raise Busy(holder)
+                self._append({**self._outline(holder), "result": "interrupted", "reason": f"it ended at '{holder['step']}' without a word"})
+            since = holder["since"] if mine else time.time()
+            self._write(LOCK, json.dumps({**identity, "since": since, "renewed": time.time(), "step": "begin"}), 0o600)
+            return None if mine else holder
+
+    def renew(self, identifier: str, step: str) -> None:
+        """Say how far the release is; an error when the lock was lost."""
+        with self._alone():
+            holder = self.holder()
+            if holder is None or holder["id"] != identifier:
+                raise OSError("the lock of this release is gone: " + (sentence(holder) if holder else "somebody removed it"))
+            self._write(LOCK, json.dumps({**holder, "renewed": time.time(), "step": step}), 0o600)
+
+    def finish(self, identifier: str, record: dict | None) -> bool:
+        """Write the record, once, and give the lock up. Whether it was held."""
+        with self._alone():
+            holder = self.holder()
+            held = holder is not None and holder["id"] == identifier
+            if record is not None and held:
+                self._append({**self._outline(holder), **record, "seconds": round(time.time() - holder["since"], 1)})
+            if held:
+                os.unlink(self._path(LOCK))
+            return held
+
+    @staticmethod
+    def _outline(holder: dict) -> dict:
+        began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(holder["since"]))
+        return {"id": holder["id"], "what": holder["what"], "who": holder["who"], "began": began}
+
+    def _append(self, record: dict) -> None:
+        lines = [json.dumps(one, sort_keys=True) for one in self.records() if one["id"] != record["id"]]
+        self._write(RECORDS, "\n".join([*lines, json.dumps(record, sort_keys=True)]) + "\n", 0o644)
+
+    def records(self) -> list[dict]:
+        """Every release, oldest first; a line that a full disk cut short is left out."""
+        found = []
+        with contextlib.suppress(FileNotFoundError), open(self._path(RECORDS), encoding="utf-8") as handle:
+            for line in handle:
+                with contextlib.suppress(ValueError):
+                    found.append(json.loads(line))
+        return found

@@ -1,0 +1,160 @@
+#!/usr/bin/python
+"""Lock, record and preparation of a release on one host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release
+short_description: Lock, record and preparation of a release on one host
+description:
+  - The choreography is in C(playbooks/deploy.yml); this is what it asks of a host. The lock lies in C(/var/lib/senex.trader/deploy.lock),
+    the records, one line of JSON a release, in C(/var/lib/senex.trader/releases.jsonl).
+  - A lock whose controller process is dead on this controller is taken over at once, any other after 30 minutes without a sign of life.
+options:
+  step:
+    description:
+      - C(begin) takes the lock, C(renew) says how far the release is, C(finish) writes the record and gives the lock up, C(list) reads the records.
+      - C(pull) brings the image, C(plan) runs the plan script in the image, C(dump) makes the backup before the release.
+    type: str
+    choices: [begin, renew, finish, list, pull, plan, dump]
+    required: true
+  id:
+    description: The release's own name.
+    type: str
+    default: ""
+  what:
+    description: What is done, for a person.
+    type: str
+    default: ""
+  at:
+    description: With C(renew), the step that begins.
+    type: str
+    default: ""
+  identity:
+    description: With C(begin), who asks; filled in by the action plugin.
+    type: dict
+    default: {}
+  take_over:
+    description: With C(begin), id of a holder that is known to be dead, or C(any).
+    type: str
+    default: ""
+  record:
+    description: With C(finish), what the record holds beside id, begin and duration; empty writes none.
+    type: dict
+    default: {}
+  user:
+    description: The service user.
+    type: str
+    default: senex
+  home:
+    description: Its home.
+    type: path
+    default: /opt/senex-trader
+  image:
+    description: With C(pull), the image's reference.
+    type: str
+    default: ""
+  container:
+    description: "With C(plan): image, manage, network, env_file, volumes, user, environment, timeout (s)."
+    type: dict
+    default: {}
+  script:
+    description: With C(plan), the Python that C(manage shell) runs.
+    type: str
+    default: ""
+  database:
+    description: With C(dump), name and role of the database, and how many dumps of this reason stay.
+    type: dict
+    default: {}
+author: [senex.trader maintainers (@senex-trader)]
+"""
+EXAMPLES = r"""
+- name: What was released here
+  senex.trader.release:
+    step: list
+  register: history
+"""
+RETURN = r"""
+records:
+  description: With C(list), every record, oldest first.
+  returned: list
+  type: list
+  elements: dict
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.senex.trader.plugins.module_utils import release_steps
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
+from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
+
+ARGUMENTS = {
+    "step": {"type": "str", "required": True, "choices": ["begin", "renew", "finish", "list", "pull", "plan", "dump"]},
+    "id": {"type": "str", "default": ""},
+    "what": {"type": "str", "default": ""},
+    "at": {"type": "str", "default": ""},
+    "identity": {"type": "dict", "default": {}},
+    "take_over": {"type": "str", "default": ""},
+    "record": {"type": "dict", "default": {}},
+    "user": {"type": "str", "default": "senex"},
+    "home": {"type": "path", "default": "/opt/senex-trader"},
+    "image": {"type": "str", "default": ""},
+    "container": {"type": "dict", "default": {}},
+    "script": {"type": "str", "default": ""},
+    "database": {"type": "dict", "default": {}},
+}
+
+
+def ledger_step(given: dict) -> dict:
+    """Steps that touch the lock and the records alone."""
+    ledger = Ledger()
+    match given["step"]:
+        case "begin":
+            dead = ledger.begin({**given["identity"], "id": given["id"], "what": given["what"]}, given["take_over"])
+            return {"changed": True, "taken_over": dead, "records": ledger.records()}
+        case "renew":
+            ledger.renew(given["id"], given["at"])
+            return {"changed": False}
+        case "finish":
+            return {"changed": ledger.finish(given["id"], given["record"] or None)}
+        case _:
+            return {"changed": False, "records": ledger.records(), "holder": ledger.holder()}
+
+
+def user_step(given: dict) -> dict:
+    """Steps that need the service user."""
+    user = ServiceUser(given["user"], given["home"])
+    user.check_manager()
+    match given["step"]:
+        case "pull":
+            return {"changed": False, **release_steps.pull(user, given["image"])}
+        case "plan":
+            return {"changed": False, "plan": release_steps.plan(user, given["container"], given["script"])}
+        case _:
+            wanted = given["database"]
+            where = (user, wanted["name"], wanted["role"])
+            dump = release_steps.dump(*where, os.path.join(given["home"], "backups/postgresql"), int(wanted["keep"])) if wanted["dump"] else None
+            return {"changed": True, "dump": dump, "restore_point": release_steps.restore_point(*where, given["id"])}
+
+
+def main() -> None:
+    """One step."""
+    module = AnsibleModule(ARGUMENTS, supports_check_mode=False)
+    given = module.params
+    try:
+        if given["step"] in ("begin", "renew", "finish", "list"):
+            answer = ledger_step(given)
+        else:
+            if given["id"]:
+                Ledger().renew(given["id"], given["step"])
+            answer = user_step(given)
+    except Busy as busy:
+        module.exit_json(changed=False, busy=busy.holder, message=str(busy))
+    except (LookupError, OSError, CommandError, ValueError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**answer)
+
+
+if __name__ == "__main__":
+    main()
