@@ -156,26 +156,37 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
     )
 
 
-def answers(unit: dict, patience: float = 0) -> str:
-    """Why a unit's URL does not answer as it should, asked from the host's side; empty when it does."""
-    wanted = unit.get("answers")
-    if not wanted:
-        return ""
-    request = urllib.request.Request(wanted["url"], headers=wanted.get("headers", {}))
+class _AsItIs(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer, and leads to other hosts."""
+
+    def redirect_request(self, *_):
+        """Follow none."""
+
+
+def answers(unit: dict, patience: float = 0, started: bool = False) -> str:
+    """Why one of a unit's URLs does not answer as it should, asked from the host's side; empty when all do."""
+    wanted = unit.get("answers") or []
     give_up = time.monotonic() + patience
-    while True:
-        try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as reply:
-                status, reason = reply.status, reply.reason
-        except urllib.error.HTTPError as error:
-            status, reason = error.code, error.reason
-        except (OSError, http.client.HTTPException) as error:
-            status, reason = 0, str(error)
-        if status == wanted.get("status", 200):
-            return ""
-        if time.monotonic() >= give_up:
-            return f"{wanted['url']} answers {status or 'nothing'}: {reason}"
-        time.sleep(0.5)
+    for one in [wanted] if isinstance(wanted, dict) else wanted:
+        while (started or not one.get("once")) and (wrong := _wrong_answer(one)):
+            if time.monotonic() >= give_up:
+                return wrong
+            time.sleep(0.5)
+    return ""
+
+
+def _wrong_answer(wanted: dict) -> str:
+    request = urllib.request.Request(wanted["url"], headers=wanted.get("headers", {}))
+    handlers = [urllib.request.ProxyHandler({}), *([_AsItIs()] if "below" in wanted else [])]
+    try:
+        with urllib.request.build_opener(*handlers).open(request, timeout=10) as reply:
+            status, reason = reply.status, reply.reason
+    except urllib.error.HTTPError as error:
+        status, reason = error.code, error.reason
+    except (OSError, http.client.HTTPException) as error:
+        status, reason = 0, str(error)
+    good = 0 < status < wanted["below"] if "below" in wanted else status == wanted.get("status", 200)
+    return "" if good else f"{wanted['url']} answers {status or 'nothing'}: {reason}"
 
 
 def _why(unit, state, prints, manifest, texts, unhealthy) -> tuple[str, str] | None:

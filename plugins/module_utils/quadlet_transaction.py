@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import threading
 import time
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_check, unit_text
@@ -46,6 +47,9 @@ class Transaction:
         self.manifest = manifest or Manifest(part.name)
         self.before = copy.deepcopy(self.manifest)
         self.redact = sorted(secret_words(part), key=len, reverse=True)
+        self.stand_ins = [unit["stand_in"] for unit in self.part.units if unit.get("stand_in")]
+        self.cut: list[dict] = []  # connections that did not end in time
+        self.at, self.began = "", time.time()  # the unit that is being started, and since when
 
     def run(self, check: bool) -> dict:
         """Apply the part. In check mode: only tell."""
@@ -59,14 +63,25 @@ class Transaction:
             "plan": self.plan.sentences(),
             "diff": [change.diff() for change in self.plan.changes],
         }
+        out = self._left_out()
+        if out:
+            answer.update(changed=True, plan=[*answer["plan"], *(f"put {name} back into rotation" for name in out)])
         if not self.plan.empty and self.plan.reload:
             self._validate()
         if check:
             return answer
+        for rotation in out.values():
+            rotation.back()
         if not self.plan.empty:
             self._apply()
         self._remember(final=True)
-        return answer
+        return {**answer, "cut": self.cut} if self.cut else answer
+
+    def _left_out(self) -> dict[str, Rotation]:
+        """Units that need nothing, and that a killed run left out of rotation."""
+        acting = [unit["name"] for unit in self.plan.act]
+        rotations = {unit["name"]: Rotation(unit["rotation"]) for unit in self.part.units if unit.get("rotation") and unit["name"] not in acting}
+        return {name: rotation for name, rotation in rotations.items() if rotation.out()}
 
     def _refuse(self, message: str) -> None:
         for value in self.redact:
@@ -112,19 +127,21 @@ class Transaction:
             self.plan = plan = make_plan(self.part, self.manifest, user)
         self._remember(final=False)
         done: list[dict] = []
-        began = time.time()
         try:
             for item in plan.directories:
                 user.make_directory(item["path"], int(item.get("mode", "0755"), 8), item.get("container_user"), item.get("container_group"))
-            for unit in plan.stop:
-                user.systemctl("stop", unit)
+            for name in plan.stop:
+                if name not in self.stand_ins:
+                    user.systemctl("stop", name)
             self._write(plan.changes, plan.secrets)
             for unit in plan.act:
+                self._stand_in(unit)
                 done.append(unit)
-                began = time.time()
                 self._bring_up(unit)
+                self._relieve([unit.get("stand_in")])
         except (CommandError, OSError) as error:
-            self._put_back(done, error, began)
+            self._put_back(done, error)
+        self._relieve([name for name in plan.stop if name in self.stand_ins])
 
     def _write(self, changes: list, secrets: dict) -> None:
         self._enable([change for change in changes if change.after is None], lambda change: change.after)
@@ -150,23 +167,48 @@ class Transaction:
             elif b"[Install]" in text:
                 self.user.systemctl("reenable", os.path.basename(item.path))
 
+    def _stand_in(self, unit: dict) -> None:
+        """Another unit does the work while this one restarts. It is up before anything stops."""
+        name = unit.get("stand_in")
+        if name and unit["verb"] == "restart" and unit["name"] in self.plan.running:
+            self.at, self.began = name, time.time()
+            self.user.systemctl("restart", name)  # rather than start: one that a killed run left may be of another release
+
+    def _relieve(self, names: list) -> None:
+        """Stand-ins finish what they run, and leave nothing behind that looks like a failure."""
+        for name in filter(None, names):
+            self.user.systemctl("stop", name, check=False)
+            self.user.systemctl("reset-failed", name, check=False)
+
     def _bring_up(self, unit: dict) -> None:
+        self.at, self.began = unit["name"], time.time()
         self.user.systemctl("reset-failed", unit["name"], check=False)
-        rotation = Rotation(unit.get("rotation"))
-        rotation.leave()
-        self.user.systemctl("restart" if unit["verb"] == "restart" else "start", unit["name"])
-        silent = answers(unit, patience=30)
-        if silent:
-            raise OSError(silent)
-        rotation.back()
+        self._turn(unit, "restart" if unit["verb"] == "restart" else "start")
         self.manifest.started[unit["name"]] = self.plan.fingerprints[unit["name"]]
         self.manifest.save()
 
-    def _put_back(self, done: list[dict], error: Exception, began: float) -> None:
+    def _turn(self, unit: dict, verb: str, started: bool = True) -> None:
+        """Start or restart a unit, out of rotation from before it stops until it answers."""
+        rotation = Rotation(unit.get("rotation"))
+        rotation.leave(lambda: self._tell(unit["rotation"].get("notice")))
+        if rotation.cut:
+            self.cut.append({"unit": unit["name"], "connections": rotation.cut})
+        self.user.systemctl(verb, unit["name"])
+        silent = answers(unit, patience=30, started=started)
+        if silent:
+            raise OSError(silent)
+        rotation.back()
+
+    def _tell(self, notice: list | None) -> None:
+        """Run the notice beside the wait for what it should bring about; the unit stops whatever becomes of it."""
+        if notice:
+            threading.Thread(target=self.user.run, args=(notice,), kwargs={"check": False, "timeout": 10}, daemon=True).start()
+
+    def _put_back(self, done: list[dict], error: Exception) -> None:
         """The old files and secrets return, and what was touched runs as before; one trouble on the way does not end it."""
-        failed = done[-1]["name"] if done else None
+        failed = self.at
         reason = f"{failed} did not come up" if failed else "the new state could not be installed"
-        logs = f"\nLast lines of {failed}:\n{journal(failed, self.user.uid, began)}" if failed else ""
+        logs = f"\nLast lines of {failed}:\n{journal(failed, self.user.uid, self.began)}" if failed else ""
         troubles: list[str] = []
 
         def attempt(action, *arguments) -> None:
@@ -185,16 +227,25 @@ class Transaction:
         self.user.systemctl("daemon-reload", check=False)
         attempt(self._enable, [change for change in self.plan.changes if change.before is not None], lambda change: change.before)
         back, dead = [], []
-        for name in [*self.plan.stop, *(unit["name"] for unit in done if unit.get("run_once_key") is None)]:
+        touched = [unit for unit in done if unit.get("run_once_key") is None]
+        if touched and touched[-1].get("rotation"):  # the one out of rotation first, so that the others can leave it in turn
+            touched = [touched[-1], *touched[:-1]]
+        for unit in [*({"name": name} for name in self.plan.stop if name not in self.stand_ins), *touched]:
+            name = unit["name"]
             self.user.systemctl("reset-failed", name, check=False)
             if name not in self.before.units and name not in self.plan.running:
                 self.user.systemctl("stop", name, check=False)
-            elif self.user.systemctl("restart", name, check=False).returncode:
-                dead.append(name)
-            else:
+                continue
+            try:
+                self._turn(unit, "restart", started=False)
                 back.append(name)
+            except CommandError:
+                dead.append(name)
+            except OSError as silent:
+                troubles.append(str(silent))
         for unit in done:
             attempt(Rotation(unit.get("rotation")).back)
+        self._relieve(self.stand_ins)
         if troubles:  # the next run has to know of everything that may lie here
             self.manifest.started = self.before.started
             self.manifest.save()
@@ -212,7 +263,8 @@ class Transaction:
     def _remember(self, final: bool) -> None:
         """Before the change the manifest holds old and new, so that a killed run leaves nothing unknown."""
         paths = [item.path for item in self.part.files]
-        names = [unit["name"] for unit in self.part.units]
+        # A stand-in is remembered and not wanted: one that runs after a killed run is stopped by the next
+        names = [*(unit["name"] for unit in self.part.units), *self.stand_ins]
         if final and not self.present:
             self.manifest.delete()
             return

@@ -74,3 +74,23 @@ def test_images_that_units_name(prune, tmp_path):
     (tmp_path / "web.container").write_text("[Container]\nImage=r/app:2\n")
     (tmp_path / "app.image").write_text("[Image]\nImage = r/other:1\nImage=r/app:3\n")
     assert {"r/app:2", "r/app:3"} <= prune.named_by_units(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [("registry.senex.test:5000/team/app:1.2", "1.2"), ("registry.senex.test:5000/team/app", ""), ("r/app@sha256:0123456789abcdef", "0123456789ab")],
+)
+def test_release(prune, reference, name):
+    assert prune.release(reference) == name
+
+
+def test_static_files_go_with_the_last_image_of_their_release(prune):
+    pinned = {**image(9), "RepoDigests": ["r/app@sha256:0123456789abcdef"]}
+    directories = [f"/h/data/static/{name}" for name in ("1", "2", "3", "0123456789ab", "ffff56789abc")]
+    left = prune.left_behind(directories, [*RELEASES[2:], pinned], {"/h/data/static/1"})
+    assert left == ["/h/data/static/2", "/h/data/static/ffff56789abc"]
+
+
+def test_directories_that_units_mount(prune, tmp_path):
+    (tmp_path / "web-1.container").write_text("[Container]\nVolume=/h/data/static/2:/app/staticfiles:ro\nVolume = /h/data/media/:/app/media\n")
+    assert prune.mounted_by_units(str(tmp_path)) == {"/h/data/static/2", "/h/data/media"}

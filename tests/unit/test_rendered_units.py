@@ -29,6 +29,7 @@ VARIANTS = {
     "a digest": {"senex_image_tag": DIGEST},
     "images of Debian": {"postgresql_image": "docker.io/library/postgres:15", "redis_image": "docker.io/library/redis:7"},
     "PostgreSQL 17": {"postgresql_version": 17, "senex_database_name": "trading-1", "senex_database_user": "trader_1"},
+    "no stand-ins": {"celery_stand_in": False},
     "limits of the CPU": {f"{part}_cpu_percent": 150 for part in ("postgresql", "redis", "django", "celery")},
 }
 ROLES = ("podman", "postgresql", "redis", "django", "celery")
@@ -58,6 +59,8 @@ def test_the_units_are_those_of_the_variant(stack):
     variant, texts, _ = stack
     count = {"one instance": 1, "three instances on other ports": 3}.get(variant, 2)
     workers = {pool["name"] for pool in POOLS} | {"celery-flower"} if variant.startswith("worker pools") else {"celery-worker"}
+    if variant != "no stand-ins":
+        workers |= {f"{name}-next" for name in workers - {"celery-flower"}}
     wanted = {"postgres", "redis", "release", "celery-beat", *workers, *(f"web-{number}" for number in range(1, count + 1))}
     assert {name.removesuffix(".container") for name in containers(texts)} == wanted
     assert {"web.target", "senex-network.network", "senex-prune-images.timer", "senex-prune-images.service"} <= set(texts)
@@ -97,7 +100,7 @@ def test_limits_are_the_units_and_fit_into_8_gb(stack):
         maximum, high = (int(unit_text.values(text, "Service", key)[-1].rstrip("M")) for key in ("MemoryMax", "MemoryHigh"))
         assert 64 <= high < maximum, name
         assert not unit_text.values(text, "Container", "Memory")
-        total += maximum if not name.startswith(("release", "celery-flower")) else 0
+        total += maximum if not name.startswith(("release", "celery-flower")) and "-next" not in name else 0
         if stack[0] == "limits of the CPU" and name != "release.container" and "beat" not in name:
             assert unit_text.values(text, "Service", "CPUQuota") == ["150%"], name
     assert total <= 0.8 * 8192
@@ -157,6 +160,49 @@ def test_images_are_the_ones_asked_for(stack):
 
 
 def test_workers_take_every_queue_once(stack):
-    taken = [queue for text in containers(stack[1]).values() for found in re.findall(r"--queues=([\w,]+)", text) for queue in found.split(",")]
+    workers = [text for name, text in containers(stack[1]).items() if "-next" not in name]
+    taken = [queue for text in workers for found in re.findall(r"--queues=([\w,]+)", text) for queue in found.split(",")]
     taken = [queue for queue in taken if "health" not in queue]  # each worker has one for its own health check besides
     assert sorted(taken) == ["accounts", "celery", "services", "trading"]
+
+
+def test_a_stand_in_is_its_worker_under_another_name_and_never_starts_by_itself(stack):
+    for name, text in containers(stack[1]).items():
+        if "-next" not in name:
+            continue
+        own = name.removesuffix(".container")
+        worker = stack[1][name.replace("-next", "")]
+        assert "[Install]" in worker and "[Install]" not in text
+        lines = text.replace(own, own.removesuffix("-next")).splitlines()
+        pairs = zip(lines, worker.split("\n[Install]")[0].splitlines(), strict=True)
+        assert [one for one, other in pairs if one != other and not one.startswith("Description")] == []
+
+
+@pytest.mark.parametrize(("tag", "release"), [("2026.11.1", "2026.11.1"), (DIGEST, "a" * 12)])
+def test_static_files_of_a_release_lie_apart(tag, release):
+    found, arguments = part("django", **{**BASE, "senex_image_tag": tag})
+    volumes = {
+        name: dict(value.split(":", 1) for value in unit_text.values(found[name][0], "Container", "Volume"))
+        for name in ("web-1.container", "release.container")
+    }
+    own = f"/opt/senex-trader/data/static/{release}"
+    assert volumes["web-1.container"][own] == "/app/staticfiles:ro" and volumes["release.container"][own] == "/app/staticfiles"
+    assert "/opt/senex-trader/data/staticfiles" not in volumes["web-1.container"]
+    assert {"path": f"data/static/{release}", "container_user": 1000} in arguments["directories"]
+
+
+def test_an_instance_is_asked_before_it_gets_traffic_and_told_before_it_stops():
+    _, arguments = part("django", **{**BASE, "django_smoke_paths": ["/", "/accounts/login/"], "django_drain_timeout": 7})
+    web = arguments["units"][2]
+    assert [(one["url"], one.get("below"), one.get("once")) for one in web["answers"]] == [
+        ("http://127.0.0.1:8002/health/", None, None), ("http://127.0.0.1:8002/", 500, True), ("http://127.0.0.1:8002/accounts/login/", 500, True),
+    ]  # fmt: skip
+    assert (web["rotation"]["server"], web["rotation"]["drain"]) == ("127.0.0.1:8002", 7)
+    assert web["rotation"]["notice"] == ["/usr/bin/podman", "exec", "web-2", "python3", "/run/senex/drain.py"]
+
+
+def test_instances_of_two_hosts_have_names_of_their_own():
+    groups = {name: ["one", "two"] for name in ("web", "nginx")} | {name: ["one"] for name in ("postgresql", "redis", "celery", "celery_beat")}
+    for inputs, instance in (({}, "web-1"), ({"groups": groups}, "web-1.one")):
+        found, _ = part("django", **{**BASE, **inputs})
+        assert f"INSTANCE={instance}" in unit_text.values(found["web-1.container"][0], "Container", "Environment")

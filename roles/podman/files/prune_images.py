@@ -1,8 +1,9 @@
 #!/usr/bin/python3 -I
-"""Remove images of the service user that nothing needs.
+"""Remove images of the service user that nothing needs, and the static files of releases that went with them.
 
 Kept are: images of containers, running or not; images that an installed Quadlet unit names; the newest
-of each repository, so that a release can be rolled back.
+of each repository, so that a release can be rolled back. A release's directory below data/static stays as long
+as an image of its tag or digest, or a unit that mounts it.
 """
 import argparse
 import glob
@@ -50,6 +51,27 @@ def expendable(images, used, named, keep):
     return [image for image in images if image["Id"] not in kept]
 
 
+def mounted_by_units(directory):
+    """Directories of the host that the Quadlet files below a directory mount."""
+    found = set()
+    for path in glob.glob(os.path.join(directory, "**", "*.container"), recursive=True):
+        with open(path, encoding="utf-8") as unit:
+            found.update(value.rstrip("/") for value in re.findall(r"^Volume\s*=\s*([^:\s]+)", unit.read(), re.MULTILINE))
+    return found
+
+
+def release(reference):
+    """What a release's directory is called: its tag, or the beginning of its digest."""
+    name, _, digest = reference.partition("@sha256:")
+    return digest[:12] or name.rpartition("/")[2].partition(":")[2]
+
+
+def left_behind(directories, images, mounted):
+    """Directories of releases that no image is there of."""
+    releases = {release(name) for image in images for name in (image.get("Names") or []) + (image.get("RepoDigests") or [])}
+    return [path for path in directories if os.path.basename(path) not in releases and path not in mounted]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--keep", type=int, required=True, metavar="N", help="newest images kept of each repository")
@@ -61,12 +83,22 @@ def main():
     images = json.loads(podman("images", "--format", "json") or "[]") or []
     named = named_by_units(os.path.join(home, ".config/containers/systemd"))
     failed = False
-    for image in expendable(images, {container["ImageID"] for container in containers}, named, max(arguments.keep, 1)):
+    going = expendable(images, {container["ImageID"] for container in containers}, named, max(arguments.keep, 1))
+    for image in going:
         names = image.get("Names") or [image["Id"]]
         print("would remove" if arguments.dry_run else "removing", *names, flush=True)
         if not arguments.dry_run:
             # Without --force: an image that a container has taken since stays, which ends with 2
             failed |= subprocess.run(["podman", "rmi", *names], check=False, stdout=subprocess.DEVNULL).returncode not in (0, 2)
+    if not arguments.dry_run:  # one that a container took meanwhile is still there
+        images = json.loads(podman("images", "--format", "json") or "[]") or []
+        going = []
+    there = [image for image in images if image not in going]
+    directories = sorted(filter(os.path.isdir, glob.glob(os.path.join(home, "data/static/*"))))
+    for directory in left_behind(directories, there, mounted_by_units(os.path.join(home, ".config/containers/systemd"))):
+        print("would remove" if arguments.dry_run else "removing", directory, flush=True)
+        if not arguments.dry_run:  # they are a container's user's
+            failed |= subprocess.run(["podman", "unshare", "rm", "-rf", "--", directory], check=False).returncode != 0
     return 1 if failed else 0
 
 

@@ -6,10 +6,19 @@ from django.conf import settings
 GROUP = "everyone"
 
 
+SERVICE_RESTART = 1012
+
+
 class Hello(AsyncWebsocketConsumer):
+    groups = (f"instance.{settings.INSTANCE}",)
+
     async def connect(self):
         await self.accept()
         await self.tell(type="hello", instance=settings.INSTANCE, version=settings.VERSION)
+
+    async def instance_drain(self, event):
+        """This instance is about to stop: clients connect again, to another one."""
+        await self.close(code=SERVICE_RESTART)
 
     async def tell(self, **message):
         await self.send(json.dumps(message))
@@ -21,7 +30,7 @@ class EchoConsumer(Hello):
 
 
 class BroadcastConsumer(Hello):
-    groups = (GROUP,)
+    groups = (*Hello.groups, GROUP)
 
     async def receive(self, text_data=None, bytes_data=None):
         message = {"type": "broadcast.message", "text": text_data, "sender": settings.INSTANCE}

@@ -1,0 +1,91 @@
+#!/usr/bin/python
+"""Servers out of an nginx upstream's rotation and back in."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rotation
+short_description: Take servers out of nginx's rotation, or put them back in
+description:
+  - For a web host whose nginx is elsewhere; run it on the host of nginx. On a host that has both, M(senex.trader.quadlet) does it by itself.
+  - Marks the servers of an upstream C(down), has nginx reload, and waits until its connections to them have ended.
+  - The last server that gets requests stays in, with a warning.
+options:
+  servers:
+    description: Servers as the upstream names them, address:port.
+    type: list
+    elements: str
+    required: true
+  state:
+    description: Whether the servers get requests.
+    type: str
+    choices: [in, out]
+    required: true
+  file:
+    description: File of nginx that holds the upstream.
+    type: path
+    default: /etc/nginx/conf.d/senex-maps.conf
+  drain:
+    description: Seconds that requests and WebSockets under way have to end. Those left over are counted in RV(cut).
+    type: float
+    default: 15
+attributes:
+  check_mode:
+    support: full
+    description: Says what would change.
+author: [senex.trader maintainers (@senex-trader)]
+"""
+EXAMPLES = r"""
+- name: Send nothing to the second web host while it is replaced
+  senex.trader.rotation:
+    servers: ["10.0.0.6:8001", "10.0.0.6:8002"]
+    state: out
+  delegate_to: web1
+"""
+RETURN = r"""
+out:
+  description: Those of the servers that get no requests now.
+  returned: always
+  type: list
+  elements: str
+cut:
+  description: Connections that had not ended in time. Whatever stops the servers now cuts them.
+  returned: always
+  type: int
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.senex.trader.plugins.module_utils.rotation import Rotation
+
+ARGUMENTS = {
+    "servers": {"type": "list", "elements": "str", "required": True},
+    "state": {"type": "str", "choices": ["in", "out"], "required": True},
+    "file": {"type": "path", "default": "/etc/nginx/conf.d/senex-maps.conf"},
+    "drain": {"type": "float", "default": 15},
+}
+
+
+def main() -> None:
+    """Read the arguments, turn, answer."""
+    module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
+    wanted = module.params
+    rotation = Rotation(wanted)
+    try:
+        before = rotation.out()
+        if missing := rotation.missing():
+            module.fail_json(msg=f"{wanted['file']} has no server {', '.join(missing)}: name them as the upstream does, address:port")
+        stays = wanted["state"] == "out" and not rotation.others()
+        if stays:
+            module.warn(f"{', '.join(wanted['servers'])} stay in rotation: no other server gets requests")
+        elif not module.check_mode and wanted["state"] == "out":
+            rotation.leave()  # also where they are out already: an earlier run may not have waited to the end
+        elif not module.check_mode:
+            rotation.back()
+        after = before if stays else list(wanted["servers"]) if wanted["state"] == "out" else []
+    except OSError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=sorted(before) != sorted(after), out=after, cut=rotation.cut)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+from django.db import models
+
+
+class Row(models.Model):
+    sealed = models.TextField()
+    created = models.DateTimeField(auto_now_add=True)
+    half = models.CharField(max_length=200, default="", db_default="")
