@@ -22,7 +22,7 @@ def problem(app, operation, before, after):
     if kind == "AddField":
         field = operation.field
         has_default = hasattr(field, "has_db_default") and field.has_db_default() or getattr(field, "db_default", None) not in (None, NOT_PROVIDED)
-        needs = field.concrete and not field.many_to_many and not field.null and not has_default
+        needs = not field.many_to_many and not field.null and not has_default
         return "a column that may not be empty and has no default in the database (db_default)" if needs else ""
     if kind == "AlterField":
         name = (app, operation.model_name_lower)
