@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import time
 import urllib.error
@@ -16,6 +17,8 @@ from ansible_collections.senex.trader.plugins.module_utils.service_user import S
 
 QUADLET_DIRECTORY = ".config/containers/systemd"
 UNIT_DIRECTORY = ".config/systemd/user"
+# Ten requests of the prober, some of which meet the unit
+PROBE_SECONDS = 1.0
 
 
 @dataclass
@@ -187,6 +190,20 @@ def _wrong_answer(wanted: dict) -> str:
         status, reason = 0, str(error)
     good = 0 < status < wanted["below"] if "below" in wanted else status == wanted.get("status", 200)
     return "" if good else f"{wanted['url']} answers {status or 'nothing'}: {reason}"
+
+
+def probed(unit: dict) -> str:
+    """Whether the prober of a release has seen more failed requests than it may, now that the unit serves; empty when not."""
+    wanted = unit.get("probe")
+    if not wanted:
+        return ""
+    time.sleep(PROBE_SECONDS)
+    content, _owner = fileset.read(wanted["file"])
+    seen = json.loads(content) if content else {}
+    if seen.get("failed", 0) <= int(wanted["failed"]):
+        return ""
+    last = "; ".join(seen.get("failures", [])[-3:])
+    return f"{seen['failed']} of {seen['requests']} requests of the prober failed, {wanted['failed']} may; the last: {last}"
 
 
 def _why(unit, state, prints, manifest, texts, unhealthy) -> tuple[str, str] | None:

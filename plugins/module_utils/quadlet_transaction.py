@@ -10,7 +10,7 @@ import time
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_check, unit_text
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY, Part, answers, is_unit, make_plan
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY, Part, answers, is_unit, make_plan, probed
 from ansible_collections.senex.trader.plugins.module_utils.rotation import Rotation
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser, journal
 
@@ -130,8 +130,9 @@ class Transaction:
         try:
             for item in plan.directories:
                 user.make_directory(item["path"], int(item.get("mode", "0755"), 8), item.get("container_user"), item.get("container_group"))
+            leaving = {name: rotation for name in plan.stop if (rotation := self._leaving(name))}
             for name in plan.stop:
-                if name not in self.stand_ins:
+                if name not in self.stand_ins and name not in leaving:
                     user.systemctl("stop", name)
             self._write(plan.changes, plan.secrets)
             for unit in plan.act:
@@ -139,6 +140,11 @@ class Transaction:
                 done.append(unit)
                 self._bring_up(unit)
                 self._relieve([unit.get("stand_in")])
+            for name, rotation in leaving.items():  # last, when those that stay are all in service
+                self.at, self.began = name, time.time()
+                self._out_of_rotation({"name": name, "rotation": rotation})
+                user.systemctl("stop", name)
+                user.systemctl("reset-failed", name, check=False)
         except (CommandError, OSError) as error:
             self._put_back(done, error)
         self._relieve([name for name in plan.stop if name in self.stand_ins])
@@ -189,15 +195,33 @@ class Transaction:
 
     def _turn(self, unit: dict, verb: str, started: bool = True) -> None:
         """Start or restart a unit, out of rotation from before it stops until it answers."""
-        rotation = Rotation(unit.get("rotation"))
-        rotation.leave(lambda: self._tell(unit["rotation"].get("notice")))
-        if rotation.cut:
-            self.cut.append({"unit": unit["name"], "connections": rotation.cut})
+        rotation = self._out_of_rotation(unit)
         self.user.systemctl(verb, unit["name"])
         silent = answers(unit, patience=30, started=started)
         if silent:
             raise OSError(silent)
         rotation.back()
+        complaint = probed(unit) if started else ""
+        if complaint:
+            raise OSError(complaint)
+
+    def _out_of_rotation(self, unit: dict) -> Rotation:
+        rotation = Rotation(unit.get("rotation"))
+        rotation.leave(lambda: self._tell(unit["rotation"].get("notice")))
+        if rotation.cut:
+            self.cut.append({"unit": unit["name"], "connections": rotation.cut})
+        return rotation
+
+    def _leaving(self, name: str) -> dict | None:
+        """The rotation of a unit that the part has no more: as its fellows', at the address that its old file publishes."""
+        fellow = next((unit for unit in self.part.units if unit.get("rotation")), None)
+        old = [change.before for change in self.plan.changes if change.after is None and unit_text.service_of(os.path.basename(change.path)) == name]
+        if not fellow or not old:
+            return None
+        server = next(iter(unit_text.values(old[0].decode(errors="replace"), "Container", "PublishPort")), "").rpartition(":")[0]
+        stems = {fellow["name"].removesuffix(".service"): name.removesuffix(".service")}
+        notice = [stems.get(word, word) for word in fellow["rotation"].get("notice") or []]
+        return {**fellow["rotation"], "server": server, "notice": notice} if server else None
 
     def _tell(self, notice: list | None) -> None:
         """Run the notice beside the wait for what it should bring about; the unit stops whatever becomes of it."""

@@ -59,6 +59,7 @@ options:
       - One with C(run_once_key) is a one-shot that runs when the key, its unit or its image differ from its last success.
       - "C(answers) is what the host's side of a published port must say: C(url), C(headers), C(status) (default 200). A unit that does not is restarted."
       - "C(rotation) is the line of an nginx upstream (C(file), C(server)) that is marked down while the unit restarts, until it answers."
+      - "C(probe) is the state C(file) of a release's prober and C(failed), how many of its requests may have failed once the unit serves."
     type: list
     elements: dict
     default: []

@@ -25,7 +25,7 @@ KEYS = {
     "files": {"src", "dest", "content", "mode", "secret", "vars", "when", "owner", "group", "notify"},
     "directories": {"path", "mode", "owner", "group", "container_user", "container_group"},
     "secrets": {"name", "value", "file"},
-    "units": {"name", "run_once_key", "answers", "rotation", "stand_in"},
+    "units": {"name", "run_once_key", "answers", "rotation", "stand_in", "probe"},
     "guards": {"file", "content", "message"},
 }
 

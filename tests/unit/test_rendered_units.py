@@ -95,15 +95,22 @@ def test_only_the_web_tier_is_published(stack):
 
 
 def test_limits_are_the_units_and_fit_into_8_gb(stack):
-    total = 0
+    total, slices = 0, {}
     for name, text in containers(stack[1]).items():
         maximum, high = (int(unit_text.values(text, "Service", key)[-1].rstrip("M")) for key in ("MemoryMax", "MemoryHigh"))
         assert 64 <= high < maximum, name
         assert not unit_text.values(text, "Container", "Memory")
-        total += maximum if not name.startswith(("release", "celery-flower")) and "-next" not in name else 0
+        place = unit_text.values(text, "Service", "Slice")
+        if place:  # instances of one kind share a limit, however many they are
+            shared = int(unit_text.values(stack[1][place[0]], "Slice", "MemoryMax")[-1].rstrip("M"))
+            assert shared == maximum
+            slices[place[0]] = shared
+        else:
+            total += maximum if not name.startswith(("release", "celery-flower")) else 0
         if stack[0] == "limits of the CPU" and name != "release.container" and "beat" not in name:
             assert unit_text.values(text, "Service", "CPUQuota") == ["150%"], name
-    assert total <= 0.8 * 8192
+    assert set(slices) == {"web.slice", "celery.slice"}
+    assert total + sum(slices.values()) <= 0.8 * 8192
 
 
 def test_podman_gives_up_before_systemd_does(stack):
