@@ -224,12 +224,12 @@ class Stack:
         return wait(lambda: self.healthy() and not self.inactive(), timeout, "health and all units")
 
     # The playbook
-    def command(self, *options, variables=None, tags="phase1", root=ROOT):
+    def command(self, *options, variables=None, tags="phase1", root=ROOT, playbook="site.yml"):
         extra = json.dumps({"ansible_host": self.address, **(variables or {})})
-        return ["ansible-playbook", f"{root}/site.yml", "-i", f"{ROOT}/inventory/demo", "--tags", tags, "-e", extra, *options]
+        return ["ansible-playbook", f"{root}/{playbook}", "-i", f"{ROOT}/inventory/demo", "--tags", tags, "-e", extra, *options]
 
     def play(self, *options, root=ROOT, timeout=420, **settings):
-        """Run site.yml and wait for its end."""
+        """Run site.yml, or another playbook, and wait for its end."""
         begin = time.monotonic()
         done = subprocess.run(self.command(*options, root=root, **settings), cwd=root, env=environment(root), stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False)  # fmt: skip

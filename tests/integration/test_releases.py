@@ -1,0 +1,105 @@
+"""Releases under the traffic of a busy day: no request fails, no task is lost or runs twice, no WebSocket is cut without a word."""
+
+import json
+import time
+
+import pytest
+from releases import SETTINGS, applied, deploy, records, release, unlocked, versions
+from stack import within
+from traffic import Traffic
+
+LEAST = 10000
+RATE = 200
+
+
+@pytest.fixture(scope="module")
+def busy(stack):
+    """The stack with room for 200 requests a second from one address."""
+    stack.play(variables=SETTINGS, tags="nginx").expect()
+    yield stack
+    if versions(stack) != {"1"}:
+        deploy(stack, "1").expect()
+    stack.play(tags="nginx").expect()
+
+
+@pytest.fixture
+def measured(busy, figure):
+    """measured(name, action, target): the action under traffic that goes on until LEAST requests were sent; nothing may be lost."""
+
+    def run(name, action, target=None):
+        with Traffic(busy, rate=RATE) as traffic:
+            begin = time.monotonic()
+            play = action().expect()
+            time.sleep(max(0, LEAST / RATE + 2 - (time.monotonic() - begin)))
+        found = traffic.result()
+        figure(f"{name}: wall time", play.wall)
+        figure(f"{name}: failed", len(found.failures), f"of {found.requests} requests at {found.rate:.0f}/s")
+        figure(f"{name}: slowest tenth of a percent of answers, and p99", found.p99)
+        figure(f"{name}: longest time a WebSocket was away", found.sockets.longest_gap, f"s, {found.sockets.reconnects} went over")
+        figure(f"{name}: tasks lost or run twice", len(found.tasks.lost) + len(found.tasks.twice), f"of {found.tasks.sent}")
+        print(found)
+        traffic.expect_nothing_lost(LEAST)
+        if target:
+            within(play.wall, target, name)
+        return play
+
+    return run
+
+
+def test_a_release_and_the_way_back(busy, measured):
+    """v1 → v2 with its migration, and back with the migration taken back."""
+    measured("deploy", lambda: deploy(busy, "2"), 30)
+    assert versions(busy) == {"2"}
+    assert "0003_row_note" in applied(busy)
+    newest = records(busy)[-1]
+    assert (newest["result"], newest["tag"], newest["previous"]["tag"], newest["migrations"]) == ("succeeded", "2", "1", ["probe.0003_row_note"])
+    assert newest["requests"] > 50 and newest["failed"] <= 3 and newest["digest"].startswith("sha256:")
+    assert busy.ssh(f"gzip -t {newest['backup']} && zcat {newest['backup']} | grep -q 'CREATE TABLE public.probe_row'").returncode == 0
+    assert unlocked(busy)
+
+    asked = release(busy, "rollback")
+    assert asked.code != 0 and "probe.0003_row_note" in asked.errors[-1] and "release_undo_migrations=true" in asked.errors[-1]
+    assert versions(busy) == {"2"} and unlocked(busy)
+
+    measured("rollback", lambda: release(busy, "rollback", release_undo_migrations=True), 15)
+    assert versions(busy) == {"1"}
+    assert "0003_row_note" not in applied(busy)
+    busy.task_runs()
+
+
+def test_the_same_release_again_changes_nothing(busy):
+    before, history = busy.starts(), records(busy)
+    play = deploy(busy, "1").expect()
+    assert busy.moved(before) == [] and records(busy) == history and unlocked(busy)
+    assert "runs already everywhere" in play.output
+
+
+def test_the_inventory_does_not_take_a_release_back(busy):
+    """After a deploy site.yml leaves the release alone, until somebody changes the tag in the inventory."""
+    deploy(busy, "2").expect()
+    play = busy.play(variables=SETTINGS).expect()
+    assert versions(busy) == {"2"} and not play.restarts()
+    deploy(busy, "1").expect()
+
+
+def test_more_and_fewer(busy, measured):
+    """Web instances 2 → 4 → 1 → 2 and workers 1 → 2 → 1; those that stay do not restart."""
+    steady = {unit: start for unit, start in busy.starts().items() if unit in ("web-1", "celery-worker", "celery-beat", "postgres", "redis")}
+
+    def scaled():
+        for web, workers in ((4, 2), (1, 1), (2, 1)):
+            play = release(busy, "scale", senex_web_instances=web, senex_celery_workers=workers).expect()
+            running = busy.user("podman", "ps", "--format", "{{.Names}}").split()
+            assert sum(name.startswith("web-") for name in running) == web
+            assert sum(name.startswith("celery-worker") for name in running) == workers
+        return play
+
+    measured("scale 2, 4, 1, 2", scaled)
+    now = busy.starts()
+    assert {unit: now[unit] for unit in steady} == steady
+
+
+def test_a_value_of_the_environment(busy, measured):
+    measured("environment value", lambda: busy.play(variables={**SETTINGS, "senex_extra_environment": {"CANARY": "traffic"}}), 15)
+    assert json.loads(busy.instance(1))["canary"] == "traffic"
+    busy.play(variables=SETTINGS, tags="django,celery").expect()
