@@ -16,7 +16,7 @@ import socket
 import subprocess
 import time
 
-VERSION = 3
+VERSION = 4
 PSEUDO_FILE_SYSTEMS = {
     "proc", "sysfs", "cgroup", "cgroup2", "devtmpfs", "devpts", "mqueue", "debugfs", "tracefs", "securityfs", "bpf",
     "pstore", "autofs", "configfs", "fusectl", "hugetlbfs", "nsfs", "efivarfs", "binfmt_misc", "ramfs", "squashfs",
@@ -114,6 +114,17 @@ def parse_subids(text):
 def parse_swaps(text):
     """Swap in MiB; sizes in /proc/swaps are KiB."""
     return sum(int(line.split()[2]) for line in text.splitlines()[1:] if line.strip()) // 1024
+
+
+def parse_memory(text):
+    """MemTotal in MiB, as Ansible's memtotal_mb; /proc/meminfo counts KiB."""
+    found = re.search(r"^MemTotal:\s+(\d+)", text, re.MULTILINE)
+    return int(found.group(1)) // 1024 if found else None
+
+
+def has_ipv6(text):
+    """Whether an interface other than the loopback has an address, from /proc/net/if_inet6."""
+    return any(line.split()[-1] != "lo" for line in text.splitlines() if line.strip())
 
 
 def parse_certificate(text):
@@ -299,8 +310,10 @@ def main():
         "certificates": certificates([account.pw_dir for account in lingering]),
         "file_systems": file_systems(),
         "groups": {group.gr_name: group.gr_gid for group in grp.getgrall()},
+        "ipv6": has_ipv6(read("/proc/net/if_inet6")),
         "linger": linger,
         "listening": listening(),
+        "memory_mb": parse_memory(read("/proc/meminfo")),
         "packages": parse_installed(read("/var/lib/dpkg/status")),
         "release": last_release(read("/var/lib/senex.trader/releases.jsonl")),
         "registry_logins": {account.pw_name: login_digest(account.pw_dir) for account in lingering},
