@@ -57,8 +57,12 @@ options:
     description:
       - What must run, in start order, each with C(name).
       - One with C(run_once_key) is a one-shot that runs when the key, its unit or its image differ from its last success.
-      - "C(answers) is what the host's side of a published port must say: C(url), C(headers), C(status) (default 200). A unit that does not is restarted."
-      - "C(rotation) is the line of an nginx upstream (C(file), C(server)) that is marked down while the unit restarts, until it answers."
+      - "C(answers) is what the host's side of a published port must say, one or a list: C(url), C(headers), and C(status) (default 200) or
+        C(below), which takes every lower one. A unit that does not is restarted. One with C(once) is asked only after a start."
+      - "C(rotation) is the line of an nginx upstream (C(file), C(server)) that is marked down while the unit restarts, until it answers.
+        Before the unit stops, nginx's connections to it have C(drain) seconds (default 15) to end. C(notice) is a command line that the service user
+        runs meanwhile when some do not end within half a second."
+      - "C(stand_in) is another unit of the part's files, not among its units, that runs while this one restarts and at no other time."
       - "C(probe) is the state C(file) of a release's prober and C(failed), how many of its requests may have failed once the unit serves."
     type: list
     elements: dict
@@ -110,6 +114,12 @@ plan:
   type: list
   elements: str
   sample: ["install /opt/senex-trader/config/redis/redis.conf", "restart redis.service (what it reads has changed)"]
+cut:
+  description: Units that stopped before all connections to them had ended, each with C(unit) and C(connections).
+  returned: when there are any
+  type: list
+  elements: dict
+  sample: [{"unit": "web-1.service", "connections": 2}]
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -59,7 +59,7 @@ def registry_login_wrong(stack):
     ("trouble", "tag", "words"),
     [
         (contextlib.nullcontext, "no-such-tag", ["django_image_tag", "no-such-tag cannot be pulled"]),
-        (registry_stopped, "2", ["cannot be pulled", "refused"]),
+        (registry_stopped, "2", ["cannot be pulled", "registry.senex.test"]),
         (registry_login_wrong, "2", ["cannot be pulled", "senex_registry_login"]),
         (contextlib.nullcontext, "latest", ["django_image_tag", "pinned"]),
     ],

@@ -1,7 +1,9 @@
 """What a part needs: which unit restarts when what it reads has changed, and which does not."""
 
+import http.server
 import os
 import subprocess
+import threading
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_plan
@@ -204,6 +206,50 @@ def test_a_unit_that_does_not_answer_is_restarted(world, monkeypatch):
 def test_a_url_that_nobody_serves_is_no_answer():
     assert "answers nothing" in quadlet_plan.answers({"answers": {"url": "http://127.0.0.1:1/"}})
     assert quadlet_plan.answers({"name": "x"}) == ""
+
+
+@pytest.fixture
+def site():
+    """A web server that answers with the number in the path, or sends its visitor on."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(int(self.path.strip("/")))
+            self.send_header("Location", "http://127.0.0.1:1/")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/", asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "wrong"),
+    [
+        ([{"path": 200}, {"path": 201}], "/201 answers 201"),
+        ([{"path": 200}, {"path": 201, "status": 201}], ""),
+        ([{"path": 200}, {"path": 404, "below": 500}, {"path": 499, "below": 500}], ""),
+        ([{"path": 200}, {"path": 500, "below": 500}], "/500 answers 500"),
+        ([{"path": 302, "below": 500}], ""),
+        ([{"path": 302}], "answers nothing"),
+    ],
+)
+def test_every_url_has_to_answer(site, wanted, wrong):
+    told = quadlet_plan.answers({"answers": [{**one, "url": f"{site[0]}{one['path']}"} for one in wanted]})
+    assert wrong in told and bool(told) == bool(wrong)
+    assert len(site[1]) == len(wanted)
+
+
+def test_a_url_of_after_the_start_is_asked_then_alone(site):
+    unit = {"answers": [{"url": f"{site[0]}200"}, {"url": f"{site[0]}500", "below": 500, "once": True}]}
+    assert quadlet_plan.answers(unit) == "" and site[1] == ["/200"]
+    assert "answers 500" in quadlet_plan.answers(unit, started=True)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from parts import HOME, Part, apply, eventually
 
@@ -85,6 +86,31 @@ def test_worker_outlives_its_broker(host, application, worker, beat):
     assert (worker.started, beat.started) == before
 
 
+def test_another_worker_stands_in_while_one_restarts(host, application, worker):
+    """What is queued meanwhile waits for nobody: neither for the tasks that the old worker ends nor for those of the stand-in."""
+    before = worker.started
+    for number in range(2):
+        application.enqueue("sleep", seconds=20, key=f"stand-running-{number}")
+    eventually(lambda: application.ledger("stand-running")["runs"] == 2)
+    waits = []
+    with ThreadPoolExecutor() as pool:
+        applied = pool.submit(apply, {"celery_max_tasks_per_child": 99})
+        while not applied.done():
+            key = f"stand-queued-{len(waits):04d}"
+            application.enqueue("add", x=1, y=2, key=key)
+            began = time.monotonic()
+            eventually(lambda key=key: application.ledger(key)["finished"])
+            waits.append(time.monotonic() - began)
+        applied.result()
+    print(f"{len(waits)} tasks, the longest waited {max(waits):.1f} s")
+    assert worker.started != before and max(waits) < 5
+    ledger = application.ledger("stand-")
+    assert (ledger["finished"], ledger["twice"]) == (len(waits) + 2, {})
+    stand_in = Part(host, "celery-worker-next")
+    assert (stand_in.show("ActiveState"), stand_in.show("Result")) == ("inactive", "success")
+    assert "celery-worker-next" not in worker.podman("ps -a --format '{{.Names}}'")
+
+
 def test_second_beat_is_refused(tmp_path, worker):
     inventory = tmp_path / "second.yml"
     inventory.write_text(json.dumps({"celery_beat": {"hosts": {"elsewhere": {}}}}))
@@ -151,7 +177,7 @@ def test_split_pools_and_flower(host, application, worker):
     assert host.run(status).stdout == "000"
     assert not host.file(f"{HOME}/config/celery/flower.env").exists
     units = host.check_output(f"cd {HOME}/.config/containers/systemd && ls celery-*")
-    assert units.split() == ["celery-beat.container", "celery-worker.container"]
+    assert sorted(units.split()) == ["celery-beat.container", "celery-worker-next.container", "celery-worker.container"]
     assert application.works(queue="trading")
 
 

@@ -16,7 +16,7 @@ def started(parts):
 
 
 def sql(others, statement):
-    return others[0].script(f"psql -U senex -d senex -Atc \"{statement}\"").stdout.strip()
+    return others[0].script(f'psql -U senex -d senex -Atc "{statement}"').stdout.strip()
 
 
 def test_instances_answer_on_loopback_alone(host, web):
@@ -44,6 +44,25 @@ def test_static_files_are_there_for_nginx(host):
     found = host.check_output(f"cd / && runuser -u www-data -- find {HOME}/data/staticfiles -name '*.css'")
     assert "/probe/site." in found
     assert host.run(f"runuser -u www-data -- cat {found.split()[0]}").rc == 0
+
+
+def test_static_files_of_the_release_lie_apart(host, web):
+    """An instance reads its own release's manifest; nginx has the files of all."""
+    own = host.check_output(f"cd {HOME}/data/static/1 && find . -type f | sort | xargs sha256sum")
+    assert "staticfiles.json" in own
+    assert host.check_output(f"cd {HOME}/data/staticfiles && find . -type f | sort | xargs sha256sum") == own
+    assert web[1].script("cat /app/staticfiles/staticfiles.json | sha256sum").stdout.split()[0] in own
+
+
+def test_migration_that_cannot_lock_gives_up_and_says_who_holds_it(host, web, others):
+    holder = "begin; select count(*) from probe_row; select pg_sleep(60)"
+    others[0].podman(f'exec --detach postgres psql -U senex -d senex -c "{holder}"')
+    refused = apply({"senex_image_tag": "2", "django_migration_lock_timeout": 2}, check=False)
+    assert refused.rc != 0
+    for sentence in ('waited 2 s for a lock on "probe_row"', "Held now by: process", "AccessShareLock", "The files from before are back"):
+        assert sentence in refused.message.replace('\\"', '"'), refused.output
+    sql(others, "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()")
+    assert [web[number].version for number in (1, 2)] == ["1", "1"]
 
 
 def test_release_ran_once(host, web, others):

@@ -1,0 +1,115 @@
+"""One unit after the other without anybody noticing: stand-ins, and who is in nginx's rotation when."""
+# ruff: noqa: F811 - a fixture that comes from another file is named like what is imported
+
+import os
+
+import pytest
+from ansible_collections.senex.trader.plugins.module_utils import rotation
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused
+from test_engine_transaction import live, quiet_host  # noqa: F401 - fixtures
+
+STAND_IN = "[Container]\nImage=registry/app:1\nContainerName=web-next\n"
+
+
+@pytest.fixture
+def relieved(live):
+    """A part whose web.service has a stand-in, in place."""
+    live.texts["web-next.container"] = STAND_IN
+    live.units[1] = {"name": "web.service", "stand_in": "web-next.service"}
+    live.host.states["web-next.service"] = {"ActiveState": "inactive"}
+    live.run()
+    assert not any(line.endswith("web-next.service") for line in live.host.log), "installed, and left alone"
+    return live
+
+
+def steps(live):
+    return [line for line in live.host.log if line.startswith(("start", "restart", "stop", "reset-failed web-next"))]
+
+
+def test_a_stand_in_is_up_before_its_unit_stops_and_gone_after(relieved):
+    assert not relieved.run()["changed"]
+    relieved.texts["web.container"] += "Exec=new\n"
+    told = relieved.run()
+    assert steps(relieved) == ["restart web-next.service", "restart web.service", "stop web-next.service", "reset-failed web-next.service"]
+    assert not any("next" in line for line in told["plan"]) and not relieved.run()["changed"]
+
+
+def test_a_unit_that_does_not_run_needs_no_stand_in(relieved):
+    relieved.host.states["web.service"] = {"ActiveState": "failed"}
+    relieved.run()
+    assert "start web.service" in relieved.host.log and "restart web-next.service" not in relieved.host.log
+
+
+def test_a_stand_in_that_does_not_start_stops_nothing(relieved):
+    before = relieved.seen()
+    for name in ("web.container", "web-next.container"):
+        relieved.texts[name] += "Exec=broken\n"
+    relieved.host.refuse = {"Exec=broken"}
+    with pytest.raises(Refused, match="web-next.service did not come up(.|\n)*journal of web-next.service"):
+        relieved.run()
+    assert relieved.seen() == before
+    assert not any(line.endswith(" web.service") for line in steps(relieved)) and "stop web-next.service" in relieved.host.log
+
+
+def test_a_unit_that_fails_is_relieved_only_when_the_old_one_is_back(relieved):
+    before = relieved.seen()
+    relieved.texts["web.container"] += "Exec=broken\n"
+    relieved.host.refuse = {"Exec=broken"}
+    with pytest.raises(Refused, match="web.service did not come up"):
+        relieved.run()
+    assert relieved.seen() == before
+    assert steps(relieved) == [
+        "restart web-next.service", "restart web.service", "stop web.service", "restart web.service",
+        "stop web-next.service", "reset-failed web-next.service",
+    ]  # fmt: skip
+
+
+def test_a_stand_in_that_a_killed_run_left_is_stopped_by_the_next(relieved):
+    relieved.host.states["web-next.service"] = {"ActiveState": "active"}
+    assert relieved.run()["plan"] == ["stop web-next.service"] and "stop web-next.service" in relieved.host.log
+    relieved.texts["web.container"] += "Exec=new\n"
+    relieved.run()
+    assert [line for line in steps(relieved) if "reset" not in line][:3] == ["restart web-next.service", "restart web.service", "stop web-next.service"]
+    relieved.run(present=False)
+    assert "stop web-next.service" in relieved.host.log
+
+
+@pytest.fixture
+def rotated(live, monkeypatch):
+    """A part with two instances, of which a file says which get requests."""
+    file = os.path.join(live.host.home, "maps.conf")
+    with open(file, "w") as handle:
+        handle.write("".join(f"    server 127.0.0.1:{port} max_fails=1;\n" for port in (1, 2)))
+    monkeypatch.setattr(
+        rotation,
+        "reload_nginx",
+        lambda: live.host.log.append("reload: " + ",".join(rotation.Rotation({"file": file, "servers": ["127.0.0.1:1", "127.0.0.1:2"]}).out())),
+    )
+    live.units = [{"name": f"{name}.service", "rotation": {"file": file, "server": f"127.0.0.1:{port}", "drain": 0}} for port, name in ((1, "db"), (2, "web"))]
+    live.run()
+    return live, file
+
+
+def test_the_one_out_of_rotation_comes_back_first_so_that_the_other_can_leave(rotated):
+    live, file = rotated
+    live.configuration["config/db.conf"] = b"new"
+    live.texts["web.container"] += "Exec=broken\n"
+    live.host.refuse = {"Exec=broken"}
+    with pytest.raises(Refused, match="running again: web.service, db.service"):
+        live.run()
+    seen = [line for line in live.host.log if line.startswith(("restart", "stop", "reload:"))]
+    assert seen == [
+        "reload: 127.0.0.1:1", "restart db.service", "reload: ", "reload: 127.0.0.1:2", "restart web.service", "stop web.service",
+        "restart web.service", "reload: ", "reload: 127.0.0.1:1", "restart db.service", "reload: ",
+    ]  # fmt: skip
+    assert "down" not in open(file).read()  # noqa: SIM115
+
+
+def test_a_server_that_a_killed_run_left_out_comes_back(rotated):
+    live, file = rotated
+    with open(file) as handle:
+        text = handle.read()
+    with open(file, "w") as handle:
+        handle.write(text.replace("1:1 max_fails=1;", "1:1 max_fails=1 down;"))
+    assert live.run(check=True)["plan"] == ["put db.service back into rotation"] and live.host.log == []
+    assert live.run()["changed"] and live.host.log == ["reload: "] and not live.run()["changed"]
