@@ -10,7 +10,8 @@ SERVED = ("deploy", "rollback")
 def release_lines(records: list, holder: dict | None = None) -> list:
     """A line each, oldest first; last, what is under way."""
     lines = [
-        f"{one['id']}  {one['what']}: {one['result']}, {one.get('seconds', '?')} s, {one.get('failed', 0)} of {one.get('requests', 0)} probes failed, by {one['who']}"
+        f"{one['id']}  {one['what']}: {one['result']}, {one.get('seconds', '?')} s, by {one['who']}"
+        + f", {one.get('failed', 0)} of {one.get('requests', 0)} probes failed"
         + (f", migrations {', '.join(one['migrations'])}" if one.get("migrations") else "")
         + (f" | {one['reason'].splitlines()[0][:160]}" if one.get("reason") else "")
         for one in records
