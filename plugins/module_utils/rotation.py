@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import re
 import socket
 import subprocess
@@ -13,6 +14,8 @@ import time
 from ansible_collections.senex.trader.plugins.module_utils import fileset
 
 SYSTEMCTL = "/usr/bin/systemctl"
+# One file a server that is out, which nginx looks for with each request: no reload, so no client's connection is closed. Gone with a reboot
+FLAGS = "/run/senex.trader/out"
 DRAIN_SECONDS = 15.0
 NOTICE_AFTER = 0.5  # a usual request has ended by then; what is left may be a WebSocket
 POLL = 0.1
@@ -70,6 +73,11 @@ def reload_nginx() -> None:
         time.sleep(POLL / 2)
 
 
+def is_out(server: str, line: str) -> bool:
+    """Whether a server gets no requests: its line of the upstream says so, or its flag is there."""
+    return line.endswith(" down;") or os.path.exists(os.path.join(FLAGS, server))
+
+
 class Rotation:
     """`wanted` has `file` (of the nginx role, which puts it right again if a run is killed in between), `server` (address:port) or
     `servers`, and `drain`, the seconds that connections have to end."""
@@ -83,26 +91,43 @@ class Rotation:
         """Send no more requests to the servers, where another one of the upstream can take them. Whether they are out now."""
         if self.missing() or not self.others():
             return False
-        self._mark(" down")
+        if self._flags():
+            self._raise_flag()
+        else:
+            self._mark(" down")
         self.cut = self._drain(tell)
         return True
 
     def back(self) -> bool:
         """Send requests to the servers again. Whether that changed anything."""
-        return self._mark("")
+        lowered = False
+        for server in self.servers:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(FLAGS, server))
+                lowered = True
+        return self._mark("") or lowered
 
     def out(self) -> list[str]:
         """Those of the servers that get no requests now."""
-        return [server for server, text in self._lines().items() if server in self.servers and text.endswith(" down;")]
+        return [server for server, text in self._lines().items() if server in self.servers and is_out(server, text)]
 
     def others(self) -> list[str]:
         """Servers of the file that get requests and are none of these."""
-        return [server for server, text in self._lines().items() if server not in self.servers and not text.endswith(" down;")]
+        return [server for server, text in self._lines().items() if server not in self.servers and not is_out(server, text)]
 
     def missing(self) -> list[str]:
         """Those of the servers that the file does not have."""
         lines = self._lines()
         return [server for server in self.servers if server not in lines]
+
+    def _flags(self) -> bool:
+        """Whether nginx's files know the flags; they do for one server at a time."""
+        return len(self.servers) == 1 and FLAGS in self._content()[0]
+
+    def _raise_flag(self) -> None:
+        os.makedirs(FLAGS, mode=0o755, exist_ok=True)
+        with open(os.path.join(FLAGS, self.servers[0]), "w", encoding="utf-8"):
+            pass
 
     def _drain(self, tell) -> int:
         """Wait for what is under way; how many connections are left. `tell` is called when some do not end by themselves."""

@@ -29,6 +29,7 @@ def upstream(tmp_path, monkeypatch):
         return SimpleNamespace(stdout="0\n")
 
     monkeypatch.setattr(rotation.subprocess, "run", systemctl)
+    monkeypatch.setattr(rotation, "FLAGS", str(tmp_path / "out"))
     return file, told
 
 
@@ -47,6 +48,20 @@ def test_leaves_and_comes_back(upstream):
     assert file.read_text() == TEXT and first.out() == []
     assert [argv for argv, _ in told] == [["try-reload-or-restart", "nginx.service"]] * 2
     assert " down;" in told[0][1] and " down;" not in told[1][1]
+
+
+def test_with_flags_nothing_is_reloaded(upstream, tmp_path):
+    """Where nginx looks for a file with each request, one server leaves by its file alone; several at once still by a reload."""
+    file, told = upstream
+    file.write_text(
+        f"{TEXT}# {tmp_path}/out\n" + TEXT.replace("senex_web", "senex_web_without_1").replace("    server 127.0.0.1:8001 max_fails=1 fail_timeout=1s;\n", "")
+    )
+    before = file.read_text()
+    first = turn(file, "127.0.0.1:8001")
+    assert first.leave() and first.out() == ["127.0.0.1:8001"] and (tmp_path / "out/127.0.0.1:8001").is_file()
+    assert not turn(file, "127.0.0.1:8002").leave(), "the last one stays"
+    assert turn(file, "127.0.0.1:8001").back() and first.out() == [] and not turn(file, "127.0.0.1:8001").back()
+    assert file.read_text() == before and told == []
 
 
 def test_the_last_one_stays(upstream):

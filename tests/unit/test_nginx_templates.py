@@ -74,8 +74,10 @@ def test_post_quantum_group_only_where_openssl_has_it():
 def test_instances_of_other_hosts_by_their_private_address():
     other = {"senex_private_address": "10.0.0.6", "senex_web_instances": 3}
     text = rendered("maps.conf.j2", groups={"web": ["web1", "web2"]}, hostvars={"web2": other})
-    servers = [line.split()[1] for line in text.splitlines() if line.strip().startswith("server ")]
+    pools = [[line.split()[1] for line in pool.splitlines() if line.strip().startswith("server ")] for pool in text.split("upstream senex_web")[1:]]
+    servers = pools[0]
     assert servers == ["127.0.0.1:8001", "127.0.0.1:8002", "10.0.0.6:8001", "10.0.0.6:8002", "10.0.0.6:8003"]
+    assert pools[1:] == [[other for other in servers if other != server] for server in servers], "one pool without each, for releases"
 
 
 def test_retry_after_follows_the_rate():

@@ -8,8 +8,10 @@ from django.core.asgi import get_asgi_application
 from django.urls import path
 from probe.consumers import BroadcastConsumer, EchoConsumer
 
+from demo.lean import beside
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "demo.settings")
-http = get_asgi_application()
+http = beside(get_asgi_application())
 # Daphne's own way lets an application close with 1000 and 3000 to 4999 alone; 1012 says that the service restarts
 WebSocketProtocol.serverClose = lambda self, code=None: self.sendCloseFrame(code=1000 if code is None else code)
 sockets = URLRouter(
