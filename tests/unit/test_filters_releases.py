@@ -1,0 +1,52 @@
+"""Where a rollback goes to, and which migrations it leaves behind."""
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.senex.trader.plugins.filter.releases import release_lines, rollback_target
+
+
+def record(number, tag, previous, migrations=(), kind="deploy", result="succeeded", **more):
+    return {"id": f"r{number}", "kind": kind, "what": f"{kind} of {tag}", "who": "anna@desk", "tag": tag, "reference": f"image:{tag}", "result": result,
+            "previous": {"tag": previous, "reference": f"image:{previous}"}, "migrations": list(migrations), **more}  # fmt: skip
+
+
+HISTORY = [
+    record(1, "2", "1", ["app.0002"]),
+    record(2, "3", "2", ["app.0003", "app.0004"]),
+    record(3, "4", "3", ["app.0005"], result="switched back"),
+]
+
+
+@pytest.mark.parametrize(
+    ("records", "wanted", "tag", "undo"),
+    [
+        (HISTORY, "", "2", ["app.0004", "app.0003"]),
+        (HISTORY, "2", "2", ["app.0004", "app.0003"]),
+        (HISTORY, "r1", "2", ["app.0004", "app.0003"]),
+        (HISTORY, "1", "1", ["app.0004", "app.0003", "app.0002"]),
+        (HISTORY[:1], "", "1", ["app.0002"]),
+        ([*HISTORY, record(4, "2", "3", kind="rollback", undone=["app.0004", "app.0003"])], "", "3", []),
+        ([*HISTORY, record(4, "2", "3", kind="rollback", undone=[])], "1", "1", ["app.0004", "app.0003", "app.0002"]),
+        ([*HISTORY, record(4, "2", "3", kind="rollback", undone=["app.0004", "app.0003"])], "1", "1", ["app.0002"]),
+    ],
+)
+def test_target(records, wanted, tag, undo):
+    found = rollback_target(records, wanted)
+    assert (found["tag"], found["reference"], found["undo"]) == (tag, f"image:{tag}", undo)
+
+
+def test_a_release_that_nobody_knows():
+    with pytest.raises(AnsibleFilterError, match=r"'9' is no release of this host; it knows 1, r1 \(2\), r2 \(3\)$"):
+        rollback_target(HISTORY, "9")
+    with pytest.raises(AnsibleFilterError, match="nothing to go back to"):
+        rollback_target(HISTORY[2:])
+
+
+def test_lines():
+    lines = release_lines(
+        [*HISTORY[:1], {**HISTORY[2], "reason": "demo, web: it did not come up\nmore"}], {"id": "r9", "what": "deploy of 9", "step": "web", "who": "x"}
+    )
+    assert "migrations app.0002" in lines[0]
+    assert lines[1].endswith("| demo, web: it did not come up")
+    assert "under way, at 'web'" in lines[2]
+    assert "nothing was released" in release_lines([])[0]

@@ -1,0 +1,90 @@
+"""The lock of a release and its records: one at a time, nothing forgotten, a dead holder is no obstacle."""
+
+import json
+import threading
+import time
+
+import pytest
+from ansible_collections.senex.trader.plugins.module_utils import release_record
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
+
+
+def who(name, **more):
+    return {"id": name, "what": f"deploy of {name}", "who": "anna@desk", **more}
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(str(tmp_path))
+
+
+def test_one_at_a_time(ledger):
+    assert ledger.begin(who("a")) is None
+    with pytest.raises(Busy, match=r"deploy of a by anna@desk since .* UTC .*release_take_over=true"):
+        ledger.begin(who("b"))
+    assert ledger.begin(who("a")) is None, "the holder itself may ask again"
+    assert ledger.finish("a", {"result": "succeeded"})
+    assert ledger.begin(who("b")) is None
+
+
+def test_of_many_at_once_one_gets_it(ledger):
+    got, gate = [], threading.Barrier(8)
+
+    def ask(number):
+        gate.wait()
+        try:
+            ledger.begin(who(f"r{number}"))
+            got.append(number)
+        except Busy:
+            pass
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert len(got) == 1 and ledger.holder()["id"] == f"r{got[0]}"
+
+
+def test_a_dead_holder_is_taken_over_and_remembered(ledger):
+    ledger.begin(who("a"))
+    ledger.renew("a", "web")
+    assert ledger.begin(who("b"), take_over="a")["id"] == "a"
+    assert [(one["id"], one["result"]) for one in ledger.records()] == [("a", "interrupted")]
+    assert "'web'" in ledger.records()[0]["reason"]
+    with pytest.raises(OSError, match="the lock of this release is gone: .*deploy of b"):
+        ledger.renew("a", "celery")
+    assert not ledger.finish("a", {"result": "succeeded"}), "who lost the lock writes nothing"
+    assert ledger.holder()["id"] == "b" and len(ledger.records()) == 1
+
+
+def test_the_wrong_name_takes_nothing_over(ledger):
+    ledger.begin(who("a"))
+    with pytest.raises(Busy):
+        ledger.begin(who("b"), take_over="c")
+
+
+def test_without_a_sign_of_life_the_lease_ends(ledger, monkeypatch):
+    ledger.begin(who("a"))
+    now = time.time()
+    monkeypatch.setattr(release_record.time, "time", lambda: now + release_record.LEASE - 1)
+    with pytest.raises(Busy):
+        ledger.begin(who("b"))
+    monkeypatch.setattr(release_record.time, "time", lambda: now + release_record.LEASE + 1)
+    assert ledger.begin(who("b"))["id"] == "a"
+
+
+def test_a_release_that_changed_nothing_leaves_no_record(ledger):
+    ledger.begin(who("a"))
+    assert ledger.finish("a", None) and ledger.records() == [] and ledger.holder() is None
+
+
+def test_records_outlive_a_line_cut_short(ledger, tmp_path):
+    for name in ("a", "b"):
+        ledger.begin(who(name))
+        ledger.finish(name, {"result": "succeeded", "tag": name})
+    file = tmp_path / "releases.jsonl"
+    file.write_text(file.read_text() + '{"id": "c", "resu')
+    assert [one["tag"] for one in ledger.records()] == ["a", "b"]
+    ledger.begin(who("d"))
+    ledger.finish("d", {"result": "succeeded", "tag": "d"})
+    assert [json.loads(line)["id"] for line in file.read_text().splitlines()] == ["a", "b", "d"]
+    assert file.stat().st_mode & 0o777 == 0o644
