@@ -76,7 +76,8 @@ def ask(target: dict, path: str) -> str:
             answer.read()
     except (OSError, http.client.HTTPException) as error:
         return f"{path}: {type(error).__name__}: {error}"
-    return "" if answer.status < 400 else f"{path}: {answer.status} {answer.reason}"
+    # 429: nginx's own limit for this address; a limit is no outage
+    return "" if answer.status < 400 or answer.status == 429 else f"{path}: {answer.status} {answer.reason}"
 
 
 def probe_http(target: dict, results: Results, stop: threading.Event) -> None:
