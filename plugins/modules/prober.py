@@ -8,12 +8,12 @@ module: prober
 short_description: Ask the site all through a release, as its users do
 description:
   - Starts a transient unit C(senex-prober.service) on the host of nginx that sends ten requests a second through nginx and keeps one WebSocket open.
-    It ends by itself after I(limit), so a release that dies leaves nothing behind for long.
+    It ends by itself after O(limit), so a release that dies leaves nothing behind for long.
 options:
   state:
     description:
-      - C(started) begins anew, C(read) answers what was seen so far, C(stopped) ends it and answers what was seen,
-      C(asked) asks each path once from here and answers the I(problems).
+      - C(started) begins anew, C(read) answers what was seen so far, C(stopped) ends it and answers what was seen.
+      - C(asked) asks each path once from here and answers the C(problems).
     type: str
     choices: [started, read, stopped, asked]
     required: true
