@@ -36,6 +36,15 @@ ROLES = ("podman", "postgresql", "redis", "django", "celery")
 PODMANS = [(4, 9, 3), (5, 4, 2), (5, 7, 0)]
 
 
+def units_of(inputs):
+    """{file name: text} of the unit files of every role."""
+    texts = {}
+    for role in ROLES:
+        texts |= {dest: text for dest, (text, _) in part(role, **{**BASE, **inputs})[0].items()}
+    suffixes = unit_text.QUADLET_SUFFIXES + unit_text.SYSTEMD_SUFFIXES
+    return {dest.rpartition("/")[2]: text for dest, text in texts.items() if dest.endswith(suffixes)}
+
+
 @pytest.fixture(scope="module", params=VARIANTS)
 def stack(request):
     """{dest: text} of every file of every role, and {dest: item}."""
