@@ -14,7 +14,7 @@ STAGE = re.compile(r"\[\S+ > (\w+)\] Executing$")
 TAIL = 80
 # Seconds after which a hanging scenario, or a hanging pytest layer, is ended and counts as failed
 SCENARIO_LIMIT = 900
-PYTEST_LIMIT = 3000
+PYTEST_LIMIT = 3600
 
 
 def lint():
