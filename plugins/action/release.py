@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-import time
 from pathlib import Path
 
 from ansible.plugins.action import ActionBase
@@ -47,7 +46,6 @@ class ActionModule(ActionBase):
             "machine": machine(),
             "pid": pid,
             "started": started(pid),
-            "asked": time.time(),
         }
         for _attempt in range(2):
             result = self._execute_module(module_name="senex.trader.release", module_args=arguments, task_vars=task_vars)
