@@ -24,17 +24,20 @@ HOSTILE = (MARK + r"""$HOME "q' #r %n \n\ ={s} ;&|<>`id` $(id) {{ 7*7 }} éß漢
 
 SAMPLER = """
 import glob, os, time
-seen, end = set(), time.monotonic() + 180
+seen, written, end = set(), 0, time.monotonic() + 180
 open("/root/sampling", "w").close()
 while os.path.exists("/root/sampling") and time.monotonic() < end:
+    if len(seen) > written:
+        with open("/root/command-lines.next", "w") as handle:
+            handle.write("\\n".join(sorted(seen)))
+        os.replace("/root/command-lines.next", "/root/command-lines")
+        written = len(seen)
     for path in glob.glob("/proc/[0-9]*/cmdline"):
         try:
             with open(path, "rb") as handle:
                 seen.add(handle.read().replace(b"\\0", b" ").decode(errors="replace"))
         except OSError:
             pass
-with open("/root/command-lines", "w") as handle:
-    handle.write("\\n".join(sorted(seen)))
 """
 
 
@@ -113,9 +116,18 @@ class Part:
         """Collect all command lines on the host from now on, in the background."""
         self.host.check_output(f"rm -f /root/command-lines; python3 -c {shlex.quote(SAMPLER)} >/dev/null 2>&1 &")
 
-    def sampled(self):
-        self.host.check_output("rm /root/sampling")
-        return eventually(lambda: self.host.run("cat /root/command-lines").stdout)
+    def sampled(self, *wanted, meanwhile):
+        """All command lines seen, once those wanted are among them: they live for milliseconds, so each is looked for until it is met."""
+
+        def met():
+            meanwhile()
+            seen = self.host.run("cat /root/command-lines").stdout
+            return all(words in seen for words in wanted) and seen
+
+        try:
+            return eventually(met, 90)
+        finally:
+            self.host.check_output("rm /root/sampling")
 
     def shows_nowhere(self):
         """Assert that the marked password is in no place that anybody but its owner sees."""
