@@ -22,7 +22,16 @@ def release_lines(records: list, holder: dict | None = None) -> list:
 
 
 def _good(records: list) -> list:
-    return [one for one in records if one.get("result") == "succeeded" and one.get("kind") in SERVED]
+    """Releases that succeeded. What an earlier attempt with the same image migrated, killed or switched back, is theirs: it was not pending any more."""
+    good, tried = [], {}
+    for one in (one for one in records if one.get("kind") in SERVED):
+        mine = [*tried.get(one["reference"], []), *one.get("migrations", [])]
+        if one.get("result") == "succeeded":
+            tried.pop(one["reference"], None)
+            good.append({**one, "migrations": list(dict.fromkeys(mine))})
+        else:
+            tried[one["reference"]] = mine
+    return good
 
 
 def rollback_target(records: list, wanted: str = "") -> dict:

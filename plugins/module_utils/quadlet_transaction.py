@@ -118,11 +118,7 @@ class Transaction:
         for reference in plan.pull:
             result = user.podman("pull", "--quiet", reference, check=False, timeout=1800)
             if result.returncode:
-                name = f"{self.part.image_input}: " if self.part.image_input else ""
-                self._refuse(
-                    f"{name}the image {reference} cannot be pulled, nothing was changed or stopped; "
-                    f"name one that the registry has and senex_registry_login may read. Podman said: {result.stderr.strip()}"
-                )
+                self._refuse(user.cannot_pull(self.part.image_input, reference, result.stderr))
         if plan.pull:  # the images' ids are part of the fingerprints
             self.plan = plan = make_plan(self.part, self.manifest, user)
         self._remember(final=False)

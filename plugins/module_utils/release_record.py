@@ -70,18 +70,19 @@ class Ledger:
                 dead = take_over in ("any", holder["id"]) or time.time() > holder["renewed"] + LEASE
                 if not dead:
                     raise Busy(holder)
-                self._append({**self._outline(holder), "result": "interrupted", "reason": f"it ended at '{holder['step']}' without a word"})
+                end = {"result": "interrupted", "reason": f"it ended at '{holder['step']}' without a word"}
+                self._append({**self._outline(holder), **holder.get("about", {}), **end})
             since = holder["since"] if mine else time.time()
             self._write(LOCK, json.dumps({**identity, "since": since, "renewed": time.time(), "step": "begin"}), 0o600)
             return None if mine else holder
 
-    def renew(self, identifier: str, step: str) -> None:
-        """Say how far the release is; an error when the lock was lost."""
+    def renew(self, identifier: str, step: str, about: dict | None = None) -> None:
+        """Say how far the release is, and what its record has to hold (`about`) should it die; an error when the lock was lost."""
         with self._alone():
             holder = self.holder()
             if holder is None or holder["id"] != identifier:
                 raise OSError("the lock of this release is gone: " + (sentence(holder) if holder else "somebody removed it"))
-            self._write(LOCK, json.dumps({**holder, "renewed": time.time(), "step": step}), 0o600)
+            self._write(LOCK, json.dumps({**holder, "renewed": time.time(), "step": step, **({"about": about} if about else {})}), 0o600)
 
     def finish(self, identifier: str, record: dict | None) -> bool:
         """Write the record, once, and give the lock up. Whether it was held."""

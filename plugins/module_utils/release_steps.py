@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import json
@@ -10,10 +11,11 @@ import os
 import subprocess
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils.service_user import PODMAN, ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.service_user import PODMAN, ServiceUser, room
 
 MARK = "senex-plan:"
 DUMP_ENDS = b"PostgreSQL database dump complete"
+LEFT_AFTER = 60  # seconds without a write after which a dump under way counts as given up
 FORMAT = "{{.Id}} {{.Digest}}"
 
 
@@ -21,10 +23,7 @@ def pull(user: ServiceUser, reference: str) -> dict:
     """Bring an image here; its id, its digest, and which containers run which image."""
     result = user.podman("pull", "--quiet", reference, check=False, timeout=1800)
     if result.returncode:
-        raise OSError(
-            f"django_image_tag: the image {reference} cannot be pulled, nothing was changed or stopped; name one that the registry has "
-            f"and senex_registry_login may read. Podman said: {result.stderr.strip()[-800:]}"
-        )
+        raise OSError(user.cannot_pull("django_image_tag", reference, result.stderr))
     identity, digest = user.podman("image", "inspect", "--format", FORMAT, reference).stdout.split()
     return {"image": identity, "digest": digest, **running(user)}
 
@@ -91,13 +90,19 @@ def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int,
     except (OSError, EOFError, gzip.BadGzipFile) as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        raise OSError(f"the backup before the release failed, nothing was changed: {error}") from error
+        where = f". {room([directory])}" if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise OSError(f"the backup before the release failed, nothing was changed: {error}{where}") from error
     prune(directory, keep)
     return {"path": path, "bytes": os.path.getsize(path), "sha256": digest.hexdigest(), "seconds": round(time.monotonic() - began, 1)}
 
 
 def prune(directory: str, keep: int) -> list[str]:
-    """Remove all but the newest `keep` dumps of this reason; never the last."""
+    """Remove all but the newest `keep` dumps of this reason, never the last; and what killed runs left of theirs."""
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        # One that still grows may be of a release whose controller died a moment ago
+        if name.startswith("pre-deploy-") and name.endswith(".part") and time.time() - os.path.getmtime(path) > LEFT_AFTER:
+            os.unlink(path)
     found = sorted(name for name in os.listdir(directory) if name.startswith("pre-deploy-") and name.endswith(".sql.gz"))
     gone = found[: -max(1, keep)]
     for name in gone:

@@ -11,6 +11,21 @@ from ansible_collections.senex.trader.plugins.module_utils import fileset
 
 PODMAN = "/usr/bin/podman"
 SYSTEMCTL = "/usr/bin/systemctl"
+FULL = ("no space left on device", "disk quota exceeded")
+
+
+def room(paths: list[str]) -> str:
+    """What is free on the file system of each path (or of its nearest parent that exists), each file system once."""
+    found = {}
+    for path in paths:
+        while not os.path.exists(path):
+            path = os.path.dirname(path)
+        seen = os.statvfs(path)
+        text = f"{path} has {seen.f_bavail * seen.f_frsize // 1000**2} of {seen.f_blocks * seen.f_frsize // 1000**2} MB free"
+        if seen.f_files and not seen.f_favail:
+            text += " and no inode left"
+        found.setdefault(os.stat(path).st_dev, text)
+    return ", ".join(found.values())
 
 
 class CommandError(Exception):
@@ -111,6 +126,21 @@ class ServiceUser:
             if result.returncode == 0:
                 found[reference] = result.stdout.strip()
         return found
+
+    def cannot_pull(self, variable: str, reference: str, said: str) -> str:
+        """What to tell of an image that did not come, and what to do about it."""
+        begin = f"{variable}: " if variable else ""
+        begin += f"the image {reference} cannot be pulled, nothing was changed or stopped; "
+        if any(word in said.lower() for word in FULL):
+            # Layers come by way of the one to the other; Podman's own words may name a path inside the layer
+            places = self.podman("info", "--format", "{{.Store.GraphRoot}}/overlay\n{{.Store.ImageCopyTmpDir}}", check=False).stdout.split()
+            begin += (
+                f"the disk is full: {room(places or [f'{self.home}/.local/share/containers/storage/overlay', '/var/tmp'])}. Make room and run the playbook "  # noqa: S108
+                f"again: {self.home}/bin/senex-prune-images --keep 1 (as {self.name}) removes images that nothing runs; then old dumps in {self.home}/backups"
+            )
+        else:
+            begin += "name one that the registry has and senex_registry_login may read"
+        return f"{begin}. Podman said: {said.strip()[-800:]}"
 
     def secret_values(self, names: list[str]) -> dict[str, str]:
         """Values of the named Podman secrets that exist."""

@@ -39,7 +39,9 @@ options:
     type: str
     default: ""
   record:
-    description: With C(finish), what the record holds beside id, begin and duration; empty writes none.
+    description:
+      - With C(finish), what the record holds beside id, begin and duration; empty writes none.
+      - With C(renew), what the record would hold that is written when this release dies.
     type: dict
     default: {}
   user:
@@ -114,7 +116,7 @@ def ledger_step(given: dict) -> dict:
             dead = ledger.begin({**given["identity"], "id": given["id"], "what": given["what"]}, given["take_over"])
             return {"changed": True, "taken_over": dead, "records": ledger.records()}
         case "renew":
-            ledger.renew(given["id"], given["at"])
+            ledger.renew(given["id"], given["at"], given["record"] or None)
             return {"changed": False}
         case "finish":
             return {"changed": ledger.finish(given["id"], given["record"] or None)}

@@ -28,6 +28,11 @@ HISTORY = [
         ([*HISTORY, record(4, "2", "3", kind="rollback", undone=["app.0004", "app.0003"])], "", "3", []),
         ([*HISTORY, record(4, "2", "3", kind="rollback", undone=[])], "1", "1", ["app.0004", "app.0003", "app.0002"]),
         ([*HISTORY, record(4, "2", "3", kind="rollback", undone=["app.0004", "app.0003"])], "1", "1", ["app.0002"]),
+        # Killed or switched back after its migration, and then released again: the migration was pending only once
+        ([*HISTORY, record(4, "4", "3")], "", "3", ["app.0005"]),
+        ([record(1, "2", "1", ["app.0002"], result="interrupted"), record(2, "2", "1")], "", "1", ["app.0002"]),
+        ([record(1, "2", "1", ["app.0002"], result="interrupted"), record(2, "2", "1", ["app.0002"])], "", "1", ["app.0002"]),
+        ([record(1, "9", "1", ["app.0009"], result="switched back"), record(2, "2", "1", ["app.0002"])], "", "1", ["app.0002"]),
     ],
 )
 def test_target(records, wanted, tag, undo):

@@ -56,6 +56,15 @@ def test_a_dead_holder_is_taken_over_and_remembered(ledger):
     assert ledger.holder()["id"] == "b" and len(ledger.records()) == 1
 
 
+def test_the_record_of_a_dead_release_has_what_it_said_of_itself(ledger):
+    ledger.begin(who("a"))
+    ledger.renew("a", "web", {"tag": "2", "migrations": ["app.0002"], "result": "succeeded"})
+    ledger.renew("a", "celery")
+    ledger.begin(who("b"), take_over="a")
+    [one] = ledger.records()
+    assert (one["tag"], one["migrations"], one["result"]) == ("2", ["app.0002"], "interrupted") and "'celery'" in one["reason"]
+
+
 def test_the_wrong_name_takes_nothing_over(ledger):
     ledger.begin(who("a"))
     with pytest.raises(Busy):

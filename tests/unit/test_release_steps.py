@@ -1,0 +1,56 @@
+"""What a release does on a host before it changes anything: messages of a full disk, and what killed dumps leave."""
+
+import os
+import pwd
+import subprocess
+import time
+
+import pytest
+from ansible_collections.senex.trader.plugins.module_utils import release_steps, service_user
+from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
+
+
+@pytest.fixture
+def user(tmp_path, monkeypatch):
+    """A service user whose Podman is told what to answer, by its first word."""
+    found = ServiceUser(pwd.getpwuid(os.getuid()).pw_name, str(tmp_path))
+    answers = {"info": (0, f"{tmp_path}/storage/overlay\n/var/tmp\n", ""), "pull": (125, "", "")}  # noqa: S108
+    monkeypatch.setattr(found, "podman", lambda *argv, **_: subprocess.CompletedProcess(argv, *answers[argv[0]]))
+    found.answers = answers
+    return found
+
+
+@pytest.mark.parametrize(
+    ("said", "word", "other"),
+    [
+        ("copying layers: write /usr/lib/x.py: no space left on device", "the disk is full: ", "senex_registry_login"),
+        ("open /opt/x: disk quota exceeded", "the disk is full: ", "senex_registry_login"),
+        ("manifest unknown", "senex_registry_login may read", "the disk is full"),
+    ],
+)
+def test_an_image_that_does_not_come_says_what_to_do(user, said, word, other):
+    user.answers["pull"] = (125, "", said)
+    with pytest.raises(OSError, match="django_image_tag: the image registry/app:2 cannot be pulled") as raised:
+        release_steps.pull(user, "registry/app:2")
+    text = str(raised.value)
+    assert word in text and other not in text and text.endswith(f"Podman said: {said}")
+
+
+def test_a_full_disk_is_named_with_what_it_has_though_podman_says_nothing(user, tmp_path, monkeypatch):
+    user.answers["info"] = (125, "", "no space left on device")
+    nothing = os.statvfs_result((4096, 4096, 250_000, 0, 0, 1000, 0, 0, 0, 255))
+    monkeypatch.setattr(service_user.os, "statvfs", lambda _path: nothing)
+    text = user.cannot_pull("", "registry/app:2", "No space left on device")
+    assert f"{tmp_path} has 0 of 1024 MB free and no inode left" in text
+    assert f"{tmp_path}/bin/senex-prune-images --keep 1" in text and f"{tmp_path}/backups" in text
+
+
+def test_what_killed_dumps_left_goes_and_one_under_way_stays(tmp_path):
+    names = [f"pre-deploy-2026-01-0{day}-000000.sql.gz" for day in range(1, 5)]
+    for name in [*names, "daily.sql.gz", "daily.sql.gz.part", f"{names[0]}.part", f"{names[1]}.part"]:
+        (tmp_path / name).touch()
+    long_ago = time.time() - release_steps.LEFT_AFTER - 1
+    for name in ("daily.sql.gz.part", f"{names[0]}.part"):
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    release_steps.prune(str(tmp_path), 2)
+    assert sorted(os.listdir(tmp_path)) == sorted(["daily.sql.gz", "daily.sql.gz.part", f"{names[1]}.part", *names[2:]])
