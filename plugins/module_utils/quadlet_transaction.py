@@ -10,7 +10,16 @@ import time
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_check, unit_text
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY, Part, answers, is_unit, make_plan, probed
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import (
+    QUADLET_DIRECTORY,
+    UNIT_DIRECTORY,
+    Part,
+    answers,
+    forgive,
+    is_unit,
+    make_plan,
+    probed,
+)
 from ansible_collections.senex.trader.plugins.module_utils.rotation import Rotation
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser, journal
 
@@ -208,7 +217,10 @@ class Transaction:
         silent = answers(unit, patience=30, started=started)
         if silent:
             raise OSError(silent)
+        alone = rotation.servers and not rotation.others()
         rotation.back()
+        if alone:
+            forgive(unit)
         complaint = probed(unit) if started else ""
         if complaint:
             raise OSError(complaint)

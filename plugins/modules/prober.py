@@ -35,11 +35,14 @@ EXAMPLES = r"""
 """
 RETURN = r"""
 seen:
-  description: "requests, failed, slowest (s), failures (texts), and for the WebSocket reconnects, cut, longest_gap (s)."
+  description:
+    - requests, failed, forgiven (of these, while the only instance restarted), slowest (s), failures (texts).
+    - For the WebSocket reconnects, cut, longest_gap (s).
   returned: when not asked
   type: dict
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -47,6 +50,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import fileset, prober
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import FORGIVEN
 
 PLACE = "/run/senex.trader"
 UNIT = "senex-prober.service"
@@ -72,8 +76,9 @@ def start(target: dict, limit: int) -> None:
     os.makedirs(PLACE, mode=0o755, exist_ok=True)
     files = {f"{PLACE}/prober.py": source(), f"{PLACE}/prober-target.json": json.dumps(target)}
     fileset.swap([(path, text.encode(), (0o644, 0, 0)) for path, text in files.items()])
-    if os.path.exists(STATE):
-        os.unlink(STATE)
+    for old in (STATE, STATE + FORGIVEN):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(old)
     run("systemd-run", "--quiet", "--collect", f"--unit={UNIT}", f"--property=RuntimeMaxSec={limit}",
         "--property=Nice=5", "/usr/bin/python3", "-I", f"{PLACE}/prober.py", f"{PLACE}/prober-target.json", STATE)  # fmt: skip
     deadline = time.monotonic() + 10
@@ -93,9 +98,10 @@ def seen() -> dict:
     """What it wrote last."""
     try:
         with open(STATE, encoding="utf-8") as handle:
-            return json.load(handle)
+            found = json.load(handle)
+        return {**found, "forgiven": int(fileset.read(STATE + FORGIVEN)[0] or 0)}
     except (FileNotFoundError, ValueError):
-        return {"requests": 0, "failed": 0}
+        return {"requests": 0, "failed": 0, "forgiven": 0}
 
 
 def main() -> None:

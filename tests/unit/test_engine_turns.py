@@ -4,7 +4,7 @@
 import os
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import rotation
+from ansible_collections.senex.trader.plugins.module_utils import quadlet_plan, rotation
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused
 from test_engine_transaction import live, quiet_host  # noqa: F401 - fixtures
 
@@ -113,3 +113,23 @@ def test_a_server_that_a_killed_run_left_out_comes_back(rotated):
         handle.write(text.replace("1:1 max_fails=1;", "1:1 max_fails=1 down;"))
     assert live.run(check=True)["plan"] == ["put db.service back into rotation"] and live.host.log == []
     assert live.run()["changed"] and live.host.log == ["reload: "] and not live.run()["changed"]
+
+
+@pytest.mark.parametrize(("others", "good"), [(0, True), (1, False)])
+def test_what_failed_while_the_only_instance_restarted_does_not_count(live, monkeypatch, tmp_path, others, good):
+    """No other server took the requests, so they had to fail; where there was one, none had to."""
+    servers = "".join(f"    server 127.0.0.1:{8001 + number};\n" for number in range(1 + others))
+    (tmp_path / "maps.conf").write_text(f"upstream web {{\n{servers}}}\n")
+    (tmp_path / "prober.json").write_text('{"requests": 90, "failed": 40, "failures": ["/: 502"]}')
+    monkeypatch.setattr(quadlet_plan, "PROBE_SECONDS", 0)
+    monkeypatch.setattr(rotation, "reload_nginx", lambda: None)
+    turn = {"file": str(tmp_path / "maps.conf"), "server": "127.0.0.1:8001", "drain": 0}
+    live.units[1] = {"name": "web.service", "rotation": turn, "probe": {"file": str(tmp_path / "prober.json"), "failed": 3}}
+    live.texts["web.container"] += "Exec=new\n"
+    if good:
+        assert live.run()["changed"]
+        (tmp_path / "prober.json").write_text('{"requests": 99, "failed": 44, "failures": ["/: 500"]}')
+        assert "4 of 99 requests of the prober failed beside the 40 while" in quadlet_plan.probed(live.units[1])
+    else:
+        with pytest.raises(Refused, match="40 of 90 requests of the prober failed, 3 may; the last: /: 502"):
+            live.run()
