@@ -56,14 +56,17 @@ def registry_login_wrong(stack):
 
 
 STORAGE = f"{HOME}/.local/share/containers/storage/overlay"
-# A small file system over the one that holds the layers, as full as can be. Those that are there stay where they are, each mounted into it; so
-# nothing has to stop, and what a pull leaves behind shows.
-FILL = f"""set -e; cd {STORAGE}; kept=/run/storage-kept; mkdir $kept
-mount --bind . $kept; mount --make-private $kept
-mount -t tmpfs -o size=1M,mode=0700,uid={UID},gid={UID} full .; cd {STORAGE}
-for layer in $(ls $kept); do mkdir $layer; mount --bind $kept/$layer $layer; done
-cp -p $kept/.has* . ; head -c 1M /dev/zero >.filled 2>/dev/null || true; truncate -s -16K .filled"""
-EMPTY = f"umount -R {STORAGE}; umount /run/storage-kept; rmdir /run/storage-kept"
+# A small file system, as full as can be, over the one that holds the layers; those that are there are mounted into it. So nothing has to stop, and
+# what a pull leaves behind shows. Podman has its own view of this directory, and gets it there too.
+WITHIN = f"nsenter --mount --target $(cat /run/user/{UID}/libpod/tmp/pause.pid)"
+FILL = f"""set -e; cd {STORAGE}; full=/run/storage-full; mkdir $full
+mount -t tmpfs -o size=1M,mode=0700,uid={UID},gid={UID} full $full; cp -p .has* $full
+for layer in *; do mkdir $full/$layer; mount --bind $layer $full/$layer; done
+head -c 1M /dev/zero >$full/.filled 2>/dev/null || true; truncate -s -16K $full/.filled
+mount --rbind $full {STORAGE}; {WITHIN} mount --rbind $full {STORAGE}"""
+# One by one: umount -R would take Podman's own mounts below with them
+EMPTY = f"""for layer in $(ls /run/storage-full); do {WITHIN} umount {STORAGE}/$layer; done; {WITHIN} umount {STORAGE}
+umount -R {STORAGE}; umount -R /run/storage-full; rmdir /run/storage-full"""
 
 
 @contextlib.contextmanager
