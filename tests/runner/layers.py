@@ -65,6 +65,12 @@ def integration():
     return _pytest("bed") + _pytest("integration", LAB, "run", "--")
 
 
+def bench():
+    """Measures the figures of docs/figures.json on the demo host, or on the host that SENEX_TEST_HOST names."""
+    code = call(LAB, "run", "--", "pytest", "-v", "-s", "tests/integration/bench_figures.py")
+    return Result(passed=int(code == 0), failed=int(code != 0))
+
+
 def scenarios():
     return sorted(p.parent.name for p in REPOSITORY.glob("molecule/*/molecule.yml"))
 
