@@ -30,6 +30,7 @@ VARIANTS = {
     "images of Debian": {"postgresql_image": "docker.io/library/postgres:15", "redis_image": "docker.io/library/redis:7"},
     "PostgreSQL 17": {"postgresql_version": 17, "senex_database_name": "trading-1", "senex_database_user": "trader_1"},
     "no stand-ins": {"celery_stand_in": False},
+    "parts for other hosts": {"postgresql_publish_address": "10.0.0.5", "redis_publish_address": "10.0.0.5"},
     "limits of the CPU": {f"{part}_cpu_percent": 150 for part in ("postgresql", "redis", "django", "celery")},
 }
 ROLES = ("podman", "postgresql", "redis", "django", "celery")
