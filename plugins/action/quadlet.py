@@ -9,7 +9,7 @@ from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Q
 from ansible_collections.senex.trader.plugins.module_utils.unit_text import QUADLET_SUFFIXES, SYSTEMD_SUFFIXES
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known
 
-ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units", "guards", "image_input"}
+ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units", "guards", "image_input", "lease"}
 
 
 def path_of(dest: str, home: str) -> str:
@@ -55,6 +55,7 @@ class ActionModule(RenderingAction):
             "directories": directories,
             "secrets": known("secrets", arguments.get("secrets")) if present else [],
             "units": known("units", arguments.get("units")) if present else [],
+            "lease": dict(arguments.get("lease") or {}),
             "guards": [{**item, "file": path_of(item["file"], home)} for item in (known("guards", arguments.get("guards")) if present else [])],
         }
         return self.call("apply_quadlet", data, task_vars)

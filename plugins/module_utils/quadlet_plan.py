@@ -174,7 +174,7 @@ def answers(unit: dict, patience: float = 0, started: bool = False) -> str:
         while (started or not one.get("once")) and (wrong := _wrong_answer(one)):
             if time.monotonic() >= give_up:
                 return wrong
-            time.sleep(0.5)
+            time.sleep(0.1)
     return ""
 
 

@@ -50,6 +50,7 @@ class Transaction:
         self.stand_ins = [unit["stand_in"] for unit in self.part.units if unit.get("stand_in")]
         self.cut: list[dict] = []  # connections that did not end in time
         self.at, self.began = "", time.time()  # the unit that is being started, and since when
+        self.relieving: list[threading.Thread] = []
 
     def run(self, check: bool) -> dict:
         """Apply the part. In check mode: only tell."""
@@ -139,7 +140,7 @@ class Transaction:
                 self._stand_in(unit)
                 done.append(unit)
                 self._bring_up(unit)
-                self._relieve([unit.get("stand_in")])
+                self._relieve_meanwhile(unit.get("stand_in"))
             for name, rotation in leaving.items():  # last, when those that stay are all in service
                 self.at, self.began = name, time.time()
                 self._out_of_rotation({"name": name, "rotation": rotation})
@@ -148,6 +149,7 @@ class Transaction:
         except (CommandError, OSError) as error:
             self._put_back(done, error)
         self._relieve([name for name in plan.stop if name in self.stand_ins])
+        self._relieved()
 
     def _write(self, changes: list, secrets: dict) -> None:
         self._enable([change for change in changes if change.after is None], lambda change: change.after)
@@ -179,6 +181,16 @@ class Transaction:
         if name and unit["verb"] == "restart" and unit["name"] in self.plan.running:
             self.at, self.began = name, time.time()
             self.user.systemctl("restart", name)  # rather than start: one that a killed run left may be of another release
+
+    def _relieve_meanwhile(self, name: str | None) -> None:
+        """A stand-in may take minutes to finish its task; the units after it need not wait for that."""
+        if name:
+            self.relieving.append(threading.Thread(target=self._relieve, args=([name],)))
+            self.relieving[-1].start()
+
+    def _relieved(self) -> None:
+        for thread in self.relieving:
+            thread.join()
 
     def _relieve(self, names: list) -> None:
         """Stand-ins finish what they run, and leave nothing behind that looks like a failure."""
@@ -241,6 +253,7 @@ class Transaction:
             except (CommandError, OSError) as trouble:
                 troubles.append(str(trouble))
 
+        self._relieved()
         if failed:
             self.user.systemctl("stop", failed, check=False)
         self._enable([change for change in self.plan.changes if change.before is None], lambda change: change.before)

@@ -17,7 +17,7 @@ SYSTEMCTL = "/usr/bin/systemctl"
 # One file a server that is out, which nginx looks for with each request: no reload, so no client's connection is closed. Gone with a reboot
 FLAGS = "/run/senex.trader/out"
 DRAIN_SECONDS = 15.0
-NOTICE_AFTER = 0.5  # a usual request has ended by then; what is left may be a WebSocket
+NOTICE_AFTER = 0.2  # a usual request has ended by then; what is left may be a WebSocket
 POLL = 0.1
 # An old worker may still send on what it had just accepted, so one look that finds nothing is not enough
 QUIET_POLLS = 3

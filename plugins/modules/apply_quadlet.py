@@ -39,6 +39,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils.fileset import WantedFile, lock
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Part
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 
@@ -69,6 +70,8 @@ def main() -> None:
     try:
         user = ServiceUser(data["user"], data["home"])
         part = part_of(data, user, module.check_mode)
+        if data["lease"]:
+            Ledger().renew(data["lease"]["id"], data["lease"]["at"])
         with contextlib.nullcontext() if module.check_mode else lock():
             transaction = Transaction(part, user, present=data["state"] == "present")
             result = transaction.run(check=module.check_mode)

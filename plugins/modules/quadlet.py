@@ -78,6 +78,10 @@ options:
     description: Name of the variable that says which image the part runs, for the message when that image cannot be pulled.
     type: str
     default: ""
+  lease:
+    description: "During a release: C(id) of the release and C(at), the stage. The lock on the host is renewed with them; a lock that is lost stops everything."
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full
@@ -135,6 +139,7 @@ ARGUMENTS = {
     "units": {"type": "list", "elements": "dict", "default": []},
     "guards": {"type": "list", "elements": "dict", "default": []},
     "image_input": {"type": "str", "default": ""},
+    "lease": {"type": "dict", "default": {}},
 }
 
 

@@ -13,10 +13,10 @@ description:
 options:
   step:
     description:
-      - C(begin) takes the lock, C(renew) says how far the release is, C(finish) writes the record and gives the lock up, C(list) reads the records.
-      - C(pull) brings the image, C(plan) runs the plan script in the image, C(dump) makes the backup before the release.
+      - C(begin) takes the lock and brings the image, C(finish) writes the record and gives the lock up, C(list) reads the records.
+      - C(plan) runs the plan script in the image, C(dump) makes the backup before the release.
     type: str
-    choices: [begin, renew, finish, list, pull, plan, dump]
+    choices: [begin, finish, list, plan, dump]
     required: true
   id:
     description: The release's own name.
@@ -24,10 +24,6 @@ options:
     default: ""
   what:
     description: What is done, for a person.
-    type: str
-    default: ""
-  at:
-    description: With C(renew), the step that begins.
     type: str
     default: ""
   identity:
@@ -51,9 +47,13 @@ options:
     type: path
     default: /opt/senex-trader
   image:
-    description: With C(pull), the image's reference.
+    description: With C(begin), the image's reference; empty on a host that does not run it.
     type: str
     default: ""
+  kept:
+    description: With C(begin), whether an image that lies here already is taken as it is. A way back must not need the registry.
+    type: bool
+    default: false
   container:
     description: "With C(plan): image, manage, network, env_file, volumes, user, environment, timeout (s)."
     type: dict
@@ -90,16 +90,16 @@ from ansible_collections.senex.trader.plugins.module_utils.release_record import
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 ARGUMENTS = {
-    "step": {"type": "str", "required": True, "choices": ["begin", "renew", "finish", "list", "pull", "plan", "dump"]},
+    "step": {"type": "str", "required": True, "choices": ["begin", "finish", "list", "plan", "dump"]},
     "id": {"type": "str", "default": ""},
     "what": {"type": "str", "default": ""},
-    "at": {"type": "str", "default": ""},
     "identity": {"type": "dict", "default": {}},
     "take_over": {"type": "str", "default": ""},
     "record": {"type": "dict", "default": {}},
     "user": {"type": "str", "default": "senex"},
     "home": {"type": "path", "default": "/opt/senex-trader"},
     "image": {"type": "str", "default": ""},
+    "kept": {"type": "bool", "default": False},
     "container": {"type": "dict", "default": {}},
     "script": {"type": "str", "default": ""},
     "database": {"type": "dict", "default": {}},
@@ -112,23 +112,23 @@ def ledger_step(given: dict) -> dict:
     match given["step"]:
         case "begin":
             dead = ledger.begin({**given["identity"], "id": given["id"], "what": given["what"]}, given["take_over"])
-            return {"changed": True, "taken_over": dead, "records": ledger.records()}
-        case "renew":
-            ledger.renew(given["id"], given["at"])
-            return {"changed": False}
+            pulled = user_step(given, ledger) if given["image"] else {}
+            return {**pulled, "changed": True, "taken_over": dead}
         case "finish":
             return {"changed": ledger.finish(given["id"], given["record"] or None)}
         case _:
             return {"changed": False, "records": ledger.records(), "holder": ledger.holder()}
 
 
-def user_step(given: dict) -> dict:
-    """Steps that need the service user."""
+def user_step(given: dict, ledger: Ledger) -> dict:
+    """Steps that need the service user, under a lock that is held."""
+    if given["id"]:
+        ledger.renew(given["id"], "pull" if given["step"] == "begin" else given["step"])
     user = ServiceUser(given["user"], given["home"])
     user.check_manager()
     match given["step"]:
-        case "pull":
-            return {"changed": False, **release_steps.pull(user, given["image"])}
+        case "begin":
+            return release_steps.pull(user, given["image"], given["kept"])
         case "plan":
             return {"changed": False, "plan": release_steps.plan(user, given["container"], given["script"])}
         case _:
@@ -143,12 +143,8 @@ def main() -> None:
     module = AnsibleModule(ARGUMENTS, supports_check_mode=False)
     given = module.params
     try:
-        if given["step"] in ("begin", "renew", "finish", "list"):
-            answer = ledger_step(given)
-        else:
-            if given["id"]:
-                Ledger().renew(given["id"], given["step"])
-            answer = user_step(given)
+        alone = given["step"] in ("begin", "finish", "list")
+        answer = ledger_step(given) if alone else user_step(given, Ledger())
     except Busy as busy:
         module.exit_json(changed=False, busy=busy.holder, message=str(busy))
     except (LookupError, OSError, CommandError, ValueError) as error:

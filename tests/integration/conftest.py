@@ -13,7 +13,7 @@ from stack import ROOT, Stack  # noqa: E402  (the path above must come first)
 
 # What breaks things on purpose comes last
 ORDER = {
-    "test_image_contract": 0, "test_second_run": 1, "test_acceptance": 2, "test_secrets": 3,
+    "test_postgres_image": 0, "test_redis_image": 0, "test_second_run": 1, "test_acceptance": 2, "test_secrets": 3,
     "test_changes": 8, "test_faults": 9, "test_releases": 10, "test_failed_releases": 11,
 }  # fmt: skip
 FIGURES = {}

@@ -224,8 +224,13 @@ class Stack:
         return wait(lambda: self.healthy() and not self.inactive(), timeout, "health and all units")
 
     # The playbook
-    def command(self, *options, variables=None, tags="phase1", root=ROOT, playbook="site.yml"):
-        extra = json.dumps({"ansible_host": self.address, **(variables or {})})
+    def command(self, *options, **settings):
+        return self.command_at(self.address, *options, **settings)
+
+    @staticmethod
+    def command_at(address, *options, variables=None, tags="phase1", root=ROOT, playbook="site.yml"):
+        """The playbook on the host at an address."""
+        extra = json.dumps({"ansible_host": address, **(variables or {})})
         return ["ansible-playbook", f"{root}/{playbook}", "-i", f"{ROOT}/inventory/demo", "--tags", tags, "-e", extra, *options]
 
     def play(self, *options, root=ROOT, timeout=420, **settings):

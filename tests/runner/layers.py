@@ -15,6 +15,7 @@ TAIL = 80
 # Seconds after which a hanging scenario, or a hanging pytest layer, is ended and counts as failed
 SCENARIO_LIMIT = 900
 PYTEST_LIMIT = 3600
+LONGEST = ("celery", "django", "two_web_hosts")
 
 
 def lint():
@@ -49,7 +50,8 @@ def _counted(report):
 def _pytest(name, *wrapper):
     report = ARTIFACTS / f"{name}.xml"
     report.unlink(missing_ok=True)
-    code = call("timeout", "--kill-after=30", str(PYTEST_LIMIT), *wrapper, "pytest", "-v", f"--junitxml={report}", f"tests/{name}")
+    options = ["-v", "--durations=40", "--durations-min=5", f"--junitxml={report}", f"--ignore=tests/{name}/images"]
+    code = call("timeout", "--kill-after=30", str(PYTEST_LIMIT), *wrapper, "pytest", *options, f"tests/{name}")
     result = _counted(report)
     # A crash after the last test, or no test at all, must not pass for green.
     return result if code == 0 or result.failed else result + Result(failed=1)
@@ -62,27 +64,48 @@ def unit():
 def integration():
     demo.down()  # a first deploy starts from a bare host
     os.environ["SENEX_FIRST_DEPLOY_SECONDS"] = str(demo.up()[demo.CONVERGE])
-    return _pytest("bed") + _pytest("integration", LAB, "run", "--")
+    return _pytest("bed") + _pytest("integration", LAB, "run", "--")  # without tests/integration/images, which run beside the scenarios
+
+
+def bench():
+    """Measures the figures of docs/figures.json on the demo host, or on the host that SENEX_TEST_HOST names."""
+    code = call(LAB, "run", "--", "pytest", "-v", "-s", "tests/integration/bench_figures.py")
+    return Result(passed=int(code == 0), failed=int(code != 0))
 
 
 def scenarios():
-    return sorted(p.parent.name for p in REPOSITORY.glob("molecule/*/molecule.yml"))
+    found = sorted(p.parent.name for p in REPOSITORY.glob("molecule/*/molecule.yml"))
+    return sorted(found, key=lambda name: name not in LONGEST)  # what takes longest must not be what is left at the end
 
 
 def molecule(roles=None):
+    """The scenarios of all roles and, two jobs at a time, the tests of the images they run on."""
     wanted = roles or scenarios()
     for name in set(wanted) - set(scenarios()):
         raise Failure(f"no scenario {name}; there are {', '.join(scenarios())}")
     need(LAB, "registry")
     need(LAB, "images", "host-ready")
     with ThreadPoolExecutor(max_workers=2) as pool:
+        images = None if roles else pool.submit(_images)
         results = list(pool.map(_scenario, wanted))
+        results += [images.result()] if images else []
     call(LAB, "run", "--", "podman", "volume", "prune", "--force")
     return sum(results, Result())
 
 
 def _scenario(name):
-    log, report = ARTIFACTS / f"molecule-{name}.log", ARTIFACTS / f"molecule-{name}.xml"
+    result = _logged(f"molecule {name}", [LAB, "run", "--", "molecule", "test", "-s", name])
+    return result + Result(passed=int(not result.failed), failed=int(bool(result.failed)))
+
+
+def _images():
+    return _logged("images", ["pytest", "-v", "tests/integration/images"])
+
+
+def _logged(label, command):
+    """A job whose output goes to a file: its stages are said, and the end of it where it failed."""
+    name = label.replace(" ", "-")
+    log, report = ARTIFACTS / f"{name}.log", ARTIFACTS / f"{name}.xml"
     report.unlink(missing_ok=True)
     environment = {
         **os.environ,
@@ -95,7 +118,7 @@ def _scenario(name):
     start = time.monotonic()
     with open(log, "w", encoding="utf-8") as handle:
         process = subprocess.Popen(
-            ["timeout", "--kill-after=30", str(SCENARIO_LIMIT), LAB, "run", "--", "molecule", "test", "-s", name],
+            ["timeout", "--kill-after=30", str(SCENARIO_LIMIT), *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -107,11 +130,12 @@ def _scenario(name):
             handle.write(line)
             handle.flush()
             if found := STAGE.search(line.rstrip()):
-                say(f"molecule {name}: {found[1]}")
+                say(f"{label}: {found[1]}")
         good = process.wait() == 0
-    result = (_counted(report) if report.exists() else Result()) + Result(passed=int(good), failed=int(not good))
-    verdict = "passed" if good else "FAILED"
-    say(f"molecule {name}: {verdict}, {seconds(time.monotonic() - start)}, all of it in {log.relative_to(REPOSITORY)}")
+    result = _counted(report) if report.exists() else Result()
+    if not good and not result.failed:
+        result += Result(failed=1)
+    say(f"{label}: {'passed' if good else 'FAILED'}, {seconds(time.monotonic() - start)}, all of it in {log.relative_to(REPOSITORY)}")
     if not good:
         say("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]))
     return result

@@ -42,3 +42,11 @@ def test_no_relabelling_and_no_reowning():
             if line.startswith("Volume="):
                 options = line.rsplit(":", 1)[1]
                 assert not {"Z", "z", "U"} & set(options.split(",")), f"{template.name}: {line}"
+
+
+def test_the_page_of_images_names_their_tests():
+    """A row of the contract without a test, or a test without a row."""
+    named = set(re.findall(r"`(test_(?:postgres|redis)_\w+)`", (ROOT / "docs" / "images.md").read_text(encoding="utf-8")))
+    files = (ROOT / "tests" / "integration" / "images").glob("test_*_image.py")
+    there = {name for file in files for name in re.findall(r"^def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)}
+    assert named == there

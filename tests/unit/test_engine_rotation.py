@@ -145,10 +145,10 @@ def test_connections_are_counted_where_they_lead(busy):
 def test_a_request_under_way_ends_first_and_nobody_is_told_who_ends_soon(busy):
     file, server, connect = busy
     client, told, began = connect(), [], time.monotonic()
-    threading.Timer(0.3, client.close).start()
+    threading.Timer(0.1, client.close).start()
     leaving = turn(file, server, drain=5)
     assert leaving.leave(lambda: told.append(1))
-    assert 0.3 < time.monotonic() - began < 2 and (leaving.cut, told) == (0, [])
+    assert 0.1 < time.monotonic() - began < 2 and (leaving.cut, told) == (0, [])
 
 
 def test_a_websocket_is_told_once_and_ends(busy):
