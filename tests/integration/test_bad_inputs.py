@@ -80,6 +80,15 @@ def test_refused(stack, state, name):
         assert "password" not in " ".join(variables) or str(value) not in message or not value, "a secret is in the message"
 
 
+def test_a_mistake_in_the_last_part_stops_before_the_first(stack, state):
+    """On a bare host the parts before it would be there already."""
+    play = stack.play(variables={"nginx_tls_mode": "letsencript", "celery_beat_max_silence": 1}, timeout=TIMEOUT)
+    assert play.code != 0 and "celery_beat_max_silence" in play.errors[0]
+    reached = {name.split(" : ")[0] for name, _ in play.results if " : " in name}
+    assert reached and "senex.trader.common" not in reached, f"the first part was reached: {reached}"
+    state()
+
+
 def test_two_schedulers(stack, state, tmp_path):
     second = tmp_path / "second.yml"
     second.write_text("all: {children: {celery_beat: {hosts: {second: {ansible_host: 10.203.0.249}}}}}\n")
