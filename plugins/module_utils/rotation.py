@@ -74,25 +74,31 @@ def reload_nginx() -> None:
 
 
 def is_out(server: str, line: str) -> bool:
-    """Whether a server gets no requests: its line of the upstream says so, or its flag is there."""
-    return line.endswith(" down;") or os.path.exists(os.path.join(FLAGS, server))
+    """Whether a server gets no requests: its line of the upstream says so, or its flag is there, or that of all servers of its host."""
+    return line.endswith(" down;") or any(os.path.exists(os.path.join(FLAGS, name)) for name in (server, host_of(server)))
+
+
+def host_of(server: str) -> str:
+    """The address alone, of address:port or of an address alone."""
+    return re.sub(r":[0-9]+$", "", server)
 
 
 class Rotation:
     """`wanted` has `file` (of the nginx role, which puts it right again if a run is killed in between), `server` (address:port) or
-    `servers`, and `drain`, the seconds that connections have to end."""
+    `servers`, and `drain`, the seconds that connections have to end. An address alone stands for all servers there, be there any or none."""
 
     def __init__(self, wanted: dict | None):
         self.wanted = wanted or {}
-        self.servers = self.wanted.get("servers") or [server for server in [self.wanted.get("server")] if server]
+        self.named = self.wanted.get("servers") or [server for server in [self.wanted.get("server")] if server]
+        self.servers = list(dict.fromkeys(server for name in self.named for server in self._meant(name)))
         self.cut = 0  # connections that were left when the time was over
 
     def leave(self, tell=None) -> bool:
         """Send no more requests to the servers, where another one of the upstream can take them. Whether they are out now."""
-        if self.missing() or not self.others():
+        if not self.servers or self.missing() or not self.others():
             return False
-        if self._flags():
-            self._raise_flag()
+        if flag := self._flag():
+            self._raise_flag(flag)
         else:
             self._mark(" down")
         self.cut = self._drain(tell)
@@ -101,9 +107,9 @@ class Rotation:
     def back(self) -> bool:
         """Send requests to the servers again. Whether that changed anything."""
         lowered = False
-        for server in self.servers:
+        for name in {*self.named, *self.servers, *map(host_of, self.servers)}:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(FLAGS, server))
+                os.unlink(os.path.join(FLAGS, name))
                 lowered = True
         return self._mark("") or lowered
 
@@ -120,13 +126,23 @@ class Rotation:
         lines = self._lines()
         return [server for server in self.servers if server not in lines]
 
-    def _flags(self) -> bool:
-        """Whether nginx's files know the flags; they do for one server at a time."""
-        return len(self.servers) == 1 and FLAGS in self._content()[0]
+    def _meant(self, name: str) -> list[str]:
+        return [name] if host_of(name) != name else [server for server in self._lines() if host_of(server) == name]
 
-    def _raise_flag(self) -> None:
+    def _flag(self) -> str:
+        """The flag for these servers, where nginx's files know one: they do for one server, and for all of one host."""
+        text, lines = self._content()[0], self._lines()
+        if FLAGS not in text:
+            return ""
+        if len(self.servers) == 1:
+            return self.servers[0]
+        host = host_of(self.servers[0])
+        whole = {server for server in lines if host_of(server) == host} == set(self.servers)
+        return host if whole and f"{FLAGS}/{host} " in text else ""
+
+    def _raise_flag(self, name: str) -> None:
         os.makedirs(FLAGS, mode=0o755, exist_ok=True)
-        with open(os.path.join(FLAGS, self.servers[0]), "w", encoding="utf-8"):
+        with open(os.path.join(FLAGS, name), "w", encoding="utf-8"):
             pass
 
     def _drain(self, tell) -> int:
@@ -143,7 +159,7 @@ class Rotation:
             time.sleep(POLL)
 
     def _content(self) -> tuple[str, tuple]:
-        content, owner = fileset.read(self.wanted["file"]) if self.servers else (None, (0, 0, 0))
+        content, owner = fileset.read(self.wanted["file"]) if self.named else (None, (0, 0, 0))
         return (content or b"").decode(errors="replace"), owner
 
     def _lines(self) -> dict[str, str]:

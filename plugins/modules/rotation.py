@@ -8,11 +8,12 @@ module: rotation
 short_description: Take servers out of nginx's rotation, or put them back in
 description:
   - For a web host whose nginx is elsewhere; run it on the host of nginx. On a host that has both, M(senex.trader.quadlet) does it by itself.
-  - Marks the servers of an upstream C(down), has nginx reload, and waits until its connections to them have ended.
+  - Sends nothing more to the servers of an upstream, and waits until nginx's connections to them have ended. One server, or all of one host, leave
+    by a file that nginx looks for with each request; any others are marked C(down), and nginx reloads, which closes connections that clients keep.
   - The last server that gets requests stays in, with a warning.
 options:
   servers:
-    description: Servers as the upstream names them, address:port.
+    description: Servers as the upstream names them, address:port. An address alone stands for all servers there, of which there may be none yet.
     type: list
     elements: str
     required: true
@@ -38,7 +39,7 @@ author: [senex.trader maintainers (@senex-trader)]
 EXAMPLES = r"""
 - name: Send nothing to the second web host while it is replaced
   senex.trader.rotation:
-    servers: ["10.0.0.6:8001", "10.0.0.6:8002"]
+    servers: [10.0.0.6]
     state: out
   delegate_to: web1
 """
@@ -74,14 +75,14 @@ def main() -> None:
         before = rotation.out()
         if missing := rotation.missing():
             module.fail_json(msg=f"{wanted['file']} has no server {', '.join(missing)}: name them as the upstream does, address:port")
-        stays = wanted["state"] == "out" and not rotation.others()
+        stays = wanted["state"] == "out" and bool(rotation.servers) and not rotation.others()
         if stays:
-            module.warn(f"{', '.join(wanted['servers'])} stay in rotation: no other server gets requests")
+            module.warn(f"{', '.join(wanted['servers'])}: still in rotation, for no other server gets requests; those that come too early try again")
         elif not module.check_mode and wanted["state"] == "out":
             rotation.leave()  # also where they are out already: an earlier run may not have waited to the end
         elif not module.check_mode:
             rotation.back()
-        after = before if stays else list(wanted["servers"]) if wanted["state"] == "out" else []
+        after = before if stays else list(rotation.servers) if wanted["state"] == "out" else []
     except OSError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=sorted(before) != sorted(after), out=after, cut=rotation.cut)

@@ -72,7 +72,8 @@ def part(role, **inputs):
     """{dest: (text, item)} of every file that a role hands to the engine, and the task's other arguments."""
     values = variables(role, **inputs)
     tasks = yaml.safe_load((ROLES / role / "tasks" / "main.yml").read_text())
-    (task,) = [task["senex.trader.quadlet"] for task in tasks if "senex.trader.quadlet" in task]
+    tasks = [inner for task in tasks for inner in task.get("block", [task])]
+    *_, task = [task["senex.trader.quadlet"] for task in tasks if "senex.trader.quadlet" in task]
     templar = Templar(loader=DataLoader(), variables=values)
     arguments = {key: templar.template(trusted(value)) for key, value in task.items() if key in ("files", "units", "directories", "secrets")}
     plugin = action(Renderer, {}, values, ROLES / role)

@@ -79,6 +79,20 @@ def test_all_servers_of_a_host_at_once_but_not_all_there_are(upstream):
     assert not turn(file, "127.0.0.1:8001", "127.0.0.1:8002", "10.0.0.6:8001").leave()
 
 
+def test_all_servers_of_a_host_leave_by_one_flag(upstream, tmp_path):
+    """An address alone means all servers there, be there one, two or none."""
+    file, told = upstream
+    two = TEXT.replace("    keepalive", "    server 10.0.0.6:8001;\n    server 10.0.0.6:8002;\n    keepalive")
+    file.write_text(f"{two}# {tmp_path}/out/10.0.0.6 leads to:\n")
+    whole = turn(file, "10.0.0.6")
+    assert whole.leave() and whole.out() == ["10.0.0.6:8001", "10.0.0.6:8002"] and (tmp_path / "out/10.0.0.6").is_file()
+    assert turn(file, "127.0.0.1:8001").leave() and not turn(file, "127.0.0.1:8002").leave(), "flagged servers take nothing"
+    assert turn(file, "10.0.0.6").back() and whole.out() == [] and not whole.back()
+    assert turn(file, "127.0.0.1:8001").back() and told == []
+    nobody = turn(file, "10.0.0.7")
+    assert not nobody.missing() and not nobody.leave() and not nobody.back() and told == []
+
+
 def test_a_server_that_is_not_there_changes_nothing(upstream):
     file, told = upstream
     absent = turn(file, "127.0.0.1:800")

@@ -77,7 +77,22 @@ def test_instances_of_other_hosts_by_their_private_address():
     pools = [[line.split()[1] for line in pool.splitlines() if line.strip().startswith("server ")] for pool in text.split("upstream senex_web")[1:]]
     servers = pools[0]
     assert servers == ["127.0.0.1:8001", "127.0.0.1:8002", "10.0.0.6:8001", "10.0.0.6:8002", "10.0.0.6:8003"]
-    assert pools[1:] == [[other for other in servers if other != server] for server in servers], "one pool without each, for releases"
+    without, elsewhere = pools[1:6], pools[6:]
+    assert without == [[other for other in servers if other != server] for server in servers], "one pool without each, for releases"
+    assert elsewhere == [servers[2:], servers[:2]], "and one without each host"
+    site = rendered("site.conf.j2", groups={"web": ["web1", "web2"]}, hostvars={"web2": other})
+    assert "(-f /run/senex.trader/out/10.0.0.6) {\n            set $senex_pool senex_web_elsewhere_2;" in site
+
+
+def test_a_web_host_that_two_doors_reach_listens_where_both_do():
+    hosts = {name: {"senex_private_address": address} for name, address in (("web1", "10.0.0.5"), ("web2", "10.0.0.6"))}
+    text = rendered("maps.conf.j2", groups={"web": ["web1", "web2"], "nginx": ["web1", "web2"]}, hostvars=hosts)
+    assert "127.0.0.1" not in text and "server 10.0.0.5:8001 " in text and "server 10.0.0.6:8001 " in text
+
+
+def test_files_are_served_from_disk_only_where_they_are():
+    assert evaluated("nginx_static_directory", senex_home="/h") == "/h/data/staticfiles"
+    assert evaluated("nginx_static_directory ~ nginx_media_directory", groups={"web": ["web2"], "nginx": ["web1"]}) == ""
 
 
 def test_retry_after_follows_the_rate():

@@ -222,3 +222,11 @@ def test_instances_of_two_hosts_have_names_of_their_own():
     for inputs, instance in (({}, "web-1"), ({"groups": groups}, "web-1.one")):
         found, _ = part("django", **{**BASE, **inputs})
         assert f"INSTANCE={instance}" in unit_text.values(found["web-1.container"][0], "Container", "Environment")
+
+
+def test_parts_for_other_hosts_listen_at_the_address_that_is_named_and_nowhere_else():
+    for role, name, port in (("postgresql", "postgres", 5432), ("redis", "redis", 6379)):
+        files, _ = part(role, **BASE, **{f"{role}_publish_address": "10.0.0.5"})
+        text = files[f"{name}.container"][0]
+        assert unit_text.values(text, "Container", "PublishPort") == [f"10.0.0.5:{port}:{port}"]
+        assert [problem for podman in PODMANS for problem in check_unit(f"{name}.container", text, podman)] == []

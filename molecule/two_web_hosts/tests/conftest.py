@@ -1,0 +1,154 @@
+"""Two web hosts behind one nginx: the hosts over ssh, the site over HTTPS, and the collection's own playbooks."""
+
+import json
+import os
+import re
+import shlex
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+sys.path[:0] = [str(ROOT / "molecule/shared"), str(ROOT / "tests/integration")]
+
+from parts import Applied  # noqa: E402  (the path above must come first)
+from releases import HOLDER, RECORDS  # noqa: E402
+from stack import DOMAIN  # noqa: E402
+from traffic import Traffic  # noqa: E402
+
+PREFIX = os.environ.get("SENEX_LAB_PREFIX") or "10.203.0"
+LAB = Path(os.environ.get("SENEX_LAB_DIR") or "/var/lib/senex-lab")
+RATE = 15
+
+# On nginx's host, 20 times a second: which servers nginx is told to leave out
+WATCH = """
+import os, time
+end = time.time() + 280
+with open("/root/watched", "w", buffering=1) as out:
+    while time.time() < end:
+        names = sorted(os.listdir("/run/senex.trader/out")) if os.path.isdir("/run/senex.trader/out") else []
+        out.write(" ".join([format(time.time(), ".2f"), *names]) + "\\n")
+        time.sleep(0.05)
+"""
+
+
+class Host:
+    def __init__(self, name, number, instances):
+        self.name, self.address, self.instances = name, f"{PREFIX}.{number}", instances
+
+    def run(self, script):
+        options = ["-i", f"{LAB}/ssh/id_ed25519", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+        command = ["ssh", *options, f"root@{self.address}", f"bash -c {shlex.quote(script)}"]
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+
+    def sh(self, script):
+        done = self.run(script)
+        assert done.returncode == 0, f"{self.name}, exit {done.returncode} from {script}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def says(self, key):
+        """What each instance answers for `key` at /version/, asked at its own port."""
+        found = set()
+        for port in range(8001, 8001 + self.instances):
+            listens = self.sh(f"ss -Hltn 'sport = :{port}'").split()[3]
+            found.add(json.loads(self.sh(f"curl -sS -m 5 -H 'Host: {DOMAIN}' -H 'X-Forwarded-Proto: https' http://{listens}/version/"))[key])
+        return found
+
+    def journal(self):
+        return self.run("journalctl _UID=987 -n 300 --no-pager -o short-precise | grep -vE 'health_status|<nwarn>' | tail -n 40").stdout
+
+
+class Site:
+    """Both hosts, and what the traffic needs to know."""
+
+    def __init__(self):
+        self.one, self.two = self.hosts = Host("molecule-web-one", 120, 1), Host("molecule-web-two", 121, 2)
+        self.address = self.one.address
+        self.context = ssl.create_default_context(cadata=self.one.sh("cat /etc/senex-trader/tls/ca.crt"))
+
+    def play(self, playbook, *options, **variables):
+        """One of the collection's playbooks on the scenario's inventory."""
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as handle:
+            json.dump(variables, handle)
+            handle.flush()
+            command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "-e", f"@{handle.name}", *options, f"{ROOT}/playbooks/{playbook}.yml"]
+            environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "COLUMNS": "400"}
+            return Applied(subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=environment))
+
+    def deploy(self, tag):
+        return self.play("deploy", django_image_tag=tag)
+
+    def versions(self):
+        return [host.says("version") for host in self.hosts]
+
+    def records(self, host):
+        return [json.loads(line) for line in host.sh(f"cat {RECORDS}").splitlines()]
+
+    def unlocked(self):
+        return all(host.run(f"test -e {HOLDER}").returncode for host in self.hosts)
+
+
+class Observed:
+    """What users and nginx saw while something happened."""
+
+    def __init__(self, site):
+        self.site, self.traffic = site, Traffic(site, rate=RATE, sockets=4, tasks_per_second=0)
+
+    def __enter__(self):
+        self.before = int(self.site.one.sh("wc -l </var/log/nginx/access.log"))
+        self.pid = self.site.one.sh(f"setsid python3 -c {shlex.quote(WATCH)} >/dev/null 2>&1 & echo $!").strip()
+        self.began = time.monotonic()
+        self.traffic.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.seconds = time.monotonic() - self.began
+        self.traffic.__exit__(*error)
+        self.site.one.sh(f"kill {self.pid}")
+        self.rounds = [line.split()[1:] for line in self.site.one.sh("cat /root/watched").splitlines()]
+        lines = self.site.one.sh(f"tail -n +{self.before + 1} /var/log/nginx/access.log").splitlines()
+        # Of a request that was passed on to a second server, nginx lists both
+        self.passed_on = [line for line in lines if re.search(r"upstream=\S+, ", line)]
+
+    def out(self, host):
+        """Whether a server of this host was out at some time."""
+        return any(self.is_of(host, name) for names in self.rounds for name in names)
+
+    def is_of(self, host, name):
+        return name.startswith("127.0.0.1" if host is self.site.one else host.address)
+
+    def expect_nobody_noticed(self):
+        found = self.traffic.result()
+        print(f"{self.seconds:.0f} s: {found}, passed on: {len(self.passed_on)}")
+        self.traffic.expect_nothing_lost(least=int(RATE * self.seconds * 0.9))
+        assert self.passed_on == [], f"nginx met {len(self.passed_on)} times a server that had stopped, such as: {self.passed_on[0]}"
+        both = [names for names in self.rounds if all(any(self.is_of(host, name) for name in names) for host in self.site.hosts)]
+        assert both == [], f"servers of both hosts were out at once: {both[0]}"
+        assert self.rounds[-1] == [], f"left out: {self.rounds[-1]}"
+
+
+@pytest.fixture(scope="session")
+def site():
+    return Site()
+
+
+@pytest.fixture(autouse=True)
+def journals(request, site):
+    """The units' last words, when a test fails."""
+    yield
+    if getattr(request.node, "failed", False):
+        for host in site.hosts:
+            print(host.name, host.journal(), sep="\n")
+        print(site.one.run("tail -n 10 /var/log/nginx/error.log").stdout)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    item.failed = report.failed
+    return report
