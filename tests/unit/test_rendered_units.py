@@ -229,4 +229,4 @@ def test_parts_for_other_hosts_listen_at_the_address_that_is_named_and_nowhere_e
         files, _ = part(role, **BASE, **{f"{role}_publish_address": "10.0.0.5"})
         text = files[f"{name}.container"][0]
         assert unit_text.values(text, "Container", "PublishPort") == [f"10.0.0.5:{port}:{port}"]
-        assert [problem for podman in PODMANS for problem in check_unit(f"{name}.container", text, podman)] == []
+        assert [problem for podman in PODMANS for problem in check_unit(text, f"{name}.container", podman)] == []
