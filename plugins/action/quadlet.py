@@ -9,7 +9,7 @@ from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Q
 from ansible_collections.senex.trader.plugins.module_utils.unit_text import QUADLET_SUFFIXES, SYSTEMD_SUFFIXES
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known
 
-ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units", "guards", "image_input", "lease"}
+ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units", "guards", "image_input", "lease", "inside"}
 
 
 def path_of(dest: str, home: str) -> str:
@@ -58,4 +58,12 @@ class ActionModule(RenderingAction):
             "lease": dict(arguments.get("lease") or {}),
             "guards": [{**item, "file": path_of(item["file"], home)} for item in (known("guards", arguments.get("guards")) if present else [])],
         }
+        if present and arguments.get("inside"):
+            data["inside"] = self._inside(dict(arguments["inside"]), task_vars)
         return self.call("apply_quadlet", data, task_vars)
+
+    def _inside(self, wanted: dict, task_vars: dict) -> dict:
+        """The script that is run in a container when its unit is up."""
+        if set(wanted) != {"container", "src", "trouble", "redact"}:
+            raise AnsibleActionFail("quadlet: inside has container, src, trouble and redact")
+        return {**wanted, "script": self._render(wanted.pop("src"), task_vars)}

@@ -63,6 +63,17 @@ def secret_value(item: dict, check: bool) -> str:
         return handle.read()
 
 
+def run_inside(user: ServiceUser, wanted: dict) -> list[str]:
+    """Run a script in a container, by standard input, which no process list shows; what it says that it changed."""
+    result = user.podman("exec", "--interactive", wanted["container"], "sh", "-s", stdin=wanted["script"], check=False)
+    if result.returncode:
+        said = result.stderr.strip()
+        for word in wanted["redact"]:
+            said = said.replace(word, "********")
+        raise Refused(f"{wanted['trouble']}: {said}", [])
+    return [line.removeprefix("changed: ") for line in result.stdout.splitlines() if line.startswith("changed: ")]
+
+
 def main() -> None:
     """Read the payload, apply it, answer."""
     module = AnsibleModule({"payload": {"type": "str", "required": True, "no_log": True}}, supports_check_mode=True)
@@ -75,6 +86,8 @@ def main() -> None:
         with contextlib.nullcontext() if module.check_mode else lock():
             transaction = Transaction(part, user, present=data["state"] == "present")
             result = transaction.run(check=module.check_mode)
+            made = run_inside(user, data["inside"]) if "inside" in data and not module.check_mode else []
+            result.update(changed=result["changed"] or bool(made), plan=[*result["plan"], *(f"change {what}" for what in made)])
     except Refused as error:
         module.fail_json(msg=str(error), plan=error.plan)
     except LookupError as error:

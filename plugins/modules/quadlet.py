@@ -84,6 +84,13 @@ options:
       - C(about) is the record that is written should the release die.
     type: dict
     default: {}
+  inside:
+    description:
+      - "A script that is run in a container with C(sh -s) when all units are up, each time: C(container), C(src) (a template), C(trouble) (what to say
+        when it fails) and C(redact) (words that its output must not show)."
+      - It says C(changed:) and what, a line each, for what it changed. Not run in check mode.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full
@@ -142,6 +149,7 @@ ARGUMENTS = {
     "guards": {"type": "list", "elements": "dict", "default": []},
     "image_input": {"type": "str", "default": ""},
     "lease": {"type": "dict", "default": {}},
+    "inside": {"type": "dict", "default": {}},
 }
 
 

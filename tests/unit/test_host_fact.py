@@ -49,6 +49,21 @@ def test_version(fact, text, version):
     assert fact.parse_version(text) == version
 
 
+@pytest.mark.parametrize(
+    ("release", "debian", "name", "version"),
+    [
+        ('PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nNAME="Debian GNU/Linux"\nVERSION_ID="13"\nID=debian\n', "13.1\n", "Debian", "13.1"),
+        ('NAME="Debian GNU/Linux"\nID=debian\n', "trixie/sid\n", "Debian", ""),
+        ('NAME="Ubuntu"\nVERSION_ID="24.04"\nID=ubuntu\nID_LIKE=debian\n', "trixie/sid\n", "Ubuntu", "24.04"),
+        ('NAME="Fedora Linux"\nVERSION_ID=43\nID=fedora\n', "", "Fedora Linux", "43"),
+        ("", "", "", ""),
+    ],
+)
+def test_system(fact, release, debian, name, version):
+    found = fact.parse_system(release, debian)
+    assert (found["distribution"], found["distribution_version"]) == (name, version)
+
+
 def test_installed_packages(fact):
     status = (
         "Package: ufw\nStatus: install ok installed\nVersion: 1\n\n"

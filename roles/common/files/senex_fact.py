@@ -16,7 +16,7 @@ import socket
 import subprocess
 import time
 
-VERSION = 4
+VERSION = 5
 PSEUDO_FILE_SYSTEMS = {
     "proc", "sysfs", "cgroup", "cgroup2", "devtmpfs", "devpts", "mqueue", "debugfs", "tracefs", "securityfs", "bpf",
     "pstore", "autofs", "configfs", "fusectl", "hugetlbfs", "nsfs", "efivarfs", "binfmt_misc", "ramfs", "squashfs",
@@ -279,6 +279,15 @@ def last_release(text):
     return None
 
 
+def parse_system(os_release, debian_version):
+    """Name and version of the distribution as Ansible's own facts have them, from /etc/os-release and /etc/debian_version."""
+    values = dict(re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', os_release, re.MULTILINE))
+    name = {"debian": "Debian", "ubuntu": "Ubuntu"}.get(values.get("ID"), values.get("NAME", ""))
+    point = debian_version.strip()
+    version = point if name == "Debian" and re.match(r"\d", point) else values.get("VERSION_ID", "")
+    return {"distribution": name, "distribution_version": version, "service_mgr": "systemd" if os.path.isdir("/run/systemd/system") else "another"}
+
+
 def parse_states(text):
     """ActiveState by unit, from systemctl show."""
     states = {}
@@ -320,6 +329,7 @@ def main():
         "quadlet": next((path for path in QUADLET_PATHS if os.path.exists(path)), None),
         "subuid": parse_subids(read("/etc/subuid")),
         "subgid": parse_subids(read("/etc/subgid")),
+        "system": parse_system(read("/etc/os-release"), read("/etc/debian_version")),
         "swap_mb": parse_swaps(read("/proc/swaps")),
         "timezone": os.path.realpath("/etc/localtime").partition("zoneinfo/")[2] or read("/etc/timezone").strip(),
         "users": {
