@@ -8,7 +8,7 @@ module: facts
 short_description: What the roles ask of a host that the collection knows already
 description:
   - Runs C(/etc/ansible/facts.d/senex.fact), which the role common installs, and gives its answer the names that M(ansible.builtin.setup) would give it.
-    That module takes a second more, for it carries the collectors of all systems.
+    That module takes longer, for it carries the collectors of all systems.
   - On a host without the script, or with an older one, it gives nothing; read the facts with M(ansible.builtin.setup) then.
 attributes:
   check_mode:
