@@ -19,6 +19,8 @@ QUADLET_DIRECTORY = ".config/containers/systemd"
 UNIT_DIRECTORY = ".config/systemd/user"
 # Ten requests of the prober, some of which meet the unit
 PROBE_SECONDS = 1.0
+# Before the fingerprint of a unit whose start was not seen to end
+BEGUN = "begun:"
 # Beside the prober's file: how many of its failures do not count
 FORGIVEN = ".forgiven"
 
@@ -222,16 +224,18 @@ def probed(unit: dict) -> str:
 def _why(unit, state, prints, manifest, texts, unhealthy) -> tuple[str, str] | None:
     """What one unit needs, and the reason; None when it is as it should be."""
     name = unit["name"]
-    fresh = manifest.started.get(name) == prints.of(unit)
+    last, wanted = manifest.started.get(name), prints.of(unit)
+    fresh = last == wanted
     if unit.get("run_once_key") is not None:
         return None if fresh else ("run", "not yet run for this image and key")
     active = state.get("ActiveState", "inactive")
     if active in ("failed", "inactive"):
         return "start", f"it is {active}"
+    starting = active == "activating" and state.get("SubState") != "auto-restart"
+    if starting and (fresh or last == BEGUN + wanted):
+        return "start", "it is still starting"  # waits for the end of it
     if not fresh:
         return "restart", "what it reads has changed" if name in manifest.started else "first run under this collection"
-    if active == "activating" and state.get("SubState") != "auto-restart":
-        return "start", "it is still starting"  # waits for the end of it
     if active != "active":
         return "restart", f"it is {active}"
     source = next((file for file in texts if unit_text.service_of(file) == name), name)

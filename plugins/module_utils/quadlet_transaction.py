@@ -11,6 +11,7 @@ import time
 from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_check, unit_text
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import (
+    BEGUN,
     QUADLET_DIRECTORY,
     UNIT_DIRECTORY,
     Part,
@@ -205,9 +206,12 @@ class Transaction:
 
     def _bring_up(self, unit: dict) -> None:
         self.at, self.began = unit["name"], time.time()
-        self.user.systemctl("reset-failed", unit["name"], check=False)
+        name, fingerprint = unit["name"], self.plan.fingerprints[unit["name"]]
+        self.manifest.started[name] = BEGUN + fingerprint  # killed from here on, nobody knows with what the unit runs
+        self.manifest.save()
+        self.user.systemctl("reset-failed", name, check=False)
         self._turn(unit, "restart" if unit["verb"] == "restart" else "start")
-        self.manifest.started[unit["name"]] = self.plan.fingerprints[unit["name"]]
+        self.manifest.started[name] = fingerprint
         self.manifest.save()
 
     def _turn(self, unit: dict, verb: str, started: bool = True) -> None:

@@ -18,7 +18,7 @@ Image={{ toy_image }}
 ContainerName=toy-{{ number }}
 Pull=never
 {{ toy_key }}
-Exec=sh -c "echo saying $$TOY; touch /tmp/ok; exec sleep infinity"
+Exec=sh -c "trap 'exit 0' TERM; echo saying $$TOY; touch /tmp/ok; sleep infinity & wait"
 EnvironmentFile=%h/config/toy/env
 {% if number == 1 %}
 Volume=%h/config/toy/page:/srv/page:ro

@@ -192,6 +192,22 @@ def test_what_does_not_run_is_brought_up(world, state, verb):
     assert world.acts() == ([(verb, "web.service")] if verb else [])
 
 
+@pytest.mark.parametrize(
+    ("with_what", "verb"),
+    [("as is wanted", "start"), ("something else", "restart")],
+)
+def test_a_start_that_a_killed_run_began_goes_on_only_with_what_is_wanted(world, with_what, verb):
+    wanted = world.manifest.started["web.service"]
+    world.manifest.started["web.service"] = quadlet_plan.BEGUN + (wanted if with_what == "as is wanted" else "else")
+    world.host.states["web.service"] = {"ActiveState": "activating", "SubState": "start-post"}
+    assert world.acts() == [(verb, "web.service")]
+
+
+def test_a_unit_that_runs_with_nobody_knows_what_is_restarted(world):
+    world.manifest.started["web.service"] = quadlet_plan.BEGUN + world.manifest.started["web.service"]
+    assert world.acts() == [("restart", "web.service")]
+
+
 def test_an_unhealthy_container_is_restarted(world):
     world.host.ill = {"web"}
     assert world.acts() == [("restart", "web.service")]
