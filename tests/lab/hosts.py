@@ -58,11 +58,16 @@ def up(name, image):
 
 def _create(name, address, image):
     run(
-        "podman", "run", "--detach", "--name", name, "--hostname", name, "--network", NETWORK, "--ip", address,
+        "podman", "run", "--detach", "--name", name, "--hostname", name, "--network", NETWORK, "--ip", address, "--mac-address", _mac(address),
         "--privileged", "--systemd=always", "--cgroupns=private", "--stop-timeout=30",
         "--add-host", f"{REGISTRY_NAME}:{REGISTRY_ADDRESS}", "--label", f"{ADDRESS}={address}",
         "--volume", f"{name}-opt:/opt", f"{IMAGE_PREFIX}/{image}:latest",
     )  # fmt: skip
+
+
+def _mac(address):
+    """The same after each start, as a real machine's: a new one is not found for 20 s by neighbours that remember the old."""
+    return "02:00:" + ":".join(f"{int(part):02x}" for part in address.split("."))
 
 
 def _start(name):
