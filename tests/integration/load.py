@@ -2,10 +2,11 @@
 
 import http.client
 import json
+import subprocess
 import threading
 import time
 
-from stack import Https
+from stack import DOMAIN, Https
 
 # nginx lets one address ask 10 times a second; the health page has no limit, and the same instances answer it
 MIX = ("/version/", "/health/simple/", "/health/simple/", "/health/simple/", "/health/simple/")
@@ -80,3 +81,35 @@ class Load:
     def expect_none_failed(self, least=50):
         assert self.requests >= least, f"only {self.requests} requests were sent: nothing was proven"
         assert not self.failures, f"{len(self.failures)} of {self.requests} requests failed: {self.failures[:8]}"
+
+
+class Ports:
+    """What each web instance answers at its own port meanwhile, asked on the host five times a second."""
+
+    SCRIPT = f"""
+        end=$((SECONDS + 240)); rm -f /run/senex-test-ports; exec 2>/dev/null
+        while [ $SECONDS -lt $end ] && [ ! -e /run/senex-test-ports ]; do
+            line=""
+            for port in 8001 8002; do
+                line="$line $(curl -s -o /dev/null -m 2 -w '%{{http_code}}' -H 'Host: {DOMAIN}' -H 'X-Forwarded-Proto: https' \\
+                    http://127.0.0.1:$port/health/simple/)"
+            done
+            echo $line; sleep 0.2
+        done; rm -f /run/senex-test-ports"""
+
+    def __init__(self, stack):
+        self.stack = stack
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.stack.ssh_command(self.SCRIPT), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *_):
+        self.stack.sh("touch /run/senex-test-ports")
+        self.pairs = [tuple(line.split()) for line in self.process.communicate(timeout=30)[0].splitlines()]
+
+    def expect_always_one(self):
+        assert len(self.pairs) > 10, "the ports were not watched"
+        assert any(first != "200" for first, _ in self.pairs), "the watch did not see the first instance restart"
+        assert any(second != "200" for _, second in self.pairs), "the watch did not see the second instance restart"
+        assert all("200" in pair for pair in self.pairs), "there was a moment without a web instance"

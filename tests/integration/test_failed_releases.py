@@ -113,7 +113,7 @@ def test_an_image_that_does_not_come(served, trouble, tag, words):
     ],
 )
 def test_an_image_that_does_not_serve(served, tag, words):
-    """Crashes at once; its migration fails half-way; healthy, but errors on traffic: users get version 1. Never healthy: see test_changes."""
+    """Crashes at once; its migration fails half-way; healthy, but errors on traffic: users get version 1. Never healthy: see changes/test_changes."""
     with Load(served) as load:
         play = deploy(served, tag)
     refused(served, play, *words)

@@ -16,6 +16,8 @@ TAIL = 80
 SCENARIO_LIMIT = 1200
 PYTEST_LIMIT = 3600
 LONGEST = ("celery", "django", "two_web_hosts")
+# Folders of tests/integration that have hosts or containers of their own, and look at no clock
+BESIDE = ("changes", "secrecy", "images")
 
 
 def lint():
@@ -50,7 +52,7 @@ def _counted(report):
 def _pytest(name, *wrapper):
     report = ARTIFACTS / f"{name}.xml"
     report.unlink(missing_ok=True)
-    options = ["-v", "--durations=40", "--durations-min=5", f"--junitxml={report}", f"--ignore=tests/{name}/images"]
+    options = ["-v", "--durations=40", "--durations-min=5", f"--junitxml={report}", *(f"--ignore=tests/{name}/{folder}" for folder in BESIDE)]
     code = call("timeout", "--kill-after=30", str(PYTEST_LIMIT), *wrapper, "pytest", *options, f"tests/{name}")
     result = _counted(report)
     # A crash after the last test, or no test at all, must not pass for green.
@@ -64,7 +66,7 @@ def unit():
 def integration():
     demo.down()  # a first deploy starts from a bare host
     os.environ["SENEX_FIRST_DEPLOY_SECONDS"] = str(demo.up()[demo.CONVERGE])
-    return _pytest("bed") + _pytest("integration", LAB, "run", "--")  # without tests/integration/images, which run beside the scenarios
+    return _pytest("bed") + _pytest("integration", LAB, "run", "--")
 
 
 def bench():
@@ -79,16 +81,16 @@ def scenarios():
 
 
 def molecule(roles=None):
-    """The scenarios of all roles and, two jobs at a time, the tests of the images they run on."""
+    """The scenarios of all roles and what can run beside them, two jobs at a time."""
     wanted = roles or scenarios()
     for name in set(wanted) - set(scenarios()):
         raise Failure(f"no scenario {name}; there are {', '.join(scenarios())}")
     need(LAB, "registry")
     need(LAB, "images", "host-ready")
     with ThreadPoolExecutor(max_workers=2) as pool:
-        images = None if roles else pool.submit(_images)
+        beside = [] if roles else [pool.submit(_beside, folder) for folder in BESIDE]
         results = list(pool.map(_scenario, wanted))
-        results += [images.result()] if images else []
+        results += [job.result() for job in beside]
     call(LAB, "run", "--", "podman", "volume", "prune", "--force")
     return sum(results, Result())
 
@@ -98,8 +100,8 @@ def _scenario(name):
     return result + Result(passed=int(not result.failed), failed=int(bool(result.failed)))
 
 
-def _images():
-    return _logged("images", ["pytest", "-v", "tests/integration/images"])
+def _beside(folder):
+    return _logged(folder, [LAB, "run", "--", "pytest", "-v", "--durations=15", "--durations-min=5", f"tests/integration/{folder}"])
 
 
 def _logged(label, command):

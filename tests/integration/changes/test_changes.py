@@ -1,41 +1,14 @@
 """What a changed input does to a running stack under load: what it touches restarts, what is refused changes nothing."""
 
+import http.client
 import json
 import shutil
 import subprocess
+import threading
 
 import pytest
 from load import Load
-from stack import APPLICATION, DOMAIN, HOME, ROOT, WEB, environment, wait, within
-
-# A guard against getting worse; the target of the figures, 15 s, is not met yet (the workers restart one after the other)
-CONFIG_CHANGE_SECONDS = 40
-
-
-class Ports:
-    """What each web instance answers at its own port meanwhile, asked on the host five times a second."""
-
-    SCRIPT = f"""
-        end=$((SECONDS + 240)); rm -f /run/senex-test-ports; exec 2>/dev/null
-        while [ $SECONDS -lt $end ] && [ ! -e /run/senex-test-ports ]; do
-            line=""
-            for port in 8001 8002; do
-                line="$line $(curl -s -o /dev/null -m 2 -w '%{{http_code}}' -H 'Host: {DOMAIN}' -H 'X-Forwarded-Proto: https' \\
-                    http://127.0.0.1:$port/health/simple/)"
-            done
-            echo $line; sleep 0.2
-        done; rm -f /run/senex-test-ports"""
-
-    def __init__(self, stack):
-        self.stack = stack
-
-    def __enter__(self):
-        self.process = subprocess.Popen(self.stack.ssh_command(self.SCRIPT), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-        return self
-
-    def __exit__(self, *_):
-        self.stack.sh("touch /run/senex-test-ports")
-        self.pairs = [tuple(line.split()) for line in self.process.communicate(timeout=30)[0].splitlines()]
+from stack import HOME, ROOT, Https, environment, wait
 
 
 @pytest.fixture
@@ -66,28 +39,6 @@ def refused(stack, before, run, *words):
     return stack.moved(starts)
 
 
-def test_an_environment_value_reaches_the_application_one_instance_at_a_time(restored, figure):
-    stack, starts = restored, restored.starts()
-    with Ports(stack) as ports, Load(stack) as load:
-        run = stack.play(variables={"senex_extra_environment": {"CANARY": "changed"}}).expect()
-        seen = {json.loads(stack.instance(number))["canary"] for number in (1, 2)}
-        wait(lambda: load.instances("changed") == set(WEB), 10, "the new value from both instances through nginx")
-    figure("environment value: wall", run.wall)
-    figure("environment value: failed", len(load.failures), f"of {load.requests} requests")
-    figure("environment value: slowest request", load.slowest)
-    load.expect_none_failed()
-    assert seen == {"changed"}
-    assert stack.moved(starts) == [*APPLICATION], f"restarted: {stack.moved(starts)}"
-    times = stack.show("ActiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic")
-    assert int(times["web-2"]["ExecMainStartTimestampMonotonic"]) > int(times["web-1"]["ActiveEnterTimestampMonotonic"])
-    assert len(ports.pairs) > 10, "the ports were not watched"
-    assert any(first != "200" for first, _ in ports.pairs), "the watch did not see the first instance restart"
-    assert any(second != "200" for _, second in ports.pairs), "the watch did not see the second instance restart"
-    assert all("200" in pair for pair in ports.pairs), "there was a moment without a web instance"
-    stack.task_runs()
-    within(run.wall, CONFIG_CHANGE_SECONDS, "an environment value changed")
-
-
 def test_a_postgresql_setting_restarts_postgresql_alone(restored, figure):
     stack, starts, data = restored, restored.starts(), restored.data()
     rows = json.loads(stack.get("/api/rows/")[1])["count"]
@@ -116,6 +67,37 @@ def test_an_nginx_value_is_a_reload(restored, figure):
     now_main, now_workers = stack.nginx()
     assert now_main == main
     assert now_workers - workers, "the workers are the old ones"
+
+
+def test_a_reload_ends_no_request(stack):
+    """POSTs over connections that clients keep open: nobody repeats those."""
+    ended, answers, failures = threading.Event(), [], []
+
+    def client():
+        connection = None
+        while not ended.wait(0.05):
+            connection = connection or Https(stack.address, stack.context)
+            try:
+                connection.request("POST", "/lean/", body=b"x=1")
+                answer = connection.getresponse()
+                answer.read()
+                answers.append(answer.status)
+                connection = None if answer.will_close else connection
+            except (OSError, http.client.HTTPException) as error:
+                failures.append(repr(error))
+                connection = None
+
+    clients = [threading.Thread(target=client, daemon=True) for _ in range(16)]
+    for thread in clients:
+        thread.start()
+    for _ in range(3):
+        stack.sh("systemctl reload nginx.service")
+    ended.set()
+    for thread in clients:
+        thread.join(timeout=30)
+    assert len(answers) > 300 and 477 not in answers
+    assert not failures, f"{len(failures)} of {len(failures) + len(answers)}: {set(failures)}"
+    assert stack.ssh("ls /run/senex.trader/nginx-closing").returncode != 0, "clients are told for good"
 
 
 def test_an_nginx_value_that_nginx_refuses(stack):
