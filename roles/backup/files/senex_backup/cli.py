@@ -8,11 +8,11 @@ import os
 import subprocess
 import sys
 
-from senex_backup import common, dump, listing, media, redis
+from senex_backup import common, dump, listing, media, offsite, redis, restore
 from senex_backup.common import JOBS, Settings, Trouble
 
 WAIT = 900  # seconds that a second run waits for the first, unless told otherwise
-IN_NAMESPACE = ("media", "verify")
+IN_NAMESPACE = ("media", "verify", "offsite", "offsite-check", "fetch", "restic")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -31,6 +31,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     one.add_argument("--keep", type=int, metavar="N", help="newest dumps of this reason that stay, instead of the configured number")
     verb("redis", "copy Redis")
     verb("media", "copy uploaded media")
+    verb("offsite", "send everything that is new off the host, encrypted")
+    verb("offsite-check", "drop what is too old off the host, and check the rest")
+    one = verb("fetch", "bring back what lies off the host; nothing of this host is overwritten", job=False)
+    one.add_argument("snapshot", nargs="?", default="latest", help="which one, by its id (%(default)s)")
+    one = verb("restic", "call restic with this host's repository and passphrase, as in: backup restic snapshots", job=False)
+    one.add_argument("words", nargs=argparse.REMAINDER)
+    one = verb("restore", "one step of a restore of a dump; playbooks/restore.yml takes them in order", job=False)
+    one.add_argument("step", choices=("plan", "load", "swap"))
+    one.add_argument("argument", metavar="NAME|PLAN", help="name of a dump (or newest), then what the step before printed")
     verb("list", "show every backup and the last outcome of each job", job=False).add_argument("--json", action="store_true", help="for machines")
     verb("verify", "read backups to their end and compare checksums", job=False).add_argument("names", nargs="*", metavar="NAME", help="all, without a name")
     verb("prepare", "make the directories and the first status files (the role calls it)", job=False)
@@ -45,6 +54,20 @@ def prepare(settings: Settings) -> int:
     for job in settings["jobs"]:
         if not os.path.exists(os.path.join(settings.status, f"{job}.json")):
             common.write_status(settings, job, result="never")
+    return 0
+
+
+def fetch(settings: Settings, snapshot: str) -> int:
+    """Nothing is sent meanwhile."""
+    with common.alone(settings, "offsite", WAIT):
+        offsite.fetch(settings, snapshot)
+    return 0
+
+
+def restored(settings: Settings, step: str, argument: str) -> int:
+    """No dump is made or removed meanwhile."""
+    with common.alone(settings, "dump", WAIT):
+        common.say(json.dumps(restore.step(settings, step, argument)))
     return 0
 
 
@@ -75,9 +98,11 @@ def main() -> int:
             "dump": lambda: dump.make(settings, given.reason, given.keep),
             "redis": lambda: redis.make(settings),
             "media": lambda: media.make(settings),
+            "offsite": lambda: offsite.send(settings),
+            "offsite-check": lambda: offsite.check(settings),
         }
         if given.verb in jobs:
-            if given.verb not in settings["jobs"]:
+            if given.verb not in settings["jobs"] and not given.verb.startswith("offsite"):
                 raise Trouble(f"{given.verb} is no job of this host: those are {', '.join(job for job in JOBS if job in settings['jobs'])}")
             made = common.run(settings, given.verb, jobs[given.verb], given.wait)
             if given.json:
@@ -86,6 +111,9 @@ def main() -> int:
         others = {
             "list": lambda: listing.show(settings, given.json),
             "verify": lambda: listing.verify(settings, given.names),
+            "fetch": lambda: fetch(settings, given.snapshot),
+            "restore": lambda: restored(settings, given.step, given.argument),
+            "restic": lambda: offsite.passthrough(settings, given.words),
             "prepare": lambda: prepare(settings),
             "failed": lambda: failed(settings, given.unit),
         }
