@@ -143,6 +143,7 @@ def test_the_passphrase_can_be_changed(host, sent):
     result = sent.run("offsite")
     assert result.rc != 0 and "backup_passphrase does not open the repository" in result.stderr
     apply({**sent.inputs, "backup_passphrase": new})
+    host.check_output(f"echo {new} > /root/passphrase-in-use")  # test_restore.py opens the same repository
 
 
 def test_a_heartbeat_is_sent_and_one_that_fails_is_no_failure(host, sent):

@@ -45,9 +45,12 @@ def plan(settings: Settings, name: str) -> dict:
     need(os.path.join(settings.home, "data"), int(size * 1.2), f"the restored database beside {database}")
     stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime())
     now = int(sql(settings, f"select pg_database_size('{database}');"))
-    return {"dump": path, "made": time.strftime("%F %T UTC", time.gmtime(dump_file.stamp(os.path.basename(path)))), "rows": sum(facts.get("tables", {}).values()),
-            "tables": len(facts.get("tables", {})), "database": database, "database_bytes": now, "restored": f"{database}_restore_{stamp}",
-            "aside": f"{database}_before_restore_{stamp}"}  # fmt: skip
+    made = time.strftime("%F %T UTC", time.gmtime(dump_file.stamp(os.path.basename(path))))
+    counted = facts.get("tables", {})
+    return {
+        "dump": path, "made": made, "rows": sum(counted.values()), "tables": len(counted), "database": database, "database_bytes": now,
+        "restored": f"{database}_restore_{stamp}", "aside": f"{database}_before_restore_{stamp}",
+    }  # fmt: skip
 
 
 def load(settings: Settings, wanted: dict) -> dict:
