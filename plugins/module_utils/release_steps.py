@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import gzip
-import hashlib
 import json
 import os
-import subprocess
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils.service_user import PODMAN, ServiceUser, room
+from ansible_collections.senex.trader.plugins.module_utils import dump_file
+from ansible_collections.senex.trader.plugins.module_utils.service_user import FULL, ServiceUser, room
 
 MARK = "senex-plan:"
-DUMP_ENDS = b"PostgreSQL database dump complete"
-LEFT_AFTER = 60  # seconds without a write after which a dump under way counts as given up
+REASON = "pre-deploy"
+LONGEST = 6 * 3600  # seconds that a dump may take
 FORMAT = "{{.Id}} {{.Digest}}"
 
 
@@ -53,62 +49,29 @@ def plan(user: ServiceUser, container: dict, script: str) -> dict:
 
 
 def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int, container: str = "postgres") -> dict:
-    """A verified dump `pre-deploy-<UTC time>.sql.gz`; it has its name only when it is whole. The newest `keep` of its reason stay."""
+    """A verified dump `pre-deploy-<UTC time>.sql.gz`; it has its name only when it is whole. The newest `keep` of its reason stay.
+
+    Made by the command of role backup where that is installed, which lets no other dump run beside it.
+    """
     began = time.monotonic()
-    if not os.path.isdir(directory):
-        user.make_directory(directory, 0o700, None, None)
-    path = os.path.join(directory, time.strftime("pre-deploy-%Y-%m-%d-%H%M%S.sql.gz", time.gmtime()))
-    temporary = f"{path}.part"
-    command = [PODMAN, "exec", container, "pg_dump", "--username", role, "--no-password", "--dbname", database]
-    tail = b""
+    command = os.path.join(user.home, "bin/backup")
     try:
-        with user.acting():
-            raw = open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")  # noqa: SIM115  (closed below)
-        with (
-            raw,
-            gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0) as packed,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=user.home, env=user.environment,
-                             user=user.uid, group=user.gid, extra_groups=[]) as process,
-        ):  # fmt: skip
-            for block in iter(lambda: process.stdout.read(1 << 20), b""):
-                packed.write(block)
-                tail = (tail + block)[-200:]
-            said = process.stderr.read().decode(errors="replace").strip()
-        if process.returncode or DUMP_ENDS not in tail:
-            raise OSError(f"pg_dump ended with {process.returncode}: {said or 'its output is not whole'}")
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-            digest = hashlib.sha256()
-            while block := handle.read(1 << 20):
-                digest.update(block)
-        tail = b""
-        with gzip.open(temporary) as packed:  # what lies on the disk, not what was meant to
-            while block := packed.read(1 << 20):
-                tail = (tail + block)[-200:]
-        if DUMP_ENDS not in tail:
-            raise OSError("what was written does not end as a dump does")
-        os.rename(temporary, path)
-    except (OSError, EOFError, gzip.BadGzipFile) as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        where = f". {room([directory])}" if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else ""
+        if os.path.exists(command):
+            result = user.run([command, "dump", "--reason", REASON, "--keep", str(keep), "--json"], check=False, timeout=LONGEST)
+            if result.returncode:
+                raise OSError((result.stderr or result.stdout).strip())
+            made = json.loads(result.stdout.splitlines()[-1])
+        else:
+            if not os.path.isdir(directory):
+                user.make_directory(directory, 0o700, None, None)
+            argv = dump_file.command(container, role, database)
+            process = {"cwd": user.home, "env": user.environment, "user": user.uid, "group": user.gid, "extra_groups": []}
+            made = dump_file.write(dump_file.path_for(directory, REASON), argv, user.acting, **process)
+            dump_file.prune(directory, REASON, keep=keep, spare=made["path"])
+    except (OSError, ValueError) as error:
+        where = f". {room([directory])}" if any(word in str(error).lower() for word in FULL) else ""
         raise OSError(f"the backup before the release failed, nothing was changed: {error}{where}") from error
-    prune(directory, keep)
-    return {"path": path, "bytes": os.path.getsize(path), "sha256": digest.hexdigest(), "seconds": round(time.monotonic() - began, 1)}
-
-
-def prune(directory: str, keep: int) -> list[str]:
-    """Remove all but the newest `keep` dumps of this reason, never the last; and what killed runs left of theirs."""
-    for name in os.listdir(directory):
-        path = os.path.join(directory, name)
-        # One that still grows may be of a release whose controller died a moment ago
-        if name.startswith("pre-deploy-") and name.endswith(".part") and time.time() - os.path.getmtime(path) > LEFT_AFTER:
-            os.unlink(path)
-    found = sorted(name for name in os.listdir(directory) if name.startswith("pre-deploy-") and name.endswith(".sql.gz"))
-    gone = found[: -max(1, keep)]
-    for name in gone:
-        os.unlink(os.path.join(directory, name))
-    return gone
+    return {**{key: made[key] for key in ("path", "bytes", "sha256")}, "seconds": round(time.monotonic() - began, 1)}
 
 
 def restore_point(user: ServiceUser, database: str, role: str, name: str, container: str = "postgres") -> str:

@@ -3,7 +3,6 @@
 import os
 import pwd
 import subprocess
-import time
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import release_steps, service_user
@@ -43,14 +42,3 @@ def test_a_full_disk_is_named_with_what_it_has_though_podman_says_nothing(user, 
     text = user.cannot_pull("", "registry/app:2", "No space left on device")
     assert f"{tmp_path} has 0 of 1024 MB free and no inode left" in text
     assert f"{tmp_path}/bin/senex-prune-images --keep 1" in text and f"{tmp_path}/backups" in text
-
-
-def test_what_killed_dumps_left_goes_and_one_under_way_stays(tmp_path):
-    names = [f"pre-deploy-2026-01-0{day}-000000.sql.gz" for day in range(1, 5)]
-    for name in [*names, "daily.sql.gz", "daily.sql.gz.part", f"{names[0]}.part", f"{names[1]}.part"]:
-        (tmp_path / name).touch()
-    long_ago = time.time() - release_steps.LEFT_AFTER - 1
-    for name in ("daily.sql.gz.part", f"{names[0]}.part"):
-        os.utime(tmp_path / name, (long_ago, long_ago))
-    release_steps.prune(str(tmp_path), 2)
-    assert sorted(os.listdir(tmp_path)) == sorted(["daily.sql.gz", "daily.sql.gz.part", f"{names[1]}.part", *names[2:]])

@@ -1,0 +1,95 @@
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
+
+from parts import HOME, RUN, SYSTEMCTL, Part, eventually  # noqa: E402  (the path above must come first)
+
+BACKUPS = f"{HOME}/backups"
+
+
+class Backup(Part):
+    """The command and the units of backups, beside a real PostgreSQL and a real Redis."""
+
+    def __init__(self, host):
+        super().__init__(host, "postgres")
+
+    def sql(self, text, database="senex"):
+        result = self.script(f"psql -X -q -A -t -v ON_ERROR_STOP=1 -U senex -d {database} <<'END'\n{text}\nEND")
+        assert result.rc == 0, result.stderr
+        return result.stdout.strip()
+
+    def redis(self, words):
+        result = self.script(f"redis-cli -e {words}", container="redis")
+        assert result.rc == 0, result.stderr
+        return result.stdout.strip()
+
+    def run(self, words):
+        return self.host.run(f"{RUN} {HOME}/bin/backup {words}")
+
+    def made(self, words):
+        """What a run that must go well says it made."""
+        result = self.run(f"{words} --json")
+        assert result.rc == 0, result.stdout + result.stderr
+        return json.loads(result.stdout.splitlines()[-1])
+
+    def status(self, job):
+        path = f"{BACKUPS}/status/{job}.json"
+        assert self.host.check_output(f"stat -c '%a %U' {path}") == "600 senex"
+        return json.loads(self.host.check_output(f"cat {path}"))
+
+    def files(self, directory="postgresql"):
+        """{name: checksum} of all there is, the unfinished too."""
+        lines = self.host.check_output(f"cd {BACKUPS}/{directory} && find . -type f -print0 | xargs -0r sha256sum").splitlines()
+        return {line[66:].removeprefix("./"): line[:64] for line in lines}
+
+    def complete(self, directory="postgresql"):
+        return {name for name in self.files(directory) if name.endswith((".sql.gz", ".rdb"))}
+
+    def said(self, since):
+        """What the units said since a moment, with priority err: how many lines, and all."""
+        command = f"journalctl SYSLOG_IDENTIFIER=backup --no-pager -q --since=@{since}"
+        return self.host.check_output(f"{command} -p err -o cat"), self.host.check_output(f"{command} -o cat")
+
+    def fire(self, job):
+        """Let the timer of a job fire in two seconds, by a calendar of its own; the unit's result when it has ended."""
+        drop_in = f"{HOME}/.config/systemd/user/backup-{job}.timer.d"
+        at = self.host.check_output("date -u -d '+2 seconds' '+%F %T UTC'")
+        before = self.show("InvocationID", f"backup-{job}.service")
+        text = f"[Timer]\nOnCalendar=\nOnCalendar={at}\nAccuracySec=100ms\n"
+        self.host.check_output(f"{RUN} mkdir -p {drop_in} && printf %s {shlex.quote(text)} > {drop_in}/soon.conf")
+        self.host.check_output(f"{SYSTEMCTL} daemon-reload && {SYSTEMCTL} restart backup-{job}.timer")
+        try:
+            eventually(lambda: self.show("InvocationID", f"backup-{job}.service") != before, 30)
+            return self.ended(job)
+        finally:
+            self.host.check_output(f"rm -r {drop_in} && {SYSTEMCTL} daemon-reload && {SYSTEMCTL} restart backup-{job}.timer")
+
+    def ended(self, job):
+        eventually(lambda: self.show("ActiveState", f"backup-{job}.service") in ("inactive", "failed"), 90)
+        eventually(lambda: self.show("ActiveState", f"backup-failed@backup-{job}.service") in ("inactive", "failed"), 30)
+        return self.show("Result", f"backup-{job}.service")
+
+
+@pytest.fixture(scope="module")
+def backup(host):
+    return Backup(host)
+
+
+@pytest.fixture(autouse=True)
+def journal(request, host):
+    """The last words of the units, when a test fails."""
+    yield
+    if getattr(request.node, "failed", False):
+        print(host.run("journalctl SYSLOG_IDENTIFIER=backup --no-pager -q -n 40").stdout)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    item.failed = report.failed
+    return report

@@ -1,0 +1,168 @@
+"""A dump of the database in a file: written, proven whole, named, kept for its time.
+
+Standard library alone: role backup installs this file on the host beside its command, and a release uses it where that role is not.
+"""
+
+from __future__ import annotations
+
+import calendar
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import re
+import subprocess
+import time
+import zlib
+from collections.abc import Callable
+
+NAME = re.compile(r"(?P<reason>daily|pre-deploy|manual)-(?P<when>\d{4}-\d\d-\d\d-\d{6})\.sql\.gz")
+SUFFIXES = (".sha256", ".json")  # what may stand beside a dump
+ENDS = b"PostgreSQL database dump complete"
+LEFT_AFTER = 60  # seconds without a write after which a file under way counts as given up
+BLOCK = 1 << 20
+DAY = 86400
+
+
+def command(container: str, role: str, database: str, *options: str) -> list[str]:
+    """pg_dump in the container, by its socket: who may exec there needs no password."""
+    return ["/usr/bin/podman", "exec", container, "pg_dump", "--username", role, "--no-password", "--dbname", database, *options]
+
+
+def path_for(directory: str, reason: str, now: float | None = None) -> str:
+    """Where a dump of now goes; an older one is never overwritten, whatever the clock says."""
+    path = os.path.join(directory, f"{reason}-{time.strftime('%Y-%m-%d-%H%M%S', time.gmtime(now))}.sql.gz")
+    if os.path.exists(path):
+        raise FileExistsError(f"{path} is there already: is the clock right?")
+    return path
+
+
+def write(path: str, argv: list[str], acting: Callable = contextlib.nullcontext, details: Callable[[], dict] = dict, **process: object) -> dict:
+    """Run argv and keep what it prints at `path`, which has its name only when it is whole. `details` are written beside it."""
+    began = time.monotonic()
+    parts = {suffix: f"{path}{suffix}.part" for suffix in ("", *SUFFIXES)}
+    try:
+        with acting():
+            raw = create(parts[""])
+        size = fill(raw, argv, process)
+        digest = whole(parts[""])
+        facts = {**details(), "bytes": os.path.getsize(parts[""]), "uncompressed_bytes": size, "sha256": digest}
+        with acting():
+            put(parts[".sha256"], f"{digest}  {os.path.basename(path)}\n")
+            put(parts[".json"], json.dumps({"dump": os.path.basename(path), **facts}, indent=1, sort_keys=True) + "\n")
+            for suffix in (*SUFFIXES, ""):  # the dump itself last: whoever sees it sees what belongs to it
+                os.rename(parts[suffix], f"{path}{suffix}")
+            sync(os.path.dirname(path))
+    except BaseException:
+        for part in parts.values():
+            with contextlib.suppress(OSError):
+                os.unlink(part)
+        raise
+    return {**facts, "path": path, "seconds": round(time.monotonic() - began, 1)}
+
+
+def create(path: str):
+    """A new file for its owner alone."""
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def put(path: str, text: str) -> None:
+    """A small file, on the disk when this returns."""
+    with create(path) as handle:
+        handle.write(text.encode())
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def sync(directory: str) -> None:
+    """What was renamed in a directory survives a loss of power."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fill(raw, argv: list[str], process: dict) -> int:
+    """Compress what a command prints into an open file, down to the disk; how much it was."""
+    size, tail = 0, b""
+    with raw, subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process) as dumping:
+        try:
+            with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0) as packed:
+                for block in iter(lambda: dumping.stdout.read(BLOCK), b""):
+                    packed.write(block)
+                    size += len(block)
+                    tail = (tail + block)[-200:]
+        except BaseException:
+            dumping.kill()
+            raise
+        raw.flush()
+        os.fsync(raw.fileno())
+        said = dumping.stderr.read().decode(errors="replace").strip()
+    if dumping.returncode or ENDS not in tail:
+        raise OSError(f"pg_dump ended with {dumping.returncode}: {said or 'its output is not whole'}")
+    return size
+
+
+def whole(path: str, digest: str | None = None) -> str:
+    """Read a dump as it lies on the disk: its digest, when it is whole (and has the digest it should have)."""
+    name = os.path.basename(path)
+    found, unpacking, tail = hashlib.sha256(), zlib.decompressobj(31), b""
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 16):  # what it unpacks to may be a thousand times as much
+            found.update(block)
+            try:
+                tail = (tail + unpacking.decompress(block))[-200:]
+            except zlib.error as error:
+                raise OSError(f"{name} is damaged: {error}") from error
+    if digest is not None and found.hexdigest() != digest:
+        raise OSError(f"{name} is damaged: its SHA-256 is not the one in {name}.sha256")
+    if not unpacking.eof or unpacking.unused_data:
+        raise OSError(f"{name} is damaged: it {'goes on after its end' if unpacking.eof else 'ends too early'}")
+    if ENDS not in tail:
+        raise OSError(f"{name} does not end as a dump does")
+    return found.hexdigest()
+
+
+def verify(path: str) -> None:
+    """Raise an error that names the file unless the dump is what was once written."""
+    with contextlib.suppress(FileNotFoundError), open(f"{path}.sha256", encoding="ascii", errors="replace") as handle:
+        whole(path, handle.read(64))
+        return
+    whole(path)
+
+
+def stamp(name: str) -> float:
+    """When a dump was made, in seconds since 1970, by its name."""
+    return float(calendar.timegm(time.strptime(NAME.fullmatch(name)["when"], "%Y-%m-%d-%H%M%S")))
+
+
+def dumps(directory: str, reason: str | None = None) -> list[str]:
+    """Names of the dumps of a reason, oldest first."""
+    found = [name for name in os.listdir(directory) if (match := NAME.fullmatch(name)) and reason in (None, match["reason"])]
+    return sorted(found, key=lambda name: name[-24:])
+
+
+def prune(directory: str, reason: str, days: int = 0, keep: int = 0, spare: str = "") -> list[str]:
+    """Remove dumps of a reason that are older than `days` and not among the newest `keep`; `spare`, just proven whole, and the newest never.
+
+    What killed runs left of theirs goes too.
+    """
+    now = time.time()
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        alone = name.endswith(SUFFIXES) and not os.path.exists(path.rpartition(".")[0])
+        # One that still grows may be of a release whose controller died a moment ago
+        if name.startswith(f"{reason}-") and (name.endswith(".part") or alone):
+            with contextlib.suppress(FileNotFoundError):
+                if now - os.path.getmtime(path) > LEFT_AFTER:
+                    os.unlink(path)
+    found = dumps(directory, reason)
+    kept = {*found[-max(1, keep):], os.path.basename(spare), *(name for name in found if now - stamp(name) < days * DAY)}
+    gone = [name for name in found if name not in kept]
+    for name in gone:
+        for suffix in ("", *SUFFIXES):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(directory, name + suffix))
+    return gone

@@ -1,0 +1,122 @@
+"""Backups of this host: make, list, verify."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+from senex_backup import common, dump, listing, media, offsite, redis, restore
+from senex_backup.common import JOBS, Settings, Trouble
+
+WAIT = 900  # seconds that a second run waits for the first, unless told otherwise
+IN_NAMESPACE = ("media", "verify", "offsite", "offsite-check", "fetch", "restic")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="backup", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="WHAT")
+
+    def verb(name: str, text: str, job: bool = True) -> argparse.ArgumentParser:
+        one = verbs.add_parser(name, help=text, description=text)
+        if job:
+            one.add_argument("--wait", type=float, default=WAIT, metavar="SECONDS", help="how long to wait for one that is under way (%(default)s)")
+            one.add_argument("--json", action="store_true", help="say what was made as JSON, in the last line")
+        return one
+
+    one = verb("dump", "dump the database")
+    one.add_argument("--reason", choices=("daily", "pre-deploy", "manual"), default="manual", help="decides name and retention (%(default)s)")
+    one.add_argument("--keep", type=int, metavar="N", help="newest dumps of this reason that stay, instead of the configured number")
+    verb("redis", "copy Redis")
+    verb("media", "copy uploaded media")
+    verb("offsite", "send everything that is new off the host, encrypted")
+    verb("offsite-check", "drop what is too old off the host, and check the rest")
+    one = verb("fetch", "bring back what lies off the host; nothing of this host is overwritten", job=False)
+    one.add_argument("snapshot", nargs="?", default="latest", help="which one, by its id (%(default)s)")
+    one = verb("restic", "call restic with this host's repository and passphrase, as in: backup restic snapshots", job=False)
+    one.add_argument("words", nargs=argparse.REMAINDER)
+    one = verb("restore", "one step of a restore of a dump; playbooks/restore.yml takes them in order", job=False)
+    one.add_argument("step", choices=("plan", "load", "swap"))
+    one.add_argument("argument", metavar="NAME|PLAN", help="name of a dump (or newest), then what the step before printed")
+    verb("list", "show every backup and the last outcome of each job", job=False).add_argument("--json", action="store_true", help="for machines")
+    verb("verify", "read backups to their end and compare checksums", job=False).add_argument("names", nargs="*", metavar="NAME", help="all, without a name")
+    verb("prepare", "make the directories and the first status files (the role calls it)", job=False)
+    verb("failed", "note that a unit ended without a result of its own (systemd calls it)", job=False).add_argument("unit")
+    return parser.parse_args(arguments)
+
+
+def prepare(settings: Settings) -> int:
+    """Directories, and a status for each job that has none."""
+    for module in (dump, redis, media):
+        settings.directory(module.DIRECTORY)
+    for job in settings["jobs"]:
+        if not os.path.exists(os.path.join(settings.status, f"{job}.json")):
+            common.write_status(settings, job, result="never")
+    return 0
+
+
+def fetch(settings: Settings, snapshot: str) -> int:
+    """Nothing is sent meanwhile."""
+    with common.alone(settings, "offsite", WAIT):
+        offsite.fetch(settings, snapshot)
+    return 0
+
+
+def restored(settings: Settings, step: str, argument: str) -> int:
+    """No dump is made or removed meanwhile."""
+    with common.alone(settings, "dump", WAIT):
+        common.say(json.dumps(restore.step(settings, step, argument)))
+    return 0
+
+
+def failed(settings: Settings, unit: str) -> int:
+    """Called by OnFailure=: a line of priority err, and a status where the job was killed before it could write one."""
+    job = unit.removesuffix(".service").removeprefix("backup-")
+    shown = subprocess.run(["/usr/bin/systemctl", "--user", "show", "--property=Result", "--value", f"backup-{job}.service"],
+                           capture_output=True, text=True, check=False).stdout.strip()  # fmt: skip
+    status = common.read_status(settings, job)
+    if status["result"] != "failed":
+        error = f"backup-{job}.service ended ({shown}) before it had written a result"
+        common.write_status(settings, job, **{**{key: status[key] for key in ("started", "bytes", "what")}, "result": "failed", "finished": common.now(),
+                                              "error": error})  # fmt: skip
+        status["error"] = error
+    print(f"<3>backup {job} failed: {status['error']}", flush=True)
+    return 0
+
+
+def main() -> int:
+    """One verb; the exit status is not 0 whenever something is not as it should be."""
+    given = parse(sys.argv[1:])
+    try:
+        settings = Settings(os.path.dirname(os.path.dirname(os.path.realpath(sys.argv[0]))))
+        common.is_user(settings)
+        if given.verb in IN_NAMESPACE:
+            media.inside(sys.argv[1:])
+        jobs = {
+            "dump": lambda: dump.make(settings, given.reason, given.keep),
+            "redis": lambda: redis.make(settings),
+            "media": lambda: media.make(settings),
+            "offsite": lambda: offsite.send(settings),
+            "offsite-check": lambda: offsite.check(settings),
+        }
+        if given.verb in jobs:
+            if given.verb not in settings["jobs"] and not given.verb.startswith("offsite"):
+                raise Trouble(f"{given.verb} is no job of this host: those are {', '.join(job for job in JOBS if job in settings['jobs'])}")
+            made = common.run(settings, given.verb, jobs[given.verb], given.wait)
+            if given.json:
+                common.say(json.dumps(made))
+            return 0
+        others = {
+            "list": lambda: listing.show(settings, given.json),
+            "verify": lambda: listing.verify(settings, given.names),
+            "fetch": lambda: fetch(settings, given.snapshot),
+            "restore": lambda: restored(settings, given.step, given.argument),
+            "restic": lambda: offsite.passthrough(settings, given.words),
+            "prepare": lambda: prepare(settings),
+            "failed": lambda: failed(settings, given.unit),
+        }
+        return others[given.verb]()
+    except (Trouble, OSError, ValueError) as error:
+        return common.fail(error)

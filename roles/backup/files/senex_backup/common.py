@@ -1,0 +1,188 @@
+"""What every job shares: settings, Podman, one at a time, the status file, the heartbeat."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+
+PODMAN = "/usr/bin/podman"
+MARGIN = 16 << 20  # bytes that stay free beside what a backup is expected to need
+JOBS = ("dump", "redis", "media", "offsite", "offsite-check")
+
+
+class Trouble(Exception):
+    """What went wrong, in one sentence for a person."""
+
+
+class Settings:
+    """What the role wrote for this host, and the directories that follow from it."""
+
+    def __init__(self, home: str):
+        self.home = home
+        with open(os.path.join(home, "config/backup/settings.json"), encoding="utf-8") as handle:
+            self.given = json.load(handle)
+        self.backups = os.path.join(home, "backups")
+
+    def __getitem__(self, name: str):
+        return self.given[name]
+
+    def directory(self, name: str) -> str:
+        """A directory below backups, made for the service user alone where it is not there."""
+        path = os.path.join(self.backups, name)
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        return path
+
+    def secret(self, name: str) -> str:
+        """Path of a file that the service user alone reads."""
+        return os.path.join(self.home, "config/backup", name)
+
+    @property
+    def status(self) -> str:
+        return self.directory("status")
+
+
+def is_user(settings: Settings) -> None:
+    """Say how to call this when it is not the service user who does."""
+    owner = settings["user"]
+    os.umask(0o077)
+    if os.environ.get("_CONTAINERS_USERNS_CONFIGURED"):
+        return
+    if pwd.getpwuid(os.geteuid()).pw_name != owner:
+        raise Trouble(f"this runs as {owner}: systemd-run --user --machine={owner}@ --pipe --wait --quiet {settings.home}/bin/backup …")
+    os.environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}")
+    os.chdir(settings.home)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def podman(*words: str, stdin: str | None = None, timeout: int = 600) -> str:
+    """What a Podman command prints; its own words when it fails."""
+    try:
+        result = subprocess.run([PODMAN, *words], input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise Trouble(f"podman {words[0]} did not end in {timeout} s") from error
+    if result.returncode:
+        raise Trouble(f"podman {' '.join(words[:3])} ended with {result.returncode}: {(result.stderr or result.stdout).strip()[-800:]}")
+    return result.stdout
+
+
+def sql(settings: Settings, text: str, database: str | None = None, timeout: int = 600, quiet: bool = True) -> str:
+    """What psql in the database's container answers to a script."""
+    words = ["psql", "-X", "-A", "-t", *(["-q"] if quiet else []), "-v", "ON_ERROR_STOP=1", "-U", settings["database"]["role"]]
+    words += ["-d", database or settings["database"]["name"]]
+    return podman("exec", "--interactive", settings["database"]["container"], *words, stdin=text, timeout=timeout).strip()
+
+
+def need(directory: str, size: int, what: str) -> None:
+    """Refuse to begin what would fill the disk."""
+    seen = os.statvfs(directory)
+    free = seen.f_bavail * seen.f_frsize
+    if free < size + MARGIN:
+        raise Trouble(f"{directory} has {free >> 20} MB free, and {what} needs about {(size + MARGIN) >> 20} MB: make room, or keep backups for fewer days")
+
+
+def put(path: str, data: dict) -> None:
+    """Replace a JSON file in one step."""
+    temporary = f"{path}.{os.getpid()}"
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
+        json.dump(data, handle, indent=1)
+        handle.write("\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+
+
+def read_status(settings: Settings, job: str) -> dict:
+    """The last outcome of a job; never, where there is none."""
+    try:
+        with open(os.path.join(settings.status, f"{job}.json"), encoding="utf-8") as handle:
+            return json.load(handle)
+    except (OSError, ValueError):
+        return {"job": job, "result": "never", "started": None, "finished": None, "seconds": None, "bytes": None, "what": None, "error": None}
+
+
+def write_status(settings: Settings, job: str, **found) -> None:
+    """The outcome of a job, for whoever watches."""
+    fields = dict.fromkeys(("started", "finished", "seconds", "bytes", "what", "error"))
+    put(os.path.join(settings.status, f"{job}.json"), {"job": job, **fields, **found, "max_age_seconds": int(settings["jobs"][job]["max_age"])})
+
+
+@contextlib.contextmanager
+def alone(settings: Settings, job: str, wait: float) -> Iterator[None]:
+    """One at a time: a second one waits, and says so when it gives up. A process that dies lets go."""
+    with open(os.path.join(settings.status, f".{job}.lock"), "w", encoding="utf-8") as handle:
+        end, told = time.monotonic() + wait, False
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise Trouble(f"another backup of {job} is under way, and did not end in {wait:.0f} s") from None
+                if not told:
+                    say(f"another backup of {job} is under way: waiting for it, {wait:.0f} s at most")
+                    told = True
+                time.sleep(0.2)
+        yield
+
+
+def heartbeat(settings: Settings, job: str) -> None:
+    """Tell the outside monitor that the job went well. One that does not answer is no failure of the backup."""
+    try:
+        with open(settings.secret("heartbeats.json"), encoding="utf-8") as handle:
+            url = json.load(handle).get(job)
+        if url:
+            with urllib.request.urlopen(url, timeout=10):  # noqa: S310  (the role takes https and http alone)
+                pass
+    except (OSError, ValueError) as error:
+        # Without the address, which whoever has it could use
+        print(f"<4>the heartbeat of {job} was not taken: {getattr(error, 'reason', type(error).__name__)}", flush=True)
+
+
+def ended(number: int, _frame: object) -> None:
+    raise Trouble(f"ended by {signal.Signals(number).name} before it was done")
+
+
+def run(settings: Settings, job: str, work: Callable[[], dict], wait: float) -> dict:
+    """Do a job, alone, and leave its outcome in the status file."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, ended)
+    with alone(settings, job, wait):
+        started, began = now(), time.monotonic()
+        try:
+            found = work()
+        except (Trouble, OSError, ValueError, EOFError) as error:
+            seconds = round(time.monotonic() - began, 1)
+            with contextlib.suppress(OSError):  # a full disk may have no room for it either; the unit fails all the same
+                write_status(settings, job, result="failed", started=started, finished=now(), seconds=seconds, error=sentence(error))
+            raise Trouble(f"{job}: {sentence(error)}") from error
+        found = {**found, "seconds": round(time.monotonic() - began, 1)}
+        write_status(settings, job, result="ok", started=started, finished=now(), **{key: found.get(key) for key in ("seconds", "bytes", "what")})
+    heartbeat(settings, job)
+    return found
+
+
+def sentence(error: BaseException) -> str:
+    """One line of it."""
+    return " ".join(str(error).split())[:1000] or type(error).__name__
+
+
+def fail(error: BaseException) -> int:
+    print(f"backup: {sentence(error)}", file=sys.stderr, flush=True)
+    return 1

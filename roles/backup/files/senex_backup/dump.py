@@ -1,0 +1,106 @@
+"""Logical dumps: plain SQL, compressed, proven whole, with what a restore is checked against beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+from senex_backup import dump_file
+from senex_backup.common import PODMAN, Settings, Trouble, need, say, sql
+
+DIRECTORY = "postgresql"
+# Of the very moment that the dump shows: counts wait in the same transaction until it has begun
+COUNTS = r"""
+select format('select ''T'', %L, count(*) from only %s;', c.oid::regclass, c.oid::regclass)
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relkind = 'r' and c.relpersistence = 'p' and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e') order by 1 \gexec
+"""
+SEQUENCES = """
+select 'S', format('%I.%I', schemaname, sequencename), coalesce(last_value, 0) from pg_sequences order by 2;
+"""
+EXTENSIONS = """
+select 'E', extname, extversion from pg_extension order by 2;
+"""
+
+
+class Moment:
+    """A transaction that shows the database at one moment, and lets pg_dump show the same."""
+
+    def __init__(self, settings: Settings):
+        database = settings["database"]
+        words = ["psql", "-X", "-A", "-t", "-q", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-U", database["role"], "-d", database["name"]]
+        self.process = subprocess.Popen(
+            [PODMAN, "exec", "--interactive", database["container"], *words],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.name = self.ask("begin isolation level repeatable read, read only;\nselect pg_export_snapshot();\n\\echo .\n")[0]
+        self.sequences = {row[1]: int(row[2]) for row in (line.split("\t") for line in self.ask(f"{SEQUENCES}\\echo .\n"))}
+
+    def ask(self, text: str) -> list[str]:
+        """Lines up to the full stop that the script echoes."""
+        lines = []
+        try:
+            self.process.stdin.write(text)
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has said why on its other stream
+        while (line := self.process.stdout.readline().rstrip("\n")) != ".":
+            if not line and self.process.poll() is not None:
+                raise Trouble(f"PostgreSQL does not answer: {self.process.stderr.read().strip()[-500:]}")
+            if line:
+                lines.append(line)
+        return lines
+
+    def facts(self) -> dict:
+        """Rows of each table, sequences (which no transaction holds still: before and after), extensions."""
+        rows = [line.split("\t") for line in self.ask(f"{COUNTS}\n{SEQUENCES}\n{EXTENSIONS}\n\\echo .\n")]
+        after = {name: int(value) for kind, name, value in rows if kind == "S"}
+        return {
+            "tables": {name: int(count) for kind, name, count in rows if kind == "T"},
+            "sequences": {name: [low, after.get(name, low)] for name, low in self.sequences.items()},
+            "extensions": {name: version for kind, name, version in rows if kind == "E"},
+        }
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def make(settings: Settings, reason: str, keep: int | None = None) -> dict:
+    """A dump of now; older ones of its reason go when their time is over."""
+    directory, database = settings.directory(DIRECTORY), settings["database"]
+    size, version = sql(settings, "select pg_database_size(current_database()), current_setting('server_version_num');").split("|")
+    need(directory, expected(directory, int(size)), "the dump")
+    path = dump_file.path_for(directory, reason)
+    moment = Moment(settings)
+    try:
+        argv = dump_file.command(database["container"], database["role"], database["name"], f"--snapshot={moment.name}")
+        made = dump_file.write(path, argv, details=lambda: {
+            "format": 1, "database": database["name"], "database_bytes": int(size), "server_version": int(version), "reason": reason, **moment.facts()
+        })  # fmt: skip
+    finally:
+        moment.close()
+    rule = settings["retention"][reason]
+    gone = dump_file.prune(directory, reason, int(rule["days"]), int(rule["keep"]) if keep is None else keep, path)
+    say(f"{path}: {made['bytes']} bytes, {len(made['tables'])} tables, {made['seconds']} s" + (f"; removed {', '.join(gone)}" if gone else ""))
+    return {"path": path, "what": path, "bytes": made["bytes"], "sha256": made["sha256"], "removed": gone}
+
+
+def expected(directory: str, database_bytes: int) -> int:
+    """Bytes that a dump will need: a quarter more than the last one, in proportion to the database; its whole size where there is no last one."""
+    found = dump_file.dumps(directory)
+    last = facts(os.path.join(directory, found[-1])) if found else {}
+    if last.get("database_bytes"):
+        return int(last["bytes"] * 1.25 * max(1.0, database_bytes / last["database_bytes"]))
+    return database_bytes
+
+
+def facts(path: str) -> dict:
+    """What was written beside a dump; nothing where it is an old one."""
+    try:
+        with open(f"{path}.json", encoding="utf-8") as handle:
+            return json.load(handle)
+    except (OSError, ValueError):
+        return {}

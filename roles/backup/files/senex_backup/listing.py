@@ -1,0 +1,65 @@
+"""What there is, and whether it is still what was written."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+
+from senex_backup import dump, dump_file, media, redis
+from senex_backup.common import JOBS, Settings, Trouble, read_status, say
+
+
+def found(settings: Settings) -> list[dict]:
+    """Every backup that looks complete, oldest first of its kind."""
+    rows = []
+    place = settings.directory(dump.DIRECTORY)
+    for name in dump_file.dumps(place):
+        path = os.path.join(place, name)
+        facts = dump.facts(path)
+        made = datetime.datetime.fromtimestamp(dump_file.stamp(name), datetime.UTC).isoformat(timespec="seconds")
+        rows.append({"kind": "dump", "name": name, "path": path, "made": made, "bytes": os.path.getsize(path), "database": facts.get("database"),
+                     "rows": sum(facts["tables"].values()) if "tables" in facts else None})  # fmt: skip
+    for kind, module in (("redis", redis), ("media", media)):
+        place = settings.directory(module.DIRECTORY)
+        for name in module.copies(place):
+            path = os.path.join(place, name)
+            stamp = datetime.datetime.strptime(module.NAME.fullmatch(name)[1], "%Y-%m-%d-%H%M%S").replace(tzinfo=datetime.UTC)
+            rows.append({"kind": kind, "name": name, "path": path, "made": stamp.isoformat(timespec="seconds"),
+                         "bytes": os.path.getsize(path) if os.path.isfile(path) else None})  # fmt: skip
+    return rows
+
+
+def show(settings: Settings, as_json: bool) -> int:
+    """A table for a person, or JSON."""
+    rows, jobs = found(settings), [read_status(settings, job) for job in JOBS if job in settings["jobs"]]
+    if as_json:
+        say(json.dumps({"backups": rows, "jobs": jobs}, indent=1))
+        return 0
+    for row in rows:
+        size = f"{row['bytes']:>14,}" if row["bytes"] is not None else " " * 14
+        say(f"{row['kind']:<6} {row['made']:<25} {size}  {row['name']}" + (f"  {row['rows']:,} rows" if row.get("rows") is not None else ""))
+    for job in jobs:
+        say(f"job {job['job']:<14} {job['result']:<7} {job['finished'] or ''}" + (f"  {job['error']}" if job["error"] else ""))
+    return 0
+
+
+def verify(settings: Settings, names: list[str]) -> int:
+    """Read every backup (or those named) to its end; each that is damaged is named."""
+    rows = [row for row in found(settings) if not names or row["name"] in names or row["path"] in names]
+    unknown = [name for name in names if name not in {row[key] for row in rows for key in ("name", "path")}]
+    if unknown:
+        raise Trouble(f"there is no backup {', '.join(unknown)}: see {settings.home}/bin/backup list")
+    checks = {"dump": dump_file.verify, "redis": lambda path: redis.verify(settings, path), "media": media.verify}
+    damaged = []
+    for row in rows:
+        try:
+            checks[row["kind"]](row["path"])
+        except (Trouble, OSError, ValueError) as error:
+            damaged.append(row["name"])
+            say(f"DAMAGED {row['name']}: {error}")
+        else:
+            say(f"good    {row['name']}")
+    if damaged:
+        raise Trouble(f"{len(damaged)} of {len(rows)} backups are damaged: {', '.join(damaged)}")
+    return 0

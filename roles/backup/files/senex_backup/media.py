@@ -1,0 +1,127 @@
+"""Copies of uploaded media: a directory each time, in which what did not change is a hard link to the copy before.
+
+Runs inside the user namespace (`podman unshare`), for the files belong to the container's user.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+from senex_backup import dump_file
+from senex_backup.common import PODMAN, Settings, Trouble, need, say
+
+DIRECTORY = "media"
+NAME = re.compile(r"media-(\d{4}-\d\d-\d\d-\d{6})")
+SUMS = "SHA256SUMS"
+INSIDE = "_CONTAINERS_USERNS_CONFIGURED"
+
+
+def inside(arguments: list[str]) -> None:
+    """Become the same command inside the user namespace, where this is not it yet."""
+    if not os.environ.get(INSIDE):
+        os.execv(PODMAN, [PODMAN, "unshare", sys.executable, "-IB", os.path.realpath(sys.argv[0]), *arguments])  # noqa: S606
+
+
+def make(settings: Settings) -> dict:
+    """A copy of now; it has its name when every file in it has its checksum."""
+    source, directory = os.path.join(settings.home, settings["media"]["directory"]), settings.directory(DIRECTORY)
+    if not os.path.isdir(source):
+        raise Trouble(f"{source} is not there: is django_media_directory of this host another one?")
+    name = time.strftime("media-%Y-%m-%d-%H%M%S", time.gmtime())
+    path, part = os.path.join(directory, name), os.path.join(directory, f"{name}.part")
+    if os.path.exists(path):
+        raise FileExistsError(f"{path} is there already: is the clock right?")
+    sweep(directory)
+    before = copies(directory)[-1:]
+    link = [f"--link-dest={os.path.join(directory, before[0], 'files')}"] if before else []
+    os.makedirs(os.path.join(part, "files"), mode=0o700)
+    try:
+        plan = rsync("--dry-run", "--stats", *link, f"{source}/", f"{part}/files/")
+        need(directory, int(re.sub(r"\D", "", re.search(r"Total transferred file size: ([\d,.]+)", plan)[1])), "the copy of media")
+        rsync(*link, f"{source}/", f"{part}/files/")
+        size = sums(part, os.path.join(directory, before[0]) if before else None)
+        os.sync()  # thousands of small files: one call for all
+        os.rename(part, path)
+        dump_file.sync(directory)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    gone = prune(directory, int(settings["retention"]["media"]["days"]), name)
+    say(f"{path}: {size} bytes" + (f"; removed {', '.join(gone)}" if gone else ""))
+    return {"what": path, "path": path, "bytes": size, "removed": gone}
+
+
+def rsync(*words: str) -> str:
+    """Copy with owners, times and links; a file that vanished meanwhile (24) is no failure, it was deleted by its user."""
+    argv = ["/usr/bin/rsync", "--archive", "--hard-links", "--numeric-ids", "--fsync", *words]
+    result = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
+    if result.returncode not in (0, 24):
+        raise Trouble(f"rsync ended with {result.returncode}: {result.stderr.strip()[-800:]}")
+    return result.stdout
+
+
+def files(copy: str) -> list[str]:
+    """Regular files of a copy, by their path in it."""
+    root = os.path.join(copy, "files")
+    found = [os.path.relpath(os.path.join(place, name), copy) for place, _, names in os.walk(root) for name in names]
+    return sorted(name for name in found if not os.path.islink(os.path.join(copy, name)))
+
+
+def read_sums(copy: str) -> dict[str, str]:
+    """{path: digest}, as sha256sum writes them, each ended by a zero byte."""
+    with open(os.path.join(copy, SUMS), encoding="utf-8", errors="surrogateescape") as handle:
+        return {line[66:]: line[:64] for line in handle.read().split("\0") if line}
+
+
+def digest(path: str) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sums(copy: str, before: str | None) -> int:
+    """Write the checksums of a copy; a hard link to the copy before has that one's. How many bytes the copy shows."""
+    old, size, lines = read_sums(before) if before else {}, 0, []
+    for name in files(copy):
+        seen = os.stat(os.path.join(copy, name))
+        size += seen.st_size
+        same = name in old and os.path.exists(f"{before}/{name}") and os.stat(f"{before}/{name}").st_ino == seen.st_ino
+        lines.append(f"{old[name] if same else digest(os.path.join(copy, name))}  {name}\0")
+    with open(os.path.join(copy, SUMS), "w", encoding="utf-8", errors="surrogateescape") as handle:
+        handle.write("".join(lines))
+    return size
+
+
+def verify(copy: str) -> None:
+    """Raise an error that names each file that is not what was once copied."""
+    wanted, there = read_sums(copy), set(files(copy))
+    wrong = [name for name, digest_ in wanted.items() if name in there and digest(os.path.join(copy, name)) != digest_]
+    wrong += [f"{name} (missing)" for name in wanted if name not in there] + [f"{name} (not of this copy)" for name in there - set(wanted)]
+    if wrong:
+        raise Trouble(f"{os.path.basename(copy)} is damaged: {', '.join(sorted(wrong)[:10])}" + (f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""))
+
+
+def copies(directory: str) -> list[str]:
+    return sorted(name for name in os.listdir(directory) if NAME.fullmatch(name))
+
+
+def sweep(directory: str) -> None:
+    """What killed runs left; under the lock, so nobody is at it."""
+    for name in os.listdir(directory):
+        if name.endswith((".part", ".gone")):
+            shutil.rmtree(os.path.join(directory, name))
+
+
+def prune(directory: str, days: int, spare: str) -> list[str]:
+    """Remove copies older than `days`, never the one just made. A copy loses its name first, so that half a one never looks whole."""
+    limit = time.strftime("%Y-%m-%d-%H%M%S", time.gmtime(time.time() - days * dump_file.DAY))
+    gone = [name for name in copies(directory) if NAME.fullmatch(name)[1] < limit and name != spare]
+    for name in gone:
+        os.rename(os.path.join(directory, name), os.path.join(directory, f"{name}.gone"))
+        shutil.rmtree(os.path.join(directory, f"{name}.gone"))
+    return gone

@@ -1,0 +1,89 @@
+"""Copies of Redis: a snapshot as a replica gets it, checked by the image's own redis-check-rdb."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import time
+
+from senex_backup import dump_file
+from senex_backup.common import PODMAN, Settings, Trouble, need, podman, say
+
+DIRECTORY = "redis"
+NAME = re.compile(r"redis-(\d{4}-\d\d-\d\d-\d{6})\.rdb")
+
+
+def make(settings: Settings) -> dict:
+    """A copy of now. The password is in the container's own environment, and on no command line."""
+    directory, container = settings.directory(DIRECTORY), settings["redis"]["container"]
+    memory = re.search(r"^used_memory:(\d+)", podman("exec", container, "redis-cli", "-e", "info", "memory"), re.MULTILINE)
+    need(directory, int(memory[1]) if memory else 0, "the copy of Redis")
+    path = os.path.join(directory, time.strftime("redis-%Y-%m-%d-%H%M%S.rdb", time.gmtime()))
+    part = f"{path}.part"
+    if os.path.exists(path):
+        raise FileExistsError(f"{path} is there already: is the clock right?")
+    try:
+        with dump_file.create(part) as raw:
+            # As a replica: an RDB of this moment, which leaves the server's own saves alone
+            result = subprocess.run([PODMAN, "exec", container, "redis-cli", "-e", "--rdb", "-"], stdout=raw, stderr=subprocess.PIPE, check=False)
+            os.fsync(raw.fileno())
+        if result.returncode or not os.path.getsize(part):
+            raise Trouble(f"redis-cli --rdb ended with {result.returncode}: {result.stderr.decode(errors='replace').strip()[-500:]}")
+        check(settings, part)
+        with open(part, "rb") as handle:
+            digest = digest_of(handle)
+        dump_file.put(f"{path}.sha256.part", f"{digest}  {os.path.basename(path)}\n")
+        os.rename(f"{path}.sha256.part", f"{path}.sha256")
+        os.rename(part, path)
+        dump_file.sync(directory)
+    except BaseException:
+        for left in (part, f"{path}.sha256.part"):
+            with contextlib.suppress(OSError):
+                os.unlink(left)
+        raise
+    gone = prune(directory, int(settings["retention"]["redis"]["days"]), path)
+    say(f"{path}: {os.path.getsize(path)} bytes" + (f"; removed {len(gone)} old" if gone else ""))
+    return {"what": path, "path": path, "bytes": os.path.getsize(path), "removed": gone}
+
+
+def digest_of(handle) -> str:
+    found = dump_file.hashlib.sha256()
+    while block := handle.read(dump_file.BLOCK):
+        found.update(block)
+    return found.hexdigest()
+
+
+def check(settings: Settings, path: str) -> None:
+    """Have the image's own checker read a copy, in a container that can do nothing else."""
+    image = podman("inspect", "--format", "{{.Image}}", settings["redis"]["container"]).strip()
+    # Root of the container is the service user outside, who owns the file
+    options = ["--rm", "--pull=never", "--network=none", "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--log-driver=none"]
+    try:
+        podman("run", *options, "--user=0", f"--volume={path}:/copy.rdb:ro", "--entrypoint=redis-check-rdb", image, "/copy.rdb")
+    except Trouble as error:
+        raise Trouble(f"{os.path.basename(path)} is damaged: {error}") from error
+
+
+def verify(settings: Settings, path: str) -> None:
+    """Raise an error that names the file unless it is what was once written."""
+    with open(path, "rb") as handle, open(f"{path}.sha256", encoding="ascii", errors="replace") as wanted:
+        if digest_of(handle) != wanted.read(64):
+            raise Trouble(f"{os.path.basename(path)} is damaged: its SHA-256 is not the one in {os.path.basename(path)}.sha256")
+
+
+def copies(directory: str) -> list[str]:
+    return sorted(name for name in os.listdir(directory) if NAME.fullmatch(name))
+
+
+def prune(directory: str, days: int, spare: str) -> list[str]:
+    """Remove copies older than `days`, never the one just proven; and what killed runs left."""
+    limit = time.strftime("%Y-%m-%d-%H%M%S", time.gmtime(time.time() - days * dump_file.DAY))
+    gone = [name for name in copies(directory) if NAME.fullmatch(name)[1] < limit and name != os.path.basename(spare)]
+    gone += [name for name in os.listdir(directory) if name.endswith(".part")]  # under the lock, so nobody is at it
+    for name in gone:
+        for suffix in ("", ".sha256"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(directory, name + suffix))
+    return gone

@@ -1,0 +1,154 @@
+"""A dump restored: into a database beside the one in use, checked, and then put in its place. The one from before stays under another name."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import time
+
+from senex_backup import dump, dump_file
+from senex_backup.common import PODMAN, Settings, Trouble, need, podman, say, sql
+
+CONNECT = "postgres"  # the database that psql is in while others are renamed
+# Each index against its table; a tree that does not hold what the table holds answers queries wrongly
+AMCHECK = """
+create extension amcheck;
+select count(bt_index_check(c.oid, true)) from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
+join pg_namespace n on n.oid = c.relnamespace
+where a.amname = 'btree' and i.indisvalid and i.indisready and c.relpersistence = 'p' and n.nspname <> 'pg_toast';
+drop extension amcheck;
+"""
+
+
+def chosen(settings: Settings, name: str) -> str:
+    """Path of a dump by its name; `newest` is the newest of any reason."""
+    directory = settings.directory(dump.DIRECTORY)
+    there = dump_file.dumps(directory)
+    wanted = there[-1] if name == "newest" and there else os.path.basename(name)
+    if wanted not in there:
+        raise Trouble(f"there is no dump {name} in {directory}: see {settings.home}/bin/backup list, and backup fetch for those off the host")
+    return os.path.join(directory, wanted)
+
+
+def plan(settings: Settings, name: str) -> dict:
+    """What a restore would do; a dump that is damaged ends it here, before anything has changed."""
+    path = chosen(settings, name)
+    dump_file.verify(path)
+    facts, database = dump.facts(path), settings["database"]["name"]
+    version = int(sql(settings, "show server_version_num;"))
+    if facts.get("server_version", version) // 10000 > version // 10000:
+        raise Trouble(f"{os.path.basename(path)} is of PostgreSQL {facts['server_version'] // 10000}, and {version // 10000} runs here: restore it on that one")
+    size = facts.get("database_bytes") or os.path.getsize(path) * 10
+    need(os.path.join(settings.home, "data"), int(size * 1.2), f"the restored database beside {database}")
+    stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime())
+    now = int(sql(settings, f"select pg_database_size('{database}');"))
+    made = time.strftime("%F %T UTC", time.gmtime(dump_file.stamp(os.path.basename(path))))
+    counted = facts.get("tables", {})
+    return {
+        "dump": path, "made": made, "rows": sum(counted.values()), "tables": len(counted), "database": database, "database_bytes": now,
+        "restored": f"{database}_restore_{stamp}", "aside": f"{database}_before_restore_{stamp}",
+    }  # fmt: skip
+
+
+def load(settings: Settings, wanted: dict) -> dict:
+    """Restore into a new database and check it; nothing of it stays where that fails."""
+    path, new, database = wanted["dump"], wanted["restored"], settings["database"]
+    began = time.monotonic()
+    dump_file.verify(path)
+    sql(settings, f"""create database "{new}" owner "{database['role']}" template template0;""", CONNECT)
+    try:
+        fill(settings, path, new)
+        filled = time.monotonic() - began
+        checked = check(settings, dump.facts(path), new)
+    except BaseException:
+        sql(settings, f"""drop database if exists "{new}" with (force);""", CONNECT)
+        raise
+    seconds = round(time.monotonic() - began, 1)
+    say(f"{os.path.basename(path)} is restored in {new} and checked: {', '.join(checked)}; {seconds} s")
+    return {**wanted, "checked": checked, "load_seconds": round(filled, 1), "seconds": seconds}
+
+
+def fill(settings: Settings, path: str, new: str) -> None:
+    """All of it in one transaction, which the first error ends."""
+    words = [PODMAN, "exec", "--interactive", settings["database"]["container"], "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction",
+             "-U", settings["database"]["role"], "-d", new]  # fmt: skip
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as loading:
+        try:
+            with gzip.open(path) as packed, loading.stdin:
+                shutil.copyfileobj(packed, loading.stdin, dump_file.BLOCK)
+        except BrokenPipeError:
+            pass  # psql has ended, and says why
+        said = loading.stderr.read().decode(errors="replace").strip()
+    if loading.returncode:
+        raise Trouble(f"psql ended with {loading.returncode} while it restored {os.path.basename(path)}: {said[-800:]}")
+
+
+def check(settings: Settings, facts: dict, new: str) -> list[str]:
+    """Compare with what was written beside the dump; what was compared."""
+    checked = []
+    if facts.get("tables") is not None:
+        rows = [line.split("|") for line in sql(settings, f"{dump.COUNTS}\n{dump.SEQUENCES}\n{dump.EXTENSIONS}", new, timeout=3600).splitlines()]
+        counts = {name: int(count) for kind, name, count in rows if kind == "T"}
+        wrong = [f"{name} has {counts.get(name)} rows instead of {number}" for name, number in facts["tables"].items() if counts.get(name) != number]
+        wrong += [f"{name} was not in the dump" for name in counts if name not in facts["tables"]]
+        values = {name: int(value) for kind, name, value in rows if kind == "S"}
+        for name, (low, high) in facts["sequences"].items():
+            if not low <= values.get(name, -1) <= high:
+                wrong.append(f"sequence {name} is at {values.get(name)} instead of {high}")
+        there = {name for kind, name, _ in rows if kind == "E"}
+        wrong += [f"extension {name} is missing" for name in facts["extensions"] if name not in there]
+        if wrong:
+            raise Trouble(f"the restored database is not what was dumped: {'; '.join(wrong[:10])}")
+        checked += [f"{sum(counts.values())} rows in {len(counts)} tables", f"{len(values)} sequences", f"{len(there)} extensions"]
+    if sql(settings, "select count(*) from pg_available_extensions where name = 'amcheck';", new) == "1":
+        checked.append(f"{sql(settings, AMCHECK, new, timeout=7200)} indexes by amcheck")
+    sql(settings, "analyze;", new, timeout=3600)
+    return checked
+
+
+def swap(settings: Settings, wanted: dict) -> dict:
+    """The restored database takes the name of the one in use, which keeps its data under another. Both at once, or neither."""
+    database, new, aside = wanted["database"], wanted["restored"], wanted["aside"]
+    keep_out = f"""alter database "{database}" allow_connections false;
+    select count(pg_terminate_backend(pid)) from pg_stat_activity where datname in ('{database}', '{new}') and pid <> pg_backend_pid();"""
+    try:
+        sql(settings, keep_out, CONNECT)
+        for attempt in range(20):  # a session that was told to end takes a moment
+            try:
+                sql(settings, f"""begin; alter database "{database}" rename to "{aside}"; alter database "{new}" rename to "{database}"; commit;""", CONNECT)
+                break
+            except Trouble:
+                if attempt == 19:
+                    raise
+                time.sleep(0.5)
+        sql(settings, f"""alter database "{aside}" allow_connections true;""", CONNECT)
+    except BaseException:
+        sql(settings, f"""alter database "{database}" allow_connections true;""", CONNECT)
+        raise
+    say(f"{database} is the restored database now; the one from before is kept as {aside}")
+    return wanted
+
+
+def settings_of(settings: Settings, source: str, target: str) -> None:
+    """What was set for the database itself (ALTER DATABASE ... SET) is in no dump of it: carried over."""
+    rows = sql(settings, f"""select format('alter database %I set %s', '{target}', c) from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase,
+        unnest(setconfig) c where s.setrole = 0 and d.datname = '{source}';""", CONNECT)  # fmt: skip
+    for row in rows.splitlines():
+        name, _, value = row.partition(" set ")[2].partition("=")
+        quoted = value.replace("'", "''")
+        sql(settings, f"{row.partition(' set ')[0]} set {name} = '{quoted}';", CONNECT)
+
+
+def step(settings: Settings, which: str, argument: str) -> dict:
+    """One of the three, each told what the one before it found."""
+    if which == "plan":
+        return plan(settings, argument)
+    wanted = json.loads(argument)
+    if which == "load":
+        podman("exec", settings["database"]["container"], "pg_isready", "-q", "-h", "127.0.0.1")
+        return load(settings, wanted)
+    settings_of(settings, wanted["database"], wanted["restored"])
+    return swap(settings, wanted)

@@ -1,0 +1,29 @@
+"""The table of jobs in docs/backups.md is what the role does."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+ROWS = {
+    cells[1].strip("` "): [cell.strip("` ") for cell in cells[2:-1]]
+    for cells in (line.split("|") for line in (ROOT / "docs/backups.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `"))
+}
+DEFAULTS = yaml.safe_load((ROOT / "roles/backup/defaults/main.yml").read_text(encoding="utf-8"))
+JOBS = yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text(encoding="utf-8"))["__backup_all"]
+
+
+def test_every_job_has_its_row():
+    assert set(ROWS) == set(JOBS) == set(DEFAULTS["backup_max_age"])
+
+
+def test_rows_have_the_defaults():
+    for job, (_what, when, kept, where, age) in ROWS.items():
+        schedule = re.search(r"\w+", JOBS[job]["schedule"].strip("{} "))[0]
+        assert when == DEFAULTS[schedule], job
+        assert age == f"{DEFAULTS['backup_max_age'][job]} s"
+        days = {"dump": "daily"}.get(job, job)
+        if f"backup_{days}_days" in DEFAULTS:
+            assert kept == f"{DEFAULTS[f'backup_{days}_days']} days"
+        assert bool(where) == (job != "offsite-check")
