@@ -252,7 +252,8 @@ def read_reboot(host, config) -> dict:
 def judge_reboot(data: dict, config, now: float) -> list[Finding]:
     """No reboot is due."""
     if data["pending"]:
-        return [warn("reboot", f"an update waits for one: {data['packages'] or 'see /run/reboot-required'}", "reboot at a quiet time; everything comes back by itself")]
+        says = f"an update waits for one: {data['packages'] or 'see /run/reboot-required'}"
+        return [warn("reboot", says, "reboot at a quiet time; everything comes back by itself")]
     return [ok("reboot", "none pending")]
 
 

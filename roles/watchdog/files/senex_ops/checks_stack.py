@@ -150,7 +150,8 @@ def judge_database(data: list[list[str]], config, now: float) -> list[Finding]:
         if kind == "connections":
             used, most = int(values[0]), int(values[1])
             says = f"answers, {used} of {most} connections"
-            found.append(ok("database", says) if used < 0.9 * most else warn("database", says, "senex psql -c 'select usename, state, count(*) from pg_stat_activity group by 1, 2'"))
+            do = "senex psql -c 'select usename, state, count(*) from pg_stat_activity group by 1, 2'"
+            found.append(ok("database", says) if used < 0.9 * most else warn("database", says, do))
         elif kind == "archiver" and (values[2] == "true" or (values[1] and int(values[1]) > 10 * limits.wal_lag)):
             says = f"archiving fails ({values[0]} times), last done {age(int(values[1])) + ' ago' if values[1] else 'never'}"
             found.append(fail("wal archive", says, "senex logs postgres; senex backup; disk space of the archive"))
@@ -168,7 +169,8 @@ def judge_database(data: list[list[str]], config, now: float) -> list[Finding]:
 
 def read_beat(host, config) -> dict:
     """When Beat last sent something, by its own tables."""
-    here = psql(host, config, "select to_regclass('django_celery_beat_periodictask') is not null and to_regclass('django_celery_beat_intervalschedule') is not null")
+    tables = ("periodictask", "intervalschedule")
+    here = psql(host, config, "select " + " and ".join(f"to_regclass('django_celery_beat_{name}') is not null" for name in tables))
     rows = psql(host, config, BEAT) if here[0][0] == "t" else []
     return {"silent": rows[0][0], "shortest": rows[0][1], "up": int(rows[0][2])} if rows else {}
 
@@ -209,7 +211,9 @@ def judge_redis(data: dict, config, now: float) -> list[Finding]:
         found.append(fail("redis", "cannot save, so it refuses writes", "senex logs redis; disk space; senex redis-cli INFO persistence"))
     elif most and used > 0.95 * most:
         what = "evicts cache keys" if evicted else "has evicted nothing yet"
-        found.append((warn if policy != "noeviction" and evicted else fail)("redis", f"memory is full ({memory}, {policy}), it {what}", "raise redis_maxmemory, or see what fills it: senex redis-cli --bigkeys"))
+        level = warn if policy != "noeviction" and evicted else fail
+        do = "raise redis_maxmemory, or see what fills it: senex redis-cli --bigkeys"
+        found.append(level("redis", f"memory is full ({memory}, {policy}), it {what}", do))
     elif evicted:
         found.append(warn("redis", f"has evicted {evicted} keys since it started ({memory}, {policy})", "raise redis_maxmemory and redis_memory"))
     else:
@@ -217,7 +221,8 @@ def judge_redis(data: dict, config, now: float) -> list[Finding]:
     long = {name: count for name, count in data["queues"].items() if count > config.broker.queue_limit}
     shown = ", ".join(f"{name} {count}" for name, count in (long or data["queues"]).items())
     if long:
-        found.append(warn("queues", f"tasks wait: {shown} (limit {config.broker.queue_limit})", "senex logs celery-worker; senex restart celery-worker; more workers: senex_celery_workers"))
+        do = "senex logs celery-worker; senex restart celery-worker; more workers: senex_celery_workers"
+        found.append(warn("queues", f"tasks wait: {shown} (limit {config.broker.queue_limit})", do))
     else:
         found.append(ok("queues", shown or "none"))
     return found

@@ -56,6 +56,16 @@ def works_hard(host, cure: Cure, seconds: float = 2.0) -> bool:
     return (used() - before) / 1e9 > 0.5 * (time.monotonic() - began)
 
 
+def gone(host, cure: Cure, seconds: float = 10.0) -> bool:
+    """Whether systemd has seen the end of a container that was killed."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if host.units(cure.scope, [cure.unit])[cure.unit]["ActiveState"] != "active":
+            return True
+        time.sleep(0.2)
+    return False
+
+
 def attempt(host, config, part: decide.Part, cure: Cure, starved: bool, now: float) -> Outcome:
     """Decide with what is so now, and restart where that is the decision."""
     try:
@@ -74,9 +84,10 @@ def attempt(host, config, part: decide.Part, cure: Cure, starved: bool, now: flo
         if tested.code:
             return Outcome(decide.Decision(decide.ESCALATE, f"a restart would not start it again: {tested.said}"))
     began = time.monotonic()
-    if cure.container and state == "active":
-        host.kill_container(cure.container)
-    done = host.systemctl(cure.scope, "restart", cure.unit, timeout=config.restart.timeout)
+    verb = "restart"
+    if cure.container and state == "active" and host.kill_container(cure.container).code == 0 and gone(host, cure):
+        verb = "start"  # systemd is about to do so by itself; `restart` would stop that start first
+    done = host.systemctl(cure.scope, verb, cure.unit, timeout=config.restart.timeout)
     return Outcome(decision, done.code == 0, time.monotonic() - began, done.said if done.code else "")
 
 

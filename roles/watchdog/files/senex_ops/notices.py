@@ -60,9 +60,9 @@ class Notices:
             return "opened"
         return ""
 
-    def forget(self, key: str) -> None:
-        """A problem whose check is no more."""
-        self.open.pop(key, None)
+    def doubt(self) -> None:
+        """What was seen and not told yet does not count."""
+        self.open = {key: one for key, one in self.open.items() if one.told is not None}
 
     def event(self, text: str, now: float, urgent: bool = False) -> None:
         """Something the watchdog did, or gave up."""

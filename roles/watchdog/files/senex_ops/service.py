@@ -94,8 +94,9 @@ class Watchdog:
                 lambda answer, now, unit=one.unit: self._take_web(unit, answer, now),
             ))  # fmt: skip
         slow = probe.slow_interval
-        intervals = {"public": probe.interval, "ready": 2 * probe.interval, "dns": probe.dns_interval, "units": min(15, slow), "release": min(10, slow),
-                     "certificates": 10 * slow, "containers": 2 * slow, "database": 10 * slow, "redis": 4 * slow, "beat": 10 * slow, "time": 10 * slow}  # fmt: skip
+        intervals = {"public": probe.interval, "ready": 2 * probe.interval, "dns": probe.dns_interval, "units": min(15, slow),
+                     "release": min(10, slow), "certificates": 10 * slow, "containers": 2 * slow, "database": 10 * slow,
+                     "redis": 4 * slow, "beat": 10 * slow, "time": 10 * slow}  # fmt: skip
         takes = {"public": self._take_public, "ready": self._take_ready, "dns": self._take_dns}
         for check in checks_host.CHECKS + checks_stack.CHECKS:
             if check.name == "web" or not check.applies(self.config):
@@ -127,6 +128,7 @@ class Watchdog:
         self.starved_until = time.monotonic() + 3 * self.config.probe.interval
         for part in self.parts.values():
             part.passed()
+        self.notices.doubt()
 
     @property
     def starved(self) -> bool:
