@@ -161,6 +161,7 @@ class Config:
     notify: Notify = field(default_factory=Notify)
     heartbeat_interval: float = number(60, 5, "seconds")
     image: str = ""
+    manage: list[str] = field(default_factory=lambda: ["manage"])
     web: Web | None = None
     public: Public | None = None
     database: Database | None = None
