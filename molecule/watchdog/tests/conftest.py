@@ -1,6 +1,5 @@
 import json
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -23,9 +22,15 @@ class Watched:
     def lines(self, name):
         return [json.loads(line) for line in self.host.run(f"cat {RECEIVER}/{name}.jsonl").stdout.splitlines()]
 
+    @property
+    def mails(self):
+        """All but those about the clock, which a test host shares with the machine it runs on, and backups, which this scenario has not."""
+        expected = ("WARN  time: ", "WARN  backups: ")
+        return [mail for mail in self.lines("mails") if not all(line.startswith(expected) for line in mail["body"].split("\n\n") if line.strip())]
+
     def told(self, *words):
         """Mails that hold all the words."""
-        return [mail for mail in self.lines("mails") if all(word in mail["body"] for word in words)]
+        return [mail for mail in self.mails if all(word in mail["body"] for word in words)]
 
     def log(self, word):
         return [line for line in self.host.run(f"cat {LOG}").stdout.splitlines() if word in line]
@@ -50,8 +55,8 @@ class Watched:
         return json.loads(self.host.check_output("cat /run/senex-watchdog/status.json"))
 
     def calm(self, seconds=60):
-        """Wait until nothing is wrong and nothing is left to tell."""
-        eventually(lambda: not self.state()["open"] and time.time() and self.alive(8001) and self.alive(8002), seconds)
+        """Wait until nothing is wrong."""
+        eventually(lambda: not set(self.state()["open"]) - {"time", "backups"} and self.alive(8001) and self.alive(8002), seconds)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ def test_a_healthy_stack_is_left_alone(watched):
     watched.host.check_output("systemctl is-active senex-watchdog.service")
     eventually(lambda: len(watched.lines("beats")) >= 2)
     assert watched.restarts == 0
-    assert watched.lines("mails") == []
+    assert watched.mails == []
 
 
 def test_its_secrets_are_roots_alone(host):
@@ -91,7 +91,7 @@ def test_nginx_down_is_started_again(watched):
 
 def test_quiet_troubles_are_told_with_what_to_do(watched):
     """Disk, certificate, timer, backup, the lock of a dead release: all at once, and a digest of them, not a flood."""
-    host, mails = watched.host, len(watched.lines("mails"))
+    host, mails = watched.host, len(watched.mails)
     long_ago = time.time() - 7200
     stale = {"job": "dump", "result": "ok", "finished": "2020-01-01T00:00:00+00:00", "max_age_seconds": 90000, "bytes": 1}
     failed = {"job": "media", "result": "failed", "finished": "2020-01-01T00:00:00+00:00", "error": "the disk of the archive is full"}
@@ -119,7 +119,7 @@ def test_quiet_troubles_are_told_with_what_to_do(watched):
         ("FAIL  release", "deploy of 2 by somebody"),
     ):
         eventually(lambda words=words: watched.told(*words), 90)
-    assert len(watched.lines("mails")) - mails <= 4
+    assert len(watched.mails) - mails <= 4
     host.check_output(
         "rm -r /mnt/small/full /root/certificates/old.crt /var/lib/senex.trader/deploy.lock /etc/systemd/system/nightly.*"
         f" {HOME}/backups/status; systemctl stop nightly.timer; systemctl reset-failed nightly.service; systemctl daemon-reload"

@@ -9,7 +9,8 @@ _senex() {
         logs | restart | shell) mapfile -t COMPREPLY < <(compgen -W "$(senex parts 2>/dev/null)" -- "$word") ;;
         status | doctor) mapfile -t COMPREPLY < <(compgen -W "--json" -- "$word") ;;
         watchdog) mapfile -t COMPREPLY < <(compgen -W "status pause resume" -- "$word") ;;
-        restore) mapfile -t COMPREPLY < <(compgen -W "pitr dump" -- "$word") ;;
+        backup) mapfile -t COMPREPLY < <(compgen -W "dump redis media offsite list verify" -- "$word") ;;
+        pitr) mapfile -t COMPREPLY < <(compgen -W "base wal check verify drill list plan restore exchange undo" -- "$word") ;;
     esac
 }
 complete -F _senex senex

@@ -16,6 +16,7 @@ from .findings import Check, Finding, age, fail, ok, size, warn
 LOCK = "/var/lib/senex.trader/deploy.lock"
 LEASE = 1800  # as plugins/module_utils/release_record.py has it
 DAY = 86400
+RECOVERY_JOBS = ("base", "wal", "drill")
 
 
 def read_units(host, config) -> dict:
@@ -177,12 +178,15 @@ def when(text) -> float | None:
 def judge_backups(data: list[dict], config, now: float) -> list[Finding]:
     """Each job succeeded, and lately."""
     found = []
+    if config.database and not data:
+        return [warn("backups", "no job is installed, so nothing is backed up", "run the playbook with --tags backup,pitr")]
     for one in data:
         key, job = f"backup {one['job']}", one["job"]
-        do = f"journalctl _UID=$(id -u {config.user}) -g {job} -n 50; then run it again: senex backup {job}"
+        again = f"senex {'pitr' if job in RECOVERY_JOBS else 'backup'} {job}"
+        do = f"journalctl _UID=$(id -u {config.user}) -g {job} -n 50; then run it again: {again}"
         finished, limit = when(one.get("finished")), one.get("max_age_seconds")
         if one["result"] == "never":
-            found.append(warn(key, "has not run yet", f"wait for its timer, or run it: senex backup {job}"))
+            found.append(warn(key, "has not run yet", f"wait for its timer, or run it: {again}"))
         elif one["result"] == "failed":
             found.append(fail(key, f"failed: {one.get('error') or 'it does not say why'}", do))
         elif one["result"] != "ok" or finished is None:

@@ -24,7 +24,8 @@ examples:
   senex manage check --deploy       a command of the application
   senex psql -c 'select 1'          or: senex psql <file.sql
   senex redis-cli info memory
-  senex backup --help               what <home>/bin/backup can do; restore likewise
+  senex backup dump                 or: list, verify, redis, media, offsite; senex backup --help
+  senex restore --to latest         what ran goes on running; senex pitr --help for the rest
   senex watchdog pause 30m          no restarts and no news of them for half an hour
 """
 
@@ -158,14 +159,6 @@ def program(host: Host, settings: config.Config, name: str, arguments: list[str]
     return become(host, [path, *arguments])
 
 
-def restore(host: Host, settings: config.Config, options) -> int:
-    """Point-in-time restores are pitr's, those of dumps backup's; which of them is meant is the first word."""
-    words = options.arguments
-    if words[:1] in (["pitr"], ["dump"]):
-        return program(host, settings, "pitr" if words[0] == "pitr" else "backup", ["restore", *words[1:]])
-    raise Trouble("say which: senex restore pitr … (to a point in time) or senex restore dump … (from a dump); --help after it says more")
-
-
 def releases(host: Host, settings: config.Config, options) -> int:
     """What was released, newest last."""
     try:
@@ -205,17 +198,26 @@ def watchdog(host: Host, settings: config.Config, options) -> int:
     return replace(["systemctl", "--no-pager", "--lines=20", "status", "senex-watchdog.service"])
 
 
+# What comes after these is for another program, as it stands
+PASSED = {
+    "manage": manage,
+    "psql": psql,
+    "redis-cli": redis_cli,
+    "backup": lambda host, settings, options: program(host, settings, "backup", options.arguments),
+    "pitr": lambda host, settings, options: program(host, settings, "pitr", options.arguments),
+    "restore": lambda host, settings, options: program(host, settings, "pitr", ["restore", *options.arguments]),
+}
+
+
 def parser() -> argparse.ArgumentParser:
     """All subcommands."""
     made = argparse.ArgumentParser(prog="senex", description="The stack of this host, for whoever is on call.", epilog=EXAMPLES,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     verbs = made.add_subparsers(dest="verb_", metavar="COMMAND", required=True)
 
-    def verb(name: str, run, says: str, rest: bool = False):
-        one = verbs.add_parser(name, help=says, description=says, add_help=not rest)
+    def verb(name: str, run, says: str):
+        one = verbs.add_parser(name, help=says, description=says)
         one.set_defaults(run=run)
-        if rest:
-            one.add_argument("arguments", nargs=argparse.REMAINDER)
         return one
 
     one = verb("status", lambda host, settings, options: status.show(host, settings, options.json), "every check, a line each; 0 for healthy, 2 for not")
@@ -232,12 +234,15 @@ def parser() -> argparse.ArgumentParser:
     one = verb("shell", shell, "a shell in a container, or a script: senex shell web-1 -c 'env | sort'")
     one.add_argument("part", nargs="?", default="web")
     one.add_argument("arguments", nargs=argparse.REMAINDER)
-    verb("manage", manage, "a command of the application: senex manage showmigrations", rest=True)
-    verb("psql", psql, "psql in the database", rest=True)
-    verb("redis-cli", redis_cli, "redis-cli", rest=True)
-    verb("backup", lambda host, settings, options: program(host, settings, "backup", options.arguments), "the program of role backup", rest=True)
-    verb("pitr", lambda host, settings, options: program(host, settings, "pitr", options.arguments), "the program of role pitr", rest=True)
-    verb("restore", restore, "restore pitr …, or restore dump …", rest=True)
+    for name, says in (
+        ("manage", "a command of the application: senex manage showmigrations"),
+        ("psql", "psql in the database"),
+        ("redis-cli", "redis-cli in its container"),
+        ("backup", "the program of role backup"),
+        ("pitr", "the program of role pitr"),
+        ("restore", "a copy of the database as of a moment, beside the data; a dump is restored from the control machine, by playbook"),
+    ):
+        verb(name, PASSED[name], says)
     one = verb("releases", releases, "what was released, newest last")
     one.add_argument("-n", "--lines", type=int, default=20)
     one = verb("watchdog", watchdog, "state of the watchdog; pause it for a while, or resume it")
@@ -249,7 +254,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Run one subcommand."""
-    options = parser().parse_args(arguments)
+    if arguments[:1] and arguments[0] in PASSED:  # argparse would take the first option for its own
+        options = argparse.Namespace(verb_=arguments[0], run=PASSED[arguments[0]], arguments=arguments[1:])
+    else:
+        options = parser().parse_args(arguments)
     if os.geteuid():
         return replace(["sudo", "--", "/usr/local/bin/senex", *arguments])
     try:
