@@ -77,6 +77,7 @@ TABLE = [
     (checks_host.judge_units, units(**{"nginx.service": {"ActiveState": "inactive", "LoadState": "loaded"}}), FAIL, "is inactive"),
     (checks_host.judge_units, units(**{"web-1.service": {"LoadState": "not-found"}}), FAIL, "is not on this host"),
     (checks_host.judge_units, {**units(), "failed": [("system", "nightly.service")]}, FAIL, "failed"),
+    (checks_host.judge_units, {**units(), "failed": [("user", f"{'0a' * 32}-282c9873.service")]}, OK, "none failed"),
     (
         checks_host.judge_units,
         units(**{"web-1.service": {"ActiveState": "activating", "SubState": "auto-restart", "InactiveExitTimestampMonotonic": "400000000"}}),

@@ -59,7 +59,7 @@ class Watched:
         eventually(lambda: not set(self.state()["open"]) - {"time", "backups"} and self.alive(8001) and self.alive(8002), seconds)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def watched(host):
     found = Watched(host)
     found.calm(90)

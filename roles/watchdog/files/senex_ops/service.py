@@ -186,7 +186,7 @@ class Watchdog:
     def _tell(self, name: str, found: list[Finding], now: float, needed: int) -> None:
         quiet = name.split()[0] in SHAKY and (self.starved or max(self.release_until, self.paused_until) > now)
         known = {one.key for one in self.findings.get(name, [])}
-        gone = [Finding(key, OK, "is gone") for key in known - {one.key for one in found}]
+        gone = [Finding(key, OK, "is over") for key in known - {one.key for one in found}]
         self.findings[name] = found
         for one in [*gone, *found]:
             if quiet and one.level != OK:
