@@ -137,6 +137,7 @@ class Notify:
 
     digest: float = number(30, 0, "seconds")
     gap: float = number(60, 0, "seconds")
+    per_hour: int = number(6, 1, "messages")
     reminder: float = number(86400, 60, "seconds")
     retry: float = number(15, 1, "seconds")
     mail: Mail | None = None

@@ -28,6 +28,7 @@ class Notices:
     digest: float
     gap: float
     reminder: float
+    per_hour: int = 6
     open: dict[str, Open] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     waiting_since: float | None = None
@@ -79,8 +80,8 @@ class Notices:
             return None
         waited = now - self.waiting_since
         self.sent = [moment for moment in self.sent if now - HOUR < moment <= now]
-        # More than six messages an hour is a flood: then one each quarter of an hour
-        gap = self.gap if len(self.sent) < 6 else max(self.gap, HOUR / 4)
+        # More than so many messages an hour is a flood: then one each quarter of an hour
+        gap = self.gap if len(self.sent) < self.per_hour else max(self.gap, HOUR / 4)
         if 0 <= waited < self.digest or (hold and 0 <= waited < self.digest + 180) or (self.sent and now - self.sent[-1] < gap and not self.urgent):
             return None
         lines, self.lines, self.waiting_since, self.urgent = self.lines, [], None, False

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from . import checks_host, checks_stack, config, cures, decide, delivery, notices
-from .findings import FAIL, OK, Check, Finding
+from .findings import FAIL, OK, WARN, Check, Finding
 from .host import Answer, Host, get
 
 STATE = "/var/lib/senex-watchdog"
@@ -72,8 +72,9 @@ class Watchdog:
         self.config, self.secrets, self.host, self.state, self.runtime = settings, secrets, host, state, runtime
         self.parts: dict[str, decide.Part] = {}
         self.findings: dict[str, list[Finding]] = {}
-        self.notices = notices.Notices(settings.notify.digest, settings.notify.gap, settings.notify.reminder)
+        self.notices = notices.Notices(settings.notify.digest, settings.notify.gap, settings.notify.reminder, settings.notify.per_hour)
         self.starved_until, self.cure, self.held = 0.0, None, {}
+        self.settling, self.settled_at = "", 0.0  # a part that was restarted, until its first good answer
         self.release_until = self.paused_until = 0.0
         self.stopping = False
         self.pool = ThreadPoolExecutor(16, "senex")
@@ -93,13 +94,15 @@ class Watchdog:
                 lambda one=one: self.host.get(one.address, one.port, web.alive_path, web.domain, probe.timeout),
                 lambda answer, now, unit=one.unit: self._take_web(unit, answer, now),
             ))  # fmt: skip
+        if self.config.public:
+            jobs.append(Job("public", probe.interval, lambda: checks_stack.read_public(self.host, self.config), self._take_public))
         slow = probe.slow_interval
-        intervals = {"public": probe.interval, "ready": 2 * probe.interval, "dns": probe.dns_interval, "units": min(15, slow),
-                     "release": min(10, slow), "certificates": 10 * slow, "containers": 2 * slow, "database": 10 * slow,
+        intervals = {"ready": 2 * probe.interval, "dns": probe.dns_interval, "units": min(15, slow),
+                     "release": min(10, slow), "certificates": 4 * slow, "containers": 2 * slow, "database": 10 * slow,
                      "redis": 4 * slow, "beat": 10 * slow, "time": 10 * slow}  # fmt: skip
-        takes = {"public": self._take_public, "ready": self._take_ready, "dns": self._take_dns}
+        takes = {"ready": self._take_ready, "dns": self._take_dns}
         for check in checks_host.CHECKS + checks_stack.CHECKS:
-            if check.name == "web" or not check.applies(self.config):
+            if check.name in ("web", "public") or not check.applies(self.config):
                 continue
             jobs.append(Job(
                 check.name, intervals.get(check.name, slow), lambda check=check: self._find(check),
@@ -143,6 +146,7 @@ class Watchdog:
         part = self.parts.setdefault(name, decide.Part(name))
         if good:
             part.passed()
+            self.settling = "" if self.settling == name else self.settling
         elif not self.starved:
             part.failed(now, says)
             log.info("%s: failure %d: %s", name, part.failures, says)
@@ -158,14 +162,15 @@ class Watchdog:
             cure = cures.Cure(name, "user", unit, name if silent else "", needed=self.config.probe.failures, patience=4 if slow else 1)
             self._try(part, cure, now)
 
-    def _take_public(self, found: list[Finding], now: float) -> None:
-        part = self._count("nginx", found[0].level == OK, found[0].says, now)
+    def _take_public(self, answer: Answer, now: float) -> None:
+        found = checks_stack.judge_public(answer, self.config, now)
+        part = self._count("nginx", answer.status == 200, found[0].says, now)
         self._tell("public", found, now, self.config.probe.failures)
         instances = self.config.web.instances if self.config.web else []
         alive = not instances or any(self.parts.get(one.unit.removesuffix(".service"), decide.Part("")).failures == 0 for one in instances)
         # An answer of nginx, even 502, is not cured by another start of it
-        answered = any(word in found[0].says for word in (" answers ", " 400, ", " to "))
-        if part.failures >= self.config.probe.failures and alive and not answered and "nginx.service" in self.config.system_units:
+        silent = answer.status == 0
+        if part.failures >= self.config.probe.failures and alive and silent and "nginx.service" in self.config.system_units:
             self._try(part, cures.Cure("nginx", "system", "nginx.service", test=("nginx", "-t", "-q"), needed=self.config.probe.failures), now)
 
     def _take_ready(self, found: list[Finding], now: float) -> None:
@@ -191,7 +196,8 @@ class Watchdog:
         for one in [*gone, *found]:
             if quiet and one.level != OK:
                 continue
-            change = self.notices.finding(one, now, needed)
+            # A unit that is starting gets a while; one that failed does not
+            change = self.notices.finding(one, now, 2 * needed if name == "units" and one.level == WARN else needed)
             if change:
                 log.log(logging.INFO if change == "closed" else logging.WARNING, "%s: %s: %s", change, one.key, one.says)
 
@@ -226,6 +232,7 @@ class Watchdog:
         line = cures.told(part.name, says, outcome)
         log.warning(line)
         part.restarted(now, now + 2)
+        self.settling, self.settled_at = part.name, time.monotonic() + 4 * self.config.probe.interval
         self.notices.event(line, now)
         if part.name == "dns":
             self._sooner("dns", 3)
@@ -257,7 +264,8 @@ class Watchdog:
         self._out(now)
 
     def _out(self, now: float) -> None:
-        lines = self.notices.message(now, self.cure is not None)
+        settling = bool(self.settling) and time.monotonic() < self.settled_at
+        lines = self.notices.message(now, self.cure is not None or settling)
         if lines:
             title = notices.subject(lines, self.config.environment, self.config.host)
             log.info("tells: %s", title)
