@@ -180,7 +180,7 @@ def test_status_says_healthy_or_not_on_a_screen_and_to_machines(monkeypatch, cap
     good = Check("memory", lambda *_: {"MemTotal": 10, "MemAvailable": 9}, checks_host.judge_memory)
     assert status.show(Fake(), settings(), False, [good]) == 0
     assert status.show(Fake(), settings(), False, [good, bad]) == 2
-    assert "-> /nowhere/bin/senex-prune-images" in capsys.readouterr().out
+    assert "-> senex prune-images --keep 1" in capsys.readouterr().out
     assert status.show(Fake(), settings(), True, [good, bad]) == 2
     data = json.loads(capsys.readouterr().out)
     assert (data["level"], [one["key"] for one in data["findings"]]) == ("FAIL", ["memory", "disk /"])

@@ -111,7 +111,7 @@ def test_quiet_troubles_are_told_with_what_to_do(watched):
         host.check_output(f"printf %s '{json.dumps(one)}' >{HOME}/backups/status/{one['job']}.json")
     host.check_output(f"printf %s '{json.dumps(lock)}' >/var/lib/senex.trader/deploy.lock")
     for words in (
-        ("FAIL  disk /mnt/small", "100 % full", "senex-prune-images"),
+        ("FAIL  disk /mnt/small", "100 % full", "senex prune-images --keep 1"),
         ("FAIL  certificate /root/certificates/old.crt", "expired"),
         ("FAIL  unit nightly.service", "reset-failed"),
         ("FAIL  backup dump", "last done"),

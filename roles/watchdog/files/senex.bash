@@ -1,6 +1,6 @@
 # Completion of the command senex
 _senex() {
-    local word=${COMP_WORDS[COMP_CWORD]} verbs="status doctor logs restart shell manage psql redis-cli backup pitr restore releases watchdog parts"
+    local word=${COMP_WORDS[COMP_CWORD]} verbs="status doctor logs restart shell manage psql redis-cli backup pitr restore prune-images releases watchdog parts"
     if [ "$COMP_CWORD" -eq 1 ]; then
         mapfile -t COMPREPLY < <(compgen -W "$verbs --help" -- "$word")
         return

@@ -81,7 +81,7 @@ def judge_disk(data: dict, config, now: float) -> list[Finding]:
     for path, state in data.items():
         used, what = max((state["used"], "full"), (state["inodes"], "out of inodes"))
         says = f"{path} is {used:.0f} % {what}, {size(state['free'])} free"
-        do = f"{config.home}/bin/senex-prune-images --keep 1 (as {config.user}), old dumps in {config.home}/backups, journalctl --vacuum-size=500M"
+        do = f"senex prune-images --keep 1; journalctl --vacuum-size=500M; old dumps in {config.home}/backups"
         if used >= config.limits.disk_fail:
             found.append(fail(f"disk {path}", says, do))
         elif used >= config.limits.disk_warn:

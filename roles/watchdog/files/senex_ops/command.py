@@ -155,7 +155,7 @@ def program(host: Host, settings: config.Config, name: str, arguments: list[str]
     """A program of another part."""
     path = f"{settings.home}/bin/{name}"
     if not os.access(path, os.X_OK):
-        raise Trouble(f"{path} is not installed: run the playbook with the tag of its part on a host of the group backup")
+        raise Trouble(f"{path} is not installed: run the playbook with the tag of its part ({name}) on this host, or ask on the one that has it")
     return become(host, [path, *arguments])
 
 
@@ -205,6 +205,7 @@ PASSED = {
     "redis-cli": redis_cli,
     "backup": lambda host, settings, options: program(host, settings, "backup", options.arguments),
     "pitr": lambda host, settings, options: program(host, settings, "pitr", options.arguments),
+    "prune-images": lambda host, settings, options: program(host, settings, "senex-prune-images", options.arguments),
     "restore": lambda host, settings, options: program(host, settings, "pitr", ["restore", *options.arguments]),
 }
 
@@ -240,6 +241,7 @@ def parser() -> argparse.ArgumentParser:
         ("redis-cli", "redis-cli in its container"),
         ("backup", "the program of role backup"),
         ("pitr", "the program of role pitr"),
+        ("prune-images", "remove images that nothing runs: senex prune-images --keep 1"),
         ("restore", "a copy of the database as of a moment, beside the data; a dump is restored from the control machine, by playbook"),
     ):
         verb(name, PASSED[name], says)
