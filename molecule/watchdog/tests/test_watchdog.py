@@ -1,0 +1,183 @@
+"""The watchdog beside a real stack that is broken on purpose. Later tests find the restarts of the earlier ones in the log, and count from there."""
+
+import json
+import re
+import time
+
+from parts import HOME, SYSTEMCTL, eventually
+
+WATCHDOG = "systemctl show senex-watchdog.service --property=MainPID --value"
+
+
+def test_a_healthy_stack_is_left_alone(watched):
+    """Since it was installed: nothing restarted, nobody told."""
+    watched.host.check_output("systemctl is-active senex-watchdog.service")
+    eventually(lambda: len(watched.lines("beats")) >= 2)
+    assert watched.restarts == 0
+    assert watched.mails == []
+
+
+def test_its_secrets_are_roots_alone(host):
+    assert host.file("/etc/senex-trader/watchdog.secrets.json").mode == 0o600
+    assert host.run("runuser -u nobody -- grep -rls -e 'mail-password-[$]' -e secret-pat[h] /etc /opt /run /usr/local /var/log").stdout == ""
+    assert "secret-path" not in host.check_output("cat /var/log/senextrader/watchdog.log")
+    assert host.run("journalctl --no-pager -q | grep -a -e 'mail-password-[$]' -e /secret-pat[h]").stdout == ""
+
+
+def test_its_unit_is_hardened(host):
+    found = re.search(r"exposure level for senex-watchdog.service: ([0-9.]+)", host.run("systemd-analyze security --no-pager senex-watchdog.service").stdout)
+    assert float(found[1]) <= 2.5
+
+
+def test_a_hung_instance_is_cured_and_told_once(watched):
+    web = watched.web[0]
+    pid, before = web.pid, watched.restarts
+    watched.host.check_output(f"kill -STOP {pid}")
+    begin = time.monotonic()
+    eventually(lambda: watched.restarts > before and watched.alive(8001), 45)
+    print(f"cured in {time.monotonic() - begin:.1f} s")
+    assert web.pid != pid
+    (mail,) = eventually(lambda: watched.told("web-1", "restarted because", "OK "))
+    assert mail["tls"] and mail["user"] == "watchdog" and mail["to"] == ["oncall@senex.test"]
+    (hook,) = eventually(lambda: [one for one in watched.lines("hooks") if "web-1" in one["subject"]])
+    assert hook["host"] == "molecule-watchdog" and any("restarted because" in line for line in hook["lines"])
+    assert watched.restarts == before + 1
+    assert len(watched.told("web-1")) == 1
+
+
+def test_a_dead_port_is_cured(watched):
+    """The unit is active and the container healthy, and the port on the host answers nothing."""
+    before = watched.restarts
+    watched.host.check_output(
+        "for pid in $(cat /sys/fs/cgroup$(systemctl --user -M senex@ show web-2 --property=ControlGroup --value)/runtime/cgroup.procs); do "
+        "grep -q rootlessport /proc/$pid/comm && kill -9 $pid; done; true"
+    )
+    assert not watched.alive(8002)
+    eventually(lambda: watched.restarts > before and watched.alive(8002), 45)
+    watched.calm()
+
+
+def test_a_crashed_instance_is_left_to_systemd(watched):
+    before = watched.restarts
+    watched.web[0].kill()
+    eventually(lambda: watched.alive(8001))
+    assert watched.restarts == before
+
+
+def test_name_resolution_between_containers_comes_back(watched):
+    before = watched.restarts
+    watched.host.check_output("pkill -9 -u senex -x aardvark-dns")
+    assert watched.web[1].script("getent hosts redis").rc != 0
+    eventually(lambda: watched.restarts > before and watched.web[1].script("getent hosts redis").rc == 0, 60)
+    watched.calm()
+
+
+def test_database_down_is_told_and_restarts_nothing(watched):
+    before = watched.restarts
+    watched.host.check_output(f"{SYSTEMCTL} stop postgres.service")
+    eventually(lambda: watched.told("FAIL  unit postgres.service") and watched.told("FAIL  application"), 45)
+    assert watched.restarts == before
+    watched.host.check_output(f"{SYSTEMCTL} start postgres.service")
+    eventually(lambda: watched.told("OK    application") and watched.told("OK    unit postgres.service"), 45)
+    assert watched.restarts == before
+
+
+def test_nginx_down_is_started_again(watched):
+    watched.host.check_output("systemctl kill --signal=KILL nginx.service; systemctl stop nginx.service; true")
+    assert not watched.public()
+    eventually(watched.public, 45)
+    eventually(lambda: watched.told("DONE  nginx"))
+
+
+def test_quiet_troubles_are_told_with_what_to_do(watched):
+    """Disk, certificate, timer, backup, the lock of a dead release: all at once, and a digest of them, not a flood."""
+    host, mails = watched.host, len(watched.mails)
+    long_ago = time.time() - 7200
+    stale = {"job": "dump", "result": "ok", "finished": "2020-01-01T00:00:00+00:00", "max_age_seconds": 90000, "bytes": 1}
+    failed = {"job": "media", "result": "failed", "finished": "2020-01-01T00:00:00+00:00", "error": "the disk of the archive is full"}
+    lock = {"id": "x", "what": "deploy of 2", "who": "somebody", "since": long_ago, "renewed": long_ago, "step": "web"}
+    host.check_output("fallocate -l 8M /mnt/small/full || true")
+    host.check_output(
+        "cd /root/certificates && openssl req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -out old.crt -subj /CN=old"
+        " -not_before 20200101000000Z -not_after 20200201000000Z 2>&1"
+    )
+    host.check_output(
+        "printf '[Service]\\nType=oneshot\\nExecStart=/bin/false\\n' >/etc/systemd/system/nightly.service;"
+        "printf '[Timer]\\nOnCalendar=*-*-* *:*:00/1\\nAccuracySec=1s\\n' >/etc/systemd/system/nightly.timer;"
+        "systemctl daemon-reload; systemctl start nightly.timer"
+    )
+    host.check_output(f"mkdir -p {HOME}/backups/status")
+    for one in (stale, failed):
+        host.check_output(f"printf %s '{json.dumps(one)}' >{HOME}/backups/status/{one['job']}.json")
+    host.check_output(f"printf %s '{json.dumps(lock)}' >/var/lib/senex.trader/deploy.lock")
+    for words in (
+        ("FAIL  disk /mnt/small", "100 % full", "senex prune-images --keep 1"),
+        ("FAIL  certificate /root/certificates/old.crt", "expired"),
+        ("FAIL  unit nightly.service", "reset-failed"),
+        ("FAIL  backup dump", "last done"),
+        ("FAIL  backup media", "the disk of the archive is full"),
+        ("FAIL  release", "deploy of 2 by somebody"),
+    ):
+        eventually(lambda words=words: watched.told(*words), 90)
+    assert len(watched.mails) - mails < 6
+    host.check_output(
+        "rm -r /mnt/small/full /root/certificates/old.crt /var/lib/senex.trader/deploy.lock /etc/systemd/system/nightly.*"
+        f" {HOME}/backups/status; systemctl stop nightly.timer; systemctl reset-failed nightly.service; systemctl daemon-reload"
+    )
+    eventually(lambda: watched.told("OK    disk /mnt/small") and watched.told("OK    release"), 45)
+    watched.calm(90)
+
+
+def test_nothing_is_restarted_during_a_release(watched):
+    web, now = watched.web[1], time.time()
+    lock = {"id": "x", "what": "deploy of 2", "who": "somebody", "since": now, "renewed": now, "step": "web"}
+    watched.host.check_output(f"printf %s '{json.dumps(lock)}' >/var/lib/senex.trader/deploy.lock")
+    eventually(lambda: watched.state()["release"])
+    before, failures = watched.restarts, len(watched.log("web-2: failure"))
+    pid = web.pid
+    watched.host.check_output(f"kill -STOP {pid}")
+    eventually(lambda: watched.log("web-2: no restart: a release is under way"), 30)
+    assert len(watched.log("web-2: failure")) >= failures + 3
+    assert watched.restarts == before
+    watched.host.check_output("rm /var/lib/senex.trader/deploy.lock")
+    eventually(lambda: watched.alive(8002), 60)
+    watched.calm()
+
+
+def test_mail_that_does_not_go_out_waits_and_blocks_nothing(watched):
+    """Refused, then too slow, then nobody there: the message comes in the end, and instances are watched all the while."""
+    host = watched.host
+    watched.mode("refuse")
+    host.check_output("fallocate -l 8M /mnt/small/full || true")
+    eventually(lambda: any(one["mode"] == "refuse" for one in watched.lines("attempts")), 45)
+    watched.mode("slow")
+    eventually(lambda: any(one["mode"] == "slow" for one in watched.lines("attempts")), 45)
+    host.check_output("systemctl stop receiver.service")
+    eventually(lambda: watched.log("mail: not delivered, kept and tried again: [Errno 111]"), 45)
+    before = watched.restarts
+    host.check_output(f"kill -STOP {watched.web[0].pid}")
+    eventually(lambda: watched.restarts > before and watched.alive(8001), 45)
+    assert watched.state()["waiting"]["mail"]["messages"] >= 1
+    host.check_output("rm /root/receiver/mode /mnt/small/full; systemctl start receiver.service")
+    eventually(lambda: watched.told("FAIL  disk /mnt/small") and watched.told("DONE  web-1"), 60)
+    eventually(lambda: watched.state()["waiting"]["mail"]["messages"] == 0, 60)
+    watched.calm()
+
+
+def test_a_watchdog_that_hangs_or_dies_comes_back(watched):
+    host = watched.host
+    for signal, seconds in (("KILL", 20), ("STOP", 60)):
+        pid = host.check_output(WATCHDOG)
+        host.check_output(f"kill -{signal} {pid}")
+        begin = time.monotonic()
+        running = "systemctl is-active senex-watchdog.service"
+        eventually(lambda old=pid, ask=running: host.check_output(WATCHDOG) not in (old, "0") and host.run(ask).stdout == "active\n", seconds)
+        print(f"{signal}: back in {time.monotonic() - begin:.1f} s")
+
+
+def test_a_wrong_configuration_is_refused_and_named(host):
+    host.check_output("echo '{\"prob\": {}}' >/root/wrong.json")
+    elsewhere = "-p TemporaryFileSystem=/etc/senex-trader -p BindReadOnlyPaths=/root/wrong.json:/etc/senex-trader/watchdog.json"
+    result = host.run(f"systemd-run --quiet --pipe --wait {elsewhere} /usr/local/lib/senex-trader/senex-watchdog --check")
+    assert "/etc/senex-trader/watchdog.json: prob: no such key" in result.stderr
+    assert result.rc == 78

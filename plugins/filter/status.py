@@ -1,0 +1,27 @@
+"""Findings of hosts for a person."""
+
+from __future__ import annotations
+
+
+def status_lines(hosts: list) -> list:
+    """One screen: of a single host every finding, of a fleet what is not well; below each what to do."""
+    if not hosts:
+        return ["no host answered; the command senex is there once the role watchdog has run"]
+    lines = []
+    for host in sorted(hosts, key=lambda one: one["host"]):
+        found = host["findings"]
+        counts = {level: sum(one["level"] == level for one in found) for level in ("FAIL", "WARN", "OK")}
+        lines.append(f"{host['host']} ({host['environment']}): {', '.join(f'{count} {level}' for level, count in counts.items() if count)}")
+        for one in found:
+            if len(hosts) == 1 or one["level"] != "OK":
+                lines.append(f"  {one['level']:4}  {one['key']}: {one['says']}")
+                lines += [f"        -> {one['do']}"] if one["do"] else []
+    return lines
+
+
+class FilterModule:
+    """Filters."""
+
+    def filters(self) -> dict:
+        """By name."""
+        return {"status_lines": status_lines}

@@ -1,0 +1,276 @@
+"""Checks of the host itself: units, disk, memory, certificates, backups, the release lock, time, a pending reboot."""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import glob
+import json
+import os
+import re
+import socket
+import ssl
+import time
+
+from .findings import Check, Finding, age, fail, ok, size, warn
+
+LOCK = "/var/lib/senex.trader/deploy.lock"
+LEASE = 1800  # as plugins/module_utils/release_record.py has it
+DAY = 86400
+# Podman's transient units, one a health check: a failed check is no failed unit, and `containers` shows what it means
+HEALTH_UNIT = re.compile(r"[0-9a-f]{64}(-[0-9a-f]+)?\.(service|timer)")
+RECOVERY_JOBS = ("base", "wal", "drill")
+
+
+def read_units(host, config) -> dict:
+    """State of the expected units, and all units that failed."""
+    return {
+        "user": host.units("user", config.user_units),
+        "system": host.units("system", config.system_units),
+        "failed": [(scope, name) for scope in (["user"] if config.user_units else []) + ["system"] for name in host.failed(scope)],
+        "uptime": time.monotonic(),
+    }
+
+
+def restart_word(scope: str, unit: str) -> str:
+    """The command that restarts a unit."""
+    return f"senex restart {unit.removesuffix('.service')}" if scope == "user" else f"systemctl restart {unit}"
+
+
+def judge_units(data: dict, config, now: float) -> list[Finding]:
+    """Expected units run; no other failed."""
+    found, running = [], 0
+    for scope in ("user", "system"):
+        for name in config.user_units if scope == "user" else config.system_units:
+            state = data[scope].get(name, {})
+            active, sub = state.get("ActiveState", "unknown"), state.get("SubState", "")
+            logs = f"senex logs {name.removesuffix('.service')}" if scope == "user" else f"journalctl -u {name} -n 50"
+            if state.get("LoadState") == "not-found":
+                found.append(fail(f"unit {name}", "is not on this host", f"run the playbook with the tag of its part; {logs}"))
+            elif active == "active":
+                running += 1
+            elif active in ("activating", "reloading", "deactivating"):
+                since = int(state.get("InactiveExitTimestampMonotonic") or 0) / 1e6
+                spent = f" for {age(data['uptime'] - since)}" if since else ""
+                found.append(warn(f"unit {name}", f"is {active} ({sub}){spent}", logs))
+            else:
+                found.append(fail(f"unit {name}", f"is {active} ({state.get('Result', '')})", f"{logs}; then {restart_word(scope, name)}"))
+    expected = set(config.user_units) | set(config.system_units)
+    for scope, name in data["failed"]:
+        if name not in expected and not HEALTH_UNIT.fullmatch(name):
+            where = f"systemctl --user -M {config.user}@ " if scope == "user" else "systemctl "
+            found.append(fail(f"unit {name}", "failed", f"{where}status {name}; when mended {where}reset-failed {name}"))
+    return found + ([ok("units", f"{running} run, none failed")] if not found else [])
+
+
+def read_disk(host, config) -> dict:
+    """Size, room and inodes of each file system, once."""
+    seen = {}
+    for path in config.disks:
+        if os.path.exists(path):
+            state = os.statvfs(path)
+            inodes = 100 * (1 - state.f_favail / state.f_files) if state.f_files else 0.0
+            used = 100 * (1 - state.f_bavail / state.f_blocks) if state.f_blocks else 0.0
+            seen.setdefault(os.stat(path).st_dev, (path, {"used": used, "inodes": inodes, "free": state.f_bavail * state.f_frsize}))
+    return dict(seen.values())
+
+
+def judge_disk(data: dict, config, now: float) -> list[Finding]:
+    """Room on every file system."""
+    found = []
+    for path, state in data.items():
+        used, what = max((state["used"], "full"), (state["inodes"], "out of inodes"))
+        says = f"{path} is {used:.0f} % {what}, {size(state['free'])} free"
+        do = f"senex prune-images --keep 1; journalctl --vacuum-size=500M; old dumps in {config.home}/backups"
+        if used >= config.limits.disk_fail:
+            found.append(fail(f"disk {path}", says, do))
+        elif used >= config.limits.disk_warn:
+            found.append(warn(f"disk {path}", says, do))
+        else:
+            found.append(ok(f"disk {path}", says))
+    return found
+
+
+def read_memory(host, config) -> dict:
+    """MemTotal and MemAvailable in kB."""
+    with open("/proc/meminfo", encoding="ascii") as handle:
+        rows = dict(line.split(":") for line in handle)
+    return {name: int(rows[name].split()[0]) for name in ("MemTotal", "MemAvailable")}
+
+
+def judge_memory(data: dict, config, now: float) -> list[Finding]:
+    """Room in memory."""
+    free = 100 * data["MemAvailable"] / data["MemTotal"]
+    says = f"{free:.0f} % of {size(data['MemTotal'] * 1024)} available"
+    if free < config.limits.memory_warn:
+        return [warn("memory", says, "systemd-cgtop -m shows who has it; lower senex_memory_overrides or take a larger host")]
+    return [ok("memory", says)]
+
+
+def read_certificates(host, config) -> dict:
+    """Seconds since the epoch at which each certificate ends, by file and as nginx serves it; text where that cannot be read."""
+    texts: dict[str, str] = {}
+    for path in sorted({path for pattern in config.certificates for path in glob.glob(pattern)}):
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            texts[path] = handle.read()
+    found: dict[str, float | str] = {}
+    if config.public:
+        name = f"{config.public.domain} (served)"
+        try:
+            texts[name] = served(config.public)
+        except OSError as error:
+            found[name] = f"not served: {error}"
+    for name, text in texts.items():
+        done = host.run("openssl", "x509", "-noout", "-enddate", stdin=text)
+        end = done.out.strip().removeprefix("notAfter=")
+        found[name] = ssl.cert_time_to_seconds(end) if done.code == 0 else f"is no certificate: {done.said}"
+    return found
+
+
+def served(public) -> str:
+    """The certificate that nginx hands out now, which may be older than the file."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection((public.address, public.port), timeout=5) as raw,
+        context.wrap_socket(raw, server_hostname=public.domain) as secure,
+    ):
+        return ssl.DER_cert_to_PEM_cert(secure.getpeercert(True) or b"")
+
+
+def judge_certificates(data: dict, config, now: float) -> list[Finding]:
+    """Days left."""
+    found = []
+    for name, end in data.items():
+        key, do = f"certificate {name}", "run the playbook (--tags postgresql,nginx); with Let's Encrypt: certbot renew, then systemctl reload nginx"
+        if isinstance(end, str):
+            found.append(warn(key, end, do))
+            continue
+        days = (end - now) / DAY
+        says = f"{days:.0f} days left" if days >= 0 else f"expired {age(now - end)} ago"
+        if days < config.limits.certificate_fail:
+            found.append(fail(key, says, do))
+        else:
+            found.append(warn(key, says, do) if days < config.limits.certificate_warn else ok(key, says))
+    return found
+
+
+def read_backups(host, config) -> list[dict]:
+    """What the backup jobs wrote of their last run."""
+    found = []
+    for path in sorted(glob.glob(os.path.join(glob.escape(config.home), "backups/status/*.json"))):
+        try:
+            with open(path, encoding="utf-8") as handle:
+                data = json.load(handle)
+            found.append(data if isinstance(data, dict) and "result" in data else {"result": "unreadable"})
+        except (OSError, ValueError):
+            found.append({"result": "unreadable"})
+        found[-1].setdefault("job", os.path.basename(path).removesuffix(".json"))
+    return found
+
+
+def when(text) -> float | None:
+    """ISO-8601 as seconds since the epoch."""
+    try:
+        moment = datetime.datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+
+
+def judge_backups(data: list[dict], config, now: float) -> list[Finding]:
+    """Each job succeeded, and lately."""
+    found = []
+    if config.database and not data:
+        return [warn("backups", "no job is installed, so nothing is backed up", "run the playbook with --tags backup,pitr")]
+    for one in data:
+        key, job = f"backup {one['job']}", one["job"]
+        again = f"senex {'pitr' if job in RECOVERY_JOBS else 'backup'} {job}"
+        do = f"journalctl _UID=$(id -u {config.user}) -g {job} -n 50; then run it again: {again}"
+        finished, limit = when(one.get("finished")), one.get("max_age_seconds")
+        if one["result"] == "never":
+            found.append(warn(key, "has not run yet", f"wait for its timer, or run it: {again}"))
+        elif one["result"] == "failed":
+            found.append(fail(key, f"failed: {one.get('error') or 'it does not say why'}", do))
+        elif one["result"] != "ok" or finished is None:
+            found.append(fail(key, "its status file cannot be read", do))
+        elif isinstance(limit, int | float) and now - finished > limit:
+            found.append(fail(key, f"last done {age(now - finished)} ago, which is more than {age(limit)}", do))
+        else:
+            found.append(ok(key, f"done {age(max(0, now - finished))} ago, {size(one.get('bytes') or 0)}"))
+    return found
+
+
+def read_release(host, config) -> dict | None:
+    """Who holds the lock of a release."""
+    try:
+        with open(LOCK, encoding="utf-8") as handle:
+            return json.load(handle)
+    except FileNotFoundError:
+        return None
+
+
+def under_way(holder: dict | None, now: float) -> bool:
+    """Whether a release goes on, by a lock that is renewed."""
+    return holder is not None and now < holder.get("renewed", 0) + LEASE
+
+
+def judge_release(data: dict | None, config, now: float) -> list[Finding]:
+    """No release, one under way, or the lock of a dead one."""
+    if data is None:
+        return [ok("release", "none under way")]
+    what = f"{data.get('what', 'a release')} by {data.get('who', 'somebody')}, at '{data.get('step', '?')}'"
+    if under_way(data, now):
+        return [ok("release", f"under way: {what}; nothing is restarted meanwhile")]
+    do = "ansible-playbook playbooks/deploy.yml … takes a dead lock over; look at senex releases for what was left"
+    return [fail("release", f"its lock is stale, last renewed {age(now - data.get('renewed', 0))} ago: {what}", do)]
+
+
+class Timex(ctypes.Structure):
+    """The beginning of struct timex (adjtimex(2)); the rest is room."""
+
+    _fields_ = [("modes", ctypes.c_uint), ("offset", ctypes.c_long), ("freq", ctypes.c_long), ("maxerror", ctypes.c_long),
+                ("esterror", ctypes.c_long), ("status", ctypes.c_int), ("rest", ctypes.c_char * 256)]  # fmt: skip
+
+
+def read_time(host, config) -> dict:
+    """What the kernel thinks of its clock: works with every time daemon."""
+    state = Timex()
+    code = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(state))
+    return {"synchronised": code != 5 and not state.status & 0x40, "error_seconds": state.maxerror / 1e6}
+
+
+def judge_time(data: dict, config, now: float) -> list[Finding]:
+    """The clock is set by somebody."""
+    if data["synchronised"]:
+        return [ok("time", "synchronised")]
+    return [warn("time", "the clock is not synchronised", "systemctl status systemd-timesyncd; are the servers of common_time_servers reachable (UDP 123)?")]
+
+
+def read_reboot(host, config) -> dict:
+    """Whether an update waits for a reboot, and of which packages."""
+    packages = ""
+    if os.path.exists("/run/reboot-required.pkgs"):
+        with open("/run/reboot-required.pkgs", encoding="utf-8") as handle:
+            packages = ", ".join(sorted(set(handle.read().split())))
+    return {"pending": os.path.exists("/run/reboot-required"), "packages": packages}
+
+
+def judge_reboot(data: dict, config, now: float) -> list[Finding]:
+    """No reboot is due."""
+    if data["pending"]:
+        says = f"an update waits for one: {data['packages'] or 'see /run/reboot-required'}"
+        return [warn("reboot", says, "reboot at a quiet time; everything comes back by itself")]
+    return [ok("reboot", "none pending")]
+
+
+CHECKS = [
+    Check("units", read_units, judge_units),
+    Check("disk", read_disk, judge_disk),
+    Check("memory", read_memory, judge_memory),
+    Check("certificates", read_certificates, judge_certificates),
+    Check("backups", read_backups, judge_backups),
+    Check("release", read_release, judge_release),
+    Check("time", read_time, judge_time),
+    Check("reboot", read_reboot, judge_reboot),
+]

@@ -1,0 +1,240 @@
+"""Checks of the stack: web instances, the public address, name resolution between containers, PostgreSQL, Redis and its queues, Beat, containers."""
+
+from __future__ import annotations
+
+import json
+
+from .findings import Check, Finding, age, fail, ok, size, warn
+from .host import Answer
+
+# One line a value; tables and views that are not there give none. Beat: how long silent, and its shortest interval.
+DATABASE = """
+select 'connections', count(*)::text, current_setting('max_connections') from pg_stat_activity;
+select 'archiver', failed_count::text, coalesce(extract(epoch from now() - last_archived_time)::int::text, ''),
+       (coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false))::text
+  from pg_stat_archiver where current_setting('archive_mode') <> 'off';
+select 'slot', slot_name, active::text, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint::text
+  from pg_replication_slots where not pg_is_in_recovery();
+select 'standby', application_name, coalesce(extract(epoch from replay_lag), 0)::int::text from pg_stat_replication;
+"""
+BEAT = """
+select coalesce(extract(epoch from now() - max(last_run_at))::int::text, ''),
+       coalesce((select min(every * case period when 'days' then 86400 when 'hours' then 3600 when 'minutes' then 60 else 1 end)::text
+                   from django_celery_beat_periodictask t join django_celery_beat_intervalschedule i on i.id = t.interval_id where t.enabled), ''),
+       extract(epoch from now() - (select pg_postmaster_start_time()))::int
+  from django_celery_beat_periodictask where enabled;
+"""
+
+
+def read_web(host, config) -> dict[str, Answer]:
+    """Each instance at its port on the host."""
+    web = config.web
+    return {one.unit: host.get(one.address, one.port, web.alive_path, web.domain, config.probe.timeout) for one in web.instances}
+
+
+def why(answer: Answer, domain: str) -> str:
+    """What a wrong answer is a sign of."""
+    if answer.status == 400:
+        return f"400, so the application does not know the name {domain}: ALLOWED_HOSTS (senex_domain, senex_domain_aliases)"
+    if answer.status in (301, 302, 308):
+        return f"{answer.status} to {answer.location}: it does not see that the request came by https (SECURE_PROXY_SSL_HEADER), or knows another name"
+    return f"answers {answer.status}" if answer.status else answer.error
+
+
+def judge_web(data: dict[str, Answer], config, now: float) -> list[Finding]:
+    """Each instance is alive."""
+    found = []
+    for unit, answer in data.items():
+        name = unit.removesuffix(".service")
+        if answer.status == 200:
+            found.append(ok(f"web {name}", f"alive in {answer.seconds * 1000:.0f} ms"))
+        else:
+            found.append(fail(f"web {name}", why(answer, config.web.domain), f"senex logs {name}; senex restart {name}"))
+    return found
+
+
+def read_ready(host, config) -> Answer:
+    """Database and Redis as the application sees them, by the first instance that is alive."""
+    web, answer = config.web, Answer(0, "no instance is alive")
+    for one in web.instances:
+        answer = host.get(one.address, one.port, web.ready_path, web.domain, max(10, config.probe.timeout))
+        if answer.status == 200:
+            break
+    return answer
+
+
+def judge_ready(data: Answer, config, now: float) -> list[Finding]:
+    """The application reaches what it stands on."""
+    if data.status == 200:
+        return [ok("application", "reaches database and Redis")]
+    body = " ".join(data.body.split())[:200] if data.status == 503 else ""
+    says = f"{config.web.ready_path} {why(data, config.web.domain)}{': ' + body if body else ''}"
+    return [fail("application", says, "senex status shows which of postgres, redis and name resolution; senex logs postgres, senex logs redis")]
+
+
+def read_public(host, config) -> Answer:
+    """The site through nginx."""
+    public = config.public
+    return host.get(public.address, public.port, public.path, public.domain, config.probe.timeout, True)
+
+
+def judge_public(data: Answer, config, now: float) -> list[Finding]:
+    """The site answers."""
+    name = f"https://{config.public.domain}{config.public.path}"
+    if data.status == 200:
+        return [ok("public", f"{name} answers in {data.seconds * 1000:.0f} ms")]
+    return [fail("public", f"{name}: {why(data, config.public.domain)}", "nginx -t; journalctl -u nginx -n 50; senex status for the instances behind it")]
+
+
+def names_of(config) -> list[str]:
+    """What one container has to find by name."""
+    return [part.container for part in (config.database, config.broker) if part]
+
+
+def read_dns(host, config) -> dict:
+    """The network's own resolver, asked from inside a web container."""
+    container = config.web.instances[0].unit.removesuffix(".service")
+    name = names_of(config)[0]
+    done = host.inside(container, "getent", "hosts", name, timeout=15)
+    return {"container": container, "name": name, "code": done.code, "said": done.said, "out": done.out}
+
+
+def judge_dns(data: dict, config, now: float) -> list[Finding]:
+    """Containers find each other. getent ends with 2 when a name is unknown; what else Podman says is no word about names."""
+    if data["code"] == 0 and data["out"].strip():
+        return [ok("dns", f"{data['container']} finds {data['name']}")]
+    if data["code"] in (2, 124):
+        says = f"{data['container']} does not find {data['name']}: the network's resolver (aardvark-dns) is dead or hangs"
+        return [fail("dns", says, f"senex restart {data['container']} starts it again")]
+    return [warn("dns", f"could not be asked in {data['container']}: {data['said']}", f"senex logs {data['container']}")]
+
+
+def read_containers(host, config) -> list[dict]:
+    """Names, states and health of all containers."""
+    done = host.podman("ps", "--all", "--format", "json")
+    if done.code:
+        raise OSError(done.said)
+    rows = json.loads(done.out or "[]") or []
+    return [{"name": row["Names"][0], "state": row["State"], "status": row.get("Status", "")} for row in rows]
+
+
+def judge_containers(data: list[dict], config, now: float) -> list[Finding]:
+    """Podman calls them all healthy."""
+    bad = [one for one in data if one["state"] != "running" or "(unhealthy)" in one["status"]]
+    if not bad:
+        return [ok("containers", f"{len(data)} run and none is unhealthy")]
+    return [
+        fail(f"container {one['name']}", one["status"] or one["state"], f"senex logs {one['name']}; senex restart {one['name']}") for one in bad
+    ]  # fmt: skip
+
+
+def psql(host, config, text: str) -> list[list[str]]:
+    """Rows of a script."""
+    base = config.database
+    words = ["psql", "-XqAt", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "--username", base.user, "--dbname", base.database]
+    done = host.inside(base.container, *words, stdin=text)
+    if done.code:
+        raise OSError(f"psql in {base.container}: {done.said}")
+    return [line.split("\x1f") for line in done.out.splitlines() if line]
+
+
+def read_database(host, config) -> list[list[str]]:
+    """Connections, archiver, slots."""
+    return psql(host, config, DATABASE)
+
+
+def judge_database(data: list[list[str]], config, now: float) -> list[Finding]:
+    """PostgreSQL answers, has connections left, and its log does not pile up."""
+    found, limits = [], config.limits
+    for kind, *values in data:
+        if kind == "connections":
+            used, most = int(values[0]), int(values[1])
+            says = f"answers, {used} of {most} connections"
+            do = "senex psql -c 'select usename, state, count(*) from pg_stat_activity group by 1, 2'"
+            found.append(ok("database", says) if used < 0.9 * most else warn("database", says, do))
+        elif kind == "archiver" and (values[2] == "true" or (values[1] and int(values[1]) > 10 * limits.wal_lag)):
+            says = f"archiving fails ({values[0]} times), last done {age(int(values[1])) + ' ago' if values[1] else 'never'}"
+            found.append(fail("wal archive", says, "senex logs postgres; senex backup; disk space of the archive"))
+        elif kind == "slot":
+            kept = int(values[2])
+            state = f"slot {values[0]} {'is read' if values[1] == 'true' else 'is read by nobody'} and keeps {size(kept)} of the log"
+            if kept > limits.wal_kept * 1e6 or (values[1] != "true" and kept > limits.wal_kept * 1e5):
+                found.append(fail(f"wal slot {values[0]}", state, "start its reader again; the log fills the disk otherwise"))
+            else:
+                found.append(ok(f"wal slot {values[0]}", state))
+        elif kind == "standby" and int(values[1]) > limits.wal_lag:
+            found.append(warn(f"standby {values[0]}", f"is {age(int(values[1]))} behind", "its network and disk"))
+    return found
+
+
+def read_beat(host, config) -> dict:
+    """When Beat last sent something, by its own tables."""
+    tables = ("periodictask", "intervalschedule")
+    here = psql(host, config, "select " + " and ".join(f"to_regclass('django_celery_beat_{name}') is not null" for name in tables))
+    rows = psql(host, config, BEAT) if here[0][0] == "t" else []
+    return {"silent": rows[0][0], "shortest": rows[0][1], "up": int(rows[0][2])} if rows else {}
+
+
+def judge_beat(data: dict, config, now: float) -> list[Finding]:
+    """Beat sends what is due."""
+    if not data:
+        return [ok("beat", "keeps no schedule in this database")]
+    if not data["silent"]:
+        return [ok("beat", "has not sent anything yet")]
+    silent = int(data["silent"])
+    limit = max(config.limits.beat_silence, 3 * int(data["shortest"] or 0))
+    if data["shortest"] and min(silent, data["up"]) > limit:
+        return [fail("beat", f"has sent nothing for {age(silent)}", "senex logs celery-beat; senex restart celery-beat")]
+    return [ok("beat", f"sent a task {age(max(0, silent))} ago")]
+
+
+def read_redis(host, config) -> dict:
+    """INFO as a dictionary, and the length of each queue."""
+    broker = config.broker
+    words = "".join(f"LLEN {queue}\n" for queue in broker.queues)
+    info = host.inside(broker.container, "redis-cli", "-e", stdin="INFO\n")
+    lengths = host.inside(broker.container, "redis-cli", "-e", "-n", str(broker.broker_database), stdin=words)
+    if info.code or lengths.code:
+        raise OSError(f"redis-cli in {broker.container}: {(info if info.code else lengths).said}")
+    rows = dict(line.strip().split(":", 1) for line in info.out.splitlines() if ":" in line)
+    numbers = [int(line.split()[-1]) for line in lengths.out.splitlines() if line.split() and line.split()[-1].isdigit()]
+    return {"info": rows, "queues": dict(zip(broker.queues, numbers, strict=True))}
+
+
+def judge_redis(data: dict, config, now: float) -> list[Finding]:
+    """Redis answers, saves and has room; queues are short."""
+    info, found = data["info"], []
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    policy, evicted = info.get("maxmemory_policy", ""), int(info.get("evicted_keys", 0))
+    memory = f"{size(used)} of {size(most)}" if most else size(used)
+    if info.get("rdb_last_bgsave_status", "ok") != "ok" or info.get("aof_last_write_status", "ok") != "ok":
+        found.append(fail("redis", "cannot save, so it refuses writes", "senex logs redis; disk space; senex redis-cli INFO persistence"))
+    elif most and used > 0.95 * most:
+        what = "evicts cache keys" if evicted else "has evicted nothing yet"
+        level = warn if policy != "noeviction" and evicted else fail
+        do = "raise redis_maxmemory, or see what fills it: senex redis-cli --bigkeys"
+        found.append(level("redis", f"memory is full ({memory}, {policy}), it {what}", do))
+    elif evicted:
+        found.append(warn("redis", f"has evicted {evicted} keys since it started ({memory}, {policy})", "raise redis_maxmemory and redis_memory"))
+    else:
+        found.append(ok("redis", f"answers, {memory}"))
+    long = {name: count for name, count in data["queues"].items() if count > config.broker.queue_limit}
+    shown = ", ".join(f"{name} {count}" for name, count in (long or data["queues"]).items())
+    if long:
+        do = "senex logs celery-worker; senex restart celery-worker; more workers: senex_celery_workers"
+        found.append(warn("queues", f"tasks wait: {shown} (limit {config.broker.queue_limit})", do))
+    else:
+        found.append(ok("queues", shown or "none"))
+    return found
+
+
+CHECKS = [
+    Check("web", read_web, judge_web, lambda config: config.web),
+    Check("public", read_public, judge_public, lambda config: config.public),
+    Check("ready", read_ready, judge_ready, lambda config: config.web),
+    Check("containers", read_containers, judge_containers, lambda config: config.user_units),
+    Check("dns", read_dns, judge_dns, lambda config: config.web and names_of(config)),
+    Check("database", read_database, judge_database, lambda config: config.database),
+    Check("redis", read_redis, judge_redis, lambda config: config.broker),
+    Check("beat", read_beat, judge_beat, lambda config: config.beat and config.database),
+]

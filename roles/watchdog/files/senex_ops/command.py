@@ -1,0 +1,272 @@
+"""The command `senex`: finds user, bus and containers by itself; systemd, Podman and the programs of the parts do the work."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+
+from . import config, cures, doctor, status
+from .host import ROOT_ENVIRONMENT, Host
+
+RECORDS = "/var/lib/senex.trader/releases.jsonl"
+EXAMPLES = """
+examples:
+  senex status                      how is it? exit status 0 for healthy, 2 for not
+  senex doctor                      what is wrong, where it comes from, what cures it
+  senex logs web -f                 follow the log of all web instances
+  senex logs postgres -n 50 --since '1 hour ago'
+  senex restart web-1               and wait until it is ready
+  senex shell web-1                 a shell in a container
+  senex manage check --deploy       a command of the application
+  senex psql -c 'select 1'          or: senex psql <file.sql
+  senex redis-cli info memory
+  senex backup dump                 or: list, verify, redis, media, offsite; senex backup --help
+  senex restore --to latest         what ran goes on running; senex pitr --help for the rest
+  senex watchdog pause 30m          no restarts and no news of them for half an hour
+"""
+
+
+class Trouble(Exception):
+    """One sentence for the person; the command ends with 1."""
+
+
+def replace(argv: list[str], **environment: str) -> int:
+    """Become another program: it streams, and its exit status is ours."""
+    sys.stdout.flush()
+    try:
+        os.execvpe(argv[0], argv, {**ROOT_ENVIRONMENT, "TERM": os.environ.get("TERM", "dumb"), **environment})  # noqa: S606
+    except OSError as error:
+        raise Trouble(f"{argv[0]}: {error.strerror}") from None
+
+
+def become(host: Host, argv: list[str]) -> int:
+    """Become another program, as the service user and by way of its manager."""
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    words = ["systemd-run", "--user", "--quiet", "--wait", "--collect", "--property=LogLevelMax=warning", "--pty" if terminal else "--pipe"]
+    os.chdir("/")
+    os.setgroups([])
+    os.setgid(host.gid)
+    os.setuid(host.uid)
+    terminals = [f"--setenv=TERM={os.environ.get('TERM', 'dumb')}"] if terminal else []
+    return replace([*words, *terminals, "--", *argv], **host.environment)
+
+
+def enter(host: Host, container: str, argv: list[str]) -> int:
+    """Run a command in a container, with a terminal where there is one."""
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    return become(host, ["podman", "exec", "--interactive", *(["--tty"] if terminal else []), container, *argv])
+
+
+def parts(settings: config.Config) -> list[str]:
+    """Names that a person may use: units without suffix, and `web` for all instances."""
+    names = [unit.removesuffix(".service") for unit in settings.user_units + settings.system_units]
+    return [*names, *(["web"] if settings.web else []), "watchdog"]
+
+
+def units_of(settings: config.Config, part: str) -> list[tuple[str, str]]:
+    """Scope and unit of a name."""
+    if part == "watchdog":
+        return [("system", "senex-watchdog.service")]
+    if part == "web" and settings.web:
+        return [("user", one.unit) for one in settings.web.instances]
+    unit = part if "." in part else f"{part}.service"
+    for scope, units in (("user", settings.user_units), ("system", settings.system_units)):
+        if unit in units:
+            return [(scope, unit)]
+    raise Trouble(f"there is no part '{part}' on this host; there are {', '.join(parts(settings))}")
+
+
+def logs(host: Host, settings: config.Config, options) -> int:
+    """The journal of parts. A user below UID 1000 has none of its own, so the system's is asked."""
+    matches: list[str] = []
+    for part in options.part or [name for name in parts(settings) if name != "web"]:
+        for scope, unit in units_of(settings, part):
+            uid, name = f"_UID={host.uid}", unit.removesuffix(".service")
+            own = [["_SYSTEMD_UNIT=" + unit], ["UNIT=" + unit]] if scope == "system" else [[uid, "CONTAINER_NAME=" + name], [uid, "USER_UNIT=" + unit]]
+            for match in own:
+                matches += (["+"] if matches else []) + match
+    words = ["journalctl", "--quiet", "--lines", str(options.lines)]
+    words += (["--follow"] if options.follow else []) + ([f"--since={options.since}"] if options.since else [])
+    words += [] if sys.stdout.isatty() else ["--no-pager"]
+    return replace([*words, *matches])
+
+
+def restart(host: Host, settings: config.Config, options) -> int:
+    """Restart a part, one unit after the other, each until it is ready."""
+    code = 0
+    for scope, unit in units_of(settings, options.part):
+        began = time.monotonic()
+        done = host.systemctl(scope, "restart", unit, timeout=600)
+        code = code or done.code
+        print(f"{unit}: {'ready' if not done.code else 'did not come up: ' + done.said} after {time.monotonic() - began:.1f} s", flush=True)
+    return code
+
+
+def container_of(settings: config.Config, part: str) -> str:
+    """The container of a name."""
+    scope, unit = units_of(settings, part)[0]
+    if scope != "user":
+        raise Trouble(f"{part} runs on the host, not in a container: you have a shell there")
+    return unit.removesuffix(".service")
+
+
+def shell(host: Host, settings: config.Config, options) -> int:
+    """A shell in a container."""
+    return enter(host, container_of(settings, options.part), ["sh", *options.arguments])
+
+
+def manage(host: Host, settings: config.Config, options) -> int:
+    """A command of the application, through its image's own entry point, in the first instance that runs."""
+    if not settings.web:
+        raise Trouble("no web instance is on this host; ask on one of the group web")
+    units = [one.unit for one in settings.web.instances]
+    states = host.units("user", units)
+    running = [unit for unit in units if states.get(unit, {}).get("ActiveState") == "active"]
+    if not running:
+        raise Trouble("no web instance runs; senex status says more")
+    container = running[0].removesuffix(".service")
+    done = host.podman("inspect", "--format", "{{json .Config.Entrypoint}}", container)
+    if done.code:
+        raise Trouble(f"podman inspect {container}: {done.said}")
+    entry = json.loads(done.out or "null") or []
+    return enter(host, container, [*([entry] if isinstance(entry, str) else entry), *settings.manage, *options.arguments])
+
+
+def psql(host: Host, settings: config.Config, options) -> int:
+    """psql in the database's container, as the application's role."""
+    if not settings.database:
+        raise Trouble("PostgreSQL is not on this host; ask on the one of the group postgresql")
+    base = settings.database
+    return enter(host, base.container, ["psql", "--username", base.user, "--dbname", base.database, *options.arguments])
+
+
+def redis_cli(host: Host, settings: config.Config, options) -> int:
+    """redis-cli in its container, which has the password in its environment."""
+    if not settings.broker:
+        raise Trouble("Redis is not on this host; ask on the one of the group redis")
+    return enter(host, settings.broker.container, ["redis-cli", "-e", *options.arguments])
+
+
+def program(host: Host, settings: config.Config, name: str, arguments: list[str]) -> int:
+    """A program of another part."""
+    path = f"{settings.home}/bin/{name}"
+    if not os.access(path, os.X_OK):
+        raise Trouble(f"{path} is not installed: run the playbook with the tag of its part ({name}) on this host, or ask on the one that has it")
+    return become(host, [path, *arguments])
+
+
+def releases(host: Host, settings: config.Config, options) -> int:
+    """What was released, newest last."""
+    try:
+        with open(RECORDS, encoding="utf-8") as handle:
+            rows = [json.loads(line) for line in handle if line.startswith("{")]
+    except FileNotFoundError:
+        rows = []
+    for row in rows[-options.lines :]:
+        began, what, tag, result, who = (str(row.get(name) or "?") for name in ("began", "what", "tag", "result", "who"))
+        print(f"{began}  {what:9} {tag:20} {result:12} {who}  {row.get('reason') or ''}".rstrip())
+    if not rows:
+        print("nothing was released by playbooks/deploy.yml yet")
+    return 0
+
+
+def seconds(text: str) -> float:
+    """`90s`, `30m`, `2h` in seconds."""
+    found = re.fullmatch(r"(\d+)([smh]?)", text)
+    if not found:
+        raise Trouble(f"'{text}' is no duration; write such as 90s, 30m or 2h")
+    return int(found[1]) * {"": 60, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def watchdog(host: Host, settings: config.Config, options) -> int:
+    """Its state; pause and resume it."""
+    if options.verb == "pause":
+        until = time.time() + min(seconds(options.duration), 86400)
+        with open(cures.PAUSE, "w", encoding="utf-8") as handle:
+            json.dump({"until": until}, handle)
+        print(f"no restarts until {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(until))} UTC; senex watchdog resume ends it")
+        return 0
+    if options.verb == "resume":
+        if os.path.exists(cures.PAUSE):
+            os.unlink(cures.PAUSE)
+        print("it watches")
+        return 0
+    return replace(["systemctl", "--no-pager", "--lines=20", "status", "senex-watchdog.service"])
+
+
+# What comes after these is for another program, as it stands
+PASSED = {
+    "manage": manage,
+    "psql": psql,
+    "redis-cli": redis_cli,
+    "backup": lambda host, settings, options: program(host, settings, "backup", options.arguments),
+    "pitr": lambda host, settings, options: program(host, settings, "pitr", options.arguments),
+    "prune-images": lambda host, settings, options: program(host, settings, "senex-prune-images", options.arguments),
+    "restore": lambda host, settings, options: program(host, settings, "pitr", ["restore", *options.arguments]),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """All subcommands."""
+    made = argparse.ArgumentParser(prog="senex", description="The stack of this host, for whoever is on call.", epilog=EXAMPLES,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    verbs = made.add_subparsers(dest="verb_", metavar="COMMAND", required=True)
+
+    def verb(name: str, run, says: str):
+        one = verbs.add_parser(name, help=says, description=says)
+        one.set_defaults(run=run)
+        return one
+
+    one = verb("status", lambda host, settings, options: status.show(host, settings, options.json), "every check, a line each; 0 for healthy, 2 for not")
+    one.add_argument("--json", action="store_true", help="for machines")
+    one = verb("doctor", lambda host, settings, options: doctor.show(host, settings, options.json), "known troubles: cause and cure of each that is found")
+    one.add_argument("--json", action="store_true", help="for machines, with what is well")
+    one = verb("logs", logs, "the journal of one part, of several, or of all")
+    one.add_argument("part", nargs="*")
+    one.add_argument("-f", "--follow", action="store_true")
+    one.add_argument("-n", "--lines", type=int, default=100)
+    one.add_argument("--since", default="", help="such as '1 hour ago' or '2026-01-31 03:00'")
+    one = verb("restart", restart, "restart a part and wait until it is ready; `web` goes one instance after the other")
+    one.add_argument("part")
+    one = verb("shell", shell, "a shell in a container, or a script: senex shell web-1 -c 'env | sort'")
+    one.add_argument("part", nargs="?", default="web")
+    one.add_argument("arguments", nargs=argparse.REMAINDER)
+    for name, says in (
+        ("manage", "a command of the application: senex manage showmigrations"),
+        ("psql", "psql in the database"),
+        ("redis-cli", "redis-cli in its container"),
+        ("backup", "the program of role backup"),
+        ("pitr", "the program of role pitr"),
+        ("prune-images", "remove images that nothing runs: senex prune-images --keep 1"),
+        ("restore", "a copy of the database as of a moment, beside the data; a dump is restored from the control machine, by playbook"),
+    ):
+        verb(name, PASSED[name], says)
+    one = verb("releases", releases, "what was released, newest last")
+    one.add_argument("-n", "--lines", type=int, default=20)
+    one = verb("watchdog", watchdog, "state of the watchdog; pause it for a while, or resume it")
+    one.add_argument("verb", nargs="?", choices=["status", "pause", "resume"], default="status")
+    one.add_argument("duration", nargs="?", default="30m")
+    one = verb("parts", lambda host, settings, options: print("\n".join(parts(settings))) or 0, "names that the other commands take")
+    return made
+
+
+def main(arguments: list[str]) -> int:
+    """Run one subcommand."""
+    if arguments[:1] and arguments[0] in PASSED:  # argparse would take the first option for its own
+        options = argparse.Namespace(verb_=arguments[0], run=PASSED[arguments[0]], arguments=arguments[1:])
+    else:
+        options = parser().parse_args(arguments)
+    if os.geteuid():
+        return replace(["sudo", "--", "/usr/local/bin/senex", *arguments])
+    try:
+        settings = config.read(config.CONFIGURATION)
+        return options.run(Host(settings.user, settings.home), settings, options)
+    except (Trouble, config.Wrong, LookupError, OSError) as error:
+        print(f"senex {options.verb_}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

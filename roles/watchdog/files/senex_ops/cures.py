@@ -1,0 +1,98 @@
+"""The restarts themselves. Each runs in a thread of its own, for it may take minutes."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+
+from . import checks_host, decide
+from .findings import age
+
+PAUSE = "/var/lib/senex-watchdog/paused"
+NO_CURE = (301, 302, 308, 400, 401, 403, 404)  # answers of a process that lives and is configured wrongly
+
+
+@dataclass(frozen=True)
+class Cure:
+    """What a restart would be of, and how."""
+
+    part: str
+    scope: str
+    unit: str
+    container: str = ""  # killed first, where it answers nothing
+    test: tuple[str, ...] = ()  # must succeed before anything is stopped
+    needed: int = 3  # failures in a row
+    patience: int = 1  # how many times the failures are needed while it works hard: slow is not hung
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it."""
+
+    decision: decide.Decision
+    good: bool = False
+    seconds: float = 0.0
+    said: str = ""
+
+
+def paused_until(now: float) -> float:
+    """Until when `senex watchdog pause` asked for quiet; 0 for not at all."""
+    try:
+        with open(PAUSE, encoding="utf-8") as handle:
+            until = float(json.load(handle)["until"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
+    return until if now < until else 0.0
+
+
+def works_hard(host, cure: Cure, seconds: float = 2.0) -> bool:
+    """Whether the unit uses most of a core right now."""
+    def used() -> int:
+        return int(host.systemctl(cure.scope, "show", "--property=CPUUsageNSec", "--value", cure.unit).out.strip() or 0)
+
+    before, began = used(), time.monotonic()
+    time.sleep(seconds)
+    return (used() - before) / 1e9 > 0.5 * (time.monotonic() - began)
+
+
+def gone(host, cure: Cure, seconds: float = 10.0) -> bool:
+    """Whether systemd has seen the end of a container that was killed."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if host.units(cure.scope, [cure.unit])[cure.unit]["ActiveState"] != "active":
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def attempt(host, config, part: decide.Part, cure: Cure, starved: bool, now: float) -> Outcome:
+    """Decide with what is so now, and restart where that is the decision."""
+    try:
+        state = host.units(cure.scope, [cure.unit]).get(cure.unit, {}).get("ActiveState", "unknown")
+        holder = checks_host.read_release(host, config)
+    except (OSError, ValueError) as error:
+        return Outcome(decide.Decision(decide.WAIT, str(error)))
+    situation = decide.Situation(state, checks_host.under_way(holder, now), paused_until(now) > 0, starved)
+    decision = decide.decide(part, now, cure.needed, config.restart, situation)
+    if decision.what != decide.RESTART:
+        return Outcome(decision)
+    if cure.patience > 1 and part.failures < cure.needed * cure.patience and works_hard(host, cure):
+        return Outcome(decide.Decision(decide.WAIT, "it works hard, so it may be slow and not hung"))
+    if cure.test:
+        tested = host.run("systemd-run", "--quiet", "--pipe", "--wait", "--collect", *cure.test, timeout=30)
+        if tested.code:
+            return Outcome(decide.Decision(decide.ESCALATE, f"a restart would not start it again: {tested.said}"))
+    began = time.monotonic()
+    verb = "restart"
+    if cure.container and state == "active" and host.kill_container(cure.container).code == 0 and gone(host, cure):
+        verb = "start"  # systemd is about to do so by itself; `restart` would stop that start first
+    done = host.systemctl(cure.scope, verb, cure.unit, timeout=config.restart.timeout)
+    return Outcome(decision, done.code == 0, time.monotonic() - began, done.said if done.code else "")
+
+
+def told(part: str, says: str, outcome: Outcome) -> str:
+    """The restart in a line."""
+    if outcome.good:
+        return f"DONE  {part}: restarted because: {says}; ready after {age(outcome.seconds)}"
+    return f"FAIL  {part}: restarted because: {says}; it did not come up in {age(outcome.seconds)}: {outcome.said}"

@@ -1,0 +1,83 @@
+"""Whether to restart a part, to wait, or to give up and call somebody. No clock and no host of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+HOUR = 3600
+WAIT, RESTART, ESCALATE = "wait", "restart", "escalate"
+MOVING = ("activating", "deactivating", "reloading")
+
+
+@dataclass
+class Part:
+    """What is known of one thing that a restart may cure."""
+
+    name: str
+    failures: int = 0
+    since: float | None = None
+    says: str = ""
+    restarts: list[float] = field(default_factory=list)
+    escalated: bool = False
+    quiet_until: float = 0.0
+
+    def passed(self) -> None:
+        """A probe was answered."""
+        self.failures, self.since, self.says, self.escalated = 0, None, "", False
+
+    def failed(self, now: float, says: str) -> None:
+        """A probe was not answered."""
+        if now < self.quiet_until:
+            return
+        self.failures += 1
+        self.since = now if self.since is None else self.since
+        self.says = says
+
+    def restarted(self, now: float, ended: float) -> None:
+        """A restart was done; what was asked before its end tells nothing."""
+        self.restarts = [moment for moment in self.restarts if now - HOUR < moment <= now] + [now]
+        self.failures, self.since, self.quiet_until = 0, None, ended
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What else is so at the moment."""
+
+    state: str  # ActiveState of the unit that would be restarted
+    release: bool = False
+    paused: bool = False
+    starved: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do, and why, in words for the log."""
+
+    what: str
+    why: str = ""
+
+
+def pause_after(count: int, pause: float) -> float:
+    """Seconds to leave a part alone after its nth restart within the hour: each time twice as long."""
+    return pause * 2 ** max(0, count - 1)
+
+
+def decide(part: Part, now: float, needed: int, restart, situation: Situation) -> Decision:
+    """The one rule of restarts. `needed` failures in a row, `restart` the limits of the configuration."""
+    if part.failures < needed:
+        return Decision(WAIT)
+    if situation.starved:
+        return Decision(WAIT, "the watchdog itself gets too little of the CPU to judge")
+    if situation.release:
+        return Decision(WAIT, "a release is under way")
+    if situation.paused:
+        return Decision(WAIT, "the watchdog is paused")
+    if situation.state in MOVING:
+        return Decision(WAIT, f"its unit is {situation.state}")
+    # A clock that was set back must not hold a restart for ever
+    recent = [moment for moment in part.restarts if now - HOUR < moment <= now]
+    if len(recent) >= restart.per_hour:
+        return Decision(ESCALATE, f"{len(recent)} restarts within the hour did not cure it")
+    if recent and now < recent[-1] + pause_after(len(recent), restart.pause):
+        return Decision(WAIT, f"restarted {now - recent[-1]:.0f} s ago, next at {pause_after(len(recent), restart.pause):.0f} s")
+    return Decision(RESTART, part.says)

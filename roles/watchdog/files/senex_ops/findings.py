@@ -1,0 +1,74 @@
+"""What a check finds: a level, a sentence, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+OK, WARN, FAIL = "OK", "WARN", "FAIL"
+RANK = {OK: 0, WARN: 1, FAIL: 2}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a status page. `key` stays the same for as long as the trouble does."""
+
+    key: str
+    level: str
+    says: str
+    do: str = ""
+
+
+def ok(key: str, says: str) -> Finding:
+    """All well."""
+    return Finding(key, OK, says)
+
+
+def warn(key: str, says: str, do: str) -> Finding:
+    """Not yet trouble."""
+    return Finding(key, WARN, says, do)
+
+
+def fail(key: str, says: str, do: str) -> Finding:
+    """Trouble."""
+    return Finding(key, FAIL, says, do)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A reading of the host, and what is to be thought of it. Only `read` touches anything."""
+
+    name: str
+    read: Callable
+    judge: Callable
+    applies: Callable = staticmethod(lambda config: True)
+
+    def find(self, host, config, now: float) -> list[Finding]:
+        """Read and judge; what cannot be read is a finding too."""
+        try:
+            return self.judge(self.read(host, config), config, now)
+        except Exception as error:  # a check that breaks must neither end the watchdog nor pass for good news
+            reason = str(error) or type(error).__name__
+            return [fail(self.name, f"cannot be read: {reason}", "senex doctor; then look at what it names")]
+
+
+def worst(findings: list[Finding]) -> str:
+    """The highest level of all."""
+    return max((one.level for one in findings), key=RANK.get, default=OK)
+
+
+def age(seconds: float) -> str:
+    """A duration for a person."""
+    for size, word in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {word}"
+    return f"{seconds:.0f} s"
+
+
+def size(count: float) -> str:
+    """Bytes for a person."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return ""

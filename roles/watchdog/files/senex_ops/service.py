@@ -1,0 +1,372 @@
+"""The loop: asks, counts, restarts, tells. Nothing in it waits for anybody; what takes time runs in threads with limits."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import logging
+import logging.handlers
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from . import checks_host, checks_stack, config, cures, decide, delivery, notices
+from .findings import FAIL, OK, WARN, Check, Finding
+from .host import Answer, Host, get
+
+STATE = "/var/lib/senex-watchdog"
+RUNTIME = "/run/senex-watchdog"
+LOG = "/var/log/senextrader/watchdog.log"
+TICK = 0.5
+LAG = 1.0  # seconds late from which on the loop is starved
+STUCK = 600  # no job may take so long, so the process is broken and systemd has to start it anew
+SHAKY = ("web", "public", "ready", "dns", "units", "containers")  # what a release or a pause disturbs
+log = logging.getLogger("senex.watchdog")
+
+
+def notify(text: str) -> None:
+    """Tell systemd."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.connect("\0" + address[1:] if address.startswith("@") else address)
+            channel.sendall(text.encode())
+
+
+class Control(http.server.BaseHTTPRequestHandler):
+    """Answers the watchdog's own question, which fails only when the asking is what is broken."""
+
+    def do_GET(self) -> None:  # noqa: N802
+        """200."""
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *words) -> None:
+        """Nothing."""
+
+
+@dataclass
+class Job:
+    """Something that is asked again and again."""
+
+    name: str
+    interval: float
+    run: Callable
+    take: Callable
+    next: float = 0.0
+    future: Future | None = None
+    began: float = 0.0
+
+
+class Watchdog:
+    """All of it. `now` is the time of day, `clock` runs evenly."""
+
+    def __init__(self, settings: config.Config, secrets: config.Secrets, host: Host, state: str = STATE, runtime: str = RUNTIME):
+        self.config, self.secrets, self.host, self.state, self.runtime = settings, secrets, host, state, runtime
+        self.parts: dict[str, decide.Part] = {}
+        self.findings: dict[str, list[Finding]] = {}
+        self.notices = notices.Notices(settings.notify.digest, settings.notify.gap, settings.notify.reminder, settings.notify.per_hour)
+        self.starved_until, self.cure, self.held = 0.0, None, {}
+        self.settling, self.settled_at = "", 0.0  # a part that was restarted, until its first good answer
+        self.release_until = self.paused_until = 0.0
+        self.stopping = False
+        self.pool = ThreadPoolExecutor(16, "senex")
+        self.control = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Control)
+        self.channels: list[delivery.Channel] = []
+        self.jobs = self._jobs()
+
+    # --- What is asked ---------------------------------------------------------------------------------------------------------
+
+    def _jobs(self) -> list[Job]:
+        probe, web, jobs = self.config.probe, self.config.web, []
+        port = self.control.server_address[1]
+        jobs.append(Job("control", probe.interval, lambda: get("127.0.0.1", port, "/", "control", probe.timeout), self._take_control))
+        for one in web.instances if web else []:
+            jobs.append(Job(
+                one.unit, probe.interval,
+                lambda one=one: self.host.get(one.address, one.port, web.alive_path, web.domain, probe.timeout),
+                lambda answer, now, unit=one.unit: self._take_web(unit, answer, now),
+            ))  # fmt: skip
+        if self.config.public:
+            jobs.append(Job("public", probe.interval, lambda: checks_stack.read_public(self.host, self.config), self._take_public))
+        slow = probe.slow_interval
+        intervals = {"ready": 2 * probe.interval, "dns": probe.dns_interval, "units": min(15, slow),
+                     "release": min(10, slow), "certificates": 4 * slow, "containers": 2 * slow, "database": 10 * slow,
+                     "redis": 4 * slow, "beat": 10 * slow, "time": 10 * slow}  # fmt: skip
+        takes = {"ready": self._take_ready, "dns": self._take_dns}
+        for check in checks_host.CHECKS + checks_stack.CHECKS:
+            if check.name in ("web", "public") or not check.applies(self.config):
+                continue
+            jobs.append(Job(
+                check.name, intervals.get(check.name, slow), lambda check=check: self._find(check),
+                takes.get(check.name, lambda found, now, name=check.name: self._tell(name, found, now, 2 if name in SHAKY else 1)),
+            ))  # fmt: skip
+        if self.secrets.heartbeat_url:
+            jobs.append(Job("heartbeat", self.config.heartbeat_interval, lambda: delivery.fetch(self.secrets.heartbeat_url, 10), lambda *_: None))
+        return jobs
+
+    def _find(self, check: Check) -> list[Finding]:
+        return check.find(self.host, self.config, time.time())
+
+    def _job(self, name: str) -> Job | None:
+        return next((job for job in self.jobs if job.name == name), None)
+
+    def _sooner(self, name: str, seconds: float) -> None:
+        job = self._job(name)
+        if job:
+            job.next = min(job.next, time.monotonic() + seconds)
+
+    # --- What the answers mean -------------------------------------------------------------------------------------------------
+
+    def _starve(self, why: str) -> None:
+        if time.monotonic() >= self.starved_until:
+            log.warning("own trouble, failures do not count: %s", why)
+        self.starved_until = time.monotonic() + 3 * self.config.probe.interval
+        for part in self.parts.values():
+            part.passed()
+        self.notices.doubt()
+
+    @property
+    def starved(self) -> bool:
+        """Whether the watchdog's own asking is in trouble."""
+        return time.monotonic() < self.starved_until
+
+    def _take_control(self, answer: Answer, now: float) -> None:
+        if answer.status != 200 or answer.seconds > self.config.probe.timeout / 2:
+            self._starve(f"its own answer took {answer.seconds:.1f} s {answer.error}")
+
+    def _count(self, name: str, good: bool, says: str, now: float) -> decide.Part:
+        part = self.parts.setdefault(name, decide.Part(name))
+        if good:
+            part.passed()
+            self.settling = "" if self.settling == name else self.settling
+        elif not self.starved:
+            part.failed(now, says)
+            log.info("%s: failure %d: %s", name, part.failures, says)
+        return part
+
+    def _take_web(self, unit: str, answer: Answer, now: float) -> None:
+        name = unit.removesuffix(".service")
+        found = checks_stack.judge_web({unit: answer}, self.config, now)
+        part = self._count(name, answer.status == 200, found[0].says, now)
+        self._tell(f"web {name}", found, now, self.config.probe.failures)
+        if part.failures >= self.config.probe.failures and answer.status not in cures.NO_CURE:
+            silent, slow = answer.status == 0, answer.error.startswith("no answer")
+            cure = cures.Cure(name, "user", unit, name if silent else "", needed=self.config.probe.failures, patience=4 if slow else 1)
+            self._try(part, cure, now)
+
+    def _take_public(self, answer: Answer, now: float) -> None:
+        found = checks_stack.judge_public(answer, self.config, now)
+        part = self._count("nginx", answer.status == 200, found[0].says, now)
+        self._tell("public", found, now, self.config.probe.failures)
+        instances = self.config.web.instances if self.config.web else []
+        alive = not instances or any(self.parts.get(one.unit.removesuffix(".service"), decide.Part("")).failures == 0 for one in instances)
+        # An answer of nginx, even 502, is not cured by another start of it
+        silent = answer.status == 0
+        if part.failures >= self.config.probe.failures and alive and silent and "nginx.service" in self.config.system_units:
+            self._try(part, cures.Cure("nginx", "system", "nginx.service", test=("nginx", "-t", "-q"), needed=self.config.probe.failures), now)
+
+    def _take_ready(self, found: list[Finding], now: float) -> None:
+        if found[0].level != OK:
+            self._sooner("dns", 0)
+            self._sooner("units", 0)
+        self._tell("ready", found, now, self.config.probe.failures)
+
+    def _take_dns(self, found: list[Finding], now: float) -> None:
+        part = self._count("dns", found[0].level != FAIL, found[0].says, now)
+        self._tell("dns", found, now, 2)
+        if part.failures:
+            self._sooner("dns", self.config.probe.interval)
+        if part.failures >= 2:
+            # Any container that starts on the network brings the resolver back
+            self._try(part, cures.Cure("dns", "user", self.config.web.instances[0].unit, needed=2), now)
+
+    def _tell(self, name: str, found: list[Finding], now: float, needed: int) -> None:
+        quiet = name.split()[0] in SHAKY and (self.starved or max(self.release_until, self.paused_until) > now)
+        known = {one.key for one in self.findings.get(name, [])}
+        gone = [Finding(key, OK, "is over") for key in known - {one.key for one in found}]
+        self.findings[name] = found
+        for one in [*gone, *found]:
+            if quiet and one.level != OK:
+                continue
+            # A unit that is starting gets a while; one that failed does not
+            change = self.notices.finding(one, now, 2 * needed if name == "units" and one.level == WARN else needed)
+            if change:
+                log.log(logging.INFO if change == "closed" else logging.WARNING, "%s: %s: %s", change, one.key, one.says)
+
+    # --- Restarts --------------------------------------------------------------------------------------------------------------
+
+    def _try(self, part: decide.Part, cure: cures.Cure, now: float) -> None:
+        if self.cure is not None:
+            return
+        log.info("%s: thinks of a restart after %d failures", part.name, part.failures)
+        says = part.says
+        future = self.pool.submit(cures.attempt, self.host, self.config, part, cure, self.starved, now)
+        self.cure = (part, says, future, time.monotonic())
+
+    def _take_cure(self, now: float) -> None:
+        if self.cure is None or not self.cure[2].done():
+            return
+        (part, says, future, _), self.cure = self.cure, None
+        outcome = future.result()
+        decision = outcome.decision
+        if decision.what == decide.WAIT:
+            if decision.why != self.held.get(part.name):
+                log.info("%s: no restart: %s", part.name, decision.why)
+            self.held[part.name] = decision.why
+            return
+        self.held.pop(part.name, None)
+        if decision.what == decide.ESCALATE:
+            if not part.escalated:
+                part.escalated = True
+                log.error("%s: given up: %s", part.name, decision.why)
+                self.notices.event(f"HELP  {part.name}: {says}. {decision.why}; it is left alone now, somebody has to look: senex doctor", now, urgent=True)
+            return
+        line = cures.told(part.name, says, outcome)
+        log.warning(line)
+        part.restarted(now, now + 2)
+        self.settling, self.settled_at = part.name, time.monotonic() + 4 * self.config.probe.interval
+        self.notices.event(line, now)
+        if part.name == "dns":
+            self._sooner("dns", 3)
+        self.save()
+
+    # --- The loop --------------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """One turn."""
+        clock, now = time.monotonic(), time.time()
+        self.paused_until = cures.paused_until(now)
+        try:
+            holder = checks_host.read_release(self.host, self.config)
+            self.release_until = holder["renewed"] + checks_host.LEASE if holder else 0.0
+        except (OSError, ValueError, KeyError):
+            self.release_until = 0.0
+        for job in self.jobs:
+            if job.future is not None and job.future.done():
+                future, job.future = job.future, None
+                try:
+                    job.take(future.result(), now)
+                except Exception as error:  # one answer that nobody foresaw must not end the others
+                    log.warning("%s: %s", job.name, error)
+            if job.future is None and clock >= job.next:
+                job.next, job.began, job.future = clock + job.interval, clock, self.pool.submit(job.run)
+            elif job.future is not None and clock - job.began > STUCK:
+                raise RuntimeError(f"{job.name} has not ended within {STUCK} s")
+        self._take_cure(now)
+        self._out(now)
+
+    def _out(self, now: float) -> None:
+        settling = bool(self.settling) and time.monotonic() < self.settled_at
+        lines = self.notices.message(now, self.cure is not None or settling)
+        if lines:
+            title = notices.subject(lines, self.config.environment, self.config.host)
+            log.info("tells: %s", title)
+            for channel in self.channels:
+                channel.put({"created": now, "subject": title, "lines": lines})
+            self.save()
+
+    def _write(self, path: str, data: dict) -> None:
+        try:
+            with open(path + ".part", "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
+                json.dump(data, handle)
+            os.rename(path + ".part", path)
+        except OSError as error:
+            log.error("cannot write %s: %s", path, error)
+
+    def save(self) -> None:
+        """Keep what the next process must know: restarts of the hour, open problems."""
+        parts = {name: part.restarts for name, part in self.parts.items() if part.restarts}
+        self._write(f"{self.state}/state.json", {"restarts": parts, "notices": self.notices.saved()})
+
+    def load(self) -> None:
+        """Go on where the process before ended."""
+        try:
+            with open(f"{self.state}/state.json", encoding="utf-8") as handle:
+                data = json.load(handle)
+            self.notices.load(data["notices"])
+            self.parts = {name: decide.Part(name, restarts=list(restarts)) for name, restarts in data["restarts"].items()}
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("begins anew, for what was known before cannot be read: %s", error)
+
+    def show(self) -> None:
+        """What `senex watchdog` reads."""
+        self._write(f"{self.runtime}/status.json", {
+            "at": time.time(), "paused_until": self.paused_until, "release": self.release_until > time.time(), "starved": self.starved,
+            "restarts": {name: part.restarts for name, part in self.parts.items()}, "open": self.notices.saved()["open"],
+            "waiting": {channel.label: {"messages": len(channel.names()) + len(channel.unsaved), "trouble": channel.trouble} for channel in self.channels},
+        })  # fmt: skip
+
+    def open_channels(self) -> None:
+        """The ways out that are configured."""
+        told, secrets, queue = self.config.notify, self.secrets, f"{self.state}/queue"
+        if told.mail:
+            self.channels.append(delivery.Channel("mail", queue, told.retry, lambda *words: delivery.send_mail(told.mail, secrets.smtp_password, *words)))
+        if told.webhook and secrets.webhook_url:
+            about = {"host": self.config.host, "environment": self.config.environment}
+            self.channels.append(delivery.Channel(
+                "webhook", queue, told.retry, lambda *words: delivery.send_webhook(told.webhook, secrets.webhook_url, *words, about)
+            ))  # fmt: skip
+        for channel in self.channels:
+            channel.start()
+
+    def run(self) -> None:
+        """Until told to end."""
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stopping", True))
+        threading.Thread(target=self.control.serve_forever, daemon=True).start()
+        self.load()
+        self.open_channels()
+        log.info("watches %s", ", ".join(job.name for job in self.jobs))
+        notify("READY=1")
+        due, shown = time.monotonic(), 0.0
+        while not self.stopping:
+            lag = time.monotonic() - due
+            if lag > LAG:
+                self._starve(f"the loop is {lag:.1f} s late")
+            self.tick()
+            notify("WATCHDOG=1")
+            if time.monotonic() - shown > 5:
+                self.show()
+                self.save()
+                shown = time.monotonic()
+            due = time.monotonic() + TICK
+            time.sleep(TICK)
+        notify("STOPPING=1")
+        self.save()
+
+
+def main(paths: list[str]) -> int:
+    """`senex-watchdog [--check]`: run, or say whether the configuration is good."""
+    try:
+        settings, secrets = config.read(config.CONFIGURATION), config.read(config.SECRETS, config.Secrets)
+        host = Host(settings.user, settings.home)
+    except (config.Wrong, LookupError) as error:
+        print(f"senex-watchdog: {error}", file=sys.stderr)
+        return 78
+    if "--check" in paths:
+        return 0
+    rotating = logging.handlers.RotatingFileHandler(LOG, maxBytes=5_000_000, backupCount=5)
+    rotating.setFormatter(logging.Formatter("%(asctime)sZ %(levelname)s %(message)s"))
+    logging.Formatter.converter = time.gmtime
+    logging.raiseExceptions = False  # a full disk must not end the watch
+    journal = logging.StreamHandler()
+    journal.setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.INFO, handlers=[rotating, journal])
+    watchdog = Watchdog(settings, secrets, host)
+    try:
+        watchdog.run()
+        code = 0
+    except Exception:
+        log.exception("ends")
+        code = 1
+    logging.shutdown()
+    os._exit(code)  # threads that wait for a slow mail server must not hold the end up

@@ -1,0 +1,201 @@
+"""Every check and every signature: a reading of something broken, one of something whole, and what is said of each."""
+
+import json
+
+import pytest
+from watched import GOOD, Fake, host, settings
+
+from senex_ops import checks_host, checks_stack, doctor, status  # isort: skip
+from senex_ops.findings import FAIL, OK, WARN, Check, age, size  # isort: skip
+
+NOW = 1_800_000_000.0
+DAY = 86_400
+ROWS = [["connections", "7", "100"]]
+INFO = {"used_memory": "1000", "maxmemory": "100000", "maxmemory_policy": "volatile-lru", "evicted_keys": "0", "rdb_last_bgsave_status": "ok"}
+DISK = {"used": 10.0, "inodes": 1.0, "free": 10**9}
+ACCOUNT = {"linger": True, "bus": True, "answers": True, "uid": 987, "subuid": "senex:200000:65536\n", "subgid": "senex:200000:65536\n"}
+PODMAN = {"version": "podman version 5.4.2", "generator": True, "said": "", "code": 0}
+IMAGE = {"here": True, "code": 0, "said": "", "listed": True}
+WATCHED = {"state": "active", "said": {"at": NOW, "waiting": {}, "restarts": {}}}
+
+
+def units(**states):
+    given = settings()
+    whole = {name: {"ActiveState": "active", "SubState": "running", "LoadState": "loaded"} for name in given.user_units + given.system_units}
+    return {"user": {**whole, **states}, "system": {**whole, **states}, "failed": [], "uptime": 1000.0}
+
+
+def backup(**changes):
+    return [{"job": "dump", "result": "ok", "finished": "2027-01-15T07:00:00+00:00", "max_age_seconds": 90_000, "bytes": 5, **changes}]
+
+
+def redis(queues=None, **changes):
+    return {"info": {**INFO, **changes}, "queues": queues or {"celery": 0}}
+
+
+LOCK = {"what": "deploy of 2", "who": "ann", "step": "web", "since": NOW - 60, "renewed": NOW - 60}
+TABLE = [
+    (checks_stack.judge_web, {"web-1.service": GOOD}, OK, "alive"),
+    (checks_stack.judge_web, {"web-1.service": host.Answer(0, "no answer within 4 s")}, FAIL, "no answer within 4 s"),
+    (checks_stack.judge_web, {"web-1.service": host.Answer(400)}, FAIL, "ALLOWED_HOSTS"),
+    (checks_stack.judge_web, {"web-1.service": host.Answer(301, location="https://x/")}, FAIL, "SECURE_PROXY_SSL_HEADER"),
+    (checks_stack.judge_web, {"web-1.service": host.Answer(503)}, FAIL, "answers 503"),
+    (checks_stack.judge_ready, GOOD, OK, "reaches"),
+    (checks_stack.judge_ready, host.Answer(503, body='{"database": "OperationalError"}'), FAIL, "OperationalError"),
+    (checks_stack.judge_public, GOOD, OK, "https://www.example.com/health/simple/ answers"),
+    (checks_stack.judge_public, host.Answer(502), FAIL, "answers 502"),
+    (checks_stack.judge_public, host.Answer(0, "[Errno 111] Connection refused"), FAIL, "refused"),
+    (checks_stack.judge_dns, {"container": "web-1", "name": "redis", "code": 0, "said": "", "out": "10.89.0.3 redis"}, OK, "web-1 finds redis"),
+    (checks_stack.judge_dns, {"container": "web-1", "name": "redis", "code": 2, "said": "", "out": ""}, FAIL, "aardvark-dns"),
+    (checks_stack.judge_dns, {"container": "web-1", "name": "redis", "code": 125, "said": "no such container", "out": ""}, WARN, "no such container"),
+    (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up (healthy)"}], OK, "1 run"),
+    (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up 2 hours (unhealthy)"}], FAIL, "unhealthy"),
+    (checks_stack.judge_containers, [{"name": "redis", "state": "exited", "status": "Exited (1)"}], FAIL, "Exited"),
+    (checks_stack.judge_database, ROWS, OK, "7 of 100 connections"),
+    (checks_stack.judge_database, [["connections", "95", "100"]], WARN, "95 of 100"),
+    (checks_stack.judge_database, [*ROWS, ["archiver", "0", "12", "false"]], OK, ""),
+    (checks_stack.judge_database, [*ROWS, ["archiver", "9", "12", "true"]], FAIL, "archiving fails (9 times)"),
+    (checks_stack.judge_database, [*ROWS, ["archiver", "0", "9000", "false"]], FAIL, "last done 2 h ago"),
+    (checks_stack.judge_database, [*ROWS, ["slot", "barman", "true", "1000"]], OK, "is read"),
+    (checks_stack.judge_database, [*ROWS, ["slot", "barman", "false", "500000000"]], FAIL, "read by nobody and keeps 500 MB"),
+    (checks_stack.judge_database, [*ROWS, ["slot", "barman", "true", "9000000000"]], FAIL, "keeps 9 GB"),
+    (checks_stack.judge_database, [*ROWS, ["standby", "replica", "2"]], OK, ""),
+    (checks_stack.judge_database, [*ROWS, ["standby", "replica", "900"]], WARN, "15 min behind"),
+    (checks_stack.judge_beat, {"silent": "20", "shortest": "10", "up": 9999}, OK, "20 s ago"),
+    (checks_stack.judge_beat, {"silent": "2000", "shortest": "10", "up": 9999}, FAIL, "nothing for 33 min"),
+    (checks_stack.judge_beat, {"silent": "2000", "shortest": "3600", "up": 9999}, OK, ""),
+    (checks_stack.judge_beat, {"silent": "2000", "shortest": "10", "up": 30}, OK, ""),
+    (checks_stack.judge_beat, {}, OK, "no schedule"),
+    (checks_stack.judge_redis, redis(), OK, "answers"),
+    (checks_stack.judge_redis, redis(evicted_keys="5"), WARN, "evicted 5 keys"),
+    (checks_stack.judge_redis, redis(rdb_last_bgsave_status="err"), FAIL, "refuses writes"),
+    (checks_stack.judge_redis, redis(used_memory="99000"), FAIL, "memory is full"),
+    (checks_stack.judge_redis, redis(used_memory="99000", evicted_keys="9"), WARN, "evicts cache keys"),
+    (checks_stack.judge_redis, redis({"celery": 0, "trading": 500}), WARN, "trading 500"),
+    (checks_host.judge_units, units(), OK, "5 run"),
+    (checks_host.judge_units, units(**{"web-1.service": {"ActiveState": "failed", "LoadState": "loaded", "Result": "oom-kill"}}), FAIL, "is failed (oom-kill)"),
+    (checks_host.judge_units, units(**{"nginx.service": {"ActiveState": "inactive", "LoadState": "loaded"}}), FAIL, "is inactive"),
+    (checks_host.judge_units, units(**{"web-1.service": {"LoadState": "not-found"}}), FAIL, "is not on this host"),
+    (checks_host.judge_units, {**units(), "failed": [("system", "nightly.service")]}, FAIL, "failed"),
+    (checks_host.judge_units, {**units(), "failed": [("user", f"{'0a' * 32}-282c9873.service")]}, OK, "none failed"),
+    (
+        checks_host.judge_units,
+        units(**{"web-1.service": {"ActiveState": "activating", "SubState": "auto-restart", "InactiveExitTimestampMonotonic": "400000000"}}),
+        WARN,
+        "activating (auto-restart) for 10 min",
+    ),
+    (checks_host.judge_disk, {"/": DISK}, OK, "10 % full, 1 GB free"),
+    (checks_host.judge_disk, {"/": {**DISK, "used": 85.0}}, WARN, "85 % full"),
+    (checks_host.judge_disk, {"/": {**DISK, "used": 95.0}}, FAIL, "95 % full"),
+    (checks_host.judge_disk, {"/": {**DISK, "inodes": 99.0}}, FAIL, "99 % out of inodes"),
+    (checks_host.judge_memory, {"MemTotal": 1000, "MemAvailable": 500}, OK, "50 %"),
+    (checks_host.judge_memory, {"MemTotal": 1000, "MemAvailable": 50}, WARN, "5 %"),
+    (checks_host.judge_certificates, {"x.crt": NOW + 60 * DAY}, OK, "60 days left"),
+    (checks_host.judge_certificates, {"x.crt": NOW + 13 * DAY}, WARN, "13 days left"),
+    (checks_host.judge_certificates, {"x.crt": NOW + 2 * DAY}, FAIL, "2 days left"),
+    (checks_host.judge_certificates, {"x.crt": NOW - 3 * DAY}, FAIL, "expired 3 d ago"),
+    (checks_host.judge_certificates, {"x.crt": "is no certificate: bad"}, WARN, "is no certificate"),
+    (checks_host.judge_backups, backup(), OK, "done 60 min ago"),
+    (checks_host.judge_backups, [], WARN, "nothing is backed up"),
+    (checks_host.judge_backups, backup(result="never"), WARN, "has not run yet"),
+    (checks_host.judge_backups, backup(result="failed", error="disk full"), FAIL, "disk full"),
+    (checks_host.judge_backups, backup(finished="2027-01-10T07:00:00+00:00"), FAIL, "more than 25 h"),
+    (checks_host.judge_backups, backup(finished="when"), FAIL, "cannot be read"),
+    (checks_host.judge_backups, [{"job": "dump", "result": "unreadable"}], FAIL, "cannot be read"),
+    (checks_host.judge_backups, [{"job": "wal", "result": "ok", "finished": "2027-01-15T07:50:00+00:00", "max_age_seconds": 300}], FAIL, "more than 5 min"),
+    (checks_host.judge_backups, [{"job": "drill", "result": "failed", "error": "no migration table"}], FAIL, "no migration table"),
+    (checks_host.judge_release, None, OK, "none"),
+    (checks_host.judge_release, LOCK, OK, "deploy of 2 by ann"),
+    (checks_host.judge_release, {**LOCK, "renewed": NOW - 7200}, FAIL, "stale, last renewed 2 h ago"),
+    (checks_host.judge_time, {"synchronised": True}, OK, ""),
+    (checks_host.judge_time, {"synchronised": False}, WARN, "not synchronised"),
+    (checks_host.judge_reboot, {"pending": False, "packages": ""}, OK, ""),
+    (checks_host.judge_reboot, {"pending": True, "packages": "linux-image"}, WARN, "linux-image"),
+    (status.judge_watchdog, WATCHED, OK, "watches"),
+    (status.judge_watchdog, {"state": "failed", "said": {}}, FAIL, "is failed"),
+    (status.judge_watchdog, {"state": "active", "said": {"at": NOW - 100}}, FAIL, "for a minute"),
+    (status.judge_watchdog, {"state": "active", "said": {**WATCHED["said"], "paused_until": NOW + 600}}, WARN, "paused for 10 min"),
+    (status.judge_watchdog, {"state": "active", "said": {"at": NOW, "waiting": {"mail": {"trouble": "refused"}}}}, WARN, "mail (refused)"),
+    (doctor.judge_account, ACCOUNT, OK, "lingers"),
+    (doctor.judge_account, {**ACCOUNT, "linger": False}, FAIL, "is off for senex"),
+    (doctor.judge_account, {**ACCOUNT, "subuid": "other:1:2\n"}, FAIL, "/etc/subuid has no range for senex"),
+    (doctor.judge_account, {**ACCOUNT, "subgid": ""}, FAIL, "/etc/subgid has no range"),
+    (doctor.judge_account, {**ACCOUNT, "bus": False, "answers": False}, FAIL, "/run/user/987/bus is missing"),
+    (doctor.judge_account, {**ACCOUNT, "answers": False}, FAIL, "does not answer"),
+    (doctor.judge_podman, PODMAN, OK, "5.4"),
+    (doctor.judge_podman, {**PODMAN, "version": "podman version 4.3.1"}, FAIL, "4.3 is too old"),
+    (doctor.judge_podman, {**PODMAN, "version": ""}, FAIL, "is not installed"),
+    (doctor.judge_podman, {**PODMAN, "generator": False}, FAIL, "generator of units is missing"),
+    (doctor.judge_podman, {**PODMAN, "said": "quadlet[9]: converting \"web-1.container\": unsupported key 'Memory'"}, FAIL, "unsupported key 'Memory'"),
+    (doctor.judge_network, {"online": "active", "waits": "inactive"}, OK, "reached"),
+    (doctor.judge_network, {"online": "inactive", "waits": "inactive"}, FAIL, "is inactive"),
+    (doctor.judge_network, {"online": "active", "waits": "activating"}, FAIL, "activating"),
+    (doctor.judge_ports, {"8001": ["rootlessport"], "443": ["nginx", "nginx"], "80": []}, OK, ""),
+    (doctor.judge_ports, {"8001": ["python3"]}, FAIL, "is taken by python3"),
+    (doctor.judge_image, IMAGE, OK, "can be pulled"),
+    (doctor.judge_image, {**IMAGE, "code": 125, "said": "unauthorized"}, WARN, "unauthorized"),
+    (doctor.judge_image, {**IMAGE, "code": 125, "said": "no route", "here": False}, FAIL, "nothing starts"),
+    (doctor.judge_image, {**IMAGE, "listed": False}, WARN, "the registry has no"),
+    (doctor.judge_growth, {"before": {"celery": 5}, "after": {"celery": 4}}, OK, ""),
+    (doctor.judge_growth, {"before": {"celery": 50}, "after": {"celery": 80}}, WARN, "celery 50 -> 80"),
+]
+
+
+@pytest.mark.parametrize(("judge", "data", "level", "says"), TABLE, ids=[f"{row[0].__name__}-{row[2]}-{row[3]}"[:60] for row in TABLE])
+def test_table(judge, data, level, says):
+    found = judge(data, settings(image="registry/x:1"), NOW)
+    matching = [one for one in found if one.level == level and says in f"{one.key} {one.says}"]
+    assert matching, found
+    if level == OK:
+        assert {one.level for one in found} == {OK}
+    else:
+        assert all(one.do for one in matching), "it does not say what to do"
+
+
+def test_every_check_has_a_broken_reading_and_a_whole_one():
+    judged = {(row[0], row[2] == OK) for row in TABLE}
+    for check in [*status.CHECKS, *doctor.SIGNATURES]:
+        assert {(check.judge, True), (check.judge, False)} <= judged, check.name
+
+
+def test_a_reading_that_fails_is_a_finding():
+    def read(*_):
+        raise OSError("psql in postgres: no such container")
+
+    (found,) = Check("database", read, checks_stack.judge_database).find(None, settings(), NOW)
+    assert (found.level, found.says) == (FAIL, "cannot be read: psql in postgres: no such container")
+
+
+def test_redis_is_read_as_redis_cli_prints_it():
+    fake = Fake()
+    fake.ended = {
+        "inside redis redis-cli -e -n 2": host.Ended(0, "3\n4\n", ""),
+        "inside redis redis-cli -e": host.Ended(0, "# Memory\r\nused_memory:5\r\n", ""),
+    }
+    assert checks_stack.read_redis(fake, settings()) == {"info": {"used_memory": "5"}, "queues": {"celery": 3, "trading": 4}}
+
+
+def test_status_says_healthy_or_not_on_a_screen_and_to_machines(monkeypatch, capsys):
+    bad = Check("disk", lambda *_: {"/": {**DISK, "used": 95.0}}, checks_host.judge_disk)
+    good = Check("memory", lambda *_: {"MemTotal": 10, "MemAvailable": 9}, checks_host.judge_memory)
+    assert status.show(Fake(), settings(), False, [good]) == 0
+    assert status.show(Fake(), settings(), False, [good, bad]) == 2
+    assert "-> senex prune-images --keep 1" in capsys.readouterr().out
+    assert status.show(Fake(), settings(), True, [good, bad]) == 2
+    data = json.loads(capsys.readouterr().out)
+    assert (data["level"], [one["key"] for one in data["findings"]]) == ("FAIL", ["memory", "disk /"])
+
+
+def test_parts_that_are_elsewhere_are_not_asked_for():
+    alone = settings(web=None, public=None, broker=None, beat="")
+    assert [check.name for check in checks_stack.CHECKS if check.applies(alone)] == ["containers", "database"]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (150, "2 min"), (7200, "2 h"), (200_000, "2 d")])
+def test_durations(seconds, text):
+    assert age(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(5, "5 B"), (2_500_000, "2 MB"), (3e12, "3000 GB")])
+def test_sizes(count, text):
+    assert size(count) == text
