@@ -32,7 +32,7 @@ VARIANTS = {
     "no stand-ins": {"celery_stand_in": False},
     "limits of the CPU": {f"{part}_cpu_percent": 150 for part in ("postgresql", "redis", "django", "celery")},
 }
-ROLES = ("podman", "postgresql", "redis", "django", "celery")
+ROLES = ("podman", "postgresql", "redis", "django", "celery", "backup")
 PODMANS = [(4, 9, 3), (5, 4, 2), (5, 7, 0)]
 
 

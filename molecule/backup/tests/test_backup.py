@@ -50,7 +50,7 @@ def test_timers_survive_the_user_manager(host, backup):
 def test_a_dump_holds_the_data(host, backup):
     made = backup.made("dump")
     facts = json.loads(host.check_output(f"cat {made['path']}.json"))
-    assert facts["tables"]["kept"] == ROWS and facts["sequences"]["public.kept_id_seq"] == [ROWS, ROWS] and "citext" in facts["extensions"]
+    assert facts["tables"]["public.kept"] == ROWS and facts["sequences"]["public.kept_id_seq"] == [ROWS, ROWS] and "citext" in facts["extensions"]
     backup.sql("create database proof")
     digest = "select md5(string_agg(id || word, ',' order by id)) from kept"
     restore = f"{RUN} sh -c 'gunzip -c {made['path']} | podman exec -i postgres psql -Xq -v ON_ERROR_STOP=1 -U senex -d proof'"

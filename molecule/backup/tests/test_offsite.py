@@ -9,7 +9,8 @@ from parts import HOME, apply, eventually
 PASSPHRASE = "molecule-backup-passphrase"
 SECRET = "molecule-storage-secret"
 PLAIN = "words-that-nobody-else-may-read"
-S3 = "curl -sS --fail --cacert /root/s3/cert.pem https://127.0.0.1:9000"
+# The server wants a signature, and does not check whose it is
+S3 = "curl -sS --fail --cacert /root/s3/cert.pem --aws-sigv4 aws:amz:us-east-1:s3 --user tester:tester https://127.0.0.1:9000"
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def test_a_broken_dump_changes_nothing(host, ready, damage):
     deeds = {
         "flip": f"import os; f = open('{path}', 'r+b'); f.seek(4000); b = f.read(1)[0]; f.seek(4000); f.write(bytes([b ^ 1]))",
         "cut": f"import os; os.truncate('{path}', 4000)",
-        "wrong rows": f"import json; d = json.load(open('{path}.json')); d['tables']['ledger'] += 1; json.dump(d, open('{path}.json', 'w'))",
+        "wrong rows": f"import json; d = json.load(open('{path}.json')); d['tables']['public.ledger'] += 1; json.dump(d, open('{path}.json', 'w'))",
     }
     host.check_output(f'python3 -c "{deeds[damage]}"')
     try:
@@ -67,7 +67,7 @@ def test_a_broken_dump_changes_nothing(host, ready, damage):
     finally:
         host.check_output(f"cp -a /root/good {path}; cp -a /root/good.json {path}.json")
     assert result.rc and "Nothing was changed" in result.message
-    assert ("ledger has 5000 rows instead of 5001" if damage == "wrong rows" else f"{ready.dump} is damaged") in result.message
+    assert ("public.ledger has 5000 rows instead of 5001" if damage == "wrong rows" else f"{ready.dump} is damaged") in result.message
     assert databases(ready) == before and ready.sql("select count(*) from ledger") == "11"
     assert not host.file("/var/lib/senex.trader/deploy.lock").exists
 

@@ -10,9 +10,9 @@ from senex_backup import dump_file
 from senex_backup.common import PODMAN, Settings, Trouble, need, say, sql
 
 DIRECTORY = "postgresql"
-# Of the very moment that the dump shows: counts wait in the same transaction until it has begun
+# Of the very moment that the dump shows, in the same snapshot. Names in full: what regclass prints goes by the search path
 COUNTS = r"""
-select format('select ''T'', %L, count(*) from only %s;', c.oid::regclass, c.oid::regclass)
+select format('select ''T'', %L, count(*) from only %s;', format('%I.%I', n.nspname, c.relname), format('%I.%I', n.nspname, c.relname))
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'r' and c.relpersistence = 'p' and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
 and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e') order by 1 \gexec
@@ -20,6 +20,8 @@ and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass a
 SEQUENCES = """
 select 'S', format('%I.%I', schemaname, sequencename), coalesce(last_value, 0) from pg_sequences order by 2;
 """
+# The snapshot is held for as long as the dump takes, whatever the server allows others
+PATIENT = "set idle_in_transaction_session_timeout = 0;\nset statement_timeout = 0;\n"
 EXTENSIONS = """
 select 'E', extname, extversion from pg_extension order by 2;
 """
@@ -35,7 +37,7 @@ class Moment:
             [PODMAN, "exec", "--interactive", database["container"], *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        self.name = self.ask("begin isolation level repeatable read, read only;\nselect pg_export_snapshot();\n\\echo .\n")[0]
+        self.name = self.ask(f"{PATIENT}begin isolation level repeatable read, read only;\nselect pg_export_snapshot();\n\\echo .\n")[0]
         self.sequences = {row[1]: int(row[2]) for row in (line.split("\t") for line in self.ask(f"{SEQUENCES}\\echo .\n"))}
 
     def ask(self, text: str) -> list[str]:

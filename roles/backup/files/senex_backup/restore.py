@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 
 from senex_backup import dump, dump_file
@@ -75,13 +76,16 @@ def fill(settings: Settings, path: str, new: str) -> None:
     """All of it in one transaction, which the first error ends."""
     words = [PODMAN, "exec", "--interactive", settings["database"]["container"], "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction",
              "-U", settings["database"]["role"], "-d", new]  # fmt: skip
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as loading:
+    # Into a file: what nobody reads until the end must not fill a pipe
+    with tempfile.TemporaryFile() as errors, subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors) as loading:
         try:
             with gzip.open(path) as packed, loading.stdin:
                 shutil.copyfileobj(packed, loading.stdin, dump_file.BLOCK)
         except BrokenPipeError:
             pass  # psql has ended, and says why
-        said = loading.stderr.read().decode(errors="replace").strip()
+        loading.wait()
+        errors.seek(0)
+        said = errors.read().decode(errors="replace").strip()
     if loading.returncode:
         raise Trouble(f"psql ended with {loading.returncode} while it restored {os.path.basename(path)}: {said[-800:]}")
 

@@ -1,0 +1,118 @@
+"""The backup command's own logic, laid out as the role installs it: status, lock, pruning, what fetching may not touch."""
+
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+JOBS = ("dump", "redis", "media")
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    place = tmp_path_factory.mktemp("lib")
+    shutil.copytree(ROOT / "roles/backup/files/senex_backup", place / "senex_backup", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "plugins/module_utils/dump_file.py", place / "senex_backup")
+    sys.path.insert(0, str(place))
+    from senex_backup import cli, common, media, offsite, redis
+
+    yield type("Command", (), {"cli": cli, "common": common, "media": media, "offsite": offsite, "redis": redis})
+    sys.path.remove(str(place))
+
+
+@pytest.fixture
+def settings(command, tmp_path):
+    (tmp_path / "config/backup").mkdir(parents=True)
+    given = {"user": "senex", "jobs": {job: {"max_age": 60} for job in JOBS}}
+    (tmp_path / "config/backup/settings.json").write_text(json.dumps(given), encoding="utf-8")
+    return command.common.Settings(str(tmp_path))
+
+
+def ago(days):
+    return time.strftime("%Y-%m-%d-%H%M%S", time.gmtime(time.time() - days * 86400))
+
+
+def test_every_module_is_installed(command):
+    names = {path.stem for path in (ROOT / "roles/backup/files/senex_backup").glob("*.py")}
+    assert f"__backup_modules: [{', '.join(sorted(names))}]" in (ROOT / "roles/backup/vars/main.yml").read_text(encoding="utf-8")
+
+
+def test_a_status_of_never_replaces_none_that_is_there(command, settings):
+    command.cli.prepare(settings)
+    assert {command.common.read_status(settings, job)["result"] for job in JOBS} == {"never"}
+    command.common.run(settings, "dump", lambda: {"what": "x", "bytes": 7}, 0)
+    command.cli.prepare(settings)
+    status = command.common.read_status(settings, "dump")
+    assert (status["result"], status["what"], status["bytes"], status["max_age_seconds"]) == ("ok", "x", 7, 60)
+    assert os.stat(os.path.join(settings.status, "dump.json")).st_mode & 0o777 == 0o600
+
+
+def test_a_failure_is_told_and_kept(command, settings):
+    def work():
+        raise OSError("the disk\nis full")
+
+    with pytest.raises(command.common.Trouble, match="dump: the disk is full"):
+        command.common.run(settings, "dump", work, 0)
+    status = command.common.read_status(settings, "dump")
+    assert (status["result"], status["error"]) == ("failed", "the disk is full") and status["finished"].endswith("+00:00")
+
+
+def test_two_at_once_wait_or_say_so(command, settings):
+    with command.common.alone(settings, "dump", 0):
+        with pytest.raises(command.common.Trouble, match="another backup of dump is under way"), command.common.alone(settings, "dump", 0.3):
+            pass
+        with command.common.alone(settings, "redis", 0):
+            pass
+
+
+def test_too_small_a_disk_says_how_much_is_needed(command, tmp_path):
+    with pytest.raises(command.common.Trouble, match=r"MB free, and the dump needs about \d+ MB"):
+        command.common.need(str(tmp_path), 1 << 60, "the dump")
+
+
+def test_copies_of_redis_go_by_days_and_the_newest_stays(command, tmp_path):
+    old, new = (f"redis-{ago(days)}.rdb" for days in (9, 8))
+    for name in (old, f"{old}.sha256", new, "redis-x.rdb.part"):
+        (tmp_path / name).touch()
+    command.redis.prune(str(tmp_path), 7, str(tmp_path / new))
+    assert os.listdir(tmp_path) == [new]
+
+
+def test_damaged_media_are_named(command, tmp_path):
+    copy = tmp_path / f"media-{ago(0)}"
+    (copy / "files/deep").mkdir(parents=True)
+    for name in ("good", "deep/two words", "gone\nfor ever"):
+        (copy / "files" / name).write_text(name, encoding="utf-8")
+    (copy / "files/link").symlink_to("nowhere")
+    command.media.sums(str(copy), None)
+    command.media.verify(str(copy))
+    (copy / "files/deep/two words").write_text("two wordz", encoding="utf-8")
+    (copy / "files/gone\nfor ever").unlink()
+    (copy / "files/new").touch()
+    with pytest.raises(command.common.Trouble, match=r"(?s)deep/two words.*for ever \(missing\).*new \(not of this copy\)") as raised:
+        command.media.verify(str(copy))
+    assert "good" not in str(raised.value)
+
+
+def test_old_media_go_and_the_one_just_made_stays(command, tmp_path):
+    names = [f"media-{ago(days)}" for days in (50, 40)]
+    for name in names:
+        (tmp_path / name / "files").mkdir(parents=True)
+    assert command.media.prune(str(tmp_path), 30, names[1]) == names[:1]
+    assert os.listdir(tmp_path) == names[1:]
+
+
+def test_fetching_brings_what_is_missing_and_overwrites_nothing(command, tmp_path):
+    for place, text in (("incoming", "theirs"), ("here", "mine")):
+        (tmp_path / place / "both").mkdir(parents=True)
+        (tmp_path / place / "both/file").write_text(text, encoding="utf-8")
+    (tmp_path / "incoming/both/more").touch()
+    (tmp_path / "incoming/new").mkdir()
+    came, kept = command.offsite.merge(str(tmp_path / "incoming"), str(tmp_path / "here"))
+    assert (came, kept) == (2, [str(tmp_path / "here/both/file")])
+    assert (tmp_path / "here/both/file").read_text(encoding="utf-8") == "mine" and (tmp_path / "here/new").is_dir()
