@@ -50,7 +50,8 @@ def judge_units(data: dict, config, now: float) -> list[Finding]:
             elif active == "active":
                 running += 1
             elif active in ("activating", "reloading", "deactivating"):
-                since = int(state.get("InactiveExitTimestampMonotonic") or 0) / 1e6
+                moment = "ActiveExitTimestampMonotonic" if active == "deactivating" else "InactiveExitTimestampMonotonic"
+                since = int(state.get(moment) or 0) / 1e6
                 spent = f" for {age(data['uptime'] - since)}" if since else ""
                 found.append(warn(f"unit {name}", f"is {active} ({sub}){spent}", logs))
             else:

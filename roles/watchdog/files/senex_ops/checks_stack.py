@@ -57,7 +57,7 @@ def read_ready(host, config) -> Answer:
     """Database and Redis as the application sees them, by the first instance that is alive."""
     web, answer = config.web, Answer(0, "no instance is alive")
     for one in web.instances:
-        answer = host.get(one.address, one.port, web.ready_path, web.domain, max(10, config.probe.timeout))
+        answer = host.get(one.address, one.port, web.ready_path, web.domain, 2 * config.probe.timeout)
         if answer.status == 200:
             break
     return answer
@@ -95,7 +95,7 @@ def read_dns(host, config) -> dict:
     """The network's own resolver, asked from inside a web container."""
     container = config.web.instances[0].unit.removesuffix(".service")
     name = names_of(config)[0]
-    done = host.inside(container, "getent", "hosts", name, timeout=15)
+    done = host.inside(container, "getent", "hosts", name, timeout=8)
     return {"container": container, "name": name, "code": done.code, "said": done.said, "out": done.out}
 
 
@@ -105,7 +105,7 @@ def judge_dns(data: dict, config, now: float) -> list[Finding]:
         return [ok("dns", f"{data['container']} finds {data['name']}")]
     if data["code"] in (2, 124):
         says = f"{data['container']} does not find {data['name']}: the network's resolver (aardvark-dns) is dead or hangs"
-        return [fail("dns", says, f"senex restart {data['container']} starts it again")]
+        return [fail("dns", says, f"senex restart {data['container']} starts it again, as any container does")]
     return [warn("dns", f"could not be asked in {data['container']}: {data['said']}", f"senex logs {data['container']}")]
 
 

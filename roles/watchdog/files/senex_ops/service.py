@@ -185,8 +185,7 @@ class Watchdog:
         if part.failures:
             self._sooner("dns", self.config.probe.interval)
         if part.failures >= 2:
-            # Any container that starts on the network brings the resolver back
-            self._try(part, cures.Cure("dns", "user", self.config.web.instances[0].unit, needed=2), now)
+            self._try(part, cures.Cure("dns", "user", self.config.web.instances[0].unit, needed=2, resolver=True), now)
 
     def _tell(self, name: str, found: list[Finding], now: float, needed: int) -> None:
         quiet = name.split()[0] in SHAKY and (self.starved or max(self.release_until, self.paused_until) > now)
@@ -235,7 +234,7 @@ class Watchdog:
         self.settling, self.settled_at = part.name, time.monotonic() + 4 * self.config.probe.interval
         self.notices.event(line, now)
         if part.name == "dns":
-            self._sooner("dns", 3)
+            self._sooner("dns", 1)
         self.save()
 
     # --- The loop --------------------------------------------------------------------------------------------------------------
