@@ -101,12 +101,13 @@ def test_nginx_is_left_alone_when_no_instance_lives(watchdog):
     assert watchdog.cure is None
 
 
-def test_a_dead_resolver_is_cured_by_a_container_that_starts(watchdog):
+def test_a_dead_resolver_is_cured_and_no_instance_restarted(watchdog):
     watchdog.host.ended["inside web-1 getent"] = host.Ended(2, "", "")
     check = next(job for job in watchdog.jobs if job.name == "dns")
     for now in range(2):
         watchdog._take_dns(check.run(), 1000 + now)
-    assert ended(watchdog) == [("systemctl", "user", "restart", "web-1.service")]
+    assert ended(watchdog) == []
+    assert watchdog.host.done[-1] == ("revive", "net", "registry/app:1")
 
 
 def test_podman_that_cannot_be_asked_is_no_dead_resolver(watchdog):

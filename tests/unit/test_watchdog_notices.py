@@ -151,3 +151,26 @@ def test_an_address_that_is_a_secret_is_in_no_error():
     with pytest.raises(OSError) as error:
         delivery.send_webhook(hook, "http://127.0.0.1:9/services/T0/SECRET", "x", [], {})
     assert "SECRET" not in str(error.value)
+
+
+class Server:
+    """What smtplib would send."""
+
+    def __init__(self):
+        self.sent = []
+
+    def login(self, *words):
+        self.sent.append(words)
+
+    def ehlo_or_helo_if_needed(self):
+        pass
+
+    def docmd(self, *words):
+        self.sent.append(words)
+        return 235, b""
+
+
+def test_a_mail_password_may_hold_any_character():
+    server = Server()
+    delivery.log_in(server, "watchdog", "geheim-é")
+    assert server.sent == [("AUTH", "PLAIN AHdhdGNoZG9nAGdlaGVpbS3DqQ==")]

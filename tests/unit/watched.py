@@ -24,6 +24,8 @@ SETTINGS = {
     "database": {"user": "senex", "database": "senex"},
     "broker": {"queues": ["celery", "trading"]},
     "beat": "celery-beat.service",
+    "image": "registry/app:1",
+    "network": "net",
 }
 GOOD = host.Answer(200, "", "", 0.01, "ok")
 
@@ -67,6 +69,9 @@ class Fake:
 
     def as_user(self, *argv, timeout=20, stdin=None):
         return self._end("as_user", *argv)
+
+    def revive_resolver(self, network, image):
+        return self._end("revive", network, image)
 
     def kill_container(self, name):
         self.states[f"{name}.service"] = {"ActiveState": "inactive"}

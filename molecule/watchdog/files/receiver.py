@@ -57,7 +57,7 @@ class Hooks(BaseHTTPRequestHandler):
 
 
 def login(server, session, envelope, mechanism, data):
-    return AuthResult(success=data.password == PASSWORD.encode())
+    return AuthResult(success=data.password == PASSWORD.encode(), auth_data=data)
 
 
 def main():

@@ -178,6 +178,6 @@ def test_a_watchdog_that_hangs_or_dies_comes_back(watched):
 def test_a_wrong_configuration_is_refused_and_named(host):
     host.check_output("echo '{\"prob\": {}}' >/root/wrong.json")
     elsewhere = "-p TemporaryFileSystem=/etc/senex-trader -p BindReadOnlyPaths=/root/wrong.json:/etc/senex-trader/watchdog.json"
-    result = host.run(f"systemd-run --quiet --pipe --wait {elsewhere} /usr/local/lib/senex-trader/senex-watchdog --check")
+    result = host.run(f"systemd-run --quiet --pipe --wait --collect {elsewhere} /usr/local/lib/senex-trader/senex-watchdog --check")
     assert "/etc/senex-trader/watchdog.json: prob: no such key" in result.stderr
     assert result.rc == 78

@@ -50,7 +50,8 @@ def judge_units(data: dict, config, now: float) -> list[Finding]:
             elif active == "active":
                 running += 1
             elif active in ("activating", "reloading", "deactivating"):
-                since = int(state.get("InactiveExitTimestampMonotonic") or 0) / 1e6
+                moment = "ActiveExitTimestampMonotonic" if active == "deactivating" else "InactiveExitTimestampMonotonic"
+                since = int(state.get(moment) or 0) / 1e6
                 spent = f" for {age(data['uptime'] - since)}" if since else ""
                 found.append(warn(f"unit {name}", f"is {active} ({sub}){spent}", logs))
             else:
@@ -79,7 +80,7 @@ def judge_disk(data: dict, config, now: float) -> list[Finding]:
     """Room on every file system."""
     found = []
     for path, state in data.items():
-        used, what = max((state["used"], "full"), (state["inodes"], "out of inodes"))
+        used, what = (state["inodes"], "out of inodes") if state["inodes"] > state["used"] else (state["used"], "full")
         says = f"{path} is {used:.0f} % {what}, {size(state['free'])} free"
         do = f"senex prune-images --keep 1; journalctl --vacuum-size=500M; old dumps in {config.home}/backups"
         if used >= config.limits.disk_fail:

@@ -57,7 +57,7 @@ def read_ready(host, config) -> Answer:
     """Database and Redis as the application sees them, by the first instance that is alive."""
     web, answer = config.web, Answer(0, "no instance is alive")
     for one in web.instances:
-        answer = host.get(one.address, one.port, web.ready_path, web.domain, max(10, config.probe.timeout))
+        answer = host.get(one.address, one.port, web.ready_path, web.domain, 2 * config.probe.timeout)
         if answer.status == 200:
             break
     return answer
@@ -87,25 +87,25 @@ def judge_public(data: Answer, config, now: float) -> list[Finding]:
 
 
 def names_of(config) -> list[str]:
-    """What one container has to find by name."""
-    return [part.container for part in (config.database, config.broker) if part]
+    """What a web container should find by name. Several, for a container that is stopped has none."""
+    others = [one.unit.removesuffix(".service") for one in config.web.instances[1:]] if config.web else []
+    return [part.container for part in (config.database, config.broker) if part] + others
 
 
 def read_dns(host, config) -> dict:
     """The network's own resolver, asked from inside a web container."""
     container = config.web.instances[0].unit.removesuffix(".service")
-    name = names_of(config)[0]
-    done = host.inside(container, "getent", "hosts", name, timeout=15)
-    return {"container": container, "name": name, "code": done.code, "said": done.said, "out": done.out}
+    done = host.inside(container, "getent", "hosts", *names_of(config), timeout=8)
+    return {"container": container, "code": done.code, "said": done.said, "found": [line.split()[-1] for line in done.out.splitlines() if line.strip()]}
 
 
 def judge_dns(data: dict, config, now: float) -> list[Finding]:
     """Containers find each other. getent ends with 2 when a name is unknown; what else Podman says is no word about names."""
-    if data["code"] == 0 and data["out"].strip():
-        return [ok("dns", f"{data['container']} finds {data['name']}")]
+    if data["found"]:
+        return [ok("dns", f"{data['container']} finds {', '.join(data['found'])}")]
     if data["code"] in (2, 124):
-        says = f"{data['container']} does not find {data['name']}: the network's resolver (aardvark-dns) is dead or hangs"
-        return [fail("dns", says, f"senex restart {data['container']} starts it again")]
+        says = f"{data['container']} finds none of {', '.join(names_of(config))}: the network's resolver (aardvark-dns) is dead or hangs"
+        return [fail("dns", says, f"senex restart {data['container']} starts it again, as any container does")]
     return [warn("dns", f"could not be asked in {data['container']}: {data['said']}", f"senex logs {data['container']}")]
 
 

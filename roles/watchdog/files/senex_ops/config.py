@@ -162,6 +162,7 @@ class Config:
     notify: Notify = field(default_factory=Notify)
     heartbeat_interval: float = number(60, 5, "seconds")
     image: str = ""
+    network: str = ""
     manage: list[str] = field(default_factory=lambda: ["manage"])
     web: Web | None = None
     public: Public | None = None

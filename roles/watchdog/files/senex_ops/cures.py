@@ -23,6 +23,7 @@ class Cure:
     container: str = ""  # killed first, where it answers nothing
     test: tuple[str, ...] = ()  # must succeed before anything is stopped
     needed: int = 3  # failures in a row
+    resolver: bool = False  # not the unit, but the resolver of its network
     patience: int = 1  # how many times the failures are needed while it works hard: slow is not hung
 
 
@@ -69,7 +70,7 @@ def gone(host, cure: Cure, seconds: float = 10.0) -> bool:
 def attempt(host, config, part: decide.Part, cure: Cure, starved: bool, now: float) -> Outcome:
     """Decide with what is so now, and restart where that is the decision."""
     try:
-        state = host.units(cure.scope, [cure.unit]).get(cure.unit, {}).get("ActiveState", "unknown")
+        state = "active" if cure.resolver else host.units(cure.scope, [cure.unit]).get(cure.unit, {}).get("ActiveState", "unknown")
         holder = checks_host.read_release(host, config)
     except (OSError, ValueError) as error:
         return Outcome(decide.Decision(decide.WAIT, str(error)))
@@ -84,6 +85,9 @@ def attempt(host, config, part: decide.Part, cure: Cure, starved: bool, now: flo
         if tested.code:
             return Outcome(decide.Decision(decide.ESCALATE, f"a restart would not start it again: {tested.said}"))
     began = time.monotonic()
+    if cure.resolver:
+        done = host.revive_resolver(config.network, config.image)
+        return Outcome(decision, done.code == 0, time.monotonic() - began, done.said if done.code else "")
     verb = "restart"
     if cure.container and state == "active" and host.kill_container(cure.container).code == 0 and gone(host, cure):
         verb = "start"  # systemd is about to do so by itself; `restart` would stop that start first

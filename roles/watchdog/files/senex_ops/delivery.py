@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import json
 import logging
@@ -21,6 +22,18 @@ EXPIRES = 3 * 86400
 LONGEST = 900
 
 
+def log_in(server: smtplib.SMTP, user: str, password: str) -> None:
+    """smtplib knows ASCII alone; PLAIN takes any password (RFC 4616)."""
+    if (user + password).isascii():
+        server.login(user, password)
+        return
+    server.ehlo_or_helo_if_needed()
+    word = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+    code, said = server.docmd("AUTH", f"PLAIN {word}")
+    if code != 235:
+        raise smtplib.SMTPAuthenticationError(code, said)
+
+
 def send_mail(mail, password: str, subject: str, lines: list[str]) -> None:
     """One mail; OSError or SMTPException says why not."""
     message = EmailMessage()
@@ -37,7 +50,7 @@ def send_mail(mail, password: str, subject: str, lines: list[str]) -> None:
         if mail.security == "starttls":
             server.starttls(context=context)
         if mail.user:
-            server.login(mail.user, password)
+            log_in(server, mail.user, password)
         refused = server.send_message(message)
     if refused:
         log.warning("mail: refused for %s", ", ".join(refused))

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 
 ROOT_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-SHOWN = "Id,ActiveState,SubState,LoadState,Result,NRestarts,ActiveEnterTimestampMonotonic,InactiveExitTimestampMonotonic"
+SHOWN = "Id,ActiveState,SubState,LoadState,Result,NRestarts,ActiveExitTimestampMonotonic,InactiveExitTimestampMonotonic"
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,9 @@ class Host:
         return self._run(list(argv), timeout, stdin, env=ROOT_ENVIRONMENT, cwd="/")
 
     def as_user(self, *argv: str, timeout: float = 15, stdin: str | None = None) -> Ended:
-        """A command as the service user."""
-        return self._run(list(argv), timeout, stdin, **self.account)
+        """A command as the service user. Root without CAP_KILL may not end it, so its time limit is the user's too."""
+        done = self._run(["timeout", "--kill-after=2", f"{timeout:g}", *argv], timeout + 5, stdin, **self.account)
+        return Ended(124, "", f"{' '.join(argv[:3])} … gave no answer within {timeout:g} s") if done.code == 124 else done
 
     def within(self, *argv: str) -> list[str]:
         """A command line that the service user's manager runs: Podman then is in no sandbox and in a control group of its own."""
@@ -129,6 +130,11 @@ class Host:
     def kill_container(self, name: str) -> Ended:
         """End a container that answers nothing at once: asked politely, a hung process takes the whole of its stop timeout."""
         return self.podman("kill", "--signal", "KILL", name, timeout=20)
+
+    def revive_resolver(self, network: str, image: str) -> Ended:
+        """Podman starts the resolver of a network with the next container on it: one that does nothing disturbs nobody."""
+        self.as_user("pkill", "-KILL", "-u", str(self.uid), "-x", "aardvark-dns")
+        return self.podman("run", "--rm", "--pull=never", "--log-driver=none", "--network", network, "--entrypoint", "/bin/true", image, timeout=60)
 
     def get(self, address: str, port: int, path: str, domain: str, timeout: float, tls: bool = False) -> Answer:
         """One GET, as nginx asks an instance (or, by TLS, as a browser asks nginx; whether the certificate is good is another check's matter)."""

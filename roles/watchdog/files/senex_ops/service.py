@@ -74,7 +74,8 @@ class Watchdog:
         self.findings: dict[str, list[Finding]] = {}
         self.notices = notices.Notices(settings.notify.digest, settings.notify.gap, settings.notify.reminder, settings.notify.per_hour)
         self.starved_until, self.cure, self.held = 0.0, None, {}
-        self.settling, self.settled_at = "", 0.0  # a part that was restarted, until its first good answer
+        # A part that was restarted, until its first good answer and until its unit has started
+        self.settling, self.settled_at, self.starting = "", 0.0, set()
         self.release_until = self.paused_until = 0.0
         self.stopping = False
         self.pool = ThreadPoolExecutor(16, "senex")
@@ -185,8 +186,7 @@ class Watchdog:
         if part.failures:
             self._sooner("dns", self.config.probe.interval)
         if part.failures >= 2:
-            # Any container that starts on the network brings the resolver back
-            self._try(part, cures.Cure("dns", "user", self.config.web.instances[0].unit, needed=2), now)
+            self._try(part, cures.Cure("dns", "user", self.config.web.instances[0].unit, needed=2, resolver=True), now)
 
     def _tell(self, name: str, found: list[Finding], now: float, needed: int) -> None:
         quiet = name.split()[0] in SHAKY and (self.starved or max(self.release_until, self.paused_until) > now)
@@ -232,10 +232,11 @@ class Watchdog:
         line = cures.told(part.name, says, outcome)
         log.warning(line)
         part.restarted(now, now + 2)
-        self.settling, self.settled_at = part.name, time.monotonic() + 4 * self.config.probe.interval
+        self.settling, self.settled_at = part.name, time.monotonic() + max(30, 4 * self.config.probe.interval)
+        self.starting = {f"unit {part.name}.service"}
         self.notices.event(line, now)
         if part.name == "dns":
-            self._sooner("dns", 3)
+            self._sooner("dns", 1)
         self.save()
 
     # --- The loop --------------------------------------------------------------------------------------------------------------
@@ -264,7 +265,7 @@ class Watchdog:
         self._out(now)
 
     def _out(self, now: float) -> None:
-        settling = bool(self.settling) and time.monotonic() < self.settled_at
+        settling = time.monotonic() < self.settled_at and (bool(self.settling) or bool(self.starting & set(self.notices.open)))
         lines = self.notices.message(now, self.cure is not None or settling)
         if lines:
             title = notices.subject(lines, self.config.environment, self.config.host)
