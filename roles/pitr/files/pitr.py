@@ -31,7 +31,7 @@ def parse(argv):
         verb.add_argument("--to", required=True, metavar="TIME", help="'2026-11-21 12:00:00+00', or latest")
         verb.add_argument("--base", metavar="ID", help="base backup to start from (default: the newest before that moment)")
         if name == "restore":
-            verb.add_argument("--into", required=True, metavar="DIRECTORY", help="a new directory beside the data")
+            verb.add_argument("--into", metavar="DIRECTORY", help="a new directory beside the data (default: its name and .restored)")
             verb.add_argument("--json", metavar="FILE", help="write what was found to a file as well")
     verb = verbs.add_parser("exchange", help="put a restored copy in the place of the data, which is kept aside")
     verb.add_argument("directory")
@@ -43,15 +43,12 @@ def parse(argv):
 
 
 def listed(conf, as_json):
-    found = [
-        {"id": base.name, "end": jobs.iso(base.end_time), "bytes": base.bytes, "timeline": base.timeline, "postgresql": base.version, "wal": base.begin_wal}
-        for base in programs.bases(conf)
-    ]
+    found = [{"id": item.name, "end": jobs.iso(item.end_time), "bytes": item.bytes} for item in programs.catalogue(conf)]
     if as_json:
         print(json.dumps({"base_backups": found, "kept_aside": restore.kept_aside(conf)}))
         return
     for item in found:
-        print(f"{item['id']}  from {item['end']} on  {item['bytes'] // 1024**2:>8} MB  timeline {item['timeline']}  PostgreSQL {item['postgresql']}")
+        print(f"{item['id']}  every moment from {item['end']} on  {item['bytes'] // 1024**2:>8} MB")
     for directory in restore.kept_aside(conf):
         print(f"kept aside by a restore: {directory}")
     if not found:
@@ -78,7 +75,7 @@ def act(conf, wanted):
         case "plan":
             print("\n".join(plan(conf, wanted.to, wanted.base).lines()))
         case "restore":
-            found = json.dumps(restore.restore(conf, wanted.to, wanted.into, wanted.base), indent=1)
+            found = json.dumps(restore.restore(conf, wanted.to, wanted.into or restore.usual(conf), wanted.base), indent=1)
             print(found)
             if wanted.json:
                 pathlib.Path(wanted.json).write_text(found + "\n", encoding="utf-8")

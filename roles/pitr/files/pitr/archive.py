@@ -9,7 +9,7 @@ import time
 from pitr import jobs, recovery, wal
 from pitr.jobs import Failure, say
 from pitr.plan import Plan, check_space
-from pitr.programs import Base, barman, bases, query, run, systemctl
+from pitr.programs import Base, barman, base, catalogue, query, run, systemctl
 from pitr.settings import Settings
 
 LAG = """
@@ -30,10 +30,11 @@ def check_versions(settings: Settings) -> None:
 def check_cluster(settings: Settings) -> None:
     """The archive belongs to the cluster that runs; another's WAL in it would spoil both."""
     running = query(settings, "IDENTIFY_SYSTEM", replication=True)[0][0]
-    kept = {str(base.system_id) for base in bases(settings)}
-    if kept and running not in kept:
+    there = catalogue(settings)
+    kept = str(base(settings, there[-1]).system_id) if there else running
+    if kept != running:
         raise Failure(
-            f"{settings.barman_server} is the archive of cluster {', '.join(kept)}, and the database that runs is {running}: restore the archive's "
+            f"{settings.barman_server} is the archive of cluster {kept}, and the database that runs is {running}: restore the archive's "
             "(playbooks/restore.yml -e restore_from=pitr), or move that directory away to begin a new archive"
         )
 
@@ -95,7 +96,7 @@ def take_base(settings: Settings) -> Base:
         check_space(settings.archive, int(size * 1.2), "a base backup")
         _first_wal(settings)
         barman(settings, "backup", "--immediate-checkpoint", "--wait", settings.server)
-        newest = bases(settings)[-1]
+        newest = base(settings, catalogue(settings)[-1])
         record |= {"bytes": newest.bytes, "what": newest.name}
         recovery.verify_base(settings, Plan(None, newest, []))
         # Beside what else it does, it removes what no moment of the window needs
@@ -149,20 +150,22 @@ def _check_barman(settings: Settings) -> None:
 
 
 def _check_chain(settings: Settings) -> None:
-    there = bases(settings)
+    there = catalogue(settings)
     if not there:
         raise Failure("there is no base backup yet: 'pitr base' makes one")
-    for segment in wal.needed(settings, there[-1], None):
-        wal.examined(segment, there[-1])
+    newest = base(settings, there[-1])
+    for segment in wal.needed(settings, newest, None):
+        wal.examined(segment, newest)
 
 
 def verify(settings: Settings) -> list[str]:
     """Read the whole archive: every base backup against its manifest, every segment from the oldest on. What is damaged, by name."""
     wrong, seen = [], set()
-    for base in bases(settings):
+    for listed in catalogue(settings):
         try:
-            recovery.verify_base(settings, Plan(None, base, []))
-            chain = wal.needed(settings, base, None)
+            found = base(settings, listed)
+            recovery.verify_base(settings, Plan(None, found, []))
+            chain = wal.needed(settings, found, None)
         except Failure as failure:
             wrong.append(str(failure))
             continue
@@ -170,7 +173,7 @@ def verify(settings: Settings) -> list[str]:
             if segment.path not in seen:
                 seen.add(segment.path)
                 try:
-                    wal.examined(segment, base)
+                    wal.examined(segment, found)
                 except Failure as failure:
                     wrong.append(str(failure))
     return wrong

@@ -17,7 +17,7 @@ def drill(settings: Settings) -> dict:
     with jobs.run(settings, "drill") as record:
         began = time.time()
         directory = os.path.join(settings.drill_directory, "data")
-        recovery.remove(settings, directory)  # of a drill that was killed
+        recovery.remove(settings, directory, recovery.wal_of(directory))  # of a drill that was killed
         os.makedirs(settings.drill_directory, mode=0o700, exist_ok=True)
         wanted = plan(settings, LATEST)
         record |= {"what": wanted.base.name, "bytes": wanted.base.bytes}
@@ -27,7 +27,7 @@ def drill(settings: Settings) -> dict:
                 serving = time.time()
                 found = checks.verify(server, settings.drill_columns)
         finally:
-            recovery.remove(settings, directory)
+            recovery.remove(settings, directory, recovery.wal_of(directory))
         newest = found.get("newest_row") or (reading.last_commit and reading.last_commit.replace(" ", "T") + "Z")
         record["rto_seconds"] = round(serving - began, 1)
         record["rpo_seconds"] = _age(newest, began)

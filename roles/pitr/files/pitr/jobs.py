@@ -95,6 +95,6 @@ def say(text: str) -> None:
 
 def complain(text: str) -> None:
     """A line that the journal files under errors."""
-    # systemd takes the number for the priority; a person at a terminal need not see it
-    prefix = "" if sys.stderr.isatty() else "<3>"
+    # systemd takes the number for the priority; a person need not see it
+    prefix = "<3>" if "JOURNAL_STREAM" in os.environ else ""
     print(f"{prefix}pitr: {text}", file=sys.stderr, flush=True)

@@ -6,9 +6,9 @@ import dataclasses
 import datetime
 import shutil
 
-from pitr import wal
+from pitr import programs, wal
 from pitr.jobs import Failure, iso
-from pitr.programs import Base, bases
+from pitr.programs import Base
 from pitr.settings import Settings
 
 LATEST = "latest"
@@ -55,18 +55,19 @@ def moment(text: str) -> datetime.datetime | None:
 def plan(settings: Settings, to: str, name: str | None = None) -> Plan:
     """The newest base backup that ended before the moment, and the WAL from it on."""
     until = moment(to)
-    there = bases(settings)
+    there = programs.catalogue(settings)
     if not there:
         raise Failure(f"there is no base backup in {settings.barman_server}; 'pitr base' makes one, the off-site copy may hold some")
     if name:
-        there = [base for base in there if base.name == name]
+        there = [item for item in there if item.name == name]
         if not there:
             raise Failure(f"there is no base backup {name}; 'pitr list' names those there are")
     stamp = until.timestamp() if until else None
-    usable = [base for base in there if stamp is None or base.end_time <= stamp]
+    usable = [item for item in there if stamp is None or item.end_time <= stamp]
     if not usable:
         raise Failure(f"--to {to}: the oldest base backup was complete at {iso(there[0].end_time)}; no earlier moment can be restored")
-    return Plan(until, usable[-1], wal.needed(settings, usable[-1], stamp))
+    chosen = programs.base(settings, usable[-1])
+    return Plan(until, chosen, wal.needed(settings, chosen, stamp))
 
 
 def check_space(where: str, wanted: int, what: str) -> None:

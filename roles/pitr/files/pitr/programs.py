@@ -15,7 +15,7 @@ Result = subprocess.CompletedProcess
 
 def run(*argv: str, check: bool = True, timeout: float | None = None, stdin: str | None = None) -> Result[str]:
     """A program's result; a Failure with its last words when it fails."""
-    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=timeout, input=stdin)
+    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=timeout, input=stdin or "")
     if check and done.returncode:
         raise Failure(f"{os.path.basename(argv[0])} {argv[1] if len(argv) > 1 else ''}: {last_words(done.stderr or done.stdout)}")
     return done
@@ -40,37 +40,42 @@ class Base:
     data: str
     timeline: int
     begin_wal: str
-    begin_lsn: str
-    begin_time: float
     end_time: float
     system_id: int
     bytes: int
-    version: int
 
 
-def bases(settings: Settings) -> list[Base]:
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """A line of the catalogue; the rest costs half a second for each."""
+
+    name: str
+    end_time: float
+    bytes: int
+
+
+def catalogue(settings: Settings) -> list[Listed]:
     """Whole base backups, oldest first."""
     listed = json.loads(barman(settings, "--format", "json", "list-backups", settings.server).stdout or "{}").get(settings.server, [])
-    names = sorted(item["backup_id"] for item in listed if item.get("status") == "DONE")
-    return [_base(settings, name) for name in names]
+    # The time is in whole seconds, rounded down
+    found = [Listed(item["backup_id"], float(item["end_time_timestamp"]) + 1, item["size_bytes"]) for item in listed if item.get("status") == "DONE"]
+    return sorted(found, key=lambda item: item.end_time)
 
 
-def _base(settings: Settings, name: str) -> Base:
-    about = json.loads(barman(settings, "--format", "json", "show-backup", settings.server, name).stdout)[settings.server]
+def base(settings: Settings, listed: Listed) -> Base:
+    """All that a restore needs to know of a base backup."""
+    about = json.loads(barman(settings, "--format", "json", "show-backup", settings.server, listed.name).stdout)[settings.server]
     if about["tablespaces"]:
-        raise Failure(f"base backup {name} has tablespaces, which are not supported; move their tables to the default one")
+        raise Failure(f"base backup {listed.name} has tablespaces, which are not supported; move their tables to the default one")
     detail = about["base_backup_information"]
     return Base(
-        name=name,
-        data=os.path.join(settings.barman_server, "base", name, "data"),
+        name=listed.name,
+        data=os.path.join(settings.barman_server, "base", listed.name, "data"),
         timeline=detail["timeline"],
         begin_wal=detail["begin_wal"],
-        begin_lsn=detail["begin_lsn"],
-        begin_time=float(detail["begin_time_timestamp"]),
-        end_time=float(detail["end_time_timestamp"]) + 1,  # whole seconds, rounded down
+        end_time=listed.end_time,
         system_id=int(about["system_id"]),
         bytes=int(about["cluster_size_bytes"]),
-        version=int(about["postgresql_version"]) // 10000,
     )
 
 

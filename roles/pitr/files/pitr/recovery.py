@@ -6,17 +6,15 @@ import contextlib
 import dataclasses
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 
 from pitr import wal
-from pitr.jobs import Failure, say
+from pitr.jobs import Failure
 from pitr.plan import Plan, check_space
 from pitr.programs import as_container_user, barman, in_image, last_words, podman, run
 from pitr.settings import Settings
 
-WAL = "pitr_wal"
 PASSED_ON = "pitr.recovery.conf"
 
 
@@ -51,16 +49,14 @@ def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
     base = plan.base
     check_space(os.path.dirname(directory), int(base.bytes * 1.1) + len(plan.chain) * wal.DEFAULT_SIZE, "the restored copy")
     verify_base(settings, plan)
-    place = os.path.join(directory, WAL)
+    place = wal_of(directory)
     # Barman makes the directory; WAL comes from here, where each file is looked at
     barman(settings, "recover", "--get-wal", f"--recovery-conf-filename={PASSED_ON}", settings.server, base.name, directory)
     os.mkdir(place, 0o700)
     for segment in plan.chain:
         with open(os.path.join(place, segment.name), "wb") as handle:
             handle.write(wal.examined(segment, base))
-    history = os.path.join(settings.barman_server, "wals", f"{base.timeline:08X}.history")
-    if os.path.exists(history):
-        shutil.copy(history, place)
+    wal.copy_history(settings, base, place)
     reading = wal.read_records(settings, base, place, plan.chain, plan.until_text)
     if plan.until and not reading.passed:
         last = reading.last_commit or "before the backup"
@@ -72,8 +68,13 @@ def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
     with open(os.path.join(directory, "recovery.signal"), "w", encoding="utf-8"):
         pass
     os.chmod(directory, 0o700)
-    as_container_user(settings, "chown", "-R", f"{settings.container_uid}:{settings.container_uid}", directory)
+    as_container_user(settings, "chown", "-R", f"{settings.container_uid}:{settings.container_uid}", directory, place)
     return reading
+
+
+def wal_of(directory: str) -> str:
+    """Where the WAL for a directory's recovery lies: beside it, so that nothing of it stays in the data."""
+    return f"{directory}.wal"
 
 
 def verify_base(settings: Settings, plan: Plan) -> None:
@@ -96,7 +97,7 @@ def server(settings: Settings, plan: Plan, directory: str, name: str, durable: b
         "hot_standby": "off",
         "shared_buffers": "128MB" if durable else "64MB",
         "max_wal_size": "1GB",
-        "restore_command": f"cp {WAL}/%f %p",
+        "restore_command": "cp /wal/%f %p",
         "recovery_target_timeline": str(plan.base.timeline),
         "recovery_target_action": "promote",
     }
@@ -109,7 +110,8 @@ def server(settings: Settings, plan: Plan, directory: str, name: str, durable: b
     cgroups = ["--cgroups=split"] if "INVOCATION_ID" in os.environ and not durable else []
     confined = ["--pull=never", "--network=none", "--read-only", "--tmpfs=/tmp:rw,mode=1777", "--tmpfs=/run/postgresql:rw,mode=1777", "--shm-size=256m"]
     confined += ["--cap-drop=all", "--security-opt=no-new-privileges", "--log-driver=k8s-file", "--stop-timeout=600", f"--user={settings.container_uid}"]
-    mounts = [f"--volume={directory}:/var/lib/postgresql/data", f"--volume={settings.postgresql_configuration}:/etc/postgresql:ro"]
+    mounts = [f"--volume={directory}:/var/lib/postgresql/data", f"--volume={wal_of(directory)}:/wal:ro"]
+    mounts += [f"--volume={settings.postgresql_configuration}:/etc/postgresql:ro"]
     podman("run", "--detach", f"--name={name}", *cgroups, *confined, *mounts, settings.image, "postgres", *options)
     up = Server(settings, name)
     try:
@@ -130,14 +132,15 @@ def _await(up: Server, patience: float) -> None:
         if ready and up.sql("select pg_is_in_recovery()", "postgres") == ["f"]:
             return
         if not up.running():
-            told = [line for line in up.log().splitlines() if re.search("FATAL|PANIC|ERROR", line)] or up.log().splitlines()
+            log = up.log().splitlines()
+            told = [line for line in log if re.search("FATAL|PANIC|ERROR", line) and "is starting up" not in line] or log
             raise Failure(f"recovery failed: {last_words(chr(10).join(told))}")
         time.sleep(0.5)
     raise Failure(f"recovery was not over in {patience:.0f} s (pitr_recovery_timeout): {last_words(up.log(), 2)}")
 
 
-def remove(settings: Settings, directory: str) -> None:
-    """Remove a directory of the container user's."""
-    if os.path.exists(directory):
-        as_container_user(settings, "rm", "-rf", "--", directory)
-        say(f"removed {directory}")
+def remove(settings: Settings, *directories: str) -> None:
+    """Remove directories of the container user's."""
+    there = [directory for directory in directories if os.path.exists(directory)]
+    if there:
+        as_container_user(settings, "rm", "-rf", "--", *there)

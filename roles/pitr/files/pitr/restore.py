@@ -9,19 +9,28 @@ import time
 from pitr import checks, recovery, wal
 from pitr.jobs import Failure, alone, say
 from pitr.plan import plan
-from pitr.programs import systemctl
+from pitr.programs import podman, systemctl
 from pitr.settings import Settings
 
 UNITS = ("pitr-receive.service", "postgres.service")
+CONTAINER = "pitr-restore"
 
 
-def restore(settings: Settings, to: str, directory: str, base: str | None = None, keep: bool = False) -> dict:
+def usual(settings: Settings) -> str:
+    """Where a restore goes when nobody says where. Nothing but restores uses it."""
+    return f"{settings.data}.restored"
+
+
+def restore(settings: Settings, to: str, directory: str, base: str | None = None) -> dict:
     """A copy of the database as it was at a moment, in a directory of its own. What runs is not touched."""
     directory = os.path.abspath(directory)
-    if os.path.exists(directory):
-        raise Failure(f"--into {directory}: is there already; name a new directory beside {settings.data}")
     with alone(settings, "restore"):
         began = time.monotonic()
+        podman("rm", "--force", "--time=10", CONTAINER, check=False)  # of a restore that was killed, like its directory
+        if directory == usual(settings):
+            recovery.remove(settings, directory, recovery.wal_of(directory))
+        if os.path.exists(directory):
+            raise Failure(f"--into {directory}: is there already; name a new directory beside {settings.data}")
         wanted = plan(settings, to, base)
         for line in wanted.lines():
             say(line)
@@ -29,7 +38,7 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
             reading = recovery.fill(settings, wanted, directory)
             filled = time.monotonic()
             say(f"archive:      whole; {reading.commits} transactions, the last wanted one of {reading.last_wanted or 'before the backup ended'}")
-            with recovery.server(settings, wanted, directory, "pitr-restore", durable=True) as server:
+            with recovery.server(settings, wanted, directory, CONTAINER, durable=True) as server:
                 recovered = time.monotonic()
                 found = checks.verify(server, settings.drill_columns)
                 log = server.log()
@@ -37,9 +46,10 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
             if wanted.until and not stopped:
                 raise Failure(f"recovery ended and did not say that it reached {wanted.until_text} UTC")
         except BaseException:
-            if not keep:
-                recovery.remove(settings, directory)
+            recovery.remove(settings, directory)
             raise
+        finally:
+            recovery.remove(settings, recovery.wal_of(directory))
         done = time.monotonic()
         return {
             "directory": directory,

@@ -85,19 +85,32 @@ def needed(settings: Settings, base: Base, until: float | None) -> list[Segment]
     return chosen
 
 
-def content(segment: Segment) -> bytes:
-    """A segment's bytes, decompressed."""
+def content(path: str) -> bytes:
+    """A file of the archive, decompressed."""
     try:
-        with open(segment.path, "rb") as handle:
+        with open(path, "rb") as handle:
             raw = handle.read()
         return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise Failure(f"WAL segment {segment.path} cannot be read: {error}") from None
+        raise Failure(f"WAL file {path} is damaged: {error}") from None
+
+
+def copy_history(settings: Settings, base: Base, place: str) -> None:
+    """How the timeline came to be; the first has no such file."""
+    name = f"{base.timeline:08X}.history"
+    for directory in ("wals", "streaming"):
+        path = os.path.join(settings.barman_server, directory, name)
+        if os.path.exists(path):
+            with open(os.path.join(place, name), "wb") as handle:
+                handle.write(content(path))
+            return
+    if base.timeline > 1:
+        raise Failure(f"{os.path.join(settings.barman_server, 'wals', name)} is missing: timeline {base.timeline} cannot be followed without it")
 
 
 def examined(segment: Segment, base: Base) -> bytes:
     """A segment's bytes, when it is whole, of this cluster, and what its name says."""
-    data = content(segment)
+    data = content(segment.path)
     if len(data) < HEADER.size:
         raise Failure(f"WAL segment {segment.path} is damaged: {len(data)} bytes are no segment")
     _magic, info, _timeline, address, _rest, system, size, _block = HEADER.unpack_from(data)
