@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 import time
@@ -69,6 +70,8 @@ def _received(settings: Settings, newest: str, position: int) -> int:
 def take_wal(settings: Settings) -> dict:
     """File away what was received, and say how far behind the archive is."""
     with jobs.run(settings, "wal") as record:
+        mark = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        query(settings, f"select pg_create_restore_point('{wal.MARK}{mark}')")
         barman(settings, "archive-wal", settings.server)
         errors = os.path.join(settings.barman_server, "errors")
         found = lag(settings)

@@ -23,12 +23,12 @@ def drill(settings: Settings) -> dict:
         record |= {"what": wanted.base.name, "bytes": wanted.base.bytes}
         try:
             reading = recovery.fill(settings, wanted, directory)
-            with recovery.server(settings, wanted, directory, "pitr-drill", durable=False) as server:
+            with recovery.server(settings, wanted, reading, directory, "pitr-drill", durable=False) as server:
                 serving = time.time()
                 found = checks.verify(server, settings.drill_columns)
         finally:
             recovery.remove(settings, directory, recovery.wal_of(directory))
-        newest = found.get("newest_row") or (reading.last_commit and reading.last_commit.replace(" ", "T") + "Z")
+        newest = found.get("newest_row") or (reading.end and reading.end.replace(" ", "T") + "Z")
         record["rto_seconds"] = round(serving - began, 1)
         record["rpo_seconds"] = _age(newest, began)
         record["newest"] = newest

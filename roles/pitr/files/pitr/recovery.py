@@ -58,9 +58,8 @@ def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
             handle.write(wal.examined(segment, base))
     wal.copy_history(settings, base, place)
     reading = wal.read_records(settings, base, place, plan.chain, plan.until_text)
-    if plan.until and not reading.passed:
-        last = reading.last_commit or "before the backup"
-        raise Failure(f"the archive holds no commit after {plan.until_text} UTC, the last is of {last}; restore to latest")
+    if plan.until and not reading.passed and not reading.mark:
+        raise Failure(f"the archive ends at {reading.end or 'the base backup'} UTC, before {plan.until_text}; restore to latest")
     for name in (PASSED_ON, "barman_wal", "standby.signal"):
         path = os.path.join(directory, name)
         if os.path.isfile(path):
@@ -86,7 +85,7 @@ def verify_base(settings: Settings, plan: Plan) -> None:
 
 
 @contextlib.contextmanager
-def server(settings: Settings, plan: Plan, directory: str, name: str, durable: bool) -> Iterator[Server]:
+def server(settings: Settings, plan: Plan, reading: wal.Reading, directory: str, name: str, durable: bool) -> Iterator[Server]:
     """Recover the directory, and keep the server up for the body. `durable`: what it leaves goes into production."""
     podman("rm", "--force", "--time=10", name, check=False)
     wanted = {
@@ -101,8 +100,10 @@ def server(settings: Settings, plan: Plan, directory: str, name: str, durable: b
         "recovery_target_timeline": str(plan.base.timeline),
         "recovery_target_action": "promote",
     }
-    if plan.until:
+    if plan.until and reading.passed:
         wanted |= {"recovery_target_time": plan.until_text + "+00", "recovery_target_inclusive": "on"}
+    elif plan.until:  # nothing was committed after the moment; PostgreSQL stops at times of commits alone
+        wanted |= {"recovery_target_name": wal.MARK + reading.mark}
     if not durable:
         wanted |= {"fsync": "off", "full_page_writes": "off"}
     options = [word for key, value in wanted.items() for word in ("-c", f"{key}={value}")]

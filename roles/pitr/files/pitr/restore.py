@@ -38,11 +38,11 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
             reading = recovery.fill(settings, wanted, directory)
             filled = time.monotonic()
             say(f"archive:      whole; {reading.commits} transactions, the last wanted one of {reading.last_wanted or 'before the backup ended'}")
-            with recovery.server(settings, wanted, directory, CONTAINER, durable=True) as server:
+            with recovery.server(settings, wanted, reading, directory, CONTAINER, durable=True) as server:
                 recovered = time.monotonic()
                 found = checks.verify(server, settings.drill_columns)
                 log = server.log()
-            stopped = re.search(r"recovery stopping (?:before|after) (.*)", log)
+            stopped = re.search(r"recovery stopping (?:before|after|at) (.*)", log)
             if wanted.until and not stopped:
                 raise Failure(f"recovery ended and did not say that it reached {wanted.until_text} UTC")
         except BaseException:

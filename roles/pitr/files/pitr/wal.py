@@ -20,6 +20,9 @@ HEADER = struct.Struct("=HHIQI4xQII")
 LONG_HEADER = 0x0002
 DEFAULT_SIZE = 16 * 1024 * 1024
 COMMIT = re.compile(r"desc: COMMIT(?:_PREPARED)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC")
+# Restore points that the archive's job makes, so that time passes in the WAL of an idle database too
+MARK = "pitr "
+MARKED = re.compile(rf"desc: RESTORE_POINT {MARK}(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)$")
 BROKEN = re.compile(r"error: (?:error in WAL record at|could not find a valid record after) ([0-9A-F]+)/([0-9A-F]+):?\s*(.*)", re.DOTALL)
 
 
@@ -127,28 +130,42 @@ def examined(segment: Segment, base: Base) -> bytes:
 
 @dataclasses.dataclass
 class Reading:
-    """What pg_waldump found in a run of segments."""
+    """What pg_waldump found in a run of segments. Times are UTC, written as PostgreSQL does."""
 
-    end: int = 0  # where the last good record is, or begins
     commits: int = 0
-    last_commit: str = ""  # the last of all, in UTC
-    last_wanted: str = ""  # the last one up to the moment asked for
+    last_commit: str = ""
+    last_wanted: str = ""  # the last commit up to the moment asked for
     passed: bool = False  # there is a commit after that moment
+    mark: str = ""  # the first restore point after it
+    last_mark: str = ""
+
+    @property
+    def end(self) -> str:
+        """How far the archive reaches."""
+        return max(self.last_commit, self.last_mark)
+
+    def add(self, line: str, until: str | None) -> None:
+        """Take a record into account."""
+        if match := COMMIT.search(line):
+            self.commits += 1
+            self.last_commit = match[1]
+            if until is None or match[1] <= until:
+                self.last_wanted = match[1]
+            else:
+                self.passed = True
+        elif match := MARKED.search(line.rstrip()):
+            self.last_mark = match[1]
+            if until is not None and match[1] > until and not self.mark:
+                self.mark = match[1]
 
 
 def read_records(settings: Settings, base: Base, directory: str, chain: list[Segment], until: str | None) -> Reading:
     """Read every record, which checks its checksum. The end of the newest segment may be unwritten; any other end is damage."""
-    dump = ["pg_waldump", "--path=/wal", f"--timeline={base.timeline}", "--rmgr=Transaction", chain[0].name, chain[-1].name]
+    dump = ["pg_waldump", "--path=/wal", f"--timeline={base.timeline}", "--rmgr=Transaction", "--rmgr=XLOG", chain[0].name, chain[-1].name]
     reading = Reading()
     with subprocess.Popen(in_image(settings, dump, [f"{directory}:/wal:ro"]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
-            if match := COMMIT.search(line):
-                reading.commits += 1
-                reading.last_commit = match[1]
-                if until is None or match[1] <= until:
-                    reading.last_wanted = match[1]
-                else:
-                    reading.passed = True
+            reading.add(line, until)
         said = process.stderr.read()
     if process.returncode:
         _judge(said, directory, chain)
