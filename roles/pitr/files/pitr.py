@@ -38,6 +38,7 @@ def parse(argv):
     verb = verbs.add_parser("undo", help="put data that was kept aside back into its place")
     verb.add_argument("directory")
     verbs.add_parser("same-cluster", help="exit 1 when the archive is another cluster's than the database that runs")
+    verbs.add_parser("drop-slot", help="stop receiving, and let the database keep no WAL for the archive")
     verbs.add_parser("install", help="make the status files that are not there")
     return parser.parse_args(argv)
 
@@ -85,6 +86,8 @@ def act(conf, wanted):
             print(restore.exchange_back(conf, wanted.directory))
         case "same-cluster":
             archive.check_cluster(conf)
+        case "drop-slot":
+            archive.drop_slot(conf)
         case "install":
             jobs.never(conf)
     return 0
@@ -103,7 +106,7 @@ def main(argv):
     os.environ.update(HOME=str(home), XDG_RUNTIME_DIR=f"/run/user/{owner.pw_uid}", DBUS_SESSION_BUS_ADDRESS=f"unix:path=/run/user/{owner.pw_uid}/bus")
     try:
         return act(settings.load(str(home)), wanted)
-    except jobs.Failure as failure:
+    except (jobs.Failure, OSError) as failure:
         jobs.complain(f"{wanted.verb}: {failure}")
         return 1
 

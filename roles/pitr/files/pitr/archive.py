@@ -124,10 +124,16 @@ def _first_wal(settings: Settings) -> None:
         barman(settings, "archive-wal", settings.server)
 
 
+def drop_slot(settings: Settings) -> None:
+    """The database keeps what a slot has not received, for ever or until its disk is full."""
+    systemctl("stop", "pitr-receive.service")
+    if query(settings, "select 1 from pg_replication_slots where slot_name = 'barman'"):
+        query(settings, "DROP_REPLICATION_SLOT barman", replication=True)
+
+
 def reset(settings: Settings) -> Base:
     """Begin anew after WAL was lost: a new slot, and a base backup that needs nothing from before."""
-    systemctl("stop", "pitr-receive.service")
-    query(settings, "DROP_REPLICATION_SLOT barman", replication=True)
+    drop_slot(settings)
     wal.set_partials_aside(settings)
     systemctl("start", "pitr-receive.service")
     say("a new slot is there")
