@@ -26,6 +26,7 @@ def test_nobody_but_the_service_user_reaches_the_socket(archive):
 
 
 def test_base_backup_under_its_unit(archive):
+    archive.do("stop", "writer.service")
     archive.sql("drop table if exists ticks, orders; create table ticks (id bigserial primary key, at timestamptz not null default clock_timestamp())")
     archive.sql("create table orders as select g as id, md5(g::text) as word from generate_series(1, 20000) g; create index on orders (word)")
     done = archive.do("start", "pitr-base.service")
@@ -34,7 +35,7 @@ def test_base_backup_under_its_unit(archive):
     assert (status["result"], status["error"]) == ("ok", None)
     assert status["bytes"] > 20_000_000
     listed = json.loads(archive.pitr("list --json").stdout)["base_backups"]
-    assert [item["id"] for item in listed] == [status["what"]]
+    assert listed[-1]["id"] == status["what"]
     assert archive.pitr("check").rc == 0, archive.pitr("check").stderr
 
 
@@ -165,7 +166,6 @@ def test_failing_drill_is_told_and_leaves_nothing(archive):
 
 def test_lost_disk_comes_back_from_the_archive_alone(archive):
     """The disk is gone while rows are written, and an empty one takes its place: a new cluster, whose WAL must not get into the archive."""
-    archive.do("reset-failed", "writer.service")
     archive.write()
     eventually(lambda: len(archive.acknowledged()) > 50)
     archive.host.check_output(f"mv {DATA} {DATA}.lost && install -d -o 200998 -g 200998 -m 0700 {DATA} && kill -9 {archive.pid}")
