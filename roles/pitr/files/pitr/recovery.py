@@ -45,13 +45,9 @@ class Server:
 
 
 def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
-    """A new directory with the base backup and the WAL, each file of which was found whole."""
-    base = plan.base
+    """A new directory with the base backup, and the WAL beside it, each file of which was found whole."""
+    base, place = plan.base, wal_of(directory)
     check_space(os.path.dirname(directory), int(base.bytes * 1.1) + len(plan.chain) * wal.DEFAULT_SIZE, "the restored copy")
-    verify_base(settings, plan)
-    place = wal_of(directory)
-    # Barman makes the directory; WAL comes from here, where each file is looked at
-    barman(settings, "recover", "--get-wal", f"--recovery-conf-filename={PASSED_ON}", settings.server, base.name, directory)
     os.mkdir(place, 0o700)
     for segment in plan.chain:
         with open(os.path.join(place, segment.name), "wb") as handle:
@@ -60,7 +56,10 @@ def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
     reading = wal.read_records(settings, base, place, plan.chain, plan.until_text)
     if plan.until and not reading.passed and not reading.mark:
         raise Failure(f"the archive ends at {reading.end or 'the base backup'} UTC, before {plan.until_text}; restore to latest")
-    for name in (PASSED_ON, "barman_wal", "standby.signal"):
+    verify_base(settings, plan)
+    # Barman makes the directory; it is told to leave the WAL alone, which is here already
+    barman(settings, "recover", "--get-wal", f"--recovery-conf-filename={PASSED_ON}", settings.server, base.name, directory)
+    for name in (PASSED_ON, "standby.signal"):
         path = os.path.join(directory, name)
         if os.path.isfile(path):
             os.remove(path)
