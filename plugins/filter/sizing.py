@@ -24,7 +24,8 @@ SMALLEST = {"postgresql": 384, "redis": 192, "web": 384, "worker": 384, "beat": 
 LARGEST = {"beat": 512}
 MINIMUM_RAM_MB = 1792
 
-WAL = {"wal_buffers": "16MB", "min_wal_size": "1GB", "max_wal_size": "4GB"}
+# An archive that stands still keeps this much WAL at most from being recycled: the database's disk outlives it
+WAL = {"wal_buffers": "16MB", "min_wal_size": "1GB", "max_wal_size": "4GB", "max_slot_wal_keep_size": "8GB"}
 USUAL_CONNECTIONS = 200
 
 

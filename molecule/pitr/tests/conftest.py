@@ -1,0 +1,102 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
+
+from parts import HOME, RUN, Applied, Part  # noqa: E402  (the path above must come first)
+
+ARCHIVE = f"{HOME}/backups/barman/main"
+DATA = f"{HOME}/data/postgres"
+PLAYBOOK = Path(__file__).parents[3] / "playbooks" / "restore.yml"
+WRITER = """
+import subprocess, sys, time
+psql = subprocess.Popen(["podman", "exec", "-i", "postgres", "psql", "-X", "-q", "-A", "-t", "-U", "senex", "-d", "senex"],
+                        stdin=subprocess.PIPE, stdout=open("%s/acks", "a"), stderr=subprocess.DEVNULL, text=True)
+while psql.poll() is None:
+    try:
+        psql.stdin.write("insert into ticks default values returning id, extract(epoch from at);\\n")
+        psql.stdin.flush()
+    except OSError:
+        break
+    time.sleep(0.1)
+"""
+
+
+class Archive(Part):
+    """The database, its archive, and the program that knows both."""
+
+    def pitr(self, words):
+        return self.host.run(f"{RUN} {HOME}/bin/pitr {words}")
+
+    def sql(self, statement):
+        result = self.script(f"psql -X -q -A -t -v ON_ERROR_STOP=1 -U senex -d senex <<'END'\n{statement}\nEND")
+        assert result.rc == 0, result.stderr
+        return result.stdout.strip()
+
+    def status(self, job):
+        return json.loads(self.host.check_output(f"cat {HOME}/backups/status/{job}.json"))
+
+    def do(self, verb, unit):
+        return self.host.run(f"systemctl --user --machine=senex@ {verb} {unit}")
+
+    def restore(self, to, confirm=True):
+        """The playbook, as a person starts it."""
+        inventory = os.environ["MOLECULE_INVENTORY_FILE"]
+        variables = {"restore_from": "pitr", "restore_to": to, "restore_confirm": confirm}
+        command = ["ansible-playbook", "-i", inventory, "-e", json.dumps(variables), str(PLAYBOOK)]
+        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "COLUMNS": "400"}
+        return Applied(subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment))
+
+    def write(self):
+        """Insert a row every 100 ms from now on; what was acknowledged is kept."""
+        self.host.check_output(f"rm -f {HOME}/acks; cat > {HOME}/writer.py <<'END'\n{WRITER % HOME}\nEND")
+        self.host.check_output(f"systemd-run --user --machine=senex@ --quiet --unit=writer /usr/bin/python3 {HOME}/writer.py")
+
+    def acknowledged(self):
+        """[(id, time)] of rows that the writer was told are there."""
+        lines = self.host.check_output(f"cat {HOME}/acks").splitlines()
+        return [(int(number), float(at)) for number, at in (line.split("|") for line in lines if re.fullmatch(r"\d+\|[\d.]+", line))]
+
+    def rows(self):
+        return {int(line) for line in self.sql("select id from ticks").split()}
+
+    def newest(self, pattern):
+        return self.host.check_output(f"ls -d {pattern} | sort | tail -n 1")
+
+    @contextmanager
+    def damaged(self, path, how):
+        """A file of the archive, spoilt for a while by a piece of Python that is given its `data`."""
+        self.host.check_output(f"cp -a {path} /root/kept")
+        program = f"import pathlib; p = pathlib.Path('{path}'); data = bytearray(p.read_bytes())\n{how}\nif data is not None: p.write_bytes(data)"
+        self.host.check_output(f"python3 - <<'END'\n{program}\nEND")
+        try:
+            yield
+        finally:
+            self.host.check_output(f"cp -a /root/kept {path}")
+
+
+@pytest.fixture(scope="module")
+def archive(host):
+    return Archive(host, "postgres")
+
+
+@pytest.fixture(autouse=True)
+def journal(request, archive):
+    """What the parts said last, when a test fails."""
+    yield
+    if getattr(request.node, "failed", False):
+        print(archive.host.run("journalctl --no-pager -q -n 40 _UID=987").stdout)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    item.failed = report.failed
+    return report

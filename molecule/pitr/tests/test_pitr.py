@@ -1,0 +1,203 @@
+"""The archive as somebody sees it who needs it. The order matters: the later tests lose the data that the earlier ones made."""
+
+import json
+import time
+
+import pytest
+from conftest import ARCHIVE, DATA
+from parts import HOME, RUN, apply, eventually
+
+FLIP = "data[{at}] ^= 0x01"
+
+
+def test_begins_with_results_that_never_were(archive):
+    assert {archive.status(job)["result"] for job in ("base", "drill")} == {"never"}
+    assert oct(archive.host.file(f"{HOME}/backups/status/base.json").mode) == "0o600"
+
+
+def test_nobody_but_the_service_user_reaches_the_socket(archive):
+    words = f"psql -X -w -A -t -h {HOME}/run/postgresql -U barman -c 'select current_user' postgres"
+    assert archive.host.check_output(f"{RUN} {words}") == "barman"
+    for other in ("nobody", "root"):
+        refused = archive.host.run(f"runuser -u {other} -- {words}")
+        assert refused.rc, other
+        assert "Permission denied" in refused.stderr or "Peer authentication failed" in refused.stderr
+    assert archive.sql("select count(*) from pg_authid where rolname = 'barman' and rolpassword is null and not rolsuper") == "1"
+
+
+def test_base_backup_under_its_unit(archive):
+    archive.do("stop", "writer.service")
+    archive.sql("drop table if exists ticks, orders; create table ticks (id bigserial primary key, at timestamptz not null default clock_timestamp())")
+    archive.sql("create table orders as select g as id, md5(g::text) as word from generate_series(1, 20000) g; create index on orders (word)")
+    done = archive.do("start", "pitr-base.service")
+    assert done.rc == 0, done.stderr
+    status = archive.status("base")
+    assert (status["result"], status["error"]) == ("ok", None)
+    assert status["bytes"] > 20_000_000
+    listed = json.loads(archive.pitr("list --json").stdout)["base_backups"]
+    assert listed[-1]["id"] == status["what"]
+    assert archive.pitr("check").rc == 0, archive.pitr("check").stderr
+
+
+def test_not_twice_at_once(archive):
+    result = archive.host.run(f"{RUN} flock {HOME}/backups/status/.base.lock {HOME}/bin/pitr base")
+    assert result.rc == 1
+    assert "base is running already" in result.stderr
+    assert archive.status("base")["result"] == "ok"
+
+
+def test_restore_asks_before_it_acts(archive):
+    started = archive.started
+    result = archive.restore("latest", confirm=False)
+    assert result.rc == 0
+    assert "Nothing was changed. To carry it out: -e restore_confirm=true" in result.message
+    assert archive.status("base")["what"] in result.message
+    assert archive.started == started
+
+
+@pytest.mark.parametrize(
+    ("to", "words"),
+    [("yesterday", "write latest, or a time"), ("2026-01-01 12:00:00", "say which time zone"), ("2099-01-01 12:00:00+00", "lies in the future"),
+     ("2020-01-01 12:00:00+00", "the oldest base backup was complete at")],
+)  # fmt: skip
+def test_moments_that_cannot_be(archive, to, words):
+    result = archive.pitr(f"plan --to '{to}'")
+    assert result.rc == 1
+    assert words in result.stderr
+
+
+def test_dropped_table_comes_back(archive):
+    """Everything that was committed before the moment is there, and nothing of later."""
+    archive.write()
+    eventually(lambda: len(archive.acknowledged()) > 30)
+    moment = float(archive.host.check_output("date +%s.%N"))
+    text = archive.host.check_output(f"date -u -d @{moment:.6f} '+%Y-%m-%d %H:%M:%S.%6N+00'")
+    time.sleep(1)  # the second before
+    archive.sql("drop table orders")
+    count = len(archive.acknowledged())
+    eventually(lambda: len(archive.acknowledged()) > count + 5)
+    result = archive.restore(text)
+    assert result.rc == 0, result.output
+    acknowledged, there = archive.acknowledged(), archive.rows()
+    assert {number for number, at in acknowledged if at <= moment - 0.2} <= there
+    assert not {number for number, at in acknowledged if at > moment} & there
+    assert archive.sql("select count(*) from orders") == "20000"
+    aside = archive.newest(f"{DATA}.before-restore-*")
+    assert aside in result.message
+    assert archive.host.check_output(f"stat -c %u {aside}/PG_VERSION") == "200998"
+    assert archive.pitr("check").rc == 0, archive.pitr("check").stderr
+    print(f"{len(there)} rows there, {len(acknowledged)} acknowledged")
+
+
+def test_receiver_goes_on_when_killed_and_when_the_database_restarts(archive):
+    archive.host.check_output("pkill -9 -u senex -x pg_receivewal")
+    archive.systemctl("restart")
+    archive.sql("insert into orders values (20001, 'after')")
+    status = eventually(lambda: archive.pitr("wal").rc == 0 and archive.status("wal"), 60)
+    assert (status["result"], status["bytes"]) == ("ok", 0)
+
+
+def test_dead_receiver_is_told(archive):
+    archive.do("stop", "pitr-receive.service")
+    result = archive.pitr("wal")
+    assert result.rc == 1
+    assert "nothing receives WAL" in result.stderr
+    assert "nothing receives WAL" in archive.status("wal")["error"]
+    archive.do("start", "pitr-receive.service")
+    eventually(lambda: archive.pitr("wal").rc == 0)
+
+
+def test_damage_is_found_and_named(archive):
+    """Each kind, by what reads the whole archive and by a restore that then leaves nothing behind."""
+    fill = "insert into orders select g, repeat('x', 100) from generate_series(1, 1000) g"
+    segment = archive.sql(f"{fill}; select pg_walfile_name(pg_current_wal_lsn()); select pg_switch_wal()").splitlines()[0]
+    archive.sql(f"{fill}")
+    base = archive.status("base")["what"]
+    wal = f"{ARCHIVE}/wals/{segment[:16]}/{segment}"
+    eventually(lambda: archive.pitr("wal").rc == 0 and archive.host.file(wal).exists, 60)
+    table = archive.host.check_output(f"find {ARCHIVE}/base/{base}/data/base -type f -size +1M | sort | tail -n 1")
+    partial = archive.newest(f"{ARCHIVE}/streaming/*.partial")
+    foreign = "import gzip; raw = bytearray(gzip.decompress(data)); raw[24] ^= 1; data = gzip.compress(bytes(raw), 1)"
+    kinds = [
+        (table, FLIP.format(at=5000), f"base backup {base} is damaged"),
+        (wal, FLIP.format(at="len(data) // 2"), "is damaged"),
+        (wal, "p.unlink(); data = None", "is missing"),
+        (wal, foreign, "is of another cluster"),
+        (wal, "data = data[:1000]", "is damaged"),
+        (partial, FLIP.format(at=20000), "is damaged at"),
+    ]
+    for path, how, words in kinds:
+        with archive.damaged(path, how):
+            outcomes = [archive.pitr("restore --to latest")]
+            if how.startswith("data[") and path != partial:
+                outcomes.append(archive.pitr("verify"))
+        for outcome in outcomes:
+            assert outcome.rc == 1, (path, how, outcome.stdout)
+            assert words in outcome.stderr
+            assert path.removeprefix(f"{ARCHIVE}/base/{base}/data/").removesuffix(".partial") in outcome.stderr
+        assert not archive.host.file(f"{DATA}.restored").exists
+    assert archive.pitr("verify").rc == 0
+
+
+def test_drill_under_its_unit(archive):
+    done = archive.do("start", "pitr-drill.service")
+    assert done.rc == 0, done.stderr
+    status = archive.status("drill")
+    assert status["result"] == "ok"
+    assert status["rows"] >= 20000
+    assert 0 < status["rto_seconds"] < 120
+    assert status["rpo_seconds"] is not None
+    assert archive.host.check_output(f"ls -A {HOME}/backups/drill") == ""
+    assert "pitr-drill" not in archive.podman("ps -a --format '{{.Names}}'").split()
+
+
+def test_failing_drill_is_told_and_leaves_nothing(archive):
+    base = archive.status("base")["what"]
+    since = archive.now()
+    with archive.damaged(f"{ARCHIVE}/base/{base}/data/global/pg_control", FLIP.format(at=100)):
+        done = archive.do("start", "pitr-drill.service")
+    assert done.rc
+    status = archive.status("drill")
+    assert status["result"] == "failed"
+    assert "pg_control" in status["error"]
+    told = eventually(lambda: archive.host.check_output(f"journalctl --no-pager -q -p err -t pitr-failed --since=@{since}"))
+    assert "pitr-drill.service failed" in told
+    assert archive.host.check_output(f"ls -A {HOME}/backups/drill") == ""
+
+
+def test_lost_disk_comes_back_from_the_archive_alone(archive):
+    """The disk is gone while rows are written, and an empty one takes its place: a new cluster, whose WAL must not get into the archive."""
+    orders = archive.sql("select count(*) from orders")
+    archive.write()
+    eventually(lambda: len(archive.acknowledged()) > 50)
+    archive.host.check_output(f"mv {DATA} {DATA}.lost && install -d -o 200998 -g 200998 -m 0700 {DATA} && kill -9 {archive.pid}")
+    eventually(lambda: archive.host.file(f"{DATA}/PG_VERSION").exists and archive.script("pg_isready -q -h 127.0.0.1").rc == 0, 60)
+    archive.sql("create role barman login replication")
+    assert eventually(lambda: "is the archive of cluster" in archive.host.check_output("journalctl --no-pager -q -n 60 -t pitr-receive -t pitr"), 30)
+    result = archive.restore("latest")
+    assert result.rc == 0, result.output
+    acknowledged, there = archive.acknowledged(), archive.rows()
+    lost = [at for number, at in acknowledged if number not in there]
+    print(f"{len(lost)} of {len(acknowledged)} acknowledged rows lost, {max(lost) - min(lost) if lost else 0:.1f} s of writes")
+    assert len(lost) <= 100
+    assert archive.sql("select count(*) from orders") == orders
+    assert archive.pitr("check").rc == 0, archive.pitr("check").stderr
+
+
+def test_undo_puts_kept_data_back(archive):
+    """What was kept aside last is the empty cluster that took the lost one's place."""
+    orders = archive.sql("select count(*) from orders")
+    aside = archive.newest(f"{DATA}.before-restore-*")
+    result = archive.pitr(f"undo {aside}")
+    assert result.rc == 0, result.stderr
+    assert archive.sql("select to_regclass('orders') is null") == "t"
+    assert archive.pitr(f"undo {result.stdout.strip()}").rc == 0
+    assert archive.sql("select count(*) from orders") == orders
+
+
+def test_absent_keeps_the_archive(archive):
+    apply({"pitr_state": "absent"})
+    assert archive.host.run("pgrep -u senex pg_receivewal").rc
+    assert not archive.host.file(f"{HOME}/bin/pitr").exists
+    assert archive.host.check_output(f"ls {ARCHIVE}/base")
+    assert archive.sql("select count(*) from pg_replication_slots") == "0"

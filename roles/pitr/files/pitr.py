@@ -1,0 +1,115 @@
+#!/usr/bin/python3 -I
+"""Point-in-time recovery: base backups, WAL, restores and drills. Run as the service user."""
+
+import argparse
+import json
+import os
+import pathlib
+import pwd
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+
+from pitr import archive, drill, jobs, programs, restore, settings  # noqa: E402  (the path above must come first)
+from pitr.plan import plan  # noqa: E402
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(prog="pitr", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser("base", help="take a base backup, verify it, and remove what the recovery window no longer needs")
+    verbs.add_parser("wal", help="file received WAL away and write down how far behind the archive is")
+    verbs.add_parser("check", help="say what is wrong with the archive; exit 1 when something is")
+    verbs.add_parser("verify", help="read every base backup and every segment of the archive; exit 1 when one is damaged")
+    verbs.add_parser("drill", help="restore the newest into a throwaway server, check it, remove it")
+    verbs.add_parser("reset", help="begin anew with slot and base backup after WAL was lost")
+    verb = verbs.add_parser("list", help="base backups and the moments that can be restored")
+    verb.add_argument("--json", action="store_true")
+    for name, what in (("plan", "say what a restore would take"), ("restore", "make a copy as of a moment beside the data; what runs is not touched")):
+        verb = verbs.add_parser(name, help=what)
+        verb.add_argument("--to", required=True, metavar="TIME", help="'2026-11-21 12:00:00+00', or latest")
+        verb.add_argument("--base", metavar="ID", help="base backup to start from (default: the newest before that moment)")
+        if name == "restore":
+            verb.add_argument("--into", metavar="DIRECTORY", help="a new directory beside the data (default: its name and .restored)")
+            verb.add_argument("--json", metavar="FILE", help="write what was found to a file as well")
+    verb = verbs.add_parser("exchange", help="put a restored copy in the place of the data, which is kept aside")
+    verb.add_argument("directory")
+    verb = verbs.add_parser("undo", help="put data that was kept aside back into its place")
+    verb.add_argument("directory")
+    verbs.add_parser("same-cluster", help="exit 1 when the archive is another cluster's than the database that runs")
+    verbs.add_parser("drop-slot", help="stop receiving, and let the database keep no WAL for the archive")
+    verbs.add_parser("install", help="make the status files that are not there")
+    return parser.parse_args(argv)
+
+
+def listed(conf, as_json):
+    found = [{"id": item.name, "end": jobs.iso(item.end_time), "bytes": item.bytes} for item in programs.catalogue(conf)]
+    if as_json:
+        print(json.dumps({"base_backups": found, "kept_aside": restore.kept_aside(conf)}))
+        return
+    for item in found:
+        print(f"{item['id']}  every moment from {item['end']} on  {item['bytes'] // 1024**2:>8} MB")
+    for directory in restore.kept_aside(conf):
+        print(f"kept aside by a restore: {directory}")
+    if not found:
+        print("no base backup")
+
+
+def act(conf, wanted):
+    match wanted.verb:
+        case "base":
+            print(archive.take_base(conf).name)
+        case "wal":
+            print(json.dumps(archive.take_wal(conf)))
+        case "check" | "verify":
+            wrong = getattr(archive, wanted.verb)(conf)
+            for line in wrong:
+                jobs.complain(line)
+            return 1 if wrong else 0
+        case "drill":
+            drill.drill(conf)
+        case "reset":
+            print(archive.reset(conf).name)
+        case "list":
+            listed(conf, wanted.json)
+        case "plan":
+            print("\n".join(plan(conf, wanted.to, wanted.base).lines()))
+        case "restore":
+            found = json.dumps(restore.restore(conf, wanted.to, wanted.into or restore.usual(conf), wanted.base), indent=1)
+            print(found)
+            if wanted.json:
+                pathlib.Path(wanted.json).write_text(found + "\n", encoding="utf-8")
+        case "exchange":
+            print(restore.exchange(conf, wanted.directory))
+        case "undo":
+            print(restore.exchange_back(conf, wanted.directory))
+        case "same-cluster":
+            archive.check_cluster(conf)
+        case "drop-slot":
+            archive.drop_slot(conf)
+        case "install":
+            jobs.never(conf)
+    return 0
+
+
+def main(argv):
+    wanted = parse(argv)
+    home = pathlib.Path(__file__).resolve().parents[1]
+    owner = pwd.getpwuid(home.stat().st_uid)
+    if os.getuid() != owner.pw_uid:
+        jobs.complain(f"run it as {owner.pw_name}: sudo -u {owner.pw_name} -i {__file__} {' '.join(argv)}")
+        return 2
+    os.umask(0o077)
+    os.chdir(home)
+    # Podman and systemctl ask for them, and neither sudo nor runuser sets them
+    os.environ.update(HOME=str(home), XDG_RUNTIME_DIR=f"/run/user/{owner.pw_uid}", DBUS_SESSION_BUS_ADDRESS=f"unix:path=/run/user/{owner.pw_uid}/bus")
+    try:
+        return act(settings.load(str(home)), wanted)
+    except (jobs.Failure, OSError) as failure:
+        jobs.complain(f"{wanted.verb}: {failure}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Point-in-time recovery of the PostgreSQL container, with Barman."""

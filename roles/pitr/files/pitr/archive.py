@@ -1,0 +1,188 @@
+"""What keeps the archive going: base backups, WAL, and how far it is behind."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import time
+
+from pitr import jobs, recovery, wal
+from pitr.jobs import Failure, say
+from pitr.plan import Plan, check_space
+from pitr.programs import Base, barman, base, catalogue, query, run, systemctl
+from pitr.settings import Settings
+
+LAG = """
+select s.active, s.wal_status, pg_wal_lsn_diff(pg_current_wal_flush_lsn(), s.restart_lsn)::bigint, pg_walfile_name(pg_current_wal_flush_lsn()),
+       (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint
+from pg_replication_slots s where s.slot_name = 'barman'
+"""
+
+
+def check_versions(settings: Settings) -> None:
+    """The host's client programs are as new as the server, or newer."""
+    server = int(query(settings, "show server_version_num")[0][0]) // 10000
+    client = int(re.search(r"(\d+)", run("pg_basebackup", "--version").stdout)[1])
+    if client < server:
+        raise Failure(f"pg_basebackup of this host is of PostgreSQL {client}, the server of {server}: install postgresql-client-{server} or newer")
+
+
+def check_cluster(settings: Settings) -> None:
+    """The archive belongs to the cluster that runs; another's WAL in it would spoil both."""
+    running = query(settings, "IDENTIFY_SYSTEM", replication=True)[0][0]
+    there = catalogue(settings)
+    kept = str(base(settings, there[-1]).system_id) if there else running
+    if kept != running:
+        raise Failure(
+            f"{settings.barman_server} is the archive of cluster {kept}, and the database that runs is {running}: restore the archive's "
+            "(playbooks/restore.yml -e restore_from=pitr), or move that directory away to begin a new archive"
+        )
+
+
+def lag(settings: Settings) -> dict:
+    """How far the archive is behind the database, in bytes."""
+    rows = query(settings, LAG)
+    if not rows:
+        raise Failure("replication slot barman does not exist: pitr-receive.service makes it, see its journal")
+    active, status, held, newest, position = rows[0]
+    received = _received(settings, newest, int(position))
+    return {"active": active == "t", "wal_status": status, "slot_bytes": int(held), "bytes": received}
+
+
+def _received(settings: Settings, newest: str, position: int) -> int:
+    """Bytes that the database has and the archive has not."""
+    there = wal.segments(settings, int(newest[:8], 16))
+    if not there:
+        return position % wal.DEFAULT_SIZE
+    current = there.get(position // wal.DEFAULT_SIZE)
+    if current is None:
+        return position - (max(there) + 1) * wal.DEFAULT_SIZE if position % wal.DEFAULT_SIZE else 0
+    if not current.partial:
+        return 0
+    with open(current.path, "rb") as handle:
+        written = len(handle.read().rstrip(b"\0"))
+    # WAL may end in zeros of its own; a page is less than anybody waits for
+    behind = position % wal.DEFAULT_SIZE - written
+    return behind if behind > 8192 else 0
+
+
+def take_wal(settings: Settings) -> dict:
+    """File away what was received, and say how far behind the archive is."""
+    with jobs.run(settings, "wal") as record:
+        mark = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        query(settings, f"select pg_create_restore_point('{wal.MARK}{mark}')")
+        barman(settings, "archive-wal", settings.server)
+        errors = os.path.join(settings.barman_server, "errors")
+        found = lag(settings)
+        record |= {"bytes": found["bytes"], "what": f"{found['slot_bytes']} bytes of WAL kept for the archive by the database"}
+        if found["wal_status"] == "lost":
+            raise Failure(
+                "the database had to let go of WAL that the archive had not received (max_slot_wal_keep_size): run 'pitr reset', which begins anew "
+                "with a base backup; moments between the last WAL and that backup cannot be restored"
+            )
+        if not found["active"]:
+            raise Failure(f"nothing receives WAL: see the journal of pitr-receive.service; {found['bytes']} bytes are missing in the archive")
+        if found["bytes"] > settings.wal_max_lag:
+            raise Failure(f"the archive is {found['bytes']} bytes behind, more than pitr_wal_max_lag ({settings.wal_max_lag})")
+        if os.path.isdir(errors) and os.listdir(errors):
+            raise Failure(f"Barman could not file {', '.join(sorted(os.listdir(errors))[:3])}: look into {errors}")
+    return found
+
+
+def take_base(settings: Settings) -> Base:
+    """A base backup, verified; older ones go when the recovery window has passed them."""
+    with jobs.run(settings, "base") as record:
+        check_versions(settings)
+        check_cluster(settings)
+        size = int(query(settings, "select sum(pg_database_size(oid)) from pg_database where datallowconn")[0][0])
+        check_space(settings.archive, int(size * 1.2), "a base backup")
+        _first_wal(settings)
+        barman(settings, "backup", "--immediate-checkpoint", "--wait", settings.server)
+        newest = base(settings, catalogue(settings)[-1])
+        record |= {"bytes": newest.bytes, "what": newest.name}
+        recovery.verify_base(settings, Plan(None, newest, []))
+        # Beside what else it does, it removes what no moment of the window needs
+        barman(settings, "cron")
+    return newest
+
+
+def _first_wal(settings: Settings) -> None:
+    """Barman takes no base backup before it has seen a segment."""
+    timeline = int(query(settings, "select pg_walfile_name(pg_current_wal_lsn())")[0][0][:8], 16)
+    if not any(not segment.partial for segment in wal.segments(settings, timeline).values()):
+        end = time.monotonic() + 60
+        while not lag(settings)["active"]:
+            if time.monotonic() > end:
+                raise Failure("nothing receives WAL: see the journal of pitr-receive.service")
+            time.sleep(0.5)
+        query(settings, "select pg_switch_wal() from pg_create_restore_point('pitr')")
+        while not any(not segment.partial for segment in wal.segments(settings, timeline).values()):
+            if time.monotonic() > end:
+                raise Failure("the first WAL segment did not arrive: see the journal of pitr-receive.service")
+            time.sleep(0.2)
+        barman(settings, "archive-wal", settings.server)
+
+
+def drop_slot(settings: Settings) -> None:
+    """The database keeps what a slot has not received, for ever or until its disk is full."""
+    systemctl("stop", "pitr-receive.service")
+    if query(settings, "select 1 from pg_replication_slots where slot_name = 'barman'"):
+        query(settings, "DROP_REPLICATION_SLOT barman", replication=True)
+
+
+def reset(settings: Settings) -> Base:
+    """Begin anew after WAL was lost: a new slot, and a base backup that needs nothing from before."""
+    drop_slot(settings)
+    wal.set_partials_aside(settings)
+    systemctl("start", "pitr-receive.service")
+    say("a new slot is there")
+    return take_base(settings)
+
+
+def check(settings: Settings) -> list[str]:
+    """What is wrong with the archive; nothing when all is well."""
+    wrong = []
+    for attempt in (check_versions, check_cluster, _check_barman, _check_chain):
+        try:
+            attempt(settings)
+        except Failure as failure:
+            wrong.append(str(failure))
+    return wrong
+
+
+def _check_barman(settings: Settings) -> None:
+    done = barman(settings, "check", settings.server, check=False)
+    failed = [" ".join(line.split()) for line in done.stdout.splitlines() if "FAILED" in line]
+    if failed:
+        raise Failure(f"barman check: {'; '.join(failed)}")
+
+
+def _check_chain(settings: Settings) -> None:
+    there = catalogue(settings)
+    if not there:
+        raise Failure("there is no base backup yet: 'pitr base' makes one")
+    newest = base(settings, there[-1])
+    for segment in wal.needed(settings, newest, None):
+        wal.examined(segment, newest)
+
+
+def verify(settings: Settings) -> list[str]:
+    """Read the whole archive: every base backup against its manifest, every segment from the oldest on. What is damaged, by name."""
+    wrong, seen = [], set()
+    for listed in catalogue(settings):
+        try:
+            found = base(settings, listed)
+            recovery.verify_base(settings, Plan(None, found, []))
+            chain = wal.needed(settings, found, None)
+        except Failure as failure:
+            wrong.append(str(failure))
+            continue
+        for segment in chain:
+            if segment.path not in seen:
+                seen.add(segment.path)
+                try:
+                    wal.examined(segment, found)
+                except Failure as failure:
+                    wrong.append(str(failure))
+    return wrong

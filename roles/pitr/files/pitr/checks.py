@@ -1,0 +1,78 @@
+"""What a restored database is asked before anybody relies on it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+
+from pitr.jobs import Failure
+from pitr.recovery import Server
+
+COUNTS = """
+select json_object_agg(name, rows) from (
+  select format('%I.%I', schemaname, relname) as name,
+         (xpath('/row/n/text()', query_to_xml(format('select count(*) as n from %I.%I', schemaname, relname), false, true, '')))[1]::text::bigint as rows
+  from pg_stat_user_tables order by 1) as counted
+"""
+# A sequence behind its column would hand out keys that are there already
+SEQUENCES = """
+select format('%I.%I', n.nspname, s.relname) || ' stands at ' || last || ', and ' || format('%I.%I', t.relname, a.attname) || ' holds ' || top
+from pg_class s join pg_namespace n on n.oid = s.relnamespace
+join pg_depend d on d.objid = s.oid and d.deptype in ('a', 'i') and d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
+join pg_class t on t.oid = d.refobjid join pg_namespace tn on tn.oid = t.relnamespace
+join pg_attribute a on a.attrelid = t.oid and a.attnum = d.refobjsubid
+cross join lateral (select coalesce(pg_sequence_last_value(s.oid), 0) as last) as at
+cross join lateral (select coalesce((xpath('/row/n/text()',
+  query_to_xml(format('select max(%I) as n from %I.%I', a.attname, tn.nspname, t.relname), false, true, '')))[1]::text::bigint, 0) as top) as held
+where s.relkind = 'S' and top > last
+"""
+MIGRATIONS = "select case when to_regclass('django_migrations') is null then 0 else 1 end"
+
+
+def verify(server: Server, tables: list[str] | None = None, deep: bool = True) -> dict:
+    """Row counts, sequences, extensions, migrations, and the structure of every table and index; a Failure when something is wrong."""
+    found: dict = {"databases": databases(server)}
+    found["rows"] = json.loads("".join(server.sql(COUNTS)) or "{}") or {}
+    behind = server.sql(SEQUENCES)
+    if behind:
+        raise Failure(f"a sequence is behind its column: {'; '.join(behind)}")
+    found["extensions"] = server.sql("select extname || ' ' || extversion from pg_extension order by 1")
+    if server.sql(MIGRATIONS) == ["1"]:
+        found["migrations"] = int(server.sql("select count(*) from django_migrations")[0])
+        if not found["migrations"]:
+            raise Failure("django_migrations is empty: this is no database of the application")
+    if deep:
+        amcheck(server)
+        found["amcheck"] = "ok"
+    newest = [stamp for table in tables or [] if (stamp := newest_row(server, table))]
+    if newest:
+        found["newest_row"] = max(newest)
+    return found
+
+
+def databases(server: Server) -> list[str]:
+    """Databases that hold something of the users'."""
+    return server.sql("select datname from pg_database where datallowconn and not datistemplate order by 1", "postgres")
+
+
+def amcheck(server: Server) -> None:
+    """Every table and B-tree index of every database. The extension is there for that long where it was not there before."""
+    for database in databases(server):
+        there = server.sql("select 1 from pg_extension where extname = 'amcheck'", database)
+        if not there:
+            server.sql("create extension amcheck", database)
+        done = server.program(["pg_amcheck", "--no-password", f"--username={server.settings.owner}", f"--database={database}"], check=False)
+        if not there:
+            server.sql("drop extension amcheck", database)
+        if done.returncode:
+            raise Failure(f"amcheck found damage in database {database}: {' '.join((done.stdout or done.stderr).split())[:500]}")
+
+
+def newest_row(server: Server, column: str) -> str | None:
+    """The newest time in a column TABLE.COLUMN, in UTC; nothing where there is no such table or no row."""
+    table, _, name = column.rpartition(".")
+    quoted = table.replace("'", "''")
+    if server.sql(f"select to_regclass('{quoted}') is null") == ["t"]:
+        return None
+    rows = server.sql(f"select max({name}) at time zone 'UTC' from {table}")
+    return datetime.datetime.fromisoformat(rows[0]).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if rows and rows[0] else None

@@ -1,0 +1,100 @@
+"""One run of a job: alone, and its result in a file that the watchdog and the status page read."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+from pitr.settings import Settings
+
+JOBS = ("base", "wal", "drill")
+
+
+class Failure(Exception):
+    """What went wrong, in a sentence for the person on call."""
+
+
+def iso(moment: float) -> str:
+    """ISO 8601 in UTC."""
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def max_age(settings: Settings, job: str) -> int:
+    """Seconds after which a result of the job is stale."""
+    return {"base": settings.base_max_age, "wal": settings.wal_max_age, "drill": settings.drill_max_age}[job]
+
+
+def write(settings: Settings, job: str, **fields: object) -> None:
+    """Replace the job's status file as a whole."""
+    record = {"job": job, "result": "never", "started": None, "finished": None, "seconds": None, "bytes": None, "what": None, "error": None}
+    record |= fields | {"max_age_seconds": max_age(settings, job)}
+    os.makedirs(settings.status, mode=0o700, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=settings.status, prefix=f".{job}.", delete=False, encoding="utf-8") as handle:
+        json.dump(record, handle, indent=1)
+        handle.write("\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(handle.name, os.path.join(settings.status, f"{job}.json"))
+
+
+def read(settings: Settings, job: str) -> dict:
+    """What the job's status file says."""
+    try:
+        with open(os.path.join(settings.status, f"{job}.json"), encoding="utf-8") as handle:
+            return json.load(handle)
+    except (OSError, ValueError):
+        return {}
+
+
+def never(settings: Settings) -> None:
+    """Say of each job that has no status yet that it never ran."""
+    for job in JOBS:
+        if not os.path.exists(os.path.join(settings.status, f"{job}.json")):
+            write(settings, job)
+
+
+@contextlib.contextmanager
+def alone(settings: Settings, name: str) -> Iterator[None]:
+    """Not twice at once; the kernel lets go of the lock when the process dies."""
+    os.makedirs(settings.status, mode=0o700, exist_ok=True)
+    with open(os.path.join(settings.status, f".{name}.lock"), "w", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure(f"{name} is running already; wait for its end") from None
+        yield
+
+
+@contextlib.contextmanager
+def run(settings: Settings, job: str) -> Iterator[dict]:
+    """Run a job alone. What the body puts into the record is written with the result, whatever the result is."""
+    with alone(settings, job):
+        began, record = time.time(), {}
+        try:
+            yield record
+        except BaseException as error:
+            words = str(error) if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
+            ended = time.time()
+            write(settings, job, **record, result="failed", started=iso(began), finished=iso(ended), seconds=round(ended - began, 1), error=words)
+            raise
+        ended = time.time()
+        write(settings, job, **record, result="ok", started=iso(began), finished=iso(ended), seconds=round(ended - began, 1))
+
+
+def say(text: str) -> None:
+    """A line for the person and for the journal."""
+    print(text, flush=True)
+
+
+def complain(text: str) -> None:
+    """A line that the journal files under errors."""
+    # systemd takes the number for the priority; a person need not see it
+    prefix = "<3>" if "JOURNAL_STREAM" in os.environ else ""
+    print(f"{prefix}pitr: {text}", file=sys.stderr, flush=True)

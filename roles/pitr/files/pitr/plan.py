@@ -1,0 +1,77 @@
+"""What a restore would take: the moment, the base backup and the WAL."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import shutil
+
+from pitr import programs, wal
+from pitr.jobs import Failure, iso
+from pitr.programs import Base
+from pitr.settings import Settings
+
+LATEST = "latest"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A restore before it is made."""
+
+    until: datetime.datetime | None
+    base: Base
+    chain: list[wal.Segment]
+
+    @property
+    def until_text(self) -> str | None:
+        """The moment as PostgreSQL takes it, in UTC; None for the end of the archive."""
+        return self.until and self.until.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        megabytes = self.base.bytes // 1024**2
+        return [
+            f"restore to:   {self.until_text + ' UTC' if self.until else 'the end of the archive'}",
+            f"base backup:  {self.base.name}, {megabytes} MB, taken until {iso(self.base.end_time)}, timeline {self.base.timeline}",
+            f"WAL:          {len(self.chain)} segments, {self.chain[0].name} to {self.chain[-1].name}{', still being written' * self.chain[-1].partial}",
+        ]
+
+
+def moment(text: str) -> datetime.datetime | None:
+    """A moment with its time zone, or None for latest."""
+    if text == LATEST:
+        return None
+    try:
+        parsed = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise Failure(f"--to {text}: write latest, or a time such as '2026-11-21 12:00:00+00'") from None
+    if parsed.tzinfo is None:
+        raise Failure(f"--to {text}: say which time zone, such as '{text}+00' for UTC")
+    if parsed > datetime.datetime.now(datetime.UTC):
+        raise Failure(f"--to {text}: lies in the future; write latest for the end of the archive")
+    return parsed
+
+
+def plan(settings: Settings, to: str, name: str | None = None) -> Plan:
+    """The newest base backup that ended before the moment, and the WAL from it on."""
+    until = moment(to)
+    there = programs.catalogue(settings)
+    if not there:
+        raise Failure(f"there is no base backup in {settings.barman_server}; 'pitr base' makes one, the off-site copy may hold some")
+    if name:
+        there = [item for item in there if item.name == name]
+        if not there:
+            raise Failure(f"there is no base backup {name}; 'pitr list' names those there are")
+    stamp = until.timestamp() if until else None
+    usable = [item for item in there if stamp is None or item.end_time <= stamp]
+    if not usable:
+        raise Failure(f"--to {to}: the oldest base backup was complete at {iso(there[0].end_time)}; no earlier moment can be restored")
+    chosen = programs.base(settings, usable[-1])
+    return Plan(until, chosen, wal.needed(settings, chosen, stamp))
+
+
+def check_space(where: str, wanted: int, what: str) -> None:
+    """A full disk would stop the database that still runs."""
+    free = shutil.disk_usage(where).free
+    if free < wanted:
+        raise Failure(f"{what} needs {wanted // 1024**2} MB in {where}, and {free // 1024**2} MB are free")

@@ -1,0 +1,113 @@
+"""Barman, psql and the programs of the PostgreSQL image."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+
+from pitr.jobs import Failure
+from pitr.settings import Settings
+
+Result = subprocess.CompletedProcess
+
+
+def run(*argv: str, check: bool = True, timeout: float | None = None, stdin: str | None = None) -> Result[str]:
+    """A program's result; a Failure with its last words when it fails."""
+    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=timeout, input=stdin or "")
+    if check and done.returncode:
+        raise Failure(f"{os.path.basename(argv[0])} {argv[1] if len(argv) > 1 else ''}: {last_words(done.stderr or done.stdout)}")
+    return done
+
+
+def last_words(text: str, lines: int = 6) -> str:
+    """The end of what a program said, as one sentence."""
+    kept = [line.strip() for line in text.strip().splitlines() if line.strip() and " INFO:" not in line]
+    return "; ".join(kept[-lines:]) or "no reason given"
+
+
+def barman(settings: Settings, *words: str, check: bool = True, timeout: float | None = None) -> Result[str]:
+    """Barman with this host's configuration."""
+    return run("barman", "--config", settings.barman, *words, check=check, timeout=timeout)
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """A base backup, as Barman lists it."""
+
+    name: str
+    data: str
+    timeline: int
+    begin_wal: str
+    end_time: float
+    system_id: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """A line of the catalogue; the rest costs half a second for each."""
+
+    name: str
+    end_time: float
+    bytes: int
+
+
+def catalogue(settings: Settings) -> list[Listed]:
+    """Whole base backups, oldest first."""
+    listed = json.loads(barman(settings, "--format", "json", "list-backups", settings.server).stdout or "{}").get(settings.server, [])
+    # The time is in whole seconds, rounded down
+    found = [Listed(item["backup_id"], float(item["end_time_timestamp"]) + 1, item["size_bytes"]) for item in listed if item.get("status") == "DONE"]
+    return sorted(found, key=lambda item: item.end_time)
+
+
+def base(settings: Settings, listed: Listed) -> Base:
+    """All that a restore needs to know of a base backup."""
+    about = json.loads(barman(settings, "--format", "json", "show-backup", settings.server, listed.name).stdout)[settings.server]
+    if about["tablespaces"]:
+        raise Failure(f"base backup {listed.name} has tablespaces, which are not supported; move their tables to the default one")
+    detail = about["base_backup_information"]
+    return Base(
+        name=listed.name,
+        data=os.path.join(settings.barman_server, "base", listed.name, "data"),
+        timeline=detail["timeline"],
+        begin_wal=detail["begin_wal"],
+        end_time=listed.end_time,
+        system_id=int(about["system_id"]),
+        bytes=int(about["cluster_size_bytes"]),
+    )
+
+
+def query(settings: Settings, sql: str, replication: bool = False) -> list[list[str]]:
+    """Rows from the database in production, by its socket, as the role of the archive."""
+    kind = "replication=true" if replication else "dbname=postgres"
+    target = f"host={settings.sockets} user={settings.archive_role} connect_timeout=10 {kind}"
+    done = run("psql", "-X", "-w", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-c", sql, target, check=False, timeout=60)
+    if done.returncode:
+        raise Failure(f"the database does not answer: {last_words(done.stderr)}")
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def podman(*words: str, check: bool = True, timeout: float | None = None, stdin: str | None = None) -> Result[str]:
+    """Podman as the service user."""
+    return run("podman", *words, check=check, timeout=timeout, stdin=stdin)
+
+
+def in_image(settings: Settings, program: list[str], mounts: list[str], user: int = 0) -> list[str]:
+    """The command line of a program of the PostgreSQL image: the version that wrote the data. Root in there is the service user."""
+    volumes = [word for mount in mounts for word in ("--volume", mount)]
+    safe = ["--rm", "--pull=never", "--network=none", "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--log-driver=none"]
+    # Files are the container user's, and root without capabilities reads its own alone
+    return ["podman", "run", *safe, f"--user={user}", "--env=TZ=UTC", *volumes, f"--entrypoint={program[0]}", settings.image, *program[1:]]
+
+
+def as_container_user(settings: Settings, *command: str) -> None:
+    """Run a command where the container user's files can be handled."""
+    run("podman", "unshare", *command)
+
+
+def systemctl(*words: str, check: bool = True) -> Result[str]:
+    """The service user's units."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+    return run("systemctl", "--user", *words, check=check)

@@ -1,0 +1,146 @@
+"""A directory brought to a moment by a server of its own, beside the one in production, which goes on running."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import time
+from collections.abc import Iterator
+
+from pitr import wal
+from pitr.jobs import Failure
+from pitr.plan import Plan, check_space
+from pitr.programs import as_container_user, barman, in_image, last_words, podman, run
+from pitr.settings import Settings
+
+PASSED_ON = "pitr.recovery.conf"
+
+
+@dataclasses.dataclass
+class Server:
+    """A container that recovers, and answers when it is done."""
+
+    settings: Settings
+    name: str
+
+    def sql(self, statement: str, database: str | None = None) -> list[str]:
+        """Lines that psql says."""
+        words = ["psql", "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", self.settings.owner, "-d", database or self.settings.database]
+        return self.program([*words, "-f", "-"], stdin=statement).stdout.splitlines()
+
+    def program(self, command: list[str], stdin: str | None = None, check: bool = True):
+        """Run a program of the image beside the server."""
+        return podman("exec", "--interactive", f"--user={self.settings.container_uid}", self.name, *command, stdin=stdin, check=check)
+
+    def log(self) -> str:
+        """What the server wrote."""
+        done = podman("logs", self.name, check=False)
+        return done.stdout + done.stderr
+
+    def running(self) -> bool:
+        """Whether the container is there and runs."""
+        return podman("inspect", "--format={{.State.Running}}", self.name, check=False).stdout.strip() == "true"
+
+
+def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
+    """A new directory with the base backup, and the WAL beside it, each file of which was found whole."""
+    base, place = plan.base, wal_of(directory)
+    check_space(os.path.dirname(directory), int(base.bytes * 1.1) + len(plan.chain) * wal.DEFAULT_SIZE, "the restored copy")
+    os.mkdir(place, 0o700)
+    for segment in plan.chain:
+        with open(os.path.join(place, segment.name), "wb") as handle:
+            handle.write(wal.examined(segment, base))
+    wal.copy_history(settings, base, place)
+    reading = wal.read_records(settings, base, place, plan.chain, plan.until_text)
+    if plan.until and not reading.passed and not reading.mark:
+        raise Failure(f"the archive ends at {reading.end or 'the base backup'} UTC, before {plan.until_text}; restore to latest")
+    verify_base(settings, plan)
+    # Barman makes the directory; it is told to leave the WAL alone, which is here already
+    barman(settings, "recover", "--get-wal", f"--recovery-conf-filename={PASSED_ON}", settings.server, base.name, directory)
+    for name in (PASSED_ON, "standby.signal"):
+        path = os.path.join(directory, name)
+        if os.path.isfile(path):
+            os.remove(path)
+    with open(os.path.join(directory, "recovery.signal"), "w", encoding="utf-8"):
+        pass
+    os.chmod(directory, 0o700)
+    as_container_user(settings, "chown", "-R", f"{settings.container_uid}:{settings.container_uid}", directory, place)
+    return reading
+
+
+def wal_of(directory: str) -> str:
+    """Where the WAL for a directory's recovery lies: beside it, so that nothing of it stays in the data."""
+    return f"{directory}.wal"
+
+
+def verify_base(settings: Settings, plan: Plan) -> None:
+    """Checksums of all files of the base backup against its manifest."""
+    command = in_image(settings, ["pg_verifybackup", "--no-parse-wal", "--exit-on-error", "/base"], [f"{plan.base.data}:/base:ro"])
+    done = run(*command, check=False)
+    if done.returncode:
+        raise Failure(f"base backup {plan.base.name} is damaged: {last_words(done.stderr).replace('/base', plan.base.data)}")
+
+
+@contextlib.contextmanager
+def server(settings: Settings, plan: Plan, reading: wal.Reading, directory: str, name: str, durable: bool) -> Iterator[Server]:
+    """Recover the directory, and keep the server up for the body. `durable`: what it leaves goes into production."""
+    podman("rm", "--force", "--time=10", name, check=False)
+    wanted = {
+        "config_file": "/etc/postgresql/postgresql.conf",
+        "listen_addresses": "",
+        "ssl": "off",
+        "archive_mode": "off",
+        "hot_standby": "off",
+        "shared_buffers": "128MB" if durable else "64MB",
+        "max_wal_size": "1GB",
+        "restore_command": "cp /wal/%f %p",
+        "recovery_target_timeline": str(plan.base.timeline),
+        "recovery_target_action": "promote",
+    }
+    if plan.until and reading.passed:
+        wanted |= {"recovery_target_time": plan.until_text + "+00", "recovery_target_inclusive": "on"}
+    elif plan.until:  # nothing was committed after the moment; PostgreSQL stops at times of commits alone
+        wanted |= {"recovery_target_name": wal.MARK + reading.mark}
+    if not durable:
+        wanted |= {"fsync": "off", "full_page_writes": "off"}
+    options = [word for key, value in wanted.items() for word in ("-c", f"{key}={value}")]
+    # In a unit, the container is under the unit's memory limit
+    cgroups = ["--cgroups=split"] if "INVOCATION_ID" in os.environ and not durable else []
+    confined = ["--pull=never", "--network=none", "--read-only", "--tmpfs=/tmp:rw,mode=1777", "--tmpfs=/run/postgresql:rw,mode=1777", "--shm-size=256m"]
+    confined += ["--cap-drop=all", "--security-opt=no-new-privileges", "--log-driver=k8s-file", "--stop-timeout=600", f"--user={settings.container_uid}"]
+    mounts = [f"--volume={directory}:/var/lib/postgresql/data", f"--volume={wal_of(directory)}:/wal:ro"]
+    mounts += [f"--volume={settings.postgresql_configuration}:/etc/postgresql:ro"]
+    podman("run", "--detach", f"--name={name}", *cgroups, *confined, *mounts, settings.image, "postgres", *options)
+    up = Server(settings, name)
+    try:
+        _await(up, settings.recovery_timeout)
+        yield up
+        if durable:
+            up.sql("checkpoint")
+            podman("stop", name)
+    finally:
+        podman("rm", "--force", "--time=10", name, check=False)
+
+
+def _await(up: Server, patience: float) -> None:
+    """Until the server takes writes."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        ready = up.program(["pg_isready", "-q", "-U", up.settings.owner], check=False).returncode == 0
+        if ready and up.sql("select pg_is_in_recovery()", "postgres") == ["f"]:
+            return
+        if not up.running():
+            log = up.log().splitlines()
+            told = [line for line in log if re.search("FATAL|PANIC|ERROR", line) and "is starting up" not in line] or log
+            raise Failure(f"recovery failed: {last_words(chr(10).join(told))}")
+        time.sleep(0.5)
+    raise Failure(f"recovery was not over in {patience:.0f} s (pitr_recovery_timeout): {last_words(up.log(), 2)}")
+
+
+def remove(settings: Settings, *directories: str) -> None:
+    """Remove directories of the container user's."""
+    there = [directory for directory in directories if os.path.exists(directory)]
+    if there:
+        as_container_user(settings, "rm", "-rf", "--", *there)

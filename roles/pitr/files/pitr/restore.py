@@ -1,0 +1,97 @@
+"""The restore itself: a proven copy beside the data in production, then the exchange of the two."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from pitr import checks, recovery, wal
+from pitr.jobs import Failure, alone, say
+from pitr.plan import plan
+from pitr.programs import podman, systemctl
+from pitr.settings import Settings
+
+UNITS = ("pitr-receive.service", "postgres.service")
+CONTAINER = "pitr-restore"
+
+
+def usual(settings: Settings) -> str:
+    """Where a restore goes when nobody says where. Nothing but restores uses it."""
+    return f"{settings.data}.restored"
+
+
+def restore(settings: Settings, to: str, directory: str, base: str | None = None) -> dict:
+    """A copy of the database as it was at a moment, in a directory of its own. What runs is not touched."""
+    directory = os.path.abspath(directory)
+    with alone(settings, "restore"):
+        began = time.monotonic()
+        podman("rm", "--force", "--time=10", CONTAINER, check=False)  # of a restore that was killed, like its directory
+        if directory == usual(settings):
+            recovery.remove(settings, directory, recovery.wal_of(directory))
+        if os.path.exists(directory):
+            raise Failure(f"--into {directory}: is there already; name a new directory beside {settings.data}")
+        wanted = plan(settings, to, base)
+        for line in wanted.lines():
+            say(line)
+        try:
+            reading = recovery.fill(settings, wanted, directory)
+            filled = time.monotonic()
+            say(f"archive:      whole; {reading.commits} transactions, the last wanted one of {reading.last_wanted or 'before the backup ended'}")
+            with recovery.server(settings, wanted, reading, directory, CONTAINER, durable=True) as server:
+                recovered = time.monotonic()
+                found = checks.verify(server, settings.drill_columns)
+                log = server.log()
+            stopped = re.search(r"recovery stopping (?:before|after|at) (.*)", log)
+            if wanted.until and not stopped:
+                raise Failure(f"recovery ended and did not say that it reached {wanted.until_text} UTC")
+        except BaseException:
+            recovery.remove(settings, directory)
+            raise
+        finally:
+            recovery.remove(settings, recovery.wal_of(directory))
+        done = time.monotonic()
+        return {
+            "directory": directory,
+            "base": wanted.base.name,
+            "to": wanted.until_text and wanted.until_text + " UTC",
+            "last_transaction": reading.last_wanted,
+            "stopped": stopped[1] if stopped else "end of the archive",
+            **found,
+            "seconds": {"copy": round(filled - began, 1), "recover": round(recovered - filled, 1), "verify": round(done - recovered, 1)},
+        }
+
+
+def exchange(settings: Settings, directory: str) -> str:
+    """Put a restored copy in the place of the data; the old data's new place."""
+    directory = os.path.abspath(directory)
+    if os.path.dirname(directory) != os.path.dirname(settings.data):
+        raise Failure(f"{directory}: must lie beside {settings.data}, so that the exchange is a rename")
+    if not os.path.isdir(directory):
+        raise Failure(f"{directory}: is not there; 'pitr restore' makes it")
+    with alone(settings, "restore"):
+        systemctl("stop", *UNITS)
+        aside = f"{settings.data}.before-restore-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        if os.path.exists(settings.data):
+            os.rename(settings.data, aside)
+        else:
+            aside = ""
+        os.rename(directory, settings.data)
+        wal.set_partials_aside(settings)
+        systemctl("start", "postgres.service")
+        systemctl("start", "pitr-receive.service")
+    return aside
+
+
+def exchange_back(settings: Settings, aside: str) -> str:
+    """The way back: the data that a restore kept aside takes its old place."""
+    aside = os.path.abspath(aside)
+    if not aside.startswith(f"{settings.data}.before-restore-"):
+        raise Failure(f"{aside}: is no directory that a restore kept aside; they are called {settings.data}.before-restore-TIME")
+    return exchange(settings, aside)
+
+
+def kept_aside(settings: Settings) -> list[str]:
+    """Data directories that restores kept."""
+    place, name = os.path.split(settings.data)
+    return sorted(os.path.join(place, entry) for entry in os.listdir(place) if entry.startswith(f"{name}.before-restore-"))

@@ -1,0 +1,203 @@
+"""WAL in the archive: which segments a recovery needs, and whether they are whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import os
+import re
+import struct
+import subprocess
+import zlib
+
+from pitr.jobs import Failure
+from pitr.programs import Base, in_image
+from pitr.settings import Settings
+
+NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})")
+# XLogLongPageHeaderData of src/include/access/xlog_internal.h: magic, info, timeline, page address, rest, system id, segment size, block size
+HEADER = struct.Struct("=HHIQI4xQII")
+LONG_HEADER = 0x0002
+DEFAULT_SIZE = 16 * 1024 * 1024
+COMMIT = re.compile(r"desc: COMMIT(?:_PREPARED)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC")
+# Restore points that the archive's job makes, so that time passes in the WAL of an idle database too
+MARK = "pitr "
+MARKED = re.compile(rf"desc: RESTORE_POINT {MARK}(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)$")
+BROKEN = re.compile(r"error: (?:error in WAL record at|could not find a valid record after) ([0-9A-F]+)/([0-9A-F]+):?\s*(.*)", re.DOTALL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """A file of the archive."""
+
+    name: str
+    path: str
+    written: float
+
+    @property
+    def partial(self) -> bool:
+        """Whether it is the one that is still being written."""
+        return self.path.endswith(".partial")
+
+
+def number(name: str, size: int = DEFAULT_SIZE) -> int:
+    """Which segment of its timeline a name is."""
+    _timeline, high, low = (int(part, 16) for part in NAME.fullmatch(name).groups())
+    return high * (2**32 // size) + low
+
+
+def name_of(timeline: int, which: int, size: int = DEFAULT_SIZE) -> str:
+    """The name of a segment."""
+    each = 2**32 // size
+    return f"{timeline:08X}{which // each:08X}{which % each:08X}"
+
+
+def segments(settings: Settings, timeline: int) -> dict[int, Segment]:
+    """All segments of a timeline, by number: archived, received and not yet archived, and the one being received."""
+    found: dict[int, Segment] = {}
+    root = settings.barman_server
+    places = [os.path.join(root, "wals", name) for name in sorted(os.listdir(os.path.join(root, "wals"))) if name.startswith(f"{timeline:08X}")]
+    # A partial one that a restore set aside is older than what the receiver writes now
+    for place in [os.path.join(root, "partial"), os.path.join(root, "streaming"), *places]:
+        for entry in sorted(os.listdir(place)) if os.path.isdir(place) else []:
+            name = entry.removesuffix(".partial")
+            if NAME.fullmatch(name) and int(name[:8], 16) == timeline:
+                path = os.path.join(place, entry)
+                whole = not entry.endswith(".partial")
+                if whole or number(name) not in found:
+                    found[number(name)] = Segment(name, path, os.stat(path).st_mtime)
+    return found
+
+
+def needed(settings: Settings, base: Base, until: float | None) -> list[Segment]:
+    """The segments from a base backup to a moment (None: to the end), without a gap, or a Failure that names the missing file."""
+    there = segments(settings, base.timeline)
+    first = number(base.begin_wal)
+    last = max([which for which in there if which >= first], default=first)
+    chosen, beyond = [], 0
+    for which in range(first, last + 1):
+        if which not in there:
+            name = name_of(base.timeline, which)
+            place = os.path.join(settings.barman_server, "wals", name[:16], name)
+            raise Failure(f"WAL segment {place} is missing: base backup {base.name} cannot be brought past the end of segment {which - first} of its WAL")
+        chosen.append(there[which])
+        # Commits of a moment lie before the last write of their segment; one more segment, in case that one ended without a commit
+        beyond += until is not None and there[which].written > until
+        if beyond == 2:
+            break
+    return chosen
+
+
+def content(path: str) -> bytes:
+    """A file of the archive, decompressed."""
+    try:
+        with open(path, "rb") as handle:
+            raw = handle.read()
+        return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise Failure(f"WAL file {path} is damaged: {error}") from None
+
+
+def copy_history(settings: Settings, base: Base, place: str) -> None:
+    """How the timeline came to be; the first has no such file."""
+    name = f"{base.timeline:08X}.history"
+    for directory in ("wals", "streaming"):
+        path = os.path.join(settings.barman_server, directory, name)
+        if os.path.exists(path):
+            with open(os.path.join(place, name), "wb") as handle:
+                handle.write(content(path))
+            return
+    if base.timeline > 1:
+        raise Failure(f"{os.path.join(settings.barman_server, 'wals', name)} is missing: timeline {base.timeline} cannot be followed without it")
+
+
+def examined(segment: Segment, base: Base) -> bytes:
+    """A segment's bytes, when it is whole, of this cluster, and what its name says."""
+    data = content(segment.path)
+    if len(data) < HEADER.size:
+        raise Failure(f"WAL segment {segment.path} is damaged: {len(data)} bytes are no segment")
+    _magic, info, _timeline, address, _rest, system, size, _block = HEADER.unpack_from(data)
+    if not info & LONG_HEADER or size not in {2**power for power in range(20, 31)}:
+        raise Failure(f"WAL segment {segment.path} is damaged: it does not begin as a segment does")
+    if system != base.system_id:
+        raise Failure(f"WAL segment {segment.path} is of another cluster: system identifier {system}, that of base backup {base.name} is {base.system_id}")
+    if len(data) != size:
+        raise Failure(f"WAL segment {segment.path} is damaged: {len(data)} bytes, and a segment has {size}")
+    if address != number(segment.name, size) * size:
+        raise Failure(f"WAL segment {segment.path} is not what its name says: it begins at {address >> 32:X}/{address & 0xFFFFFFFF:X}")
+    return data
+
+
+@dataclasses.dataclass
+class Reading:
+    """What pg_waldump found in a run of segments. Times are UTC, written as PostgreSQL does."""
+
+    commits: int = 0
+    last_commit: str = ""
+    last_wanted: str = ""  # the last commit up to the moment asked for
+    passed: bool = False  # there is a commit after that moment
+    mark: str = ""  # the first restore point after it
+    last_mark: str = ""
+
+    @property
+    def end(self) -> str:
+        """How far the archive reaches."""
+        return max(self.last_commit, self.last_mark)
+
+    def add(self, line: str, until: str | None) -> None:
+        """Take a record into account."""
+        if match := COMMIT.search(line):
+            self.commits += 1
+            self.last_commit = match[1]
+            if until is None or match[1] <= until:
+                self.last_wanted = match[1]
+            else:
+                self.passed = True
+        elif match := MARKED.search(line.rstrip()):
+            self.last_mark = match[1]
+            if until is not None and match[1] > until and not self.mark:
+                self.mark = match[1]
+
+
+def read_records(settings: Settings, base: Base, directory: str, chain: list[Segment], until: str | None) -> Reading:
+    """Read every record, which checks its checksum. The end of the newest segment may be unwritten; any other end is damage."""
+    dump = ["pg_waldump", "--path=/wal", f"--timeline={base.timeline}", "--rmgr=Transaction", "--rmgr=XLOG", chain[0].name, chain[-1].name]
+    reading = Reading()
+    with subprocess.Popen(in_image(settings, dump, [f"{directory}:/wal:ro"]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            reading.add(line, until)
+        said = process.stderr.read()
+    if process.returncode:
+        _judge(said, directory, chain)
+    return reading
+
+
+def _judge(said: str, directory: str, chain: list[Segment]) -> None:
+    """Whether records end where writing ended, or at damage."""
+    match = BROKEN.search(said)
+    if not match:
+        raise Failure(f"pg_waldump could not read the WAL from {chain[0].path} on: {' '.join(said.split())[-300:]}")
+    where = int(match[1], 16) << 32 | int(match[2], 16)
+    inner = re.search(r"at ([0-9A-F]+)/([0-9A-F]+)", match[3])
+    if inner:
+        where = max(where, int(inner[1], 16) << 32 | int(inner[2], 16))
+    segment = next((item for item in chain if number(item.name) == where // DEFAULT_SIZE), chain[-1])
+    reason = " ".join(match[3].split())
+    if not segment.partial:
+        raise Failure(f"WAL segment {segment.path} is damaged at {where >> 32:X}/{where & 0xFFFFFFFF:X}: {reason}")
+    with open(os.path.join(directory, segment.name), "rb") as handle:
+        rest = handle.read()[where % DEFAULT_SIZE :]
+    length = int.from_bytes(rest[:4], "little")
+    # A record that was still on its way may lack its end; nothing can follow it. Each page adds a header of 24 bytes.
+    written = len(rest.rstrip(b"\0"))
+    if written > length + (length // 8192 + 2) * 40 or length > 1024 * 1024:
+        raise Failure(f"WAL segment {segment.path} is damaged at {where >> 32:X}/{where & 0xFFFFFFFF:X}: {reason}; {written} bytes follow")
+
+
+def set_partials_aside(settings: Settings) -> None:
+    """The segment that was being received belongs to the past that was left; the receiver would go on from it."""
+    streaming, kept = (os.path.join(settings.barman_server, name) for name in ("streaming", "partial"))
+    os.makedirs(kept, mode=0o700, exist_ok=True)
+    for name in sorted(os.listdir(streaming)):
+        if name.endswith(".partial"):
+            os.replace(os.path.join(streaming, name), os.path.join(kept, name))

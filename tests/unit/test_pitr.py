@@ -1,0 +1,169 @@
+"""WAL names, chains and moments: what a restore decides before it touches anything."""
+
+import gzip
+import os
+import pathlib
+import sys
+import types
+
+import pytest
+
+FILES = pathlib.Path(__file__).parents[2] / "roles/pitr/files"
+sys.path.insert(0, str(FILES))
+
+from pitr import jobs, plan, programs, wal  # noqa: E402  (the path above must come first)
+
+SIZE = wal.DEFAULT_SIZE
+SYSTEM = 7710767286947758100
+
+
+def name(which, timeline=1):
+    return wal.name_of(timeline, which)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    for directory in ("wals/0000000100000000", "streaming", "partial"):
+        (tmp_path / "main" / directory).mkdir(parents=True)
+    return types.SimpleNamespace(barman_server=str(tmp_path / "main"), status=str(tmp_path / "status"), wal_max_age=300, base_max_age=1, drill_max_age=2)
+
+
+def put(archive, place, entry, written=0.0, content=b"x"):
+    path = pathlib.Path(archive.barman_server, place, entry)
+    path.write_bytes(content)
+    os.utime(path, (written, written))
+    return str(path)
+
+
+def base(begin=3):
+    return programs.Base(name="B", data="/b", timeline=1, begin_wal=name(begin), end_time=100.0, system_id=SYSTEM, bytes=1)
+
+
+def segment_bytes(which, system=SYSTEM, size=SIZE):
+    header = wal.HEADER.pack(0xD110, wal.LONG_HEADER, 1, which * SIZE, 0, system, SIZE, 8192)
+    return header.ljust(size, b"\0")
+
+
+def test_names_and_numbers():
+    assert wal.number("0000000100000002000000FF") == 2 * 256 + 255
+    assert wal.name_of(1, 2 * 256 + 255) == "0000000100000002000000FF"
+    assert wal.name_of(1, 256) == "000000010000000100000000"
+
+
+def test_chain_is_archived_received_and_being_received(archive):
+    put(archive, "wals/0000000100000000", name(2))
+    put(archive, "wals/0000000100000000", name(3))
+    put(archive, "streaming", name(4))
+    put(archive, "streaming", name(5) + ".partial")
+    chain = wal.needed(archive, base(), None)
+    assert [segment.name for segment in chain] == [name(3), name(4), name(5)]
+    assert [segment.partial for segment in chain] == [False, False, True]
+
+
+def test_a_whole_segment_wins_over_its_beginning(archive):
+    put(archive, "partial", name(3) + ".partial")
+    whole = put(archive, "wals/0000000100000000", name(3))
+    assert [segment.path for segment in wal.needed(archive, base(), None)] == [whole]
+
+
+@pytest.mark.parametrize("missing", [3, 4])
+def test_a_gap_is_named(archive, missing):
+    for which in {3, 4, 5} - {missing}:
+        put(archive, "wals/0000000100000000", name(which))
+    with pytest.raises(jobs.Failure, match=name(missing)):
+        wal.needed(archive, base(), None)
+
+
+def test_segments_after_the_moment_are_not_needed(archive):
+    for which in range(3, 9):
+        put(archive, "wals/0000000100000000", name(which), written=which * 100.0)
+    # 450 lies in segment 5, which was written at 500; one more, in case it ended without a commit
+    assert [segment.name for segment in wal.needed(archive, base(), 450.0)] == [name(which) for which in (3, 4, 5, 6)]
+
+
+def test_a_whole_segment_passes(archive):
+    path = put(archive, "streaming", name(3), content=gzip.compress(segment_bytes(3), 1))
+    assert wal.examined(wal.Segment(name(3), path, 0.0), base()) == segment_bytes(3)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (segment_bytes(3, system=1), "another cluster: system identifier 1"),
+        (segment_bytes(4), "not what its name says"),
+        (segment_bytes(3)[: SIZE // 2], "is damaged"),
+        (gzip.compress(segment_bytes(3))[:-20], "is damaged"),
+        (b"", "is damaged"),
+        (b"\0" * SIZE, "is damaged"),
+    ],
+)
+def test_what_is_no_good_is_refused_by_name(archive, content, words):
+    path = put(archive, "streaming", name(3), content=content)
+    with pytest.raises(jobs.Failure, match=words) as told:
+        wal.examined(wal.Segment(name(3), path, 0.0), base())
+    assert path in str(told.value)
+
+
+def reading(until, *lines):
+    found = wal.Reading()
+    for line in lines:
+        found.add(line, until)
+    return found
+
+
+def commit(time):
+    return f"rmgr: Transaction len (rec/tot): 34/34, tx: 757, lsn: 0/0A0004E0, prev 0/0A000390, desc: COMMIT 2026-11-21 {time} UTC; inval msgs: catcache 7\n"
+
+
+def mark(time):
+    return f"rmgr: XLOG len (rec/tot): 98/98, tx: 0, lsn: 0/0A000028, prev 0/09000100, desc: RESTORE_POINT pitr 2026-11-21 {time}\n"
+
+
+def test_commits_up_to_a_moment_and_after_it():
+    found = reading("2026-11-21 12:00:00.000000", commit("11:59:59.900000"), commit("12:00:00.100000"))
+    assert (found.commits, found.last_wanted, found.passed) == (2, "2026-11-21 11:59:59.900000", True)
+
+
+def test_an_idle_database_is_followed_by_its_restore_points():
+    found = reading("2026-11-21 12:00:00.000000", commit("11:00:00.000000"), mark("11:59:30.000000"), mark("12:00:30.000000"), mark("12:01:30.000000"))
+    assert (found.passed, found.mark, found.end) == (False, "2026-11-21 12:00:30.000000", "2026-11-21 12:01:30.000000")
+
+
+def test_an_archive_that_ends_before_the_moment():
+    found = reading("2026-11-21 12:00:00.000000", commit("11:00:00.000000"), mark("11:59:30.000000"))
+    assert (found.passed, found.mark) == (False, "")
+
+
+@pytest.mark.parametrize(("text", "words"), [("tomorrow", "write latest"), ("2026-11-21 12:00", "time zone"), ("2199-01-01 00:00+00", "future")])
+def test_moments_that_are_none(text, words):
+    with pytest.raises(jobs.Failure, match=words):
+        plan.moment(text)
+
+
+def test_moments_in_any_zone():
+    assert plan.moment("2026-11-21 12:00:00+01:00") == plan.moment("2026-11-21T11:00:00Z")
+    assert plan.moment("latest") is None
+
+
+def test_a_job_says_how_it_ended(archive):
+    with jobs.run(archive, "wal") as record:
+        record["what"] = "something"
+    written = jobs.read(archive, "wal")
+    assert (written["result"], written["what"], written["error"], written["max_age_seconds"]) == ("ok", "something", None, 300)
+    assert os.stat(f"{archive.status}/wal.json").st_mode & 0o777 == 0o600
+    with pytest.raises(jobs.Failure), jobs.run(archive, "wal"):
+        raise jobs.Failure("the reason")
+    assert (jobs.read(archive, "wal")["result"], jobs.read(archive, "wal")["error"]) == ("failed", "the reason")
+    assert sorted(path for path in os.listdir(archive.status) if path.endswith(".json")) == ["wal.json"]
+
+
+def test_jobs_that_never_ran_say_so_and_others_are_left_alone(archive):
+    with jobs.run(archive, "wal"):
+        pass
+    jobs.never(archive)
+    assert [jobs.read(archive, job)["result"] for job in ("base", "wal", "drill")] == ["never", "ok", "never"]
+
+
+def test_not_twice_at_once(archive):
+    with jobs.run(archive, "base"), pytest.raises(jobs.Failure, match="running already"), jobs.run(archive, "base"):
+        pass
