@@ -133,7 +133,7 @@ def test_the_passphrase_can_be_changed(host, sent):
     """As docs/backups.md has it: a second key, the new passphrase in the vault, the old key removed."""
     new = "another-passphrase-of-molecule"
     host.check_output(f"echo {new} > {HOME}/config/backup/new && chown senex {HOME}/config/backup/new && chmod 600 {HOME}/config/backup/new")
-    old = [key["id"] for key in json.loads(sent.run("restic --json key list").stdout)]
+    old = [key["id"] for key in json.loads(sent.run("restic key list --json").stdout)]
     result = sent.run(f"restic key add --new-password-file {HOME}/config/backup/new")
     assert result.rc == 0, result.stderr
     host.check_output(f"rm {HOME}/config/backup/new")
