@@ -98,7 +98,7 @@ def test_doctor_names_cause_and_cure(host, watched):
     odd = "/opt/senex-trader/.config/containers/systemd/odd.container"
     host.check_output(
         "senex watchdog pause 5m; cp -a /etc/subuid /root/subuid; sed -i /^senex:/d /etc/subuid;"
-        f"printf '[Container]\\nImage=x\\nMemory=1G\\nNoSuchKey=1\\n' >{odd}; {SYSTEMCTL} stop web-2.service; cp -a /etc/senex-trader/watchdog.json /root/;"
+        f"printf '[Container]\\nImage=x\\nNoSuchKey=1\\n' >{odd}; {SYSTEMCTL} stop web-2.service; cp -a /etc/senex-trader/watchdog.json /root/;"
         "sed -i s/registry.senex.test:5000/registry.senex.test:5999/ /etc/senex-trader/watchdog.json;"
         "systemd-run --quiet --unit=stranger python3 -m http.server --bind 127.0.0.1 8002"
     )
