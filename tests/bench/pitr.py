@@ -29,7 +29,7 @@ class Host:
 
     def run(self, command, stdin="", user="senex"):
         """What a command prints, and how many seconds it took."""
-        inside = f"cd {HOME} && export HOME={HOME} XDG_RUNTIME_DIR=/run/user/$(id -u) && {command}"
+        inside = f"cd {HOME} && export HOME={HOME} XDG_RUNTIME_DIR=/run/user/$(id -u) DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/$(id -u)/bus && {command}"
         began = time.monotonic()
         done = subprocess.run([*self.ssh, f"runuser -u {user} -- sh -c {shlex.quote(inside)}"], input=stdin, capture_output=True, text=True, check=False)
         if done.returncode:

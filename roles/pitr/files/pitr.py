@@ -37,7 +37,7 @@ def parse(argv):
     verb.add_argument("directory")
     verb = verbs.add_parser("undo", help="put data that was kept aside back into its place")
     verb.add_argument("directory")
-    verbs.add_parser("same-cluster", help="exit 1 when the archive is another cluster's than the database that runs")
+    verbs.add_parser("receive", help="receive WAL until stopped, if the archive is of the cluster that runs")
     verbs.add_parser("drop-slot", help="stop receiving, and let the database keep no WAL for the archive")
     verbs.add_parser("install", help="make the status files that are not there")
     return parser.parse_args(argv)
@@ -84,8 +84,8 @@ def act(conf, wanted):
             print(restore.exchange(conf, wanted.directory))
         case "undo":
             print(restore.exchange_back(conf, wanted.directory))
-        case "same-cluster":
-            archive.check_cluster(conf)
+        case "receive":
+            archive.receive(conf)
         case "drop-slot":
             archive.drop_slot(conf)
         case "install":

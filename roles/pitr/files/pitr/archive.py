@@ -40,6 +40,12 @@ def check_cluster(settings: Settings) -> None:
         )
 
 
+def receive(settings: Settings) -> None:
+    """Become Barman's receiver. The look before is no step of the unit's start: a restore begins with an archive that is not the new cluster's."""
+    check_cluster(settings)
+    os.execvp("barman", ["barman", "--config", settings.barman, "receive-wal", settings.server])
+
+
 def lag(settings: Settings) -> dict:
     """How far the archive is behind the database, in bytes."""
     rows = query(settings, LAG)
