@@ -66,6 +66,11 @@ def test_a_whole_segment_wins_over_its_beginning(archive):
     assert [segment.path for segment in wal.needed(archive, base(), None)] == [whole]
 
 
+def test_the_newest_timeline(archive):
+    put(archive, "streaming", name(5, timeline=3) + ".partial")
+    assert wal.newest_timeline(archive) == 3
+
+
 @pytest.mark.parametrize("missing", [3, 4])
 def test_a_gap_is_named(archive, missing):
     for which in {3, 4, 5} - {missing}:

@@ -67,6 +67,12 @@ def plan(settings: Settings, to: str, name: str | None = None) -> Plan:
     if not usable:
         raise Failure(f"--to {to}: the oldest base backup was complete at {iso(there[0].end_time)}; no earlier moment can be restored")
     chosen = programs.base(settings, usable[-1])
+    newest = wal.newest_timeline(settings)
+    if until is None and name is None and newest > chosen.timeline:
+        raise Failure(
+            f"the newest base backup, {chosen.name}, is of timeline {chosen.timeline}, and the database has gone on in timeline {newest} since a restore: "
+            f"'pitr base' makes one of it; --base {chosen.name} takes the end of timeline {chosen.timeline}"
+        )
     return Plan(until, chosen, wal.needed(settings, chosen, stamp))
 
 

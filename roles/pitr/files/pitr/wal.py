@@ -69,6 +69,12 @@ def segments(settings: Settings, timeline: int) -> dict[int, Segment]:
     return found
 
 
+def newest_timeline(settings: Settings) -> int:
+    """The timeline that the archive's newest WAL is of."""
+    names = [name for place in ("wals", "streaming") for name in os.listdir(os.path.join(settings.barman_server, place))]
+    return max((int(name[:8], 16) for name in names if re.match(r"[0-9A-F]{16}", name)), default=1)
+
+
 def needed(settings: Settings, base: Base, until: float | None) -> list[Segment]:
     """The segments from a base backup to a moment (None: to the end), without a gap, or a Failure that names the missing file."""
     there = segments(settings, base.timeline)
