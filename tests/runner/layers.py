@@ -15,7 +15,7 @@ TAIL = 80
 # Seconds after which a hanging scenario, or a hanging pytest layer, is ended and counts as failed
 SCENARIO_LIMIT = 1200
 PYTEST_LIMIT = 3600
-LONGEST = ("celery", "django", "two_web_hosts")
+LONGEST = ("pitr", "backup", "watchdog", "celery", "django", "two_web_hosts")
 # Folders of tests/integration that have hosts or containers of their own, and look at no clock
 BESIDE = ("changes", "secrecy", "images")
 
