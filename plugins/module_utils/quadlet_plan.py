@@ -129,13 +129,13 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
     read_secrets = {name for text in texts.values() for name in unit_text.secrets_read(text)}
     names = [unit["name"] for unit in part.units]
     stale = [name for name in manifest.units if name not in names]
-    services = any(name.endswith(".service") for name in names)
+    containers = any(name.endswith(".container") for name in texts)
     with ThreadPoolExecutor() as pool:  # each asks a program of its own, which takes longer than all else here
         asked = [
             pool.submit(user.image_ids, references),
             pool.submit(user.secret_values, sorted({*part.secrets, *gone_secrets, *read_secrets})),
             pool.submit(user.unit_states, names + stale),
-            pool.submit(user.unhealthy) if services else pool.submit(set),
+            pool.submit(user.unhealthy) if containers else pool.submit(set),
         ]
         images, there, states, unhealthy = (answer.result() for answer in asked)
     secrets: dict[str, str | None] = {name: value for name, value in part.secrets.items() if there.get(name) != value}
