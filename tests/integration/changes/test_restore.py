@@ -1,9 +1,10 @@
-"""A dump restored under the running application: what users wrote until the dump is there, what came after is kept aside, and everything works."""
+"""The database restored under the running application: what users wrote until then is there, what came after is kept aside, and everything works."""
 
 import json
 import os
+import time
 
-from stack import HOME, wait
+from stack import HOME, UID, wait
 
 
 def restore(stack, **inputs):
@@ -38,3 +39,24 @@ def test_the_application_works_with_the_restored_database(stack, figure):
     stack.task_runs()
     beat = "select extract(epoch from now() - max(last_run_at)) < 120 from django_celery_beat_periodictask"
     wait(lambda: stack.user(*query, "-d", "senex", "-c", beat).strip() == "t", 120, "Beat goes on")
+
+
+def test_the_application_works_with_the_database_of_an_earlier_moment(stack):
+    stack.sh("senex pitr base")
+    kept = stack.post("/api/rows/", {"text": "before the moment"})["number"]
+    time.sleep(1.5)  # the moment is said in whole seconds
+    moment = stack.sh("date -u '+%Y-%m-%d %H:%M:%S+00'").strip()
+    time.sleep(1.5)
+    stack.post("/api/rows/", {"text": "after the moment"})
+    inputs = {"restore_from": "pitr", "restore_to": moment}
+
+    asked = restore(stack, **inputs).expect()
+    assert asked.changed == [] and json.loads(stack.get("/api/rows/")[1])["newest"]["number"] > kept
+    # Until the archive has seen a later moment, this one cannot be proven whole
+    wait(lambda: restore(stack, **inputs, restore_confirm=True).code == 0, 180, "the restore", pause=15)
+    stack.ready(60)
+    assert json.loads(stack.get("/api/rows/")[1])["newest"]["number"] == kept
+    aside = stack.sh(f"ls -d {HOME}/data/postgres.before-restore-*").split()
+    assert len(aside) == 1
+    stack.task_runs()
+    stack.sh(f"cd /; runuser -u senex -- env XDG_RUNTIME_DIR=/run/user/{UID} podman unshare rm -rf {aside[0]}")
