@@ -115,6 +115,23 @@ def test_a_killed_instance(stack, keep):
     keep("crash_recovery_seconds", [killed(stack) for _ in range(RUNS)], 10, "kill -9 of web-1's main process")
 
 
+def hung(stack, name="web-1"):
+    begin = time.monotonic()
+    stack.sh(f"kill -STOP {stack.main_pid(name)}")
+    wait(lambda: stack.instance(1) and not stack.inactive() and stack.healthy(), 180, f"{name} answers again")
+    return time.monotonic() - begin
+
+
+def test_a_hung_instance(stack, keep):
+    values = []
+    for _ in range(RUNS):
+        # One that was restarted a minute ago would have to wait
+        stack.sh("systemctl stop senex-watchdog.service; rm -f /var/lib/senex-watchdog/state.json; systemctl start senex-watchdog.service")
+        wait(lambda: "web-1" in stack.instance(1), 60, "web-1 answers")
+        values.append(hung(stack))
+    keep("watchdog_cure_seconds", values, 45, "kill -STOP of web-1's main process")
+
+
 def rebooted(stack):
     subprocess.run([LAB, "stop", stack.name], check=True, capture_output=True, timeout=120)
     begin = time.monotonic()

@@ -13,7 +13,7 @@ from common import ARTIFACTS, LAB, REPOSITORY, Failure, Result, call, need, say,
 STAGE = re.compile(r"\[\S+ > (\w+)\] Executing$")
 TAIL = 80
 # Seconds after which a hanging scenario, or a hanging pytest layer, is ended and counts as failed
-SCENARIO_LIMIT = 1200
+SCENARIO_LIMIT = 1800
 PYTEST_LIMIT = 3600
 LONGEST = ("pitr", "backup", "watchdog", "celery", "django", "two_web_hosts")
 # Folders of tests/integration that have hosts or containers of their own, and look at no clock
