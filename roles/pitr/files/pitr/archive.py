@@ -114,20 +114,27 @@ def take_base(settings: Settings) -> Base:
 
 
 def _first_wal(settings: Settings) -> None:
-    """Barman takes no base backup before it has seen a segment."""
+    """Barman takes no base backup before it has filed a segment."""
     timeline = int(query(settings, "select pg_walfile_name(pg_current_wal_lsn())")[0][0][:8], 16)
-    if not any(not segment.partial for segment in wal.segments(settings, timeline).values()):
-        end = time.monotonic() + 60
-        while not lag(settings)["active"]:
-            if time.monotonic() > end:
-                raise Failure("nothing receives WAL: see the journal of pitr-receive.service")
-            time.sleep(0.5)
+    filed = os.path.join(settings.barman_server, "wals") + os.sep
+
+    def there(where: str) -> bool:
+        return any(not segment.partial and segment.path.startswith(where) for segment in wal.segments(settings, timeline).values())
+
+    if there(filed):
+        return
+    end = time.monotonic() + 60
+    while not lag(settings)["active"]:
+        if time.monotonic() > end:
+            raise Failure("nothing receives WAL: see the journal of pitr-receive.service")
+        time.sleep(0.5)
+    if not there(settings.barman_server):
         query(settings, "select pg_switch_wal() from pg_create_restore_point('pitr')")
-        while not any(not segment.partial for segment in wal.segments(settings, timeline).values()):
-            if time.monotonic() > end:
-                raise Failure("the first WAL segment did not arrive: see the journal of pitr-receive.service")
-            time.sleep(0.2)
-        barman(settings, "archive-wal", settings.server)
+    while not there(filed):
+        if time.monotonic() > end:
+            raise Failure("the first WAL segment did not arrive: see the journal of pitr-receive.service")
+        barman(settings, "archive-wal", settings.server)  # does nothing while the timer's own is at it
+        time.sleep(0.2)
 
 
 def drop_slot(settings: Settings) -> None:
