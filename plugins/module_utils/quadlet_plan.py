@@ -19,6 +19,8 @@ QUADLET_DIRECTORY = ".config/containers/systemd"
 UNIT_DIRECTORY = ".config/systemd/user"
 # Ten requests of the prober, some of which meet the unit
 PROBE_SECONDS = 1.0
+# What systemd brings up again by itself is given so long before it counts as a difference: a restart of PostgreSQL takes its readers along
+SETTLE_SECONDS = 10.0
 # Before the fingerprint of a unit whose start was not seen to end
 BEGUN = "begun:"
 # Beside the prober's file: how many of its failures do not count
@@ -138,6 +140,8 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
             pool.submit(user.unhealthy) if containers else pool.submit(set),
         ]
         images, there, states, unhealthy = (answer.result() for answer in asked)
+    if not manifest.unfinished:
+        states = _settled(user, states)
     secrets: dict[str, str | None] = {name: value for name, value in part.secrets.items() if there.get(name) != value}
     secrets.update({name: None for name in gone_secrets if name in there})
 
@@ -161,6 +165,15 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
         reload=manifest.unfinished or any(is_unit(change.path) for change in changes),
         resumed=manifest.unfinished,
     )
+
+
+def _settled(user: ServiceUser, states: dict[str, dict]) -> dict[str, dict]:
+    """The states of units when none is on its way up any more, or when that has taken too long."""
+    give_up = time.monotonic() + SETTLE_SECONDS
+    while any(state.get("ActiveState") == "activating" for state in states.values()) and time.monotonic() < give_up:
+        time.sleep(0.5)
+        states = user.unit_states(list(states))
+    return states
 
 
 class _AsItIs(urllib.request.HTTPRedirectHandler):

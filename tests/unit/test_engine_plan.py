@@ -88,6 +88,11 @@ class World:
         return [(item["verb"], item["name"]) for item in self.plan().act]
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(quadlet_plan, "SETTLE_SECONDS", 0)
+
+
 @pytest.fixture
 def world(tmp_path):
     (tmp_path / "home").mkdir()
@@ -206,6 +211,13 @@ def test_a_start_that_a_killed_run_began_goes_on_only_with_what_is_wanted(world,
 def test_a_unit_that_runs_with_nobody_knows_what_is_restarted(world):
     world.manifest.started["web.service"] = quadlet_plan.BEGUN + world.manifest.started["web.service"]
     assert world.acts() == [("restart", "web.service")]
+
+
+def test_a_unit_that_comes_up_by_itself_meanwhile_is_no_difference(world, monkeypatch):
+    monkeypatch.setattr(quadlet_plan, "SETTLE_SECONDS", 10)
+    world.host.states["web.service"] = {"ActiveState": "activating", "SubState": "auto-restart"}
+    monkeypatch.setattr(quadlet_plan.time, "sleep", lambda _seconds: world.host.states.clear())
+    assert world.acts() == []
 
 
 def test_an_unhealthy_container_is_restarted(world):
