@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
 
-from parts import HOME, RUN, Applied, Part  # noqa: E402  (the path above must come first)
+from parts import HOME, RUN, Applied, Part, eventually  # noqa: E402  (the path above must come first)
 
 ARCHIVE = f"{HOME}/backups/barman/main"
 DATA = f"{HOME}/data/postgres"
@@ -56,7 +56,7 @@ class Archive(Part):
 
     def write(self):
         """Insert a row every 100 ms from now on; what was acknowledged is kept."""
-        self.host.check_output(f"rm -f {HOME}/acks; cat > {HOME}/writer.py <<'END'\n{WRITER % HOME}\nEND")
+        self.host.check_output(f"install -o senex -g senex /dev/null {HOME}/acks; cat > {HOME}/writer.py <<'END'\n{WRITER % HOME}\nEND")
         self.host.check_output(f"systemd-run --user --machine=senex@ --quiet --unit=writer /usr/bin/python3 {HOME}/writer.py")
 
     def acknowledged(self):
@@ -72,7 +72,10 @@ class Archive(Part):
 
     @contextmanager
     def damaged(self, path, how):
-        """A file of the archive, spoilt for a while by a piece of Python that is given its `data`."""
+        """A file of the archive, spoilt for a while by a piece of Python that is given its `data`. Nobody else writes to it meanwhile."""
+        received = path.endswith(".partial")
+        if received:
+            self.do("stop", "pitr-receive.service")
         self.host.check_output(f"cp -a {path} /root/kept")
         program = f"import pathlib; p = pathlib.Path('{path}'); data = bytearray(p.read_bytes())\n{how}\nif data is not None: p.write_bytes(data)"
         self.host.check_output(f"python3 - <<'END'\n{program}\nEND")
@@ -80,6 +83,9 @@ class Archive(Part):
             yield
         finally:
             self.host.check_output(f"cp -a /root/kept {path}")
+            if received:
+                self.do("start", "pitr-receive.service")
+                eventually(lambda: self.pitr("wal").rc == 0)
 
 
 @pytest.fixture(scope="module")
