@@ -7,7 +7,8 @@ import json
 from .findings import Check, Finding, age, fail, ok, size, warn
 from .host import Answer
 
-# One line a value; tables and views that are not there give none. Beat: how long silent, and its shortest interval.
+# One line a value; tables and views that are not there give none. A receiver of WAL replays nothing, and is no standby.
+# Beat: how long silent, and its shortest interval.
 DATABASE = """
 select 'connections', count(*)::text, current_setting('max_connections') from pg_stat_activity;
 select 'archiver', failed_count::text, coalesce(extract(epoch from now() - last_archived_time)::int::text, ''),
@@ -15,7 +16,8 @@ select 'archiver', failed_count::text, coalesce(extract(epoch from now() - last_
   from pg_stat_archiver where current_setting('archive_mode') <> 'off';
 select 'slot', slot_name, active::text, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint::text
   from pg_replication_slots where not pg_is_in_recovery();
-select 'standby', application_name, coalesce(extract(epoch from replay_lag), 0)::int::text from pg_stat_replication;
+select 'standby', application_name, coalesce(extract(epoch from replay_lag), 0)::int::text from pg_stat_replication
+  where replay_lsn is not null;
 """
 BEAT = """
 select coalesce(extract(epoch from now() - max(last_run_at))::int::text, ''),
