@@ -8,6 +8,19 @@ from conftest import ARCHIVE, DATA
 from parts import HOME, RUN, apply, eventually
 
 FLIP = "data[{at}] ^= 0x01"
+# Most of a segment may be zeros, and then most flips of its compressed form change nothing of what is in it: one that does
+FLIP_WAL = """
+import gzip, zlib
+whole = gzip.decompress(bytes(data))
+for at in range(len(data) // 2, len(data)):
+    data[at] ^= 0x01
+    try:
+        if gzip.decompress(bytes(data)) != whole:
+            break
+    except (OSError, EOFError, zlib.error):
+        break
+    data[at] ^= 0x01
+"""
 
 
 def test_begins_with_results_that_never_were(archive):
@@ -120,7 +133,7 @@ def test_damage_is_found_and_named(archive):
     foreign = "import gzip; raw = bytearray(gzip.decompress(data)); raw[24] ^= 1; data = gzip.compress(bytes(raw), 1)"
     kinds = [
         (table, FLIP.format(at=5000), f"base backup {base} is damaged"),
-        (wal, FLIP.format(at="len(data) // 2"), "is damaged"),
+        (wal, FLIP_WAL, "is damaged"),
         (wal, "p.unlink(); data = None", "is missing"),
         (wal, foreign, "is of another cluster"),
         (wal, "data = data[:1000]", "is damaged"),
@@ -129,7 +142,7 @@ def test_damage_is_found_and_named(archive):
     for path, how, words in kinds:
         with archive.damaged(path, how):
             outcomes = [archive.pitr("restore --to latest")]
-            if how.startswith("data[") and path != partial:
+            if how == FLIP_WAL or path == table:
                 outcomes.append(archive.pitr("verify"))
         for outcome in outcomes:
             assert outcome.rc == 1, (path, how, outcome.stdout)
