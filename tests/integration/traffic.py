@@ -109,8 +109,8 @@ class Traffic:
     def expect_nothing_lost(self, least=10000, gap=5, closed=0):
         """No request failed, no WebSocket was cut or away for more than `gap` seconds, each task ran once.
 
-        `closed` POSTs may have met a kept connection in the moment in which nginx closed it for a reload: one that rested for the two seconds
-        in which clients are told, and was taken again just then. HTTP/1.1 has no word for that.
+        `closed` POSTs may have met a kept connection in the moment in which nginx closed it for a reload: probably one that rested for the two
+        seconds in which clients are told, and was taken again just then. HTTP/1.1 has no word for that.
         """
         found = self.found
         met = [one for one in found.failures if one[2] == 0 and "0 bytes read" in one[3]]
