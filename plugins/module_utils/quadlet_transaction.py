@@ -88,6 +88,13 @@ class Transaction:
         self._remember(final=True)
         return {**answer, "cut": self.cut} if self.cut else answer
 
+    def whole(self) -> bool:
+        """Whether the part is as wanted, with nothing to be done."""
+        self.user.check_manager()
+        self._guard()
+        self.plan = make_plan(self.part, self.manifest, self.user)
+        return self.manifest.found and self.plan.empty and not self._left_out()
+
     def _left_out(self) -> dict[str, Rotation]:
         """Units that need nothing, and that a killed run left out of rotation."""
         acting = [unit["name"] for unit in self.plan.act]

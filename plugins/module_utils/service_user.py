@@ -120,12 +120,14 @@ class ServiceUser:
 
     def image_ids(self, references: list[str]) -> dict[str, str]:
         """Id of each image that is in local storage."""
-        found = {}
-        for reference in references:
-            result = self.podman("image", "inspect", "--format", "{{.Id}}", reference, check=False)
-            if result.returncode == 0:
-                found[reference] = result.stdout.strip()
-        return found
+        if not references:
+            return {}
+        result = self.podman("image", "inspect", "--format", "{{.Id}}", *references, check=False)
+        if result.returncode == 0:
+            return dict(zip(references, result.stdout.split(), strict=True))  # in the order asked
+        if len(references) == 1:
+            return {}
+        return {name: found for reference in references for name, found in self.image_ids([reference]).items()}
 
     def cannot_pull(self, variable: str, reference: str, said: str) -> str:
         """What to tell of an image that did not come, and what to do about it."""

@@ -33,34 +33,13 @@ plan:
 import base64
 import contextlib
 import json
-import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils.fileset import WantedFile, lock
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Part
+from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
+from ansible_collections.senex.trader.plugins.module_utils.payload import keep, quadlet_part
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
-
-
-def part_of(data: dict, user: ServiceUser, check: bool) -> Part:
-    """The payload as a Part; everything in it belongs to the service user."""
-    files = [
-        WantedFile(item["path"], base64.b64decode(item["content"]), int(item["mode"], 8), user.uid, user.gid, item["secret"])
-        for item in data["files"]
-    ]
-    secrets = {item["name"]: secret_value(item, check) for item in data["secrets"]}
-    return Part(data["part"], files, data["directories"], secrets, data["units"], data["guards"], data["image_input"])
-
-
-def secret_value(item: dict, check: bool) -> str:
-    """A secret's value, given or read from a file on the host that only root may read (a private key that was made here)."""
-    if "file" not in item:
-        return str(item["value"])
-    if check and not os.path.exists(item["file"]):  # made by a task before this one
-        return ""
-    with open(item["file"], encoding="utf-8") as handle:
-        return handle.read()
 
 
 def run_inside(user: ServiceUser, wanted: dict) -> list[str]:
@@ -80,13 +59,15 @@ def main() -> None:
     data = json.loads(base64.b64decode(module.params["payload"]))
     try:
         user = ServiceUser(data["user"], data["home"])
-        part = part_of(data, user, module.check_mode)
+        part = quadlet_part(data, user, module.check_mode)
         if data["lease"]:
             Ledger().renew(data["lease"]["id"], data["lease"]["at"], data["lease"].get("about"))
         with contextlib.nullcontext() if module.check_mode else lock():
             transaction = Transaction(part, user, present=data["state"] == "present")
             result = transaction.run(check=module.check_mode)
             made = run_inside(user, data["inside"]) if "inside" in data and not module.check_mode else []
+            if not module.check_mode:
+                keep(data)
             result.update(changed=result["changed"] or bool(made), plan=[*result["plan"], *(f"change {what}" for what in made)])
     except Refused as error:
         module.fail_json(msg=str(error), plan=error.plan)

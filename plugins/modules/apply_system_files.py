@@ -33,23 +33,9 @@ import contextlib
 import json
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils.fileset import WantedFile, lock
-from ansible_collections.senex.trader.plugins.module_utils.system_transaction import Refused, SystemPart, SystemTransaction, ids
-
-
-def part_of(data: dict, check: bool) -> SystemPart:
-    """The payload as a SystemPart."""
-    files = []
-    for item in data["files"]:
-        try:
-            owner = ids(item["owner"], item["group"])
-        except LookupError:
-            if not check:  # in check mode on a bare host the owner is made by a task before this one
-                raise
-            owner = (0, 0)
-        content = base64.b64decode(item["content"])
-        files.append(WantedFile(item["path"], content, int(item["mode"], 8), *owner, item["secret"], item["notify"]))
-    return SystemPart(data["part"], files, data["directories"], data["absent"], data["checks"], data["handlers"], data["units"])
+from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
+from ansible_collections.senex.trader.plugins.module_utils.payload import keep, system_part
+from ansible_collections.senex.trader.plugins.module_utils.system_transaction import Refused, SystemTransaction
 
 
 def main() -> None:
@@ -58,8 +44,10 @@ def main() -> None:
     data = json.loads(base64.b64decode(module.params["payload"]))
     try:
         with contextlib.nullcontext() if module.check_mode else lock():
-            transaction = SystemTransaction(part_of(data, module.check_mode), present=data["state"] == "present")
+            transaction = SystemTransaction(system_part(data, module.check_mode), present=data["state"] == "present")
             result = transaction.run(check=module.check_mode)
+            if not module.check_mode:
+                keep(data)
     except Refused as error:
         module.fail_json(msg=str(error), plan=error.plan)
     except (LookupError, OSError) as error:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: facts
-short_description: What the roles ask of a host that the collection knows already
+short_description: What the roles ask of a host, and which parts on it are as the last run left them
 description:
   - Runs C(/etc/ansible/facts.d/senex.fact), which the role common installs, and gives its answer the names that M(ansible.builtin.setup) would give it.
     That module takes longer, for it carries the collectors of all systems.
   - On a host without the script, or with an older one, it gives nothing; read the facts with M(ansible.builtin.setup) then.
+  - Looks at all parts that M(senex.trader.quadlet) and M(senex.trader.system_files) have brought to the host, with the comparison that those use.
+    Registered as C(senex_look), the answer saves them the call for a part that still is as it is handed over, until one of them changes something.
 attributes:
   check_mode:
     support: full
@@ -19,32 +21,50 @@ author: [senex.trader maintainers (@senex-trader)]
 EXAMPLES = r"""
 - name: Read the facts
   senex.trader.facts:
+  register: senex_look
 """
 RETURN = r"""
 ansible_facts:
   description: ansible_local (with senex alone), ansible_distribution, ansible_distribution_version and ansible_service_mgr; empty where the script says none.
   returned: always
   type: dict
+seen:
+  description: Name of each part that is as the last run left it, with the SHA-256 of what that run handed over.
+  returned: always
+  type: dict
+id:
+  description: Names this look.
+  returned: always
+  type: str
 """
 
 import json
+import secrets
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.senex.trader.plugins.module_utils.look import look
 
 SCRIPT = "/etc/ansible/facts.d/senex.fact"
+
+
+def said() -> dict:
+    """The facts of the host's own script; empty where it has none."""
+    try:
+        answer = subprocess.run([SCRIPT], capture_output=True, text=True, errors="replace", timeout=60, check=True).stdout
+        senex = json.loads(answer)
+        return {"ansible_local": {"senex": senex}, **{f"ansible_{name}": value for name, value in senex["system"].items()}}
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
+        return {}
 
 
 def main() -> None:
     """Ask, and answer."""
     module = AnsibleModule({}, supports_check_mode=True)
-    try:
-        said = subprocess.run([SCRIPT], capture_output=True, text=True, errors="replace", timeout=60, check=True).stdout
-        senex = json.loads(said)
-        system = {f"ansible_{name}": value for name, value in senex["system"].items()}
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
-        module.exit_json(changed=False, ansible_facts={})
-    module.exit_json(changed=False, ansible_facts={"ansible_local": {"senex": senex}, **system})
+    with ThreadPoolExecutor() as pool:
+        facts, seen = pool.submit(said), pool.submit(look)
+        module.exit_json(changed=False, ansible_facts=facts.result(), seen=seen.result(), id=secrets.token_hex(8))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import re
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible_collections.senex.trader.plugins.module_utils.payload import digest, keepable
 
 try:
     from ansible.template import trust_as_template
@@ -121,8 +122,19 @@ class RenderingAction(ActionBase):
         return "" if result is None else str(result)
 
     def call(self, module: str, data: dict, task_vars: dict) -> dict:
-        """One module call; the data travels as one opaque value that no log shows."""
-        payload = base64.b64encode(json.dumps(data, ensure_ascii=False).encode()).decode()
+        """One module call; the data travels as one opaque value that no log shows.
+
+        None is made where the play's look at the host (the registered `senex_look` of senex.trader.facts) has found the part to be
+        just what is handed over here, and the engine has changed nothing on the host since.
+        """
+        text = json.dumps(data, ensure_ascii=False)
+        look = task_vars.get("senex_look") or {}
+        still = look.get("id") and task_vars.get("ansible_facts", {}).get("senex_moved") != look["id"]
+        if still and not data.get("lease") and keepable(data) and look["seen"].get(data["part"]) == digest(json.loads(text)):
+            return {"changed": False, "plan": []}
+        payload = base64.b64encode(text.encode()).decode()
         result = self._execute_module(module_name=f"senex.trader.{module}", module_args={"payload": payload}, task_vars=task_vars)
         result.pop("invocation", None)
+        if look.get("id") and (result.get("changed") or result.get("failed")):
+            result["ansible_facts"] = {"senex_moved": look["id"]}
         return result

@@ -1,0 +1,99 @@
+"""One look at the host for all parts: which of them still are as the last run left them."""
+
+from __future__ import annotations
+
+import base64
+from concurrent.futures import ThreadPoolExecutor
+
+from ansible_collections.senex.trader.plugins.module_utils import fileset, payload, unit_text
+from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction
+from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.system_transaction import SystemTransaction
+
+
+class Glance(ServiceUser):
+    """The service user, whose Podman and systemd were asked once for several parts."""
+
+    def ask(self, references: set[str], secrets: set[str], units: set[str]) -> None:
+        """Ask for everything; each question is a program of its own, which takes longer than all else here."""
+        with ThreadPoolExecutor() as pool:
+            answers = [
+                pool.submit(super().image_ids, sorted(references)),
+                pool.submit(super().secret_values, sorted(secrets)),
+                pool.submit(super().unit_states, sorted(units)),
+                pool.submit(super().unhealthy),
+            ]
+            self.images, self.values, self.states, self.ill = (answer.result() for answer in answers)
+
+    def image_ids(self, references: list[str]) -> dict[str, str]:
+        """From the one answer."""
+        return {name: self.images[name] for name in references if name in self.images}
+
+    def secret_values(self, names: list[str]) -> dict[str, str]:
+        """From the one answer."""
+        return {name: self.values[name] for name in names if name in self.values}
+
+    def unit_states(self, units: list[str]) -> dict[str, dict[str, str]]:
+        """From the one answer; a unit that was on its way up then is asked for again."""
+        states = {name: self.states[name] for name in units if name in self.states}
+        return super().unit_states(units) if any(state.get("ActiveState") == "activating" for state in states.values()) else states
+
+    def unhealthy(self) -> set[str]:
+        """From the one answer."""
+        return self.ill
+
+
+def _texts(data: dict) -> list[str]:
+    return [base64.b64decode(item["content"]).decode(errors="replace") for item in data["files"] if not item["secret"]]
+
+
+def _glance(name: str, home: str, parts: list[dict]) -> Glance:
+    user = Glance(name, home)
+    user.check_manager()
+    texts = [text for data in parts for text in _texts(data)]
+    manifests = [Manifest(data["part"]) for data in parts]
+    user.ask(
+        {found for found in map(unit_text.image, texts) if found},
+        {item["name"] for data in parts for item in data["secrets"]}
+        | {found for text in texts for found in unit_text.secrets_read(text)}
+        | {found for manifest in manifests for found in manifest.secrets},
+        {unit["name"] for data in parts for unit in data["units"]} | {found for manifest in manifests for found in manifest.units},
+    )
+    return user
+
+
+def _quadlet_is_whole(data: dict, user: Glance) -> bool:
+    whole = payload.with_secrets(data, user.values)
+    return whole is not None and Transaction(payload.quadlet_part(whole, user, check=True), user, present=True).whole()
+
+
+def _system_is_whole(data: dict) -> bool:
+    whole = payload.with_secrets(data, {})
+    return whole is not None and not SystemTransaction(payload.system_part(whole, check=False), present=True).run(check=True)["changed"]
+
+
+def look(directory: str = fileset.MANIFESTS) -> dict[str, str]:
+    """Part -> digest of what was handed over for it, for each part that is still so. Trouble of any kind makes a part one that is not."""
+    found = payload.kept(directory)
+    quadlets = [item["data"] for item in found if "home" in item["data"]]
+    users = {}
+    for who in {(data["user"], data["home"]) for data in quadlets}:
+        try:
+            users[who] = _glance(*who, [data for data in quadlets if (data["user"], data["home"]) == who])
+        except (LookupError, CommandError, OSError):
+            continue
+    seen = {}
+    for item in found:
+        data = item["data"]
+        try:
+            if "home" not in data:
+                whole = _system_is_whole(data)
+            else:
+                user = users.get((data["user"], data["home"]))
+                whole = user is not None and _quadlet_is_whole(data, user)
+        except (Refused, LookupError, CommandError, OSError, ValueError, KeyError):
+            continue
+        if whole:
+            seen[data["part"]] = item["digest"]
+    return seen
