@@ -15,9 +15,11 @@ TAIL = 80
 # Seconds after which a hanging scenario, or a hanging pytest layer, is ended and counts as failed
 SCENARIO_LIMIT = 1800
 PYTEST_LIMIT = 3600
+# One more than the cores: every job waits for something most of the time
+JOBS = (os.cpu_count() or 1) + 1
 LONGEST = ("pitr", "backup", "watchdog", "celery", "django", "two_web_hosts")
 # Folders of tests/integration that have hosts or containers of their own, and look at no clock
-BESIDE = ("changes", "secrecy", "images")
+BESIDE = ("changes", "failures", "secrecy", "images")
 
 
 def lint():
@@ -81,13 +83,13 @@ def scenarios():
 
 
 def molecule(roles=None):
-    """The scenarios of all roles and what can run beside them, two jobs at a time."""
+    """The scenarios of all roles and what can run beside them, a few jobs at a time."""
     wanted = roles or scenarios()
     for name in set(wanted) - set(scenarios()):
         raise Failure(f"no scenario {name}; there are {', '.join(scenarios())}")
     need(LAB, "registry")
     need(LAB, "images", "host-ready")
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=JOBS) as pool:
         beside = [] if roles else [pool.submit(_beside, folder) for folder in BESIDE]
         results = list(pool.map(_scenario, wanted))
         results += [job.result() for job in beside]
