@@ -27,7 +27,7 @@ def busy(stack):
 def measured(busy, figure):
     """measured(name, action, target): the action under traffic that goes on until LEAST requests were sent; nothing may be lost."""
 
-    def run(name, action, target=None, closed=0):
+    def run(name, action, target=None):
         with Traffic(busy, rate=RATE) as traffic:
             begin = time.monotonic()
             play = action().expect()
@@ -39,7 +39,7 @@ def measured(busy, figure):
         figure(f"{name}: longest time a WebSocket was away", found.sockets.longest_gap, f"s, {found.sockets.reconnects} went over")
         figure(f"{name}: tasks lost or run twice", len(found.tasks.lost) + len(found.tasks.twice), f"of {found.tasks.sent}")
         print(found)
-        traffic.expect_nothing_lost(LEAST, closed=closed)
+        traffic.expect_nothing_lost(LEAST)
         if target and play.wall > target:  # with the load on the same two cores as everything else; said, not held
             print(f"TARGET MISSED: {name}: {play.wall:.1f} s, at most {target} s is wanted")
         return play
@@ -86,7 +86,7 @@ def test_more_and_fewer(busy, measured):
             assert sum(name.startswith("celery-worker") for name in running) == workers
         return play
 
-    measured("scale 2, 4, 1, 2", scaled, closed=10)  # nginx has to learn other addresses, three times, by a reload
+    measured("scale 2, 4, 1, 2", scaled)
     now = busy.starts()
     assert {unit: now[unit] for unit in steady} == steady
 

@@ -106,16 +106,9 @@ class Traffic:
     def result(self):
         return self.found
 
-    def expect_nothing_lost(self, least=10000, gap=5, closed=0):
-        """No request failed, no WebSocket was cut or away for more than `gap` seconds, each task ran once.
-
-        `closed` POSTs may have met a kept connection in the moment in which nginx closed it for a reload: probably one that rested for the two
-        seconds in which clients are told, and was taken again just then. HTTP/1.1 has no word for that.
-        """
+    def expect_nothing_lost(self, least=10000, gap=5):
+        """No request failed, no WebSocket was cut or away for more than `gap` seconds, each task ran once."""
         found = self.found
-        met = [one for one in found.failures if one[2] == 0 and "0 bytes read" in one[3]]
-        if len(met) <= closed:
-            found.failures = [one for one in found.failures if one not in met]
         assert found.requests >= least, f"only {found.requests} requests were sent: nothing was proven"
         assert found.rate >= 0.98 * self.settings["rate"], f"only {found.rate:.0f} requests a second: nothing was proven"
         assert not found.failures, f"{len(found.failures)} of {found.requests} requests failed: {found.failures[:8]}"
