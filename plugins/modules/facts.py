@@ -41,7 +41,6 @@ id:
 import json
 import secrets
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils.look import look
@@ -49,22 +48,29 @@ from ansible_collections.senex.trader.plugins.module_utils.look import look
 SCRIPT = "/etc/ansible/facts.d/senex.fact"
 
 
-def said() -> dict:
-    """The facts of the host's own script; empty where it has none."""
+def script() -> subprocess.Popen | None:
+    """The host's own script, started; None where it has none."""
     try:
-        answer = subprocess.run([SCRIPT], capture_output=True, text=True, errors="replace", timeout=60, check=True).stdout
-        senex = json.loads(answer)
+        return subprocess.Popen([SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace")
+    except OSError:
+        return None
+
+
+def said(process: subprocess.Popen | None) -> dict:
+    """The facts that it says; empty where it fails."""
+    try:
+        senex = json.loads(process.communicate(timeout=60)[0] if process else "")
         return {"ansible_local": {"senex": senex}, **{f"ansible_{name}": value for name, value in senex["system"].items()}}
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
+    except (subprocess.TimeoutExpired, ValueError, KeyError):
         return {}
 
 
 def main() -> None:
     """Ask, and answer."""
     module = AnsibleModule({}, supports_check_mode=True)
-    with ThreadPoolExecutor() as pool:
-        facts, seen = pool.submit(said), pool.submit(look)
-        module.exit_json(changed=False, ansible_facts=facts.result(), seen=seen.result(), id=secrets.token_hex(8))
+    process = script()  # before the look, during which this process is the service user at times
+    seen = look()
+    module.exit_json(changed=False, ansible_facts=said(process), seen=seen, id=secrets.token_hex(8))
 
 
 if __name__ == "__main__":
