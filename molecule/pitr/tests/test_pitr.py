@@ -23,8 +23,14 @@ for at in range(len(data) // 2, len(data)):
 """
 
 
-def test_begins_with_results_that_never_were(archive):
-    assert {archive.status(job)["result"] for job in ("base", "drill")} == {"never"}
+def test_first_base_backup_comes_by_itself(archive):
+    """The hour of its timer is never; what files WAL away sees that there is none."""
+    assert archive.show("LastTriggerUSec", "pitr-base.timer") == ""
+    status = eventually(lambda: archive.status("base")["result"] != "never" and archive.status("base"), 120)
+    assert (status["result"], status["error"]) == ("ok", None)
+    assert [one["id"] for one in json.loads(archive.pitr("list --json").stdout)["base_backups"]] == [status["what"]]
+    assert eventually(lambda: archive.show("ActiveState", "pitr-base.service") == "inactive")
+    assert archive.status("drill")["result"] == "never"
     assert oct(archive.host.file(f"{HOME}/backups/status/base.json").mode) == "0o600"
 
 
@@ -53,7 +59,7 @@ def test_base_backup_under_its_unit(archive):
 
 
 def test_not_twice_at_once(archive):
-    result = archive.host.run(f"{RUN} flock {HOME}/backups/status/.base.lock {HOME}/bin/pitr base")
+    result = archive.host.run(f"{RUN} flock {HOME}/backups/status/.base.lock {HOME}/bin/pitr base --wait 1")
     assert result.rc == 1
     assert "base is running already" in result.stderr
     assert archive.status("base")["result"] == "ok"

@@ -18,7 +18,8 @@ from pitr.plan import plan  # noqa: E402
 def parse(argv):
     parser = argparse.ArgumentParser(prog="pitr", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verbs.add_parser("base", help="take a base backup, verify it, and remove what the recovery window no longer needs")
+    verb = verbs.add_parser("base", help="take a base backup, verify it, and remove what the recovery window no longer needs")
+    verb.add_argument("--wait", type=float, default=jobs.PATIENCE, metavar="SECONDS", help="how long to wait for one that is under way (%(default)s)")
     verbs.add_parser("wal", help="file received WAL away and write down how far behind the archive is")
     verbs.add_parser("check", help="say what is wrong with the archive; exit 1 when something is")
     verbs.add_parser("verify", help="read every base backup and every segment of the archive; exit 1 when one is damaged")
@@ -59,7 +60,7 @@ def listed(conf, as_json):
 def act(conf, wanted):
     match wanted.verb:
         case "base":
-            print(archive.take_base(conf).name)
+            print(archive.take_base(conf, wanted.wait).name)
         case "wal":
             print(json.dumps(archive.take_wal(conf)))
         case "check" | "verify":

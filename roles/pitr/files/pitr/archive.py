@@ -13,6 +13,7 @@ from pitr.plan import Plan, check_space
 from pitr.programs import Base, barman, base, catalogue, query, run, systemctl
 from pitr.settings import Settings
 
+RETRY = 900  # seconds until a first base backup that failed is tried again; each failure is told
 LAG = """
 select s.active, s.wal_status, pg_wal_lsn_diff(pg_current_wal_flush_lsn(), s.restart_lsn)::bigint, pg_walfile_name(pg_current_wal_flush_lsn()),
        (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint
@@ -93,12 +94,25 @@ def take_wal(settings: Settings) -> dict:
             raise Failure(f"the archive is {found['bytes']} bytes behind, more than pitr_wal_max_lag ({settings.wal_max_lag})")
         if os.path.isdir(errors) and os.listdir(errors):
             raise Failure(f"Barman could not file {', '.join(sorted(os.listdir(errors))[:3])}: look into {errors}")
+        begin_chain(settings)
     return found
 
 
-def take_base(settings: Settings) -> Base:
+def begin_chain(settings: Settings) -> None:
+    """Without a base backup no WAL can be restored: the first one of an archive is not left to its hour."""
+    last = jobs.read(settings, "base")
+    place = os.path.join(settings.barman_server, "base")
+    if last.get("result") == "ok" and os.path.isdir(place) and os.listdir(place):
+        return
+    tried = last.get("finished") if last.get("result") == "failed" else None
+    if (tried and time.time() - jobs.moment(tried) < RETRY) or catalogue(settings):
+        return
+    systemctl("start", "--no-block", "pitr-base.service")
+
+
+def take_base(settings: Settings, wait: float = 0) -> Base:
     """A base backup, verified; older ones go when the recovery window has passed them."""
-    with jobs.run(settings, "base") as record:
+    with jobs.run(settings, "base", wait) as record:
         check_versions(settings)
         check_cluster(settings)
         size = int(query(settings, "select sum(pg_database_size(oid)) from pg_database where datallowconn")[0][0])
@@ -150,7 +164,7 @@ def reset(settings: Settings) -> Base:
     wal.set_partials_aside(settings)
     systemctl("start", "pitr-receive.service")
     say("a new slot is there")
-    return take_base(settings)
+    return take_base(settings, jobs.PATIENCE)
 
 
 def check(settings: Settings) -> list[str]:
