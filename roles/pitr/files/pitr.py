@@ -11,7 +11,7 @@ import sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
-from pitr import archive, drill, jobs, programs, restore, settings  # noqa: E402  (the path above must come first)
+from pitr import archive, drill, jobs, offsite, programs, restore, settings  # noqa: E402  (the path above must come first)
 from pitr.plan import plan  # noqa: E402
 
 
@@ -31,11 +31,18 @@ def parse(argv):
         verb = verbs.add_parser(name, help=what)
         verb.add_argument("--to", required=True, metavar="TIME", help="'2026-11-21 12:00:00+00', or latest")
         verb.add_argument("--base", metavar="ID", help="base backup to start from (default: the newest before that moment)")
+        verb.add_argument("--fetched", action="store_true", help="out of the archive that 'pitr fetch' brought")
         if name == "restore":
             verb.add_argument("--into", metavar="DIRECTORY", help="a new directory beside the data (default: its name and .restored)")
             verb.add_argument("--json", metavar="FILE", help="write what was found to a file as well")
     verb = verbs.add_parser("exchange", help="put a restored copy in the place of the data, which is kept aside")
     verb.add_argument("directory")
+    verb.add_argument("--fetched", action="store_true", help="the archive that 'pitr fetch' brought takes the place of this host's, which is kept aside too")
+    verb = verbs.add_parser("fetch", help="bring what a moment needs from off the host, beside this host's archive")
+    verb.add_argument("--to", required=True, metavar="TIME", help="as for a restore")
+    which = "which copy: an id, machine-ID, or %(default)s (of the machine before this one, if any)"
+    verb.add_argument("--snapshot", default=offsite.LATEST, metavar="ID", help=which)
+    verb.add_argument("--plan", action="store_true", help="say what would be fetched, and fetch nothing")
     verb = verbs.add_parser("undo", help="put data that was kept aside back into its place")
     verb.add_argument("directory")
     verbs.add_parser("receive", help="receive WAL until stopped, if the archive is of the cluster that runs")
@@ -74,15 +81,20 @@ def act(conf, wanted):
             print(archive.reset(conf).name)
         case "list":
             listed(conf, wanted.json)
+        case "fetch" if wanted.plan:
+            print("\n".join(offsite.plan_lines(conf, wanted.to, wanted.snapshot)))
+        case "fetch":
+            offsite.fetch(conf, wanted.to, wanted.snapshot)
         case "plan":
-            print("\n".join(plan(conf, wanted.to, wanted.base).lines()))
+            print("\n".join(plan(offsite.fetched(conf) if wanted.fetched else conf, wanted.to, wanted.base).lines()))
         case "restore":
-            found = json.dumps(restore.restore(conf, wanted.to, wanted.into or restore.usual(conf), wanted.base), indent=1)
+            where = offsite.fetched(conf) if wanted.fetched else conf
+            found = json.dumps(restore.restore(where, wanted.to, wanted.into or restore.usual(conf), wanted.base), indent=1)
             print(found)
             if wanted.json:
                 pathlib.Path(wanted.json).write_text(found + "\n", encoding="utf-8")
         case "exchange":
-            print(restore.exchange(conf, wanted.directory))
+            print(restore.exchange(conf, wanted.directory, wanted.fetched))
         case "undo":
             print(restore.exchange_back(conf, wanted.directory))
         case "receive":
