@@ -76,7 +76,7 @@ def _received(settings: Settings, newest: str, position: int) -> int:
 
 def take_wal(settings: Settings) -> dict:
     """File away what was received, and say how far behind the archive is."""
-    with jobs.run(settings, "wal") as record:
+    with jobs.run(settings, "wal", wait=300) as record:
         mark = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
         query(settings, f"select pg_create_restore_point('{wal.MARK}{mark}')")
         barman(settings, "archive-wal", settings.server)
@@ -117,6 +117,7 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
         check_cluster(settings)
         size = int(query(settings, "select sum(pg_database_size(oid)) from pg_database where datallowconn")[0][0])
         check_space(settings.archive, int(size * 1.2), "a base backup")
+        _await_receiver(settings)
         _first_wal(settings)
         barman(settings, "backup", "--immediate-checkpoint", "--wait", settings.server)
         newest = base(settings, catalogue(settings)[-1])
@@ -125,6 +126,21 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
         # Beside what else it does, it removes what no moment of the window needs
         barman(settings, "cron")
     return newest
+
+
+def _await_receiver(settings: Settings) -> None:
+    """After a boot the database is there before its receiver, and Barman takes no base backup without one."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            if lag(settings)["active"]:
+                return
+        except Failure:
+            if time.monotonic() > end:
+                raise
+        if time.monotonic() > end:
+            raise Failure("nothing receives WAL: see the journal of pitr-receive.service")
+        time.sleep(0.5)
 
 
 def _first_wal(settings: Settings) -> None:
@@ -137,13 +153,9 @@ def _first_wal(settings: Settings) -> None:
 
     if there(filed):
         return
-    end = time.monotonic() + 60
-    while not lag(settings)["active"]:
-        if time.monotonic() > end:
-            raise Failure("nothing receives WAL: see the journal of pitr-receive.service")
-        time.sleep(0.5)
     if not there(settings.barman_server):
         query(settings, "select pg_switch_wal() from pg_create_restore_point('pitr')")
+    end = time.monotonic() + 60
     while not there(filed):
         if time.monotonic() > end:
             raise Failure("the first WAL segment did not arrive: see the journal of pitr-receive.service")
