@@ -75,11 +75,11 @@ def bring(settings: Settings, snapshot: dict, only: list[str], target: str) -> N
 def fetch(settings: Settings, wanted: str, places: list[str]) -> dict:
     """Bring backups back beside what is there. A file of this host is never overwritten."""
     opened(settings, begin=False)
+    # Several hosts of one environment may send to one repository
+    snapshot, _wal = chosen(settings, wanted, next((job for job in ("dump", "redis", "media") if job in settings["jobs"]), TAG))
     incoming = os.path.join(settings.backups, "incoming")
     shutil.rmtree(incoming, ignore_errors=True)
     os.makedirs(incoming, mode=0o700)
-    # Several hosts of one environment may send to one repository
-    snapshot, _wal = chosen(settings, wanted, next((job for job in ("dump", "redis", "media") if job in settings["jobs"]), TAG))
     bring(settings, snapshot, [f"/{place}" for place in places], incoming)
     dumps = os.path.join(incoming, "postgresql")
     newest = dump_file.dumps(dumps)[-1:] if os.path.isdir(dumps) else []
