@@ -94,6 +94,26 @@ class Part:
             time.sleep(0.3)
         pytest.fail(f"{self.unit} was not back in 60 s\n{self.journal()}")
 
+    def fire(self, name):
+        """Let a timer of the service user fire in two seconds, by a calendar of its own; the unit's result when it has ended."""
+        drop_in = f"{HOME}/.config/systemd/user/{name}.timer.d"
+        at = self.host.check_output("date -u -d '+2 seconds' '+%F %T UTC'")
+        before = self.show("InvocationID", f"{name}.service")
+        text = f"[Timer]\nOnCalendar=\nOnCalendar={at}\nRandomizedDelaySec=0\nAccuracySec=100ms\n"
+        self.host.check_output(f"{RUN} mkdir -p {drop_in} && printf %s {shlex.quote(text)} > {drop_in}/soon.conf")
+        self.host.check_output(f"{SYSTEMCTL} daemon-reload && {SYSTEMCTL} restart {name}.timer")
+        try:
+            eventually(lambda: self.show("InvocationID", f"{name}.service") != before, 30)
+            return self.outcome(name)
+        finally:
+            self.host.check_output(f"rm -r {drop_in} && {SYSTEMCTL} daemon-reload && {SYSTEMCTL} restart {name}.timer")
+
+    def outcome(self, name):
+        """The result of a unit's run, when its failure has been told too."""
+        for unit in (f"{name}.service", f"{name.partition('-')[0]}-failed@{name}.service"):
+            eventually(lambda unit=unit: self.show("ActiveState", unit) in ("inactive", "failed"), 120)
+        return self.show("Result", f"{name}.service")
+
     def is_confined(self, uid):
         """Assert what the kernel says of the main process."""
         status = dict(line.split(":\t", 1) for line in self.host.file(f"/proc/{self.pid}/status").content_string.splitlines() if ":\t" in line)
@@ -160,16 +180,16 @@ class Applied:
         return " ".join(self.output.split())
 
 
-def apply(inputs=None, check=True, options=()):
-    """Apply the scenario's role once more. Values are taken literally, whatever they look like."""
+def apply(inputs=None, check=True, options=(), role=None):
+    """Apply the scenario's role, or another, once more. Values are taken literally, whatever they look like."""
     lines = [f"{name}: {'!unsafe ' if isinstance(value, str) else ''}{json.dumps(value)}" for name, value in (inputs or {}).items()]
     playbook = Path(__file__).with_name("converge.yml")
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as handle:
         handle.write("\n".join(lines) or "{}")
         handle.flush()
         command = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "-e", f"@{handle.name}", *options, str(playbook)]
-        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "COLUMNS": "400"}
-        result = Applied(subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, env=environment))
+        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "COLUMNS": "400", **({"MOLECULE_SCENARIO_NAME": role} if role else {})}
+        result = Applied(subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment))
     if check and result.rc:
         pytest.fail(result.output)
     return result

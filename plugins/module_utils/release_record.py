@@ -6,13 +6,16 @@ import contextlib
 import fcntl
 import json
 import os
+import threading
 import time
+from collections.abc import Callable, Iterator
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset
 
 LOCK, RECORDS = "deploy.lock", "releases.jsonl"
-# Longer than the longest step that renews nothing on its way: the pull of a large image
+# A controller that dies between two steps leaves the lock behind for that long; a step renews it while it lasts
 LEASE = 1800
+RENEWAL = 60
 
 
 class Busy(Exception):
@@ -21,6 +24,10 @@ class Busy(Exception):
     def __init__(self, holder: dict):
         super().__init__(sentence(holder))
         self.holder = holder
+
+
+class Lost(OSError):
+    """The lock is another's by now."""
 
 
 def sentence(holder: dict, now: float | None = None) -> str:
@@ -81,8 +88,31 @@ class Ledger:
         with self._alone():
             holder = self.holder()
             if holder is None or holder["id"] != identifier:
-                raise OSError("the lock of this release is gone: " + (sentence(holder) if holder else "somebody removed it"))
+                raise Lost("the lock of this release is gone: " + (sentence(holder) if holder else "somebody removed it"))
             self._write(LOCK, json.dumps({**holder, "renewed": time.time(), "step": step, **({"about": about} if about else {})}), 0o600)
+
+    @contextlib.contextmanager
+    def kept(self, identifier: str, step: str, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Renew the lock for as long as the body takes; `lost` is called should it be another's by then."""
+        self.renew(identifier, step)
+        over = threading.Event()
+
+        def renewing() -> None:
+            while not over.wait(RENEWAL):
+                try:
+                    self.renew(identifier, step)
+                except Lost:
+                    return lost()
+                except OSError:
+                    continue  # a disk that is full for a while: the lease bears several of these
+
+        thread = threading.Thread(target=renewing, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def finish(self, identifier: str, record: dict | None) -> bool:
         """Write the record, once, and give the lock up. Whether it was held."""

@@ -9,21 +9,28 @@ short_description: Lock, record and preparation of a release on one host
 description:
   - The choreography is in C(playbooks/deploy.yml); this is what it asks of a host. The lock lies in C(/var/lib/senex.trader/deploy.lock),
     the records, one line of JSON a release, in C(/var/lib/senex.trader/releases.jsonl).
+  - A step renews the lock every minute for as long as it takes.
   - A lock whose controller process is dead on this controller is taken over at once, any other after 30 minutes without a sign of life.
 options:
   step:
     description:
       - C(begin) takes the lock and brings the image, C(finish) writes the record and gives the lock up, C(list) reads the records.
       - C(plan) runs the plan script in the image, C(dump) makes the backup before the release.
+      - C(run) runs the command O(argv) under the lock, however long it takes, and ends it when somebody else takes the lock over.
     type: str
-    choices: [begin, finish, list, plan, dump]
+    choices: [begin, finish, list, plan, dump, run]
     required: true
   id:
     description: The release's own name.
     type: str
     default: ""
+  argv:
+    description: With C(run), the command; its result is as that of C(ansible.builtin.command).
+    type: list
+    elements: str
+    default: []
   what:
-    description: What is done, for a person.
+    description: What is done, for a person. With C(run), the name of the step.
     type: str
     default: ""
   identity:
@@ -83,6 +90,8 @@ records:
 """
 
 import os
+import subprocess
+import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import release_steps
@@ -90,7 +99,8 @@ from ansible_collections.senex.trader.plugins.module_utils.release_record import
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 ARGUMENTS = {
-    "step": {"type": "str", "required": True, "choices": ["begin", "finish", "list", "plan", "dump"]},
+    "step": {"type": "str", "required": True, "choices": ["begin", "finish", "list", "plan", "dump", "run"]},
+    "argv": {"type": "list", "elements": "str", "default": []},
     "id": {"type": "str", "default": ""},
     "what": {"type": "str", "default": ""},
     "identity": {"type": "dict", "default": {}},
@@ -107,7 +117,7 @@ ARGUMENTS = {
 
 
 def ledger_step(given: dict) -> dict:
-    """Steps that touch the lock and the records alone."""
+    """Steps that need the lock and the records, and no service user."""
     ledger = Ledger()
     match given["step"]:
         case "begin":
@@ -116,6 +126,8 @@ def ledger_step(given: dict) -> dict:
             return {**pulled, "changed": True, "taken_over": dead}
         case "finish":
             return {"changed": ledger.finish(given["id"], given["record"] or None)}
+        case "run":
+            return run(given, ledger)
         case _:
             return {"changed": False, "records": ledger.records(), "holder": ledger.holder()}
 
@@ -123,7 +135,13 @@ def ledger_step(given: dict) -> dict:
 def user_step(given: dict, ledger: Ledger) -> dict:
     """Steps that need the service user, under a lock that is held."""
     if given["id"]:
-        ledger.renew(given["id"], "pull" if given["step"] == "begin" else given["step"])
+        with ledger.kept(given["id"], "pull" if given["step"] == "begin" else given["step"]):
+            return work(given)
+    return work(given)
+
+
+def work(given: dict) -> dict:
+    """What the service user does."""
     user = ServiceUser(given["user"], given["home"])
     user.check_manager()
     match given["step"]:
@@ -138,17 +156,34 @@ def user_step(given: dict, ledger: Ledger) -> dict:
             return {"changed": True, "dump": dump, "restore_point": release_steps.restore_point(*where, given["id"])}
 
 
+def run(given: dict, ledger: Ledger) -> dict:
+    """A command under the lock; it does not go on when the lock is another's."""
+    ledger.renew(given["id"], given["what"])
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(given["argv"], stdin=subprocess.DEVNULL, stdout=out, stderr=errors)
+        with ledger.kept(given["id"], given["what"], lost=process.terminate):
+            code = process.wait()
+        ledger.renew(given["id"], given["what"])
+        said = {}
+        for name, handle in (("stdout", out), ("stderr", errors)):
+            handle.seek(0)
+            said[name] = handle.read().strip()
+    return {"changed": True, "rc": code, **said}
+
+
 def main() -> None:
     """One step."""
     module = AnsibleModule(ARGUMENTS, supports_check_mode=False)
     given = module.params
     try:
-        alone = given["step"] in ("begin", "finish", "list")
+        alone = given["step"] in ("begin", "finish", "list", "run")
         answer = ledger_step(given) if alone else user_step(given, Ledger())
     except Busy as busy:
         module.exit_json(changed=False, busy=busy.holder, message=str(busy))
     except (LookupError, OSError, CommandError, ValueError) as error:
         module.fail_json(msg=str(error))
+    if answer.get("rc"):
+        module.fail_json(msg=f"{given['argv'][-1]} ended with {answer['rc']}: {answer['stderr'] or answer['stdout']}", **answer)
     module.exit_json(**answer)
 
 

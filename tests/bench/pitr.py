@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Measure point-in-time recovery on a host that has roles postgresql and pitr: base backup beside plain pg_basebackup, restore of a database of a given size.
+"""Measure point-in-time recovery on a host that has roles postgresql and pitr: base backup beside plain pg_basebackup, restore of databases of given sizes.
 
-The host's database gets a table `filler` of that size; use a test host. Prints JSON.
+The host's database gets a table `filler` of each size in turn; use a test host. Prints JSON: each size, and with two or more of them the line
+through them (seconds = fixed + per_gb * GB, least squares), what that comes to at 10 and 100 GB, and how far the sizes lie from the line.
 """
 
 import argparse
 import json
 import shlex
+import statistics
 import subprocess
 import sys
 import time
@@ -41,12 +43,12 @@ class Host:
         return self.run("podman exec -i postgres psql -X -q -A -t -v ON_ERROR_STOP=1 -U senex -d senex", stdin=text)[0].strip()
 
 
-def measure(host, megabytes):
+def measure(host, megabytes, rounds):
     """Fill, back up both ways in turn, write some more, restore to before a dropped table, exchange."""
-    host.sql(FILL.format(rows=megabytes * 1024 * 1024 // 187))
+    host.sql(FILL.format(rows=int(megabytes * 1024 * 1024 / 187)))
     size = int(host.sql("select pg_database_size('senex')"))
     ours, plain = [], []
-    for _ in range(3):
+    for _ in range(rounds):
         plain.append(host.run(f"pg_basebackup -h {HOME}/run/postgresql -U barman -c fast -X none -D {HOME}/backups/plain && rm -rf {HOME}/backups/plain")[1])
         ours.append(host.run("bin/pitr base")[1])
     host.sql("insert into filler select g, clock_timestamp(), 'after' from generate_series(1, 1000) g")
@@ -56,11 +58,13 @@ def measure(host, megabytes):
     began = time.monotonic()
     told = host.run(f"bin/pitr restore --to '{moment}'")[0]
     copied = time.monotonic() - began
-    host.run(f"bin/pitr exchange {HOME}/data/postgres.restored")
+    aside = host.run(f"bin/pitr exchange {HOME}/data/postgres.restored")[0].strip()
     serving = time.monotonic() - began
     if host.sql("select count(*) from filler") != count:
         sys.exit("the restored table is not what it was")
     host.sql("drop table filler")
+    host.run("bin/pitr base")  # of the new timeline, from which the next size goes on
+    host.run(f"podman unshare rm -rf {aside}")
     megabytes = size / 1024**2
     ours.sort()
     plain.sort()
@@ -68,8 +72,8 @@ def measure(host, megabytes):
         "database_mb": round(megabytes),
         "base_seconds": [round(value, 1) for value in ours],
         "plain_seconds": [round(value, 1) for value in plain],
-        "base_mb_per_second": round(megabytes / ours[1], 1),
-        "base_throughput_ratio": round(plain[1] / ours[1], 2),
+        "base_mb_per_second": round(megabytes / statistics.median(ours), 1),
+        "base_throughput_ratio": round(statistics.median(plain) / statistics.median(ours), 2),
         "restore_copy_seconds": round(copied, 1),
         "restore_serving_seconds": round(serving, 1),
         "parts": json.loads(told[told.index("{") :])["seconds"],
@@ -77,12 +81,31 @@ def measure(host, megabytes):
     }
 
 
+def line(sizes):
+    """Seconds until a restored database serves, as a line over its size, and where that line leads."""
+    points = [(one["database_mb"] / 1024, one["restore_serving_seconds"]) for one in sizes]
+    slope, fixed = statistics.linear_regression(*zip(*points, strict=True))
+    worst = max(abs(seconds - fixed - slope * gigabytes) / seconds for gigabytes, seconds in points)
+    return {
+        "fixed_seconds": round(fixed, 1),
+        "seconds_per_gb": round(slope, 1),
+        "worst_deviation_percent": round(100 * worst, 1),
+        "seconds_at_10_gb": round(fixed + 10 * slope),
+        "seconds_at_100_gb": round(fixed + 100 * slope),
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ssh", required=True, help="such as 'ssh -F CONFIG HOST'")
-    parser.add_argument("--megabytes", type=int, default=1024)
+    parser.add_argument("--megabytes", type=float, nargs="+", default=[256, 512, 1024, 2048], help="sizes of the database (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="base backups of each kind and size, of which the median counts (%(default)s)")
     wanted = parser.parse_args()
-    print(json.dumps(measure(Host(shlex.split(wanted.ssh)), wanted.megabytes), indent=1))
+    host, sizes = Host(shlex.split(wanted.ssh)), []
+    for megabytes in wanted.megabytes:
+        sizes.append(measure(host, megabytes, wanted.rounds))
+        print(f"{megabytes:g} MB: serving after {sizes[-1]['restore_serving_seconds']} s", file=sys.stderr, flush=True)
+    print(json.dumps({"sizes": sizes, **({"restore_serving": line(sizes)} if len(sizes) > 1 else {})}, indent=1))
 
 
 if __name__ == "__main__":

@@ -19,16 +19,16 @@ def command(tmp_path_factory):
     shutil.copytree(ROOT / "roles/backup/files/senex_backup", place / "senex_backup", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "plugins/module_utils/dump_file.py", place / "senex_backup")
     sys.path.insert(0, str(place))
-    from senex_backup import cli, common, media, offsite, redis
+    from senex_backup import cli, common, fetch, media, redis
 
-    yield type("Command", (), {"cli": cli, "common": common, "media": media, "offsite": offsite, "redis": redis})
+    yield type("Command", (), {"cli": cli, "common": common, "fetch": fetch, "media": media, "redis": redis})
     sys.path.remove(str(place))
 
 
 @pytest.fixture
 def settings(command, tmp_path):
     (tmp_path / "config/backup").mkdir(parents=True)
-    given = {"user": "senex", "jobs": {job: {"max_age": 60} for job in JOBS}}
+    given = {"user": "senex", "offsite": {"host": "production"}, "jobs": {job: {"max_age": 60} for job in JOBS}}
     (tmp_path / "config/backup/settings.json").write_text(json.dumps(given), encoding="utf-8")
     return command.common.Settings(str(tmp_path))
 
@@ -113,6 +113,44 @@ def test_fetching_brings_what_is_missing_and_overwrites_nothing(command, tmp_pat
         (tmp_path / place / "both/file").write_text(text, encoding="utf-8")
     (tmp_path / "incoming/both/more").touch()
     (tmp_path / "incoming/new").mkdir()
-    came, kept = command.offsite.merge(str(tmp_path / "incoming"), str(tmp_path / "here"))
+    came, kept = command.fetch.merge(str(tmp_path / "incoming"), str(tmp_path / "here"))
     assert (came, kept) == (2, [str(tmp_path / "here/both/file")])
     assert (tmp_path / "here/both/file").read_text(encoding="utf-8") == "mine" and (tmp_path / "here/new").is_dir()
+
+
+def snapshot(number, sent_by, *tags, hostname="production"):
+    marks = [*tags, f"machine-{sent_by}", "on-db"]
+    return {"id": f"{number}" * 8, "time": f"2026-11-0{number}T12:00:00Z", "hostname": hostname, "tags": marks}
+
+
+@pytest.fixture
+def bucket(command, settings, monkeypatch):
+    """What restic lists, and this machine's name in it."""
+    listed = []
+    answer = type("Answer", (), {"stdout": property(lambda _: json.dumps(listed))})()
+    monkeypatch.setattr(command.fetch, "restic", lambda *_words, **_more: answer)
+    monkeypatch.setattr(command.fetch, "machine", lambda: "new")
+    return listed
+
+
+def test_a_new_machine_fetches_what_the_lost_one_sent_until_it_took_its_place(command, settings, bucket):
+    bucket += [snapshot(1, "lost", "senex", "dump"), snapshot(2, "lost", "senex-wal"), snapshot(3, "lost", "senex", "dump"), snapshot(4, "lost", "senex-wal"),
+               snapshot(5, "new", "senex", "dump"), snapshot(6, "new", "senex-wal"), snapshot(7, "web", "senex", "media")]  # fmt: skip
+    found, wal = command.fetch.chosen(settings, "latest", "dump")
+    assert (found["id"][0], wal["id"][0]) == ("3", "4")
+    command.fetch.take_over(settings, "lost")
+    found, wal = command.fetch.chosen(settings, "latest", "dump")
+    assert (found["id"][0], wal["id"][0]) == ("5", "6")
+    assert command.fetch.chosen(settings, "1111", "dump")[0]["id"][0] == "1"
+    found, wal = command.fetch.chosen(settings, "machine-lost", "dump")
+    assert (found["id"][0], wal["id"][0]) == ("3", "4")
+
+
+def test_a_bucket_without_the_wanted_copy_says_what_it_has(command, settings, bucket):
+    with pytest.raises(command.common.Trouble, match="holds no copy of production with a dump$"):
+        command.fetch.chosen(settings, "latest", "dump")
+    bucket += [snapshot(1, "lost", "senex", "media", hostname="staging")]
+    with pytest.raises(command.common.Trouble, match="it holds copies of staging: is backup_offsite_host right"):
+        command.fetch.chosen(settings, "latest", "dump")
+    with pytest.raises(command.common.Trouble, match="there is no copy 99 of production"):
+        command.fetch.chosen(settings, "99", "dump")

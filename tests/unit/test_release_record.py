@@ -1,12 +1,14 @@
 """The lock of a release and its records: one at a time, nothing forgotten, a dead holder is no obstacle."""
 
 import json
+import pathlib
 import threading
 import time
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import release_record
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger, Lost
+from ansible_collections.senex.trader.plugins.modules import release
 
 
 def who(name, **more):
@@ -79,6 +81,42 @@ def test_without_a_sign_of_life_the_lease_ends(ledger, monkeypatch):
         ledger.begin(who("b"))
     monkeypatch.setattr(release_record.time, "time", lambda: now + release_record.LEASE + 1)
     assert ledger.begin(who("b"))["id"] == "a"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The times of the lock, in hundredths."""
+    monkeypatch.setattr(release_record, "LEASE", 1)
+    monkeypatch.setattr(release_record, "RENEWAL", 0.05)
+
+
+def test_a_step_keeps_the_lock_however_long_it_takes(ledger, quick):
+    ledger.begin(who("a"))
+    with ledger.kept("a", "copy"):
+        time.sleep(1.5)
+        with pytest.raises(Busy, match="now at 'copy'"):
+            ledger.begin(who("b"))
+    renewed = ledger.holder()["renewed"]
+    time.sleep(0.2)
+    assert ledger.holder()["renewed"] == renewed, "nobody renews it after the step"
+
+
+def test_a_command_ends_when_its_lock_is_taken_over(ledger, quick):
+    ledger.begin(who("a"))
+    threading.Timer(0.3, lambda: ledger.begin(who("b"), take_over="any")).start()
+    begin = time.monotonic()
+    with pytest.raises(Lost, match="deploy of b"):
+        release.run({"id": "a", "what": "copy", "argv": ["sleep", "30"]}, ledger)
+    assert time.monotonic() - begin < 10 and ledger.holder()["id"] == "b"
+
+
+def test_a_command_tells_what_it_said(ledger):
+    ledger.begin(who("a"))
+    found = release.run({"id": "a", "what": "copy", "argv": ["sh", "-c", "echo out; echo wrong >&2; exit 3"]}, ledger)
+    assert (found["rc"], found["stdout"], found["stderr"]) == (3, "out", "wrong")
+    with pytest.raises(Lost):
+        release.run({"id": "c", "what": "copy", "argv": ["touch", f"{ledger.directory}/made"]}, ledger)
+    assert not pathlib.Path(ledger.directory, "made").exists(), "nothing runs without the lock"
 
 
 def test_a_release_that_changed_nothing_leaves_no_record(ledger):

@@ -1,5 +1,4 @@
 import json
-import shlex
 import sys
 from pathlib import Path
 
@@ -7,7 +6,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
 
-from parts import HOME, RUN, SYSTEMCTL, Part, eventually  # noqa: E402  (the path above must come first)
+from parts import HOME, RUN, Part  # noqa: E402  (the path above must come first)
 
 BACKUPS = f"{HOME}/backups"
 
@@ -56,23 +55,10 @@ class Backup(Part):
         return self.host.check_output(f"{command} -p err -o cat"), self.host.check_output(f"{command} -o cat")
 
     def fire(self, job):
-        """Let the timer of a job fire in two seconds, by a calendar of its own; the unit's result when it has ended."""
-        drop_in = f"{HOME}/.config/systemd/user/backup-{job}.timer.d"
-        at = self.host.check_output("date -u -d '+2 seconds' '+%F %T UTC'")
-        before = self.show("InvocationID", f"backup-{job}.service")
-        text = f"[Timer]\nOnCalendar=\nOnCalendar={at}\nAccuracySec=100ms\n"
-        self.host.check_output(f"{RUN} mkdir -p {drop_in} && printf %s {shlex.quote(text)} > {drop_in}/soon.conf")
-        self.host.check_output(f"{SYSTEMCTL} daemon-reload && {SYSTEMCTL} restart backup-{job}.timer")
-        try:
-            eventually(lambda: self.show("InvocationID", f"backup-{job}.service") != before, 30)
-            return self.ended(job)
-        finally:
-            self.host.check_output(f"rm -r {drop_in} && {SYSTEMCTL} daemon-reload && {SYSTEMCTL} restart backup-{job}.timer")
+        return super().fire(f"backup-{job}")
 
     def ended(self, job):
-        eventually(lambda: self.show("ActiveState", f"backup-{job}.service") in ("inactive", "failed"), 90)
-        eventually(lambda: self.show("ActiveState", f"backup-failed@backup-{job}.service") in ("inactive", "failed"), 30)
-        return self.show("Result", f"backup-{job}.service")
+        return self.outcome(f"backup-{job}")
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,14 @@ for at in range(len(data) // 2, len(data)):
 """
 
 
-def test_begins_with_results_that_never_were(archive):
-    assert {archive.status(job)["result"] for job in ("base", "drill")} == {"never"}
+def test_first_base_backup_comes_by_itself(archive):
+    """The hour of its timer is never; what files WAL away sees that there is none."""
+    assert archive.show("LastTriggerUSec", "pitr-base.timer") == ""
+    status = eventually(lambda: archive.status("base")["result"] != "never" and archive.status("base"), 120)
+    assert (status["result"], status["error"]) == ("ok", None)
+    assert [one["id"] for one in json.loads(archive.pitr("list --json").stdout)["base_backups"]] == [status["what"]]
+    assert eventually(lambda: archive.show("ActiveState", "pitr-base.service") == "inactive")
+    assert archive.status("drill")["result"] == "never"
     assert oct(archive.host.file(f"{HOME}/backups/status/base.json").mode) == "0o600"
 
 
@@ -38,13 +44,14 @@ def test_nobody_but_the_service_user_reaches_the_socket(archive):
     assert archive.sql("select count(*) from pg_authid where rolname = 'barman' and rolpassword is null and not rolsuper") == "1"
 
 
-def test_base_backup_under_its_unit(archive):
+def test_base_backup_under_its_timer(archive):
     archive.do("stop", "writer.service")
     archive.sql("drop table if exists ticks, orders; create table ticks (id bigserial primary key, at timestamptz not null default clock_timestamp())")
     archive.sql("create table orders as select g as id, md5(g::text) as word from generate_series(1, 20000) g; create index on orders (word)")
-    done = archive.do("start", "pitr-base.service")
-    assert done.rc == 0, done.stderr
+    first = archive.status("base")["what"]
+    assert archive.fire("pitr-base") == "success"
     status = archive.status("base")
+    assert status["what"] > first
     assert (status["result"], status["error"]) == ("ok", None)
     assert status["bytes"] > 20_000_000
     listed = json.loads(archive.pitr("list --json").stdout)["base_backups"]
@@ -53,10 +60,13 @@ def test_base_backup_under_its_unit(archive):
 
 
 def test_not_twice_at_once(archive):
-    result = archive.host.run(f"{RUN} flock {HOME}/backups/status/.base.lock {HOME}/bin/pitr base")
+    result = archive.host.run(f"{RUN} flock {HOME}/backups/status/.base.lock {HOME}/bin/pitr base --wait 1")
     assert result.rc == 1
     assert "base is running already" in result.stderr
     assert archive.status("base")["result"] == "ok"
+    result = archive.host.run(f"{RUN} flock {HOME}/backups/status/.drill.lock {HOME}/bin/pitr drill")
+    assert result.rc == 1
+    assert "drill is running already" in result.stderr
 
 
 def test_restore_asks_before_it_acts(archive):
@@ -152,9 +162,8 @@ def test_damage_is_found_and_named(archive):
     assert archive.pitr("verify").rc == 0
 
 
-def test_drill_under_its_unit(archive):
-    done = archive.do("start", "pitr-drill.service")
-    assert done.rc == 0, done.stderr
+def test_drill_under_its_timer(archive):
+    assert archive.fire("pitr-drill") == "success"
     status = archive.status("drill")
     assert status["result"] == "ok"
     assert status["rows"] >= 20000

@@ -11,14 +11,15 @@ import sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
-from pitr import archive, drill, jobs, programs, restore, settings  # noqa: E402  (the path above must come first)
+from pitr import archive, drill, jobs, offsite, programs, restore, settings  # noqa: E402  (the path above must come first)
 from pitr.plan import plan  # noqa: E402
 
 
 def parse(argv):
     parser = argparse.ArgumentParser(prog="pitr", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verbs.add_parser("base", help="take a base backup, verify it, and remove what the recovery window no longer needs")
+    verb = verbs.add_parser("base", help="take a base backup, verify it, and remove what the recovery window no longer needs")
+    verb.add_argument("--wait", type=float, default=jobs.PATIENCE, metavar="SECONDS", help="how long to wait for one that is under way (%(default)s)")
     verbs.add_parser("wal", help="file received WAL away and write down how far behind the archive is")
     verbs.add_parser("check", help="say what is wrong with the archive; exit 1 when something is")
     verbs.add_parser("verify", help="read every base backup and every segment of the archive; exit 1 when one is damaged")
@@ -30,11 +31,18 @@ def parse(argv):
         verb = verbs.add_parser(name, help=what)
         verb.add_argument("--to", required=True, metavar="TIME", help="'2026-11-21 12:00:00+00', or latest")
         verb.add_argument("--base", metavar="ID", help="base backup to start from (default: the newest before that moment)")
+        verb.add_argument("--fetched", action="store_true", help="out of the archive that 'pitr fetch' brought")
         if name == "restore":
             verb.add_argument("--into", metavar="DIRECTORY", help="a new directory beside the data (default: its name and .restored)")
             verb.add_argument("--json", metavar="FILE", help="write what was found to a file as well")
     verb = verbs.add_parser("exchange", help="put a restored copy in the place of the data, which is kept aside")
     verb.add_argument("directory")
+    verb.add_argument("--fetched", action="store_true", help="the archive that 'pitr fetch' brought takes the place of this host's, which is kept aside too")
+    verb = verbs.add_parser("fetch", help="bring what a moment needs from off the host, beside this host's archive")
+    verb.add_argument("--to", required=True, metavar="TIME", help="as for a restore")
+    which = "which copy: an id, machine-ID, or %(default)s (of the machine before this one, if any)"
+    verb.add_argument("--snapshot", default=offsite.LATEST, metavar="ID", help=which)
+    verb.add_argument("--plan", action="store_true", help="say what would be fetched, and fetch nothing")
     verb = verbs.add_parser("undo", help="put data that was kept aside back into its place")
     verb.add_argument("directory")
     verbs.add_parser("receive", help="receive WAL until stopped, if the archive is of the cluster that runs")
@@ -59,7 +67,7 @@ def listed(conf, as_json):
 def act(conf, wanted):
     match wanted.verb:
         case "base":
-            print(archive.take_base(conf).name)
+            print(archive.take_base(conf, wanted.wait).name)
         case "wal":
             print(json.dumps(archive.take_wal(conf)))
         case "check" | "verify":
@@ -73,15 +81,20 @@ def act(conf, wanted):
             print(archive.reset(conf).name)
         case "list":
             listed(conf, wanted.json)
+        case "fetch" if wanted.plan:
+            print("\n".join(offsite.plan_lines(conf, wanted.to, wanted.snapshot)))
+        case "fetch":
+            offsite.fetch(conf, wanted.to, wanted.snapshot)
         case "plan":
-            print("\n".join(plan(conf, wanted.to, wanted.base).lines()))
+            print("\n".join(plan(offsite.fetched(conf) if wanted.fetched else conf, wanted.to, wanted.base).lines()))
         case "restore":
-            found = json.dumps(restore.restore(conf, wanted.to, wanted.into or restore.usual(conf), wanted.base), indent=1)
+            where = offsite.fetched(conf) if wanted.fetched else conf
+            found = json.dumps(restore.restore(where, wanted.to, wanted.into or restore.usual(conf), wanted.base), indent=1)
             print(found)
             if wanted.json:
                 pathlib.Path(wanted.json).write_text(found + "\n", encoding="utf-8")
         case "exchange":
-            print(restore.exchange(conf, wanted.directory))
+            print(restore.exchange(conf, wanted.directory, wanted.fetched))
         case "undo":
             print(restore.exchange_back(conf, wanted.directory))
         case "receive":

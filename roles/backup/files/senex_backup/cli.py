@@ -8,11 +8,11 @@ import os
 import subprocess
 import sys
 
-from senex_backup import common, dump, listing, media, offsite, redis, restore
+from senex_backup import common, dump, fetch, listing, media, offsite, redis, restore
 from senex_backup.common import JOBS, Settings, Trouble
 
 WAIT = 900  # seconds that a second run waits for the first, unless told otherwise
-IN_NAMESPACE = ("media", "verify", "offsite", "offsite-check", "fetch", "restic")
+IN_NAMESPACE = ("media", "verify", "offsite", "offsite-wal", "offsite-check", "fetch", "restic")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -32,14 +32,20 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     verb("redis", "copy Redis")
     verb("media", "copy uploaded media")
     verb("offsite", "send everything that is new off the host, encrypted")
+    verb("offsite-wal", "send WAL alone off the host, encrypted")
     verb("offsite-check", "drop what is too old off the host, and check the rest")
     one = verb("fetch", "bring back what lies off the host; nothing of this host is overwritten", job=False)
-    one.add_argument("snapshot", nargs="?", default="latest", help="which one, by its id (%(default)s)")
+    one.add_argument("snapshot", nargs="?", default=fetch.LATEST, help="which one: an id, machine-ID, or %(default)s, of the machine before this one if any")
+    one.add_argument("--what", action="append", choices=fetch.PLACES, help="this alone; may be given several times (all)")
+    one.add_argument("--into", metavar="DIRECTORY", help="a directory of its own, beside which nothing is touched; with --path")
+    one.add_argument("--path", action="append", metavar="PATTERN", help="what of the copy goes there; may be given several times")
+    verb("taken-over", "note whose place this machine took (restores call it)", job=False).add_argument("machine")
     one = verb("restic", "call restic with this host's repository and passphrase, as in: backup restic snapshots", job=False)
     one.add_argument("words", nargs=argparse.REMAINDER)
     one = verb("restore", "one step of a restore of a dump; playbooks/restore.yml takes them in order", job=False)
     one.add_argument("step", choices=("plan", "load", "swap"))
     one.add_argument("argument", metavar="NAME|PLAN", help="name of a dump (or newest), then what the step before printed")
+    one.add_argument("--fetched", action="store_true", help="newest is the newest of those that were fetched last")
     verb("list", "show every backup and the last outcome of each job", job=False).add_argument("--json", action="store_true", help="for machines")
     verb("verify", "read backups to their end and compare checksums", job=False).add_argument("names", nargs="*", metavar="NAME", help="all, without a name")
     verb("prepare", "make the directories and the first status files (the role calls it)", job=False)
@@ -57,17 +63,25 @@ def prepare(settings: Settings) -> int:
     return 0
 
 
-def fetch(settings: Settings, snapshot: str) -> int:
+def fetched(settings: Settings, given: argparse.Namespace) -> int:
     """Nothing is sent meanwhile."""
     with common.alone(settings, "offsite", WAIT):
-        offsite.fetch(settings, snapshot)
+        if given.into:
+            common.say(json.dumps(fetch.fetch_into(settings, given.snapshot, given.path, given.into)))
+        else:
+            fetch.fetch(settings, given.snapshot, given.what or list(fetch.PLACES))
     return 0
 
 
-def restored(settings: Settings, step: str, argument: str) -> int:
+def restored(settings: Settings, given: argparse.Namespace) -> int:
     """No dump is made or removed meanwhile."""
     with common.alone(settings, "dump", WAIT):
-        common.say(json.dumps(restore.step(settings, step, argument)))
+        common.say(json.dumps(restore.step(settings, given.step, given.argument, given.fetched)))
+    return 0
+
+
+def taken_over(settings: Settings, machine: str) -> int:
+    fetch.take_over(settings, machine)
     return 0
 
 
@@ -99,6 +113,7 @@ def main() -> int:
             "redis": lambda: redis.make(settings),
             "media": lambda: media.make(settings),
             "offsite": lambda: offsite.send(settings),
+            "offsite-wal": lambda: offsite.send_wal(settings),
             "offsite-check": lambda: offsite.check(settings),
         }
         if given.verb in jobs:
@@ -111,8 +126,9 @@ def main() -> int:
         others = {
             "list": lambda: listing.show(settings, given.json),
             "verify": lambda: listing.verify(settings, given.names),
-            "fetch": lambda: fetch(settings, given.snapshot),
-            "restore": lambda: restored(settings, given.step, given.argument),
+            "fetch": lambda: fetched(settings, given),
+            "taken-over": lambda: taken_over(settings, given.machine),
+            "restore": lambda: restored(settings, given),
             "restic": lambda: offsite.passthrough(settings, given.words),
             "prepare": lambda: prepare(settings),
             "failed": lambda: failed(settings, given.unit),

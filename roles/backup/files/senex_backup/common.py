@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 PODMAN = "/usr/bin/podman"
 MARGIN = 16 << 20  # bytes that stay free beside what a backup is expected to need
-JOBS = ("dump", "redis", "media", "offsite", "offsite-check")
+JOBS = ("dump", "redis", "media", "offsite", "offsite-wal", "offsite-check")
 
 
 class Trouble(Exception):

@@ -1,4 +1,4 @@
-"""Backups off the host: restic encrypts everything with the passphrase before it leaves, and brings it back.
+"""Backups off the host: restic encrypts everything with the passphrase before it leaves.
 
 Runs inside the user namespace, so that files of the container's users are read, and come back with their owners on any host.
 """
@@ -6,9 +6,9 @@ Runs inside the user namespace, so that files of the container's users are read,
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import urllib.parse
@@ -17,7 +17,8 @@ from senex_backup.common import Settings, Trouble, say
 
 RESTIC = "/usr/bin/restic"
 DIRECTORIES = ("postgresql", "redis", "media", "barman")  # whichever are there
-TAG = "senex"
+TAG, WAL_TAG = "senex", "senex-wal"  # whole copies, and those of WAL alone
+LOCKED = "1h"  # how long a run waits while the repository is being thinned out or checked
 ANSWER = 60  # seconds in which the storage must let the repository be opened; restic itself would try for a quarter of an hour
 GONE = "no such file or directory"
 
@@ -28,6 +29,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "PATH": "/usr/bin:/bin",
         "HOME": settings.home,
         "LANG": "C.UTF-8",
+        "TZ": "UTC",  # copies of several machines are told apart by their times
         "RESTIC_REPOSITORY": settings["offsite"]["repository"],
         "RESTIC_PASSWORD_FILE": settings.secret("passphrase"),
         "AWS_SHARED_CREDENTIALS_FILE": settings.secret("s3-credentials"),
@@ -37,7 +39,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def command(settings: Settings, *words: str) -> list[str]:
     authority = settings.secret("s3-ca.crt")
-    return [RESTIC, *(["--cacert", authority] if os.path.exists(authority) else []), *words]
+    return [RESTIC, "--retry-lock", LOCKED, *(["--cacert", authority] if os.path.exists(authority) else []), *words]
 
 
 def reachable(settings: Settings) -> None:
@@ -80,26 +82,70 @@ def opened(settings: Settings, begin: bool = True) -> None:
         restic(settings, "unlock")  # locks of runs that were killed; those of living ones stay
     elif result.returncode == 12 or "wrong password" in result.stderr:
         raise Trouble("backup_passphrase does not open the repository: it is the one of another passphrase. See docs/backups.md")
-    elif begin and (result.returncode == 10 or "does not exist" in result.stderr):
+    elif result.returncode == 10 or "does not exist" in result.stderr:
+        if not begin:
+            raise Trouble("there is no repository at backup_offsite_repository: nothing was ever sent there, or it is not where the lost host sent to")
         restic(settings, "init", timeout=ANSWER)
         say("began a new repository")
     else:
         raise Trouble(f"the repository cannot be opened: {told(result)}")
 
 
+def machine() -> str:
+    """What tells this machine from the one that stood here before; the id itself is nobody else's business."""
+    with open("/etc/machine-id", encoding="ascii") as handle:
+        return hashlib.sha256(f"senex.trader backup {handle.read().strip()}".encode()).hexdigest()[:12]
+
+
 def send(settings: Settings) -> dict:
     """Everything that is complete goes off the host; what is there already is not sent again."""
     opened(settings)
     places = [name for name in DIRECTORIES if os.path.isdir(os.path.join(settings.backups, name))]
-    words = ["backup", "--json", "--host", settings["offsite"]["host"], "--tag", TAG, "--exclude", "*.part", "--exclude", "*.gone", *places]
-    result = restic(settings, *words, allowed=(0, 3))
+    jobs = [job for job in settings["jobs"] if not job.startswith("offsite")]
+    summary = backup(settings, [TAG, *jobs], "--exclude", "*.part", "--exclude", "*.gone", *places)
+    say(f"sent {', '.join(places)}: {summary['total_bytes_processed']} bytes, {summary['data_added']} of them new, as {summary['snapshot_id'][:8]}")
+    # What is in a whole copy is not needed twice
+    thinned = restic(settings, "forget", *mine(settings, WAL_TAG), "--group-by", "host", "--keep-last", "3", allowed=(0, 1, 3))
+    if thinned.returncode:
+        print(f"<4>older copies of WAL stay until offsite-check: {told(thinned)}", flush=True)
+    return outcome(summary)
+
+
+def send_wal(settings: Settings) -> dict:
+    """WAL alone, every few minutes: what was written since the last whole copy is what a lost host would cost."""
+    place = "barman"
+    if not os.path.isdir(os.path.join(settings.backups, place)):
+        raise Trouble(f"there is no {settings.backups}/{place}: role pitr has not run, or backup_offsite_wal_interval should be 0")
+    reachable(settings)
+    # Base backups are for the whole copy
+    words = [[WAL_TAG], "--exclude", f"{place}/*/base", "--exclude", f"{place}/*/meta", place]
+    try:
+        summary = backup(settings, *words)
+    except Trouble:
+        opened(settings)  # says what is the matter, or begins the repository; each look costs a second, and there are hundreds a day
+        summary = backup(settings, *words)
+    return outcome(summary)
+
+
+def outcome(summary: dict) -> dict:
+    return {"what": summary["snapshot_id"], "bytes": summary["total_bytes_processed"], "new_bytes": summary["data_added"]}
+
+
+def mine(settings: Settings, tag: str) -> list[str]:
+    """Words that choose this machine's own copies: those of the machine before are nobody's to thin out."""
+    return ["--host", settings["offsite"]["host"], "--tag", f"{tag},machine-{machine()}"]
+
+
+def backup(settings: Settings, tags: list[str], *words: str) -> dict:
+    """A copy, and restic's summary of it."""
+    marks = [word for tag in (*tags, f"machine-{machine()}", f"on-{socket.gethostname()}") for word in ("--tag", tag)]
+    result = restic(settings, "backup", "--json", "--host", settings["offsite"]["host"], *marks, *words, allowed=(0, 3))
     if result.returncode == 3:
         unread(result)
     summary = next((found for found in map(parsed, reversed(result.stdout.splitlines())) if found.get("message_type") == "summary"), {})
     if not summary.get("snapshot_id"):
         raise Trouble(f"restic backup made nothing: {told(result)}")
-    say(f"sent {', '.join(places)}: {summary['total_bytes_processed']} bytes, {summary['data_added']} of them new, as {summary['snapshot_id'][:8]}")
-    return {"what": summary["snapshot_id"], "bytes": summary["total_bytes_processed"], "new_bytes": summary["data_added"]}
+    return summary
 
 
 def parsed(line: str) -> dict:
@@ -121,44 +167,13 @@ def check(settings: Settings) -> dict:
     """Drop what is too old, then have the repository checked, and a part of its data read back."""
     opened(settings)
     keep = [word for name, number in settings["offsite"]["keep"].items() if int(number) for word in (f"--keep-{name}", str(number))]
-    restic(settings, "forget", "--host", settings["offsite"]["host"], "--tag", TAG, "--group-by", "host", "--prune", *keep)
+    restic(settings, "forget", *mine(settings, TAG), "--group-by", "host", "--prune", *keep)
     restic(settings, "check", f"--read-data-subset={settings['offsite']['subset']}")
-    newest = json.loads(restic(settings, "snapshots", "--json", "--host", settings["offsite"]["host"], "--tag", TAG).stdout)
+    newest = json.loads(restic(settings, "snapshots", "--json", *mine(settings, TAG)).stdout)
     if not newest:
-        raise Trouble("the repository holds nothing of this system")
+        raise Trouble("the repository holds nothing of this machine")
     say(f"checked: {len(newest)} copies, the newest of {newest[-1]['time'][:19]}")
     return {"what": newest[-1]["id"], "bytes": None}
-
-
-def fetch(settings: Settings, snapshot: str) -> dict:
-    """Bring everything back beside what is there. A file of this host is never overwritten."""
-    opened(settings, begin=False)
-    incoming = os.path.join(settings.backups, "incoming")
-    shutil.rmtree(incoming, ignore_errors=True)
-    os.makedirs(incoming, mode=0o700)
-    words = ["--host", settings["offsite"]["host"], "--tag", TAG] if snapshot == "latest" else []
-    restic(settings, "restore", snapshot, *words, "--target", incoming)
-    came, kept = 0, []
-    for name in sorted(os.listdir(incoming)):
-        more, there = merge(os.path.join(incoming, name), os.path.join(settings.backups, name))
-        came, kept = came + more, kept + there
-    shutil.rmtree(incoming)
-    say(f"fetched {came} files and directories to {settings.backups}; {len(kept)} files were here already and stay as they are")
-    return {"what": settings.backups, "came": came, "kept": len(kept)}
-
-
-def merge(source: str, target: str) -> tuple[int, list[str]]:
-    """Move what the target does not have; how much that was, and which files it had."""
-    if not os.path.lexists(target):
-        shutil.move(source, target)
-        return 1, []
-    if not os.path.isdir(source) or os.path.islink(source):
-        return 0, [target]
-    came, kept = 0, []
-    for name in sorted(os.listdir(source)):
-        more, there = merge(os.path.join(source, name), os.path.join(target, name))
-        came, kept = came + more, kept + there
-    return came, kept
 
 
 def passthrough(settings: Settings, words: list[str]) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 
-from senex_backup import dump, dump_file
+from senex_backup import dump, dump_file, fetch
 from senex_backup.common import PODMAN, Settings, Trouble, need, podman, say, sql
 
 CONNECT = "postgres"  # the database that psql is in while others are renamed
@@ -34,9 +34,11 @@ def chosen(settings: Settings, name: str) -> str:
     return os.path.join(directory, wanted)
 
 
-def plan(settings: Settings, name: str) -> dict:
+def plan(settings: Settings, name: str, fetched: bool = False) -> dict:
     """What a restore would do; a dump that is damaged ends it here, before anything has changed."""
-    path = chosen(settings, name)
+    came = fetch.read(settings, "fetched.json") if fetched else {}
+    # This host may have made newer ones, of its own empty database
+    path = chosen(settings, came.get("dump") or name if name == "newest" else name)
     dump_file.verify(path)
     facts, database = dump.facts(path), settings["database"]["name"]
     version = int(sql(settings, "show server_version_num;"))
@@ -50,7 +52,7 @@ def plan(settings: Settings, name: str) -> dict:
     counted = facts.get("tables", {})
     return {
         "dump": path, "made": made, "rows": sum(counted.values()), "tables": len(counted), "database": database, "database_bytes": now,
-        "restored": f"{database}_restore_{stamp}", "aside": f"{database}_before_restore_{stamp}",
+        "restored": f"{database}_restore_{stamp}", "aside": f"{database}_before_restore_{stamp}", "machine": came.get("machine"), "source": came.get("copy"),
     }  # fmt: skip
 
 
@@ -132,6 +134,8 @@ def swap(settings: Settings, wanted: dict) -> dict:
     except BaseException:
         sql(settings, f"""alter database "{database}" allow_connections true;""", CONNECT)
         raise
+    if wanted["machine"]:
+        fetch.take_over(settings, wanted["machine"])
     say(f"{database} is the restored database now; the one from before is kept as {aside}")
     return wanted
 
@@ -146,10 +150,10 @@ def settings_of(settings: Settings, source: str, target: str) -> None:
         sql(settings, f"{row.partition(' set ')[0]} set {name} = '{quoted}';", CONNECT)
 
 
-def step(settings: Settings, which: str, argument: str) -> dict:
+def step(settings: Settings, which: str, argument: str, fetched: bool = False) -> dict:
     """One of the three, each told what the one before it found."""
     if which == "plan":
-        return plan(settings, argument)
+        return plan(settings, argument, fetched)
     wanted = json.loads(argument)
     if which == "load":
         podman("exec", settings["database"]["container"], "pg_isready", "-q", "-h", "127.0.0.1")

@@ -13,6 +13,7 @@ from pitr.plan import Plan, check_space
 from pitr.programs import Base, barman, base, catalogue, query, run, systemctl
 from pitr.settings import Settings
 
+RETRY = 900  # seconds until a first base backup that failed is tried again; each failure is told
 LAG = """
 select s.active, s.wal_status, pg_wal_lsn_diff(pg_current_wal_flush_lsn(), s.restart_lsn)::bigint, pg_walfile_name(pg_current_wal_flush_lsn()),
        (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint
@@ -75,7 +76,7 @@ def _received(settings: Settings, newest: str, position: int) -> int:
 
 def take_wal(settings: Settings) -> dict:
     """File away what was received, and say how far behind the archive is."""
-    with jobs.run(settings, "wal") as record:
+    with jobs.run(settings, "wal", wait=300) as record:
         mark = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
         query(settings, f"select pg_create_restore_point('{wal.MARK}{mark}')")
         barman(settings, "archive-wal", settings.server)
@@ -93,16 +94,30 @@ def take_wal(settings: Settings) -> dict:
             raise Failure(f"the archive is {found['bytes']} bytes behind, more than pitr_wal_max_lag ({settings.wal_max_lag})")
         if os.path.isdir(errors) and os.listdir(errors):
             raise Failure(f"Barman could not file {', '.join(sorted(os.listdir(errors))[:3])}: look into {errors}")
+        begin_chain(settings)
     return found
 
 
-def take_base(settings: Settings) -> Base:
+def begin_chain(settings: Settings) -> None:
+    """Without a base backup no WAL can be restored: the first one of an archive is not left to its hour."""
+    last = jobs.read(settings, "base")
+    place = os.path.join(settings.barman_server, "base")
+    if last.get("result") == "ok" and os.path.isdir(place) and os.listdir(place):
+        return
+    tried = last.get("finished") if last.get("result") == "failed" else None
+    if (tried and time.time() - jobs.moment(tried) < RETRY) or catalogue(settings):
+        return
+    systemctl("start", "--no-block", "pitr-base.service")
+
+
+def take_base(settings: Settings, wait: float = 0) -> Base:
     """A base backup, verified; older ones go when the recovery window has passed them."""
-    with jobs.run(settings, "base") as record:
+    with jobs.run(settings, "base", wait) as record:
         check_versions(settings)
         check_cluster(settings)
         size = int(query(settings, "select sum(pg_database_size(oid)) from pg_database where datallowconn")[0][0])
         check_space(settings.archive, int(size * 1.2), "a base backup")
+        _await_receiver(settings)
         _first_wal(settings)
         barman(settings, "backup", "--immediate-checkpoint", "--wait", settings.server)
         newest = base(settings, catalogue(settings)[-1])
@@ -111,6 +126,21 @@ def take_base(settings: Settings) -> Base:
         # Beside what else it does, it removes what no moment of the window needs
         barman(settings, "cron")
     return newest
+
+
+def _await_receiver(settings: Settings) -> None:
+    """After a boot the database is there before its receiver, and Barman takes no base backup without one."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            if lag(settings)["active"]:
+                return
+        except Failure:
+            if time.monotonic() > end:
+                raise
+        if time.monotonic() > end:
+            raise Failure("nothing receives WAL: see the journal of pitr-receive.service")
+        time.sleep(0.5)
 
 
 def _first_wal(settings: Settings) -> None:
@@ -123,13 +153,9 @@ def _first_wal(settings: Settings) -> None:
 
     if there(filed):
         return
-    end = time.monotonic() + 60
-    while not lag(settings)["active"]:
-        if time.monotonic() > end:
-            raise Failure("nothing receives WAL: see the journal of pitr-receive.service")
-        time.sleep(0.5)
     if not there(settings.barman_server):
         query(settings, "select pg_switch_wal() from pg_create_restore_point('pitr')")
+    end = time.monotonic() + 60
     while not there(filed):
         if time.monotonic() > end:
             raise Failure("the first WAL segment did not arrive: see the journal of pitr-receive.service")
@@ -150,7 +176,7 @@ def reset(settings: Settings) -> Base:
     wal.set_partials_aside(settings)
     systemctl("start", "pitr-receive.service")
     say("a new slot is there")
-    return take_base(settings)
+    return take_base(settings, jobs.PATIENCE)
 
 
 def check(settings: Settings) -> list[str]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pitr.settings import Settings
 
 JOBS = ("base", "wal", "drill")
+PATIENCE = 900  # seconds that somebody who asks for a base backup waits for the one that is being taken
 
 
 class Failure(Exception):
@@ -24,6 +25,11 @@ class Failure(Exception):
 def iso(moment: float) -> str:
     """ISO 8601 in UTC."""
     return datetime.datetime.fromtimestamp(moment, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment(text: str) -> float:
+    """Seconds since the epoch of a time that `iso` wrote."""
+    return datetime.datetime.fromisoformat(text).timestamp()
 
 
 def max_age(settings: Settings, job: str) -> int:
@@ -61,21 +67,29 @@ def never(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def alone(settings: Settings, name: str) -> Iterator[None]:
-    """Not twice at once; the kernel lets go of the lock when the process dies."""
+def alone(settings: Settings, name: str, wait: float = 0) -> Iterator[None]:
+    """Not twice at once; the kernel lets go of the lock when the process dies. `wait`: seconds that a second one is patient."""
     os.makedirs(settings.status, mode=0o700, exist_ok=True)
     with open(os.path.join(settings.status, f".{name}.lock"), "w", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Failure(f"{name} is running already; wait for its end") from None
+        end, told = time.monotonic() + wait, False
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise Failure(f"{name} is running already; wait for its end") from None
+                if not told:
+                    print(f"{name} is running already: waiting for its end, {wait:.0f} s at most", file=sys.stderr, flush=True)
+                    told = True
+                time.sleep(0.2)
         yield
 
 
 @contextlib.contextmanager
-def run(settings: Settings, job: str) -> Iterator[dict]:
+def run(settings: Settings, job: str, wait: float = 0) -> Iterator[dict]:
     """Run a job alone. What the body puts into the record is written with the result, whatever the result is."""
-    with alone(settings, job):
+    with alone(settings, job, wait):
         began, record = time.time(), {}
         try:
             yield record

@@ -52,8 +52,8 @@ def moment(text: str) -> datetime.datetime | None:
     return parsed
 
 
-def plan(settings: Settings, to: str, name: str | None = None) -> Plan:
-    """The newest base backup that ended before the moment, and the WAL from it on."""
+def choose(settings: Settings, to: str, name: str | None = None) -> tuple[datetime.datetime | None, Base]:
+    """The newest base backup that ended before the moment."""
     until = moment(to)
     there = programs.catalogue(settings)
     if not there:
@@ -66,14 +66,19 @@ def plan(settings: Settings, to: str, name: str | None = None) -> Plan:
     usable = [item for item in there if stamp is None or item.end_time <= stamp]
     if not usable:
         raise Failure(f"--to {to}: the oldest base backup was complete at {iso(there[0].end_time)}; no earlier moment can be restored")
-    chosen = programs.base(settings, usable[-1])
+    return until, programs.base(settings, usable[-1])
+
+
+def plan(settings: Settings, to: str, name: str | None = None) -> Plan:
+    """The newest base backup that ended before the moment, and the WAL from it on."""
+    until, chosen = choose(settings, to, name)
     newest = wal.newest_timeline(settings)
     if until is None and name is None and newest > chosen.timeline:
         raise Failure(
             f"the newest base backup, {chosen.name}, is of timeline {chosen.timeline}, and the database has gone on in timeline {newest} since a restore: "
             f"'pitr base' makes one of it; --base {chosen.name} takes the end of timeline {chosen.timeline}"
         )
-    return Plan(until, chosen, wal.needed(settings, chosen, stamp))
+    return Plan(until, chosen, wal.needed(settings, chosen, until.timestamp() if until else None))
 
 
 def check_space(where: str, wanted: int, what: str) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import time
 
-from pitr import checks, recovery, wal
+from pitr import checks, jobs, offsite, recovery, wal
 from pitr.jobs import Failure, alone, say
 from pitr.plan import plan
 from pitr.programs import podman, systemctl
@@ -62,21 +62,27 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
         }
 
 
-def exchange(settings: Settings, directory: str) -> str:
-    """Put a restored copy in the place of the data; the old data's new place."""
+def exchange(settings: Settings, directory: str, fetched: bool = False, undone: str = "") -> str:
+    """Put a restored copy in the place of the data; the old data's new place. A fetched archive, or that of `undone`, goes with its data."""
     directory = os.path.abspath(directory)
     if os.path.dirname(directory) != os.path.dirname(settings.data):
         raise Failure(f"{directory}: must lie beside {settings.data}, so that the exchange is a rename")
     if not os.path.isdir(directory):
         raise Failure(f"{directory}: is not there; 'pitr restore' makes it")
-    with alone(settings, "restore"):
+    # What is at work in the archive has its end first
+    with alone(settings, "restore"), alone(settings, "base", jobs.PATIENCE), alone(settings, "wal", jobs.PATIENCE):
         systemctl("stop", *UNITS)
-        aside = f"{settings.data}.before-restore-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        aside = f"{settings.data}.before-restore-{stamp}"
         if os.path.exists(settings.data):
             os.rename(settings.data, aside)
         else:
             aside = ""
         os.rename(directory, settings.data)
+        if fetched:
+            offsite.put_in_place(settings, stamp)
+        if undone:
+            offsite.put_back(settings, undone, stamp)
         wal.set_partials_aside(settings)
         systemctl("start", "postgres.service")
         systemctl("start", "pitr-receive.service")
@@ -88,7 +94,7 @@ def exchange_back(settings: Settings, aside: str) -> str:
     aside = os.path.abspath(aside)
     if not aside.startswith(f"{settings.data}.before-restore-"):
         raise Failure(f"{aside}: is no directory that a restore kept aside; they are called {settings.data}.before-restore-TIME")
-    return exchange(settings, aside)
+    return exchange(settings, aside, undone=aside.rpartition("-")[2])
 
 
 def kept_aside(settings: Settings) -> list[str]:

@@ -209,6 +209,6 @@ def set_partials_aside(settings: Settings) -> None:
     """The segment that was being received belongs to the past that was left; the receiver would go on from it."""
     streaming, kept = (os.path.join(settings.barman_server, name) for name in ("streaming", "partial"))
     os.makedirs(kept, mode=0o700, exist_ok=True)
-    for name in sorted(os.listdir(streaming)):
+    for name in _entries(streaming):
         if name.endswith(".partial"):
             os.replace(os.path.join(streaming, name), os.path.join(kept, name))

@@ -1,0 +1,125 @@
+"""What lies off the host, brought here: beside what there is, or into a directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+from senex_backup import dump_file
+from senex_backup.common import Settings, Trouble, put, say
+from senex_backup.offsite import TAG, WAL_TAG, machine, opened, restic
+
+PLACES = ("postgresql", "redis", "media")  # what is fetched beside what is there; an archive of WAL is never mixed with another
+LATEST = "latest"
+
+
+def state(settings: Settings, name: str) -> str:
+    """A file that is no backup, and must not be lost with them."""
+    place = os.path.join(settings.home, ".local/state/senex-backup")
+    os.makedirs(place, mode=0o700, exist_ok=True)
+    return os.path.join(place, name)
+
+
+def read(settings: Settings, name: str) -> dict:
+    try:
+        with open(state(settings, name), encoding="utf-8") as handle:
+            return json.load(handle)
+    except FileNotFoundError:
+        return {}
+
+
+def sender(snapshot: dict) -> str:
+    """The machine that sent a copy."""
+    return next((tag.removeprefix("machine-") for tag in snapshot.get("tags") or [] if tag.startswith("machine-")), "")
+
+
+def title(snapshot: dict) -> str:
+    """A copy, for a person."""
+    name = next((tag.removeprefix("on-") for tag in snapshot.get("tags") or [] if tag.startswith("on-")), "a machine without a name")
+    return f"{snapshot['id'][:8]} of {snapshot['time'][:19].replace('T', ' ')} by {name} (machine {sender(snapshot) or 'unknown'})"
+
+
+def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None]:
+    """The copy to take, and the newer one of WAL that goes with it. Without a word: of the machine that was here before this one."""
+    host = settings["offsite"]["host"]
+    there = sorted(json.loads(restic(settings, "snapshots", "--json", "--host", host).stdout), key=lambda one: one["time"])
+    whole = [one for one in there if TAG in (one.get("tags") or []) and job in one["tags"]]
+    if wanted.startswith("machine-"):
+        whole = [one for one in whole if sender(one) == wanted.removeprefix("machine-")]
+    elif wanted != LATEST:
+        found = [one for name in wanted.split(",") for one in there if one["id"].startswith(name)]
+        if len(found) != wanted.count(",") + 1:
+            raise Trouble(f"there is no copy {wanted} of {host} off the host: see {settings.home}/bin/backup restic snapshots")
+        return found[0], found[1] if len(found) > 1 else None
+    if not whole:
+        others = {one["hostname"] for one in json.loads(restic(settings, "snapshots", "--json").stdout)} - {host}
+        hint = f"; it holds copies of {', '.join(sorted(others))}: is backup_offsite_host right?" if others else ""
+        raise Trouble(f"the repository holds no copy of {host if wanted == LATEST else f'{host} by {wanted}'} with a {job}{hint}")
+    known, own = set(read(settings, "taken-over.json")), machine()
+    ranks = (
+        [one for one in whole if sender(one) not in {own, *known}],
+        [one for one in whole if sender(one) == own],
+        whole,
+    )
+    found = next(rank for rank in ranks if rank)[-1]
+    wal = [one for one in there if WAL_TAG in (one.get("tags") or []) and sender(one) == sender(found) and one["time"] > found["time"]]
+    return found, wal[-1] if wal else None
+
+
+def bring(settings: Settings, snapshot: dict, only: list[str], target: str) -> None:
+    """The paths of a copy that are wanted; a later copy's files take the place of an earlier one's."""
+    restic(settings, "restore", snapshot["id"], *(word for path in only for word in ("--include", path)), "--target", target)
+
+
+def fetch(settings: Settings, wanted: str, places: list[str]) -> dict:
+    """Bring backups back beside what is there. A file of this host is never overwritten."""
+    opened(settings, begin=False)
+    # Several hosts of one environment may send to one repository
+    snapshot, _wal = chosen(settings, wanted, next((job for job in ("dump", "redis", "media") if job in settings["jobs"]), TAG))
+    incoming = os.path.join(settings.backups, "incoming")
+    shutil.rmtree(incoming, ignore_errors=True)
+    os.makedirs(incoming, mode=0o700)
+    bring(settings, snapshot, [f"/{place}" for place in places], incoming)
+    dumps = os.path.join(incoming, "postgresql")
+    newest = dump_file.dumps(dumps)[-1:] if os.path.isdir(dumps) else []
+    came, kept = 0, []
+    for name in sorted(os.listdir(incoming)):
+        more, there = merge(os.path.join(incoming, name), os.path.join(settings.backups, name))
+        came, kept = came + more, kept + there
+    shutil.rmtree(incoming)
+    put(state(settings, "fetched.json"), {"machine": sender(snapshot), "dump": newest[0] if newest else None, "copy": title(snapshot)})
+    say(f"fetched {came} files and directories to {settings.backups} from {title(snapshot)}; {len(kept)} files were here already and stay as they are")
+    return {"what": settings.backups, "came": came, "kept": len(kept)}
+
+
+def fetch_into(settings: Settings, wanted: str, only: list[str], target: str) -> dict:
+    """Paths of a copy, and of the WAL that was sent since, into a directory of their own."""
+    opened(settings, begin=False)
+    snapshot, wal = chosen(settings, wanted, "dump")
+    os.makedirs(target, mode=0o700, exist_ok=True)
+    for one in (snapshot, wal):
+        if one:
+            bring(settings, one, only, target)
+    found = {"machine": sender(snapshot), "copy": title(snapshot), "ids": [one["id"] for one in (snapshot, wal) if one]}
+    return {**found, "until": (wal or snapshot)["time"]}
+
+
+def take_over(settings: Settings, sent_by: str) -> None:
+    """From now on this machine's own copies are the ones to fetch, not those of the machine whose place it took."""
+    if sent_by != machine():
+        put(state(settings, "taken-over.json"), {**read(settings, "taken-over.json"), sent_by: True})
+
+
+def merge(source: str, target: str) -> tuple[int, list[str]]:
+    """Move what the target does not have; how much that was, and which files it had."""
+    if not os.path.lexists(target):
+        shutil.move(source, target)
+        return 1, []
+    if not os.path.isdir(source) or os.path.islink(source):
+        return 0, [target]
+    came, kept = 0, []
+    for name in sorted(os.listdir(source)):
+        more, there = merge(os.path.join(source, name), os.path.join(target, name))
+        came, kept = came + more, kept + there
+    return came, kept

@@ -1,0 +1,151 @@
+"""The archive of a host that is gone, from what role backup sent off it: beside the archive of this host, and then in its place."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import os
+import re
+import shutil
+
+from pitr import programs, wal
+from pitr.jobs import Failure, iso, say
+from pitr.plan import check_space, choose
+from pitr.programs import Base
+from pitr.settings import Settings
+
+LATEST = "latest"
+
+
+@dataclasses.dataclass(frozen=True)
+class Copy:
+    """A copy off the host: who sent it, until when, and restic's ids of it."""
+
+    machine: str
+    copy: str
+    ids: list[str]
+    until: str
+
+
+def fetched(settings: Settings) -> Settings:
+    """The same host, with the fetched archive instead of its own."""
+    archive = f"{settings.archive}.fetched"
+    return dataclasses.replace(settings, archive=archive, barman_configuration=f"{archive}/barman.conf")
+
+
+def note(settings: Settings) -> str:
+    """Where the copy that was fetched is written down; beside the archive, so that it does not get into the live one."""
+    return f"{fetched(settings).archive}.json"
+
+
+def backup(settings: Settings, *words: str) -> str:
+    """The last line that the command of role backup says; its reason when it fails."""
+    program = os.path.join(settings.home, "bin/backup")
+    if not os.path.exists(program):
+        raise Failure("there is no copy off the host: role backup is not here (site.yml --tags backup)")
+    done = programs.run(program, *words, check=False)
+    if done.returncode:
+        raise Failure(programs.last_words(done.stderr or done.stdout, 1).removeprefix("backup: "))
+    return done.stdout
+
+
+def bring(settings: Settings, snapshot: str, only: list[str]) -> Copy:
+    """Paths below the archive, out of a copy."""
+    place = fetched(settings).archive
+    words = [word for path in only for word in ("--path", f"/barman/{settings.server}/{path}")]
+    return Copy(**json.loads(backup(settings, "fetch", snapshot, "--into", f"{place}.part", *words).splitlines()[-1]))
+
+
+def emptied(settings: Settings) -> None:
+    """Nothing of an earlier fetch is taken for this one's."""
+    place = fetched(settings).archive
+    for left in (place, f"{place}.part"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def settle(settings: Settings) -> Settings:
+    """Put what was brought where Barman finds it, with a configuration of its own."""
+    found = fetched(settings)
+    brought = os.path.join(f"{found.archive}.part", "barman")
+    if not os.path.isdir(os.path.join(brought, settings.server)):
+        raise Failure(f"the copy holds no archive of WAL of the server {settings.server} (pitr_server): its host had no role pitr, or another name for it")
+    os.rename(brought, found.archive)
+    os.rmdir(f"{found.archive}.part")
+    with open(settings.barman, encoding="utf-8") as here, open(found.barman, "w", encoding="utf-8") as there:
+        there.write(re.sub(r"(?m)^barman_home = .*$", f"barman_home = {found.archive}", here.read()))
+    return found
+
+
+def segments(settings: Settings, copy: Copy) -> dict[str, list[str]]:
+    """{directory: segments} of the archive's WAL in the copy; later ones have theirs in the same directories."""
+    there: dict[str, list[str]] = {}
+    for identity in copy.ids:
+        listed = programs.run(os.path.join(settings.home, "bin/backup"), "restic", "ls", identity, f"/barman/{settings.server}/wals", "--recursive").stdout
+        for found in re.finditer(r"(?m)/wals/([0-9A-F]{16})/([0-9A-F]{24})$", listed):
+            there.setdefault(found[1], []).append(found[2])
+    return there
+
+
+def look(settings: Settings, to: str, snapshot: str = LATEST) -> tuple[Copy, Base]:
+    """Which copy and which base backup of it would be taken: the catalogue alone is fetched for that."""
+    emptied(settings)
+    copy = bring(settings, snapshot, ["identity.json", "meta", "base/*/backup.info"])
+    found = settle(settings)
+    until, base = choose(found, to)
+    if until and until > datetime.datetime.fromisoformat(copy.until[:19] + "+00:00"):
+        raise Failure(f"--to {to}: the copy {copy.copy} holds WAL until {copy.until[:19].replace('T', ' ')} UTC; no later moment can be restored from it")
+    return copy, base
+
+
+def plan_lines(settings: Settings, to: str, snapshot: str = LATEST) -> list[str]:
+    """What would be fetched and restored, for a person."""
+    copy, base = look(settings, to, snapshot)
+    emptied(settings)
+    return [
+        f"copy:         {copy.copy}, with WAL until {copy.until[:19].replace('T', ' ')} UTC",
+        f"restore to:   {to}",
+        f"base backup:  {base.name}, {base.bytes // 1024**2} MB, taken until {iso(base.end_time)}, timeline {base.timeline}",
+    ]
+
+
+def fetch(settings: Settings, to: str, snapshot: str = LATEST) -> None:
+    """The base backup for a moment and the WAL from it on; nothing of this host's own archive is touched."""
+    copy, base = look(settings, to, snapshot)
+    check_space(os.path.dirname(settings.archive), int(base.bytes * 1.1), "the base backup from off the host")
+    emptied(settings)
+    places = [place for place in segments(settings, copy) if place >= base.begin_wal[:16]]
+    chosen = ["identity.json", f"meta/{base.name}-backup.info", f"base/{base.name}", "streaming", "partial", "wals/*.history"]
+    bring(settings, ",".join(copy.ids), chosen + [f"wals/{place}" for place in places])
+    found = settle(settings)
+    for name in ("streaming", "incoming", "errors", "wals"):
+        os.makedirs(os.path.join(found.barman_server, name), mode=0o700, exist_ok=True)
+    # The list of segments that Barman keeps is of the whole archive
+    programs.barman(found, "rebuild-xlogdb", found.server)
+    with open(note(settings), "w", encoding="utf-8") as handle:
+        json.dump(dataclasses.asdict(copy), handle)
+    say(f"fetched {copy.copy}: base backup {base.name} and {len(wal.segments(found, base.timeline))} segments of WAL")
+
+
+def put_in_place(settings: Settings, stamp: str) -> str:
+    """The fetched archive goes on where the lost host's ended; this host's own stays aside. Where that is."""
+    found, aside = fetched(settings), f"{settings.archive}.before-restore-{stamp}"
+    if not os.path.isdir(found.archive):
+        raise Failure(f"{found.archive} is not there; 'pitr fetch' makes it")
+    os.remove(found.barman)
+    if os.path.exists(settings.archive):
+        os.rename(settings.archive, aside)
+    os.rename(found.archive, settings.archive)
+    with open(note(settings), encoding="utf-8") as handle:
+        machine = json.load(handle)["machine"]
+    os.remove(note(settings))
+    backup(settings, "taken-over", machine)
+    return aside
+
+
+def put_back(settings: Settings, stamp: str, now: str) -> None:
+    """The way back: the archive that belongs to data which a restore kept aside."""
+    kept = f"{settings.archive}.before-restore-{stamp}"
+    if os.path.isdir(kept):
+        os.rename(settings.archive, f"{settings.archive}.before-restore-{now}")
+        os.rename(kept, settings.archive)
