@@ -69,6 +69,9 @@ def exchange(settings: Settings, directory: str) -> str:
         raise Failure(f"{directory}: must lie beside {settings.data}, so that the exchange is a rename")
     if not os.path.isdir(directory):
         raise Failure(f"{directory}: is not there; 'pitr restore' makes it")
+    ran, comes = (_major(found) for found in (settings.data, directory))
+    if ran and comes != ran:
+        raise Failure(f"{directory} is of PostgreSQL {comes}, and {ran} runs here: playbooks/upgrade_postgresql.yml leads from one version to another")
     with alone(settings, "restore"):
         systemctl("stop", *UNITS)
         aside = f"{settings.data}.before-restore-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
@@ -81,6 +84,11 @@ def exchange(settings: Settings, directory: str) -> str:
         systemctl("start", "postgres.service")
         systemctl("start", "pitr-receive.service")
     return aside
+
+
+def _major(directory: str) -> str:
+    """Which version wrote a data directory; nothing where none did."""
+    return podman("unshare", "cat", os.path.join(directory, "PG_VERSION"), check=False).stdout.strip()
 
 
 def exchange_back(settings: Settings, aside: str) -> str:
