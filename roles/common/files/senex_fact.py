@@ -16,7 +16,7 @@ import socket
 import subprocess
 import time
 
-VERSION = 5
+VERSION = 6
 PSEUDO_FILE_SYSTEMS = {
     "proc", "sysfs", "cgroup", "cgroup2", "devtmpfs", "devpts", "mqueue", "debugfs", "tracefs", "securityfs", "bpf",
     "pstore", "autofs", "configfs", "fusectl", "hugetlbfs", "nsfs", "efivarfs", "binfmt_misc", "ramfs", "squashfs",
@@ -251,6 +251,12 @@ def listening():
     return found
 
 
+def postgresql_majors(homes):
+    """{data directory: major version that wrote it}, for those up to two levels below a home."""
+    paths = [path for home in homes for levels in ("*", "*/*") for path in glob.glob(f"{glob.escape(home)}/{levels}/PG_VERSION")]
+    return {os.path.dirname(path): read(path).strip() for path in paths}
+
+
 def login_digest(home):
     """What tells one registry login file from another, and not what is in it."""
     text = read(os.path.join(home, ".config/containers/auth.json"))
@@ -325,6 +331,7 @@ def main():
         "memory_mb": parse_memory(read("/proc/meminfo")),
         "packages": parse_installed(read("/var/lib/dpkg/status")),
         "release": last_release(read("/var/lib/senex.trader/releases.jsonl")),
+        "postgresql_majors": postgresql_majors([account.pw_dir for account in lingering]),
         "registry_logins": {account.pw_name: login_digest(account.pw_dir) for account in lingering},
         "quadlet": next((path for path in QUADLET_PATHS if os.path.exists(path)), None),
         "subuid": parse_subids(read("/etc/subuid")),

@@ -11,12 +11,13 @@ import sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
-from pitr import archive, drill, jobs, offsite, programs, restore, settings  # noqa: E402  (the path above must come first)
+from pitr import archive, drill, jobs, kept, offsite, programs, restore, settings  # noqa: E402  (the path above must come first)
 from pitr.plan import plan  # noqa: E402
 
 
 def parse(argv):
     parser = argparse.ArgumentParser(prog="pitr", description=__doc__)
+    parser.add_argument("--archive", metavar="NAME", help="an archive that is kept, as 'pitr list' names it: for list, verify, plan and restore --into")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verb = verbs.add_parser("base", help="take a base backup, verify it, and remove what the recovery window no longer needs")
     verb.add_argument("--wait", type=float, default=jobs.PATIENCE, metavar="SECONDS", help="how long to wait for one that is under way (%(default)s)")
@@ -45,6 +46,12 @@ def parse(argv):
     verb.add_argument("--plan", action="store_true", help="say what would be fetched, and fetch nothing")
     verb = verbs.add_parser("undo", help="put data that was kept aside back into its place")
     verb.add_argument("directory")
+    verb = verbs.add_parser("set-aside", help="keep the archive under another name, for another cluster to have its place (an upgrade calls it)")
+    verb.add_argument("name")
+    verb.add_argument("--image", help="the image that reads it")
+    verb = verbs.add_parser("take-back", help="put an archive that was set aside back into its place")
+    verb.add_argument("name")
+    verb.add_argument("--instead-of", metavar="NAME", help="the name of the one that has its place now")
     verbs.add_parser("receive", help="receive WAL until stopped, if the archive is of the cluster that runs")
     verbs.add_parser("drop-slot", help="stop receiving, and let the database keep no WAL for the archive")
     verbs.add_parser("install", help="make the status files that are not there")
@@ -54,14 +61,24 @@ def parse(argv):
 def listed(conf, as_json):
     found = [{"id": item.name, "end": jobs.iso(item.end_time), "bytes": item.bytes} for item in programs.catalogue(conf)]
     if as_json:
-        print(json.dumps({"base_backups": found, "kept_aside": restore.kept_aside(conf)}))
+        print(json.dumps({"base_backups": found, "kept_aside": restore.kept_aside(conf), "kept_archives": kept.names(conf)}))
         return
     for item in found:
         print(f"{item['id']}  every moment from {item['end']} on  {item['bytes'] // 1024**2:>8} MB")
     for directory in restore.kept_aside(conf):
         print(f"kept aside by a restore: {directory}")
+    for name in kept.names(conf):
+        print(f"kept archive of another cluster: --archive {name}")
     if not found:
         print("no base backup")
+
+
+def reads(wanted):
+    """A kept archive is only read, and what comes of it does not go beside the data under a usual name: it is of another version."""
+    if wanted.verb not in ("list", "verify", "plan", "restore"):
+        raise jobs.Failure("--archive: goes with list, verify, plan and restore alone")
+    if wanted.verb == "restore" and not wanted.into:
+        raise jobs.Failure("--archive: say with --into where the copy is to go; it is of another cluster than the one that runs")
 
 
 def act(conf, wanted):
@@ -97,6 +114,10 @@ def act(conf, wanted):
             print(restore.exchange(conf, wanted.directory, wanted.fetched))
         case "undo":
             print(restore.exchange_back(conf, wanted.directory))
+        case "set-aside":
+            kept.set_aside(conf, wanted.name, wanted.image)
+        case "take-back":
+            kept.take_back(conf, wanted.name, wanted.instead_of)
         case "receive":
             archive.receive(conf)
         case "drop-slot":
@@ -118,7 +139,11 @@ def main(argv):
     # Podman and systemctl ask for them, and neither sudo nor runuser sets them
     os.environ.update(HOME=str(home), XDG_RUNTIME_DIR=f"/run/user/{owner.pw_uid}", DBUS_SESSION_BUS_ADDRESS=f"unix:path=/run/user/{owner.pw_uid}/bus")
     try:
-        return act(settings.load(str(home)), wanted)
+        conf = settings.load(str(home))
+        if wanted.archive:
+            reads(wanted)
+            conf = kept.of(conf, wanted.archive)
+        return act(conf, wanted)
     except (jobs.Failure, OSError) as failure:
         jobs.complain(f"{wanted.verb}: {failure}")
         return 1

@@ -10,21 +10,8 @@ from senex_backup import dump_file
 from senex_backup.common import PODMAN, Settings, Trouble, need, say, sql
 
 DIRECTORY = "postgresql"
-# Of the very moment that the dump shows, in the same snapshot. Names in full: what regclass prints goes by the search path
-COUNTS = r"""
-select format('select ''T'', %L, count(*) from only %s;', format('%I.%I', n.nspname, c.relname), format('%I.%I', n.nspname, c.relname))
-from pg_class c join pg_namespace n on n.oid = c.relnamespace
-where c.relkind = 'r' and c.relpersistence = 'p' and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e') order by 1 \gexec
-"""
-SEQUENCES = """
-select 'S', format('%I.%I', schemaname, sequencename), coalesce(last_value, 0) from pg_sequences order by 2;
-"""
 # The snapshot is held for as long as the dump takes, whatever the server allows others
 PATIENT = "set idle_in_transaction_session_timeout = 0;\nset statement_timeout = 0;\n"
-EXTENSIONS = """
-select 'E', extname, extversion from pg_extension order by 2;
-"""
 
 
 class Moment:
@@ -38,7 +25,7 @@ class Moment:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.name = self.ask(f"{PATIENT}begin isolation level repeatable read, read only;\nselect pg_export_snapshot();\n\\echo .\n")[0]
-        self.sequences = {row[1]: int(row[2]) for row in (line.split("\t") for line in self.ask(f"{SEQUENCES}\\echo .\n"))}
+        self.sequences = {row[1]: int(row[2]) for row in (line.split("\t") for line in self.ask(f"{dump_file.SEQUENCES}\\echo .\n"))}
 
     def ask(self, text: str) -> list[str]:
         """Lines up to the full stop that the script echoes."""
@@ -57,7 +44,7 @@ class Moment:
 
     def facts(self) -> dict:
         """Rows of each table, sequences (which no transaction holds still: before and after), extensions."""
-        rows = [line.split("\t") for line in self.ask(f"{COUNTS}\n{SEQUENCES}\n{EXTENSIONS}\n\\echo .\n")]
+        rows = [line.split("\t") for line in self.ask(f"{dump_file.COUNTS}\n{dump_file.SEQUENCES}\n{dump_file.EXTENSIONS}\n\\echo .\n")]
         after = {name: int(value) for kind, name, value in rows if kind == "S"}
         return {
             "tables": {name: int(count) for kind, name, count in rows if kind == "T"},

@@ -96,7 +96,7 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
     """Compare with what was written beside the dump; what was compared."""
     checked = []
     if facts.get("tables") is not None:
-        rows = [line.split("|") for line in sql(settings, f"{dump.COUNTS}\n{dump.SEQUENCES}\n{dump.EXTENSIONS}", new, timeout=3600).splitlines()]
+        rows = [line.split("|") for line in sql(settings, f"{dump_file.COUNTS}\n{dump_file.SEQUENCES}\n{dump_file.EXTENSIONS}", new, timeout=3600).splitlines()]
         counts = {name: int(count) for kind, name, count in rows if kind == "T"}
         wrong = [f"{name} has {counts.get(name)} rows instead of {number}" for name, number in facts["tables"].items() if counts.get(name) != number]
         wrong += [f"{name} was not in the dump" for name in counts if name not in facts["tables"]]

@@ -10,7 +10,7 @@ import time
 from pitr import jobs, recovery, wal
 from pitr.jobs import Failure, say
 from pitr.plan import Plan, check_space
-from pitr.programs import Base, barman, base, catalogue, query, run, systemctl
+from pitr.programs import Base, barman, base, catalogue, query, run, systemctl, unfinished
 from pitr.settings import Settings
 
 RETRY = 900  # seconds until a first base backup that failed is tried again; each failure is told
@@ -119,7 +119,8 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
         check_space(settings.archive, int(size * 1.2), "a base backup")
         _await_receiver(settings)
         _first_wal(settings)
-        barman(settings, "backup", "--immediate-checkpoint", "--wait", settings.server)
+        barman(settings, "backup", "--immediate-checkpoint", settings.server)
+        _last_wal(settings)
         newest = base(settings, catalogue(settings)[-1])
         record |= {"bytes": newest.bytes, "what": newest.name}
         recovery.verify_base(settings, Plan(None, newest, []))
@@ -161,6 +162,22 @@ def _first_wal(settings: Settings) -> None:
             raise Failure("the first WAL segment did not arrive: see the journal of pitr-receive.service")
         barman(settings, "archive-wal", settings.server)  # does nothing while the timer's own is at it
         time.sleep(0.2)
+
+
+def _last_wal(settings: Settings) -> None:
+    """A base backup counts when the segment of its end is filed. From PostgreSQL 17 on that one may be empty, and would last until it is full."""
+    waiting = unfinished(settings)
+    if not waiting:
+        return
+    query(settings, "select pg_switch_wal() from pg_create_restore_point('pitr')")
+    end = time.monotonic() + 120
+    while waiting := unfinished(settings):
+        if time.monotonic() > end:
+            raise Failure(f"the last WAL segment of base backup {waiting[-1]} did not arrive: see the journal of pitr-receive.service")
+        time.sleep(0.2)
+        barman(settings, "archive-wal", settings.server)  # does nothing while the timer's own is at it
+        for name in waiting:
+            barman(settings, "check-backup", settings.server, name, check=False)
 
 
 def drop_slot(settings: Settings) -> None:

@@ -54,9 +54,18 @@ class Listed:
     bytes: int
 
 
+def _listed(settings: Settings) -> list[dict]:
+    return json.loads(barman(settings, "--format", "json", "list-backups", settings.server).stdout or "{}").get(settings.server, [])
+
+
+def unfinished(settings: Settings) -> list[str]:
+    """Base backups that wait for the WAL of their end."""
+    return [item["backup_id"] for item in _listed(settings) if item.get("status") == "WAITING_FOR_WALS"]
+
+
 def catalogue(settings: Settings) -> list[Listed]:
     """Whole base backups, oldest first."""
-    listed = json.loads(barman(settings, "--format", "json", "list-backups", settings.server).stdout or "{}").get(settings.server, [])
+    listed = _listed(settings)
     # The time is in whole seconds, rounded down
     found = [Listed(item["backup_id"], float(item["end_time_timestamp"]) + 1, item["size_bytes"]) for item in listed if item.get("status") == "DONE"]
     return sorted(found, key=lambda item: item.end_time)

@@ -69,6 +69,9 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
         raise Failure(f"{directory}: must lie beside {settings.data}, so that the exchange is a rename")
     if not os.path.isdir(directory):
         raise Failure(f"{directory}: is not there; 'pitr restore' makes it")
+    ran, comes = (_major(found) for found in (settings.data, directory))
+    if ran and comes != ran:
+        raise Failure(f"{directory} is of PostgreSQL {comes}, and {ran} runs here: playbooks/upgrade_postgresql.yml leads from one version to another")
     # What is at work in the archive has its end first
     with alone(settings, "restore"), alone(settings, "base", jobs.PATIENCE), alone(settings, "wal", jobs.PATIENCE):
         systemctl("stop", *UNITS)
@@ -87,6 +90,11 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
         systemctl("start", "postgres.service")
         systemctl("start", "pitr-receive.service")
     return aside
+
+
+def _major(directory: str) -> str:
+    """Which version wrote a data directory; nothing where none did."""
+    return podman("unshare", "cat", os.path.join(directory, "PG_VERSION"), check=False).stdout.strip()
 
 
 def exchange_back(settings: Settings, aside: str) -> str:

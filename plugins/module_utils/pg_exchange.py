@@ -1,0 +1,106 @@
+"""The moment of an upgrade: which data directory, with which files and which archive, is the one in production. And the way back from there."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ansible_collections.senex.trader.plugins.module_utils import dump_file, pg_facts, pg_server, pg_upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils.pg_server import Server, Wanted
+from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State, major_of
+from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
+
+UNIT = "postgres.service"
+
+
+class Exchange:
+    """Renames, and what has to be still meanwhile."""
+
+    def __init__(self, user: ServiceUser, wanted: Wanted, state: State):
+        self.user, self.wanted, self.state = user, wanted, state
+
+    def _pitr(self, *words: str) -> None:
+        program = os.path.join(self.user.home, "bin/pitr")
+        if os.path.exists(program):
+            self.user.run([program, *words], timeout=pg_server.LONGEST)
+
+    def _rename(self, source: str, target: str) -> None:
+        with self.user.acting():
+            os.rename(source, target)
+            dump_file.sync(os.path.dirname(target))
+
+    def _image(self) -> str:
+        return self.user.podman("inspect", "--format={{.ImageName}}", "postgres").stdout.strip()
+
+    def outline(self, files: dict, facts: dict) -> dict:
+        """The cluster in production, as it is remembered once another has taken its place."""
+        major, stamp = major_of(self.wanted.data), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        name = f"{major}-{stamp}"
+        place = {"data": f"{self.wanted.data}.{name}", "archive": name}
+        return {"major": major, "image": self._image(), **place, "files": files, "facts": facts, "at": time.time()}
+
+    def away(self, current: dict, comes: str, returns: str = "") -> None:
+        """Put the cluster in production aside, and another in its place. `returns` is the name of the archive that comes with it."""
+        self.state.put(phase="exchanging", pending=current, comes=comes, returns=returns or None)
+        self._pitr("set-aside", current["archive"], "--image", current["image"])
+        self.user.systemctl("stop", UNIT)
+        self._rename(self.wanted.data, current["data"])
+        self._rename(comes, self.wanted.data)
+
+    def undo(self) -> None:
+        """What served before serves again. What a run made of a new cluster goes; a kept one returns to its place."""
+        state, wanted = self.state, self.wanted
+        pg_server.remove(self.user)
+        pending = state.data.get("pending")
+        if state.phase == "exchanging" and pending:
+            self.user.systemctl("stop", UNIT, check=False)
+            if os.path.isdir(pending["data"]):
+                if os.path.isdir(wanted.data):
+                    self._rename(wanted.data, state.data["comes"])
+                self._rename(pending["data"], wanted.data)
+            pg_upgrade_state.put_back(self.user, pending["files"])
+            self._pitr("take-back", pending["archive"], *(["--instead-of", state.data["returns"]] if state.data.get("returns") else []))
+        elif state.data.get("files"):
+            pg_upgrade_state.put_back(self.user, state.data["files"])
+        self.user.systemctl("reset-failed", UNIT, check=False)
+        self.user.systemctl("start", UNIT)
+        if state.data.get("files"):
+            Server(self.user, wanted).rows("select pg_reload_conf()")
+        pg_server.discard(self.user, *(state.data[name] for name in ("making", "dumps") if name in state.data))
+        state.put(phase=None, pending=None, comes=None, returns=None, making=None, dumps=None, files=None)
+
+    def complete(self) -> bool:
+        """Whether the engine had the new version up when a run ended in the middle of the exchange."""
+        state = self.state
+        if state.phase != "exchanging" or state.data.get("returns") or major_of(self.wanted.data) != state.data.get("to"):
+            return False
+        running = self.user.podman("inspect", "--format={{.ImageName}} {{.State.Running}}", "postgres", check=False).stdout.strip()
+        return running == f"{state.data['image']} true"
+
+    def settle(self) -> dict:
+        """The new cluster serves: from here on a run goes forward only, and the other one is what the way back leads to."""
+        if self.state.phase == "exchanging":
+            self.state.put(phase="finishing", kept=self.state.data["pending"], pending=None, comes=None, returns=None, making=None, files=None)
+            pg_server.discard(self.user, *([self.state.data["dumps"]] if "dumps" in self.state.data else []))
+            self.state.put(dumps=None)
+        return {name: self.state.kept.get(name) for name in ("major", "data", "archive")}
+
+    def back(self, jobs: int) -> dict:
+        """The cluster from before the upgrade serves again, when it is found to hold what it held then."""
+        kept, began = self.state.kept, time.monotonic()
+        server = Server(self.user, self.wanted)
+        current = self.outline(pg_upgrade_state.snapshot(self.user), pg_facts.facts(server))
+        try:
+            self.away(current, kept["data"], kept["archive"])
+            pg_upgrade_state.put_back(self.user, kept["files"])
+            self._pitr("take-back", kept["archive"])
+            self.user.systemctl("start", UNIT)
+            found = pg_facts.facts(server)
+            wrong = pg_facts.differences(kept["facts"], found)
+            if wrong:
+                raise OSError(f"{kept['data']} is not what it was when it was kept: {'; '.join(wrong[:10])}")
+            pg_facts.amcheck(server, jobs)
+        except (CommandError, OSError):
+            self.undo()
+            raise
+        return {"checked": pg_facts.summary(found), "seconds": round(time.monotonic() - began, 1)}

@@ -1,0 +1,99 @@
+"""What a cluster holds, so that two can be compared: rows, sequences, extensions, objects, roles, encodings."""
+
+from __future__ import annotations
+
+from ansible_collections.senex.trader.plugins.module_utils import dump_file
+from ansible_collections.senex.trader.plugins.module_utils.pg_server import Server, conninfo
+
+# A password is compared as what it is kept as, and shown nowhere
+GLOBALS = """
+select 'R', rolname, md5(concat_ws(',', rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls, rolconnlimit,
+  rolvaliduntil, rolpassword)) from pg_authid where rolname !~ '^pg_';
+select 'M', format('%I in %I', m.rolname, r.rolname), a.admin_option from pg_auth_members a join pg_roles m on m.oid = a.member
+join pg_roles r on r.oid = a.roleid where m.rolname !~ '^pg_';
+select 'D', datname, concat_ws(' ', pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider, pg_get_userbyid(datdba), datconnlimit)
+from pg_database;
+select 'G', format('%s of %s', coalesce(d.datname, 'all databases'), coalesce(r.rolname, 'all roles')), array_to_string(s.setconfig, ' ')
+from pg_db_role_setting s left join pg_database d on d.oid = s.setdatabase left join pg_roles r on r.oid = s.setrole;
+select 'P', 'data_checksums', current_setting('data_checksums');
+select 'P', 'wal_segment_size', current_setting('wal_segment_size');
+"""
+# What belongs to an extension may be another in another version of it
+OBJECTS = """
+create temp view own as select c.oid, c.relkind, n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e');
+select 'O', 'relations of kind ' || relkind::text, count(*) from own where relkind not in ('i', 'I') group by relkind;
+select 'O', 'indexes', count(*) from pg_index i join own on own.oid = i.indrelid;
+select 'O', 'constraints of kind ' || contype::text, count(*) from pg_constraint c join own on own.oid = c.conrelid where contype <> 'n' group by contype;
+select 'O', 'triggers', count(*) from pg_trigger t join own on own.oid = t.tgrelid where not t.tgisinternal;
+select 'O', 'functions', count(*) from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname !~ '^pg_'
+and n.nspname <> 'information_schema' and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e');
+"""
+# A table that says how often it was written to, so that a write between two looks is seen
+WRITES = "select coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) from pg_stat_user_tables"
+KINDS = {"R": "role", "M": "membership", "D": "database", "G": "setting", "P": "property", "T": "table", "S": "sequence", "E": "extension", "O": "count of"}
+SHOWN = {"T": "{} rows", "S": "at {}", "O": "{}", "D": "{}", "G": "{}", "P": "{}"}
+
+
+def _sorted(rows: list[list[str]]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for kind, name, value in rows:
+        found.setdefault(kind, {})[name] = value
+    return found
+
+
+def facts(server: Server) -> dict:
+    """Everything of a cluster that nobody writes to."""
+    script = f"{dump_file.COUNTS}\n{dump_file.SEQUENCES}\n{dump_file.EXTENSIONS}\n{OBJECTS}"
+    return {"": _sorted(server.rows(GLOBALS)), **{name: _sorted(server.rows(script, name)) for name in server.databases()}}
+
+
+def writes(server: Server) -> dict[str, str]:
+    """How often each database's tables were written to."""
+    return {name: server.rows(WRITES, name)[0][0] for name in server.databases()}
+
+
+def differences(before: dict, after: dict) -> list[str]:
+    """What one cluster has and the other has not, a sentence each. An extension may be of another version."""
+    wrong = []
+    for database in sorted({*before, *after}):
+        old, new = before.get(database, {}), after.get(database, {})
+        for kind in sorted({*old, *new}):
+            was, now = old.get(kind, {}), new.get(kind, {})
+            for name in sorted({*was, *now}):
+                if name not in now or name not in was or (kind != "E" and was[name] != now[name]):
+                    wrong.append(_sentence(kind, name, was.get(name), now.get(name)) + (f" (database {database})" if database else ""))
+    return wrong
+
+
+def _sentence(kind: str, name: str, was: str | None, now: str | None) -> str:
+    shown = SHOWN.get(kind, "another")
+    if was is None or now is None:
+        return f"{KINDS[kind]} {name} {'is missing' if now is None else 'was not there'}"
+    return f"{KINDS[kind]} {name}: {shown.format(was)} before, {shown.format(now)} now" if "{}" in shown else f"{KINDS[kind]} {name} is not what it was"
+
+
+def summary(found: dict) -> str:
+    """How much was compared."""
+    each = [value for name, value in found.items() if name]
+    tables = [int(rows) for one in each for rows in one.get("T", {}).values()]
+    return (
+        f"{len(each)} databases, {sum(tables)} rows in {len(tables)} tables, {sum(len(one.get('S', {})) for one in each)} sequences, "
+        f"{sum(len(one.get('E', {})) for one in each)} extensions, {len(found['']['R'])} roles"
+    )
+
+
+def amcheck(server: Server, jobs: int) -> None:
+    """Every table and B-tree index; the extension is there for that long where it was not there before."""
+    for database in server.databases():
+        there = server.rows("select 1 from pg_extension where extname = 'amcheck'", database)
+        if not there and not server.rows("select 1 from pg_available_extensions where name = 'amcheck'", database):
+            continue
+        if not there:
+            server.rows("create extension amcheck", database)
+        try:
+            server.program("pg_amcheck", f"--jobs={jobs}", conninfo(database))
+        finally:
+            if not there:
+                server.rows("drop extension amcheck", database)

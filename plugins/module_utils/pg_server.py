@@ -1,0 +1,132 @@
+"""PostgreSQL servers on one host: the one in production, and one that is made beside it, in a container of the new image."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+
+from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
+
+BESIDE = "postgres-upgrade"  # the container of the new cluster until it takes the old one's place
+LONGEST = 7 * 24 * 3600  # seconds; an upgrade is stopped by a person, not by a clock
+OLD_SOCKETS, DUMPS, DATA = "/old", "/dump", "/var/lib/postgresql/data"
+READY = 600  # seconds for a server to answer
+# PostgreSQL throws this cluster away when anything goes wrong before the switch, so a crash need not be survived while it is filled
+FILLING = {
+    "listen_addresses": "127.0.0.1", "ssl": "off", "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "wal_level": "minimal",
+    "max_wal_senders": "0", "archive_mode": "off", "autovacuum": "off", "max_wal_size": "1GB", "shared_buffers": "128MB", "maintenance_work_mem": "128MB",
+    "log_min_duration_statement": "-1", "log_checkpoints": "off",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The cluster as the role describes it; paths are whole."""
+
+    version: int
+    image: str
+    uid: int
+    owner: str
+    database: str
+    data: str
+    sockets: str
+    configuration: str
+
+
+def conninfo(database: str) -> str:
+    """A database by its name, whatever is in that."""
+    quoted = database.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{quoted}'"
+
+
+class Server:
+    """A server, asked from inside a container."""
+
+    def __init__(self, user: ServiceUser, wanted: Wanted, container: str = "postgres", sockets: str = "/run/postgresql"):
+        self.user, self.wanted, self.container, self.sockets = user, wanted, container, sockets
+
+    def program(self, name: str, *options: str, stdin: str | None = None):
+        """Run a client program of the container's image on this server."""
+        return self.execute(name, f"--host={self.sockets}", f"--username={self.wanted.owner}", "--no-password", *options, stdin=stdin)
+
+    def execute(self, *argv: str, stdin: str | None = None):
+        """Run any program in the container."""
+        words = ("exec", "--interactive", f"--user={self.wanted.uid}", self.container, *argv)
+        return self.user.podman(*words, stdin=stdin or "", timeout=LONGEST)
+
+    def rows(self, text: str, database: str = "postgres") -> list[list[str]]:
+        """What psql answers to a script."""
+        options = ("-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", conninfo(database))
+        return [line.split("\t") for line in self.program("psql", *options, stdin=text).stdout.splitlines()]
+
+    def databases(self) -> list[str]:
+        """All that can be asked; what new ones are copied from comes first."""
+        return [name for (name,) in self.rows("select datname from pg_database where datallowconn order by datname <> 'template1', 1")]
+
+
+def run_once(user: ServiceUser, wanted: Wanted, *argv: str, data: str):
+    """A program of the image on a data directory that no server uses."""
+    mounts = (f"--volume={data}:{DATA}",)
+    return user.podman("run", "--rm", "--replace", f"--name={BESIDE}", *_confined(wanted), *mounts, f"--entrypoint={argv[0]}", wanted.image, *argv[1:],
+                       timeout=LONGEST)  # fmt: skip
+
+
+def _confined(wanted: Wanted) -> list[str]:
+    tmpfs = ["--tmpfs=/tmp:rw,mode=1777", "--tmpfs=/run/postgresql:rw,mode=1777"]
+    safe = ["--cap-drop=all", "--security-opt=no-new-privileges", "--log-driver=k8s-file", "--shm-size=256m"]
+    return ["--pull=never", "--network=none", "--read-only", *tmpfs, *safe, f"--user={wanted.uid}"]
+
+
+def initialise(user: ServiceUser, wanted: Wanted, data: str, options: list[str]) -> None:
+    """An empty cluster in a new directory."""
+    user.make_directory(data, 0o700, wanted.uid, None)
+    words = [f"--pgdata={DATA}", f"--username={wanted.owner}", "--auth-local=peer", "--auth-host=scram-sha-256", "--no-sync", *options]
+    run_once(user, wanted, "initdb", *words, data=data)
+
+
+def start(user: ServiceUser, wanted: Wanted, data: str, dumps: str) -> Server:
+    """The new cluster's server, with the configuration of the one in production. The old server's socket is in reach."""
+    remove(user)
+    options = [word for name, value in FILLING.items() for word in ("-c", f"{name}={value}")]
+    mounts = {data: DATA, dumps: DUMPS, wanted.configuration: "/etc/postgresql:ro", wanted.sockets: OLD_SOCKETS}
+    volumes = [f"--volume={path}:{place}" for path, place in mounts.items()]
+    command = ["postgres", "-c", "config_file=/etc/postgresql/postgresql.conf", *options]
+    user.podman("run", "--detach", "--stop-timeout=600", f"--name={BESIDE}", *_confined(wanted), *volumes, wanted.image, *command)
+    made = Server(user, wanted, BESIDE)
+    end = time.monotonic() + READY
+    while user.podman("exec", BESIDE, "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode:
+        running = user.podman("inspect", "--format={{.State.Running}}", BESIDE, check=False).stdout.strip() == "true"
+        if not running or time.monotonic() > end:
+            said = user.podman("logs", BESIDE, check=False)
+            lines = [line for line in (said.stdout + said.stderr).splitlines() if re.search("FATAL|PANIC|ERROR|error", line)]
+            raise OSError(f"PostgreSQL {wanted.version} does not start with the configuration of this host: {'; '.join(lines[-4:]) or 'no reason given'}")
+        time.sleep(0.2)
+    return made
+
+
+def finish(user: ServiceUser, wanted: Wanted, data: str) -> None:
+    """Stop the new cluster's server, and see that all of it is on the disk."""
+    user.podman("stop", BESIDE)
+    remove(user)
+    run_once(user, wanted, "initdb", "--sync-only", f"--pgdata={DATA}", data=data)
+
+
+def remove(user: ServiceUser) -> None:
+    """No container of an upgrade."""
+    user.podman("rm", "--force", "--time=10", "--ignore", BESIDE)
+
+
+def discard(user: ServiceUser, *directories: str) -> None:
+    """Remove directories that an upgrade made; they are the container user's."""
+    there = [path for path in directories if os.path.lexists(path)]
+    if there:
+        user.podman("unshare", "rm", "-rf", "--", *there)
+
+
+def last_words(error: CommandError, lines: int = 3) -> str:
+    """What a program complained of."""
+    told = [line.strip() for line in error.output.splitlines() if line.strip()]
+    words = error.argv[5] if error.argv[1] == "exec" else " ".join(error.argv[:3])
+    return f"{words}: " + "; ".join([line for line in told if re.search("error|fatal|panic|warning", line, re.IGNORECASE)][:lines] or told[-lines:])

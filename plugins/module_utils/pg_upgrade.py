@@ -1,0 +1,219 @@
+"""PostgreSQL's next major version: a new cluster beside the old, filled by the new version's own pg_dump, compared, and then put in its place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from ansible_collections.senex.trader.plugins.module_utils import fileset, pg_facts, pg_server, pg_upgrade_state, release_steps
+from ansible_collections.senex.trader.plugins.module_utils.pg_exchange import Exchange
+from ansible_collections.senex.trader.plugins.module_utils.pg_server import BESIDE, DUMPS, OLD_SOCKETS, Server, Wanted, conninfo
+from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
+from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
+
+RENEWAL = 5  # seconds between two signs of life
+# The cluster's own settings, which the new one keeps; 15 and 16 call a column otherwise than 17
+LOCALE = """
+select pg_encoding_to_char(encoding), datlocprovider, datcollate, datctype, coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', ''),
+  current_setting('data_checksums'), current_setting('wal_segment_size') from pg_database d where datname = 'template0'
+"""
+
+
+@contextlib.contextmanager
+def leased(user: ServiceUser, identity: str, step: str):
+    """Signs of life while something takes long. Where another run has taken the lock, this one loses its server, and so ends."""
+    over, ledger = threading.Event(), Ledger()
+    ledger.renew(identity, step)
+
+    def live() -> None:
+        while not over.wait(RENEWAL):
+            try:
+                ledger.renew(identity, step)
+            except OSError:
+                user.podman("kill", BESIDE, check=False)
+                return
+
+    thread = threading.Thread(target=live, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    ledger.renew(identity, step)
+
+
+class Upgrade:
+    """The steps, in the order of the playbook."""
+
+    def __init__(self, user: ServiceUser, wanted: Wanted, identity: str):
+        self.user, self.wanted, self.identity = user, wanted, identity
+        self.state = State()
+        self.exchange = Exchange(user, wanted, self.state)
+        self.new, self.dumps = f"{wanted.data}.upgrade", f"{wanted.data}.upgrade.dump"
+        self.old = Server(user, wanted)
+        self.jobs = min(8, os.cpu_count() or 1)
+
+    @contextlib.contextmanager
+    def _undone(self):
+        """Whatever goes wrong, what served before serves on."""
+        try:
+            yield
+        except (CommandError, OSError) as error:
+            reason = pg_server.last_words(error) if isinstance(error, CommandError) else str(error)
+            try:
+                self.exchange.undo()
+            except (CommandError, OSError) as trouble:
+                raise OSError(f"{reason.rstrip('.')}. And what served before is not back: {trouble}. Run the same command again when that is cured") from error
+            raise OSError(f"{reason.rstrip('.')}. PostgreSQL {pg_upgrade_state.major_of(self.wanted.data)} serves as before; "
+                          "nothing of the new cluster is left") from error  # fmt: skip
+
+    # Beside what serves
+    def prepare(self, keep: int) -> dict:
+        """All that can be found out and done before anything stops: image, roles, extensions, every object, the backup; then an empty cluster."""
+        with self.state.alone(), leased(self.user, self.identity, "prepare"):
+            if self.state.phase:
+                self.exchange.undo()
+            self._pull(self.wanted.image)
+            self._of_its_version(self.wanted.image)
+            for path in (self.new, self.dumps):
+                if os.path.lexists(path):
+                    raise OSError(f"{path} is in the way, and no upgrade made it: move it elsewhere")
+            began = time.monotonic()
+            self.state.put(phase="making", making=self.new, dumps=self.dumps, to=self.wanted.version, image=self.wanted.image)
+            with self._undone():
+                self._make()
+                self._rehearse()
+                self._make()
+                made = self._dump(keep)
+        return {**made, "seconds": round(time.monotonic() - began, 1)}
+
+    def backup(self, keep: int) -> dict:
+        """Before the way back: what was written since the upgrade is in a dump as well as in the directory that is kept."""
+        with self.state.alone(), leased(self.user, self.identity, "backup"):
+            if self.state.phase == "exchanging":
+                self.exchange.undo()
+            self._pull(self.state.kept["image"])  # may have been pruned
+            return self._dump(keep)
+
+    def _dump(self, keep: int) -> dict:
+        place = os.path.join(self.user.home, "backups/postgresql")
+        return {"dump": release_steps.dump(self.user, self.wanted.database, self.wanted.owner, place, keep)}
+
+    def _pull(self, image: str) -> None:
+        if not self.user.image_ids([image]):
+            result = self.user.podman("pull", "--quiet", image, check=False, timeout=1800)
+            if result.returncode:
+                raise OSError(self.user.cannot_pull("postgresql_image", image, result.stderr))
+
+    def _of_its_version(self, image: str) -> None:
+        said = self.user.podman("run", "--rm", "--pull=never", "--network=none", "--entrypoint=postgres", image, "--version").stdout
+        found = re.search(r"(\d+)", said)
+        if not found or int(found[1]) != self.wanted.version:
+            raise OSError(f"postgresql_image: {image} is {said.strip()}, and postgresql_version asks for {self.wanted.version}: name an image of that version")
+
+    def _make(self) -> None:
+        """An empty cluster like the old one, and its server."""
+        pg_server.remove(self.user)
+        pg_server.discard(self.user, self.new, self.dumps)
+        encoding, provider, collate, ctype, icu, checksums, segment = self.old.rows(LOCALE)[0]
+        options = [f"--encoding={encoding}", f"--lc-collate={collate}", f"--lc-ctype={ctype}"]
+        options += ["--locale-provider=icu", f"--icu-locale={icu}"] if provider == "i" else []
+        options += ["--data-checksums"] if checksums == "on" else []
+        options += [f"--wal-segsize={int(segment.removesuffix('GB')) * 1024 if segment.endswith('GB') else segment.removesuffix('MB')}"]
+        pg_server.initialise(self.user, self.wanted, self.new, options)
+        self.user.make_directory(self.dumps, 0o700, self.wanted.uid, None)
+        self.fresh = pg_server.start(self.user, self.wanted, self.new, self.dumps)
+
+    def _rehearse(self) -> None:
+        """Roles, extensions and every object without its rows: what cannot be restored is known before anything stops."""
+        there = {name for (name,) in self.fresh.rows("select name from pg_available_extensions")}
+        for database in self.old.databases():
+            missing = {name for (name,) in self.old.rows("select extname from pg_extension", database)} - there
+            if missing:
+                raise OSError(f"postgresql_image: {self.wanted.image} has no extension {', '.join(sorted(missing))}, which database {database} uses: "
+                              "take an image that has it, or drop it there")  # fmt: skip
+        self._roles()
+        for number, database in enumerate(self.old.databases()):
+            self._copy(database, f"{DUMPS}/{number}", "--schema-only")
+
+    def _roles(self) -> None:
+        """Roles with their passwords. The owner is there already, by another statement than the others."""
+        words = ["pg_dumpall", f"--host={OLD_SOCKETS}", f"--username={self.wanted.owner}", "--no-password", "--globals-only"]
+        owner = self.wanted.owner
+        lines = self.fresh.execute(*words).stdout.splitlines(keepends=True)
+        script = "".join(line for line in lines if line.rstrip() not in (f"CREATE ROLE {owner};", f'CREATE ROLE "{owner}";'))
+        self.fresh.program("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", stdin=script)
+
+    def _copy(self, database: str, place: str, *options: str) -> None:
+        """A database from the old server to the new one, several tables at a time."""
+        dump = ["pg_dump", f"--host={OLD_SOCKETS}", f"--username={self.wanted.owner}", "--no-password", f"--dbname={conninfo(database)}"]
+        self.fresh.execute(*dump, "--format=directory", f"--jobs={self.jobs}", "--compress=1", "--no-sync", f"--file={place}", *options)
+        if database == "template1":
+            made = []
+        else:
+            made = ["--create"]
+            if database == "postgres":
+                self.fresh.rows("drop database postgres", "template1")
+        self.fresh.program("pg_restore", f"--jobs={self.jobs}", "--exit-on-error", *made, "--dbname=template1", place)
+        self.fresh.execute("rm", "-rf", place)
+
+    # While the application rests
+    def fill(self) -> dict:
+        """Copy, compare, and put the new cluster in the place of the old."""
+        times, clock = {}, time.monotonic()
+
+        def took(what: str) -> None:
+            nonlocal clock
+            times[what], clock = round(time.monotonic() - clock, 1), time.monotonic()
+
+        with self.state.alone(), leased(self.user, self.identity, "copy"), self._undone():
+            self.fresh = Server(self.user, self.wanted, BESIDE)
+            files = pg_upgrade_state.snapshot(self.user)
+            self.state.put(files=files)
+            self._fence()
+            before = pg_facts.writes(self.old)
+            with ThreadPoolExecutor() as pool:
+                counting = pool.submit(pg_facts.facts, self.old)
+                self._roles()
+                for number, database in enumerate(self.old.databases()):
+                    self._copy(database, f"{DUMPS}/{number}")
+                took("copy")
+                held = counting.result()
+            wrong = pg_facts.differences(held, pg_facts.facts(self.fresh))
+            if wrong:
+                raise OSError(f"the new cluster is not what the old one is: {'; '.join(wrong[:10])}")
+            took("compare")
+            pg_facts.amcheck(self.fresh, self.jobs)
+            took("amcheck")
+            self.fresh.program("vacuumdb", "--all", "--analyze-only", "--quiet", f"--jobs={self.jobs}", "--maintenance-db=template1")
+            took("analyze")
+            self._unwritten(before)
+            pg_server.finish(self.user, self.wanted, self.new)
+            took("sync")
+            self.exchange.away(self.exchange.outline(files, held), self.new)
+            took("exchange")
+        return {"checked": pg_facts.summary(held), "times": times}
+
+    def _fence(self) -> None:
+        """From now on nobody comes in from outside: what he wrote would be missing in the copy."""
+        path = os.path.join(self.wanted.configuration, "pg_hba.conf")
+        content, owner = fileset.read(path)
+        kept = [line for line in content.decode().splitlines() if line.split()[:1] == ["local"]]
+        text = "\n".join(["# An upgrade is under way: nobody comes in from outside", *kept, "host all all all reject", ""])
+        with self.user.acting():
+            fileset.swap([(path, text.encode(), owner)])
+        self.old.rows("select pg_reload_conf()")
+        # Each is waited for: what it wrote last is counted when it ends
+        self.old.rows("select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where client_addr is not null")
+
+    def _unwritten(self, before: dict) -> None:
+        after = pg_facts.writes(self.old)
+        if after != before:
+            where = ", ".join(name for name in before if after.get(name) != before[name])
+            raise OSError(f"somebody wrote to the old server while it was copied (database {where}): see who has a session in its container, and run it again")

@@ -1,0 +1,101 @@
+"""What an upgrade remembers on the host: how far it is, where the other cluster lies, and what belongs to that."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import time
+
+from ansible_collections.senex.trader.plugins.module_utils import fileset
+from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
+from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
+
+STATE, LOCK = "postgresql-upgrade.state", "postgresql-upgrade.lock"
+PART = "postgresql"
+RECOVERY = "config/pitr/pitr.json"  # names the image too
+PATIENCE = 120  # seconds for the process of a run that died to notice it
+
+
+class State:
+    """A file of root's own. `phase` is empty, making (a new cluster beside the old), exchanging, or finishing (it serves, and not all is done)."""
+
+    def __init__(self, directory: str = fileset.MANIFESTS):
+        self.directory = directory
+        self.data: dict = {}
+        self.read()
+
+    def read(self) -> None:
+        content, _owner = fileset.read(os.path.join(self.directory, STATE))
+        self.data = json.loads(content) if content else {}
+
+    @property
+    def phase(self) -> str:
+        return self.data.get("phase", "")
+
+    @property
+    def kept(self) -> dict:
+        """The cluster that served before, as long as it lies where it was put."""
+        found = self.data.get("kept") or {}
+        return found if found and os.path.isdir(found["data"]) else {}
+
+    def put(self, **changes: object) -> None:
+        """Remember, on the disk when this returns; None forgets."""
+        self.data = {name: value for name, value in {**self.data, **changes}.items() if value is not None}
+        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        text = json.dumps(self.data, indent=1, sort_keys=True) + "\n"
+        fileset.swap([(os.path.join(self.directory, STATE), text.encode(), (0o600, os.geteuid(), os.getegid()))])
+
+    @contextlib.contextmanager
+    def alone(self):
+        """The process of a run that was killed may be at work still: it notices that its lock is gone, and ends."""
+        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        with open(os.path.join(self.directory, LOCK), "w", encoding="utf-8") as handle:
+            end = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        raise OSError("an upgrade of PostgreSQL is at work on this host: wait for its end") from None
+                    time.sleep(0.5)
+            self.read()
+            yield
+
+
+def snapshot(user: ServiceUser) -> dict:
+    """The files that go with a data directory: unit, configuration, and what the engine knows of them."""
+    manifest = Manifest(PART)
+    files = {}
+    for path in [*manifest.files, manifest.path, os.path.join(user.home, RECOVERY)]:
+        content, owner = fileset.read(path)
+        if content is not None:
+            files[path] = [base64.b64encode(content).decode(), *owner]
+    return files
+
+
+def put_back(user: ServiceUser, files: dict) -> None:
+    """Files as they were when their data directory served; of now, only what belongs to the part goes."""
+    manifest = Manifest(PART)
+    gone = [(path, None, (0, 0, 0)) for path in manifest.files if path not in files]
+    there = [(path, base64.b64decode(kept[0]), tuple(kept[1:])) for path, kept in files.items()]
+    mine = [item for item in (*there, *gone) if item[0].startswith(user.home + "/")]
+    with user.acting():
+        fileset.swap(mine)
+    fileset.swap([item for item in there if item not in mine])
+    user.systemctl("daemon-reload")
+
+
+def major_of(data: str) -> int | None:
+    """The major version that wrote a data directory; None where there is none."""
+    content, _owner = fileset.read(os.path.join(data, "PG_VERSION"))
+    return int(content) if content else None
+
+
+def free(path: str) -> int:
+    """Bytes that may be written where a path will be."""
+    seen = os.statvfs(os.path.dirname(path))
+    return seen.f_bavail * seen.f_frsize

@@ -1,0 +1,129 @@
+#!/usr/bin/python
+"""The steps of playbooks/upgrade_postgresql.yml on the database's host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: postgresql_upgrade
+short_description: The steps of a PostgreSQL major upgrade on one host
+description:
+  - The choreography is in C(playbooks/upgrade_postgresql.yml); this is what it asks of the host of the database.
+  - How far an upgrade is, and where the other cluster lies, is in C(/var/lib/senex.trader/postgresql-upgrade.state).
+options:
+  step:
+    description:
+      - C(plan) changes nothing. C(prepare) brings the image, rehearses and makes an empty cluster, beside what serves.
+      - C(switch) fills it, compares it and puts it in the old one's place, while the application rests. C(settle) says that it serves.
+      - C(undo) puts back what served before. C(back) is the way back after an upgrade. C(done) forgets that one is under way.
+      - C(application) lists the units of the application that the engine keeps running on a host.
+    type: str
+    choices: [plan, prepare, switch, settle, undo, back, done, application]
+    required: true
+  id:
+    description: Whose lock it works under.
+    type: str
+    default: ""
+  back:
+    description: With C(plan) and C(prepare), whether the way back is asked for.
+    type: bool
+    default: false
+  keep:
+    description: With C(prepare), how many dumps of the reason pre-deploy stay.
+    type: int
+    default: 7
+  user:
+    description: The service user.
+    type: str
+    required: true
+  home:
+    description: Its home.
+    type: path
+    required: true
+  cluster:
+    description: "The cluster as role postgresql describes it: version, image, uid, owner, database, data, sockets, configuration (paths below the home)."
+    type: dict
+    default: {}
+author: [senex.trader maintainers (@senex-trader)]
+"""
+EXAMPLES = r"""
+- name: Which application units belong to this host
+  senex.trader.postgresql_upgrade:
+    step: application
+    user: senex
+    home: /opt/senex-trader
+"""
+RETURN = r"""
+plan:
+  description: With C(plan), what would be done.
+  returned: plan
+  type: dict
+"""
+
+import os
+import re
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.senex.trader.plugins.module_utils import pg_plan
+from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
+from ansible_collections.senex.trader.plugins.module_utils.pg_server import Wanted
+from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade import Upgrade, leased
+from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
+
+ARGUMENTS = {
+    "step": {"type": "str", "required": True, "choices": ["plan", "prepare", "switch", "settle", "undo", "back", "done", "application"]},
+    "id": {"type": "str", "default": ""},
+    "back": {"type": "bool", "default": False},
+    "keep": {"type": "int", "default": 7},
+    "user": {"type": "str", "required": True},
+    "home": {"type": "path", "required": True},
+    "cluster": {"type": "dict", "default": {}},
+}
+
+
+def wanted_of(given: dict, home: str) -> Wanted:
+    """Whole paths and numbers."""
+    paths = {name: os.path.join(home, given[name]) for name in ("data", "sockets", "configuration")}
+    return Wanted(int(given["version"]), given["image"], int(given["uid"]), given["owner"], given["database"], **paths)
+
+
+def step(given: dict) -> dict:
+    """One of them."""
+    if given["step"] == "application":
+        units = [unit for part in ("django", "celery") for unit in Manifest(part).units]
+        return {"changed": False, "units": [unit for unit in units if re.fullmatch(r"(web|celery)-[a-z0-9-]+\.service", unit) and "-next" not in unit]}
+    user = ServiceUser(given["user"], given["home"])
+    user.check_manager()
+    upgrade = Upgrade(user, wanted_of(given["cluster"], given["home"]), given["id"])
+    match given["step"]:
+        case "plan":
+            return {"changed": False, "plan": pg_plan.plan(upgrade, given["back"])}
+        case "prepare":
+            return {"changed": True, **(upgrade.backup(given["keep"]) if given["back"] else upgrade.prepare(given["keep"]))}
+        case "switch":
+            return {"changed": True, **upgrade.fill()}
+    with upgrade.state.alone(), leased(user, given["id"], given["step"]):
+        match given["step"]:
+            case "settle":
+                return {"changed": True, "kept": upgrade.exchange.settle()}
+            case "undo":
+                if upgrade.state.phase in ("making", "exchanging"):
+                    upgrade.exchange.undo()
+                return {"changed": True}
+            case "back":
+                return {"changed": True, **upgrade.exchange.back(upgrade.jobs)}
+        upgrade.state.put(phase=None)
+        return {"changed": True, "kept": upgrade.exchange.settle()}
+
+
+def main() -> None:
+    """One step."""
+    module = AnsibleModule(ARGUMENTS, supports_check_mode=False)
+    try:
+        answer = step(module.params)
+    except (LookupError, OSError, CommandError, ValueError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**answer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What an upgrade of PostgreSQL compares and remembers; the upgrade itself is in tests/integration/changes."""
+
+import os
+
+import pytest
+from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_server, pg_upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
+
+HELD = {
+    "": {"R": {"senex": "a", "reader": "b"}, "D": {"senex": "UTF8 C C c senex -1"}, "P": {"data_checksums": "off"}},
+    "senex": {"T": {"public.row": "3"}, "S": {"public.row_id_seq": "3"}, "E": {"pg_trgm": "1.6"}, "O": {"indexes": "2"}},
+}
+
+
+def changed(database, kind, name, value):
+    """HELD with another value; None takes it away."""
+    found = {place: {key: dict(values) for key, values in kinds.items()} for place, kinds in HELD.items()}
+    found[database][kind][name] = value
+    if value is None:
+        del found[database][kind][name]
+    return found
+
+
+def test_the_same_is_no_difference():
+    assert pg_facts.differences(HELD, HELD) == []
+
+
+def test_a_newer_extension_is_no_difference():
+    assert pg_facts.differences(HELD, changed("senex", "E", "pg_trgm", "1.7")) == []
+
+
+@pytest.mark.parametrize(
+    ("database", "kind", "name", "value", "sentence"),
+    [
+        ("senex", "T", "public.row", "2", "table public.row: 3 rows before, 2 rows now (database senex)"),
+        ("senex", "T", "public.row", None, "table public.row is missing (database senex)"),
+        ("senex", "T", "public.other", "0", "table public.other was not there (database senex)"),
+        ("senex", "S", "public.row_id_seq", "1", "sequence public.row_id_seq: at 3 before, at 1 now (database senex)"),
+        ("senex", "E", "pg_trgm", None, "extension pg_trgm is missing (database senex)"),
+        ("senex", "O", "indexes", "1", "count of indexes: 2 before, 1 now (database senex)"),
+        ("", "R", "reader", "c", "role reader is not what it was"),
+        ("", "P", "data_checksums", "on", "property data_checksums: off before, on now"),
+    ],
+)
+def test_differences_are_said(database, kind, name, value, sentence):
+    assert pg_facts.differences(HELD, changed(database, kind, name, value)) == [sentence]
+
+
+def test_a_missing_database_is_a_difference():
+    assert "table public.row is missing (database senex)" in pg_facts.differences(HELD, {"": HELD[""]})
+
+
+def test_summary_counts():
+    assert pg_facts.summary(HELD) == "1 databases, 3 rows in 1 tables, 1 sequences, 1 extensions, 2 roles"
+
+
+@pytest.mark.parametrize(("name", "text"), [("senex", "dbname='senex'"), ("a=b 'c' \\d", "dbname='a=b \\'c\\' \\\\d'")])
+def test_a_database_is_named_whatever_its_name(name, text):
+    assert pg_server.conninfo(name) == text
+
+
+def test_state_is_kept_for_root_alone_and_forgotten_by_none(tmp_path):
+    state = pg_upgrade_state.State(str(tmp_path))
+    assert state.phase == "" and state.kept == {}
+    state.put(phase="making", to=17)
+    assert pg_upgrade_state.State(str(tmp_path)).data == {"phase": "making", "to": 17}
+    assert os.stat(tmp_path / pg_upgrade_state.STATE).st_mode & 0o777 == 0o600
+    state.put(phase=None)
+    assert pg_upgrade_state.State(str(tmp_path)).data == {"to": 17}
+
+
+def test_a_kept_cluster_that_was_removed_is_not_kept(tmp_path):
+    state = pg_upgrade_state.State(str(tmp_path))
+    state.put(kept={"data": str(tmp_path / "postgres.15-x")})
+    assert state.kept == {}
+    (tmp_path / "postgres.15-x").mkdir()
+    assert state.kept["data"].endswith("15-x")
+
+
+def test_the_version_that_wrote_a_directory(tmp_path):
+    assert pg_upgrade_state.major_of(str(tmp_path)) is None
+    (tmp_path / "PG_VERSION").write_text("15\n")
+    assert pg_upgrade_state.major_of(str(tmp_path)) == 15
+
+
+def test_a_programs_complaint_is_what_it_says_of_errors():
+    class Result:
+        returncode, stdout = 1, ""
+        stderr = "pg_restore: connecting\npg_restore: error: could not execute query: ERROR: no\nDETAIL: more\n"
+
+    error = CommandError(["/usr/bin/podman", "exec", "--interactive", "--user=999", "c", "pg_restore", "-d", "x"], Result())
+    assert pg_server.last_words(error) == "pg_restore: pg_restore: error: could not execute query: ERROR: no"
