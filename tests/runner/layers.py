@@ -19,7 +19,7 @@ PYTEST_LIMIT = 3600
 JOBS = (os.cpu_count() or 1) + 1
 LONGEST = ("pitr", "backup", "watchdog", "celery", "django", "two_web_hosts")
 # Folders of tests/integration that have hosts or containers of their own, and look at no clock
-BESIDE = ("changes", "failures", "secrecy", "images")
+BESIDE = ("recovery", "upgrade", "changes", "failures", "secrecy", "images")
 
 
 def lint():

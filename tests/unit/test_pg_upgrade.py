@@ -1,4 +1,4 @@
-"""What an upgrade of PostgreSQL compares and remembers; the upgrade itself is in tests/integration/changes."""
+"""What an upgrade of PostgreSQL compares and remembers; the upgrade itself is in tests/integration/upgrade."""
 
 import os
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from stack import HOME, LAB, UID, Stack, environment, wait
 
-NEW, PORT, INTERVAL = "changes-new", 9000, 30
+NEW, PORT, INTERVAL = "recovery-new", 9000, 30
 SETTINGS = f"{HOME}/config/backup/settings.json"
 # A server that speaks S3, in memory; the bucket outlives the stack that is lost beside it
 STORAGE = f"""
@@ -181,7 +181,7 @@ def test_archive_and_bucket_go_on_and_the_lost_hosts_history_stays(new, storage,
     gone = {key: tags for key, tags in before.items() if key not in after}
     assert not [tags for tags in gone.values() if lost["name"] in tags], "the lost host's history is thinned out"
     fresh = [tags for key, tags in after.items() if key not in before and "senex" in tags]
-    assert fresh and all("on-changes-new" in tags for tags in fresh)
+    assert fresh and all("on-recovery-new" in tags for tags in fresh)
     # This machine's own are the ones to take from now on
     plan = new.sh("senex pitr fetch --plan --to latest", timeout=120)
-    assert "by changes-new" in plan and json.loads(new.sh(f"cat {HOME}/backups/status/base.json"))["what"] in plan
+    assert "by recovery-new" in plan and json.loads(new.sh(f"cat {HOME}/backups/status/base.json"))["what"] in plan

@@ -1,4 +1,4 @@
-"""PostgreSQL 15 to 17 and back under the running application. The last of the folder: the host is another one meanwhile."""
+"""PostgreSQL 15 to 17 and back under the running application."""
 
 import json
 
