@@ -91,9 +91,13 @@ def look(settings: Settings, to: str, snapshot: str = LATEST) -> tuple[Copy, Bas
     """Which copy and which base backup of it would be taken: the catalogue alone is fetched for that."""
     emptied(settings)
     copy = bring(settings, snapshot, ["identity.json", "meta", "base/*/backup.info"])
-    found = settle(settings)
-    until, base = choose(found, to)
+    try:
+        until, base = choose(settle(settings), to)
+    except Failure:
+        emptied(settings)
+        raise
     if until and until > datetime.datetime.fromisoformat(copy.until[:19] + "+00:00"):
+        emptied(settings)
         raise Failure(f"--to {to}: the copy {copy.copy} holds WAL until {copy.until[:19].replace('T', ' ')} UTC; no later moment can be restored from it")
     return copy, base
 
