@@ -31,11 +31,12 @@ class Settings:
     drill_directory: str
     drill_columns: list[str]
     recovery_timeout: int
+    configuration: str = "config/pitr/barman.conf"
 
     @property
     def barman(self) -> str:
         """Barman's configuration file."""
-        return os.path.join(self.home, "config/pitr/barman.conf")
+        return os.path.join(self.home, self.configuration)
 
     @property
     def barman_server(self) -> str:
