@@ -7,10 +7,10 @@ from stack import HOME, wait
 
 DATA = f"{HOME}/data/postgres"
 NEW = {"postgresql_version": 17}
-# What a restore of rows meets and one of objects does not: a rule that holds while the rows are there that it asks for
-UNRESTORABLE = """create table asked (id int); insert into asked values (1);
-create function answers() returns boolean language sql as 'select exists (select from public.asked)';
-create table asking (id int check (answers())); insert into asking values (1)"""
+# What a restore of rows meets and one of objects does not: a rule that is another one than when the row was written
+UNRESTORABLE = """create function answers() returns boolean language sql as 'select true';
+create table asking (id int check (answers())); insert into asking values (1);
+create or replace function answers() returns boolean language sql as 'select false'"""
 COUNTED = """select (select count(*) from probe_row), (select last_value from probe_row_id_seq), (select last_value from odd),
  (select string_agg(extname, ',' order by extname) from pg_extension)"""
 ROLES = "select md5(string_agg(rolname || coalesce(rolpassword, ''), ',' order by rolname)) from pg_authid where rolname !~ '^pg_'"
@@ -41,6 +41,8 @@ def beside(stack):
 def filled(stack):
     """Rows, a role with a password, a sequence, extensions and a second database."""
     stack.ready(120)
+    if sql(stack, "select 1 from pg_database where datname = 'reports'"):
+        return stack
     for number in range(3):
         stack.post("/api/rows/", {"text": f"row {number} before the upgrade"})
     sql(stack, "create extension if not exists pg_trgm; create extension if not exists btree_gin; create sequence odd start 100 increment 7;"
@@ -96,7 +98,7 @@ def test_missing_extension_is_refused_while_the_application_serves(filled):
 def test_what_cannot_be_restored_leaves_the_old_version_serving(filled):
     sql(filled, UNRESTORABLE)
     run = upgrade(filled, upgrade_confirm=True)
-    sql(filled, "drop table asking; drop function answers; drop table asked")
+    sql(filled, "drop table asking; drop function answers")
     assert run.code != 0
     assert "asking" in run.errors[-1] and "PostgreSQL 15 serves as before" in run.errors[-1]
     filled.ready(60)

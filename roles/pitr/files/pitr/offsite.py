@@ -31,7 +31,7 @@ class Copy:
 def fetched(settings: Settings) -> Settings:
     """The same host, with the fetched archive instead of its own."""
     archive = f"{settings.archive}.fetched"
-    return dataclasses.replace(settings, archive=archive, barman_configuration=f"{archive}/barman.conf")
+    return dataclasses.replace(settings, archive=archive, configuration=f"{archive}/barman.conf")
 
 
 def note(settings: Settings) -> str:

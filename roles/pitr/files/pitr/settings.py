@@ -31,12 +31,12 @@ class Settings:
     drill_directory: str
     drill_columns: list[str]
     recovery_timeout: int
-    barman_configuration: str = ""  # of an archive that was fetched; that of the host's own is the role's
+    configuration: str = "config/pitr/barman.conf"  # below the home; of an archive that was fetched or kept, a path of its own
 
     @property
     def barman(self) -> str:
         """Barman's configuration file."""
-        return self.barman_configuration or os.path.join(self.home, "config/pitr/barman.conf")
+        return os.path.join(self.home, self.configuration)
 
     @property
     def barman_server(self) -> str:
