@@ -10,7 +10,7 @@ import pytest
 FILES = pathlib.Path(__file__).parents[2] / "roles/pitr/files"
 sys.path.insert(0, str(FILES))
 
-from pitr import archive, jobs, offsite  # noqa: E402  (the path above must come first)
+from pitr import archive, jobs, offsite, programs  # noqa: E402  (the path above must come first)
 from pitr.jobs import Failure  # noqa: E402
 from pitr.settings import Settings  # noqa: E402
 
@@ -84,3 +84,12 @@ def test_when_a_first_base_backup_is_due(conf, monkeypatch, tmp_path, status, li
         jobs.write(conf, "base", **status)
     archive.begin_chain(conf)
     assert begun == ([("start", "--no-block", "pitr-base.service")] if due else [])
+
+
+@pytest.mark.parametrize(("there", "taken"), [([], 1), ([programs.Listed("20261121T033000", 1.0, 1)], 0)])
+def test_a_first_base_backup_is_taken_once(conf, monkeypatch, there, taken):
+    made = []
+    monkeypatch.setattr(archive, "catalogue", lambda _settings: there)
+    monkeypatch.setattr(archive, "take_base", lambda _settings, _wait: made.append(1) or programs.Listed("new", 2.0, 1))
+    assert archive.first_base(conf) == (there[-1].name if there else "new")
+    assert len(made) == taken

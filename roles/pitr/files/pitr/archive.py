@@ -129,6 +129,13 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
     return newest
 
 
+def first_base(settings: Settings, wait: float = 0) -> str:
+    """The name of the newest base backup. One is taken where there is none, nor comes from somebody who is at it."""
+    with jobs.alone(settings, "base", wait):
+        found = catalogue(settings)
+    return (found[-1] if found else take_base(settings, wait)).name
+
+
 def _await_receiver(settings: Settings) -> None:
     """After a boot the database is there before its receiver, and Barman takes no base backup without one."""
     end = time.monotonic() + 60
