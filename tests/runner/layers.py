@@ -13,7 +13,7 @@ from common import ARTIFACTS, LAB, REPOSITORY, Failure, Result, call, need, say,
 STAGE = re.compile(r"\[\S+ > (\w+)\] Executing$")
 TAIL = 80
 # Seconds after which a hanging scenario, or a hanging pytest layer, is ended and counts as failed
-SCENARIO_LIMIT = 1800
+SCENARIO_LIMIT = 2700
 PYTEST_LIMIT = 3600
 # One more than the cores: every job waits for something most of the time
 JOBS = (os.cpu_count() or 1) + 1
