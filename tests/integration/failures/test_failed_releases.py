@@ -161,8 +161,9 @@ def killed(stack, moment, die):
     """Deploy 2, kill -9 when the host shows the moment; seconds that took."""
     before = stack.ssh(f"cat {HOLDER}").stdout
     former = json.loads(before)["id"] if before else "none"
-    # Looked for on the host: some of these moments last a third of a second
-    watch = f"until grep -qv {former} {HOLDER} && {{ {moment}; }}; do sleep 0.02; done >/dev/null 2>&1"
+    # Looked for on the host: some of these moments last a third of a second. A module that is to die stands still until it does
+    halt = f"; pkill -STOP -u root -xf '{MODULE}'" if die else ""
+    watch = f"until grep -qv {former} {HOLDER} && {{ {moment}; }}; do sleep 0.02; done >/dev/null 2>&1{halt}"
     begin = time.monotonic()
     with subprocess.Popen(stack.ssh_command(watch), stdin=subprocess.DEVNULL) as watcher, started(stack, "2") as run:
         try:
