@@ -18,6 +18,9 @@ PYTEST_LIMIT = 3600
 # One more than the cores: every job waits for something most of the time
 JOBS = (os.cpu_count() or 1) + 1
 LONGEST = ("pitr", "backup", "watchdog", "celery", "django", "two_web_hosts")
+# On hosts, which share two cores with everything else, a test that fails has a second try; the summary names each that needed it
+SECOND_TRY = ["--reruns", "1", "--reruns-delay", "5", "-rR"]
+SECOND_TRIES: list[str] = []
 # Folders of tests/integration that have hosts or containers of their own, and look at no clock
 BESIDE = ("recovery", "upgrade", "changes", "failures", "secrecy", "images")
 
@@ -55,6 +58,7 @@ def _pytest(name, *wrapper):
     report = ARTIFACTS / f"{name}.xml"
     report.unlink(missing_ok=True)
     options = ["-v", "--durations=40", "--durations-min=5", f"--junitxml={report}", *(f"--ignore=tests/{name}/{folder}" for folder in BESIDE)]
+    options += SECOND_TRY if wrapper else []
     code = call("timeout", "--kill-after=30", str(PYTEST_LIMIT), *wrapper, "pytest", *options, f"tests/{name}")
     result = _counted(report)
     # A crash after the last test, or no test at all, must not pass for green.
@@ -113,7 +117,7 @@ def _logged(label, command):
     report.unlink(missing_ok=True)
     environment = {
         **os.environ,
-        "PYTEST_ADDOPTS": f"--junitxml={report}",
+        "PYTEST_ADDOPTS": f"--junitxml={report} {' '.join(SECOND_TRY)}",
         "MOLECULE_COMMAND_BORDERS": "false",
         "NO_COLOR": "1",
         "ANSIBLE_NOCOLOR": "1",
@@ -135,6 +139,8 @@ def _logged(label, command):
             handle.flush()
             if found := STAGE.search(line.rstrip()):
                 say(f"{label}: {found[1]}")
+            if line.startswith("RERUN "):
+                SECOND_TRIES.append(f"{label}: {line.split()[1]}")
         good = process.wait() == 0
     result = _counted(report) if report.exists() else Result()
     if not good and not result.failed:
