@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +15,6 @@ from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state impo
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
-RENEWAL = 5  # seconds between two signs of life
 # The cluster's own settings, which the new one keeps; 15 and 16 call a column otherwise than 17
 LOCALE = """
 select pg_encoding_to_char(encoding), datlocprovider, datcollate, datctype, coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', ''),
@@ -27,24 +25,9 @@ select pg_encoding_to_char(encoding), datlocprovider, datcollate, datctype, coal
 @contextlib.contextmanager
 def leased(user: ServiceUser, identity: str, step: str):
     """Signs of life while something takes long. Where another run has taken the lock, this one loses its server, and so ends."""
-    over, ledger = threading.Event(), Ledger()
-    ledger.renew(identity, step)
-
-    def live() -> None:
-        while not over.wait(RENEWAL):
-            try:
-                ledger.renew(identity, step)
-            except OSError:
-                user.podman("kill", BESIDE, check=False)
-                return
-
-    thread = threading.Thread(target=live, daemon=True)
-    thread.start()
-    try:
+    ledger = Ledger()
+    with ledger.kept(identity, step, lost=lambda: user.podman("kill", BESIDE, check=False)):
         yield
-    finally:
-        over.set()
-        thread.join()
     ledger.renew(identity, step)
 
 
