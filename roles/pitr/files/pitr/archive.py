@@ -79,7 +79,8 @@ def take_wal(settings: Settings) -> dict:
     with jobs.run(settings, "wal", wait=300) as record:
         mark = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
         query(settings, f"select pg_create_restore_point('{wal.MARK}{mark}')")
-        barman(settings, "archive-wal", settings.server)
+        if any(not name.endswith(".partial") for name in wal.names_in(os.path.join(settings.barman_server, "streaming"))):
+            barman(settings, "archive-wal", settings.server)  # half a second of CPU, for which most minutes have no need
         errors = os.path.join(settings.barman_server, "errors")
         found = lag(settings)
         record |= {"bytes": found["bytes"], "what": f"{found['slot_bytes']} bytes of WAL kept for the archive by the database"}

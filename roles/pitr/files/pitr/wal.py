@@ -52,7 +52,7 @@ def name_of(timeline: int, which: int, size: int = DEFAULT_SIZE) -> str:
     return f"{timeline:08X}{which // each:08X}{which % each:08X}"
 
 
-def _entries(place: str) -> list[str]:
+def names_in(place: str) -> list[str]:
     """The names in a directory, which Barman makes when it has the first file for it."""
     return sorted(os.listdir(place)) if os.path.isdir(place) else []
 
@@ -61,10 +61,10 @@ def segments(settings: Settings, timeline: int) -> dict[int, Segment]:
     """All segments of a timeline, by number: archived, received and not yet archived, and the one being received."""
     found: dict[int, Segment] = {}
     root = settings.barman_server
-    places = [os.path.join(root, "wals", name) for name in _entries(os.path.join(root, "wals")) if name.startswith(f"{timeline:08X}")]
+    places = [os.path.join(root, "wals", name) for name in names_in(os.path.join(root, "wals")) if name.startswith(f"{timeline:08X}")]
     # A partial one that a restore set aside is older than what the receiver writes now
     for place in [os.path.join(root, "partial"), os.path.join(root, "streaming"), *places]:
-        for entry in _entries(place):
+        for entry in names_in(place):
             name = entry.removesuffix(".partial")
             if NAME.fullmatch(name) and int(name[:8], 16) == timeline:
                 path = os.path.join(place, entry)
@@ -76,7 +76,7 @@ def segments(settings: Settings, timeline: int) -> dict[int, Segment]:
 
 def newest_timeline(settings: Settings) -> int:
     """The timeline that the archive's newest WAL is of."""
-    names = [name for place in ("wals", "streaming") for name in _entries(os.path.join(settings.barman_server, place))]
+    names = [name for place in ("wals", "streaming") for name in names_in(os.path.join(settings.barman_server, place))]
     return max((int(name[:8], 16) for name in names if re.match(r"[0-9A-F]{16}", name)), default=1)
 
 
@@ -209,6 +209,6 @@ def set_partials_aside(settings: Settings) -> None:
     """The segment that was being received belongs to the past that was left; the receiver would go on from it."""
     streaming, kept = (os.path.join(settings.barman_server, name) for name in ("streaming", "partial"))
     os.makedirs(kept, mode=0o700, exist_ok=True)
-    for name in _entries(streaming):
+    for name in names_in(streaming):
         if name.endswith(".partial"):
             os.replace(os.path.join(streaming, name), os.path.join(kept, name))
