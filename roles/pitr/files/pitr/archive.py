@@ -78,10 +78,10 @@ def _received(settings: Settings, newest: str, position: int) -> int:
 def take_wal(settings: Settings) -> dict:
     """File away what was received, and say how far behind the archive is."""
     with jobs.run(settings, "wal", wait=300) as record:
-        _receiver_trouble(settings, only_coming=True)  # what is wrong after that is told below, with how much is missing
-        mark = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-        query(settings, f"select pg_create_restore_point('{wal.MARK}{mark}')")
-        barman(settings, "archive-wal", settings.server)
+        try:
+            _file_away(settings)
+        except Failure:
+            _file_away(settings)  # the database may have gone just then, to come back
         errors = os.path.join(settings.barman_server, "errors")
         found = lag(settings)
         record |= {"bytes": found["bytes"], "what": f"{found['slot_bytes']} bytes of WAL kept for the archive by the database"}
@@ -98,6 +98,14 @@ def take_wal(settings: Settings) -> dict:
             raise Failure(f"Barman could not file {', '.join(sorted(os.listdir(errors))[:3])}: look into {errors}")
         begin_chain(settings)
     return found
+
+
+def _file_away(settings: Settings) -> None:
+    """A moment to restore to, and whole segments in their place. A receiver that is not there is told by whoever looks at the lag."""
+    _receiver_trouble(settings, only_coming=True)
+    mark = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    query(settings, f"select pg_create_restore_point('{wal.MARK}{mark}')")
+    barman(settings, "archive-wal", settings.server)
 
 
 def begin_chain(settings: Settings) -> None:
