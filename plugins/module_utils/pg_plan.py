@@ -91,6 +91,8 @@ def _too_old_client(upgrade: Upgrade, version: int) -> list[str]:
 
 def _back(upgrade: Upgrade, disk: int, broken: bool) -> dict:
     kept = upgrade.state.kept
+    if broken and upgrade.state.data.get("returns"):  # the way back itself: what serves is put in order before the next attempt
+        return {"lines": [], "to": upgrade.state.data["kept"]["major"]}
     if broken:
         raise OSError("upgrade_back: an upgrade was cut short; run the playbook without it first")
     if not kept:

@@ -1,12 +1,10 @@
 """`make bench`: the figures of docs/figures.json, each the median of several runs. Not collected by `make test`, which has its own bounds."""
 
-import json
 import os
-import platform
-import statistics
 import subprocess
 import time
 
+import figures
 import pytest
 from releases import SETTINGS, deploy, release, versions
 from stack import LAB, ROOT, Stack, environment, wait
@@ -14,30 +12,13 @@ from traffic import Traffic
 
 RUNS = int(os.environ.get("SENEX_BENCH_RUNS", "3"))
 LEAST, RATE = 10000, 200
-PLACE = ROOT / "docs" / "figures.json"
 SITE = "ansible-playbook site.yml --tags phase1"
-
-
-def machine():
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return f"{platform.system()}, {os.cpu_count()} cores, {memory:.0f} GiB, which run host, controller and load together"
 
 
 @pytest.fixture
 def keep():
-    """keep(name, values, target, command, unit): the median into docs/figures.json; failures count by their worst run."""
-
-    def write(name, values, target, command, unit="s"):
-        value = max(values) if unit == "requests" else round(statistics.median(values), 1)
-        found = json.loads(PLACE.read_text(encoding="utf-8")) if PLACE.exists() else {}
-        found[name] = {
-            "value": value, "unit": unit, "target": target, "met": value <= target, "runs": len(values), "command": command,
-            "date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine(),
-        }  # fmt: skip
-        PLACE.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        print(f"{name}: {value} {unit} ({', '.join(str(round(one, 1)) for one in values)}), target {target}")
-
-    return write
+    """See figures.py."""
+    return figures.keep
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,10 @@
 """What an upgrade of PostgreSQL compares and remembers; the upgrade itself is in tests/integration/upgrade."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_server, pg_upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils import pg_exchange, pg_facts, pg_plan, pg_server, pg_upgrade_state
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
 
 HELD = {
@@ -75,6 +76,22 @@ def test_a_kept_cluster_that_was_removed_is_not_kept(tmp_path):
     assert state.kept == {}
     (tmp_path / "postgres.15-x").mkdir()
     assert state.kept["data"].endswith("15-x")
+
+
+def test_a_way_back_that_was_cut_short_is_taken_up_by_the_same_command(tmp_path):
+    """What was kept has its old place already; of an upgrade that was cut short there is no way back to take."""
+    data, kept = tmp_path / "postgres", {"major": 15, "data": str(tmp_path / "postgres.15-x")}
+    data.mkdir()
+    (data / "PG_VERSION").write_text("15\n")
+    wanted = SimpleNamespace(data=str(data), version=17)
+    state = pg_upgrade_state.State(str(tmp_path))
+    upgrade = SimpleNamespace(state=state, wanted=wanted, exchange=pg_exchange.Exchange(None, wanted, state))
+    state.put(phase="exchanging", to=17, kept=kept, pending={"major": 17}, returns="15-x")
+    found = pg_plan.plan(upgrade, back=True)
+    assert (found["way"], found["from"], found["to"], found["resumed"]) == ("back", 17, 15, True)
+    state.put(kept=None, pending={"major": 15}, returns=None)
+    with pytest.raises(OSError, match="an upgrade was cut short"):
+        pg_plan.plan(upgrade, back=True)
 
 
 def test_the_version_that_wrote_a_directory(tmp_path):

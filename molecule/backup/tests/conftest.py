@@ -6,9 +6,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
 
-from parts import HOME, RUN, Part  # noqa: E402  (the path above must come first)
+from parts import HOME, RUN, Part, apply  # noqa: E402  (the path above must come first)
 
 BACKUPS = f"{HOME}/backups"
+PASSPHRASE = "molecule-backup-passphrase"
+SECRET = "molecule-storage-secret"
+PLAIN = "words-that-nobody-else-may-read"
+INPUTS = {}  # with a storage, once there is one
+# The server wants a signature, and does not check whose it is
+S3 = "curl -sS --fail --cacert /root/s3/cert.pem --aws-sigv4 aws:amz:us-east-1:s3 --user tester:tester https://127.0.0.1:9000"
 
 
 class Backup(Part):
@@ -64,6 +70,29 @@ class Backup(Part):
 @pytest.fixture(scope="module")
 def backup(host):
     return Backup(host)
+
+
+@pytest.fixture(scope="module")
+def sent(host, backup):
+    """The role with a storage, and a first copy in it; for both files that use it."""
+    backup.inputs = INPUTS
+    if INPUTS:
+        return backup
+    host.check_output(f"{S3}/backups -X PUT")
+    INPUTS.update({
+        "backup_offsite_repository": "s3:https://127.0.0.1:9000/backups/senex",
+        "backup_offsite_access_key": "molecule-access-key",
+        "backup_offsite_secret_key": SECRET,
+        "backup_offsite_ca_certificate": host.check_output("cat /root/s3/cert.pem"),
+        "backup_offsite_check_subset": "100%",
+        "backup_passphrase": PASSPHRASE,
+    })  # fmt: skip
+    apply(INPUTS, options=["-vvv", "--diff"])
+    assert apply(INPUTS).changed == 0
+    backup.sql(f"create table if not exists secret as select '{PLAIN}'::text word, n from generate_series(1, 200) n")
+    backup.made("dump")
+    backup.made("media")
+    return backup
 
 
 @pytest.fixture(autouse=True)

@@ -118,6 +118,25 @@ def test_after_all_that_the_next_one_is_good(host, backup):
     assert not [name for name in backup.files() if name.endswith(".part")]
 
 
+def test_a_postgresql_that_lets_nobody_in_costs_no_old_dump(host, backup):
+    """Nor one that is past its time: only a new dump that was proven makes others superfluous."""
+    hba, old = f"{HOME}/config/postgresql/pg_hba.conf", "daily-2026-01-01-020000.sql.gz"
+    host.check_output(f"cd {BACKUPS}/postgresql && cp -p $(ls daily-*.sql.gz | head -n 1) {old}")
+    host.check_output(f"cp -a {hba} /root/ && sed -i '1i local all all reject' {hba}")
+    before, since = backup.files(), backup.now()
+    try:
+        backup.podman("kill --signal HUP postgres")
+        assert backup.fire("dump") != "success"
+    finally:
+        host.check_output(f"cp -a /root/pg_hba.conf {hba}")
+        backup.podman("kill --signal HUP postgres")
+    assert old in before and backup.files() == before
+    status = backup.status("dump")
+    assert status["result"] == "failed" and "pg_hba.conf rejects connection" in status["error"]
+    assert backup.said(since)[0].count("backup dump failed:") == 1
+    host.check_output(f"rm {BACKUPS}/postgresql/{old}")
+
+
 def small_disk(host, size):
     """A small file system of its own over the directory of dumps, with what was in it."""
     place = f"{BACKUPS}/postgresql"
@@ -149,7 +168,7 @@ def test_a_disk_too_small_is_seen_before_and_a_full_one_on_the_way(host, backup)
 
 
 def test_redis_that_refuses_leaves_no_copy(host, backup):
-    before = backup.files("redis")
+    before, since = backup.files("redis"), backup.now()
     backup.redis("config set requirepass another-password")
     try:
         assert backup.fire("redis") != "success"
@@ -158,6 +177,7 @@ def test_redis_that_refuses_leaves_no_copy(host, backup):
     assert backup.files("redis") == before
     status = backup.status("redis")
     assert status["result"] == "failed" and "WRONGPASS" in status["error"]
+    assert backup.said(since)[0].count("backup redis failed:") == 1
     assert backup.made("redis")["bytes"] > 0
 
 

@@ -2,36 +2,8 @@
 
 import json
 
-import pytest
-from conftest import BACKUPS
+from conftest import BACKUPS, PASSPHRASE, PLAIN, S3, SECRET
 from parts import HOME, apply, eventually
-
-PASSPHRASE = "molecule-backup-passphrase"
-SECRET = "molecule-storage-secret"
-PLAIN = "words-that-nobody-else-may-read"
-# The server wants a signature, and does not check whose it is
-S3 = "curl -sS --fail --cacert /root/s3/cert.pem --aws-sigv4 aws:amz:us-east-1:s3 --user tester:tester https://127.0.0.1:9000"
-
-
-@pytest.fixture(scope="module")
-def sent(host, backup):
-    """The role with a storage, and a first copy in it."""
-    host.check_output(f"{S3}/backups -X PUT")
-    inputs = {
-        "backup_offsite_repository": "s3:https://127.0.0.1:9000/backups/senex",
-        "backup_offsite_access_key": "molecule-access-key",
-        "backup_offsite_secret_key": SECRET,
-        "backup_offsite_ca_certificate": host.check_output("cat /root/s3/cert.pem"),
-        "backup_offsite_check_subset": "100%",
-        "backup_passphrase": PASSPHRASE,
-    }
-    apply(inputs, options=["-vvv", "--diff"])
-    assert apply(inputs).changed == 0
-    backup.sql(f"create table if not exists secret as select '{PLAIN}'::text word, n from generate_series(1, 200) n")
-    backup.made("dump")
-    backup.made("media")
-    backup.inputs = inputs
-    return backup
 
 
 def objects(host):
@@ -131,26 +103,28 @@ def test_a_storage_out_of_reach_fails_clearly_and_harms_nothing(host, sent):
 
 def test_the_passphrase_can_be_changed(host, sent):
     """As docs/backups.md has it: a second key, the new passphrase in the vault, the old key removed."""
-    new = "another-passphrase-of-molecule"
-    host.check_output(f"echo {new} > {HOME}/config/backup/new && chown senex {HOME}/config/backup/new && chmod 600 {HOME}/config/backup/new")
+    new, place = "another-passphrase-of-molecule", f"{HOME}/config/backup"
+    host.check_output(f"cp -a {place}/passphrase /root/old; echo {new} > {place}/new && chown senex {place}/new && chmod 600 {place}/new")
     old = [key["id"] for key in json.loads(sent.run("restic key list --json").stdout)]
-    result = sent.run(f"restic key add --new-password-file {HOME}/config/backup/new")
+    result = sent.run(f"restic key add --new-password-file {place}/new")
     assert result.rc == 0, result.stderr
-    host.check_output(f"rm {HOME}/config/backup/new")
-    apply({**sent.inputs, "backup_passphrase": new})
+    host.check_output(f"rm {place}/new")
+    hearts = {"dump": "http://127.0.0.1:9001/?heart-of-dump", "redis": "http://127.0.0.1:9002/"}  # see the test below
+    sent.inputs |= {"backup_passphrase": new, "backup_heartbeat_urls": hearts}
+    apply(sent.inputs)
     assert sent.run(f"restic key remove {old[0]}").rc == 0
     assert sent.made("offsite")["bytes"] > 0
-    apply(sent.inputs)
+    host.check_output(f"cp -a {place}/passphrase /root/new && cp -a /root/old {place}/passphrase")
     result = sent.run("offsite")
+    host.check_output(f"cp -a /root/new {place}/passphrase")
     assert result.rc != 0 and "backup_passphrase does not open the repository" in result.stderr
-    apply({**sent.inputs, "backup_passphrase": new})
-    host.check_output(f"echo {new} > /root/passphrase-in-use")  # test_restore.py opens the same repository
+    status = sent.status("offsite")
+    assert status["result"] == "failed" and "backup_passphrase does not open the repository" in status["error"]
 
 
 def test_a_heartbeat_is_sent_and_one_that_fails_is_no_failure(host, sent):
     host.check_output("systemd-run --unit=lab-heart --working-directory=/run python3 -m http.server 9001 --bind 127.0.0.1")
     eventually(lambda: host.run("curl -s http://127.0.0.1:9001/").rc == 0)
-    apply({"backup_heartbeat_urls": {"dump": "http://127.0.0.1:9001/?heart-of-dump", "redis": "http://127.0.0.1:9002/"}})
     sent.made("dump")
     eventually(lambda: "GET /?heart-of-dump" in host.check_output("journalctl -u lab-heart --no-pager -q -o cat"))
     result = sent.run("redis")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BACKUPS
-from parts import Applied, apply
+from parts import Applied
 
 ROOT = Path(__file__).parents[3]
 
@@ -25,9 +25,9 @@ def restore(check=True, **inputs):
 
 
 @pytest.fixture(scope="module")
-def ready(backup):
+def ready(sent):
     """The command, and a dump of a table that is changed afterwards."""
-    apply()
+    backup = sent
     backup.sql("drop table if exists big, ledger; create table ledger (id serial primary key, word citext); create index on ledger (word);"
                "insert into ledger (word) select 'before ' || n from generate_series(1, 5000) n; alter database senex set work_mem = '5MB';")  # fmt: skip
     backup.dump = os.path.basename(backup.made("dump")["path"])
@@ -87,17 +87,9 @@ def test_confirmed_it_restores_and_keeps_what_was(ready):
 
 def test_from_the_storage_alone(host, ready):
     """What a new, empty host does: nothing of the backups is there but what lies off the host."""
-    authority = host.check_output("cat /root/s3/cert.pem")
-    passphrase = host.check_output("cat /root/passphrase-in-use") if host.file("/root/passphrase-in-use").exists else "molecule-backup-passphrase"
-    inputs = {
-        "backup_offsite_repository": "s3:https://127.0.0.1:9000/backups/senex", "backup_offsite_access_key": "molecule-access-key",
-        "backup_offsite_secret_key": "molecule-storage-secret", "backup_offsite_ca_certificate": authority, "backup_passphrase": passphrase,
-    }  # fmt: skip
-    apply(inputs)
     ready.made("offsite")
     host.check_output(f"rm -rf {BACKUPS}/postgresql {BACKUPS}/redis {BACKUPS}/media")
     ready.sql("drop database senex", "postgres")
     ready.sql("create database senex", "postgres")
-    restore(restore_dump=ready.dump, restore_fetch=True, restore_confirm=True, **inputs)
+    restore(restore_dump=ready.dump, restore_fetch=True, restore_confirm=True, **ready.inputs)
     assert ready.sql("select count(*), max(id) from ledger") == "5000|5000"
-    apply()

@@ -15,18 +15,7 @@ from parts import HOME, RUN, Applied, Part, eventually  # noqa: E402  (the path 
 ARCHIVE = f"{HOME}/backups/barman/main"
 DATA = f"{HOME}/data/postgres"
 PLAYBOOK = Path(__file__).parents[3] / "playbooks" / "restore.yml"
-WRITER = """
-import subprocess, sys, time
-psql = subprocess.Popen(["podman", "exec", "-i", "postgres", "psql", "-X", "-q", "-A", "-t", "-U", "senex", "-d", "senex"],
-                        stdin=subprocess.PIPE, stdout=open("%s/acks", "a"), stderr=subprocess.DEVNULL, text=True)
-while psql.poll() is None:
-    try:
-        psql.stdin.write("insert into ticks default values returning id, extract(epoch from at);\\n")
-        psql.stdin.flush()
-    except OSError:
-        break
-    time.sleep(0.1)
-"""
+WRITER = Path(__file__).parents[2] / "shared" / "writer.py"
 
 
 class Archive(Part):
@@ -56,8 +45,9 @@ class Archive(Part):
 
     def write(self):
         """Insert a row every 100 ms from now on; what was acknowledged is kept."""
-        self.host.check_output(f"install -o senex -g senex /dev/null {HOME}/acks; cat > {HOME}/writer.py <<'END'\n{WRITER % HOME}\nEND")
-        self.host.check_output(f"systemd-run --user --machine=senex@ --quiet --unit=writer /usr/bin/python3 {HOME}/writer.py")
+        program = WRITER.read_text(encoding="utf-8")
+        self.host.check_output(f"install -o senex -g senex /dev/null {HOME}/acks; cat > {HOME}/writer.py <<'END'\n{program}\nEND")
+        self.host.check_output(f"systemd-run --user --machine=senex@ --quiet --unit=writer /usr/bin/python3 {HOME}/writer.py {HOME}/acks")
 
     def acknowledged(self):
         """[(id, time)] of rows that the writer was told are there."""

@@ -8,6 +8,14 @@ from conftest import ARCHIVE, DATA
 from parts import HOME, RUN, apply, eventually
 
 FLIP = "data[{at}] ^= 0x01"
+# An index whose order was right when its rows came, by a comparison that is another one now
+FICKLE = """
+create function compared(int, int) returns int language sql immutable as 'select case when $1 < $2 then -1 when $1 > $2 then 1 else 0 end';
+create operator class upside for type int using btree as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 compared(int, int);
+create table fickle as select g as id from generate_series(1, 5000) g;
+create index fickle_index on fickle (id upside);
+create or replace function compared(int, int) returns int language sql immutable as 'select case when $1 < $2 then 1 when $1 > $2 then -1 else 0 end';
+"""
 # Most of a segment may be zeros, and then most flips of its compressed form change nothing of what is in it: one that does
 FLIP_WAL = """
 import gzip, zlib
@@ -113,8 +121,12 @@ def test_dropped_table_comes_back(archive):
 
 
 def test_receiver_goes_on_when_killed_and_when_the_database_restarts(archive):
+    """A look in the seconds in which it is on its way is no alarm."""
     archive.host.check_output("pkill -9 -u senex -x pg_receivewal")
+    assert archive.pitr("wal").rc == 0
     archive.systemctl("restart")
+    result = archive.pitr("wal")
+    assert result.rc == 0, result.stderr
     archive.sql("insert into orders values (20001, 'after')")
     status = eventually(lambda: archive.pitr("wal").rc == 0 and archive.status("wal"), 60)
     assert (status["result"], status["bytes"]) == ("ok", 0)
@@ -160,6 +172,22 @@ def test_damage_is_found_and_named(archive):
             assert path.removeprefix(f"{ARCHIVE}/base/{base}/data/").removesuffix(".partial") in outcome.stderr
         assert not archive.host.file(f"{DATA}.restored").exists
     assert archive.pitr("verify").rc == 0
+
+
+def test_index_out_of_order_is_refused_by_a_restore(archive):
+    """As after a change of a collation: every checksum is right, and what is in the index is not where it would be looked for."""
+    archive.sql(FICKLE)
+    state = "select system_identifier, timeline_id from pg_control_system(), pg_control_checkpoint()"
+    before = archive.sql(state), archive.host.check_output(f"ls {DATA}/..")
+    try:
+        result = archive.restore("latest")
+        assert result.rc
+        assert "amcheck found damage" in result.message and "fickle_index" in result.message
+        assert "The data is what it was." in result.message
+        assert (archive.sql(state), archive.host.check_output(f"ls {DATA}/..")) == before
+        assert archive.sql("select count(*) from fickle") == "5000"
+    finally:
+        archive.sql("drop table fickle; drop operator class upside using btree; drop function compared")
 
 
 def test_drill_under_its_timer(archive):

@@ -20,9 +20,7 @@ def test_the_application_works_with_the_restored_database(stack, figure):
     dump = os.path.basename(json.loads(stack.sh(f"cat {HOME}/backups/status/dump.json"))["what"])
     assert dump.startswith("manual-") and made.changed
     stack.post("/api/rows/", {"text": "after the dump"})
-
-    asked = restore(stack, restore_dump=dump).expect()
-    assert asked.changed == [] and stack.user(*query, "-d", "senex", "-c", rows) != before
+    assert stack.user(*query, "-d", "senex", "-c", rows) != before
     starts = stack.starts()
     done = restore(stack, restore_dump=dump, restore_confirm=True).expect()
     assert not {"postgres", "redis", "nginx"} & set(stack.moved(starts))
@@ -42,16 +40,14 @@ def test_the_application_works_with_the_restored_database(stack, figure):
 
 
 def test_the_application_works_with_the_database_of_an_earlier_moment(stack):
-    stack.sh("senex pitr base")
+    stack.sh("senex pitr base --first", timeout=300)
     kept = stack.post("/api/rows/", {"text": "before the moment"})["number"]
     time.sleep(1.5)  # the moment is said in whole seconds
     moment = stack.sh("date -u '+%Y-%m-%d %H:%M:%S+00'").strip()
     time.sleep(1.5)
     stack.post("/api/rows/", {"text": "after the moment"})
     inputs = {"restore_from": "pitr", "restore_to": moment}
-
-    asked = restore(stack, **inputs).expect()
-    assert asked.changed == [] and json.loads(stack.get("/api/rows/")[1])["newest"]["number"] > kept
+    assert json.loads(stack.get("/api/rows/")[1])["newest"]["number"] > kept
     # Until the archive has seen a later moment, this one cannot be proven whole
     wait(lambda: restore(stack, **inputs, restore_confirm=True).code == 0, 180, "the restore", pause=15)
     stack.ready(60)

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import urllib.parse
 
-from senex_backup.common import Settings, Trouble, say
+from senex_backup.common import Settings, Trouble, alone, say
 
 RESTIC = "/usr/bin/restic"
 DIRECTORIES = ("postgresql", "redis", "media", "barman")  # whichever are there
@@ -85,8 +85,11 @@ def opened(settings: Settings, begin: bool = True) -> None:
     elif result.returncode == 10 or "does not exist" in result.stderr:
         if not begin:
             raise Trouble("there is no repository at backup_offsite_repository: nothing was ever sent there, or it is not where the lost host sent to")
-        restic(settings, "init", timeout=ANSWER)
-        say("began a new repository")
+        # Two that begin one at the same moment would each seal it with a key of their own
+        with alone(settings, "beginning", 2 * ANSWER):
+            if restic(settings, "cat", "config", allowed=(0, 1, 10), timeout=ANSWER).returncode:
+                restic(settings, "init", timeout=ANSWER)
+                say("began a new repository")
     else:
         raise Trouble(f"the repository cannot be opened: {told(result)}")
 

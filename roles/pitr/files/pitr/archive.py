@@ -13,6 +13,7 @@ from pitr.plan import Plan, check_space
 from pitr.programs import Base, barman, base, catalogue, query, run, systemctl, unfinished
 from pitr.settings import Settings
 
+COMING = 60  # seconds that database and receiver have to be there again
 RETRY = 900  # seconds until a first base backup that failed is tried again; each failure is told
 LAG = """
 select s.active, s.wal_status, pg_wal_lsn_diff(pg_current_wal_flush_lsn(), s.restart_lsn)::bigint, pg_walfile_name(pg_current_wal_flush_lsn()),
@@ -77,10 +78,10 @@ def _received(settings: Settings, newest: str, position: int) -> int:
 def take_wal(settings: Settings) -> dict:
     """File away what was received, and say how far behind the archive is."""
     with jobs.run(settings, "wal", wait=300) as record:
-        mark = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-        query(settings, f"select pg_create_restore_point('{wal.MARK}{mark}')")
-        if any(not name.endswith(".partial") for name in wal.names_in(os.path.join(settings.barman_server, "streaming"))):
-            barman(settings, "archive-wal", settings.server)  # half a second of CPU, for which most minutes have no need
+        try:
+            _file_away(settings)
+        except Failure:
+            _file_away(settings)  # the database may have gone just then, to come back
         errors = os.path.join(settings.barman_server, "errors")
         found = lag(settings)
         record |= {"bytes": found["bytes"], "what": f"{found['slot_bytes']} bytes of WAL kept for the archive by the database"}
@@ -97,6 +98,15 @@ def take_wal(settings: Settings) -> dict:
             raise Failure(f"Barman could not file {', '.join(sorted(os.listdir(errors))[:3])}: look into {errors}")
         begin_chain(settings)
     return found
+
+
+def _file_away(settings: Settings) -> None:
+    """A moment to restore to, and whole segments in their place. A receiver that is not there is told by whoever looks at the lag."""
+    _receiver_trouble(settings, only_coming=True)
+    mark = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    query(settings, f"select pg_create_restore_point('{wal.MARK}{mark}')")
+    if any(not name.endswith(".partial") for name in wal.names_in(os.path.join(settings.barman_server, "streaming"))):
+        barman(settings, "archive-wal", settings.server)  # half a second of CPU, for which most minutes have no need
 
 
 def begin_chain(settings: Settings) -> None:
@@ -118,7 +128,8 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
         check_cluster(settings)
         size = int(query(settings, "select sum(pg_database_size(oid)) from pg_database where datallowconn")[0][0])
         check_space(settings.archive, int(size * 1.2), "a base backup")
-        _await_receiver(settings)
+        if trouble := _receiver_trouble(settings, only_coming=False):
+            raise trouble
         _first_wal(settings)
         barman(settings, "backup", "--immediate-checkpoint", settings.server)
         _last_wal(settings)
@@ -137,19 +148,29 @@ def first_base(settings: Settings, wait: float = 0) -> str:
     return (found[-1] if found else take_base(settings, wait)).name
 
 
-def _await_receiver(settings: Settings) -> None:
-    """After a boot the database is there before its receiver, and Barman takes no base backup without one."""
-    end = time.monotonic() + 60
+def _receiver_trouble(settings: Settings, only_coming: bool) -> Failure | None:
+    """Why nothing receives WAL, after a minute for what is on its way: after a boot, an upgrade or a restart the database is there before its receiver.
+
+    `only_coming`: where a unit rests, nothing is waited for.
+    """
+    end = time.monotonic() + COMING
     while True:
         try:
             if lag(settings)["active"]:
-                return
-        except Failure:
-            if time.monotonic() > end:
-                raise
-        if time.monotonic() > end:
-            raise Failure("nothing receives WAL: see the journal of pitr-receive.service")
+                return None
+            trouble = Failure("nothing receives WAL: see the journal of pitr-receive.service")
+        except Failure as failure:
+            trouble = failure
+        if time.monotonic() > end or (only_coming and not _coming()):
+            return trouble
         time.sleep(0.5)
+
+
+def _coming() -> bool:
+    """Whether the units of database and receiver run, or will in a moment."""
+    shown = systemctl("show", "--property=ActiveState,Job", "postgres.service", "pitr-receive.service").stdout
+    units = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.strip().split("\n\n")]
+    return all(unit.get("ActiveState") in ("active", "activating", "reloading") or unit.get("Job", "0") != "0" for unit in units)
 
 
 def _first_wal(settings: Settings) -> None:
