@@ -19,9 +19,16 @@ def status_lines(hosts: list) -> list:
     return lines
 
 
+def refusal_findings(message: str, key: str) -> list:
+    """A finding for each line of a refusal; its heading, which ends with a colon, is none."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    told = [line for line in lines if not line.endswith(":")] or lines
+    return [{"key": key, "level": "FAIL", "says": line, "do": ""} for line in told]
+
+
 class FilterModule:
     """Filters."""
 
     def filters(self) -> dict:
         """By name."""
-        return {"status_lines": status_lines}
+        return {"status_lines": status_lines, "refusal_findings": refusal_findings}

@@ -3,12 +3,13 @@
 import json
 import re
 import selectors
+import shlex
 import socket
 import time
 from contextlib import ExitStack
 
 import pytest
-from stack import HOME, UID, UNITS
+from stack import HOME, ROOT, UID, UNITS
 
 CONTAINERS = tuple(unit for unit in UNITS if unit != "nginx")
 OPEN = {22, 80, 443}
@@ -120,6 +121,63 @@ def test_no_container_holds_more_than_it_needs_of_the_host(stack):
         for mount in details["Mounts"]:
             assert mount["Source"].startswith((f"{HOME}/", "/etc/senex-trader/tls/")), f"{name}: {mount['Source']}"
             assert not mount["Source"].endswith((".key", ".sock", ".env")), f"{name}: {mount['Source']}"
+
+
+PAGE = (ROOT / "docs/hardening.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def inspected(stack):
+    """{container: what Podman holds it to}."""
+    return {details["Name"]: details for details in json.loads(stack.user("podman", "inspect", *CONTAINERS))}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_container_is_as_the_page_says(stack, inspected, container):
+    """docs/hardening.md is what runs; the user of PostgreSQL's image of Debian is the page's own exception."""
+    row = re.search(rf"^\| `{re.sub('-[0-9]+$', '', container)}` \| (\d+) \| none \| no \| read-only \| (.*) \|$", PAGE, re.MULTILINE)
+    details = inspected[container]
+    wanted = "999" if container == "postgres" and "alpine" not in details["ImageName"] else row[1]
+    assert details["Config"]["User"] == wanted
+    assert details["EffectiveCaps"] in ([], None) and details["BoundingCaps"] in ([], None)
+    assert details["HostConfig"]["ReadonlyRootfs"] and "no-new-privileges" in details["HostConfig"]["SecurityOpt"]
+    writable = {mount["Destination"] for mount in details["Mounts"] if mount["RW"]} | set(details["HostConfig"]["Tmpfs"])
+    assert writable == set(re.findall(r"`([^`]+)`", row[2]))
+
+
+@pytest.mark.parametrize(("unit", "limit"), re.findall(r"^\| `([a-z-]+\.service)` \| ([0-9.]+) \|", PAGE, re.MULTILINE))
+def test_system_unit_is_as_closed_as_the_page_says(stack, unit, limit):
+    found = re.search(r"exposure level for \S+: ([0-9.]+)", stack.sh(f"systemd-analyze security --no-pager {unit}"))
+    assert float(found[1]) <= float(limit)
+
+
+def test_every_system_service_of_ours_is_on_the_page(stack):
+    """Those in the manifests: a unit of its own, or a drop-in that is more than a time limit."""
+    listed = stack.sh("cat /var/lib/senex.trader/*.json | grep -oE '/etc/systemd/system/[^/\"]+[.]service([.]d/|\")'").split()
+    ours = {re.sub(r'[.]d/$|"$', "", path.removeprefix("/etc/systemd/system/")) for path in listed}
+    timing = {"systemd-networkd-wait-online.service", "NetworkManager-wait-online.service", f"user@{UID}.service", "certbot.service"}
+    assert {"nginx.service", "senex-watchdog.service"} <= ours
+    assert ours - timing <= set(re.findall(r"^\| `([a-z-]+\.service)`", PAGE, re.MULTILINE))
+
+
+LEAST = 80  # of 100, for what a container can show: lynis.prf names the rest
+
+
+@pytest.fixture(scope="module")
+def lynis(stack):
+    """Measures, and is no part of a host."""
+    profile = (ROOT / "tests/integration/lynis.prf").read_text(encoding="utf-8")
+    install = "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends lynis"
+    stack.sh(f"{install} && printf %s {shlex.quote(profile)} >/etc/lynis/custom.prf", timeout=300)
+    yield
+    stack.sh("rm -r /etc/lynis; DEBIAN_FRONTEND=noninteractive apt-get purge -qy lynis", timeout=300)
+
+
+def test_hardening_index(stack, lynis, figure):
+    report = stack.sh("lynis audit system --quick --no-colors --quiet >/dev/null 2>&1; cat /var/log/lynis-report.dat", timeout=900)
+    index = int(re.search(r"^hardening_index=(\d+)", report, re.M)[1])
+    figure("lynis_hardening_index", index, "of 100")
+    assert index >= LEAST, "\n".join(re.findall(r"^(?:warning|suggestion)\[\]=.*", report, re.M))
 
 
 MODES = {

@@ -166,6 +166,9 @@ BAD_INPUTS = {
     "common_min_disk_mb": 1000000000,
     "common_min_free_disk_mb": 1000000000,
     "common_ssh_permit_root_login": "no",
+    "common_blocked_modules": ["overlay", "dccp; rm"],
+    "common_shell_umask": "rw",
+    "common_ssh_max_sessions": 0,
 }
 
 
@@ -204,6 +207,10 @@ def refusal(host):
         "common_min_disk_mb asks for 1000000000",
         "common_min_free_disk_mb asks for 1000000000",
         "Ansible is logged in as root and would be locked out",
+        "common_blocked_modules: the stack needs overlay",
+        "common_blocked_modules: each must be the name of a kernel module",
+        "common_shell_umask is 'rw'; it must be three octal digits",
+        "common_ssh_max_sessions is 0",
     ],
 )
 def test_wrong_input_is_refused_by_name(refusal, sentence):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import time
 
 from parts import HOME, SYSTEMCTL, eventually
@@ -173,6 +174,26 @@ def test_a_watchdog_that_hangs_or_dies_comes_back(watched):
         running = "systemctl is-active senex-watchdog.service"
         eventually(lambda old=pid, ask=running: host.check_output(WATCHDOG) not in (old, "0") and host.run(ask).stdout == "active\n", seconds)
         print(f"{signal}: back in {time.monotonic() - begin:.1f} s")
+
+
+def test_what_restarts_do_not_cure_is_left_alone_and_said_once(watched):
+    """A page that is always too late for the watchdog, however new the instance. Two more restarts within the hour are left to it."""
+    host, path = watched.host, "/etc/senex-trader/watchdog.json"
+    whole = json.loads(host.check_output(f"cat {path}"))
+    limit = 2 + len(watched.state()["restarts"].get("web-2", []))
+    web = {**whole["web"], "alive_path": "/api/slow/?seconds=30", "instances": whole["web"]["instances"][1:]}
+    broken = {**whole, "restart": {**whole["restart"], "per_hour": limit, "pause": 0.0}, "web": web}
+    before, given_up = watched.restarts, len(watched.log("web-2: given up"))
+    try:
+        host.check_output(f"cp -p {path} /root/whole.json && printf %s {shlex.quote(json.dumps(broken))} >{path} && systemctl restart senex-watchdog.service")
+        eventually(lambda: len(watched.log("web-2: given up")) > given_up, 240)
+        failures = len(watched.log("web-2: failure"))
+        eventually(lambda: len(watched.log("web-2: failure")) >= failures + 6, 90)
+        assert watched.restarts == before + 2
+        assert len(watched.log("web-2: given up")) == given_up + 1
+    finally:
+        host.check_output(f"mv /root/whole.json {path} && systemctl restart senex-watchdog.service")
+    watched.calm(90)
 
 
 def test_a_wrong_configuration_is_refused_and_named(host):

@@ -9,7 +9,7 @@ import re
 import sys
 import time
 
-from . import config, cures, doctor, status
+from . import config, cures, doctor, golive, status
 from .host import ROOT_ENVIRONMENT, Host
 
 RECORDS = "/var/lib/senex.trader/releases.jsonl"
@@ -129,11 +129,7 @@ def manage(host: Host, settings: config.Config, options) -> int:
     if not running:
         raise Trouble("no web instance runs; senex status says more")
     container = running[0].removesuffix(".service")
-    done = host.podman("inspect", "--format", "{{json .Config.Entrypoint}}", container)
-    if done.code:
-        raise Trouble(f"podman inspect {container}: {done.said}")
-    entry = json.loads(done.out or "null") or []
-    return enter(host, container, [*([entry] if isinstance(entry, str) else entry), *settings.manage, *options.arguments])
+    return enter(host, container, [*host.entry_point(container), *settings.manage, *options.arguments])
 
 
 def psql(host: Host, settings: config.Config, options) -> int:
@@ -225,6 +221,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="for machines")
     one = verb("doctor", lambda host, settings, options: doctor.show(host, settings, options.json), "known troubles: cause and cure of each that is found")
     one.add_argument("--json", action="store_true", help="for machines, with what is well")
+    one = verb("golive", lambda host, settings, options: golive.show(host, settings, options.json, options.notice),
+               "before the public comes: status, and what changes by decisions alone; 0 for ready, 2 for not")  # fmt: skip
+    one.add_argument("--json", action="store_true", help="for machines")
+    one.add_argument("--notice", action="store_true", help="send a test notice each way that is configured")
     one = verb("logs", logs, "the journal of one part, of several, or of all")
     one.add_argument("part", nargs="*")
     one.add_argument("-f", "--follow", action="store_true")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import pwd
 import socket
 import ssl
@@ -106,6 +107,14 @@ class Host:
     def inside(self, container: str, *argv: str, timeout: float = 20, stdin: str | None = None) -> Ended:
         """A command in a container."""
         return self.podman("exec", *(["--interactive"] if stdin is not None else []), container, *argv, timeout=timeout, stdin=stdin)
+
+    def entry_point(self, container: str) -> list[str]:
+        """The image's own entry point, which its commands want before them."""
+        done = self.podman("inspect", "--format", "{{json .Config.Entrypoint}}", container)
+        if done.code:
+            raise OSError(f"podman inspect {container}: {done.said}")
+        entry = json.loads(done.out or "null") or []
+        return [entry] if isinstance(entry, str) else entry
 
     def systemctl(self, scope: str, *arguments: str, timeout: float = 15) -> Ended:
         """systemctl, of the system or of the service user."""
