@@ -64,6 +64,6 @@ class ActionModule(RenderingAction):
 
     def _inside(self, wanted: dict, task_vars: dict) -> dict:
         """The script that is run in a container when its unit is up."""
-        if set(wanted) != {"container", "src", "trouble", "redact"}:
-            raise AnsibleActionFail("quadlet: inside has container, src, trouble and redact")
-        return {**wanted, "script": self._render(wanted.pop("src"), task_vars)}
+        if set(wanted) - {"once"} != {"container", "src", "trouble", "redact"}:
+            raise AnsibleActionFail("quadlet: inside has container, src, trouble and redact, and may have once")
+        return {"once": False, **wanted, "script": self._render(wanted.pop("src"), task_vars)}

@@ -72,15 +72,6 @@ def systemd_escape(value: Any, expands: bool = True) -> str:
     return '"' + "".join(out) + '"'
 
 
-def redis_quote(value: Any) -> str:
-    r"""A double-quoted word of redis.conf; whatever is not plainly safe is written as \xHH."""
-    out = []
-    for byte in str(value).encode("utf-8", "surrogateescape"):
-        safe = 0x20 <= byte < 0x7F and byte not in b"\"\\"
-        out.append(chr(byte) if safe else f"\\x{byte:02x}")
-    return '"' + "".join(out) + '"'
-
-
 def pg_conf_quote(value: Any) -> str:
     """A single-quoted value of postgresql.conf. Its reader knows backslash escapes too."""
     if isinstance(value, bool):
@@ -101,7 +92,6 @@ class FilterModule:
         return {
             "env_file": env_file,
             "systemd_escape": systemd_escape,
-            "redis_quote": redis_quote,
             "pg_conf_quote": pg_conf_quote,
             "quote_url": quote_url,
         }

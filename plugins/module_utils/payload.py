@@ -24,7 +24,8 @@ def quadlet_part(data: dict, user: ServiceUser, check: bool) -> Part:
         for item in data["files"]
     ]
     secrets = {item["name"]: secret_value(item, check) for item in data["secrets"]}
-    return Part(data["part"], files, data["directories"], secrets, data["units"], data["guards"], data["image_input"])
+    live = frozenset(item["name"] for item in data["secrets"] if item.get("live"))
+    return Part(data["part"], files, data["directories"], secrets, data["units"], data["guards"], data["image_input"], live)
 
 
 def system_part(data: dict, check: bool) -> SystemPart:
@@ -58,8 +59,9 @@ def digest(data: dict) -> str:
 
 
 def keepable(data: dict) -> bool:
-    """Whether files, secrets and units are all there is to a part: not where a script looks inside a container, or a secret lies in a file of the host."""
-    return data["state"] == "present" and "inside" not in data and not any("file" in item for item in data.get("secrets", []))
+    """Whether files, secrets and units are all there is to a part: not where a script looks inside a container each time, or a secret lies in a file."""
+    once = "inside" not in data or bool(data["inside"].get("once"))
+    return data["state"] == "present" and once and not any("file" in item for item in data.get("secrets", []))
 
 
 def _sha256(content: bytes) -> str:
@@ -77,9 +79,19 @@ def keep(data: dict, directory: str = fileset.MANIFESTS) -> None:
     kept = {**data, "lease": {}, "files": files}
     if "secrets" in data:
         kept["secrets"] = [{**item, "value": _sha256(str(item["value"]).encode())} for item in data["secrets"]]
+    if "inside" in data:
+        kept["inside"] = {**data["inside"], "script": _sha256(data["inside"]["script"].encode()), "redact": []}
     content = json.dumps({"digest": digest(data), "data": kept}).encode()
     if fileset.read(path)[0] != content:
         fileset.swap([(path, content, (0o600, os.geteuid(), os.getegid()))])
+
+
+def is_kept(data: dict, directory: str = fileset.MANIFESTS) -> bool:
+    """Whether the last run that ended well handed over the very same."""
+    try:
+        return json.loads(fileset.read(os.path.join(directory, data["part"] + SUFFIX))[0] or b"{}").get("digest") == digest(data)
+    except ValueError:
+        return False
 
 
 def kept(directory: str = fileset.MANIFESTS) -> list[dict]:

@@ -38,6 +38,7 @@ class Part:
     units: list[dict] = field(default_factory=list)
     guards: list[dict] = field(default_factory=list)
     image_input: str = ""
+    live: frozenset[str] = frozenset()  # secrets that a script brings to what runs, without a restart
 
     def unit_texts(self) -> dict[str, str]:
         """File name -> text of every unit file of the part."""
@@ -89,7 +90,7 @@ class Fingerprints:
     """One value for everything a unit reads when it starts: text, files, secrets, image."""
 
     def __init__(self, part: Part, user: ServiceUser, images: dict[str, str], secrets: dict[str, str], managed: set[str]):
-        self.user, self.images, self.secrets = user, images, secrets
+        self.user, self.images, self.secrets, self.live = user, images, secrets, part.live
         self.wanted = {item.path: item.content for item in part.files}
         self.managed = sorted(managed | set(self.wanted))
         self.units = {unit_text.service_of(name): (name, text) for name, text in part.unit_texts().items()}
@@ -108,7 +109,7 @@ class Fingerprints:
                 if managed == path or managed.startswith(path.rstrip("/") + "/"):
                     read += [managed, self._content(managed)]
         for secret in unit_text.secrets_read(text):
-            read += [secret, self.secrets.get(secret)]
+            read += [secret, None if secret in self.live else self.secrets.get(secret)]
         return digest(name, *read)
 
     def _content(self, path: str) -> bytes | None:

@@ -36,7 +36,7 @@ import json
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
-from ansible_collections.senex.trader.plugins.module_utils.payload import keep, quadlet_part
+from ansible_collections.senex.trader.plugins.module_utils.payload import is_kept, keep, quadlet_part
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
@@ -65,7 +65,8 @@ def main() -> None:
         with contextlib.nullcontext() if module.check_mode else lock():
             transaction = Transaction(part, user, present=data["state"] == "present")
             result = transaction.run(check=module.check_mode)
-            made = run_inside(user, data["inside"]) if "inside" in data and not module.check_mode else []
+            wanted = "inside" in data and not (data["inside"]["once"] and not result["changed"] and is_kept(data))
+            made = run_inside(user, data["inside"]) if wanted and not module.check_mode else []
             if not module.check_mode:
                 keep(data)
             result.update(changed=result["changed"] or bool(made), plan=[*result["plan"], *(f"change {what}" for what in made)])

@@ -49,7 +49,9 @@ options:
     elements: dict
     default: []
   secrets:
-    description: Podman secrets with C(name) and C(value), or C(file), a file on the host that root reads.
+    description:
+      - Podman secrets with C(name) and C(value), or C(file), a file on the host that root reads.
+      - One that is C(live) restarts nothing when it changes; what runs learns of it from the script O(inside).
     type: list
     elements: dict
     default: []
@@ -88,6 +90,7 @@ options:
     description:
       - "A script that is run in a container with C(sh -s) when all units are up, each time: C(container), C(src) (a template), C(trouble) (what to say
         when it fails) and C(redact) (words that its output must not show)."
+      - One with C(once) is not run again while the part is just as it was when the script last ended well.
       - It says C(changed:) and what, a line each, for what it changed. Not run in check mode.
     type: dict
     default: {}

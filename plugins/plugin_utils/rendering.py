@@ -25,7 +25,7 @@ TEMPLATES = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..",
 KEYS = {
     "files": {"src", "dest", "content", "mode", "secret", "vars", "when", "owner", "group", "notify"},
     "directories": {"path", "mode", "owner", "group", "container_user", "container_group"},
-    "secrets": {"name", "value", "file"},
+    "secrets": {"name", "value", "file", "live"},
     "units": {"name", "run_once_key", "answers", "rotation", "stand_in", "probe"},
     "guards": {"file", "content", "message"},
 }

@@ -227,10 +227,10 @@ class Stack:
         return self.command_at(self.address, *options, **settings)
 
     @staticmethod
-    def command_at(address, *options, variables=None, tags="phase1", root=ROOT, playbook="site.yml"):
+    def command_at(address, *options, variables=None, tags="phase1", root=ROOT, playbook="site.yml", inventory=ROOT / "inventory/demo"):
         """The playbook on the host at an address."""
         extra = json.dumps({"ansible_host": address, **(variables or {})})
-        return ["ansible-playbook", f"{root}/{playbook}", "-i", f"{ROOT}/inventory/demo", "--tags", tags, "-e", extra, *options]
+        return ["ansible-playbook", f"{root}/{playbook}", "-i", str(inventory), "--tags", tags, "-e", extra, *options]
 
     def play(self, *options, root=ROOT, timeout=420, **settings):
         """Run site.yml, or another playbook, and wait for its end."""

@@ -128,6 +128,15 @@ def test_no_secret_is_kept(place):
         assert (place.state / name).stat().st_mode & 0o777 == 0o600
 
 
+def test_a_script_that_runs_once_is_kept_without_its_text_and_due_again_when_anything_differs(place):
+    data = {**place.quadlet, "inside": {"container": "web", "script": f"login {PASSWORD}", "trouble": "", "redact": [PASSWORD], "once": True}}
+    assert not payload.is_kept(data, str(place.state))
+    payload.keep(data, str(place.state))
+    assert payload.is_kept(data, str(place.state)) and PASSWORD not in (place.state / "web.last").read_text()
+    assert place.seen()["web"] == payload.digest(data)
+    assert not payload.is_kept({**data, "inside": {**data["inside"], "script": "login other"}}, str(place.state))
+
+
 def test_a_kept_file_that_is_damaged_costs_time_alone(place):
     (place.state / "web.last").write_text("{")
     assert set(place.seen()) == {"site"}

@@ -57,7 +57,7 @@ class World:
         self.configuration = {"config/env": b"A=1", "config/web/a.conf": b"a", "config/db.conf": b"d", "config/nobody.conf": b"n"}
         self.secrets = {"web_password": "pw-of-the-web"}
         self.units = [{"name": "db.service"}, {"name": "web.service"}]
-        self.directories = []
+        self.directories, self.live = [], frozenset()
         self.manifest = Manifest("part", self.state)
 
     def path(self, name):
@@ -68,7 +68,7 @@ class World:
         files = {**{name: text.encode() for name, text in self.texts.items()}, **self.configuration}
         owned = (self.host.uid, self.host.gid)
         return Part("part", [WantedFile(self.path(name), content, 0o644, *owned) for name, content in files.items()],
-                    self.directories, dict(self.secrets), list(self.units))  # fmt: skip
+                    self.directories, dict(self.secrets), list(self.units), live=self.live)  # fmt: skip
 
     def plan(self):
         return make_plan(self.part(), self.manifest, self.host)
@@ -318,6 +318,14 @@ def test_what_another_part_has_as_well_stays(world):
     del world.configuration["config/env"], world.configuration["config/nobody.conf"]
     plan = world.plan()
     assert [os.path.basename(change.path) for change in plan.changes] == ["nobody.conf"] and plan.secrets == {}
+
+
+def test_a_live_secret_is_set_and_restarts_nothing(world):
+    world.live = frozenset({"web_password"})
+    world.apply()
+    world.host.secrets["web_password"] = "another"
+    plan = world.plan()
+    assert plan.secrets == {"web_password": "pw-of-the-web"} and plan.act == []
 
 
 def test_a_secret_that_went_is_removed(world):

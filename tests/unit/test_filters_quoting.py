@@ -25,11 +25,6 @@ def read_env(text):
     return dict(line.split("=", 1) for line in text.split("\n") if line)
 
 
-def read_redis(word):
-    body = re.fullmatch(r'"((?:[^"\\]|\\x[0-9a-f]{2})*)"', word)[1]
-    return re.sub(r"\\x(..)", lambda m: chr(int(m[1], 16)), body).encode("latin-1").decode()
-
-
 def read_postgresql(word):
     body = re.fullmatch(r"'((?:[^'\\]|''|\\\\)*)'", word)[1]
     return re.sub(r"''|\\\\", lambda m: m[0][0], body)
@@ -90,13 +85,6 @@ def test_systemd_escape_reads_back(expands):
 def test_systemd_escape_doubles_dollars_only_where_they_expand():
     assert quoting.systemd_escape("A=$x 5%") == '"A=$$x 5%%"'
     assert quoting.systemd_escape("A=$x 5%", expands=False) == '"A=$x 5%%"'
-
-
-def test_redis_quote_reads_back():
-    for value in [*hostile_values(), "a\nb\r\x00\x7f"]:
-        word = quoting.redis_quote(value)
-        assert word.isascii() and word.isprintable()
-        assert read_redis(word) == value
 
 
 def test_pg_conf_quote_reads_back():

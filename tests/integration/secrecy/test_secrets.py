@@ -15,6 +15,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from doors import DOORS
 from stack import APPLICATION, AS_USER, HOME, LAB, ROOT, SSH_CONFIG, UID, UNITS, Stack, environment
 
 HOST = "secrets"
@@ -33,28 +34,6 @@ while not select.select([sys.stdin], [], [], 0.02)[0]:
         except OSError:
             pass
 json.dump([line.replace(b"\\0", b" ").decode(errors="replace") for line in seen], sys.stdout)
-"""
-# In a container of the application, over its own network: what opens the doors, and what doesn't
-DOORS = """
-import json, os, sys, urllib.parse
-import psycopg, redis
-asked = json.load(sys.stdin)
-def database(password):
-    try:
-        psycopg.connect(host=os.environ["DB_HOST"], dbname=os.environ["DB_NAME"], user=os.environ["DB_USER"], password=password).close()
-        return "open"
-    except psycopg.OperationalError as error:
-        return "refused" if "password authentication failed" in str(error) or "no password supplied" in str(error) else repr(error)
-def cache(password):
-    try:
-        redis.Redis(host="redis", password=password).ping()
-        return "open"
-    except redis.AuthenticationError:
-        return "refused"
-urls = [os.environ[name] for name in ("REDIS_URL", "CHANNELS_REDIS_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND")]
-passwords = {urllib.parse.unquote(urllib.parse.urlsplit(url).password) for url in urls}
-json.dump({"database": [database(p) for p in asked["database"]], "redis": [cache(p) for p in asked["redis"]],
-           "told": sorted(passwords) == [asked["redis"][0]]}, sys.stdout)
 """
 
 

@@ -16,7 +16,7 @@ NAME = re.compile(r"redis-(\d{4}-\d\d-\d\d-\d{6})\.rdb")
 
 
 def make(settings: Settings) -> dict:
-    """A copy of now. The password is in the container's own environment, and on no command line."""
+    """A copy of now. The container's redis-cli logs in by itself; the password is on no command line."""
     directory, container = settings.directory(DIRECTORY), settings["redis"]["container"]
     memory = re.search(r"^used_memory:(\d+)", podman("exec", container, "redis-cli", "-e", "info", "memory"), re.MULTILINE)
     need(directory, int(memory[1]) if memory else 0, "the copy of Redis")

@@ -141,7 +141,7 @@ def psql(host: Host, settings: config.Config, options) -> int:
 
 
 def redis_cli(host: Host, settings: config.Config, options) -> int:
-    """redis-cli in its container, which has the password in its environment."""
+    """redis-cli in its container, which logs in by itself."""
     if not settings.broker:
         raise Trouble("Redis is not on this host; ask on the one of the group redis")
     return enter(host, settings.broker.container, ["redis-cli", "-e", *options.arguments])

@@ -1,0 +1,99 @@
+"""The way of a secret from its old value to a new one, as the environment's vault remembers it.
+
+`vault_rotation` holds an entry for each secret that is under way: the `stage` and the `other` value beside the one in its own variable, which is the
+old one while the stage is `accept`, and the new one from `use` on. Roles read it as `senex_rotation`; it goes when the old value is refused everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import yaml
+from ansible.errors import AnsibleFilterError
+
+
+def _plain(value):
+    """Without the marks that Ansible puts on values."""
+    return json.loads(json.dumps(value))
+
+
+def rotation_names(asked: str, catalogue: dict, vault: dict) -> list:
+    """Short names of what was asked for: a comma between several, vault_ in front or not."""
+    names = [name.strip().removeprefix("vault_") for name in str(asked).split(",") if name.strip()]
+    known = sorted(name for name, one in catalogue.items() if vault.get(one["vault"]))
+    wrong = [name for name in names if name not in known]
+    if wrong:
+        raise AnsibleFilterError(f"secret: {', '.join(wrong)} cannot be rotated here; the vault has {', '.join(known)}")
+    return list(dict.fromkeys(names))
+
+
+def rotation_lines(catalogue: dict, vault: dict) -> list:
+    """A line for each secret of the vault: when it was rotated last, how far a rotation is, and what one does."""
+    lines = []
+    for name, one in sorted(catalogue.items()):
+        if vault.get(one["vault"]):
+            entry = (vault.get("vault_rotation") or {}).get(name)
+            when = f"under way since {entry['since']}, at '{entry['stage']}'" if entry else (vault.get("vault_rotated") or {}).get(name, "not known")
+            lines.append(f"{name}  (last: {when})  {one['does']}")
+    return lines
+
+
+def rotation_step(vault: dict, catalogue: dict, names: list, stage: str, now: str, values: dict | None = None) -> dict:
+    """What the vault's variables become when these secrets reach a stage (None: it goes); nothing where all are there or beyond."""
+    rotation, rotated, edits = _plain(vault.get("vault_rotation") or {}), _plain(vault.get("vault_rotated") or {}), {}
+    for name in names:
+        one, entry = catalogue[name], rotation.get(name)
+        way = [*one["stages"], "done"]
+        if stage not in way or way.index(stage) != (way.index(entry["stage"]) + 1 if entry else 0):
+            continue
+        if stage == "done":
+            del rotation[name]
+            rotated[name] = now
+            edits["vault_rotated"] = rotated
+        elif not entry:
+            new = str((values or {}).get(name, ""))
+            if not new or new == vault[one["vault"]]:
+                raise AnsibleFilterError(f"secret: there is no new value for {name}, or it is the one that is in use")
+            rotation[name] = {"stage": stage, "other": new, "since": now}
+        else:
+            entry["stage"] = stage
+        if stage == "use":
+            old = vault[one["vault"]]
+            edits[one["vault"]], rotation[name]["other"] = rotation[name]["other"], str(old)
+        edits["vault_rotation"] = rotation or None
+    return edits
+
+
+def rotation_at(vault: dict, names: list, stage: str) -> list:
+    """Which of these secrets are at a stage now."""
+    return [name for name in names if (vault.get("vault_rotation") or {}).get(name, {}).get("stage") == stage]
+
+
+def vault_edited(text: str, edits: dict) -> str:
+    """A vault's text with some variables set anew, or gone (None). All else, comments too, stays as it is."""
+    for name, value in edits.items():
+        new = "" if value is None else yaml.safe_dump({str(name): _plain(value)}, width=200, allow_unicode=True, sort_keys=False)
+        # Its line, and those that are indented below it, as a certificate's are
+        block = re.compile(rf"^{re.escape(name)}[ ]*:.*(?:\n|\Z)(?:(?:[ \t]*\n)*(?:[ \t]+\S.*|- .*)(?:\n|\Z))*", re.MULTILINE)
+        found = block.search(text)
+        before, after = (text[: found.start()], text[found.end() :]) if found else (text if not text or text.endswith("\n") else text + "\n", "")
+        text = before + new + after
+    found = yaml.safe_load(text) or {}
+    if any(found.get(name) != (None if value is None else _plain(value)) for name, value in edits.items()):
+        raise AnsibleFilterError("the vault's text could not be edited: each variable must stand at the beginning of a line, once")
+    return text
+
+
+class FilterModule:
+    """Filters about rotations of secrets."""
+
+    def filters(self) -> dict:
+        """Name to function."""
+        return {
+            "rotation_names": rotation_names,
+            "rotation_lines": rotation_lines,
+            "rotation_step": rotation_step,
+            "rotation_at": rotation_at,
+            "vault_edited": vault_edited,
+        }
