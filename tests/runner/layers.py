@@ -22,7 +22,7 @@ LONGEST = ("pitr", "backup", "watchdog", "celery", "django", "two_web_hosts")
 SECOND_TRY = ["--reruns", "1", "--reruns-delay", "5", "-rR"]
 SECOND_TRIES: list[str] = []
 # Folders of tests/integration that have hosts or containers of their own, and look at no clock
-BESIDE = ("recovery", "upgrade", "changes", "failures", "rotation", "secrecy", "images")
+BESIDE = ("recovery", "upgrade", "changes", "failures", "operations", "secrecy", "images")
 # The tests of the lab make a second lab of their own
 BED = "tests/bed"
 

@@ -1,4 +1,4 @@
-"""On a host of their own."""
+"""Checklists, lynis, new values for secrets: on a host of their own."""
 
 import pytest
 from own_host import stack_on
@@ -7,4 +7,4 @@ from own_host import stack_on
 @pytest.fixture(scope="session")
 def stack():
     """See own_host."""
-    yield from stack_on("rotation")
+    yield from stack_on("operations")
