@@ -102,17 +102,23 @@ def test_a_storage_out_of_reach_fails_clearly_and_harms_nothing(host, sent):
 
 
 def test_the_passphrase_can_be_changed(host, sent):
-    """As docs/backups.md has it: a second key, the new passphrase in the vault, the old key removed."""
+    """In the stages of playbooks/rotate.yml: a second key, the new passphrase, the old key removed. Each done twice changes nothing."""
     new, place = "another-passphrase-of-molecule", f"{HOME}/config/backup"
-    host.check_output(f"cp -a {place}/passphrase /root/old; echo {new} > {place}/new && chown senex {place}/new && chmod 600 {place}/new")
-    old = [key["id"] for key in json.loads(sent.run("restic key list --json").stdout)]
-    result = sent.run(f"restic key add --new-password-file {place}/new")
-    assert result.rc == 0, result.stderr
-    host.check_output(f"rm {place}/new")
+    host.check_output(f"cp -a {place}/passphrase /root/old; echo {new} > /root/other")
+
+    def keys():
+        return len(json.loads(sent.run("restic key list --json").stdout))
+
+    for _ in range(2):
+        result = sent.run("rekey accept < /root/other")
+        assert result.rc == 0 and keys() == 2, result.stderr
     hearts = {"dump": "http://127.0.0.1:9001/?heart-of-dump", "redis": "http://127.0.0.1:9002/"}  # see the test below
     sent.inputs |= {"backup_passphrase": new, "backup_heartbeat_urls": hearts}
     apply(sent.inputs)
-    assert sent.run(f"restic key remove {old[0]}").rc == 0
+    for _ in range(2):
+        result = sent.run("rekey refuse < /root/old")
+        assert result.rc == 0 and keys() == 1, result.stderr
+    assert sent.run("rekey refuse < /root/other").rc != 0, "the only key there is"
     assert sent.made("offsite")["bytes"] > 0
     host.check_output(f"cp -a {place}/passphrase /root/new && cp -a /root/old {place}/passphrase")
     result = sent.run("offsite")

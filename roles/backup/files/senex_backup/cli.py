@@ -8,11 +8,11 @@ import os
 import subprocess
 import sys
 
-from senex_backup import common, dump, fetch, listing, media, offsite, redis, restore
+from senex_backup import common, dump, fetch, listing, media, offsite, redis, rekey, restore
 from senex_backup.common import JOBS, Settings, Trouble
 
 WAIT = 900  # seconds that a second run waits for the first, unless told otherwise
-IN_NAMESPACE = ("media", "verify", "offsite", "offsite-wal", "offsite-check", "fetch", "restic")
+IN_NAMESPACE = ("media", "verify", "offsite", "offsite-wal", "offsite-check", "fetch", "rekey", "restic")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -42,6 +42,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     verb("taken-over", "note whose place this machine took (restores call it)", job=False).add_argument("machine")
     one = verb("restic", "call restic with this host's repository and passphrase, as in: backup restic snapshots", job=False)
     one.add_argument("words", nargs=argparse.REMAINDER)
+    one = verb("rekey", "let the repository take a second passphrase, given on standard input, or no longer (playbooks/rotate.yml calls it)", job=False)
+    one.add_argument("stage", choices=("accept", "refuse"))
     one = verb("restore", "one step of a restore of a dump; playbooks/restore.yml takes them in order", job=False)
     one.add_argument("step", choices=("plan", "load", "swap"))
     one.add_argument("argument", metavar="NAME|PLAN", help="name of a dump (or newest), then what the step before printed")
@@ -129,6 +131,7 @@ def main() -> int:
             "fetch": lambda: fetched(settings, given),
             "taken-over": lambda: taken_over(settings, given.machine),
             "restore": lambda: restored(settings, given),
+            "rekey": lambda: rekey.rekey(settings, given.stage),
             "restic": lambda: offsite.passthrough(settings, given.words),
             "prepare": lambda: prepare(settings),
             "failed": lambda: failed(settings, given.unit),

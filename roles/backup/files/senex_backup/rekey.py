@@ -1,0 +1,55 @@
+"""A new passphrase for the copies off the host: a second key while both are known, and one key less in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from senex_backup import offsite
+from senex_backup.common import Settings, Trouble, say
+
+SEVERAL = 20  # hosts that share a repository may each have added a key of the same passphrase
+
+
+def rekey(settings: Settings, stage: str) -> int:
+    """Bring the repository's keys to a stage of playbooks/rotate.yml, the other passphrase on standard input. Done twice, it changes nothing."""
+    if not settings["offsite"]["repository"]:
+        say("no copy leaves this host: there is no key to change")
+        return 0
+    descriptor = os.memfd_create("passphrase", 0)  # never on a disk, and on no command line
+    os.write(descriptor, sys.stdin.buffer.read().strip())
+    offsite.opened(settings)
+    (accept if stage == "accept" else refuse)(settings, descriptor)
+    return 0
+
+
+def keys(settings: Settings, descriptor: int) -> list[dict]:
+    """The repository's keys, as whoever has the other passphrase sees them; none where it opens nothing."""
+    place = f"/proc/self/fd/{descriptor}"
+    shown = offsite.restic(settings, "key", "list", "--json", allowed=(0, 1, 12), timeout=offsite.ANSWER, opens=place, keep=(descriptor,))
+    if shown.returncode == 0:
+        return json.loads(shown.stdout)
+    if shown.returncode == 12 or "wrong password" in shown.stderr:
+        return []
+    raise Trouble(f"the repository's keys cannot be read: {offsite.told(shown)}")
+
+
+def accept(settings: Settings, descriptor: int) -> None:
+    """Both open it."""
+    if not keys(settings, descriptor):
+        offsite.restic(settings, "key", "add", "--new-password-file", f"/proc/self/fd/{descriptor}", keep=(descriptor,))
+    if not keys(settings, descriptor):
+        raise Trouble("the repository does not open with the new passphrase")
+    say("the repository opens with both passphrases")
+
+
+def refuse(settings: Settings, descriptor: int) -> None:
+    """The other one opens nothing any more."""
+    for _ in range(SEVERAL):
+        found = keys(settings, descriptor)
+        if not found:
+            say("the repository opens with the new passphrase alone")
+            return
+        offsite.restic(settings, "key", "remove", next(key["id"] for key in found if key["current"]))
+    raise Trouble("the repository still opens with the old passphrase: see backup restic key list")
