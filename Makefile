@@ -1,7 +1,7 @@
 # Everything goes through tests/run, which installs what is missing, shows progress and asks nothing.
 PYTHON ?= python3
 ROLE ?=
-.PHONY: help venv lint unit molecule integration test bench demo demo-down
+.PHONY: help venv lint unit molecule integration test faults bench demo demo-down
 
 help:
 	@echo 'make demo          bring the whole stack up on a local test host'
@@ -11,10 +11,11 @@ help:
 	@echo 'make unit          tests that need no host'
 	@echo 'make molecule      every role scenario; ROLE=redis runs one'
 	@echo 'make integration   tests on the demo host'
+	@echo 'make faults        tests that take minutes each: a lost host, a release killed at every step'
 	@echo 'make bench         measure the figures of docs/figures.json; needs the demo'
 	@echo 'make venv          the pinned tools of requirements.txt; prints where they are'
 
-venv lint unit integration test bench demo demo-down:
+venv lint unit integration test faults bench demo demo-down:
 	@$(PYTHON) tests/run $@
 
 molecule:

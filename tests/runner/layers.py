@@ -23,8 +23,8 @@ SECOND_TRY = ["--reruns", "1", "--reruns-delay", "5", "-rR"]
 SECOND_TRIES: list[str] = []
 # Folders of tests/integration that have hosts or containers of their own, and look at no clock
 BESIDE = ("recovery", "upgrade", "changes", "failures", "operations", "secrecy", "images")
-# The tests of the lab make a second lab of their own
-BED = "tests/bed"
+# Those with tests that make test has no time for; `make faults` runs these alone
+FAULTS = ("failures", "recovery", "upgrade")
 
 
 def lint():
@@ -76,12 +76,20 @@ def unit():
 def integration():
     demo.down()  # a first deploy starts from a bare host
     os.environ["SENEX_FIRST_DEPLOY_SECONDS"] = str(demo.up()[demo.CONVERGE])
-    return _pytest("integration", LAB, "run", "--")
+    return _pytest("bed") + _pytest("integration", LAB, "run", "--")
+
+
+def faults():
+    """What costs minutes each: a lost host, a release killed at every step. One folder beside another."""
+    need(LAB, "registry")
+    need(LAB, "images", "host-ready")
+    with ThreadPoolExecutor(max_workers=JOBS) as pool:
+        return sum(pool.map(_beside, FAULTS, ["faults"] * len(FAULTS)), Result())
 
 
 def bench():
     """Measures the figures of docs/figures.json on the demo host, or on the host that SENEX_TEST_HOST names."""
-    code = call(LAB, "run", "--", "pytest", "-v", "-s", "tests/integration/bench_figures.py")
+    code = call(LAB, "run", "--", "pytest", "-v", "-s", "tests/integration/bench_figures.py", "tests/integration/bench_hardening.py")
     return Result(passed=int(code == 0), failed=int(code != 0))
 
 
@@ -98,7 +106,7 @@ def molecule(roles=None):
     need(LAB, "registry")
     need(LAB, "images", "host-ready")
     with ThreadPoolExecutor(max_workers=JOBS) as pool:
-        beside = [] if roles else [pool.submit(_beside, f"tests/integration/{folder}") for folder in BESIDE] + [pool.submit(_beside, BED)]
+        beside = [] if roles else [pool.submit(_beside, folder) for folder in BESIDE]
         results = list(pool.map(_scenario, wanted))
         results += [job.result() for job in beside]
     call(LAB, "run", "--", "podman", "volume", "prune", "--force")
@@ -110,9 +118,9 @@ def _scenario(name):
     return result + Result(passed=int(not result.failed), failed=int(bool(result.failed)))
 
 
-def _beside(folder):
-    wrapper = [] if folder == BED else [LAB, "run", "--"]
-    return _logged(folder.rpartition("/")[2], [*wrapper, "pytest", "-v", "--durations=15", "--durations-min=5", folder])
+def _beside(folder, chosen="not faults"):
+    command = [LAB, "run", "--", "pytest", "-v", "--durations=15", "--durations-min=5", "-m", chosen, f"tests/integration/{folder}"]
+    return _logged(folder if chosen.startswith("not") else f"{folder} {chosen}", command)
 
 
 def _logged(label, command):

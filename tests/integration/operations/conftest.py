@@ -1,4 +1,4 @@
-"""Checklists, lynis, new values for secrets: on a host of their own."""
+"""Checklists, new values for secrets: on a host of their own."""
 
 import pytest
 from own_host import stack_on

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from stack import HOME, LAB, UID, Stack, environment, wait
 
+pytestmark = pytest.mark.faults
 NEW = "recovery-new"
 SETTINGS = f"{HOME}/config/backup/settings.json"
 PSQL = ["podman", "exec", "postgres", "psql", "-XAtU", "senex"]

@@ -84,6 +84,7 @@ def test_too_little_room_is_refused(filled):
     assert "MB free, and the new cluster beside the old one needs about" in run.errors[0]
 
 
+@pytest.mark.faults
 def test_missing_extension_is_refused_while_the_application_serves(filled):
     """PostgreSQL 17 has no adminpack any more."""
     sql(filled, "create extension adminpack")
@@ -95,6 +96,7 @@ def test_missing_extension_is_refused_while_the_application_serves(filled):
     assert filled.starts() == starts and beside(filled) == [] and version(filled) == "15"
 
 
+@pytest.mark.faults
 def test_what_cannot_be_restored_leaves_the_old_version_serving(filled):
     sql(filled, UNRESTORABLE)
     run = upgrade(filled, upgrade_confirm=True)

@@ -1,4 +1,4 @@
-"""What lynis says of the whole stack."""
+"""`make bench`: what lynis says of the whole stack. Not collected by `make test`, for which it takes too long."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ LEAST = 80  # of 100, for what a container can show: lynis.prf names the rest
 @pytest.fixture(scope="module")
 def lynis(stack):
     """Measures, and is no part of a host."""
-    profile = (ROOT / "tests/integration/operations/lynis.prf").read_text(encoding="utf-8")
+    profile = (ROOT / "tests/integration/lynis.prf").read_text(encoding="utf-8")
     install = "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends lynis"
     stack.sh(f"{install} && printf %s {shlex.quote(profile)} >/etc/lynis/custom.prf", timeout=300)
     yield
