@@ -153,7 +153,7 @@ def test_absent_keeps_the_data(host, redis):
     inode = host.check_output(f"stat -c '%i %u %a' {DATA}")
     apply({"redis_state": "absent"})
     redis.is_gone()
-    assert not host.run(f"ls {' '.join(FILES)}").stdout
+    assert not host.run(f"find {' '.join(FILES)} -type f").stdout
     assert host.check_output(f"stat -c '%i %u %a' {DATA}") == inode
     apply()
     redis.password = "molecule-redis-password"
