@@ -175,7 +175,7 @@ def into_docs(found, command):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=float, nargs="+", default=[64, 256, 512, 1024], help="sizes of the database, ascending (%(default)s)")
+    parser.add_argument("--megabytes", type=float, nargs="+", default=[64, 256, 512, 1024], help="sizes of the database; one may come more than once (%(default)s)")
     parser.add_argument("--rounds", type=int, default=1, help="backups of each kind, of which the median counts, at the last size (%(default)s)")
     parser.add_argument("--keep", action="store_true", help="write what was found into docs as well")
     wanted = parser.parse_args()
@@ -183,9 +183,10 @@ def main():
     with contextlib.contextmanager(stack_on)("recovery-bench") as stack:
         wait(lambda: json.loads(stack.sh(f"cat {HOME}/backups/status/base.json"))["result"] == "ok", 300, "the first base backup")
         found = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine(), "sizes": []}
-        for megabytes in sorted(wanted.megabytes):
+        ordered = sorted(wanted.megabytes)
+        for number, megabytes in enumerate(ordered, 1):
             grow(stack, megabytes)
-            if megabytes == max(wanted.megabytes):
+            if number == len(ordered):
                 found |= compared(stack, wanted.rounds)
             else:
                 timed(stack, "base backup")
