@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset, payload, unit_text
+from ansible_collections.senex.trader.plugins.module_utils import fileset, payload, quadlet_plan, unit_text
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
@@ -17,6 +18,7 @@ class Glance(ServiceUser):
 
     def ask(self, references: set[str], secrets: set[str], units: set[str]) -> None:
         """Ask for everything; each question is a program of its own, which takes longer than all else here."""
+        self.settle_by = time.monotonic() + quadlet_plan.SETTLE_SECONDS  # for all parts together
         with ThreadPoolExecutor() as pool:
             answers = [
                 pool.submit(super().image_ids, sorted(references)),

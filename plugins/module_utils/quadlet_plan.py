@@ -170,7 +170,7 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
 
 def _settled(user: ServiceUser, states: dict[str, dict]) -> dict[str, dict]:
     """The states of units when none is on its way up any more, or when that has taken too long."""
-    give_up = time.monotonic() + SETTLE_SECONDS
+    give_up = min(time.monotonic() + SETTLE_SECONDS, user.settle_by)
     while any(state.get("ActiveState") == "activating" for state in states.values()) and time.monotonic() < give_up:
         time.sleep(0.5)
         states = user.unit_states(list(states))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pwd
 import subprocess
@@ -39,6 +40,8 @@ class CommandError(Exception):
 
 class ServiceUser:
     """Runs commands and writes files as the service user, called by root."""
+
+    settle_by = math.inf  # when waiting for units that are on their way up ends (time.monotonic)
 
     def __init__(self, name: str, home: str):
         try:

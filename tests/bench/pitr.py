@@ -175,7 +175,7 @@ def into_docs(found, command):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=float, nargs="+", default=[64, 256, 512, 1024], help="sizes of the database; one may come more than once (%(default)s)")
+    parser.add_argument("--megabytes", type=float, nargs="+", default=[64, 256, 512, 1024], help="sizes of the database; one may come twice (%(default)s)")
     parser.add_argument("--rounds", type=int, default=1, help="backups of each kind, of which the median counts, at the last size (%(default)s)")
     parser.add_argument("--keep", action="store_true", help="write what was found into docs as well")
     wanted = parser.parse_args()

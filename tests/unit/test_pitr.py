@@ -11,6 +11,7 @@ import pytest
 FILES = pathlib.Path(__file__).parents[2] / "roles/pitr/files"
 sys.path.insert(0, str(FILES))
 
+from pitr import archive as taking  # noqa: E402
 from pitr import jobs, plan, programs, wal  # noqa: E402  (the path above must come first)
 
 SIZE = wal.DEFAULT_SIZE
@@ -172,3 +173,20 @@ def test_jobs_that_never_ran_say_so_and_others_are_left_alone(archive):
 def test_not_twice_at_once(archive):
     with jobs.run(archive, "base"), pytest.raises(jobs.Failure, match="running already"), jobs.run(archive, "base"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("database", "receiver", "expected"),
+    [
+        (("active", ""), ("active", ""), True),
+        (("activating", "7"), ("inactive", "8"), True),
+        (("inactive", "0"), ("activating", "0"), False),
+        (("inactive", ""), ("activating", ""), False),  # as systemd 257 says that there is no job
+        (("failed", ""), ("active", ""), False),
+    ],
+)
+def test_what_rests_is_not_waited_for(monkeypatch, database, receiver, expected):
+    """A restore that has stopped the database must not wait for a job that waits for the database."""
+    shown = "\n\n".join(f"ActiveState={state}\nJob={job}" for state, job in (database, receiver))
+    monkeypatch.setattr(taking, "systemctl", lambda *words: types.SimpleNamespace(stdout=shown + "\n"))
+    assert taking._coming() is expected
