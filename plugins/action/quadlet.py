@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY
 from ansible_collections.senex.trader.plugins.module_utils.unit_text import QUADLET_SUFFIXES, SYSTEMD_SUFFIXES
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known
 
-ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units", "guards", "image_input", "lease", "inside"}
+ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units", "guards", "image_input", "lease", "inside", "hold", "beside"}
 
 
 def path_of(dest: str, home: str) -> str:
@@ -60,7 +61,8 @@ class ActionModule(RenderingAction):
         }
         if present and arguments.get("inside"):
             data["inside"] = self._inside(dict(arguments["inside"]), task_vars)
-        return self.call("apply_quadlet", data, task_vars)
+        options = {"hold": boolean(arguments.get("hold", False)), "beside": list(arguments.get("beside") or [])}
+        return self.call("apply_quadlet", data, task_vars, **{name: value for name, value in options.items() if value})
 
     def _inside(self, wanted: dict, task_vars: dict) -> dict:
         """The script that is run in a container when its unit is up."""

@@ -158,7 +158,7 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
         secrets=secrets,
         old_secrets={name: there[name] for name in secrets if name in there},
         pull=[reference for reference in references if reference not in images],
-        stop=[name for name in stale if states.get(name, {}).get("ActiveState") not in (None, "inactive")],
+        stop=[name for name in stale if states.get(name, {}).get("ActiveState") not in (None, "inactive", "deactivating")],
         act=act,
         fingerprints={unit["name"]: prints.of(unit) for unit in part.units},
         running=[name for name, state in states.items() if state.get("ActiveState") in ("active", "activating", "reloading")],

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_check, unit_text
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
@@ -48,10 +49,22 @@ def secret_words(part: Part) -> set[str]:
     return {word.strip() for word in words if len(word.strip()) >= 8}
 
 
+def batches(units: list[dict]) -> list[list[dict]]:
+    """Units in their order, those that may come up meanwhile with the one before them."""
+    found: list[list[dict]] = []
+    for unit in units:
+        if found and unit.get("meanwhile"):
+            found[-1].append(unit)
+        else:
+            found.append([unit])
+    return found
+
+
 class Transaction:
     """Plan, validate, pull, install, restart in order; put back when a unit does not come up."""
 
-    def __init__(self, part: Part, user: ServiceUser, present: bool, manifest: Manifest | None = None):
+    def __init__(self, part: Part, user: ServiceUser, present: bool, manifest: Manifest | None = None, beside=None):
+        self.beside = beside  # what begins when the first unit with a rotation serves again
         self.part = part if present else Part(part.name)
         self.user, self.present = user, present
         self.manifest = manifest or Manifest(part.name)
@@ -60,7 +73,7 @@ class Transaction:
         self.stand_ins = [unit["stand_in"] for unit in self.part.units if unit.get("stand_in")]
         self.cut: list[dict] = []  # connections that did not end in time
         self.at, self.began = "", time.time()  # the unit that is being started, and since when
-        self.relieving: list[threading.Thread] = []
+        self.saving = threading.Lock()
 
     def run(self, check: bool) -> dict:
         """Apply the part. In check mode: only tell."""
@@ -149,11 +162,13 @@ class Transaction:
                 if name not in self.stand_ins and name not in leaving:
                     user.systemctl("stop", name)
             self._write(plan.changes, plan.secrets)
-            for unit in plan.act:
-                self._stand_in(unit)
-                done.append(unit)
-                self._bring_up(unit)
-                self._relieve_meanwhile(unit.get("stand_in"))
+            for batch in batches(plan.act):
+                for unit in batch:
+                    self._stand_in(unit)
+                    done.append(unit)
+                self._renew(batch)
+                if self.beside and any(unit.get("rotation") for unit in batch):
+                    self.beside.begin()
             for name, rotation in leaving.items():  # last, when those that stay are all in service
                 self.at, self.began = name, time.time()
                 self._out_of_rotation({"name": name, "rotation": rotation})
@@ -162,7 +177,6 @@ class Transaction:
         except (CommandError, OSError) as error:
             self._put_back(done, error)
         self._relieve([name for name in plan.stop if name in self.stand_ins])
-        self._relieved()
 
     def _write(self, changes: list, secrets: dict) -> None:
         self._enable([change for change in changes if change.after is None], lambda change: change.after)
@@ -195,31 +209,35 @@ class Transaction:
             self.at, self.began = name, time.time()
             self.user.systemctl("restart", name)  # rather than start: one that a killed run left may be of another release
 
-    def _relieve_meanwhile(self, name: str | None) -> None:
-        """A stand-in may take minutes to finish its task; the units after it need not wait for that."""
-        if name:
-            self.relieving.append(threading.Thread(target=self._relieve, args=([name],)))
-            self.relieving[-1].start()
-
-    def _relieved(self) -> None:
-        for thread in self.relieving:
-            thread.join()
-
     def _relieve(self, names: list) -> None:
         """Stand-ins finish what they run, and leave nothing behind that looks like a failure."""
         for name in filter(None, names):
             self.user.systemctl("stop", name, check=False)
             self.user.systemctl("reset-failed", name, check=False)
 
+    def _renew(self, batch: list[dict]) -> None:
+        """Bring up what may come up at the same time; what fails is known by its name when all of it has ended."""
+        began = time.time()
+        with ThreadPoolExecutor(max_workers=len(batch)) as pool:
+            coming = [(unit, pool.submit(self._bring_up, unit)) for unit in batch]
+        for unit, start in coming:
+            if error := start.exception():
+                self.at, self.began = unit["name"], began
+                raise error
+
     def _bring_up(self, unit: dict) -> None:
-        self.at, self.began = unit["name"], time.time()
         name, fingerprint = unit["name"], self.plan.fingerprints[unit["name"]]
-        self.manifest.started[name] = BEGUN + fingerprint  # killed from here on, nobody knows with what the unit runs
-        self.manifest.save()
+        self._started(name, BEGUN + fingerprint)  # killed from here on, nobody knows with what the unit runs
         self.user.systemctl("reset-failed", name, check=False)
         self._turn(unit, "restart" if unit["verb"] == "restart" else "start")
-        self.manifest.started[name] = fingerprint
-        self.manifest.save()
+        self._started(name, fingerprint)
+        if unit.get("stand_in"):  # it may take minutes to finish its task, and nobody need wait for that
+            self.user.systemctl("stop", "--no-block", unit["stand_in"], check=False)
+
+    def _started(self, name: str, fingerprint: str) -> None:
+        with self.saving:
+            self.manifest.started[name] = fingerprint
+            self.manifest.save()
 
     def _turn(self, unit: dict, verb: str, started: bool = True) -> None:
         """Start or restart a unit, out of rotation from before it stops until it answers."""
@@ -272,7 +290,8 @@ class Transaction:
             except (CommandError, OSError) as trouble:
                 troubles.append(str(trouble))
 
-        self._relieved()
+        if self.beside and (trouble := self.beside.wait()):  # it reads some of the files that go back now
+            reason += f" (and {trouble})"
         if failed:
             self.user.systemctl("stop", failed, check=False)
         self._enable([change for change in self.plan.changes if change.before is None], lambda change: change.before)

@@ -64,7 +64,8 @@ options:
       - "C(rotation) is the line of an nginx upstream (C(file), C(server)) that is marked down while the unit restarts, until it answers.
         Before the unit stops, nginx's connections to it have C(drain) seconds (default 15) to end. C(notice) is a command line that the service user
         runs meanwhile when some do not end within half a second."
-      - "C(stand_in) is another unit of the part's files, not among its units, that runs while this one restarts and at no other time."
+      - "C(stand_in) is another unit of the part's files, not among its units, that runs while this one restarts. It is then told to stop, and not waited for."
+      - A unit with C(meanwhile) set is brought up at the same time as the one before it.
       - "C(probe) is the state C(file) of a release's prober and C(failed), how many of its requests may have failed once the unit serves."
     type: list
     elements: dict
@@ -94,6 +95,18 @@ options:
       - It says C(changed:) and what, a line each, for what it changed. Not run in check mode.
     type: dict
     default: {}
+  hold:
+    description: Only keep the part on the host, where root alone can read it, for the call that names it in O(beside).
+    type: bool
+    default: false
+  beside:
+    description:
+      - Other parts of the same host that were handed over with O(hold). Each is applied as soon as the first unit with a C(rotation) serves again
+        (at the end, where none was touched), while this part goes on. The task ends when all have; what fails there fails the task, and this part stays.
+      - A part that fails before that first unit serves leaves them untouched.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     support: full
@@ -153,6 +166,8 @@ ARGUMENTS = {
     "image_input": {"type": "str", "default": ""},
     "lease": {"type": "dict", "default": {}},
     "inside": {"type": "dict", "default": {}},
+    "hold": {"type": "bool", "default": False},
+    "beside": {"type": "list", "elements": "str", "default": []},
 }
 
 

@@ -26,7 +26,7 @@ KEYS = {
     "files": {"src", "dest", "content", "mode", "secret", "vars", "when", "owner", "group", "notify"},
     "directories": {"path", "mode", "owner", "group", "container_user", "container_group"},
     "secrets": {"name", "value", "file", "live"},
-    "units": {"name", "run_once_key", "answers", "rotation", "stand_in", "probe"},
+    "units": {"name", "run_once_key", "answers", "rotation", "stand_in", "meanwhile", "probe"},
     "guards": {"file", "content", "message"},
 }
 
@@ -121,7 +121,7 @@ class RenderingAction(ActionBase):
             raise AnsibleActionFail(f"{name}: {error}") from error
         return "" if result is None else str(result)
 
-    def call(self, module: str, data: dict, task_vars: dict) -> dict:
+    def call(self, module: str, data: dict, task_vars: dict, **options) -> dict:
         """One module call; the data travels as one opaque value that no log shows.
 
         None is made where the play's look at the host (the registered `senex_look` of senex.trader.facts) has found the part to be
@@ -133,7 +133,7 @@ class RenderingAction(ActionBase):
         if still and not data.get("lease") and keepable(data) and look["seen"].get(data["part"]) == digest(json.loads(text)):
             return {"changed": False, "plan": []}
         payload = base64.b64encode(text.encode()).decode()
-        result = self._execute_module(module_name=f"senex.trader.{module}", module_args={"payload": payload}, task_vars=task_vars)
+        result = self._execute_module(module_name=f"senex.trader.{module}", module_args={"payload": payload, **options}, task_vars=task_vars)
         result.pop("invocation", None)
         if look.get("id") and (result.get("changed") or result.get("failed")):
             result["ansible_facts"] = {"senex_moved": look["id"]}

@@ -1,0 +1,129 @@
+"""What goes on at the same time: units of one part, and another part that was held for it."""
+# ruff: noqa: F811 - a fixture that comes from another file is named like what is imported
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_apply
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction, batches
+from test_engine_transaction import live, quiet_host  # noqa: F401 - fixtures
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Other:
+    """In the place of the processes beside: writes into the host's log when it begins and when it is waited for."""
+
+    def __init__(self, log, trouble=""):
+        self.log, self.trouble = log, trouble
+
+    def begin(self):
+        self.log.append("begin")
+
+    def wait(self):
+        self.log.append("wait")
+        return self.trouble
+
+
+@pytest.fixture
+def both(live):
+    """A part whose two units have changed; the second may come up with the first."""
+    live.units[1]["meanwhile"] = True
+    for name in ("db.container", "web.container"):
+        live.texts[name] += "Exec=new\n"
+    return live
+
+
+def steps(live):
+    return [line for line in live.host.log if line.startswith(("restart", "begin", "wait", "daemon-reload"))]
+
+
+def test_units_stay_in_order_in_their_batches():
+    units = [{"name": "a", "meanwhile": True}, {"name": "b"}, {"name": "c", "meanwhile": True}, {"name": "d", "meanwhile": False}]
+    assert [[unit["name"] for unit in batch] for batch in batches(units)] == [["a"], ["b", "c"], ["d"]]
+
+
+def test_units_of_a_batch_come_up_at_the_same_time(both, monkeypatch):
+    together = threading.Barrier(2, timeout=10)
+    usual = both.host.systemctl
+
+    def systemctl(verb, *rest, **options):
+        if verb == "restart":
+            together.wait()  # broken, and with it the test, where one waits for the end of the other
+        return usual(verb, *rest, **options)
+
+    monkeypatch.setattr(both.host, "systemctl", systemctl)
+    both.run()
+    monkeypatch.undo()
+    assert not both.run()["changed"], "what each was started with is known"
+
+
+def test_the_one_of_a_batch_that_fails_is_named_and_both_run_as_before(both):
+    both.texts["web.container"] += "Exec=broken\n"
+    both.host.refuse = {"Exec=broken"}
+    with pytest.raises(Refused, match="web.service did not come up(.|\n)*running again: db.service, web.service"):
+        both.run()
+    assert "Exec=new" not in "".join(both.host.texts().values())
+
+
+def begun(live, other):
+    live.host.log.clear()
+    return Transaction(live.part(), live.host, True, type(live.transaction().manifest)("part", live.state), beside=other).run(check=False)
+
+
+@pytest.fixture
+def turning(live, tmp_path):
+    """A part of two instances in nginx's rotation, both changed."""
+    for unit in live.units:
+        unit["rotation"] = {"file": str(tmp_path / "none"), "server": ""}
+    for name in ("db.container", "web.container"):
+        live.texts[name] += "Exec=new\n"
+    return live
+
+
+def test_another_part_begins_when_the_first_instance_serves(turning):
+    begun(turning, Other(turning.host.log))
+    assert [line for line in steps(turning) if line != "daemon-reload"] == ["restart db.service", "begin", "restart web.service", "begin"]
+
+
+def test_another_part_is_left_alone_where_the_first_instance_fails(turning):
+    turning.texts["db.container"] += "Exec=broken\n"
+    turning.host.refuse = {"Exec=broken"}
+    with pytest.raises(Refused, match="db.service did not come up"):
+        begun(turning, Other(turning.host.log))
+    assert "begin" not in turning.host.log
+
+
+def test_files_go_back_when_the_other_part_has_ended(turning):
+    turning.texts["web.container"] += "Exec=broken\n"
+    turning.host.refuse = {"Exec=broken"}
+    with pytest.raises(Refused, match="web.service did not come up .and the other failed."):
+        begun(turning, Other(turning.host.log, "the other failed"))
+    log = steps(turning)
+    assert log.index("begin") < log.index("wait") < len(log) - 1 - log[::-1].index("daemon-reload")
+
+
+def test_what_is_held_is_taken_once_and_only_root_reads_it(tmp_path):
+    held = tmp_path / "held"
+    quadlet_apply.hold({"part": "celery", "user": "nobody.here"}, str(held))
+    assert os.stat(held).st_mode & 0o777 == 0o700 and os.stat(held / "celery").st_mode & 0o777 == 0o600
+    first, second = (quadlet_apply.Beside(["celery"], 0, str(held)) for _ in range(2))
+    assert [json.loads(text)["part"] for text in first.texts] == ["celery"] and second.texts == []
+
+
+def test_a_process_beside_tells_what_it_refuses_and_holds_the_lock(tmp_path, monkeypatch):
+    """A real process, stopped by a part whose user there is not."""
+    # As on a host: the collection first, and no package of Ansible's that hides it
+    monkeypatch.setattr(sys, "path", [str(ROOT), *(path for path in sys.path if "site-packages" not in path)])
+    quadlet_apply.hold({"part": "celery", "user": "nobody.here", "home": "/nowhere", "lease": {}}, str(tmp_path / "held"))
+    with fileset.lock(str(tmp_path)) as descriptor:
+        other = quadlet_apply.Beside(["celery"], descriptor, str(tmp_path / "held"))
+        other.begin()
+        assert "nobody.here" not in open(f"/proc/{other.running[0].pid}/cmdline").read()  # noqa: SIM115
+        assert os.readlink(f"/proc/{other.running[0].pid}/fd/{descriptor}") == str(tmp_path / "lock")
+        trouble = other.wait()
+    assert trouble == "celery: senex_user: there is no user 'nobody.here' on this host; the common role creates it"
