@@ -59,6 +59,7 @@ class Beside:
         self.lock = lock
         self.running: list[subprocess.Popen] = []
         self.plan: list[str] = []
+        self.changed = False
 
     @staticmethod
     def _take(path: str) -> str | None:
@@ -95,6 +96,7 @@ class Beside:
             except (ValueError, IndexError):
                 result = {"msg": f"the process beside ended with {process.returncode}: {complaint.strip()[-500:]}"}
             self.plan += result.get("plan", [])
+            self.changed |= result.get("changed", False)
             troubles += [result["msg"]] if "msg" in result else []
         self.running = []
         return "\n".join(troubles)

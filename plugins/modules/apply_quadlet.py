@@ -59,7 +59,7 @@ def beside(data: dict, parts: list[str]) -> dict:
             trouble = others.wait()
     if trouble:
         result["msg"] = f"{result['msg']}\n{trouble}" if "msg" in result else trouble
-    return {**result, "plan": [*result.get("plan", []), *others.plan]}
+    return {**result, "changed": result.get("changed", False) or others.changed, "plan": [*result.get("plan", []), *others.plan]}
 
 
 def main() -> None:
