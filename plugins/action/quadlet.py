@@ -8,7 +8,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY
 from ansible_collections.senex.trader.plugins.module_utils.unit_text import QUADLET_SUFFIXES, SYSTEMD_SUFFIXES
-from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known
+from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known, packed
 
 ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units", "guards", "image_input", "lease", "inside", "hold", "beside"}
 
@@ -61,8 +61,10 @@ class ActionModule(RenderingAction):
         }
         if present and arguments.get("inside"):
             data["inside"] = self._inside(dict(arguments["inside"]), task_vars)
-        options = {"hold": boolean(arguments.get("hold", False)), "beside": list(arguments.get("beside") or [])}
-        return self.call("apply_quadlet", data, task_vars, **{name: value for name, value in options.items() if value})
+        if boolean(arguments.get("hold", False)):
+            return {"changed": False, "held": packed(data), "_ansible_no_log": True}
+        beside = list(arguments.get("beside") or [])
+        return self.call("apply_quadlet", data, task_vars, **({"beside": beside} if beside else {}))
 
     def _inside(self, wanted: dict, task_vars: dict) -> dict:
         """The script that is run in a container when its unit is up."""

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
+import base64
 import json
-import os
 import subprocess
 import sys
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset
 from ansible_collections.senex.trader.plugins.module_utils.payload import is_kept, keep, quadlet_part
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
-
-# What is held lies where a reboot removes it, and only root may read it: it has the part's secrets
-HELD = "/run/senex.trader/held"
 
 
 def apply(data: dict, check: bool = False, beside: Beside | None = None) -> dict:
@@ -44,33 +39,19 @@ def run_inside(user: ServiceUser, wanted: dict) -> list[str]:
     return [line.removeprefix("changed: ") for line in result.stdout.splitlines() if line.startswith("changed: ")]
 
 
-def hold(data: dict, directory: str = HELD) -> None:
-    """Keep a part on the host for the call that applies it beside its own."""
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    fileset.swap([(os.path.join(directory, data["part"]), json.dumps(data).encode(), (0o600, os.geteuid(), os.getegid()))])
-
-
 class Beside:
-    """Parts that were held for this call. Each is applied by a process of its own, which holds the host's lock as well:
+    """Parts handed over with another one. Each is applied by a process of its own, which holds the host's lock as well:
     should this one die, nobody else begins before that one has come to its end."""
 
-    def __init__(self, parts: list[str], lock: int, directory: str = HELD):
-        self.texts = [text for part in parts if (text := self._take(os.path.join(directory, part))) is not None]
-        self.lock = lock
+    def __init__(self, payloads: list[str], lock: int):
+        self.payloads, self.lock = payloads, lock
         self.running: list[subprocess.Popen] = []
         self.plan: list[str] = []
         self.changed = False
 
-    @staticmethod
-    def _take(path: str) -> str | None:
-        content, _owner = fileset.read(path)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        return None if content is None else content.decode()
-
     def begin(self) -> None:
         """Start what has not been started."""
-        for text in self.texts:
+        for payload in self.payloads:
             # Without arguments, for what it is to do has secrets in it
             process = subprocess.Popen(
                 [sys.executable],
@@ -80,11 +61,11 @@ class Beside:
                 text=True,
                 pass_fds=[self.lock],
             )
-            process.stdin.write(f"import sys\nsys.path[:] = {sys.path!r}\nfrom {__name__} import main\nmain({text!r})\n")
+            process.stdin.write(f"import sys\nsys.path[:] = {sys.path!r}\nfrom {__name__} import main\nmain({payload!r})\n")
             process.stdin.close()
             process.stdin = None
             self.running.append(process)
-        self.texts = []
+        self.payloads = []
 
     def wait(self) -> str:
         """Wait for what was started; what went wrong with it, empty when nothing did."""
@@ -114,7 +95,7 @@ def attempted(data: dict, **arguments) -> dict:
         return {"msg": f"{data['part']}: {error}"}
 
 
-def main(text: str) -> None:
-    """The process beside: apply what was held, and say how that went."""
-    result = attempted(json.loads(text))
+def main(payload: str) -> None:
+    """The process beside: apply what was handed over, and say how that went."""
+    result = attempted(json.loads(base64.b64decode(payload)))
     print(json.dumps({key: result[key] for key in ("msg", "plan", "changed") if key in result}))

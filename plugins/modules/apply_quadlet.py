@@ -13,12 +13,8 @@ options:
     description: The part as JSON in base64, so that no secret shows in an invocation and nothing short is masked elsewhere.
     type: str
     required: true
-  hold:
-    description: Keep the part on the host for a call with O(beside), and do nothing else.
-    type: bool
-    default: false
   beside:
-    description: Parts that were held. Each is applied once the first unit with a rotation serves again, while this part goes on.
+    description: Other parts, as payloads. Each is applied once the first unit with a rotation serves again, while this part goes on.
     type: list
     elements: str
     default: []
@@ -47,10 +43,10 @@ from ansible_collections.senex.trader.plugins.module_utils import quadlet_apply
 from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
 
 
-def beside(data: dict, parts: list[str]) -> dict:
-    """Apply a part, and those that were held for it once its first instance serves again."""
+def beside(data: dict, payloads: list[str]) -> dict:
+    """Apply a part, and the others once its first instance serves again."""
     with lock() as descriptor:
-        others = quadlet_apply.Beside(parts, descriptor)
+        others = quadlet_apply.Beside(payloads, descriptor)
         try:
             result = quadlet_apply.attempted(data, beside=others)
             if "msg" not in result:
@@ -67,16 +63,11 @@ def main() -> None:
     module = AnsibleModule(
         {
             "payload": {"type": "str", "required": True, "no_log": True},
-            "hold": {"type": "bool", "default": False},
-            "beside": {"type": "list", "elements": "str", "default": []},
+            "beside": {"type": "list", "elements": "str", "default": [], "no_log": True},
         },
         supports_check_mode=True,
     )
     data = json.loads(base64.b64decode(module.params["payload"]))
-    if module.params["hold"]:
-        if not module.check_mode:
-            quadlet_apply.hold(data)
-        module.exit_json(changed=False, plan=[])
     if module.check_mode:
         result = {"plan": [], **quadlet_apply.attempted(data, check=True)}
         if result.pop("bare", False):

@@ -96,12 +96,12 @@ options:
     type: dict
     default: {}
   hold:
-    description: Only keep the part on the host, where root alone can read it, for the call that names it in O(beside).
+    description: Change nothing, and answer with the part as RV(held), for the call that takes it in O(beside).
     type: bool
     default: false
   beside:
     description:
-      - Other parts of the same host that were handed over with O(hold). Each is applied as soon as the first unit with a C(rotation) serves again
+      - Other parts of the same host, as RV(held) of calls with O(hold). Each is applied as soon as the first unit with a C(rotation) serves again
         (at the end, where none was touched), while this part goes on. The task ends when all have; what fails there fails the task, and this part stays.
       - A part that fails before that first unit serves leaves them untouched.
     type: list
@@ -143,6 +143,10 @@ plan:
   type: list
   elements: str
   sample: ["install /opt/senex-trader/config/redis/redis.conf", "restart redis.service (what it reads has changed)"]
+held:
+  description: The part with its secrets, which no log shows.
+  returned: with O(hold)
+  type: str
 cut:
   description: Units that stopped before all connections to them had ended, each with C(unit) and C(connections).
   returned: when there are any
@@ -167,7 +171,7 @@ ARGUMENTS = {
     "lease": {"type": "dict", "default": {}},
     "inside": {"type": "dict", "default": {}},
     "hold": {"type": "bool", "default": False},
-    "beside": {"type": "list", "elements": "str", "default": []},
+    "beside": {"type": "list", "elements": "str", "default": [], "no_log": True},
 }
 
 

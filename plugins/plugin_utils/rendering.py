@@ -53,6 +53,11 @@ def wanted(item: dict) -> bool:
         raise AnsibleActionFail(f"files: when of {item.get('dest') or item.get('src')} is neither true nor false: {item['when']}") from error
 
 
+def packed(data: dict) -> str:
+    """A part as one opaque word."""
+    return base64.b64encode(json.dumps(data, ensure_ascii=False).encode()).decode()
+
+
 class RenderingAction(ActionBase):
     """Renders `files`, then makes one module call with everything in it."""
 
@@ -132,8 +137,7 @@ class RenderingAction(ActionBase):
         still = look.get("id") and task_vars.get("ansible_facts", {}).get("senex_moved") != look["id"]
         if still and not data.get("lease") and keepable(data) and look["seen"].get(data["part"]) == digest(json.loads(text)):
             return {"changed": False, "plan": []}
-        payload = base64.b64encode(text.encode()).decode()
-        result = self._execute_module(module_name=f"senex.trader.{module}", module_args={"payload": payload, **options}, task_vars=task_vars)
+        result = self._execute_module(module_name=f"senex.trader.{module}", module_args={"payload": packed(data), **options}, task_vars=task_vars)
         result.pop("invocation", None)
         if look.get("id") and (result.get("changed") or result.get("failed")):
             result["ansible_facts"] = {"senex_moved": look["id"]}

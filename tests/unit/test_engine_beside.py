@@ -1,6 +1,7 @@
-"""What goes on at the same time: units of one part, and another part that was held for it."""
+"""What goes on at the same time: units of one part, and another part that was handed over with it."""
 # ruff: noqa: F811 - a fixture that comes from another file is named like what is imported
 
+import base64
 import json
 import os
 import sys
@@ -107,23 +108,15 @@ def test_files_go_back_when_the_other_part_has_ended(turning):
     assert log.index("begin") < log.index("wait") < len(log) - 1 - log[::-1].index("daemon-reload")
 
 
-def test_what_is_held_is_taken_once_and_only_root_reads_it(tmp_path):
-    held = tmp_path / "held"
-    quadlet_apply.hold({"part": "celery", "user": "nobody.here"}, str(held))
-    assert os.stat(held).st_mode & 0o777 == 0o700 and os.stat(held / "celery").st_mode & 0o777 == 0o600
-    first, second = (quadlet_apply.Beside(["celery"], 0, str(held)) for _ in range(2))
-    assert [json.loads(text)["part"] for text in first.texts] == ["celery"] and second.texts == []
-
-
 def test_a_process_beside_tells_what_it_refuses_and_holds_the_lock(tmp_path, monkeypatch):
     """A real process, stopped by a part whose user there is not."""
     # As on a host: the collection first, and no package of Ansible's that hides it
     monkeypatch.setattr(sys, "path", [str(ROOT), *(path for path in sys.path if "site-packages" not in path)])
-    quadlet_apply.hold({"part": "celery", "user": "nobody.here", "home": "/nowhere", "lease": {}}, str(tmp_path / "held"))
+    payload = base64.b64encode(json.dumps({"part": "celery", "user": "nobody.here", "home": "/nowhere", "lease": {}}).encode()).decode()
     with fileset.lock(str(tmp_path)) as descriptor:
-        other = quadlet_apply.Beside(["celery"], descriptor, str(tmp_path / "held"))
+        other = quadlet_apply.Beside([payload], descriptor)
         other.begin()
-        assert "nobody.here" not in open(f"/proc/{other.running[0].pid}/cmdline").read()  # noqa: SIM115
+        assert payload not in open(f"/proc/{other.running[0].pid}/cmdline").read()  # noqa: SIM115
         assert os.readlink(f"/proc/{other.running[0].pid}/fd/{descriptor}") == str(tmp_path / "lock")
         trouble = other.wait()
     assert trouble == "celery: senex_user: there is no user 'nobody.here' on this host; the common role creates it"

@@ -101,6 +101,14 @@ def test_one_call_carries_everything_and_shows_nothing(role):
     assert data["home"] == "/h" and data["files"][0]["path"] == "/h/config/x" and data["files"][0]["mode"] == "0600"
 
 
+def test_a_part_that_is_held_goes_nowhere_until_another_takes_it_along(role):
+    held, sent = call(role, hold=True, secrets=[{"name": "n", "value": "s3cret"}])
+    assert sent == {} and not held["changed"] and held["_ansible_no_log"] and "s3cret" not in str(held)
+    _, usual = call(role, secrets=[{"name": "n", "value": "s3cret"}])
+    _, sent = call(role, beside=[held["held"]])
+    assert sent["beside"] == [usual["payload"]]
+
+
 def test_absent_carries_nothing(role):
     _, sent = call(role, state="absent", files=[{"content": "", "dest": "x"}], units=[{"name": "x"}], secrets=[{"name": "n", "value": "v"}])
     data = json.loads(base64.b64decode(sent["payload"]))
