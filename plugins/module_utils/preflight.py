@@ -92,6 +92,7 @@ def image(reference: str, login: Mapping[str, str], what: str) -> dict:
     name, _, digest = name.partition("@")
     registry, _, path = name.partition("/")
     path, _, tag = path.rpartition(":") if ":" in path else (path, "", "latest")
+    login = login if login.get("registry") == registry else {}  # a password is its own registry's business
     registry = "registry-1.docker.io" if registry == "docker.io" else registry
     url = f"https://{registry}/v2/{path}/manifests/{digest or tag}"
     try:

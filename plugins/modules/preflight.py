@@ -13,7 +13,7 @@ options:
   wanted:
     description:
       - C(names) with domains, addresses (of the host) and needed (whether a name that does not resolve is a failure).
-      - C(images), a list of reference, login (username, password) and input (the variable to name).
+      - C(images), a list of reference, login (registry, username, password; for images of that registry alone) and input (the variable to name).
       - C(mail), a list of host, port, security (starttls, tls, none), user, password and ca_file.
       - C(addresses), a list of key, url and do (what to do when nothing answers).
     type: dict
@@ -25,7 +25,9 @@ EXAMPLES = r"""
   senex.trader.preflight:
     wanted:
       images:
-        - {reference: registry.example.com/team/app:1, input: senex_image_tag, login: {username: ci, password: "{{ vault_registry_password }}"}}
+        - reference: registry.example.com/team/app:1
+          input: senex_image_tag
+          login: {registry: registry.example.com, username: ci, password: "{{ vault_registry_password }}"}
 """
 RETURN = r"""
 findings:

@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.senex.trader.plugins.filter.status import refusal_findings
 from ansible_collections.senex.trader.plugins.module_utils import preflight
 
-LOGIN = {"username": "ci", "password": "secret-secret"}
+LOGIN = {"registry": "r.acme.io", "username": "ci", "password": "secret-secret"}
 BASIC = "Basic " + base64.b64encode(b"ci:secret-secret").decode()
 HERE = ["203.0.113.7"]
 
@@ -58,9 +58,10 @@ class Registry:
 @pytest.mark.parametrize(
     ("registry", "reference", "login", "level", "says"),
     [
-        (Registry(), "r.acme.io:5000/team/app:1", LOGIN, "OK", "can be pulled"),
+        (Registry(), "r.acme.io:5000/team/app:1", {**LOGIN, "registry": "r.acme.io:5000"}, "OK", "can be pulled"),
         (Registry("bearer"), "r.acme.io/team/app:1", LOGIN, "OK", "can be pulled"),
         (Registry("bearer", public=True), "docker.io/library/redis:1", {}, "OK", "can be pulled"),
+        (Registry("bearer", public=True), "docker.io/library/redis:1", LOGIN, "OK", "can be pulled"),
         (Registry(tags=["sha256:" + "0" * 64]), "r.acme.io/team/app@sha256:" + "0" * 64, LOGIN, "OK", "can be pulled"),
         (Registry(), "r.acme.io/team/app:2", LOGIN, "FAIL", "no such image"),
         (Registry(), "r.acme.io/team/app:1", {**LOGIN, "password": "other"}, "FAIL", "does not take the login"),
@@ -73,6 +74,7 @@ def test_image(monkeypatch, registry, reference, login, level, says):
     found = preflight.image(reference, login, "senex_image_tag")
     assert found["level"] == level and says in found["says"] and "secret-secret" not in str(found)
     if "docker.io" in reference:
+        assert not any(authorization.startswith("Basic") for _, _, authorization in registry.asked), "a password for another registry"
         assert registry.asked[0][1].startswith("https://registry-1.docker.io/v2/library/redis/")
 
 

@@ -112,3 +112,11 @@ def test_every_secret_of_an_environment_has_its_way_and_its_row():
     assert by_playbook == {one["vault"] for one in CATALOGUE.values()}
     assert mapped <= named
     assert all(f"vault_{name}" == one["vault"] for name, one in CATALOGUE.items())
+
+
+def test_what_is_given_is_tried_unless_nobody_can_be_asked():
+    """A value that is not tried is found wrong when all of the application has it."""
+    given = {one["vault"] for one in CATALOGUE.values() if one.get("given")}
+    tried = set(re.findall(r"^ +(vault_\w+): \"", (ROOT / "playbooks/tasks/rotate_try.yml").read_text(), re.MULTILINE))
+    assert tried <= given
+    assert given - tried == {"vault_tastytrade_client_id", "vault_tastytrade_client_secret"}

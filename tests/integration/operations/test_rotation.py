@@ -1,20 +1,16 @@
-"""Every secret that the application shares with its servers is replaced under load, in one rotation that is killed half-way.
-
-The environment is a copy, for its vault is written.
-"""
+"""Every secret that the application shares with its servers is replaced under load, in one rotation that is killed half-way."""
 
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import time
 
 import pytest
-import yaml
 from doors import DOORS
 from releases import SETTINGS, unlocked
+from rotations import manage
 from stack import AS_USER, ROOT, environment, wait
 from traffic import Traffic
 
@@ -42,46 +38,19 @@ print(len(rows), *(sum(reads(key, row) for row in rows) for key in {keys!r}))
 """
 
 
-class Environment:
-    """A copy of the demo environment, with its vault."""
-
-    def __init__(self, directory):
-        self.inventory = directory / "demo"
-        shutil.copytree(ROOT / "inventory/demo", self.inventory)
-
-    def vault(self):
-        shown = subprocess.run(["ansible-vault", "view", self.inventory / "group_vars/all/vault.yml"], cwd=ROOT, env=environment(), capture_output=True,
-                               text=True, check=False)  # fmt: skip
-        assert shown.returncode == 0, shown.stderr
-        return yaml.safe_load(shown.stdout)
-
-    def stages(self):
-        return {name: entry["stage"] for name, entry in self.vault().get("vault_rotation", {}).items()}
-
-
-def rotation(env, names=NAMES, **variables):
-    """How the playbook is called."""
-    return {"playbook": "playbooks/rotate.yml", "tags": "all", "inventory": env.inventory,
-            "variables": {**SETTINGS, "secret": ",".join(names), **variables}}  # fmt: skip
-
-
-def manage(stack, script):
-    return stack.sh(f"senex manage shell --verbosity 0 --command {shlex.quote(script)}").strip()
-
-
 class Rotated:
     """What was before, what happened, and what was seen."""
 
 
 @pytest.fixture(scope="module")
-def rotated(stack, tmp_path_factory):
+def rotated(stack, env):
     """One rotation of all of them under load, killed with kill -9 when everything has begun to present the new ones, and begun again."""
-    seen, env = Rotated(), Environment(tmp_path_factory.mktemp("environment"))
-    seen.env, seen.before = env, env.vault()
-    stack.play(variables=SETTINGS, tags="nginx").expect()
+    seen = Rotated()
+    seen.before = env.vault()
+    stack.play(inventory=env.inventory, variables=SETTINGS, tags="nginx,podman,watchdog").expect()
     stack.post("/api/rows/", {"text": "written before"})
     seen.signed, seen.redis = manage(stack, SIGNED), stack.show("MainPID")["redis"]["MainPID"]
-    settings = rotation(env, rotate_confirm=True, rotate_finish=True)
+    settings = env.rotation(NAMES, rotate_finish=True)
     with Traffic(stack, rate=RATE, sockets=20, tasks_per_second=2, limit=900) as traffic:
         first = subprocess.Popen(stack.command(**settings), cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                  stderr=subprocess.STDOUT, text=True, start_new_session=True)  # fmt: skip
@@ -170,17 +139,17 @@ def test_no_value_in_the_output_or_on_the_host_in_the_open(stack, rotated):
     assert stack.sh(f"grep -rlF {words} /etc /opt/senex-trader/.config /opt/senex-trader/config /var/lib/senex.trader 2>/dev/null || true") == ""
 
 
-def test_afterwards_nothing_is_left_to_do(stack, rotated):
+def test_afterwards_nothing_is_left_to_do(stack, env, rotated):
     assert unlocked(stack)
-    play = stack.play(inventory=rotated.env.inventory, variables=SETTINGS).expect()
+    play = stack.play(inventory=env.inventory, variables=SETTINGS).expect()
     assert play.changed == [] and play.restarts() == []
     assert stack.healthy()
     stack.task_runs()
 
 
-def test_what_is_refused(stack, rotated):
-    before = (rotated.env.inventory / "group_vars/all/vault.yml").read_bytes()
-    wrong = stack.play(**rotation(rotated.env, names=["nobody"], rotate_confirm=True))
+def test_what_is_refused(stack, env, rotated):
+    before = env.file.read_bytes()
+    wrong = stack.play(**env.rotation(["nobody"]))
     assert wrong.code != 0 and "secret: nobody cannot be rotated here" in "\n".join(wrong.errors)
-    assert (rotated.env.inventory / "group_vars/all/vault.yml").read_bytes() == before
+    assert env.file.read_bytes() == before
     assert unlocked(stack)

@@ -12,7 +12,7 @@ from senex_backup import common, dump, fetch, listing, media, offsite, redis, re
 from senex_backup.common import JOBS, Settings, Trouble
 
 WAIT = 900  # seconds that a second run waits for the first, unless told otherwise
-IN_NAMESPACE = ("media", "verify", "offsite", "offsite-wal", "offsite-check", "fetch", "rekey", "restic")
+IN_NAMESPACE = ("media", "verify", "offsite", "offsite-wal", "offsite-check", "fetch", "rekey", "try-keys", "restic")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -44,6 +44,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     one.add_argument("words", nargs=argparse.REMAINDER)
     one = verb("rekey", "let the repository take a second passphrase, given on standard input, or no longer (playbooks/rotate.yml calls it)", job=False)
     one.add_argument("stage", choices=("accept", "refuse"))
+    verb("try-keys", "open the repository with keys of the storage that standard input gives (playbooks/rotate.yml calls it)", job=False)
     one = verb("restore", "one step of a restore of a dump; playbooks/restore.yml takes them in order", job=False)
     one.add_argument("step", choices=("plan", "load", "swap"))
     one.add_argument("argument", metavar="NAME|PLAN", help="name of a dump (or newest), then what the step before printed")
@@ -132,6 +133,7 @@ def main() -> int:
             "taken-over": lambda: taken_over(settings, given.machine),
             "restore": lambda: restored(settings, given),
             "rekey": lambda: rekey.rekey(settings, given.stage),
+            "try-keys": lambda: rekey.try_keys(settings),
             "restic": lambda: offsite.passthrough(settings, given.words),
             "prepare": lambda: prepare(settings),
             "failed": lambda: failed(settings, given.unit),

@@ -54,10 +54,10 @@ def reachable(settings: Settings) -> None:
         raise Trouble(f"the storage of backup_offsite_repository, {url.hostname}:{port}, cannot be reached: {error.strerror or error}") from error
 
 
-def restic(settings: Settings, *words: str, allowed: tuple[int, ...] = (0,), timeout: int | None = None, opens: str = "",
-           keep: tuple[int, ...] = ()) -> subprocess.CompletedProcess:  # fmt: skip
-    """Run restic, and say what it said when it fails. `opens`: a file with another passphrase; `keep`: files that restic inherits."""
-    about = environment(settings) | ({"RESTIC_PASSWORD_FILE": opens} if opens else {})
+def restic(settings: Settings, *words: str, allowed: tuple[int, ...] = (0,), timeout: int | None = None, keep: tuple[int, ...] = (),
+           **instead: str) -> subprocess.CompletedProcess:  # fmt: skip
+    """Run restic, and say what it said when it fails. `keep`: files that restic inherits; `instead`: variables of its environment with other values."""
+    about = environment(settings) | instead
     # Below backups, and from there: paths in the repository are relative, so a host with another home finds them too
     try:
         result = subprocess.run(command(settings, *words), cwd=settings.backups, env=about, capture_output=True, text=True, pass_fds=keep,

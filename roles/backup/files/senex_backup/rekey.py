@@ -1,4 +1,4 @@
-"""A new passphrase for the copies off the host: a second key while both are known, and one key less in the end."""
+"""A new passphrase for the copies off the host: a second key while both are known, and one key less in the end. And new keys of the storage, tried."""
 
 from __future__ import annotations
 
@@ -17,17 +17,36 @@ def rekey(settings: Settings, stage: str) -> int:
     if not settings["offsite"]["repository"]:
         say("no copy leaves this host: there is no key to change")
         return 0
-    descriptor = os.memfd_create("passphrase", 0)  # never on a disk, and on no command line
-    os.write(descriptor, sys.stdin.buffer.read().strip())
+    descriptor = given()
     offsite.opened(settings)
     (accept if stage == "accept" else refuse)(settings, descriptor)
     return 0
 
 
+def try_keys(settings: Settings) -> int:
+    """Keys of the storage on standard input, as the file of them holds them: the repository opens with them, and a lock can be written and removed."""
+    offsite.reachable(settings)
+    descriptor = given()
+    offsite.restic(settings, "key", "list", timeout=offsite.ANSWER, keep=(descriptor,), AWS_SHARED_CREDENTIALS_FILE=place(descriptor))
+    say("the repository opens with these keys")
+    return 0
+
+
+def given() -> int:
+    """Standard input as a file: never on a disk, and on no command line."""
+    descriptor = os.memfd_create("given", 0)
+    os.write(descriptor, sys.stdin.buffer.read().strip())
+    return descriptor
+
+
+def place(descriptor: int) -> str:
+    return f"/proc/self/fd/{descriptor}"
+
+
 def keys(settings: Settings, descriptor: int) -> list[dict]:
     """The repository's keys, as whoever has the other passphrase sees them; none where it opens nothing."""
-    place = f"/proc/self/fd/{descriptor}"
-    shown = offsite.restic(settings, "key", "list", "--json", allowed=(0, 1, 12), timeout=offsite.ANSWER, opens=place, keep=(descriptor,))
+    shown = offsite.restic(settings, "key", "list", "--json", allowed=(0, 1, 12), timeout=offsite.ANSWER, keep=(descriptor,),
+                           RESTIC_PASSWORD_FILE=place(descriptor))  # fmt: skip
     if shown.returncode == 0:
         return json.loads(shown.stdout)
     if shown.returncode == 12 or "wrong password" in shown.stderr:
@@ -38,7 +57,7 @@ def keys(settings: Settings, descriptor: int) -> list[dict]:
 def accept(settings: Settings, descriptor: int) -> None:
     """Both open it."""
     if not keys(settings, descriptor):
-        offsite.restic(settings, "key", "add", "--new-password-file", f"/proc/self/fd/{descriptor}", keep=(descriptor,))
+        offsite.restic(settings, "key", "add", "--new-password-file", place(descriptor), keep=(descriptor,))
     if not keys(settings, descriptor):
         raise Trouble("the repository does not open with the new passphrase")
     say("the repository opens with both passphrases")
