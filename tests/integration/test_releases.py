@@ -88,9 +88,11 @@ def test_more_and_fewer(busy, measured):
             assert {f"web-{number}" for number in range(1, web + 1)} == {name for name in watched if name.startswith("web-")}
         return play
 
-    told = busy.sh("grep -c 'tells:' /var/log/senextrader/watchdog.log || true")
+    cured = "grep -c 'restarted because' /var/log/senextrader/watchdog.log || true"
+    before = busy.sh(cured)
     measured("scale 2, 4, 1, 2", scaled)
-    assert busy.sh("grep -c 'tells:' /var/log/senextrader/watchdog.log || true") == told and busy.ssh("test -e /var/lib/senex-watchdog/paused").returncode
+    assert busy.sh(cured) == before, "the watchdog wanted back what was taken away"
+    assert busy.ssh("test -e /var/lib/senex-watchdog/paused").returncode
     now = busy.starts()
     assert {unit: now[unit] for unit in steady} == steady
 

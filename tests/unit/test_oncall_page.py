@@ -70,6 +70,14 @@ def test_the_table_of_commands_is_whole():
     assert set(re.search(r'verbs="([^"]+)"', completion)[1].split()) == set(verbs)
 
 
+def test_the_watchdogs_page_names_its_tests():
+    """A row without a test, or a test of what is broken without a row."""
+    rows = (ROOT / "docs/watchdog.md").read_text(encoding="utf-8").partition("## What is broken on purpose")[2]
+    tests = (ROOT / "molecule/watchdog/tests/test_watchdog.py").read_text(encoding="utf-8")
+    there = set(re.findall(r"^def (test_\w+)\(watched", tests, re.MULTILINE))
+    assert set(re.findall(r"`(test_\w+)`", rows)) == there
+
+
 def test_what_hangs_is_killed_and_started():
     fake = Fake()
     assert command.restart(fake, settings(), command.parser().parse_args(["restart", "--now", "web-1"])) == 0
