@@ -43,7 +43,7 @@ class Call:
         inventory = ROOT / "inventory/demo"
         words = shlex.split(command.replace("inventory/production", str(inventory)))
         variables = json.dumps({"ansible_host": self.stack.address, **SETTINGS})
-        plain = {**environment(), "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default", "ANSIBLE_CALLBACKS_ENABLED": ""}
+        plain = {**environment(), "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default"}
         return subprocess.run([*words, "-e", variables], cwd=ROOT, env=plain, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=60 * MINUTES, check=False)  # fmt: skip
 
@@ -151,6 +151,7 @@ head -c 10G /dev/zero >$HOME/backups/forgotten 2>/dev/null || true
 @pytest.fixture
 def small_disk(stack):
     """See SMALL."""
+    stack.sh("senex prune-images --keep 9")  # as its timer does each day
     stack.sh(SMALL, timeout=300)
     stack.ready(120)
     yield
