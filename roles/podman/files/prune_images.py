@@ -14,7 +14,6 @@ import re
 import subprocess
 import sys
 
-
 # Podman writes its lists anew to forget an image, which a disk without a byte left does not let it: this much is kept, and given away first
 ROOM = ".local/share/containers/room"
 ROOM_BYTES = 16 * 2**20
