@@ -84,9 +84,15 @@ def test_more_and_fewer(busy, measured):
             running = busy.user("podman", "ps", "--format", "{{.Names}}").split()
             assert sum(name.startswith("web-") for name in running) == web
             assert sum(name.startswith("celery-worker") for name in running) == workers
+            watched = busy.sh("senex parts").split()
+            assert {f"web-{number}" for number in range(1, web + 1)} == {name for name in watched if name.startswith("web-")}
         return play
 
+    cured = "grep -c 'restarted because' /var/log/senextrader/watchdog.log || true"
+    before = busy.sh(cured)
     measured("scale 2, 4, 1, 2", scaled)
+    assert busy.sh(cured) == before, "the watchdog wanted back what was taken away"
+    assert busy.ssh("test -e /var/lib/senex-watchdog/paused").returncode
     now = busy.starts()
     assert {unit: now[unit] for unit in steady} == steady
 

@@ -24,7 +24,7 @@ SECOND_TRIES: list[str] = []
 # Folders of tests/integration that have hosts or containers of their own, and look at no clock
 BESIDE = ("recovery", "upgrade", "changes", "failures", "operations", "secrecy", "images")
 # Those with tests that make test has no time for; `make faults` runs these alone
-FAULTS = ("failures", "recovery", "upgrade")
+FAULTS = ("failures", "recovery", "upgrade", "oncall")
 
 
 def lint():
@@ -61,7 +61,7 @@ def _counted(report):
 def _pytest(name, *wrapper):
     report = ARTIFACTS / f"{name}.xml"
     report.unlink(missing_ok=True)
-    options = ["-v", "--durations=40", "--durations-min=5", f"--junitxml={report}", *(f"--ignore=tests/{name}/{folder}" for folder in BESIDE)]
+    options = ["-v", "--durations=40", "--durations-min=5", f"--junitxml={report}", *(f"--ignore=tests/{name}/{folder}" for folder in {*BESIDE, *FAULTS})]
     options += SECOND_TRY if wrapper else []
     code = call("timeout", "--kill-after=30", str(PYTEST_LIMIT), *wrapper, "pytest", *options, f"tests/{name}")
     result = _counted(report)
@@ -90,6 +90,12 @@ def faults():
 def bench():
     """Measures the figures of docs/figures.json on the demo host, or on the host that SENEX_TEST_HOST names."""
     code = call(LAB, "run", "--", "pytest", "-v", "-s", "tests/integration/bench_figures.py", "tests/integration/bench_hardening.py")
+    return Result(passed=int(code == 0), failed=int(code != 0))
+
+
+def soak():
+    """Half an hour of moderate load, or SENEX_SOAK_MINUTES, on the demo host or the host that SENEX_TEST_HOST names."""
+    code = call(LAB, "run", "--", "pytest", "-v", "-s", "tests/integration/bench_soak.py")
     return Result(passed=int(code == 0), failed=int(code != 0))
 
 

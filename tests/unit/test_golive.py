@@ -1,6 +1,7 @@
 """The list before going live: a reading of each thing whole, one of it broken, and what is said."""
 
 import pytest
+import sentences
 from watched import Fake, host, settings
 
 from senex_ops import golive, golive_site  # isort: skip
@@ -79,6 +80,10 @@ def test_finding(judge, data, level, says):
     worst = next(one for one in found if one.level == level)
     assert worst.level == level and says in worst.says
     assert {bool(one.do) for one in found if one.level != OK} <= {True}
+
+
+def test_every_sentence_has_a_reading_that_brings_it():
+    assert sentences.unsaid((golive, golive_site), lambda: [judge(data, settings(), NOW) for judge, data, _, _ in TABLE]) == []
 
 
 def test_a_host_without_database_needs_no_copies():

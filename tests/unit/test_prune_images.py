@@ -94,3 +94,26 @@ def test_static_files_go_with_the_last_image_of_their_release(prune):
 def test_directories_that_units_mount(prune, tmp_path):
     (tmp_path / "web-1.container").write_text("[Container]\nVolume=/h/data/static/2:/app/staticfiles:ro\nVolume = /h/data/media/:/app/media\n")
     assert prune.mounted_by_units(str(tmp_path)) == {"/h/data/static/2", "/h/data/media"}
+
+
+def test_room_is_set_aside_and_given_away(prune, tmp_path, monkeypatch):
+    """What podman writes while it forgets an image has to fit on a disk that is full."""
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / prune.ROOM
+    place.parent.mkdir(parents=True)
+    prune.keep_room()
+    assert place.stat().st_blocks * 512 >= prune.ROOM_BYTES
+    prune.give_room()
+    prune.give_room()
+    assert not place.exists()
+
+
+def test_a_disk_without_room_is_left_as_it_is(prune, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / prune.ROOM).parent.mkdir(parents=True)
+    monkeypatch.setattr(prune.os, "posix_fallocate", full)
+    prune.keep_room()
+    assert not (tmp_path / prune.ROOM).exists()

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import sentences
 from watched import GOOD, Fake, host, settings
 
 from senex_ops import checks_host, checks_stack, doctor, status  # isort: skip
@@ -62,11 +63,13 @@ TABLE = [
     (checks_stack.judge_database, [*ROWS, ["slot", "barman", "true", "9000000000"]], FAIL, "keeps 9 GB"),
     (checks_stack.judge_database, [*ROWS, ["standby", "replica", "2"]], OK, ""),
     (checks_stack.judge_database, [*ROWS, ["standby", "replica", "900"]], WARN, "15 min behind"),
+    (checks_stack.judge_database, [*ROWS, ["lock", "42", "idle in transaction", "3", "90"]], WARN, "42 (idle in transaction) holds up 3 others"),
     (checks_stack.judge_beat, {"silent": "20", "shortest": "10", "up": 9999}, OK, "20 s ago"),
     (checks_stack.judge_beat, {"silent": "2000", "shortest": "10", "up": 9999}, FAIL, "nothing for 33 min"),
     (checks_stack.judge_beat, {"silent": "2000", "shortest": "3600", "up": 9999}, OK, ""),
     (checks_stack.judge_beat, {"silent": "2000", "shortest": "10", "up": 30}, OK, ""),
     (checks_stack.judge_beat, {}, OK, "no schedule"),
+    (checks_stack.judge_beat, {"silent": "", "shortest": "", "up": 9999}, OK, "not sent anything yet"),
     (checks_stack.judge_redis, redis(), OK, "answers"),
     (checks_stack.judge_redis, redis(evicted_keys="5"), WARN, "evicted 5 keys"),
     (checks_stack.judge_redis, redis(rdb_last_bgsave_status="err"), FAIL, "refuses writes"),
@@ -137,6 +140,7 @@ TABLE = [
     (doctor.judge_image, {**IMAGE, "code": 125, "said": "unauthorized"}, WARN, "unauthorized"),
     (doctor.judge_image, {**IMAGE, "code": 125, "said": "no route", "here": False}, FAIL, "nothing starts"),
     (doctor.judge_image, {**IMAGE, "listed": False}, WARN, "the registry has no"),
+    (doctor.judge_image, {**IMAGE, "listed": False, "here": False}, FAIL, "nothing starts"),
     (doctor.judge_growth, {"before": {"celery": 5}, "after": {"celery": 4}}, OK, ""),
     (doctor.judge_growth, {"before": {"celery": 50}, "after": {"celery": 80}}, WARN, "celery 50 -> 80"),
 ]
@@ -157,6 +161,12 @@ def test_every_check_has_a_broken_reading_and_a_whole_one():
     judged = {(row[0], row[2] == OK) for row in TABLE}
     for check in [*status.CHECKS, *doctor.SIGNATURES]:
         assert {(check.judge, True), (check.judge, False)} <= judged, check.name
+
+
+def test_every_sentence_of_every_check_has_a_reading_that_brings_it():
+    """A line of status or doctor that is added without a row of TABLE."""
+    modules = (checks_host, checks_stack, doctor, status)
+    assert sentences.unsaid(modules, lambda: [judge(data, settings(image="registry/x:1"), NOW) for judge, data, _, _ in TABLE]) == []
 
 
 def test_a_reading_that_fails_is_a_finding():

@@ -98,6 +98,7 @@ def test_pause_holds_restarts_until_it_is_over(here):
     (path / "paused").write_text('{"until": 10500}')
     assert cures.attempt(fake, settings(), part(), CURE, False, 10_000).decision.what == decide.WAIT
     assert cures.attempt(fake, settings(), part(), CURE, False, 10_600).decision.what == decide.RESTART
+    assert not (path / "paused").exists()
 
 
 def test_nginx_is_not_stopped_when_its_configuration_would_not_start(here):

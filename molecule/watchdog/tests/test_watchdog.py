@@ -65,6 +65,57 @@ def test_a_crashed_instance_is_left_to_systemd(watched):
     assert watched.restarts == before
 
 
+def test_an_instance_that_crashes_at_each_start_is_told_once(watched):
+    """systemd starts it again and again, which no restart of the watchdog's would do better."""
+    drop_in, before = f"{HOME}/.config/containers/systemd/web-1.container.d", watched.restarts
+    watched.host.check_output(f"mkdir -p {drop_in} && printf '[Container]\\nExec=false\\n' >{drop_in}/crash.conf && chown -R senex: {drop_in}")
+    try:
+        watched.host.check_output(f"{SYSTEMCTL} daemon-reload; {SYSTEMCTL} restart --no-block web-1.service")
+        eventually(lambda: watched.told("FAIL  web web-1"), 45)
+        eventually(lambda: watched.log("web-1: no restart: its unit is activating"), 45)
+        failures = len(watched.log("web-1: failure"))
+        eventually(lambda: len(watched.log("web-1: failure")) >= failures + 5, 45)
+        assert watched.public(), "the other instance serves"
+    finally:
+        watched.host.check_output(f"rm -r {drop_in}; {SYSTEMCTL} daemon-reload")
+    eventually(lambda: watched.told("OK    web web-1"), 90)
+    assert watched.restarts - before <= 1
+    assert len(watched.told("FAIL  web web-1")) == 1
+    watched.calm(90)
+
+
+def test_a_host_that_resolves_no_name_is_left_alone(watched):
+    """Instances are asked at their addresses; a resolver that is away says nothing of them."""
+    before, failures = watched.restarts, len(watched.log(": failure "))
+    watched.host.check_output("cp /etc/resolv.conf /root/resolv.conf; echo nameserver 192.0.2.1 >/etc/resolv.conf")
+    try:
+        assert watched.host.run("timeout 3 getent hosts registry.example.com").rc != 0
+        time.sleep(25)
+    finally:
+        watched.host.check_output("cat /root/resolv.conf >/etc/resolv.conf")
+    assert watched.restarts == before
+    assert len(watched.log(": failure ")) == failures
+
+
+def test_a_watchdog_without_cpu_blames_nobody(watched):
+    """It is let run for half a second in three, while an instance hangs: that is found when it can judge again."""
+    web, before = watched.web[0], watched.restarts
+    pid, trouble = watched.host.check_output(WATCHDOG), len(watched.log("own trouble"))
+    starve = f"while :; do kill -STOP {pid}; sleep 2.5; kill -CONT {pid}; sleep 0.5; done"
+    watched.host.check_output(f"systemd-run --quiet --collect --unit=starve sh -c {shlex.quote(starve)}")
+    try:
+        eventually(lambda: len(watched.log("own trouble")) > trouble, 30)
+        watched.host.check_output(f"kill -STOP {web.pid}")
+        time.sleep(25)
+        assert watched.restarts == before
+        assert not watched.alive(8001)
+    finally:
+        watched.host.check_output(f"systemctl stop starve.service; kill -CONT {pid}")
+    eventually(lambda: watched.restarts == before + 1 and watched.alive(8001), 60)
+    assert watched.host.check_output(WATCHDOG) == pid, "it was ended for hanging"
+    watched.calm()
+
+
 def test_name_resolution_between_containers_comes_back(watched):
     before = watched.restarts
     watched.host.check_output("pkill -9 -u senex -x aardvark-dns")

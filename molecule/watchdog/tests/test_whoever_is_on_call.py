@@ -1,6 +1,9 @@
 """The command of whoever is on call, status and doctor, beside a real stack."""
 
 import json
+import re
+import shlex
+import time
 
 import pytest
 from parts import SYSTEMCTL, eventually
@@ -91,6 +94,64 @@ def test_status_shows_what_is_broken(host, watched):
         host.check_output(f"{SYSTEMCTL} start redis.service; senex redis-cli -n 2 del trading; {SYSTEMCTL} start celery-worker.service")
         host.check_output("rm /run/reboot-required*; senex watchdog resume")
     watched.calm(120)
+
+
+def test_what_status_says_to_do_brings_names_back(host, watched):
+    host.check_output("senex watchdog pause 5m; pkill -9 -u senex -x aardvark-dns")
+    try:
+        code, found = status(host)
+        assert code == 2 and found["dns"]["level"] == "FAIL"
+        host.check_output(found["dns"]["do"].partition(" starts it again")[0])
+        assert status(host)[1]["dns"]["level"] == "OK"
+    finally:
+        host.check_output("senex watchdog resume")
+    watched.calm()
+
+
+def test_doctor_sees_workers_that_do_not_keep_up_and_a_network_that_never_came(host, watched):
+    """Tasks come for half a minute to a queue that nobody reads; nothing waits for the network's target at the moment."""
+    push = "for i in $(seq 300); do echo LPUSH trading x x x x x x; sleep 0.1; done | senex redis-cli -n 2"
+    host.check_output(f"senex watchdog pause 5m; {SYSTEMCTL} stop celery-worker.service; systemctl stop network-online.target")
+    host.check_output(f"systemd-run --quiet --collect --unit=pusher sh -c {shlex.quote(push)}")
+    try:
+        eventually(lambda: int(host.check_output("senex redis-cli -n 2 llen trading").split()[-1]) > 10)
+        said = host.run("senex doctor").stdout
+        assert "queue growth" in said and "trading" in said
+        assert "network-online.target is inactive" in said and "systemd-networkd-wait-online" in said
+    finally:
+        host.check_output("systemctl stop pusher.service; senex redis-cli -n 2 del trading; systemctl start network-online.target")
+        host.check_output(f"{SYSTEMCTL} start celery-worker.service")
+        host.check_output("senex watchdog resume")
+    watched.calm(120)
+
+
+def test_activity_names_who_holds_others_up(host, watched):
+    """A session that is idle in its transaction: nothing runs that could be cancelled."""
+    for unit, words in (
+        ("holder", "(echo 'create table held (x int); begin; lock table held;'; sleep 600) | senex psql"),
+        ("waiter", "sleep 2; senex psql -c 'insert into held values (1)'"),
+    ):
+        host.check_output(f"systemd-run --quiet --collect --unit={unit} sh -c {shlex.quote(words)}")
+    try:
+        said = eventually(lambda: (text := host.check_output("senex activity")) and "holds others up" in text and text, 40)
+        assert "web-1" in said and "idle in transaction" in said and "insert into held" in said
+        host.check_output(re.search(r"holds others up; (.+?) ends it", said)[1])
+        assert eventually(lambda: host.check_output("senex psql -Atc 'select count(*) from held'").strip() == "1")
+    finally:
+        host.run("systemctl stop holder waiter; senex psql -c 'drop table held'")
+
+
+def test_what_hangs_is_killed_at_once(host, watched):
+    pid = watched.web[0].pid
+    host.check_output("senex watchdog pause 5m")
+    try:
+        host.check_output(f"kill -STOP {pid}")
+        begin = time.monotonic()
+        assert "web-1.service: ready" in host.check_output("senex restart --now web-1")
+        assert time.monotonic() - begin < 20 and watched.alive(8001) and watched.web[0].pid != pid
+    finally:
+        host.check_output("senex watchdog resume")
+    watched.calm()
 
 
 def test_doctor_names_cause_and_cure(host, watched):

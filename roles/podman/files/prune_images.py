@@ -6,12 +6,31 @@ of each repository, so that a release can be rolled back. A release's directory 
 as an image of its tag or digest, or a unit that mounts it.
 """
 import argparse
+import contextlib
 import glob
 import json
 import os
 import re
 import subprocess
 import sys
+
+# Podman writes its lists anew to forget an image, which a disk without a byte left does not let it: this much is kept, and given away first
+ROOM = ".local/share/containers/room"
+ROOM_BYTES = 16 * 2**20
+
+
+def give_room():
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(ROOM)
+
+
+def keep_room():
+    """As long as there is more than that; where there is not, the next run does."""
+    try:
+        with open(ROOM, "wb") as handle:
+            os.posix_fallocate(handle.fileno(), 0, ROOM_BYTES)
+    except OSError:
+        give_room()
 
 
 def podman(*argv):
@@ -79,6 +98,8 @@ def main():
     arguments = parser.parse_args()
     home = os.path.expanduser("~")
     os.chdir(home)
+    if not arguments.dry_run:
+        give_room()
     containers = json.loads(podman("ps", "--all", "--format", "json") or "[]") or []
     images = json.loads(podman("images", "--format", "json") or "[]") or []
     named = named_by_units(os.path.join(home, ".config/containers/systemd"))
@@ -99,6 +120,8 @@ def main():
         print("would remove" if arguments.dry_run else "removing", directory, flush=True)
         if not arguments.dry_run:  # they are a container's user's
             failed |= subprocess.run(["podman", "unshare", "rm", "-rf", "--", directory], check=False).returncode != 0
+    if not arguments.dry_run:
+        keep_room()
     return 1 if failed else 0
 
 

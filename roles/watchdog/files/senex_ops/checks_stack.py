@@ -18,6 +18,11 @@ select 'slot', slot_name, active::text, coalesce(pg_wal_lsn_diff(pg_current_wal_
   from pg_replication_slots where not pg_is_in_recovery();
 select 'standby', application_name, coalesce(extract(epoch from replay_lag), 0)::int::text from pg_stat_replication
   where replay_lsn is not null;
+select 'lock', holder.pid::text, holder.state, count(*)::text, extract(epoch from now() - min(waiting.query_start))::int::text
+  from (select query_start, unnest(pg_blocking_pids(pid)) as held_by from pg_stat_activity
+         where wait_event_type = 'Lock' and query_start < now() - interval '1 minute') as waiting
+  join pg_stat_activity as holder on holder.pid = waiting.held_by
+ where holder.wait_event_type is distinct from 'Lock' group by holder.pid, holder.state;
 """
 BEAT = """
 select coalesce(extract(epoch from now() - max(last_run_at))::int::text, ''),
@@ -166,6 +171,10 @@ def judge_database(data: list[list[str]], config, now: float) -> list[Finding]:
                 found.append(ok(f"wal slot {values[0]}", state))
         elif kind == "standby" and int(values[1]) > limits.wal_lag:
             found.append(warn(f"standby {values[0]}", f"is {age(int(values[1]))} behind", "its network and disk"))
+        elif kind == "lock":
+            pid, state, count, seconds = values
+            says = f"session {pid} ({state}) holds up {count} others, for {age(int(seconds))} by now"
+            found.append(warn("database lock", says, f"senex activity shows what it does; senex psql -c 'select pg_terminate_backend({pid})' ends it"))
     return found
 
 

@@ -9,7 +9,7 @@ import re
 import sys
 import time
 
-from . import config, cures, doctor, golive, status
+from . import activity, config, cures, doctor, golive, status
 from .host import ROOT_ENVIRONMENT, Host
 
 RECORDS = "/var/lib/senex.trader/releases.jsonl"
@@ -19,7 +19,8 @@ examples:
   senex doctor                      what is wrong, where it comes from, what cures it
   senex logs web -f                 follow the log of all web instances
   senex logs postgres -n 50 --since '1 hour ago'
-  senex restart web-1               and wait until it is ready
+  senex activity                    who uses the CPU, which statements run, and who holds others up
+  senex restart web-1               and wait until it is ready; --now kills what hangs
   senex shell web-1                 a shell in a container
   senex manage check --deploy       a command of the application
   senex psql -c 'select 1'          or: senex psql <file.sql
@@ -95,12 +96,21 @@ def logs(host: Host, settings: config.Config, options) -> int:
     return replace([*words, *matches])
 
 
+def kill(host: Host, scope: str, unit: str) -> bool:
+    """End a unit at once; false where nothing of it runs."""
+    name = unit.removesuffix(".service")
+    done = host.kill_container(name) if scope == "user" else host.run("systemctl", "kill", "--signal=KILL", unit)
+    return done.code == 0 and cures.gone(host, cures.Cure(name, scope, unit))
+
+
 def restart(host: Host, settings: config.Config, options) -> int:
-    """Restart a part, one unit after the other, each until it is ready."""
+    """Restart a part, one unit after the other, each until it is ready. What hangs does not hear that it is to end: `--now` kills it."""
     code = 0
     for scope, unit in units_of(settings, options.part):
-        began = time.monotonic()
-        done = host.systemctl(scope, "restart", unit, timeout=600)
+        began, verb = time.monotonic(), "restart"
+        if options.now and kill(host, scope, unit):
+            verb = "start"  # nothing is left to wait for
+        done = host.systemctl(scope, verb, unit, timeout=600)
         code = code or done.code
         print(f"{unit}: {'ready' if not done.code else 'did not come up: ' + done.said} after {time.monotonic() - began:.1f} s", flush=True)
     return code
@@ -230,8 +240,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("-f", "--follow", action="store_true")
     one.add_argument("-n", "--lines", type=int, default=100)
     one.add_argument("--since", default="", help="such as '1 hour ago' or '2026-01-31 03:00'")
+    verb("activity", lambda host, settings, options: activity.show(host, settings), "CPU and memory by unit, statements that run, and who holds others up")
     one = verb("restart", restart, "restart a part and wait until it is ready; `web` goes one instance after the other")
     one.add_argument("part")
+    one.add_argument("--now", action="store_true", help="kill it first: what it is doing is lost, and nothing is waited for")
     one = verb("shell", shell, "a shell in a container, or a script: senex shell web-1 -c 'env | sort'")
     one.add_argument("part", nargs="?", default="web")
     one.add_argument("arguments", nargs=argparse.REMAINDER)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
 from dataclasses import dataclass
 
@@ -38,13 +40,17 @@ class Outcome:
 
 
 def paused_until(now: float) -> float:
-    """Until when `senex watchdog pause` asked for quiet; 0 for not at all."""
+    """Until when `senex watchdog pause` asked for quiet; 0 for not at all. What is over goes, for scale.yml leaves a pause alone that is there."""
     try:
         with open(PAUSE, encoding="utf-8") as handle:
             until = float(json.load(handle)["until"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0
-    return until if now < until else 0.0
+    if now < until:
+        return until
+    with contextlib.suppress(OSError):
+        os.unlink(PAUSE)
+    return 0.0
 
 
 def works_hard(host, cure: Cure, seconds: float = 2.0) -> bool:

@@ -1,0 +1,111 @@
+"""docs/on-call.md: what it says to type exists, is short, and is followed by a test."""
+
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from watched import Fake, host, settings
+
+from senex_ops import activity, command  # isort: skip
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests/integration/oncall"))
+
+import page  # noqa: E402  (the path above must come first)
+
+PAGE = page.PAGE.read_text(encoding="utf-8")
+SITUATIONS = page.situations()
+# No authority is within reach of a host of the tests but in this scenario
+ELSEWHERE = {"The certificate ends soon, and is Let's Encrypt's": ("molecule/nginx_letsencrypt/tests/test_letsencrypt.py", "test_renewal_runs_by_timer")}
+OF_THE_SYSTEM = {"nginx", "du", "loginctl", "systemctl", "journalctl"}
+
+
+def pitr_parser():
+    spec = importlib.util.spec_from_file_location("pitr_program", ROOT / "roles/pitr/files/pitr.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(ROOT / "roles/pitr/files"))
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("title", SITUATIONS)
+def test_three_commands_at_most_and_each_exists(title):
+    assert 1 <= len(SITUATIONS[title]) <= 3
+    for text in SITUATIONS[title]:
+        words = shlex.split(text)
+        match words[0]:
+            case "senex" if words[1] in ("pitr", "restore"):
+                pitr_parser().parse(words[2:] if words[1] == "pitr" else words[1:])
+            case "senex" if words[1] == "prune-images":
+                assert re.search(rf'add_argument\("{words[2]}"', (ROOT / "roles/podman/files/prune_images.py").read_text(encoding="utf-8"))
+            case "senex" if words[1] in command.PASSED:
+                pass
+            case "senex":
+                command.parser().parse_args(words[1:])
+            case "ansible-playbook":
+                assert (ROOT / words[1]).exists()
+                assert words[2:4] == ["-i", "inventory/production"] and (ROOT / "inventory/production").is_dir()
+            case program:
+                assert program in OF_THE_SYSTEM
+
+
+def test_each_situation_is_tested_and_no_other():
+    tests = (ROOT / "tests/integration/oncall/test_on_call.py").read_text(encoding="utf-8")
+    followed = set(re.findall(r'^@situation\("(.+)"\)$', tests, re.MULTILINE))
+    assert followed | set(ELSEWHERE) == set(SITUATIONS)
+    for title, (path, name) in ELSEWHERE.items():
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert f"def {name}" in text and f'"{SITUATIONS[title][0]}"' in text
+
+
+def test_the_table_of_commands_is_whole():
+    table = PAGE.partition("## The commands")[2]
+    named = set(re.findall(r"`senex ([a-z-]+)", "\n".join(line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `"))))
+    verbs = next(action for action in command.parser()._actions if action.dest == "verb_").choices
+    assert named == set(verbs)
+    completion = (ROOT / "roles/watchdog/files/senex.bash").read_text(encoding="utf-8")
+    assert set(re.search(r'verbs="([^"]+)"', completion)[1].split()) == set(verbs)
+
+
+def test_the_watchdogs_page_names_its_tests():
+    """A row without a test, or a test of what is broken without a row."""
+    rows = (ROOT / "docs/watchdog.md").read_text(encoding="utf-8").partition("## What is broken on purpose")[2]
+    tests = (ROOT / "molecule/watchdog/tests/test_watchdog.py").read_text(encoding="utf-8")
+    there = set(re.findall(r"^def (test_\w+)\(watched", tests, re.MULTILINE))
+    assert set(re.findall(r"`(test_\w+)`", rows)) == there
+
+
+def test_what_hangs_is_killed_and_started():
+    fake = Fake()
+    assert command.restart(fake, settings(), command.parser().parse_args(["restart", "--now", "web-1"])) == 0
+    assert fake.done == [("kill", "web-1"), ("systemctl", "user", "start", "web-1.service")]
+
+
+def test_nothing_to_kill_is_restarted():
+    fake = Fake()
+    fake.kill_container = lambda name: host.Ended(125, "", "no such container")
+    assert command.restart(fake, settings(), command.parser().parse_args(["restart", "--now", "web"])) == 0
+    assert [words[2:] for words in fake.done if words[0] == "systemctl"] == [("restart", "web-1.service"), ("restart", "web-2.service")]
+
+
+ROWS = [["42", "600", "idle in transaction", "", "lock table x;"], ["77", "20", "active", "42", "insert into x"], ["78", "9", "active", "77", "insert"]]
+
+
+def test_activity_names_who_holds_others_up_and_not_who_waits_too():
+    lines = activity.statements(ROWS)
+    assert len(lines) == 4 and lines[-1].startswith("42 holds others up; senex psql -c 'select pg_terminate_backend(42)'")
+
+
+def test_activity_shows_the_busiest_unit_first():
+    before = {"web-1.service": (10**9, 5_000_000), "redis.service": (10**9, 0)}
+    after = {"web-1.service": (11 * 10**8, 5_000_000), "redis.service": (3 * 10**9, 0)}
+    assert activity.units(before, after, 2.0) == ["  100 %        -  redis", "    5 %     5 MB  web-1"]
+
+
+def test_activity_reads_what_systemd_does_not_know_as_nothing():
+    fake = Fake()
+    fake.ended["systemctl user show"] = host.Ended(0, f"Id=web-1.service\nCPUUsageNSec={2**64 - 1}\nMemoryCurrent=[not set]\n\nId=redis.service\n", "")
+    assert activity.used(fake, settings(system_units=[])) == {"web-1.service": (0, 0), "redis.service": (0, 0)}
