@@ -64,7 +64,7 @@ def rotated(stack, storage, tmp_path_factory):
     """A repository of its own; the others' tests know one passphrase and no keys."""
     seen, issuer, users = Rotated(), Issuer(stack, storage), [f"{when}-{secrets.token_hex(4)}" for when in ("old", "new")]
     seen.old, seen.new = map(issuer.pair, users)
-    seen.repository = f"s3:{issuer.place}/backups/rotated"
+    seen.repository = f"s3:{issuer.place}/backups/{users[0]}"  # a second try begins anew
     inputs = {
         **storage,
         "backup_offsite_repository": seen.repository,
