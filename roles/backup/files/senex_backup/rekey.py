@@ -9,6 +9,7 @@ import sys
 from senex_backup import offsite
 from senex_backup.common import Settings, Trouble, say
 
+TRIAL = 20  # seconds in which the storage has to take new keys: restic tries refused ones again and again
 SEVERAL = 20  # hosts that share a repository may each have added a key of the same passphrase
 
 
@@ -27,7 +28,7 @@ def try_keys(settings: Settings) -> int:
     """Keys of the storage on standard input, as the file of them holds them: the repository opens with them, and a lock can be written and removed."""
     offsite.reachable(settings)
     descriptor = given()
-    offsite.restic(settings, "key", "list", timeout=offsite.ANSWER, keep=(descriptor,), AWS_SHARED_CREDENTIALS_FILE=place(descriptor))
+    offsite.restic(settings, "key", "list", timeout=TRIAL, keep=(descriptor,), AWS_SHARED_CREDENTIALS_FILE=place(descriptor))
     say("the repository opens with these keys")
     return 0
 
