@@ -59,6 +59,8 @@ def test_half_an_hour_of_nothing(calm, figure):
     traffic.expect_nothing_lost(least=int(0.95 * RATE * 60 * MINUTES))
     assert stack.moved(starts) == [], "units restarted"
     assert counts(stack) == before
-    assert [line for line in said if any(word in line for word in SAID)] == [], "the watchdog did or told something"
+    # Of a new host: a copy that is made for the first time, by its timer, ends "has not run yet"
+    said = [line for line in said if any(word in line for word in SAID) and "was: has not run yet" not in line]
+    assert said == [], "the watchdog did or told something"
     # What Python keeps for later counts too; a leak of the loop, twice a second, would be far beyond
     assert memory[-1] - memory[len(memory) // 2] < 10_000, f"the watchdog grows: {memory}"
