@@ -86,6 +86,17 @@ def test_when_a_first_base_backup_is_due(conf, monkeypatch, tmp_path, status, li
     assert begun == ([("start", "--no-block", "pitr-base.service")] if due else [])
 
 
+def test_no_second_one_is_begun_while_the_first_is_taken(conf, monkeypatch):
+    begun = []
+    monkeypatch.setattr(archive, "catalogue", lambda _settings: [])
+    monkeypatch.setattr(archive, "systemctl", lambda *words: begun.append(words))
+    with jobs.alone(conf, "base"):
+        archive.begin_chain(conf)
+    assert begun == []
+    archive.begin_chain(conf)
+    assert len(begun) == 1
+
+
 @pytest.mark.parametrize(("there", "taken"), [([], 1), ([programs.Listed("20261121T033000", 1.0, 1)], 0)])
 def test_a_first_base_backup_is_taken_once(conf, monkeypatch, there, taken):
     made = []

@@ -118,6 +118,11 @@ def begin_chain(settings: Settings) -> None:
     tried = last.get("finished") if last.get("result") == "failed" else None
     if (tried and time.time() - jobs.moment(tried) < RETRY) or catalogue(settings):
         return
+    try:
+        with jobs.alone(settings, "base"):
+            pass
+    except Failure:
+        return  # somebody is taking one
     systemctl("start", "--no-block", "pitr-base.service")
 
 
