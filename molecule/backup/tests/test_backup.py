@@ -1,6 +1,7 @@
 """Backups under their timers, and everything that may go wrong with them. The order matters: the later tests use what the earlier ones made."""
 
 import json
+import time
 
 from conftest import BACKUPS
 from parts import HOME, RUN, SYSTEMCTL, apply, eventually
@@ -193,7 +194,9 @@ def test_a_copy_of_redis_holds_the_data(host, backup):
 
 
 def test_media_is_copied_once_and_linked_after(host, backup):
-    one, two = backup.made("media")["path"], backup.made("media")["path"]
+    one = backup.made("media")["path"]
+    time.sleep(1)  # a copy's name is its second
+    two = backup.made("media")["path"]
     name = "files/photos/one.bin"
     inodes = host.check_output(f"stat -c '%i %u %a' {one}/{name} {two}/{name}").splitlines()
     assert inodes[0] == inodes[1] and inodes[0].endswith(" 200999 600")
