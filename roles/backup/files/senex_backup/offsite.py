@@ -63,7 +63,7 @@ def restic(settings: Settings, *words: str, allowed: tuple[int, ...] = (0,), tim
         result = subprocess.run(command(settings, *words), cwd=settings.backups, env=about, capture_output=True, text=True, pass_fds=keep,
                                 errors="replace", stdin=subprocess.DEVNULL, timeout=timeout, check=False)  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        said = (error.stderr or b"").decode(errors="replace").strip()[-500:]
+        said = (error.stderr or b"").decode(errors="replace").strip().rpartition("\n")[2][-500:]
         raise Trouble(f"the storage of backup_offsite_repository gave no good answer in {timeout} s: are bucket and keys right? {said}") from error
     if result.returncode not in allowed:
         raise Trouble(f"restic {words[0]} ended with {result.returncode}: {told(result)}")
