@@ -10,7 +10,8 @@ from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Q
 from ansible_collections.senex.trader.plugins.module_utils.unit_text import QUADLET_SUFFIXES, SYSTEMD_SUFFIXES
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known, packed
 
-ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units", "guards", "image_input", "lease", "inside", "hold", "beside"}
+ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units", "guards", "image_input", "lease", "inside", "hold"}
+ARGUMENTS |= {"beside", "beside_at_once"}
 
 
 def path_of(dest: str, home: str) -> str:
@@ -64,7 +65,8 @@ class ActionModule(RenderingAction):
         if boolean(arguments.get("hold", False)):
             return {"changed": False, "held": packed(data), "_ansible_no_log": True}
         beside = list(arguments.get("beside") or [])
-        return self.call("apply_quadlet", data, task_vars, **({"beside": beside} if beside else {}))
+        more = {"beside": beside, "beside_at_once": boolean(arguments.get("beside_at_once", False))} if beside else {}
+        return self.call("apply_quadlet", data, task_vars, **more)
 
     def _inside(self, wanted: dict, task_vars: dict) -> dict:
         """The script that is run in a container when its unit is up."""

@@ -18,6 +18,10 @@ options:
     type: list
     elements: str
     default: []
+  beside_at_once:
+    description: Whether they begin together with this part.
+    type: bool
+    default: false
 author: [senex.trader maintainers (@senex-trader)]
 """
 EXAMPLES = r"""
@@ -43,10 +47,12 @@ from ansible_collections.senex.trader.plugins.module_utils import quadlet_apply
 from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
 
 
-def beside(data: dict, payloads: list[str]) -> dict:
-    """Apply a part, and the others once its first instance serves again."""
+def beside(data: dict, payloads: list[str], at_once: bool) -> dict:
+    """Apply a part, and the others once its first instance serves again, or at the same time."""
     with lock() as descriptor:
         others = quadlet_apply.Beside(payloads, descriptor)
+        if at_once:
+            others.begin()
         try:
             result = quadlet_apply.attempted(data, beside=others)
             if "msg" not in result:
@@ -64,6 +70,7 @@ def main() -> None:
         {
             "payload": {"type": "str", "required": True, "no_log": True},
             "beside": {"type": "list", "elements": "str", "default": [], "no_log": True},
+            "beside_at_once": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -73,7 +80,7 @@ def main() -> None:
         if result.pop("bare", False):
             module.exit_json(changed=data["state"] == "present", plan=[f"all of {result['msg']}"])
     else:
-        result = beside(data, module.params["beside"])
+        result = beside(data, module.params["beside"], module.params["beside_at_once"])
     if "msg" in result:
         module.fail_json(msg=result["msg"], plan=result["plan"])
     if not module._diff:  # the public way to ask is not there on core 2.18

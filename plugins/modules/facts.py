@@ -12,6 +12,15 @@ description:
   - On a host without the script, or with an older one, it gives nothing; read the facts with M(ansible.builtin.setup) then.
   - Looks at all parts that M(senex.trader.quadlet) and M(senex.trader.system_files) have brought to the host, with the comparison that those use.
     Registered as C(senex_look), the answer saves them the call for a part that still is as it is handed over, until one of them changes something.
+options:
+  parts:
+    description: Whether to look at the parts. A release does not, for it is going to change those it has.
+    type: bool
+    default: true
+  releases:
+    description: Whether to read the records of releases.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -32,6 +41,11 @@ seen:
   description: Name of each part that is as the last run left it, with the SHA-256 of what that run handed over.
   returned: always
   type: dict
+releases:
+  description: Every record of a release, oldest first.
+  returned: with O(releases)
+  type: list
+  elements: dict
 id:
   description: Names this look.
   returned: always
@@ -44,6 +58,7 @@ import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils.look import look
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 
 SCRIPT = "/etc/ansible/facts.d/senex.fact"
 
@@ -67,10 +82,14 @@ def said(process: subprocess.Popen | None) -> dict:
 
 def main() -> None:
     """Ask, and answer."""
-    module = AnsibleModule({}, supports_check_mode=True)
+    module = AnsibleModule(
+        {"parts": {"type": "bool", "default": True}, "releases": {"type": "bool", "default": False}},
+        supports_check_mode=True,
+    )
     process = script()  # before the look, during which this process is the service user at times
-    seen = look()
-    module.exit_json(changed=False, ansible_facts=said(process), seen=seen, id=secrets.token_hex(8))
+    seen = look() if module.params["parts"] else {}
+    records = {"releases": Ledger().records()} if module.params["releases"] else {}
+    module.exit_json(changed=False, ansible_facts=said(process), seen=seen, id=secrets.token_hex(8), **records)
 
 
 if __name__ == "__main__":

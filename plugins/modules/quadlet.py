@@ -107,6 +107,10 @@ options:
     type: list
     elements: str
     default: []
+  beside_at_once:
+    description: Begin with those of O(beside) at the same time as with this part, where nothing has to be proven first.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -172,6 +176,7 @@ ARGUMENTS = {
     "inside": {"type": "dict", "default": {}},
     "hold": {"type": "bool", "default": False},
     "beside": {"type": "list", "elements": "str", "default": [], "no_log": True},
+    "beside_at_once": {"type": "bool", "default": False},
 }
 
 

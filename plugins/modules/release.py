@@ -61,6 +61,10 @@ options:
     description: With C(begin), whether an image that lies here already is taken as it is. A way back must not need the registry.
     type: bool
     default: false
+  probe:
+    description: "With C(begin), on the host of nginx: what its users ask for from now on, as M(senex.trader.prober) takes it. Empty starts no prober."
+    type: dict
+    default: {}
   container:
     description: "With C(plan): image, manage, network, env_file, volumes, user, environment, timeout (s)."
     type: dict
@@ -94,7 +98,7 @@ import subprocess
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import release_steps
+from ansible_collections.senex.trader.plugins.module_utils import prober_unit, release_steps
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
@@ -110,6 +114,7 @@ ARGUMENTS = {
     "home": {"type": "path", "default": "/opt/senex-trader"},
     "image": {"type": "str", "default": ""},
     "kept": {"type": "bool", "default": False},
+    "probe": {"type": "dict", "default": {}},
     "container": {"type": "dict", "default": {}},
     "script": {"type": "str", "default": ""},
     "database": {"type": "dict", "default": {}},
@@ -123,6 +128,8 @@ def ledger_step(given: dict) -> dict:
         case "begin":
             dead = ledger.begin({**given["identity"], "id": given["id"], "what": given["what"]}, given["take_over"])
             pulled = user_step(given, ledger) if given["image"] else {}
+            if given["probe"]:
+                prober_unit.start(given["probe"])
             return {**pulled, "changed": True, "taken_over": dead}
         case "finish":
             return {"changed": ledger.finish(given["id"], given["record"] or None)}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_apply
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction, batches
+from ansible_collections.senex.trader.plugins.modules import apply_quadlet
 from test_engine_transaction import live, quiet_host  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +22,7 @@ class Other:
 
     def __init__(self, log, trouble=""):
         self.log, self.trouble = log, trouble
+        self.changed, self.plan = False, []
 
     def begin(self):
         self.log.append("begin")
@@ -97,6 +99,18 @@ def test_another_part_is_left_alone_where_the_first_instance_fails(turning):
     with pytest.raises(Refused, match="db.service did not come up"):
         begun(turning, Other(turning.host.log))
     assert "begin" not in turning.host.log
+
+
+def test_another_part_begins_at_once_where_nothing_has_to_be_proven(tmp_path, monkeypatch):
+    log = []
+    monkeypatch.setattr(apply_quadlet, "lock", lambda: fileset.lock(str(tmp_path)))
+    monkeypatch.setattr(quadlet_apply, "Beside", lambda payloads, descriptor: Other(log))
+    monkeypatch.setattr(quadlet_apply, "attempted", lambda data, beside: log.append("this part") or {"changed": False, "plan": []})
+    apply_quadlet.beside({}, ["held"], True)
+    assert log == ["begin", "this part", "begin", "wait"]
+    log.clear()
+    apply_quadlet.beside({}, ["held"], False)
+    assert log == ["this part", "begin", "wait"]
 
 
 def test_files_go_back_when_the_other_part_has_ended(turning):

@@ -1,0 +1,86 @@
+"""The checks of containers that start: they pass as soon as their service is there, and wait for it."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import jinja2
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def script(tmp_path, role, name, **variables):
+    """A check as it lies on a host."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROOT / f"roles/{role}/templates"))  # noqa: S701  (Python, not HTML)
+    environment.filters["to_json"] = json.dumps
+    path = tmp_path / name
+    path.write_text(environment.get_template(f"{name}.j2").render(variables))
+    return str(path)
+
+
+def asked(*argv, **environment):
+    return subprocess.Popen([sys.executable, *argv], stderr=subprocess.PIPE, text=True, env=environment)
+
+
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self):
+        good = self.path == "/alive/" and self.headers["Host"] == "www.example.com" and self.headers["X-Forwarded-Proto"] == "https"
+        self.send_response(200 if good else 400)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def web(tmp_path, port):
+    return script(tmp_path, "django", "health.py", django_container_port=port, django_health_alive_path="/alive/", senex_domain="www.example.com")
+
+
+def test_an_instance_that_starts_is_waited_for(web, port):
+    check = asked(web, "start")
+    time.sleep(1)
+    assert check.poll() is None
+    with HTTPServer(("127.0.0.1", port), Healthy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        began = time.monotonic()
+        assert check.wait(10) == 0
+        assert time.monotonic() - began < 1
+        server.shutdown()
+
+
+def test_an_instance_that_never_comes_is_not(web):
+    began = time.monotonic()
+    check = asked(web, "start")
+    assert check.wait(10) == 1 and "refused" in check.stderr.read()
+    assert 3.5 < time.monotonic() - began < 5, "below the limit of the check, or Podman would count the time and not the reason"
+
+
+def test_in_service_nothing_is_waited_for(web):
+    began = time.monotonic()
+    assert asked(web).wait(10) == 1
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("worker_health.py", ["worker@host", "celery", "start"]), ("beat_health.py", ["start"])])
+def test_a_worker_or_beat_is_ready_when_it_is_connected(tmp_path, port, name, arguments):
+    environment = {"CELERY_BROKER_URL": f"redis://redis:{port}/2", "DB_PORT": str(port)}
+    check = asked(script(tmp_path, "celery", name, celery_app="demo", celery_beat_max_silence=600), *arguments, **environment)
+    with socket.create_server(("127.0.0.1", port)) as server:
+        time.sleep(1)
+        assert check.poll() is None, "a port that listens is no connection"
+        with socket.create_connection(("127.0.0.1", port)), server.accept()[0]:
+            assert check.wait(5) == 0
