@@ -22,6 +22,7 @@ def part(failures=3, restarts=()):
         (part(3), decide.Situation("inactive"), decide.RESTART),
         (part(9), decide.Situation("activating"), decide.WAIT),
         (part(9), decide.Situation("deactivating"), decide.WAIT),
+        (part(9), decide.Situation(decide.GONE), decide.WAIT),
         (part(9), decide.Situation("active", release=True), decide.WAIT),
         (part(9), decide.Situation("active", paused=True), decide.WAIT),
         (part(9), decide.Situation("active", starved=True), decide.WAIT),
@@ -84,6 +85,14 @@ def test_one_that_is_down_is_restarted_without_a_kill(here):
     fake.states["web-1.service"] = {"ActiveState": "failed"}
     assert cures.attempt(fake, settings(), part(), CURE, False, 10_000).good
     assert fake.done == [("systemctl", "user", "restart", "web-1.service")]
+
+
+def test_one_that_a_playbook_took_away_is_not_started(here):
+    fake, _ = here
+    fake.states["web-1.service"] = {"ActiveState": "inactive", "LoadState": "not-found"}
+    outcome = cures.attempt(fake, settings(), part(), CURE, False, 10_000)
+    assert outcome.decision.what == decide.WAIT and "no such unit" in outcome.decision.why
+    assert fake.done == []
 
 
 @pytest.mark.parametrize(("renewed", "what"), [(9_000, decide.WAIT), (8_000, decide.RESTART)])

@@ -76,7 +76,8 @@ def gone(host, cure: Cure, seconds: float = 10.0) -> bool:
 def attempt(host, config, part: decide.Part, cure: Cure, starved: bool, now: float) -> Outcome:
     """Decide with what is so now, and restart where that is the decision."""
     try:
-        state = "active" if cure.resolver else host.units(cure.scope, [cure.unit]).get(cure.unit, {}).get("ActiveState", "unknown")
+        found = {"ActiveState": "active"} if cure.resolver else host.units(cure.scope, [cure.unit]).get(cure.unit, {})
+        state = decide.GONE if found.get("LoadState") == "not-found" else found.get("ActiveState", "unknown")
         holder = checks_host.read_release(host, config)
     except (OSError, ValueError) as error:
         return Outcome(decide.Decision(decide.WAIT, str(error)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 HOUR = 3600
 WAIT, RESTART, ESCALATE = "wait", "restart", "escalate"
 MOVING = ("activating", "deactivating", "reloading")
+GONE = "gone"  # no file of it: a playbook took it away, and has not told the watchdog yet
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Part:
 class Situation:
     """What else is so at the moment."""
 
-    state: str  # ActiveState of the unit that would be restarted
+    state: str  # ActiveState of the unit that would be restarted, or GONE
     release: bool = False
     paused: bool = False
     starved: bool = False
@@ -74,6 +75,8 @@ def decide(part: Part, now: float, needed: int, restart, situation: Situation) -
         return Decision(WAIT, "the watchdog is paused")
     if situation.state in MOVING:
         return Decision(WAIT, f"its unit is {situation.state}")
+    if situation.state == GONE:
+        return Decision(WAIT, "this host has no such unit: when no playbook is under way, run site.yml")
     # A clock that was set back must not hold a restart for ever
     recent = [moment for moment in part.restarts if now - HOUR < moment <= now]
     if len(recent) >= restart.per_hour:
