@@ -222,7 +222,7 @@ def forgive(unit: dict) -> None:
 def probed(unit: dict) -> str:
     """Whether the prober of a release has seen more failed requests than it may, now that the unit serves; empty when not."""
     wanted = unit.get("probe")
-    if not wanted:
+    if not wanted or wanted.get("later"):
         return ""
     time.sleep(PROBE_SECONDS)
     content, _owner = fileset.read(wanted["file"])

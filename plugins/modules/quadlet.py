@@ -66,7 +66,8 @@ options:
         runs meanwhile when some do not end within half a second."
       - "C(stand_in) is another unit of the part's files, not among its units, that runs while this one restarts. It is then told to stop, and not waited for."
       - A unit with C(meanwhile) set is brought up at the same time as the one before it.
-      - "C(probe) is the state C(file) of a release's prober and C(failed), how many of its requests may have failed once the unit serves."
+      - "C(probe) is the state C(file) of a release's prober and C(failed), how many of its requests may have failed once the unit serves;
+        with C(later) the caller looks at that."
     type: list
     elements: dict
     default: []
