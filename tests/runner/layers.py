@@ -19,8 +19,8 @@ PYTEST_LIMIT = 3600
 JOBS = (os.cpu_count() or 1) + 1
 # In this order: the watchdog's tests wait most of their 13 minutes, which costs little beside others and much alone at the end
 LONGEST = ("watchdog", "backup", "two_web_hosts", "pitr", "celery", "django")
-# On hosts, which share two cores with everything else, a test that fails has a second try; the summary names each that needed it
-SECOND_TRY = ["--reruns", "1", "--reruns-delay", "5", "-rR"]
+# On hosts, which share two cores with everything else, a test that fails has a second try; the summary names each that needed it, its log says why
+SECOND_TRY = ["--reruns", "1", "--reruns-delay", "5", "-rR", "--rerun-show-tracebacks"]
 SECOND_TRIES: list[str] = []
 # Folders of tests/integration that have hosts or containers of their own, and look at no clock
 BESIDE = ("recovery", "upgrade", "changes", "failures", "operations", "secrecy", "images")
