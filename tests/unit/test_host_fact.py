@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -33,6 +34,25 @@ def test_prints_json_on_any_system():
     names = "certificates linger packages podman_version ssh swap_mb timezone ufw user_manager users"
     assert set(names.split()) <= set(answer)
     assert answer["users"]["root"]["uid"] == 0
+
+
+CAME_IN = """
+import os, subprocess, sys
+script = subprocess.Popen([sys.executable, "-c", sys.argv[1], sys.argv[2]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+os.seteuid(65534)  # as a module acts as the service user
+print(script.communicate("go")[0])
+"""
+ASKED = "import sys; sys.stdin.read(); import importlib.machinery as m; print(m.SourceFileLoader('fact', sys.argv[1]).load_module().ssh_connection()['user'])"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_who_came_in_is_the_real_user(tmp_path):
+    """Over Mitogen the script's parent is the module itself, which is the service user at times."""
+    copy = tmp_path / "senex_fact.py"
+    copy.write_text(SCRIPT.read_text())
+    environment = {"PATH": "/usr/bin:/bin", "SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 22"}
+    done = subprocess.run([sys.executable, "-c", CAME_IN, ASKED, str(copy)], env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "root", done.stderr
 
 
 @pytest.mark.parametrize(

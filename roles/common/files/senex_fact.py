@@ -171,18 +171,18 @@ def ssh_connection():
     """Who came in over ssh, and at which port of this host: sudo drops the variables, so ask the ancestors."""
     process, found = os.getpid(), None
     while process > 1:
+        status = dict(re.findall(r"^(Uid|PPid):\s*(\d+)", read(f"/proc/{process}/status"), re.MULTILINE))
         variables = dict(item.split("=", 1) for item in read(f"/proc/{process}/environ").split("\0") if "=" in item)
         words = variables.get("SSH_CONNECTION", "").split()
         if len(words) == 4:
-            try:
-                user = pwd.getpwuid(os.stat(f"/proc/{process}").st_uid).pw_name
-            except (KeyError, OSError):
+            try:  # the real user: a module that acts as the service user for a moment is still whoever came in
+                user = pwd.getpwuid(int(status["Uid"])).pw_name
+            except KeyError:
                 break
             # sshd on a pipe (ProxyCommand) knows neither address nor port
             known = words[2] != "UNKNOWN"
             found = {"user": user, "address": words[0] if known else None, "port": int(words[3]) if known else None}
-        parent = re.search(r"^PPid:\s*(\d+)", read(f"/proc/{process}/status"), re.MULTILINE)
-        process = int(parent.group(1)) if parent else 0
+        process = int(status.get("PPid", 0))
     return found
 
 
