@@ -35,7 +35,7 @@ def measured(busy, figure):
         found = traffic.result()
         figure(f"{name}: wall time", play.wall)
         figure(f"{name}: failed", len(found.failures), f"of {found.requests} requests at {found.rate:.0f}/s")
-        figure(f"{name}: slowest tenth of a percent of answers, and p99", found.p99)
+        figure(f"{name}: p99 of the answers", found.p99)
         figure(f"{name}: longest time a WebSocket was away", found.sockets.longest_gap, f"s, {found.sockets.reconnects} went over")
         figure(f"{name}: tasks lost or run twice", len(found.tasks.lost) + len(found.tasks.twice), f"of {found.tasks.sent}")
         print(found)
