@@ -30,7 +30,7 @@ def source() -> str:
     return prober.__loader__.get_source(prober.__name__)
 
 
-def start(target: dict, limit: int = LIMIT) -> None:
+def start(target: dict) -> None:
     """Begin, and wait for the first answers."""
     stop()
     os.makedirs(PLACE, mode=0o755, exist_ok=True)
@@ -39,7 +39,7 @@ def start(target: dict, limit: int = LIMIT) -> None:
     for old in (STATE, STATE + FORGIVEN):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(old)
-    run("systemd-run", "--quiet", "--collect", f"--unit={UNIT}", f"--property=RuntimeMaxSec={limit}",
+    run("systemd-run", "--quiet", "--collect", f"--unit={UNIT}", f"--property=RuntimeMaxSec={LIMIT}",
         "--property=Nice=5", "/usr/bin/python3", "-I", f"{PLACE}/prober.py", f"{PLACE}/prober-target.json", STATE)  # fmt: skip
     deadline = time.monotonic() + 10
     while not seen()["requests"]:
