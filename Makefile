@@ -1,12 +1,13 @@
 # Everything goes through tests/run, which installs what is missing, shows progress and asks nothing.
 PYTHON ?= python3
 ROLE ?=
-.PHONY: help venv lint unit molecule integration test faults bench soak demo demo-down
+.PHONY: help venv quick lint unit molecule integration test faults bench soak demo demo-down
 
 help:
 	@echo 'make demo          bring the whole stack up on a local test host'
 	@echo 'make demo-down     remove the test host and its data'
 	@echo 'make test          lint, unit, molecule, integration'
+	@echo 'make quick         what changed since the last commit: its lint, unit tests, the scenarios of its roles'
 	@echo 'make lint          ansible-lint, yamllint, ruff, shellcheck'
 	@echo 'make unit          tests that need no host'
 	@echo 'make molecule      every role scenario; ROLE=redis runs one'
@@ -16,7 +17,7 @@ help:
 	@echo 'make soak          half an hour of load in which nothing may happen; needs the demo; SENEX_SOAK_MINUTES'
 	@echo 'make venv          the pinned tools of requirements.txt; prints where they are'
 
-venv lint unit integration test faults bench soak demo demo-down:
+venv quick lint unit integration test faults bench soak demo demo-down:
 	@$(PYTHON) tests/run $@
 
 molecule:

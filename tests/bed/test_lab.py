@@ -1,36 +1,11 @@
 """The test bed itself: a second lab beside the one in use, with its own storage, network and runtime directory."""
 
-import hashlib
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
-import pytest
-
-LAB = Path(__file__).parents[1] / "lab" / "lab"
-IMAGE = "localhost/bed:latest"
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    place = tmp_path_factory.mktemp("lab")
-    roots = sorted(Path(os.environ["SENEX_LAB_DIR"], "rootfs").glob("base-*.tar"), key=lambda p: p.stat().st_mtime)
-    environment = {**os.environ, "SENEX_LAB_DIR": str(place), "SENEX_LAB_PREFIX": "10.203.9"}
-
-    def run(*argv, check=True):
-        done = subprocess.run([LAB, *argv], env=environment, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
-        assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
-        return done.stdout.strip()
-
-    run("run", "--", "podman", "import", "--change", 'CMD ["sleep","600"]', roots[-1], IMAGE)
-    yield run
-    run("run", "--", "podman", "rm", "--all", "--force", "--time", "0")
-    run("reset")
-    runtime = f"/run/senex-lab-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
-    subprocess.run(["umount", "--lazy", f"{runtime}/mnt", runtime], check=False)
-    subprocess.run(["rm", "-rf", runtime], check=False)
+from bed import create, running
 
 
 def processes(name):
@@ -54,14 +29,6 @@ def kill_everything(identifier):
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
-
-
-def create(lab, name):
-    return lab("run", "--", "podman", "run", "--detach", "--privileged", "--network", "senex-lab", "--name", name, IMAGE)
-
-
-def running(lab):
-    return lab("run", "--", "podman", "ps", "--format", "{{.Names}}").split()
 
 
 def test_all_processes_killed(lab):

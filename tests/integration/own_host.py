@@ -3,23 +3,23 @@
 import os
 import subprocess
 
-from stack import LAB, ROOT, Stack, environment
+from stack import LAB, Stack
 
 
-def _converged(host):
+def _started(host):
+    """From the snapshot of the whole stack, which is made first where there is none."""
     subprocess.run([LAB, "down", host], capture_output=True, check=False)
-    address = subprocess.run([LAB, "up", host, "--image", "host-ready"], capture_output=True, text=True, check=True).stdout.split()[-1]
-    done = subprocess.run(Stack.command_at(address), cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, timeout=600, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stdout[-4000:]
+    for words in (["snapshot", "stack"], ["up", host, "--from", "stack"]):
+        done = subprocess.run([LAB, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr[-4000:]
 
 
 def stack_on(host):
-    """The stack on a new host of this name, up and healthy until the tests are over; or on the one that SENEX_TEST_HOST names."""
+    """The stack on a host of its own of this name, up and healthy until the tests are over; or on the one that SENEX_TEST_HOST names."""
     named = os.environ.get("SENEX_TEST_HOST")
     try:
         if not named:
-            _converged(host)
+            _started(host)
         found = Stack(named or host)
         found.ready(120)
         yield found

@@ -4,6 +4,8 @@ import json
 import time
 
 import images
+import network
+import snapshots
 from authority import ensure_ca, ensure_ssh_key
 from settings import (
     CA,
@@ -11,8 +13,6 @@ from settings import (
     IMAGE_PREFIX,
     NETWORK,
     PREFIX,
-    REGISTRY_ADDRESS,
-    REGISTRY_NAME,
     SSH_CONFIG,
     SSH_KEY,
     STATIC_ADDRESSES,
@@ -36,41 +36,38 @@ def _address(name, known):
     return next(address for address in free if address not in used)
 
 
-def up(name, image):
+def up(name, image, snapshot=None):
+    """Make or start a host. One from a snapshot keeps its host name, which its files know."""
     with step(f"host {name} up"):
         ensure_ssh_key()
         ensure_ca()
-        images.build([image])
+        if not snapshot:
+            images.build([image])
         with lock():
             known = _known()
             if name not in known:
                 if succeeds("podman", "container", "exists", name):
                     raise LabError(f"a container {name} exists that the lab did not make; remove it or take another name")
                 known[name] = _address(name, known)
-                _create(name, known[name], image)
+                _create(name, known[name], image, snapshot)
             elif not runs(name):
-                _start(name)
+                start_container(name)
             _write_ssh_config(known)
         _welcome(name)
         _wait_for_ssh(name)
     print(known[name])
 
 
-def _create(name, address, image):
+def _create(name, address, image, snapshot):
+    reference, hostname = snapshots.restore(snapshot, name) if snapshot else (f"{IMAGE_PREFIX}/{image}:latest", name)
     run(
-        "podman", "run", "--detach", "--name", name, "--hostname", name, "--network", NETWORK, "--ip", address, "--mac-address", _mac(address),
+        "podman", "run", "--detach", "--name", name, "--hostname", hostname, "--network", NETWORK, "--ip", address, "--mac-address", network.mac(address),
         "--privileged", "--systemd=always", "--cgroupns=private", "--stop-timeout=30",
-        "--add-host", f"{REGISTRY_NAME}:{REGISTRY_ADDRESS}", "--label", f"{ADDRESS}={address}",
-        "--volume", f"{name}-opt:/opt", f"{IMAGE_PREFIX}/{image}:latest",
+        "--label", f"{ADDRESS}={address}", "--volume", f"{snapshots.volume(name)}:/opt", reference,
     )  # fmt: skip
 
 
-def _mac(address):
-    """The same after each start, as a real machine's: a new one is not found for 20 s by neighbours that remember the old."""
-    return "02:00:" + ":".join(f"{int(part):02x}" for part in address.split("."))
-
-
-def _start(name):
+def start_container(name):
     if not succeeds("podman", "start", name):
         # Right after a crash podman may need one look to see that the container is not running.
         run("podman", "container", "cleanup", name, check=False)
@@ -120,7 +117,7 @@ def stop(name):
 def start(name):
     with step(f"host {name} started"):
         with lock():
-            _start(name)
+            start_container(name)
         _wait_for_ssh(name)
 
 
@@ -133,7 +130,7 @@ def down(names):
                 continue
             with step(f"host {name} down"):
                 run("podman", "rm", "--force", "--time", "5", "--volumes", name)
-                run("podman", "volume", "rm", "--force", f"{name}-opt", check=False)
+                run("podman", "volume", "rm", "--force", snapshots.volume(name), check=False)
             del known[name]
         if SSH_CONFIG.parent.exists():
             _write_ssh_config(known)

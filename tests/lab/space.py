@@ -2,13 +2,15 @@
 
 import contextlib
 import ctypes
+import json
 import os
 import resource
 import signal
 import time
 from pathlib import Path
 
-from settings import DIRECTORY, DYNAMIC_RANGE, NETWORK, PREFIX, RUNTIME, STORAGE
+import network
+from settings import DIRECTORY, PREFIX, RUNTIME, STORAGE
 from shell import LabError, lock, run, succeeds
 
 PIN = RUNTIME / "mnt"
@@ -72,8 +74,8 @@ def enter():
             _join()
         elif _abandoned():
             clear_runtime()
-        if not (STORAGE / "networks" / f"{NETWORK}.json").exists():
-            run("podman", "network", "create", f"--subnet={PREFIX}.0/24", f"--ip-range={DYNAMIC_RANGE}", NETWORK)
+        network.create()
+        network.steady()
 
 
 def _configure():
@@ -86,9 +88,12 @@ driver = "overlay"
 graphroot = "{STORAGE}"
 runroot = "{RUNTIME}/containers"
 """,
+        "hosts": network.HOSTS,
         "containers.conf": f"""\
 [containers]
 pids_limit = 0
+base_hosts_file = "{network.HOSTS_FILE}"
+dns_options = {json.dumps(network.DNS_OPTIONS)}
 default_ulimits = ["nofile={nofile}:{nofile}", "nproc={nproc}:{nproc}"]
 [engine]
 runtime = "crun"
@@ -220,4 +225,4 @@ def reset():
             # Storage a power cut has torn can't be mended; images are built again.
             run("rm", "-rf", STORAGE)
             (STORAGE / "networks").mkdir(parents=True)
-            run("podman", "network", "create", f"--subnet={PREFIX}.0/24", f"--ip-range={DYNAMIC_RANGE}", NETWORK)
+            network.create()

@@ -3,42 +3,46 @@
 import os
 import re
 import subprocess
+import threading
 import time
-import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
 
-import demo
+import jobs
+import usage
 from common import ARTIFACTS, LAB, REPOSITORY, Failure, Result, call, need, say, seconds
 
-STAGE = re.compile(r"\[\S+ > (\w+)\] Executing$")
-TAIL = 80
-# Seconds after which a hanging scenario, or a hanging pytest layer, is ended and counts as failed
-SCENARIO_LIMIT = 2700
 PYTEST_LIMIT = 3600
 # One more than the cores: every job waits for something most of the time
 JOBS = (os.cpu_count() or 1) + 1
-# In this order: the watchdog's tests wait most of their 13 minutes, which costs little beside others and much alone at the end
+# In this order: what takes longest must not be left at the end
 LONGEST = ("watchdog", "backup", "two_web_hosts", "pitr", "celery", "django")
-# On hosts, which share two cores with everything else, a test that fails has a second try; the summary names each that needed it, its log says why
-SECOND_TRY = ["--reruns", "1", "--reruns-delay", "5", "-rR", "--rerun-show-tracebacks"]
-SECOND_TRIES: list[str] = []
-# Folders of tests/integration that have hosts or containers of their own, and look at no clock
-BESIDE = ("recovery", "upgrade", "changes", "failures", "operations", "secrecy", "images")
+# Folders of tests/integration that have hosts or containers of their own, and look at no clock; longest first
+BESIDE = ("changes", "recovery", "failures", "operations", "upgrade", "secrecy", "images")
 # Those with tests that make test has no time for; `make faults` runs these alone
 FAULTS = ("failures", "recovery", "upgrade", "oncall")
+ROLES_BEFORE = re.compile(r"molecule_roles_before: \[([a-z_, ]*)\]")
+SNAPSHOTS = {"made": 0, "reused": 0}
+_counting = threading.Lock()
 
 
-def lint():
-    scripts = []
-    for name in subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], text=True).splitlines():
-        path = REPOSITORY / name
-        if path.is_file() and not path.is_symlink():
-            with open(path, "rb") as handle:
-                if re.match(rb"#!\s*/(usr/)?bin/(env )?(ba|da)?sh\b", handle.readline(80)):
-                    scripts.append(name)
-    tools = [["ansible-lint"], ["yamllint", "--strict", "."], ["ruff", "check", "."], ["shellcheck", *sorted(scripts)]]
+def lint(files=None):
+    """All of it, or these files alone."""
+    listed = files if files is not None else subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], text=True).splitlines()
+    there = [name for name in listed if (REPOSITORY / name).is_file() and not (REPOSITORY / name).is_symlink()]
+    scripts = [name for name in there if re.match(rb"#!\s*/(usr/)?bin/(env )?(ba|da)?sh\b", (REPOSITORY / name).read_bytes()[:80])]
+    yaml = [name for name in there if name.endswith((".yml", ".yaml"))]
+    python = [name for name in there if name.endswith(".py") or name in ("tests/run", "tests/lab/lab")]
+    whole = files is None
+    tools = [
+        (["ansible-lint", *([] if whole else yaml)], yaml),
+        (["yamllint", "--strict", *(["."] if whole else yaml)], yaml),
+        (["ruff", "check", *(["."] if whole else python)], python),
+        (["shellcheck", *sorted(scripts)], scripts),
+    ]
     total = Result()
-    for tool in tools:
+    for tool, subjects in tools:
+        if not subjects:
+            continue
         start = time.monotonic()
         # Said in one piece: the unit tests may run beside
         done = subprocess.run(tool, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -48,44 +52,64 @@ def lint():
     return total
 
 
-def _counted(report):
-    """What a junit file says; a run without one has failed."""
-    if not report.exists():
-        return Result(failed=1)
-    total = Result()
-    for suite in ElementTree.parse(report).getroot().iter("testsuite"):  # noqa: S314  (pytest wrote it a moment ago)
-        bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
-        total += Result(passed=int(suite.get("tests", 0)) - bad - int(suite.get("skipped", 0)), failed=bad)
-    return total
-
-
 def _pytest(name, *wrapper):
     report = ARTIFACTS / f"{name}.xml"
     report.unlink(missing_ok=True)
-    options = ["-v", "--durations=40", "--durations-min=5", f"--junitxml={report}", *(f"--ignore=tests/{name}/{folder}" for folder in {*BESIDE, *FAULTS})]
-    options += SECOND_TRY if wrapper else []
-    code = call("timeout", "--kill-after=30", str(PYTEST_LIMIT), *wrapper, "pytest", *options, f"tests/{name}")
-    result = _counted(report)
+    more = [f"--ignore=tests/{name}/{folder}" for folder in {*BESIDE, *FAULTS}]
+    command = ["timeout", "--kill-after=30", str(PYTEST_LIMIT), *wrapper, "pytest", "-v", "--durations=40", "--durations-min=5", *more, f"tests/{name}"]
+    process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, env={**os.environ, **jobs.options(report)})
+    meter = usage.Meter(name, process.pid, ("demo",) if name == "integration" else ())
+    # Left unwaited until it is measured: what a process used is gone once it is waited for
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    meter.end()
+    result = jobs.counted(report)
     # A crash after the last test, or no test at all, must not pass for green.
-    return result if code == 0 or result.failed else result + Result(failed=1)
+    return result if process.wait() == 0 or result.failed else result + Result(failed=1)
 
 
 def unit():
     return _pytest("unit")
 
 
+def snapshot(*names):
+    """Make the snapshots that are missing or stale; progress goes to the terminal."""
+    process = subprocess.Popen([LAB, "snapshot", *names], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    meter = usage.Meter(f"snapshot {names[-1]}", process.pid, ("demo",) if "stack" in names else ("molecule-layers",))
+    for line in process.stderr:
+        say(line.rstrip())
+        if found := re.match(r"lab: snapshot (made|reused): ", line):
+            with _counting:
+                SNAPSHOTS[found[1]] += 1
+    meter.end()
+    if process.wait():
+        raise Failure(f"no snapshot {', '.join(names)}")
+
+
+def images():
+    need(LAB, "registry")
+    need(LAB, "images", "host", "host-ready")
+
+
 def integration():
-    demo.down()  # a first deploy starts from a bare host
-    os.environ["SENEX_FIRST_DEPLOY_SECONDS"] = str(demo.up()[demo.CONVERGE])
-    return _pytest("bed") + _pytest("integration", LAB, "run", "--")
+    need(LAB, "down", "demo")
+    images()
+    snapshot("stack")
+    need(LAB, "up", "demo", "--from", "stack")
+    os.environ["SENEX_FIRST_DEPLOY_SECONDS"] = first_deploy()
+    return _pytest("integration", LAB, "run", "--")
+
+
+def first_deploy():
+    """Seconds that the first deploy took from which the snapshot was made."""
+    return subprocess.check_output([LAB, "noted", "stack", "site.yml, phase 1"], text=True).strip()
 
 
 def faults():
     """What costs minutes each: a lost host, a release killed at every step. One folder beside another."""
-    need(LAB, "registry")
-    need(LAB, "images", "host-ready")
+    images()
+    snapshot("stack")
     with ThreadPoolExecutor(max_workers=JOBS) as pool:
-        return sum(pool.map(_beside, FAULTS, ["faults"] * len(FAULTS)), Result())
+        return sum(pool.map(_folder, FAULTS, ["faults"] * len(FAULTS)), Result())
 
 
 def bench():
@@ -101,8 +125,24 @@ def soak():
 
 
 def scenarios():
-    found = sorted(p.parent.name for p in REPOSITORY.glob("molecule/*/molecule.yml"))
-    return sorted(found, key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST))  # what takes longest must not be left at the end
+    found = sorted(p.parent.name for p in REPOSITORY.glob("molecule/*/molecule.yml") if p.parent.name != "layers")
+    return sorted(found, key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST))
+
+
+def layers():
+    """{name: the roles that a host of it has}, as the lab tells."""
+    lines = subprocess.check_output([LAB, "layers"], text=True).splitlines()
+    return {name: roles.split() for name, roles in (line.split(":") for line in lines)}
+
+
+def start_of(scenario, known):
+    """The snapshot that a scenario starts from: its own, or the highest layer whose roles it wants; None where it starts from nothing."""
+    if scenario in known and not known[scenario]:
+        return scenario
+    found = ROLES_BEFORE.search((REPOSITORY / "molecule" / scenario / "molecule.yml").read_text(encoding="utf-8"))
+    wanted = [role.strip() for role in found[1].split(",")] if found else []
+    fitting = [name for name, roles in known.items() if roles and roles == wanted[: len(roles)]]
+    return max(fitting, key=lambda name: len(known[name]), default=None)
 
 
 def molecule(roles=None):
@@ -110,62 +150,46 @@ def molecule(roles=None):
     wanted = roles or scenarios()
     for name in set(wanted) - set(scenarios()):
         raise Failure(f"no scenario {name}; there are {', '.join(scenarios())}")
-    need(LAB, "registry")
-    need(LAB, "images", "host-ready")
+    images()
+    known = layers()
+    starts = {name: start_of(name, known) for name in wanted}
+    if not roles:
+        # Alone, because it is the first deploy whose time is told
+        snapshot("stack")
     with ThreadPoolExecutor(max_workers=JOBS) as pool:
-        beside = [] if roles else [pool.submit(_beside, folder) for folder in BESIDE]
-        results = list(pool.map(_scenario, wanted))
+        making = _making(pool, set(starts.values()) - {None}, known)
+        beside = [] if roles else [pool.submit(_folder, folder) for folder in BESIDE]
+        results = list(pool.map(lambda name: _scenario(name, starts[name], making.get(starts[name])), wanted))
         results += [job.result() for job in beside]
-    call(LAB, "run", "--", "podman", "volume", "prune", "--force")
     return sum(results, Result())
 
 
-def _scenario(name):
-    result = _logged(f"molecule {name}", [LAB, "run", "--", "molecule", "test", "-s", name])
+def _making(pool, starts, known):
+    """{snapshot: the job that makes it}; one job goes through all layers."""
+    chain = sorted((start for start in starts if known[start]), key=lambda name: len(known[name]))
+    jobs_of = dict.fromkeys(chain, pool.submit(snapshot, *chain)) if chain else {}
+    return jobs_of | {start: pool.submit(snapshot, start) for start in starts if not known[start]}
+
+
+def hosts_of(scenario):
+    text = (REPOSITORY / "molecule" / scenario / "molecule.yml").read_text(encoding="utf-8")
+    return re.findall(r"^  - name: (\S+)", text, flags=re.MULTILINE) or [f"molecule-{scenario}"]
+
+
+def _scenario(name, start, making):
+    hosts = hosts_of(name)
+    if making:
+        try:
+            making.result()
+        except Failure as error:
+            say(f"molecule {name}: {error}")
+            return Result(failed=1)
+    source = [word for host in hosts for word in ("--host", host)]
+    result = jobs.run(f"molecule {name}", [LAB, "run", *(["--from", start, *source] if start else []), "--", "molecule", "test", "-s", name], hosts)
+    call(LAB, "run", "--", "podman", "volume", "rm", "--force", *(f"{host}-opt" for host in hosts))
     return result + Result(passed=int(not result.failed), failed=int(bool(result.failed)))
 
 
-def _beside(folder, chosen="not faults"):
+def _folder(folder, chosen="not faults"):
     command = [LAB, "run", "--", "pytest", "-v", "--durations=15", "--durations-min=5", "-m", chosen, f"tests/integration/{folder}"]
-    return _logged(folder if chosen.startswith("not") else f"{folder} {chosen}", command)
-
-
-def _logged(label, command):
-    """A job whose output goes to a file: its stages are said, and the end of it where it failed."""
-    name = label.replace(" ", "-")
-    log, report = ARTIFACTS / f"{name}.log", ARTIFACTS / f"{name}.xml"
-    report.unlink(missing_ok=True)
-    environment = {
-        **os.environ,
-        "PYTEST_ADDOPTS": f"--junitxml={report} {' '.join(SECOND_TRY)}",
-        "MOLECULE_COMMAND_BORDERS": "false",
-        "NO_COLOR": "1",
-        "ANSIBLE_NOCOLOR": "1",
-        "COLUMNS": "160",
-    }
-    start = time.monotonic()
-    with open(log, "w", encoding="utf-8") as handle:
-        process = subprocess.Popen(
-            ["timeout", "--kill-after=30", str(SCENARIO_LIMIT), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=environment,
-        )
-        for line in process.stdout:
-            handle.write(line)
-            handle.flush()
-            if found := STAGE.search(line.rstrip()):
-                say(f"{label}: {found[1]}")
-            if line.startswith("RERUN "):
-                SECOND_TRIES.append(f"{label}: {line.split()[1]}")
-        good = process.wait() == 0
-    result = _counted(report) if report.exists() else Result()
-    if not good and not result.failed:
-        result += Result(failed=1)
-    say(f"{label}: {'passed' if good else 'FAILED'}, {seconds(time.monotonic() - start)}, all of it in {log.relative_to(REPOSITORY)}")
-    if not good:
-        say("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]))
-    return result
+    return jobs.run(folder if chosen.startswith("not") else f"{folder} {chosen}", command, (folder,))

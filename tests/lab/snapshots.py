@@ -1,0 +1,143 @@
+"""Snapshots: stopped hosts kept as an image each and a copy of its /opt, to start others from."""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+from settings import DIRECTORY, IMAGE_PREFIX
+from shell import LabError, lock, output, run, step, succeeds
+
+PLACE = DIRECTORY / "snapshots"
+# Tests look at dates (newest backup, timers that were missed), so a host must not wake after a day
+OLDEST_SECONDS = 12 * 3600
+# systemd keeps here when a timer with Persistent= fired last
+STAMPS = "senex-trader/.local/share/systemd/timers"
+
+
+def volume(host):
+    return f"{host}-opt"
+
+
+def _directory(name):
+    return PLACE / name
+
+
+def _description(name):
+    """What was written beside a finished snapshot; {} where there is none, or none that can be read."""
+    try:
+        found = json.loads((_directory(name) / "snapshot.json").read_text(encoding="utf-8"))
+        return found if isinstance(found.get("hosts"), dict) else {}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _image_exists(identity):
+    return succeeds("podman", "image", "exists", identity)
+
+
+def reusable(name, key):
+    """Whether the snapshot is there, whole, made of just this content, and fresh."""
+    found = _description(name)
+    return (
+        bool(found)
+        and found.get("key") == key
+        and 0 <= time.time() - found.get("made", 0) < OLDEST_SECONDS
+        and all((_directory(name) / host / "opt").is_dir() and _image_exists(image) for host, image in found["hosts"].items())
+    )
+
+
+def hosts(name):
+    """The names of the hosts that were kept."""
+    return list(_description(name).get("hosts", {}))
+
+
+def details(name):
+    """What the maker noted, such as how long a first deploy took."""
+    return _description(name).get("details", {})
+
+
+def store(name, key, hosts, details=None, stop_seconds=60):
+    """Keep hosts of the lab as a snapshot; they are stopped for it, and stay stopped. What was there under the name goes."""
+    with step(f"snapshot {name} of {', '.join(hosts)}"):
+        PLACE.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove(name)
+        partial = PLACE / f".{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        images = {}
+        try:
+            for host in hosts:
+                run("podman", "stop", "--time", str(stop_seconds), host)
+                reference = f"{IMAGE_PREFIX}/snapshot-{name}-{host}:latest"
+                run("podman", "commit", "--quiet", host, reference)
+                images[host] = output("podman", "image", "inspect", "--format", "{{.Id}}", reference)
+                (partial / host).mkdir(parents=True)
+                _copy(_opt_of(host), partial / host / "opt")
+            description = {"key": key, "made": time.time(), "hosts": images, "details": details or {}}
+            (partial / "snapshot.json").write_text(json.dumps(description), encoding="utf-8")
+            # All of it is on disk before its name says that it is whole
+            os.sync()
+            partial.rename(_directory(name))
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def remove(name):
+    """Forget a snapshot: its name first, so that a kill here leaves nothing that looks whole."""
+    found = _description(name)
+    with contextlib.suppress(FileNotFoundError):
+        gone = PLACE / f".{name}.gone"
+        shutil.rmtree(gone, ignore_errors=True)
+        _directory(name).rename(gone)
+        shutil.rmtree(gone)
+    for image in found.get("hosts", {}).values():
+        run("podman", "image", "rm", "--force", image, check=False)
+
+
+def forget_unknown(names):
+    """Remove what no recipe makes any more, and what a killed run left."""
+    for path in PLACE.iterdir() if PLACE.exists() else ():
+        if path.name.startswith("."):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name not in names:
+            remove(path.name)
+
+
+def _opt_of(host):
+    """Where the container's volume at /opt lies."""
+    mounts = json.loads(output("podman", "inspect", "--format", "{{json .Mounts}}", host))
+    return Path(next(mount["Source"] for mount in mounts if mount["Destination"] == "/opt"))
+
+
+def _copy(source, target):
+    target.mkdir(parents=True, exist_ok=True)
+    # Extended attributes too: rootless overlay keeps its whiteouts there
+    run("cp", "--archive", f"{source}/.", target, timeout=600)
+
+
+def restore(name, host, kept=None):
+    """Fill the volume of a host that is still to be made; (image to make it from, name of the kept host). `kept`: which one, where there are several."""
+    found = _description(name)
+    if not found:
+        raise LabError(f"no snapshot {name}: lab snapshot {name} makes it")
+    kept = kept or next(iter(found["hosts"]))
+    if kept not in found["hosts"]:
+        raise LabError(f"snapshot {name} has no host {kept}; it has {', '.join(found['hosts'])}")
+    with step(f"host {host} from snapshot {name}"):
+        run("podman", "volume", "rm", "--force", volume(host), check=False)
+        run("podman", "volume", "create", volume(host))
+        place = Path(output("podman", "volume", "inspect", "--format", "{{.Mountpoint}}", volume(host)))
+        _copy(_directory(name) / kept / "opt", place)
+        for stamp in (place / STAMPS).glob("stamp-*"):
+            os.utime(stamp)
+    return found["hosts"][kept], kept
+
+
+@contextlib.contextmanager
+def making(name):
+    """Held while a snapshot is looked for and made: of two runs at once the second waits, and finds it."""
+    with lock(f"snapshot-{name}.lock", timeout=3600):
+        yield

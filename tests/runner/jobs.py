@@ -1,0 +1,69 @@
+"""Jobs of the test runner: a command whose output goes to a file, measured and counted."""
+
+import os
+import re
+import subprocess
+import time
+import xml.etree.ElementTree as ElementTree
+
+import usage
+from common import ARTIFACTS, REPOSITORY, Result, say, seconds
+
+STAGE = re.compile(r"\[\S+ > (\w+)\] Executing$")
+TAIL = 80
+# Seconds after which a job that hangs is ended, and counts as failed
+LIMIT = 2700
+SECOND_TRIES: list[str] = []
+
+
+def options(report, more=()):
+    """pytest's options and environment in every layer."""
+    words = [f"--junitxml={report}", "-p", "senex_quarantine", "-rR", *more]
+    return {"PYTEST_ADDOPTS": " ".join(words), "PYTHONPATH": str(REPOSITORY / "tests" / "plugins")}
+
+
+def counted(report):
+    """What a junit file says; a run without one has failed."""
+    if not report.exists():
+        return Result(failed=1)
+    total = Result()
+    for suite in ElementTree.parse(report).getroot().iter("testsuite"):  # noqa: S314  (pytest wrote it a moment ago)
+        bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+        total += Result(passed=int(suite.get("tests", 0)) - bad - int(suite.get("skipped", 0)), failed=bad)
+    return total
+
+
+def run(label, command, hosts=(), environment=None):
+    """Run a job. Its stages are said, and the end of its output where it failed. `hosts`: beginnings of the names of its test hosts."""
+    name = label.replace(" ", "-")
+    log, report = ARTIFACTS / f"{name}.log", ARTIFACTS / f"{name}.xml"
+    report.unlink(missing_ok=True)
+    fixed = {"MOLECULE_COMMAND_BORDERS": "false", "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", "COLUMNS": "160"}
+    begin = time.monotonic()
+    with open(log, "w", encoding="utf-8") as handle:
+        process = subprocess.Popen(
+            ["timeout", "--kill-after=30", str(LIMIT), *map(str, command)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**os.environ, **options(report), **fixed, **(environment or {})},
+        )
+        meter = usage.Meter(label, process.pid, hosts)
+        for line in process.stdout:
+            handle.write(line)
+            handle.flush()
+            if found := STAGE.search(line.rstrip()):
+                meter.stage(found[1])
+            if line.startswith("RERUN "):
+                SECOND_TRIES.append(f"{label}: {line.split()[1]}")
+        meter.end()
+        good = process.wait() == 0
+    result = counted(report) if report.exists() else Result()
+    if not good and not result.failed:
+        result += Result(failed=1)
+    say(f"{label}: {'passed' if good else 'FAILED'}, {seconds(time.monotonic() - begin)}, all of it in {log.relative_to(REPOSITORY)}")
+    if not good:
+        say("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]))
+    return result

@@ -1,0 +1,70 @@
+"""What the test runner decides: from which snapshot a scenario starts, what a change calls for, who has a second try."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "runner"), str(ROOT / "tests" / "plugins")]
+
+import layers  # noqa: E402  (the path above must come first)
+import quick  # noqa: E402
+import senex_quarantine  # noqa: E402
+import usage  # noqa: E402
+
+KNOWN = {"stack": [], "two_web_hosts": [], "common": ["common"], "podman": ["common", "podman"], "data": ["common", "podman", "postgresql", "redis"]}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "wanted"),
+    [("two_web_hosts", "two_web_hosts"), ("podman", "common"), ("postgresql", "podman"), ("backup", "data"), ("common", None), ("nginx", None)],
+)
+def test_a_scenario_starts_from_the_highest_layer_it_wants_and_never_with_its_own_role(scenario, wanted):
+    assert layers.start_of(scenario, KNOWN) == wanted
+
+
+def test_no_scenario_starts_from_a_host_that_has_its_role_already():
+    for name in layers.scenarios():
+        start = layers.start_of(name, KNOWN)
+        assert name not in KNOWN.get(start, []), name
+
+
+def test_layers_are_no_scenario():
+    assert "layers" not in layers.scenarios() and len(layers.scenarios()) > 10
+
+
+def test_a_change_calls_for_the_scenarios_of_its_roles():
+    paths = ["roles/redis/templates/redis.conf.j2", "molecule/nginx/tests/test_nginx.py", "molecule/shared/parts.py", "plugins/action/quadlet.py", "README.md"]
+    assert quick.scenarios_of(paths, ["redis", "nginx", "django"]) == ["nginx", "redis"]
+
+
+def test_the_quarantine_is_short_and_every_entry_says_why():
+    assert len(senex_quarantine.quarantined()) <= senex_quarantine.MOST
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[test]]\nname = "a"\nsince = 2026-11-28\n',
+        '[[test]]\nname = "a"\nreason = ""\nsince = 2026-11-28\n',
+        '[[test]]\nname = "a"\nreason = "b"\nsince = "lately"\n',
+        '[[test]]\nname = "a"\nreason = "b"\nsince = 2026-11-28\n' * 4,
+    ],
+)
+def test_a_quarantine_without_reason_or_too_long_is_refused(tmp_path, text):
+    path = tmp_path / "quarantine.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="quarantine.toml"):
+        senex_quarantine.quarantined(path)
+
+
+def test_the_processors_of_a_process_and_its_children_are_counted():
+    """Of this very process: it has used some, and its children's count once they are waited for."""
+    import os
+    import subprocess
+
+    before = usage._of_tree(os.getpid())
+    subprocess.run([sys.executable, "-c", "sum(range(8_000_000))"], check=True)
+    assert usage._of_tree(os.getpid()) - before > 0.1
+    assert before > 0.1
