@@ -111,8 +111,13 @@ class Part:
     def outcome(self, name):
         """The result of a unit's run, when its failure has been told too."""
         for unit in (f"{name}.service", f"{name.partition('-')[0]}-failed@{name}.service"):
-            eventually(lambda unit=unit: self.show("ActiveState", unit) in ("inactive", "failed"), 120)
+            eventually(lambda unit=unit: self.is_over(unit), 120)
         return self.show("Result", f"{name}.service")
+
+    def is_over(self, unit):
+        """Not running, and not about to: a unit whose start is queued is inactive too."""
+        shown = dict(line.split("=", 1) for line in self.host.check_output(f"{SYSTEMCTL} show --property=ActiveState,Job {unit}").splitlines())
+        return shown["ActiveState"] in ("inactive", "failed") and shown.get("Job", "") in ("", "0")
 
     def is_confined(self, uid):
         """Assert what the kernel says of the main process."""

@@ -12,6 +12,8 @@ from stack import APPLICATION, AS_USER, HOME, LAB, ROOT, UID, UNITS, WEB, busy, 
 
 CONTAINERS = (*APPLICATION, "postgres", "redis")
 RECOVERY_SECONDS, MANAGER_SECONDS, REBOOT_SECONDS, NETWORK_WAIT_SECONDS = 30, 60, 60, 10
+# The lab's container engine writes them anew at each start of the host
+OF_THE_LAB = {"/etc/hosts", "/etc/resolv.conf", "/etc/hostname"}
 PATIENCE = 4  # a busy machine is waited for longer than the bound that counts on a quiet one
 
 
@@ -102,7 +104,7 @@ def test_a_killed_playbook_is_finished_by_the_next(restored, figure, moment):
 
 
 def test_a_reboot_brings_everything_back(stack, figure):
-    count, files = rows(stack), stack.files()
+    count, files = rows(stack), {path: digest for path, digest in stack.files().items() if path not in OF_THE_LAB}
     stack.post("/api/rows/", {})
     subprocess.run([LAB, "stop", stack.name], check=True, capture_output=True, timeout=120)
     begin = time.monotonic()
@@ -126,4 +128,4 @@ def test_a_reboot_brings_everything_back(stack, figure):
     )
     after = stack.play().expect()
     assert after.stats["changed"] == 0, f"a hand was needed: {after.changed} {after.plan}"
-    assert stack.files() == files
+    assert {path: digest for path, digest in stack.files().items() if path not in OF_THE_LAB} == files

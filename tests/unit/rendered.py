@@ -1,9 +1,11 @@
 """Roles' templates through the real rendering code, with their own defaults, without a host."""
 
 import base64
+import functools
 import pathlib
 from unittest import mock
 
+import jinja2
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.task import Task
@@ -18,7 +20,35 @@ except ImportError:  # core 2.18
         return text
 
 
+try:
+    from ansible._internal._templating._jinja_bits import _TemplateCompileContext
+except ImportError:  # core 2.18
+    _TemplateCompileContext = None
+
+COMPILE, COMPILED = jinja2.Environment.compile, {}
+SYNTAX = ("trim_blocks", "lstrip_blocks", "keep_trailing_newline", "newline_sequence", "block_start_string", "variable_start_string", "comment_start_string")
+
+
+def compiled(environment, source, *words, **options):
+    """Ansible compiles every expression each time that it meets it, which is most of what rendering costs."""
+    if not isinstance(source, str):
+        return COMPILE(environment, source, *words, **options)
+    context = _TemplateCompileContext and _TemplateCompileContext.current(optional=True)
+    syntax = tuple(getattr(environment, name) for name in SYNTAX)
+    key = (type(environment), source, words, tuple(options.items()), syntax, context and context.escape_backslashes)
+    if key not in COMPILED:
+        COMPILED[key] = COMPILE(environment, source, *words, **options)
+    return COMPILED[key]
+
+
+jinja2.Environment.compile = compiled
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
+
+
+@functools.cache
+def loaded(path):
+    """What a YAML file says; not to be changed, for the next one gets the same."""
+    return (yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if path.exists() else None) or {}  # noqa: S506  (safe)
 
 
 def trusted(value):
@@ -58,8 +88,7 @@ def variables(role, **inputs):
     merged = {}
     for name in ("senex", role):
         for kind in ("defaults", "vars"):
-            path = ROLES / name / kind / "main.yml"
-            merged |= (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+            merged |= loaded(ROLES / name / kind / "main.yml")
     groups = {name: ["one"] for name in ("postgresql", "redis", "web", "celery", "celery_beat", "nginx")}
     facts = {"memtotal_mb": 7940, "default_ipv4": {"address": "10.0.0.5"}, "distribution": "Debian", "distribution_version": "13",
              "ansible_local": {"senex": {"packages": [], "users": {}, "linger": [], "user_manager": {}}}}  # fmt: skip
@@ -71,7 +100,7 @@ def variables(role, **inputs):
 def part(role, **inputs):
     """{dest: (text, item)} of every file that a role hands to the engine, and the task's other arguments."""
     values = variables(role, **inputs)
-    tasks = yaml.safe_load((ROLES / role / "tasks" / "main.yml").read_text())
+    tasks = loaded(ROLES / role / "tasks" / "main.yml")
     tasks = [inner for task in tasks for inner in task.get("block", [task])]
     *_, task = [task["senex.trader.quadlet"] for task in tasks if "senex.trader.quadlet" in task]
     templar = Templar(loader=DataLoader(), variables=values)

@@ -1,48 +1,26 @@
 """nginx's own view of what the role renders, for old and new versions, without a host."""
-import contextlib
 import datetime
-import pathlib
 import shutil
 import subprocess
 
 import pytest
-import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from rendered import ROLES, loaded, trust_as_template, trusted
 
-try:
-    from ansible.template import trust_as_template
-except ImportError:
-    def trust_as_template(text):
-        return text
-
-REPOSITORY = pathlib.Path(__file__).parents[2]
-ROLES = REPOSITORY / "roles"
 ROLE = ROLES / "nginx"
 BARE_FACTS = {"all_ipv6_addresses": ["fe80::1"], "default_ipv4": {"address": "10.0.0.5"}, "memtotal_mb": 8000, "ansible_local": {}}
-
-with contextlib.suppress(Exception):  # another test module was first
-    init_plugin_loader([str(REPOSITORY)])
-
-
-def trusted(value):
-    if isinstance(value, dict):
-        return {key: trusted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [trusted(item) for item in value]
-    return trust_as_template(value) if isinstance(value, str) else value
 
 
 def variables(nginx="1.26.3", openssl="3.5.0", **inputs):
     """The role's variables as on a host with these versions."""
     merged = {}
     for path in (ROLES / "senex/defaults/main.yml", ROLE / "defaults/main.yml", ROLE / "vars/main.yml"):
-        merged |= yaml.safe_load(path.read_text())
+        merged |= loaded(path)
     facts = BARE_FACTS | {"ansible_local": {"senex": {"nginx_version": nginx, "openssl_version": openssl}}}
     merged |= {"senex_domain": "www.senex.test", "inventory_hostname": "web1", "groups": {"web": ["web1"]}, "ansible_facts": facts,
                "nginx_tls_mode": "ownca", "hostvars": {}} | inputs

@@ -56,7 +56,7 @@ def site(tmp_path):
     handler = type("Handler", (Site,), {})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
     target = {"address": "127.0.0.1", "port": server.server_port, "domain": "site.test", "paths": ["/", "/health/"], "websocket_path": "/ws/", "timeout": 5}
     yield handler, target
     server.shutdown()

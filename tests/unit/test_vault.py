@@ -7,10 +7,15 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from types import SimpleNamespace
 
 import jinja2
 import pytest
 import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
 
 ROOT = pathlib.Path(__file__).parents[2]
 BIN = pathlib.Path(sys.executable).parent
@@ -26,6 +31,13 @@ MADE = [
     "vault_ca_private_key",
     "vault_ca_certificate",
 ]
+STORY = []
+
+
+def begin(items):
+    """Called when the tests are known. The playbooks take longest of all, so they run beside the other tests, in a process that those do not patch."""
+    if any("canary" in item.fixturenames for item in items):
+        STORY.append(ProcessPoolExecutor(1, get_context("fork")).submit(told))
 
 
 def run(*argv, home=None, **environment):
@@ -106,43 +118,61 @@ def test_nothing_is_encrypted_without_the_password(tmp_path):
     assert refused.returncode != 0 and plain.read_text() == "vault_a: 1\n"
 
 
-@pytest.fixture(scope="module")
-def canary(tmp_path_factory):
-    """A new environment, made by the playbook, with all that it said."""
-    home = tmp_path_factory.mktemp("home")
-    inventory = home / "inventory" / "canary"
-    words = ["-e", "senex_environment=canary", "-e", "secrets_new_environment=true", "-e", "secrets_create_password_file=true"]
-    first = secrets(inventory, home, "-vvv", "--diff", *words)
-    assert first.returncode == 0, first.stdout + first.stderr
-    return {"home": home, "inventory": inventory, "said": first.stdout + first.stderr, "vault": inventory / "group_vars/all/vault.yml"}
-
-
 def secrets(inventory, home, *words):
     identity = f"canary@{ROOT}/inventory/vault-client"
     return run("ansible-playbook", "playbooks/secrets.yml", "-i", inventory, *words, home=home, ANSIBLE_VAULT_IDENTITY_LIST=identity)
 
 
-def opened(canary):
-    return view(canary["vault"], f"canary@{canary['home']}/.config/senex.trader/canary.vault-password")
+def told():
+    """A new environment made by the playbook, a second run, one after a secret was lost, and what is refused: what each said and left."""
+    home = pathlib.Path(tempfile.mkdtemp(prefix="senex-vault-"))
+    inventory, file = home / "inventory" / "canary", home / ".config/senex.trader/canary.vault-password"
+    vault, identity = inventory / "group_vars/all/vault.yml", f"canary@{file}"
+    words = ["-e", "senex_environment=canary", "-e", "secrets_new_environment=true", "-e", "secrets_create_password_file=true"]
+    first = secrets(inventory, home, "-vvv", "--diff", *words)
+    assert first.returncode == 0, first.stdout + first.stderr
+    story = SimpleNamespace(home=home, inventory=inventory, said=first.stdout + first.stderr, made=vault.read_bytes(), mode=vault.stat().st_mode)
+    story.password, story.values = file.read_text().strip(), view(vault, identity)
+
+    story.second, story.kept = secrets(inventory, home), vault.read_bytes()
+    story.lost = {name: value for name, value in story.values.items() if name != "vault_redis_password"}
+    vault.write_text("# kept\n" + yaml.safe_dump(story.lost))
+    run("ansible-vault", "encrypt", "--encrypt-vault-id", "canary", vault, ANSIBLE_VAULT_IDENTITY_LIST=identity)
+    story.again = secrets(inventory, home)
+    story.now = yaml.safe_load(VaultLib([("canary", VaultSecret(story.password.encode()))]).decrypt(vault.read_bytes()))
+
+    bare, elsewhere = home / "bare" / "canary", home / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copytree(inventory, bare)
+    (bare / "group_vars/all/vault.yml").unlink()
+    story.refused, story.written = secrets(bare, elsewhere), (bare / "group_vars/all/vault.yml").exists()
+    story.wrong = secrets(bare, home, "-e", "senex_environment=other")
+    return story
+
+
+@pytest.fixture(scope="module")
+def canary():
+    """What became of the new environment."""
+    story = STORY.pop().result()
+    yield story
+    shutil.rmtree(story.home)
 
 
 def test_a_new_environment_gets_every_secret_and_shows_none(canary):
-    values = opened(canary)
-    assert set(values) == set(re.findall(r"\{\{ (vault_\w+) \}\}", (canary["inventory"] / "group_vars/all/main.yml").read_text()))
-    assert len(set(map(str, (values[name] for name in MADE)))) == len(MADE)
-    password = (canary["home"] / ".config/senex.trader/canary.vault-password").read_text().strip()
-    for value in [password, *(values[name] for name in MADE)]:
+    assert set(canary.values) == set(re.findall(r"\{\{ (vault_\w+) \}\}", (canary.inventory / "group_vars/all/main.yml").read_text()))
+    assert len(set(map(str, (canary.values[name] for name in MADE)))) == len(MADE)
+    for value in [canary.password, *(canary.values[name] for name in MADE)]:
         for line in [line for line in value.splitlines() if not line.startswith("-----")]:
-            assert line not in canary["said"]
-    assert stat.S_IMODE(canary["vault"].stat().st_mode) == 0o600
-    assert canary["vault"].read_text().startswith("$ANSIBLE_VAULT;1.2;AES256;canary\n")
+            assert line not in canary.said
+    assert stat.S_IMODE(canary.mode) == 0o600
+    assert canary.made.startswith(b"$ANSIBLE_VAULT;1.2;AES256;canary\n")
 
 
 def test_the_made_secrets_pass_the_checks_of_a_run(canary):
     sys.path.insert(0, str(ROOT / "plugins/filter"))
     import checking
 
-    values = opened(canary)
+    values = canary.values
     kinds = dict(zip(MADE, ["secret_key", "fernet", *["secret"] * 5, "private_key", "certificate"], strict=True))
     assert checking.input_problems({kind: {n: values[n] for n in MADE if kinds[n] == kind} for kind in set(kinds.values())}) == []
     given = {name: value for name, value in values.items() if name not in MADE}
@@ -150,29 +180,17 @@ def test_the_made_secrets_pass_the_checks_of_a_run(canary):
 
 
 def test_a_second_run_changes_nothing_and_a_missing_secret_is_made_alone(canary):
-    before = canary["vault"].read_bytes()
-    assert "changed=0" in secrets(canary["inventory"], canary["home"]).stdout
-    assert canary["vault"].read_bytes() == before
+    assert "changed=0" in canary.second.stdout
+    assert canary.kept == canary.made
 
-    values = opened(canary)
-    lost = {name: value for name, value in values.items() if name != "vault_redis_password"}
-    canary["vault"].write_text("# kept\n" + yaml.safe_dump(lost))
-    password = f"canary@{canary['home']}/.config/senex.trader/canary.vault-password"
-    run("ansible-vault", "encrypt", "--encrypt-vault-id", "canary", canary["vault"], ANSIBLE_VAULT_IDENTITY_LIST=password)
-    again = secrets(canary["inventory"], canary["home"])
-    assert "Made: vault_redis_password'" in again.stdout, again.stdout
-    now = opened(canary)
-    assert now.pop("vault_redis_password") != values["vault_redis_password"]
-    assert now == lost
+    assert "Made: vault_redis_password'" in canary.again.stdout, canary.again.stdout
+    now = dict(canary.now)
+    assert now.pop("vault_redis_password") != canary.values["vault_redis_password"]
+    assert now == canary.lost
 
 
-def test_what_the_playbook_refuses(canary, tmp_path):
-    inventory = tmp_path / "inventory" / "canary"
-    shutil.copytree(canary["inventory"], inventory)
-    (inventory / "group_vars/all/vault.yml").unlink()
-    refused = secrets(inventory, tmp_path)
-    assert refused.returncode != 0
-    assert "SENEX_VAULT_PASSWORD_CANARY" in refused.stdout and "secrets_create_password_file=true" in refused.stdout
-    assert not (inventory / "group_vars/all/vault.yml").exists()
-    wrong = secrets(inventory, canary["home"], "-e", "senex_environment=other")
-    assert wrong.returncode != 0 and "senex_environment: 'other' must be the name" in wrong.stdout
+def test_what_the_playbook_refuses(canary):
+    assert canary.refused.returncode != 0
+    assert "SENEX_VAULT_PASSWORD_CANARY" in canary.refused.stdout and "secrets_create_password_file=true" in canary.refused.stdout
+    assert not canary.written
+    assert canary.wrong.returncode != 0 and "senex_environment: 'other' must be the name" in canary.wrong.stdout

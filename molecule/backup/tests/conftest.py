@@ -55,8 +55,13 @@ class Backup(Part):
     def complete(self, directory="postgresql"):
         return {name for name in self.files(directory) if name.endswith((".sql.gz", ".rdb"))}
 
+    def now(self):
+        """To the microsecond: the test before may have ended within this second, and what it was told is not for this one."""
+        return self.host.check_output("date +%s.%6N")
+
     def said(self, since):
-        """What the units said since a moment, with priority err: how many lines, and all."""
+        """What the units said since a moment: with priority err, and all."""
+        self.host.check_output("journalctl --sync")  # the last words of a unit may still be on their way when it has ended
         command = f"journalctl SYSLOG_IDENTIFIER=backup --no-pager -q --since=@{since}"
         return self.host.check_output(f"{command} -p err -o cat"), self.host.check_output(f"{command} -o cat")
 
