@@ -23,6 +23,9 @@ IGNORED = {"__pycache__", "tests", "README.md"}
 # A role that another one calls or depends on
 CALLED = re.compile(r"(?:include_role|import_role):\s+name: senex\.trader\.([a-z_]+)|- role: senex\.trader\.([a-z_]+)")
 
+# A line of the demo's summary: name of the step, how long it took
+STEP = r"^  (\S.*?)  +(?:(\d+) min )?([\d.]+) s$"
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -229,6 +232,6 @@ def _alone(missing, keys_now):
     hosts.down(recipe.hosts)
     text = _call(REPOSITORY / "tests" / "run", "demo")
     say(text[text.rindex("The demo is up") :] if "The demo is up" in text else text[-2000:])
-    times = dict(re.findall(r"^  (\S.*?)  +([\d.]+) s\b", text, flags=re.MULTILINE))
+    times = {name: float(minutes or 0) * 60 + float(rest) for name, minutes, rest in re.findall(STEP, text, flags=re.MULTILINE)}
     snapshots.store(name, keys_now[name], recipe.hosts, {"seconds": time.monotonic() - begin, "times": times})
     hosts.down(recipe.hosts)

@@ -4,15 +4,17 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
 from settings import DIRECTORY, IMAGE_PREFIX
-from shell import LabError, lock, output, run, step, succeeds
+from shell import LabError, lock, output, run, say, step, succeeds
 
 PLACE = DIRECTORY / "snapshots"
 # Tests look at dates (newest backup, timers that were missed), so a host must not wake after a day
 OLDEST_SECONDS = 12 * 3600
+LONG_STOP_SECONDS = 25
 # systemd keeps here when a timer with Persistent= fired last
 STAMPS = "senex-trader/.local/share/systemd/timers"
 
@@ -69,7 +71,7 @@ def store(name, key, hosts, details=None, stop_seconds=60):
         images = {}
         try:
             for host in hosts:
-                run("podman", "stop", "--time", str(stop_seconds), host)
+                _stop(host, stop_seconds)
                 reference = f"{IMAGE_PREFIX}/snapshot-{name}-{host}:latest"
                 run("podman", "commit", "--quiet", host, reference)
                 images[host] = output("podman", "image", "inspect", "--format", "{{.Id}}", reference)
@@ -83,6 +85,19 @@ def store(name, key, hosts, details=None, stop_seconds=60):
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def _stop(host, seconds):
+    """Stop a host; where that takes long, say what it waits for."""
+    process = subprocess.Popen(["podman", "stop", "--time", str(seconds), host], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        process.wait(LONG_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        pid = output("podman", "inspect", "--format", "{{.State.Pid}}", host, check=False)
+        look = "systemctl list-jobs --no-pager | grep running; ps -eo pid,user,etimes,args --sort=pid"
+        say(f"{host} is slow to stop; it still has:\n" + run("nsenter", "--target", pid, "--all", "sh", "-c", look, check=False, timeout=20).stdout)
+    if process.wait():
+        raise LabError(f"exit {process.returncode} from: podman stop {host}")
 
 
 def remove(name):
