@@ -6,7 +6,7 @@ import time
 import pytest
 from load import Ports
 from releases import SETTINGS, applied, deploy, records, release, unlocked, versions
-from stack import APPLICATION, WEB
+from stack import APPLICATION, HOME, WEB
 from traffic import Traffic
 
 LEAST = 10000
@@ -83,6 +83,9 @@ def test_more_and_fewer(busy, measured):
             play = release(busy, "scale", senex_web_instances=web, senex_celery_workers=workers).expect()
             running = busy.user("podman", "ps", "--format", "{{.Names}}").split()
             assert sum(name.startswith("web-") for name in running) == web
+            units = busy.sh(f"cd {HOME}/.config/containers/systemd && ls web-*.container").split()
+            assert units == [f"web-{number}.container" for number in range(1, web + 1)]
+            assert versions(busy, web) == {"1"}
             assert sum(name.startswith("celery-worker") for name in running) == workers
             watched = busy.sh("senex parts").split()
             assert {f"web-{number}" for number in range(1, web + 1)} == {name for name in watched if name.startswith("web-")}

@@ -1,6 +1,5 @@
 """Workers and Beat as the application sees them. The order matters: the later tests change the role's inputs."""
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -117,15 +116,6 @@ def test_another_worker_stands_in_while_one_restarts(host, application, worker):
     eventually(lambda: stand_in.show("ActiveState") == "inactive")  # it is told to stop, and not waited for
     assert stand_in.show("Result") == "success"
     assert "celery-worker-next" not in worker.podman("ps -a --format '{{.Names}}'")
-
-
-def test_second_beat_is_refused(tmp_path, worker):
-    inventory = tmp_path / "second.yml"
-    inventory.write_text(json.dumps({"celery_beat": {"hosts": {"elsewhere": {}}}}))
-    refused = apply(check=False, options=("--inventory", str(inventory), "--limit", "molecule-celery"))
-    assert refused.rc != 0
-    assert "exactly one host may run Beat" in refused.message
-    assert "elsewhere" in refused.message
 
 
 def test_unfit_inputs_are_refused(host, worker):

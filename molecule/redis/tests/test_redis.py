@@ -109,7 +109,7 @@ def test_bad_inputs_are_told_and_change_nothing(redis):
         check=False,
     )
     assert result.rc
-    assert "redis_maxmemory_policy: allkeys-lru evicts queued Celery tasks" in result.message
+    assert "redis_maxmemory_policy: allkeys-lru evicts queued Celery tasks" in result.message and "use volatile-lru" in result.message
     assert "redis_maxmemory: 1024 MB leaves no room for the fork" in result.message
     assert "redis_password: shorter than 12 characters" in result.message
     assert "redis_save: often is not pairs" in result.message
