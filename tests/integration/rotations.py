@@ -17,6 +17,7 @@ class Environment:
         shutil.copytree(ROOT / "inventory/demo", self.inventory)
         self.file = self.inventory / "group_vars/all/vault.yml"
         self.values = directory / "values"
+        self.converged = False  # whether the host has all of it
         # Read after main.yml, so it counts
         (self.inventory / "group_vars/all/tested.yml").write_text(yaml.safe_dump(inputs or {}), encoding="utf-8")
         if secrets:

