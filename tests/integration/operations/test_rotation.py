@@ -55,7 +55,7 @@ def rotated(stack, env):
         first = subprocess.Popen(stack.command(**settings), cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                  stderr=subprocess.STDOUT, text=True, start_new_session=True)  # fmt: skip
         try:
-            wait(lambda: "use" in env.stages().values() or first.poll() is not None, 600, "the stage in which the new ones are presented", pause=1)
+            wait(lambda: "use" in env.stages().values() or first.poll() is not None, 600, "the stage in which the new ones are presented")
             assert first.poll() is None, first.stdout.read()[-4000:]
             seen.mid = env.vault()
             seen.mid_signed = accepted(stack, seen.signed)
