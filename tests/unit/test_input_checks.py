@@ -12,6 +12,7 @@ DOMAIN = "demo.senex.test"
 GIVEN = {
     "senex_domain": DOMAIN, "senex_registry": "registry.senex.test/senex", "senex_image": "demo", "senex_image_tag": "1", "nginx_tls_mode": "ownca",
     "senex_redis_password": "r" * 20, "senex_database_password": "d" * 20,
+    "groups": {name: ["one"] for name in ("postgresql", "redis", "web", "celery", "celery_beat", "nginx", "backup", "watchdog")},
 }  # fmt: skip
 
 
@@ -20,6 +21,8 @@ def said(path, values):
     tasks = yaml.safe_load(path.read_text(encoding="utf-8"))
     (task,) = [task for task in tasks if "ansible.builtin.assert" in task]
     templar = Templar(loader=DataLoader(), variables=values | trusted(task.get("vars", {})))
+    if not templar.template(trusted("{{ (" + task.get("when", "true") + ") | bool }}")):
+        return ""
     check = task["ansible.builtin.assert"]
     holds = templar.template(trusted("{{ (" + check["that"] + ") | bool }}"))
     return "" if holds else templar.template(trusted(check["fail_msg"]))
@@ -29,7 +32,14 @@ def refusal(role, **inputs):
     return said(ROLES / role / "tasks/check.yml", variables(role, **{**GIVEN, **inputs}))
 
 
-@pytest.mark.parametrize("role", ["redis", "django", "celery", "nginx"])
+@pytest.mark.parametrize("path", sorted(ROLES.glob("*/tasks/check.yml")), ids=lambda path: path.parts[-3])
+def test_inputs_are_checked_before_anything_else(path):
+    first, *_ = yaml.safe_load(path.with_name("main.yml").read_text(encoding="utf-8"))
+    name = path.parts[-3]
+    assert first["ansible.builtin.import_tasks"] == "check.yml" and first.get("when", "") in ("", f"'{name}' not in senex_checked | default([])")
+
+
+@pytest.mark.parametrize("role", ["redis", "django", "celery", "nginx", "backup"])
 def test_what_is_right_is_not_refused(role):
     assert refusal(role) == ""
 
@@ -51,6 +61,72 @@ def test_refused(role, inputs, words):
     message = refusal(role, **inputs)
     assert [word for word in words if word not in message] == [], message
     assert "\n" not in message, "one mistake, one line"
+
+
+MANY = {
+    "redis": (
+        {"redis_maxmemory_policy": "allkeys-lru", "redis_maxmemory": "1G", "redis_password": "short", "redis_save": "often", "redis_databases": 3,
+         "redis_settings": {"maxmemory-policy": "allkeys-lru"}},
+        [
+            "redis_maxmemory_policy: allkeys-lru evicts queued Celery tasks",
+            "redis_maxmemory: 1024 MB leaves no room for the fork",
+            "redis_password: shorter than 12 characters",
+            "redis_save: often is not pairs",
+            "redis_databases: 3 is too few",
+            "redis_settings: maxmemory-policy is not for it to set",
+        ],
+    ),
+    "django": (
+        {"senex_image_tag": "latest", "senex_web_instances": 40, "senex_web_base_port": 80, "django_bind_address": "::", "django_memory": "300M",
+         "django_release_commands": [[]], "senex_secret_key_fallbacks": ["one,two"]},
+        [
+            'senex_image_tag: "latest" pins no release',
+            "senex_web_instances: 40 is not a number of web instances",
+            "senex_web_base_port: 80 leaves no room",
+            'django_bind_address: "::" would show the application on every address',
+            'django_bind_address (senex_private_address): "::" is no IPv4 address',
+            "django_memory: 300M for 40 instances leaves less than 128 MB each",
+            "django_release_commands: each command is a list of words",
+            "senex_secret_key_fallbacks: one of the keys holds a comma",
+        ],
+    ),
+    "celery": (
+        {"celery_workers": [{"name": "trading", "queues": ["trading"], "concurrency": 0}, {"name": "trading", "queues": ["celery"]}],
+         "celery_memory": "200M", "celery_stop_timeout": 5, "celery_task_time_limit": 7200, "celery_task_soft_time_limit": 8000,
+         "celery_beat_max_silence": 10, "celery_flower_enabled": True, "celery_flower_password": "short"},
+        [
+            "celery_workers: no worker takes from accounts, services",
+            "celery_workers: two workers have the same name",
+            "celery_workers: a name must be celery-worker",
+            "celery_workers: concurrency is the number of tasks at a time",
+            "celery_memory: 200M for 2 workers leaves less than 192 MB each",
+            "celery_stop_timeout: 5 s gives a running task no time",
+            "senex_celery_visibility_timeout: 7200 s is not above",
+            "celery_task_soft_time_limit: 8000 s is not between",
+            "celery_beat_max_silence: 10 s is too short",
+            "celery_flower_password: Flower is never without a password",
+        ],
+    ),
+    "backup": (
+        {"backup_daily_days": 0, "backup_heartbeat_urls": {"dumps": "x"}, "backup_offsite_repository": "/somewhere"},
+        [
+            "backup_daily_days: must be 1 or more",
+            "backup_heartbeat_urls: dumps is no job",
+            "backup_heartbeat_urls: each must be an address",
+            "backup_offsite_repository: /somewhere must be such as s3:https://",
+            "backup_passphrase: needed with backup_offsite_repository",
+            "backup_offsite_access_key, backup_offsite_secret_key: needed with backup_offsite_repository",
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", MANY)
+def test_all_that_is_wrong_comes_at_once(role):
+    inputs, sentences = MANY[role]
+    lines = refusal(role, **inputs).splitlines()
+    assert [one for one in sentences if not any(line.startswith(one) for line in lines)] == [], lines
+    assert len(lines) == len(sentences), "nothing else is wrong"
 
 
 def test_too_little_memory():

@@ -230,17 +230,6 @@ def test_retention_goes_by_reason_and_keeps_the_last(host, backup):
     assert not set(old) & backup.complete()
 
 
-def test_bad_inputs_are_told_and_change_nothing(host, backup):
-    before = backup.hash_of(f"{HOME}/config/backup/settings.json")
-    result = apply({"backup_daily_days": 0, "backup_heartbeat_urls": {"dumps": "x"}, "backup_offsite_repository": "/somewhere"}, check=False)
-    assert result.rc
-    assert "backup_daily_days: must be 1 or more" in result.message
-    assert "backup_heartbeat_urls: dumps is no job" in result.message
-    assert "backup_offsite_repository: /somewhere must be such as s3:https://" in result.message
-    assert "backup_passphrase: needed with backup_offsite_repository" in result.message
-    assert backup.hash_of(f"{HOME}/config/backup/settings.json") == before
-
-
 def test_absent_keeps_the_backups(host, backup):
     before = backup.files("")
     apply({"backup_state": "absent"})
