@@ -77,6 +77,7 @@ KILL = r"""
 
 
 def test_a_killed_playbook_is_finished_by_the_next(restored, figure):
+    restored.parts = "django,celery"
     for moment in MOMENTS:
         killed_and_finished(restored, figure, moment)
 

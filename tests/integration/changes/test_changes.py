@@ -43,6 +43,7 @@ def refused(stack, before, run, *words):
 
 def test_a_postgresql_setting_restarts_postgresql_alone(restored, figure):
     stack, starts, data = restored, restored.starts(), restored.data()
+    stack.parts = "postgresql"
     rows = json.loads(stack.get("/api/rows/")[1])["count"]
     stack.post("/api/rows/", {})
     run = stack.play(variables={"postgresql_settings": {"work_mem": "7MB"}}).expect()
@@ -59,6 +60,7 @@ def test_a_postgresql_setting_restarts_postgresql_alone(restored, figure):
 
 def test_an_nginx_value_is_a_reload(restored, figure):
     stack, starts, (main, workers) = restored, restored.starts(), restored.nginx()
+    stack.parts = "nginx"
     name, wanted = "Strict-Transport-Security", 40_000_000
     assert str(wanted) not in stack.header(name)
     with Load(stack) as load:
