@@ -72,24 +72,16 @@ def test_a_broken_dump_changes_nothing(host, ready, damage):
     assert not host.file("/var/lib/senex.trader/deploy.lock").exists
 
 
-def test_confirmed_it_restores_and_keeps_what_was(ready):
+def test_confirmed_it_restores_from_the_storage_alone_and_keeps_what_was(host, ready):
+    """As on a new host nothing of the backups is there but what lies off it. From the host's own dumps: tests/integration/recovery."""
+    ready.made("offsite")
+    host.check_output(f"rm -rf {BACKUPS}/postgresql {BACKUPS}/redis {BACKUPS}/media")
     # Somebody who does not leave: he is sent away, and finds the restored database when he comes back
     ready.podman("exec -d postgres psql -U senex -d senex -c 'select pg_sleep(600)'")
-    result = restore(restore_dump=ready.dump, restore_confirm=True)
+    result = restore(restore_dump=ready.dump, restore_fetch=True, restore_confirm=True, **ready.inputs)
     assert ready.sql("select count(*), max(id), nextval('ledger_id_seq') from ledger") == "5000|5000|5001"
     (aside,) = [name for name in databases(ready) if name.startswith("senex_before_restore_")]
     assert ready.sql("select count(*) from ledger", aside) == "11"
     assert aside in result.output and "kept as" in result.message
     assert ready.sql("show work_mem") == "5MB"
     assert ready.sql("select pg_get_userbyid(datdba), datallowconn from pg_database where datname = 'senex'") == "senex|t"
-    ready.sql(f'drop database "{aside}"')
-
-
-def test_from_the_storage_alone(host, ready):
-    """What a new, empty host does: nothing of the backups is there but what lies off the host."""
-    ready.made("offsite")
-    host.check_output(f"rm -rf {BACKUPS}/postgresql {BACKUPS}/redis {BACKUPS}/media")
-    ready.sql("drop database senex", "postgres")
-    ready.sql("create database senex", "postgres")
-    restore(restore_dump=ready.dump, restore_fetch=True, restore_confirm=True, **ready.inputs)
-    assert ready.sql("select count(*), max(id) from ledger") == "5000|5000"
