@@ -18,8 +18,11 @@ GIVEN = {
 
 def said(path, values):
     """The message of the one assertion in a file of tasks; nothing where it holds."""
-    tasks = yaml.safe_load(path.read_text(encoding="utf-8"))
-    (task,) = [task for task in tasks if "ansible.builtin.assert" in task]
+    (task,) = [task for task in yaml.safe_load(path.read_text(encoding="utf-8")) if "ansible.builtin.assert" in task]
+    return message_of(task, values)
+
+
+def message_of(task, values):
     templar = Templar(loader=DataLoader(), variables=values | trusted(task.get("vars", {})))
     if not templar.template(trusted("{{ (" + task.get("when", "true") + ") | bool }}")):
         return ""
@@ -132,6 +135,14 @@ def test_all_that_is_wrong_comes_at_once(role):
 def test_too_little_memory():
     message = said(ROLES.parent / "playbooks/tasks/check_host.yml", variables("common", **GIVEN, senex_memory_mb=1000))
     assert all(word in message for word in ("senex_memory_mb", "1000", "2 GB"))
+
+
+@pytest.mark.parametrize(("tag", "good"), [("2026.11.21", True), ("sha256:" + "0" * 64, True), ("latest", False), ("", False), ("a b", False)])
+def test_a_release_is_pinned(tag, good):
+    _look, play, *_ = yaml.safe_load((ROLES.parent / "playbooks/deploy.yml").read_text(encoding="utf-8"))
+    (task,) = [task for task in play["pre_tasks"] if task["name"] == "A release needs its tag"]
+    message = message_of(task, trusted({"django_image_tag": tag}))
+    assert (message == "") is good and (good or ("django_image_tag" in message and "pinned" in message))
 
 
 @pytest.mark.parametrize(("role", "name", "value", "words"), [("postgresql", "postgresql_version", 12, "15, 16, 17")])
