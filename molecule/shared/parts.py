@@ -202,11 +202,11 @@ def apply(inputs=None, check=True, options=(), role=None):
 
 
 def eventually(attempt, seconds=30):
-    """The first true answer; a failing test otherwise."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    """The first true answer; a failing test otherwise. What takes long is asked for less often: each question is a login on the host."""
+    begin = time.monotonic()
+    while time.monotonic() < begin + seconds:
         answer = attempt()
         if answer:
             return answer
-        time.sleep(0.3)
+        time.sleep(0.3 if time.monotonic() < begin + 10 else 0.7)
     pytest.fail(f"not within {seconds} s")
