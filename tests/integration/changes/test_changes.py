@@ -110,7 +110,7 @@ def test_a_reload_ends_no_request(stack):
 
 def test_an_nginx_value_that_nginx_refuses(stack):
     before, workers = (stack.files(), stack.starts()), stack.nginx()
-    run = stack.play(variables={"nginx_proxy_connect_timeout": "2x"})
+    run = stack.play(tags="nginx", variables={"nginx_proxy_connect_timeout": "2x"})
     assert not refused(stack, before, run, "nginx", "proxy_connect_timeout")
     assert stack.nginx() == workers
     assert stack.healthy()
@@ -136,7 +136,7 @@ def test_a_broken_unit_template_is_refused_before_anything_stops(stack, edited):
     tree = edited("roles/django/templates/web.container.j2", "[Container]\n", "[Container]\nMemory=1G\nNonsense=yes\n")
     before = stack.files(), stack.starts()
     with Load(stack) as load:
-        run = stack.play(root=tree)
+        run = stack.play(root=tree, tags="django")
     assert not refused(stack, before, run, "web-1.container", "Nonsense")
     load.expect_none_failed()
 
@@ -144,7 +144,7 @@ def test_a_broken_unit_template_is_refused_before_anything_stops(stack, edited):
 def test_an_image_tag_that_does_not_exist(stack):
     before = stack.files(), stack.starts()
     with Load(stack) as load:
-        run = stack.play(variables={"senex_image_tag": "no-such-tag"})
+        run = stack.play(tags="django", variables={"senex_image_tag": "no-such-tag"})
     assert not refused(stack, before, run, "senex/demo:no-such-tag", "cannot be pulled")
     load.expect_none_failed()
 
@@ -152,7 +152,7 @@ def test_an_image_tag_that_does_not_exist(stack):
 def test_an_image_whose_health_never_comes_up(restored, figure):
     stack, before = restored, (restored.files(), restored.starts())
     with Load(stack) as load:
-        run = stack.play(variables={"senex_image_tag": "broken", "django_start_timeout": 20})
+        run = stack.play(tags="django", variables={"senex_image_tag": "broken", "django_start_timeout": 20})
         wait(lambda: "web-1" in stack.instance(1), 10, "instance 1 with the old image")
     figure("image that never gets healthy: wall", run.wall)
     figure("image that never gets healthy: failed", len(load.failures), f"of {load.requests} requests")
