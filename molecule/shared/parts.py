@@ -108,6 +108,12 @@ class Part:
         finally:
             self.host.check_output(f"rm -r {drop_in} && {SYSTEMCTL} daemon-reload && {SYSTEMCTL} restart {name}.timer")
 
+    def begin(self, name):
+        """Start the unit of a timer, as that does; its result when it has ended. That the timer starts it, `fire` shows once for each."""
+        eventually(lambda: self.show("ActiveState", f"{name}.service") in ("inactive", "failed"), 120)  # to start what runs does nothing
+        self.host.run(f"{SYSTEMCTL} start {name}.service")  # until it has ended, well or not
+        return self.outcome(name)
+
     def outcome(self, name):
         """The result of a unit's run, when its failure has been told too."""
         for unit in (f"{name}.service", f"{name.partition('-')[0]}-failed@{name}.service"):
@@ -201,11 +207,11 @@ def apply(inputs=None, check=True, options=(), role=None):
 
 
 def eventually(attempt, seconds=30):
-    """The first true answer; a failing test otherwise."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    """The first true answer; a failing test otherwise. What takes long is asked for less often: each question is a login on the host."""
+    begin = time.monotonic()
+    while time.monotonic() < begin + seconds:
         answer = attempt()
         if answer:
             return answer
-        time.sleep(0.3)
+        time.sleep(0.3 if time.monotonic() < begin + 10 else 0.7)
     pytest.fail(f"not within {seconds} s")

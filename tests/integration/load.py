@@ -26,7 +26,8 @@ class Load:
         self.begin = time.monotonic()
         for thread in self.threads:
             thread.start()
-        time.sleep(1)
+        while self.requests < 2 * len(self.threads) and time.monotonic() < self.begin + 30:
+            time.sleep(0.05)
         return self
 
     def __exit__(self, *_):

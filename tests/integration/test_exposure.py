@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import selectors
 import socket
 import time
@@ -17,9 +18,12 @@ SUBORDINATE = range(200_000, 265_536)
 HARDENED = {"CapInh": 0, "CapPrm": 0, "CapEff": 0, "CapBnd": 0, "CapAmb": 0, "NoNewPrivs": 1}
 
 
-def answering(address, ports, timeout=1.0, at_once=4000):
-    """Ports that accept a connection. What is dropped costs the whole timeout, so many are tried at once."""
+def answering(address, ports, timeout=1.0, at_once=16000):
+    """Ports that accept a connection. What is dropped costs the whole timeout, so as many are tried at once as this process may open."""
     ports, found = list(ports), set()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    at_once = at_once if most == resource.RLIM_INFINITY else min(at_once, most - 100)
     for begin in range(0, len(ports), at_once):
         with ExitStack() as sockets, selectors.DefaultSelector() as selector:
             for port in ports[begin : begin + at_once]:

@@ -2,11 +2,12 @@
 
 import json
 import time
+from contextlib import ExitStack
 
 import pytest
 from load import Ports
 from releases import SETTINGS, applied, deploy, records, release, unlocked, versions
-from stack import APPLICATION, WEB
+from stack import APPLICATION, HOME, WEB
 from traffic import Traffic
 
 LEAST = 10000
@@ -25,12 +26,13 @@ def busy(stack):
 
 @pytest.fixture
 def measured(busy, figure):
-    """measured(name, action, target): the action under traffic that goes on until LEAST requests were sent; nothing may be lost."""
+    """measured(name, action, target, then): the action, and what follows it, under traffic that goes on until LEAST requests were sent; nothing may be lost."""
 
-    def run(name, action, target=None):
+    def run(name, action, target=None, then=lambda: None):
         with Traffic(busy, rate=RATE) as traffic:
             begin = time.monotonic()
             play = action().expect()
+            then()
             time.sleep(max(0, LEAST / RATE + 2 - (time.monotonic() - begin)))
         found = traffic.result()
         figure(f"{name}: wall time", play.wall)
@@ -47,9 +49,8 @@ def measured(busy, figure):
     return run
 
 
-def test_a_release_and_the_way_back(busy, measured):
-    """v1 → v2 with its migration, and back with the migration taken back."""
-    measured("deploy", lambda: deploy(busy, "2"), 30)
+def stays(busy):
+    """Version 2 is there, in the database and the records too, and neither itself nor the playbook nor a rollback that was not confirmed moves it."""
     assert versions(busy) == {"2"}
     assert "0003_row_note" in applied(busy)
     newest = records(busy)[-1]
@@ -68,6 +69,11 @@ def test_a_release_and_the_way_back(busy, measured):
     assert asked.code != 0 and "probe.0003_row_note" in asked.errors[-1] and "release_undo_migrations=true" in asked.errors[-1]
     assert versions(busy) == {"2"} and unlocked(busy)
 
+
+def test_a_release_and_the_way_back(busy, measured):
+    """v1 → v2 with its migration, and back with the migration taken back."""
+    measured("deploy", lambda: deploy(busy, "2"), 30, lambda: stays(busy))
+
     measured("rollback", lambda: release(busy, "rollback", release_undo_migrations=True), 15)
     assert versions(busy) == {"1"}
     assert "0003_row_note" not in applied(busy)
@@ -83,6 +89,9 @@ def test_more_and_fewer(busy, measured):
             play = release(busy, "scale", senex_web_instances=web, senex_celery_workers=workers).expect()
             running = busy.user("podman", "ps", "--format", "{{.Names}}").split()
             assert sum(name.startswith("web-") for name in running) == web
+            units = busy.sh(f"cd {HOME}/.config/containers/systemd && ls web-*.container").split()
+            assert units == [f"web-{number}.container" for number in range(1, web + 1)]
+            assert len(versions(busy, web)) == 1, "each answers"
             assert sum(name.startswith("celery-worker") for name in running) == workers
             watched = busy.sh("senex parts").split()
             assert {f"web-{number}" for number in range(1, web + 1)} == {name for name in watched if name.startswith("web-")}
@@ -98,14 +107,20 @@ def test_more_and_fewer(busy, measured):
 
 
 def test_a_value_of_the_environment(busy, measured):
-    """It reaches the application, which alone restarts, one web instance after the other."""
+    """It reaches the application, which alone restarts, one web instance after the other; and so does its end."""
     starts = busy.starts()
-    with Ports(busy) as ports:
-        measured("environment value", lambda: busy.play(variables={**SETTINGS, "senex_extra_environment": {"CANARY": "traffic"}}), 15)
-    assert {json.loads(busy.instance(number))["canary"] for number in (1, 2)} == {"traffic"}
-    moved = busy.moved(starts)  # Beat comes up beside the worker
-    assert moved[:2] == [*WEB] and sorted(moved) == sorted(APPLICATION)
-    times = busy.show("ActiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic")
-    assert int(times["web-2"]["ExecMainStartTimestampMonotonic"]) > int(times["web-1"]["ActiveEnterTimestampMonotonic"])
+    with ExitStack() as watching:
+        ports = watching.enter_context(Ports(busy))
+
+        def seen_and_taken_away():
+            watching.close()
+            assert {json.loads(busy.instance(number))["canary"] for number in (1, 2)} == {"traffic"}
+            moved = busy.moved(starts)  # Beat comes up beside the worker
+            assert moved[:2] == [*WEB] and sorted(moved) == sorted(APPLICATION)
+            times = busy.show("ActiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic")
+            assert int(times["web-2"]["ExecMainStartTimestampMonotonic"]) > int(times["web-1"]["ActiveEnterTimestampMonotonic"])
+            busy.play(variables=SETTINGS, tags="django,celery").expect()
+
+        given = {**SETTINGS, "senex_extra_environment": {"CANARY": "traffic"}}
+        measured("environment value", lambda: busy.play(variables=given), 15, seen_and_taken_away)
     ports.expect_always_one()
-    busy.play(variables=SETTINGS, tags="django,celery").expect()

@@ -68,6 +68,9 @@ class Backup(Part):
     def fire(self, job):
         return super().fire(f"backup-{job}")
 
+    def begin(self, job):
+        return super().begin(f"backup-{job}")
+
     def ended(self, job):
         return self.outcome(f"backup-{job}")
 

@@ -78,12 +78,12 @@ def test_one_flipped_byte_in_the_bucket_is_found_and_named(host, sent):
     host.check_output("python3 -c \"f = open('/root/flipped', 'r+b'); b = f.read(50); f.seek(49); f.write(bytes([b[49] ^ 1]))\"")
     host.check_output(f"{S3}/backups/{name} -T /root/flipped")
     try:
-        assert sent.fire("offsite-check") != "success"
+        assert sent.begin("offsite-check") != "success"
         status = sent.status("offsite-check")
         assert status["result"] == "failed" and name.rpartition("/")[2][:8] in status["error"], status
     finally:
         host.check_output(f"{S3}/backups/{name} -T /root/pack")
-    assert sent.fire("offsite-check") == "success"
+    assert sent.begin("offsite-check") == "success"
 
 
 def test_a_storage_out_of_reach_fails_clearly_and_harms_nothing(host, sent):
@@ -91,7 +91,7 @@ def test_a_storage_out_of_reach_fails_clearly_and_harms_nothing(host, sent):
     host.check_output("nft add table ip away; nft add chain ip away out '{ type filter hook output priority 0; }';"
                       " nft add rule ip away out ip daddr 127.0.0.1 tcp dport 9000 reject with tcp reset")  # fmt: skip
     try:
-        assert sent.fire("offsite") != "success"
+        assert sent.begin("offsite") != "success"
     finally:
         host.check_output("nft delete table ip away")
     status = sent.status("offsite")

@@ -9,7 +9,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
 
 from parts import Part, eventually  # noqa: E402  (the path above must come first)
 
-CHECK = "python3 /run/senex/worker_health.py celery-worker@molecule-celery celery,accounts,trading,services"
+NAME = "celery-worker@molecule-celery"
+CHECK = f"python3 /run/senex/worker_health.py {NAME} celery,accounts,trading,services"
 
 
 class Application:
@@ -45,7 +46,8 @@ class Worker(Part):
         return self.script(f"timeout 60 {CHECK} 2>&1")
 
     def control(self, words):
-        return self.podman(f"exec {self.name} celery --app=demo control --timeout 5 {words}")
+        # With a name it waits for that one's answer, without for all that may come in the time
+        return self.podman(f"exec {self.name} celery --app=demo control --timeout 5 --destination {NAME} {words}")
 
 
 @pytest.fixture(scope="module")

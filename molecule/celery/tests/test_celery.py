@@ -1,13 +1,11 @@
 """Workers and Beat as the application sees them. The order matters: the later tests change the role's inputs."""
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from parts import HOME, Part, apply, eventually
 
 QUEUES = ["celery", "accounts", "trading", "services"]
-FILES = f"{HOME}/.config/containers/systemd/celery-*.container {HOME}/config/celery/*"
 
 
 def test_worker_takes_from_every_queue(application):
@@ -117,45 +115,6 @@ def test_another_worker_stands_in_while_one_restarts(host, application, worker):
     eventually(lambda: stand_in.show("ActiveState") == "inactive")  # it is told to stop, and not waited for
     assert stand_in.show("Result") == "success"
     assert "celery-worker-next" not in worker.podman("ps -a --format '{{.Names}}'")
-
-
-def test_second_beat_is_refused(tmp_path, worker):
-    inventory = tmp_path / "second.yml"
-    inventory.write_text(json.dumps({"celery_beat": {"hosts": {"elsewhere": {}}}}))
-    refused = apply(check=False, options=("--inventory", str(inventory), "--limit", "molecule-celery"))
-    assert refused.rc != 0
-    assert "exactly one host may run Beat" in refused.message
-    assert "elsewhere" in refused.message
-
-
-def test_unfit_inputs_are_refused(host, worker):
-    before = worker.started, host.check_output(f"cat {FILES} | sha256sum")
-    unfit = {
-        "celery_workers": [{"name": "trading", "queues": ["trading"], "concurrency": 0}, {"name": "trading", "queues": ["celery"]}],
-        "celery_memory": "200M",
-        "celery_stop_timeout": 5,
-        "celery_task_time_limit": 7200,
-        "celery_task_soft_time_limit": 8000,
-        "celery_beat_max_silence": 10,
-        "celery_flower_enabled": True,
-        "celery_flower_password": "short",
-    }
-    refused = apply(unfit, check=False)
-    assert refused.rc != 0
-    sentences = [
-        "celery_workers: no worker takes from accounts, services",
-        "celery_workers: two workers have the same name",
-        "celery_workers: a name must be celery-worker",
-        "celery_workers: concurrency is the number of tasks at a time",
-        "celery_memory: 200M for 2 workers leaves less than 192 MB each",
-        "celery_stop_timeout: 5 s gives a running task no time",
-        "senex_celery_visibility_timeout: 7200 s is not above",
-        "celery_task_soft_time_limit: 8000 s is not between",
-        "celery_beat_max_silence: 10 s is too short",
-        "celery_flower_password: Flower is never without a password",
-    ]
-    assert [sentence for sentence in sentences if sentence not in refused.message] == [], refused.output
-    assert (worker.started, host.check_output(f"cat {FILES} | sha256sum")) == before
 
 
 def test_split_pools_and_flower(host, application, worker):

@@ -291,7 +291,9 @@ def test_logs_rotate_and_go_on(host, visitor):
 
 
 def test_comes_back_when_killed(host, visitor):
+    main = "systemctl show --property=MainPID --value nginx.service"
+    before = host.check_output(main)
     host.run("systemctl kill --signal=KILL nginx.service")
-    time.sleep(3)
-    assert host.service("nginx.service").is_running
+    host.check_output(f"for i in $(seq 100); do case $({main}) in 0 | {before}) sleep 0.1;; *) exit;; esac; done; exit 1")
+    host.check_output("for i in $(seq 50); do systemctl is-active nginx.service && exit; sleep 0.1; done; exit 1")
     assert visitor.get("/").status == 200

@@ -96,10 +96,12 @@ def test_comes_back_when_killed(postgres):
 
 
 def test_bad_inputs_are_told_and_change_nothing(postgres):
+    """Nor is data of another major version touched, or an image pulled."""
     before = postgres.started, postgres.hash_of(*FILES)
     result = apply(
         {"postgresql_password": "short", "postgresql_memory": "400M", "postgresql_settings": {"ssl": False, "shared_buffers": "512MB"},
-         "postgresql_databases": [{"name": "two words"}]},
+         "postgresql_databases": [{"name": "two words"}], "postgresql_version": 16,
+         "postgresql_image": "registry.senex.test:5000/library/postgres:none"},
         check=False,
     )
     assert result.rc
@@ -107,13 +109,6 @@ def test_bad_inputs_are_told_and_change_nothing(postgres):
     assert "postgresql_memory: 400 MB is too little for shared_buffers of 512MB" in result.message
     assert "postgresql_settings: ssl is not for it to set" in result.message
     assert "postgresql_databases: two words: write a name" in result.message
-    assert (postgres.started, postgres.hash_of(*FILES)) == before
-
-
-def test_data_of_another_major_version_is_left_alone(host, postgres):
-    before = postgres.started, postgres.hash_of(*FILES)
-    result = apply({"postgresql_version": 16, "postgresql_image": "registry.senex.test:5000/library/postgres:none"}, check=False)
-    assert result.rc
     assert "postgresql_version: 16 is asked for, but the data directory was written by PostgreSQL 15" in result.message
     assert "playbooks/upgrade_postgresql.yml" in result.message
     assert (postgres.started, postgres.hash_of(*FILES)) == before
@@ -124,7 +119,8 @@ def test_refused_setting_is_put_back(postgres):
     before = postgres.hash_of(*FILES)
     result = apply({"postgresql_settings": {"work_mem": "much"}, "postgresql_start_timeout": 20}, check=False)
     assert result.rc
-    assert "invalid value for parameter" in result.message
+    for words in ("postgres.service did not come up", "invalid value for parameter", "files from before are back", "running again: postgres.service"):
+        assert words in result.message
     assert postgres.hash_of(*FILES) == before
     assert postgres.query("select count(*) from kept") == "2"
 
@@ -144,14 +140,13 @@ def test_setting_restarts_it_and_nothing_else(host, postgres):
     assert postgres.query("show work_mem") == "3MB"
     assert postgres.started != own
     assert (host.check_output(units), postgres.inspect(".State.StartedAt", "client")) == (others, client)
-    apply()
 
 
 def test_hostile_password_arrives_and_shows_nowhere(postgres):
     """It changes in the database alone: no restart."""
     started = postgres.started
     postgres.sample_command_lines()
-    apply({"postgresql_password": HOSTILE}, options=["-vvv", "--diff"])
+    apply({"postgresql_settings": {"work_mem": "3MB"}, "postgresql_password": HOSTILE}, options=["-vvv", "--diff"])
     assert postgres.query("select 1", password=HOSTILE) == "1"
     assert "password authentication failed" in postgres.query("select 1")
     assert postgres.started == started

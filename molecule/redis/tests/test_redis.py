@@ -101,23 +101,6 @@ def test_comes_back_when_it_hangs(host, redis):
     eventually(lambda: redis.show("ActiveState") == "active" and redis.cli("ping") == "PONG")
 
 
-def test_bad_inputs_are_told_and_change_nothing(redis):
-    before = redis.started, redis.hash_of(*FILES)
-    result = apply(
-        {"redis_maxmemory_policy": "allkeys-lru", "redis_maxmemory": "1G", "redis_password": "short", "redis_save": "often", "redis_databases": 3,
-         "redis_settings": {"maxmemory-policy": "allkeys-lru"}},
-        check=False,
-    )
-    assert result.rc
-    assert "redis_maxmemory_policy: allkeys-lru evicts queued Celery tasks" in result.message
-    assert "redis_maxmemory: 1024 MB leaves no room for the fork" in result.message
-    assert "redis_password: shorter than 12 characters" in result.message
-    assert "redis_save: often is not pairs" in result.message
-    assert "redis_databases: 3 is too few" in result.message
-    assert "redis_settings: maxmemory-policy is not for it to set" in result.message
-    assert (redis.started, redis.hash_of(*FILES)) == before
-
-
 def test_refused_configuration_is_put_back(redis):
     """What only Redis itself can know: the old state goes on, with its data."""
     before = redis.hash_of(*FILES)

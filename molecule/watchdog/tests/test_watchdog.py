@@ -98,7 +98,7 @@ def test_a_host_that_resolves_no_name_is_left_alone(watched):
     watched.host.check_output("cp /etc/resolv.conf /root/resolv.conf; echo nameserver 192.0.2.1 >/etc/resolv.conf")
     try:
         assert watched.host.run("timeout 3 getent hosts registry.example.com").rc != 0
-        time.sleep(25)
+        time.sleep(18)  # three failures of an instance take 12 s, two of the network's resolver 14
     finally:
         watched.host.check_output("cat /root/resolv.conf >/etc/resolv.conf")
     assert watched.restarts == before
@@ -114,7 +114,7 @@ def test_a_watchdog_without_cpu_blames_nobody(watched):
     try:
         eventually(lambda: len(watched.log("own trouble")) > trouble, 30)
         watched.host.check_output(f"kill -STOP {web.pid}")
-        time.sleep(25)
+        time.sleep(18)  # with a processor it is found in 12 s
         assert watched.restarts == before
         assert not watched.alive(8001)
     finally:
@@ -236,10 +236,10 @@ def test_a_watchdog_that_hangs_or_dies_comes_back(watched):
 
 
 def test_what_restarts_do_not_cure_is_left_alone_and_said_once(watched):
-    """A page that is always too late for the watchdog, however new the instance. Two more restarts within the hour are left to it."""
+    """A page that is always too late for the watchdog, however new the instance. One more restart within the hour is left to it."""
     host, path = watched.host, "/etc/senex-trader/watchdog.json"
     whole = json.loads(host.check_output(f"cat {path}"))
-    limit = 2 + len(watched.state()["restarts"].get("web-2", []))
+    limit = 1 + len(watched.state()["restarts"].get("web-2", []))
     web = {**whole["web"], "alive_path": "/api/slow/?seconds=30", "instances": whole["web"]["instances"][1:]}
     broken = {**whole, "restart": {**whole["restart"], "per_hour": limit, "pause": 0.0}, "web": web}
     before, given_up = watched.restarts, len(watched.log("web-2: given up"))
@@ -247,8 +247,8 @@ def test_what_restarts_do_not_cure_is_left_alone_and_said_once(watched):
         host.check_output(f"cp -p {path} /root/whole.json && printf %s {shlex.quote(json.dumps(broken))} >{path} && systemctl restart senex-watchdog.service")
         eventually(lambda: len(watched.log("web-2: given up")) > given_up, 240)
         failures = len(watched.log("web-2: failure"))
-        eventually(lambda: len(watched.log("web-2: failure")) >= failures + 6, 90)
-        assert watched.restarts == before + 2
+        eventually(lambda: len(watched.log("web-2: failure")) >= failures + 4, 90)  # three would make another restart
+        assert watched.restarts == before + 1
         assert len(watched.log("web-2: given up")) == given_up + 1
     finally:
         host.check_output(f"mv /root/whole.json {path} && systemctl restart senex-watchdog.service")

@@ -47,7 +47,8 @@ def moved(before, after):
 def rotated(stack, env, mail, registry):
     """Refused ones, then two rotations: of what restarts nothing of the application, and of what restarts all of it once."""
     seen, new = Rotated(), {name: secrets.token_urlsafe(24) for name in NAMES}
-    stack.play(inventory=env.inventory, variables=SETTINGS, timeout=600).expect()
+    if not env.converged:
+        stack.play(inventory=env.inventory, variables=SETTINGS, timeout=600).expect()
     seen.before, seen.new = env.vault(), new
     seen.file, pids = env.file.read_bytes(), [main_pids(stack)]
     with Traffic(stack, rate=RATE, sockets=20, tasks_per_second=2, limit=900) as traffic:

@@ -49,7 +49,8 @@ def test_the_application_works_with_the_database_of_an_earlier_moment(stack):
     inputs = {"restore_from": "pitr", "restore_to": moment}
     assert json.loads(stack.get("/api/rows/")[1])["newest"]["number"] > kept
     # Until the archive has seen a later moment, this one cannot be proven whole
-    wait(lambda: restore(stack, **inputs, restore_confirm=True).code == 0, 180, "the restore", pause=15)
+    wait(lambda: stack.ssh(f"senex pitr plan --to '{moment}'").returncode == 0, 180, "the archive", pause=1)
+    wait(lambda: restore(stack, **inputs, restore_confirm=True).code == 0, 180, "the restore", pause=5)
     stack.ready(60)
     assert json.loads(stack.get("/api/rows/")[1])["newest"]["number"] == kept
     aside = stack.sh(f"ls -d {HOME}/data/postgres.before-restore-*").split()

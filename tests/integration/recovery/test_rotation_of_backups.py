@@ -7,6 +7,7 @@ import secrets
 from urllib.parse import urlencode
 
 import pytest
+from own_host import KEPT
 from rotations import Environment
 from stack import HOME, wait
 
@@ -52,7 +53,7 @@ def restic(stack, repository, passphrase, keys):
     """What restic says to somebody who has these."""
     files = f"printf '%s' '{passphrase}' >/root/pass; printf '[default]\\naws_access_key_id = %s\\naws_secret_access_key = %s\\n' {' '.join(keys)} >/root/keys"
     place = f"-r {repository} --cacert {SETTINGS}/s3-ca.crt --no-cache --no-lock"
-    return stack.ssh(f"{files}; AWS_SHARED_CREDENTIALS_FILE=/root/keys timeout 20 restic {place} --password-file /root/pass cat config", timeout=60)
+    return stack.ssh(f"{files}; AWS_SHARED_CREDENTIALS_FILE=/root/keys timeout 10 restic {place} --password-file /root/pass cat config", timeout=60)
 
 
 def status(stack, job):
@@ -84,12 +85,14 @@ def rotated(stack, storage, tmp_path_factory):
         seen.play = stack.play(**env.rotation(NAMES, *seen.new), timeout=600).expect()
         issuer.withdraw(users[0], seen.old)
         seen.after, sent = env.vault(), status(stack, "offsite-wal")["finished"]
-        wait(lambda: status(stack, "offsite-wal")["finished"] != sent, 120, "WAL sent under its timer", pause=2)
+        stack.sh("systemctl --user -M senex@ start --no-block backup-offsite-wal.service")  # as its timer does
+        wait(lambda: status(stack, "offsite-wal")["finished"] != sent, 120, "WAL sent", pause=1)
         seen.failed = stack.sh(f"journalctl SYSLOG_IDENTIFIER=backup --no-pager -q -o cat -p err --since=@{since}")
         yield seen
     finally:
         issuer.checks(False)
-        stack.play(tags="backup", variables=storage).expect()
+        if KEPT:
+            stack.play(tags="backup", variables=storage).expect()
 
 
 def test_keys_that_the_storage_refuses_change_nothing(rotated, figure):

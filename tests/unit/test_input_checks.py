@@ -1,0 +1,168 @@
+"""What is refused before the first change: the assertions as they stand in check.yml of the roles and in playbooks/tasks, against wrong inputs."""
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from provided import pair
+from rendered import ROLES, trusted, variables
+
+DOMAIN = "demo.senex.test"
+GIVEN = {
+    "senex_domain": DOMAIN, "senex_registry": "registry.senex.test/senex", "senex_image": "demo", "senex_image_tag": "1", "nginx_tls_mode": "ownca",
+    "senex_redis_password": "r" * 20, "senex_database_password": "d" * 20,
+    "groups": {name: ["one"] for name in ("postgresql", "redis", "web", "celery", "celery_beat", "nginx", "backup", "watchdog")},
+}  # fmt: skip
+
+
+def said(path, values):
+    """The message of the one assertion in a file of tasks; nothing where it holds."""
+    (task,) = [task for task in yaml.safe_load(path.read_text(encoding="utf-8")) if "ansible.builtin.assert" in task]
+    return message_of(task, values)
+
+
+def message_of(task, values):
+    templar = Templar(loader=DataLoader(), variables=values | trusted(task.get("vars", {})))
+    if not templar.template(trusted("{{ (" + task.get("when", "true") + ") | bool }}")):
+        return ""
+    check = task["ansible.builtin.assert"]
+    holds = templar.template(trusted("{{ (" + check["that"] + ") | bool }}"))
+    return "" if holds else templar.template(trusted(check["fail_msg"]))
+
+
+def refusal(role, **inputs):
+    return said(ROLES / role / "tasks/check.yml", variables(role, **{**GIVEN, **inputs}))
+
+
+@pytest.mark.parametrize("path", sorted(ROLES.glob("*/tasks/check.yml")), ids=lambda path: path.parts[-3])
+def test_inputs_are_checked_before_anything_else(path):
+    first, *_ = yaml.safe_load(path.with_name("main.yml").read_text(encoding="utf-8"))
+    name = path.parts[-3]
+    assert first["ansible.builtin.import_tasks"] == "check.yml" and first.get("when", "") in ("", f"'{name}' not in senex_checked | default([])")
+
+
+@pytest.mark.parametrize("role", ["redis", "django", "celery", "nginx", "backup"])
+def test_what_is_right_is_not_refused(role):
+    assert refusal(role) == ""
+
+
+@pytest.mark.parametrize(
+    ("role", "inputs", "words"),
+    [
+        ("django", {"senex_web_instances": 0}, ["senex_web_instances", "1 to 32"]),
+        ("nginx", {"nginx_login_rate": "5 per minute"}, ["nginx_login_rate", "r/s"]),
+        ("redis", {"redis_maxmemory_policy": "allkeys-lru"}, ["redis_maxmemory_policy", "queued", "volatile-lru"]),
+        (
+            "celery", {"celery_workers": [{"name": "celery-worker", "queues": ["celery"], "concurrency": 1}]}, ["celery_workers", "accounts", "trading"],
+        ),
+        ("celery", {"groups": {"celery_beat": ["one", "elsewhere"]}}, ["celery_beat: one, elsewhere", "exactly one host may run Beat"]),
+    ],
+    ids=["no web instance", "a rate that is none", "eviction of queued tasks", "a queue that nobody takes from", "two schedulers"],
+)  # fmt: skip
+def test_refused(role, inputs, words):
+    message = refusal(role, **inputs)
+    assert [word for word in words if word not in message] == [], message
+    assert "\n" not in message, "one mistake, one line"
+
+
+MANY = {
+    "redis": (
+        {"redis_maxmemory_policy": "allkeys-lru", "redis_maxmemory": "1G", "redis_password": "short", "redis_save": "often", "redis_databases": 3,
+         "redis_settings": {"maxmemory-policy": "allkeys-lru"}},
+        [
+            "redis_maxmemory_policy: allkeys-lru evicts queued Celery tasks",
+            "redis_maxmemory: 1024 MB leaves no room for the fork",
+            "redis_password: shorter than 12 characters",
+            "redis_save: often is not pairs",
+            "redis_databases: 3 is too few",
+            "redis_settings: maxmemory-policy is not for it to set",
+        ],
+    ),
+    "django": (
+        {"senex_image_tag": "latest", "senex_web_instances": 40, "senex_web_base_port": 80, "django_bind_address": "::", "django_memory": "300M",
+         "django_release_commands": [[]], "senex_secret_key_fallbacks": ["one,two"]},
+        [
+            'senex_image_tag: "latest" pins no release',
+            "senex_web_instances: 40 is not a number of web instances",
+            "senex_web_base_port: 80 leaves no room",
+            'django_bind_address: "::" would show the application on every address',
+            'django_bind_address (senex_private_address): "::" is no IPv4 address',
+            "django_memory: 300M for 40 instances leaves less than 128 MB each",
+            "django_release_commands: each command is a list of words",
+            "senex_secret_key_fallbacks: one of the keys holds a comma",
+        ],
+    ),
+    "celery": (
+        {"celery_workers": [{"name": "trading", "queues": ["trading"], "concurrency": 0}, {"name": "trading", "queues": ["celery"]}],
+         "celery_memory": "200M", "celery_stop_timeout": 5, "celery_task_time_limit": 7200, "celery_task_soft_time_limit": 8000,
+         "celery_beat_max_silence": 10, "celery_flower_enabled": True, "celery_flower_password": "short"},
+        [
+            "celery_workers: no worker takes from accounts, services",
+            "celery_workers: two workers have the same name",
+            "celery_workers: a name must be celery-worker",
+            "celery_workers: concurrency is the number of tasks at a time",
+            "celery_memory: 200M for 2 workers leaves less than 192 MB each",
+            "celery_stop_timeout: 5 s gives a running task no time",
+            "senex_celery_visibility_timeout: 7200 s is not above",
+            "celery_task_soft_time_limit: 8000 s is not between",
+            "celery_beat_max_silence: 10 s is too short",
+            "celery_flower_password: Flower is never without a password",
+        ],
+    ),
+    "backup": (
+        {"backup_daily_days": 0, "backup_heartbeat_urls": {"dumps": "x"}, "backup_offsite_repository": "/somewhere"},
+        [
+            "backup_daily_days: must be 1 or more",
+            "backup_heartbeat_urls: dumps is no job",
+            "backup_heartbeat_urls: each must be an address",
+            "backup_offsite_repository: /somewhere must be such as s3:https://",
+            "backup_passphrase: needed with backup_offsite_repository",
+            "backup_offsite_access_key, backup_offsite_secret_key: needed with backup_offsite_repository",
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", MANY)
+def test_all_that_is_wrong_comes_at_once(role):
+    inputs, sentences = MANY[role]
+    lines = refusal(role, **inputs).splitlines()
+    assert [one for one in sentences if not any(line.startswith(one) for line in lines)] == [], lines
+    assert len(lines) == len(sentences), "nothing else is wrong"
+
+
+def test_too_little_memory():
+    message = said(ROLES.parent / "playbooks/tasks/check_host.yml", variables("common", **GIVEN, senex_memory_mb=1000))
+    assert all(word in message for word in ("senex_memory_mb", "1000", "2 GB"))
+
+
+@pytest.mark.parametrize(("tag", "good"), [("2026.11.21", True), ("sha256:" + "0" * 64, True), ("latest", False), ("", False), ("a b", False)])
+def test_a_release_is_pinned(tag, good):
+    _look, play, *_ = yaml.safe_load((ROLES.parent / "playbooks/deploy.yml").read_text(encoding="utf-8"))
+    (task,) = [task for task in play["pre_tasks"] if task["name"] == "A release needs its tag"]
+    message = message_of(task, trusted({"django_image_tag": tag}))
+    assert (message == "") is good and (good or ("django_image_tag" in message and "pinned" in message))
+
+
+@pytest.mark.parametrize(("role", "name", "value", "words"), [("postgresql", "postgresql_version", 12, "15, 16, 17")])
+def test_a_choice_that_there_is_not(role, name, value, words):
+    """As Ansible checks it before the role's own assertion."""
+    spec = yaml.safe_load((ROLES / role / "meta/argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
+    (message,) = ArgumentSpecValidator({name: {key: spec[name][key] for key in ("type", "choices")}}).validate({name: value}).error_messages
+    assert name in message and str(value) in message and words in message
+
+
+@pytest.mark.parametrize("fault", ["none", "unreadable", "mismatched", "expired", "of another name"])
+def test_a_provided_certificate(tmp_path, fault):
+    good = pair(tmp_path / "good", DOMAIN)
+    inputs, words = {
+        "none": (good, []),
+        "unreadable": ({**good, "nginx_tls_certificate": "/nowhere/x.crt"}, ["nginx_tls_certificate", "/nowhere/x.crt", "controller"]),
+        "mismatched": ({**pair(tmp_path / "other", DOMAIN), "nginx_tls_private_key": good["nginx_tls_private_key"]}, ["nginx_tls_private_key", "belong"]),
+        "expired": (pair(tmp_path / "old", DOMAIN, days=-1), ["nginx_tls_certificate", "expired"]),
+        "of another name": (pair(tmp_path / "name", "x.test"), ["nginx_tls_certificate", "x.test", DOMAIN]),
+    }[fault]
+    message = refusal("nginx", **inputs)
+    assert bool(message) == (fault != "none")
+    assert [word for word in words if word not in message] == [] and "\n" not in message, message
