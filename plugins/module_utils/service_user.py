@@ -162,8 +162,13 @@ class ServiceUser:
         """Create or replace a Podman secret (None removes it); the value goes by standard input."""
         if value is None:
             self.podman("secret", "rm", "--ignore", name)
-        else:
+            return
+        # Podman 4 takes --replace of a secret that is not there for an error
+        made = self.podman("secret", "create", name, "-", check=False, stdin=value)
+        if made.returncode and "in use" in made.stderr:
             self.podman("secret", "create", "--replace", name, "-", stdin=value)
+        elif made.returncode:
+            raise CommandError([PODMAN, "secret", "create", name], made)
 
     def acting(self):
         """File operations inside the block are the user's, so a link it planted leads root nowhere."""
