@@ -51,22 +51,19 @@ def path_for(directory: str, reason: str, now: float | None = None) -> str:
     return path
 
 
-def write(path: str, argv: list[str], acting: Callable = contextlib.nullcontext, details: Callable[[], dict] = dict, **process: object) -> dict:
+def write(path: str, argv: list[str], details: Callable[[], dict] = dict, **process: object) -> dict:
     """Run argv and keep what it prints at `path`, which has its name only when it is whole. `details` are written beside it."""
     began = time.monotonic()
     parts = {suffix: f"{path}{suffix}.part" for suffix in ("", *SUFFIXES)}
     try:
-        with acting():
-            raw = create(parts[""])
-        size = fill(raw, argv, process)
+        size = fill(create(parts[""]), argv, process)
         digest = whole(parts[""])
         facts = {**details(), "bytes": os.path.getsize(parts[""]), "uncompressed_bytes": size, "sha256": digest}
-        with acting():
-            put(parts[".sha256"], f"{digest}  {os.path.basename(path)}\n")
-            put(parts[".json"], json.dumps({"dump": os.path.basename(path), **facts}, indent=1, sort_keys=True) + "\n")
-            for suffix in (*SUFFIXES, ""):  # the dump itself last: whoever sees it sees what belongs to it
-                os.rename(parts[suffix], f"{path}{suffix}")
-            sync(os.path.dirname(path))
+        put(parts[".sha256"], f"{digest}  {os.path.basename(path)}\n")
+        put(parts[".json"], json.dumps({"dump": os.path.basename(path), **facts}, indent=1, sort_keys=True) + "\n")
+        for suffix in (*SUFFIXES, ""):  # the dump itself last: whoever sees it sees what belongs to it
+            os.rename(parts[suffix], f"{path}{suffix}")
+        sync(os.path.dirname(path))
     except BaseException:
         for part in parts.values():
             with contextlib.suppress(OSError):

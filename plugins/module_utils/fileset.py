@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
 import os
-import stat
 from dataclasses import dataclass, field
 
+from ansible_collections.senex.trader.plugins.module_utils import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.untrusted import acting as acting
+
 MANIFESTS = "/var/lib/senex.trader"
+LARGEST = 16 << 20  # bytes of a file that this engine would have written
 
 
 @dataclass
@@ -62,24 +64,6 @@ def owner_text(owner: tuple, content: bytes | None) -> str:
 
 
 @contextlib.contextmanager
-def acting(uid: int, gid: int):
-    """File operations inside the block are this user's, so a link it planted leads root nowhere."""
-    if (uid, gid) == (os.geteuid(), os.getegid()):
-        yield
-        return
-    before, groups = (os.geteuid(), os.getegid()), os.getgroups()
-    os.setgroups([gid])
-    os.setegid(gid)
-    os.seteuid(uid)
-    try:
-        yield
-    finally:
-        os.seteuid(before[0])
-        os.setegid(before[1])
-        os.setgroups(groups)
-
-
-@contextlib.contextmanager
 def lock(directory: str = MANIFESTS):
     """One transaction a host at a time: a run whose connection broke may still be at work when the next one starts."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -91,39 +75,43 @@ def lock(directory: str = MANIFESTS):
         os.close(descriptor)
 
 
+def read_all(paths: list[str]) -> dict[str, tuple[bytes | None, tuple]]:
+    """Content and (mode, uid, gid) of each file; (None, zeros) where there is none. A link is not followed, whoever owns the directory."""
+    found = {}
+    for path, answer in untrusted.read(paths, LARGEST).items():
+        if trouble := untrusted.problem(answer):
+            raise trouble
+        found[path] = (answer.get("content"), tuple(answer.get("owner", (0, 0, 0))))
+    return found
+
+
 def read(path: str) -> tuple[bytes | None, tuple]:
-    """Content and (mode, uid, gid) of a file; (None, zeros) where there is none. A link is not followed."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None, (0, 0, 0)
-    except NotADirectoryError as error:
-        raise OSError(f"{path}: a directory above it is a file: move that away") from error
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise OSError(f"{path} must be a file and is a link: move it away") from error
-        raise
-    info = os.fstat(descriptor)
-    if not stat.S_ISREG(info.st_mode):
-        os.close(descriptor)
-        raise OSError(f"{path} must be a file and is something else: move it away")
-    with open(descriptor, "rb") as handle:
-        return handle.read(), (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid)
+    """One file; several are cheaper at once."""
+    return read_all([path])[path]
 
 
 def compare(wanted: list[WantedFile], remove: list[str]) -> list[Change]:
     """The changes that lead from the disk to the wanted set."""
-    changes = []
+    changes, there = [], read_all([*(item.path for item in wanted), *remove])
     for item in wanted:
-        before, owner = read(item.path)
+        before, owner = there[item.path]
         after_owner = (item.mode, item.uid, item.gid)
         if before != item.content or owner != after_owner:
             changes.append(Change(item.path, before, item.content, owner, after_owner, item.secret, item.notify))
     for path in remove:
-        before, owner = read(path)
+        before, owner = there[path]
         if before is not None:
             changes.append(Change(path, before, None, owner, secret=True))
     return changes
+
+
+def own_ground(paths: list[str]) -> None:
+    """An error where root would write by a path that leads through another's directory; whoever acts as that owner may."""
+    if os.geteuid() == 0:
+        for directory in {os.path.dirname(path.rstrip("/")): path for path in paths}.values():
+            owner = untrusted.owner_above(directory)
+            if owner is not None:
+                raise OSError(f"{directory} lies below a directory of the user {owner}, where root writes nothing: choose another place")
 
 
 def stage(path: str, content: bytes, owner: tuple) -> str:
@@ -152,6 +140,7 @@ def stage(path: str, content: bytes, owner: tuple) -> str:
 def swap(wanted: list[tuple[str, bytes | None, tuple]]) -> None:
     """Files replaced (or, with None, removed) together: all are written before the first is renamed, so a full disk changes nothing."""
     staged: dict[str, str] = {}
+    own_ground([path for path, _content, _owner in wanted])
     try:
         for path, content, owner in wanted:
             if content is not None:
@@ -177,7 +166,8 @@ def install(changes: list[Change]) -> None:
 def put_back(changes: list[Change]) -> None:
     """Undo as much of `install` as happened."""
     undo = [(change.path, change.before, change.before_owner) for change in reversed(changes)]
-    swap([item for item in undo if read(item[0]) != item[1:]])
+    there = read_all([change.path for change in changes])
+    swap([item for item in undo if there[item[0]] != item[1:]])
 
 
 def missing_directory(path: str) -> bool:
@@ -195,6 +185,7 @@ def make_directory(path: str, own, maker=contextlib.nullcontext) -> None:
     parent, name = os.path.split(path.rstrip("/"))
     temporary = os.path.join(parent, f".senex-{name}.new")
     with maker():
+        own_ground([path])
         os.makedirs(parent, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.rmdir(temporary)

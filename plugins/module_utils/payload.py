@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset
+from ansible_collections.senex.trader.plugins.module_utils import fileset, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import WantedFile
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Part
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
@@ -47,10 +47,12 @@ def secret_value(item: dict, check: bool) -> str:
     """A secret's value, given or read from a file on the host that only root may read (a private key that was made here)."""
     if "file" not in item:
         return str(item["value"])
-    if check and not os.path.exists(item["file"]):  # made by a task before this one
+    answer = untrusted.read([item["file"]], follow=True)[item["file"]]
+    if "content" in answer:
+        return answer["content"].decode()
+    if check:  # made by a task before this one
         return ""
-    with open(item["file"], encoding="utf-8") as handle:
-        return handle.read()
+    raise untrusted.problem(answer) or FileNotFoundError(*answer["error"])
 
 
 def digest(data: dict) -> str:
@@ -107,9 +109,10 @@ def kept(directory: str = fileset.MANIFESTS) -> list[dict]:
 def with_secrets(data: dict, values: dict[str, str]) -> dict | None:
     """What was kept, with the secrets that lie on the host where they are still the same; None where one is not."""
     files, secrets = [], []
+    there = fileset.read_all([item["path"] for item in data["files"] if item["secret"]])
     for item in data["files"]:
         if item["secret"]:
-            content, _owner = fileset.read(item["path"])
+            content, _owner = there[item["path"]]
             if content is None or _sha256(content) != item["content"]:
                 return None
             item = {**item, "content": base64.b64encode(content).decode()}

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import dump_file, pg_facts, pg_server, pg_upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils import dump_file, pg_facts, pg_server, pg_upgrade_state, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.pg_server import Server, Wanted
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State, major_of
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 UNIT = "postgres.service"
+
+
+def _renamed(source: str, target: str) -> None:
+    os.rename(source, target)
+    dump_file.sync(os.path.dirname(target))
 
 
 class Exchange:
@@ -21,13 +26,11 @@ class Exchange:
 
     def _pitr(self, *words: str) -> None:
         program = os.path.join(self.user.home, "bin/pitr")
-        if os.path.exists(program):
+        if untrusted.kind(program):
             self.user.run([program, *words], timeout=pg_server.LONGEST)
 
     def _rename(self, source: str, target: str) -> None:
-        with self.user.acting():
-            os.rename(source, target)
-            dump_file.sync(os.path.dirname(target))
+        self.user.does(_renamed, source, target)
 
     def _image(self) -> str:
         return self.user.podman("inspect", "--format={{.ImageName}}", "postgres").stdout.strip()
@@ -54,8 +57,8 @@ class Exchange:
         pending = state.data.get("pending")
         if state.phase == "exchanging" and pending:
             self.user.systemctl("stop", UNIT, check=False)
-            if os.path.isdir(pending["data"]):
-                if os.path.isdir(wanted.data):
+            if untrusted.kind(pending["data"]) == "directory":
+                if untrusted.kind(wanted.data) == "directory":
                     self._rename(wanted.data, state.data["comes"])
                 self._rename(pending["data"], wanted.data)
             pg_upgrade_state.put_back(self.user, pending["files"])

@@ -7,7 +7,7 @@ import re
 import subprocess
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_upgrade_state, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade import Upgrade
 
 MEGABYTE = 1 << 20
@@ -80,7 +80,7 @@ def _forward(upgrade: Upgrade, disk: int) -> dict:
 
 def _too_old_client(upgrade: Upgrade, version: int) -> list[str]:
     """Barman takes its base backups with the host's own pg_basebackup."""
-    if not os.path.exists(os.path.join(upgrade.user.home, "bin/pitr")):
+    if not untrusted.kind(os.path.join(upgrade.user.home, "bin/pitr")):
         return []
     said = subprocess.run(["/usr/bin/pg_basebackup", "--version"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"(\d+)", said)

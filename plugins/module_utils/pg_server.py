@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from dataclasses import dataclass
 
+from ansible_collections.senex.trader.plugins.module_utils import untrusted
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 BESIDE = "postgres-upgrade"  # the container of the new cluster until it takes the old one's place
@@ -120,7 +120,7 @@ def remove(user: ServiceUser) -> None:
 
 def discard(user: ServiceUser, *directories: str) -> None:
     """Remove directories that an upgrade made; they are the container user's."""
-    there = [path for path in directories if os.path.lexists(path)]
+    there = [path for path, seen in untrusted.look(directories, follow=False).items() if "kind" in seen]
     if there:
         user.podman("unshare", "rm", "-rf", "--", *there)
 

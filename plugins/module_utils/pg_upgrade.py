@@ -8,7 +8,7 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset, pg_facts, pg_server, pg_upgrade_state, release_steps
+from ansible_collections.senex.trader.plugins.module_utils import fileset, pg_facts, pg_server, pg_upgrade_state, release_steps, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.pg_exchange import Exchange
 from ansible_collections.senex.trader.plugins.module_utils.pg_server import BESIDE, DUMPS, OLD_SOCKETS, Server, Wanted, conninfo
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State
@@ -65,7 +65,7 @@ class Upgrade:
             self._pull(self.wanted.image)
             self._of_its_version(self.wanted.image)
             for path in (self.new, self.dumps):
-                if os.path.lexists(path):
+                if untrusted.kind(path, follow=False):
                     raise OSError(f"{path} is in the way, and no upgrade made it: move it elsewhere")
             began = time.monotonic()
             self.state.put(phase="making", making=self.new, dumps=self.dumps, to=self.wanted.version, image=self.wanted.image)

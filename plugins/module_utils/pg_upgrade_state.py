@@ -9,7 +9,7 @@ import json
 import os
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset
+from ansible_collections.senex.trader.plugins.module_utils import fileset, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
 
@@ -39,7 +39,7 @@ class State:
     def kept(self) -> dict:
         """The cluster that served before, as long as it lies where it was put."""
         found = self.data.get("kept") or {}
-        return found if found and os.path.isdir(found["data"]) else {}
+        return found if found and untrusted.kind(found["data"]) == "directory" else {}
 
     def put(self, **changes: object) -> None:
         """Remember, on the disk when this returns; None forgets."""
@@ -69,12 +69,8 @@ class State:
 def snapshot(user: ServiceUser) -> dict:
     """The files that go with a data directory: unit, configuration, and what the engine knows of them."""
     manifest = Manifest(PART)
-    files = {}
-    for path in [*manifest.files, manifest.path, os.path.join(user.home, RECOVERY)]:
-        content, owner = fileset.read(path)
-        if content is not None:
-            files[path] = [base64.b64encode(content).decode(), *owner]
-    return files
+    there = fileset.read_all([*manifest.files, manifest.path, os.path.join(user.home, RECOVERY)])
+    return {path: [base64.b64encode(content).decode(), *owner] for path, (content, owner) in there.items() if content is not None}
 
 
 def put_back(user: ServiceUser, files: dict) -> None:
@@ -91,11 +87,20 @@ def put_back(user: ServiceUser, files: dict) -> None:
 
 def major_of(data: str) -> int | None:
     """The major version that wrote a data directory; None where there is none."""
-    content, _owner = fileset.read(os.path.join(data, "PG_VERSION"))
-    return int(content) if content else None
+    path = os.path.join(data, "PG_VERSION")
+    answer = untrusted.read([path])[path]
+    if trouble := untrusted.problem(answer):
+        raise trouble
+    found = untrusted.major(answer.get("content"))
+    if answer.get("content") and found is None:
+        raise OSError(f"{path} holds no version of PostgreSQL: see what lies there")
+    return found
 
 
 def free(path: str) -> int:
     """Bytes that may be written where a path will be."""
-    seen = os.statvfs(os.path.dirname(path))
-    return seen.f_bavail * seen.f_frsize
+    above = os.path.dirname(path)
+    seen = untrusted.space([above])[above]
+    if trouble := untrusted.problem(seen):
+        raise trouble
+    return seen["bavail"] * seen["frsize"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import os
@@ -107,13 +108,15 @@ class Fingerprints:
         for path in unit_text.paths_read(text, self.user.home, directory):
             for managed in self.managed:
                 if managed == path or managed.startswith(path.rstrip("/") + "/"):
-                    read += [managed, self._content(managed)]
+                    read += [managed, self.wanted[managed] if managed in self.wanted else self.of_others[managed][0]]
         for secret in unit_text.secrets_read(text):
             read += [secret, None if secret in self.live else self.secrets.get(secret)]
         return digest(name, *read)
 
-    def _content(self, path: str) -> bytes | None:
-        return self.wanted[path] if path in self.wanted else fileset.read(path)[0]
+    @functools.cached_property
+    def of_others(self) -> dict[str, tuple]:
+        """Files that other parts have installed; all at once, for each question is a process."""
+        return fileset.read_all([path for path in self.managed if path not in self.wanted])
 
 
 def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
@@ -121,8 +124,8 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
     wanted_paths = {item.path for item in part.files}
     others = manifest.of_others()
     gone = [path for path in manifest.files if path not in wanted_paths and path not in others]
+    changes = fileset.compare(part.files, gone)
     with user.acting():
-        changes = fileset.compare(part.files, gone)
         directories = [item for item in part.directories if fileset.missing_directory(item["path"])]
 
     texts = part.unit_texts()

@@ -9,7 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_check, unit_text
+from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_check, unit_text, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import (
     BEGUN,
@@ -121,24 +121,28 @@ class Transaction:
 
     def _guard(self) -> None:
         """Data on the host that the wanted state would not fit (a database of another major version) stops everything."""
-        for guard in self.part.guards:
-            content, _owner = fileset.read(guard["file"])
-            found = None if content is None else content.decode(errors="replace").strip()[:40]
-            if found is not None and found != str(guard["content"]):
-                raise Refused(f"{self.part.name}: {guard['message'].replace('FOUND', found)}", [])
+        for path, answer in untrusted.read([guard["file"] for guard in self.part.guards]).items():
+            if trouble := untrusted.problem(answer):
+                raise trouble
+            content = answer.get("content")
+            for guard in self.part.guards if content is not None else []:
+                found = content.decode(errors="replace").strip()
+                if guard["file"] == path and found != str(guard["content"]):
+                    # Whoever owns the directory may have put anything there: what is no version goes into no message
+                    shown = found if re.fullmatch(r"\d[\w.]{0,19}", found, re.ASCII) else "(something else than a version)"
+                    raise Refused(f"{self.part.name}: {guard['message'].replace('FOUND', shown)}", [])
 
     def _validate(self) -> None:
         """The whole set of units that would lie on the host goes through the host's own checkers."""
         units = {}
         going = {change.path for change in self.plan.changes if change.after is None}
-        with self.user.acting():
-            for directory in (QUADLET_DIRECTORY, UNIT_DIRECTORY):
-                base = os.path.join(self.user.home, directory)
-                for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
-                    path = os.path.join(base, name)
-                    if name.endswith(unit_text.QUADLET_SUFFIXES + unit_text.SYSTEMD_SUFFIXES) and path not in going and os.path.isfile(path):
-                        with open(path, encoding="utf-8", errors="replace") as handle:
-                            units[name] = handle.read()
+        patterns = [os.path.join(self.user.home, directory, "*") for directory in (QUADLET_DIRECTORY, UNIT_DIRECTORY)]
+        for path, answer in untrusted.matching(patterns, follow=True).items():
+            name = os.path.basename(path)
+            if path in patterns and (trouble := untrusted.problem(answer)):
+                raise trouble
+            if name.endswith(unit_text.QUADLET_SUFFIXES + unit_text.SYSTEMD_SUFFIXES) and path not in going and "content" in answer:
+                units[name] = answer["content"].decode(errors="replace")
         units.update(self.part.unit_texts())
         found = quadlet_check.problems(self.user, units, self.user.podman_version())
         if found:

@@ -6,7 +6,7 @@ import json
 import os
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import dump_file
+from ansible_collections.senex.trader.plugins.module_utils import dump_file, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.service_user import FULL, ServiceUser, room
 
 MARK = "senex-plan:"
@@ -56,22 +56,27 @@ def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int,
     began = time.monotonic()
     command = os.path.join(user.home, "bin/backup")
     try:
-        if os.path.exists(command):
+        if untrusted.kind(command):
             result = user.run([command, "dump", "--reason", REASON, "--keep", str(keep), "--json"], check=False, timeout=LONGEST)
             if result.returncode:
                 raise OSError((result.stderr or result.stdout).strip())
             made = json.loads(result.stdout.splitlines()[-1])
         else:
-            if not os.path.isdir(directory):
+            if untrusted.kind(directory) != "directory":
                 user.make_directory(directory, 0o700, None, None)
             argv = dump_file.command(container, role, database)
-            process = {"cwd": user.home, "env": user.environment, "user": user.uid, "group": user.gid, "extra_groups": []}
-            made = dump_file.write(dump_file.path_for(directory, REASON), argv, user.acting, **process)
-            dump_file.prune(directory, REASON, keep=keep, spare=made["path"])
+            made = user.does(_dumped, directory, argv, keep, user.home, user.environment, patience=LONGEST)
     except (OSError, ValueError) as error:
         where = f". {room([directory])}" if any(word in str(error).lower() for word in FULL) else ""
         raise OSError(f"the backup before the release failed, nothing was changed: {error}{where}") from error
     return {**{key: made[key] for key in ("path", "bytes", "sha256")}, "seconds": round(time.monotonic() - began, 1)}
+
+
+def _dumped(directory: str, argv: list[str], keep: int, home: str, environment: dict[str, str]) -> dict:
+    """All of it as the service user, whose directory it is."""
+    made = dump_file.write(dump_file.path_for(directory, REASON), argv, cwd=home, env=environment)
+    dump_file.prune(directory, REASON, keep=keep, spare=made["path"])
+    return made
 
 
 def restore_point(user: ServiceUser, database: str, role: str, name: str, container: str = "postgres") -> str:

@@ -8,7 +8,7 @@ import os
 import pwd
 import subprocess
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset
+from ansible_collections.senex.trader.plugins.module_utils import fileset, untrusted
 
 PODMAN = "/usr/bin/podman"
 SYSTEMCTL = "/usr/bin/systemctl"
@@ -19,13 +19,14 @@ def room(paths: list[str]) -> str:
     """What is free on the file system of each path (or of its nearest parent that exists), each file system once."""
     found = {}
     for path in paths:
-        while not os.path.exists(path):
+        seen = untrusted.space([path])[path]
+        while "error" in seen and path != "/":
             path = os.path.dirname(path)
-        seen = os.statvfs(path)
-        text = f"{path} has {seen.f_bavail * seen.f_frsize // 1000**2} of {seen.f_blocks * seen.f_frsize // 1000**2} MB free"
-        if seen.f_files and not seen.f_favail:
+            seen = untrusted.space([path])[path]
+        text = f"{path} has {seen['bavail'] * seen['frsize'] // 1000**2} of {seen['blocks'] * seen['frsize'] // 1000**2} MB free"
+        if seen["files"] and not seen["favail"]:
             text += " and no inode left"
-        found.setdefault(os.stat(path).st_dev, text)
+        found.setdefault(seen["device"], text)
     return ", ".join(found.values())
 
 
@@ -53,7 +54,7 @@ class ServiceUser:
 
     def check_manager(self) -> None:
         """Say clearly what is missing when the user manager does not run."""
-        if not os.path.exists(f"{self.runtime}/bus"):
+        if not untrusted.kind(f"{self.runtime}/bus"):
             raise LookupError(
                 f"the user manager of '{self.name}' does not run ({self.runtime}/bus is missing): "
                 f"'loginctl enable-linger {self.name}' and 'systemctl start user@{self.uid}.service', or run the podman role"
@@ -81,7 +82,7 @@ class ServiceUser:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                cwd=self.home if os.path.isdir(self.home) else "/",
+                cwd=self.home if untrusted.kind(self.home) == "directory" else "/",
                 env={**self.environment, **(extra or {})},
                 user=self.uid,
                 group=self.gid,
@@ -162,12 +163,21 @@ class ServiceUser:
         """Create or replace a Podman secret (None removes it); the value goes by standard input."""
         if value is None:
             self.podman("secret", "rm", "--ignore", name)
-        else:
+            return
+        # Podman 4 takes --replace of a secret that is not there for an error
+        made = self.podman("secret", "create", name, "-", check=False, stdin=value)
+        if made.returncode and "in use" in made.stderr:
             self.podman("secret", "create", "--replace", name, "-", stdin=value)
+        elif made.returncode:
+            raise CommandError([PODMAN, "secret", "create", name], made)
 
     def acting(self):
         """File operations inside the block are the user's, so a link it planted leads root nowhere."""
-        return fileset.acting(self.uid, self.gid)
+        return untrusted.acting(self.uid, self.gid)
+
+    def does(self, function, *arguments, patience: float = untrusted.PATIENCE):
+        """What a function answers in a process of the user's own."""
+        return untrusted.run(self.uid, self.gid, function, *arguments, patience=patience)
 
     def make_directory(self, path: str, mode: int, container_user: int | None, container_group: int | None) -> None:
         """Create a directory; one for a container's user gets its owner here, once, and never again."""

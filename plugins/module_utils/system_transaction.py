@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import grp
 import os
 import pwd
 import shutil
-import stat
 import subprocess
 from dataclasses import dataclass, field
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset
+from ansible_collections.senex.trader.plugins.module_utils import fileset, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile, digest
 
 ASIDE = "/var/lib/senex.trader/aside"
@@ -50,12 +48,15 @@ def ids(owner: str | int, group: str | int) -> tuple[int, int]:
     return uid, gid
 
 
-def directory_is_right(item: dict) -> bool:
-    """Whether a directory is there with its mode; its owner is set when it is made and left alone afterwards."""
-    try:
-        return stat.S_IMODE(os.stat(item["path"]).st_mode) == int(item.get("mode", "0755"), 8)
-    except FileNotFoundError:
-        return False
+def wrong_directories(items: list[dict]) -> list[dict]:
+    """Those that are not there with their mode; the owner is set when one is made and left alone afterwards."""
+    there = untrusted.look([item["path"] for item in items])
+    for path, seen in there.items():
+        if trouble := untrusted.problem(seen):
+            raise trouble
+        if seen.get("kind", "directory") != "directory":
+            raise OSError(f"{path} must be a directory and is something else: move it away")
+    return [item for item in items if there[item["path"]].get("mode") != int(item.get("mode", "0755"), 8)]
 
 
 def command(argv: list[str]) -> subprocess.CompletedProcess:
@@ -69,9 +70,15 @@ def command(argv: list[str]) -> subprocess.CompletedProcess:
 
 
 def make_directory(item: dict) -> None:
-    """Create a directory with its owner, or set its mode. Below a directory of that owner's it is made as the owner, whose links lead root nowhere."""
+    """Create a directory with its owner, or set its mode: below a directory of that owner's as the owner, below another's not at all."""
     uid, gid = ids(item.get("owner", "root"), item.get("group", "root"))
     path, mode = item["path"].rstrip("/"), int(item.get("mode", "0755"), 8)
+    above = untrusted.owner_above(path)
+    if above is not None:
+        if above != uid:
+            raise OSError(f"{path} lies below a directory of the user {above}, where nothing is made for another: choose another place")
+        untrusted.run(uid, gid, _make_directory, path, mode)
+        return
 
     def own(directory: str, new: bool = True) -> None:
         trusted = not new and os.lstat(directory).st_uid == 0
@@ -85,10 +92,16 @@ def make_directory(item: dict) -> None:
 
     if not fileset.missing_directory(path):
         own(path, new=False)
-        return
-    above = os.path.dirname(path)
-    theirs = os.path.isdir(above) and os.stat(above).st_uid == uid != 0
-    fileset.make_directory(path, own, (lambda: fileset.acting(uid, gid)) if theirs else contextlib.nullcontext)
+    else:
+        fileset.make_directory(path, own)
+
+
+def _make_directory(path: str, mode: int) -> None:
+    """As its owner, whose links lead nowhere that it may not go by itself."""
+    if fileset.missing_directory(path):
+        fileset.make_directory(path, lambda temporary: os.chmod(temporary, mode))
+    else:
+        os.chmod(path, mode)
 
 
 class SystemTransaction:
@@ -104,8 +117,9 @@ class SystemTransaction:
         others = self.manifest.of_others()
         wanted = {item.path for item in self.part.files}
         gone = [path for path in self.manifest.files if path not in wanted and path not in others]
+        fileset.own_ground([*wanted, *gone, *self.part.absent])
         self.changes = fileset.compare(self.part.files, gone)
-        self.directories = [item for item in self.part.directories if not directory_is_right(item)]
+        self.directories = wrong_directories(self.part.directories)
         self.foreign = [path for path in self.part.absent if os.path.lexists(path)]
         self.prints = {name: self._handler_print(name) for name in self.part.handlers}
         self.due = [name for name, value in self.prints.items() if self.manifest.started.get(name) != value]

@@ -2,11 +2,16 @@
 
 import contextlib
 import pathlib
+import shutil
+import signal
 
+import pytest
 from ansible.plugins.loader import init_plugin_loader
 
 with contextlib.suppress(Exception):  # a second time is one too many
     init_plugin_loader([str(pathlib.Path(__file__).parents[2])])
+
+from hostile import Ground  # noqa: E402  (it needs nothing of the collection, and pytest has put this directory on the path by now)
 
 
 def pytest_collection_finish(session):
@@ -14,3 +19,24 @@ def pytest_collection_finish(session):
     if not session.config.option.collectonly:
         for module in {item.module for item in session.items if hasattr(item.module, "begin")}:
             module.begin([item for item in session.items if item.module is module])
+
+@pytest.fixture
+def ground():
+    """See hostile.py."""
+    made = Ground()
+    yield made
+    shutil.rmtree(made.base)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """A FIFO that is waited for fails a test, and does not hang it."""
+
+    def late(*_):
+        raise AssertionError("waited")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

@@ -108,3 +108,8 @@ def part(role, **inputs):
     plugin = action(Renderer, {}, values, ROLES / role)
     found = plugin.rendered(arguments["files"], values)
     return {item["dest"]: (base64.b64decode(item["content"]).decode(), item) for item in found}, arguments
+
+
+def value(role, name, **inputs):
+    """One variable of a role, as its tasks see it."""
+    return Templar(loader=DataLoader(), variables=variables(role, **inputs)).template(trust_as_template("{{ " + name + " }}"))

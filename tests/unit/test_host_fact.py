@@ -1,5 +1,6 @@
 """Parsers of the fact script that the common role puts on a host."""
 
+import ast
 import importlib.util
 import json
 import os
@@ -10,14 +11,22 @@ import sys
 import types
 
 import pytest
+import rendered
 
 ROLE = pathlib.Path(__file__).parents[2] / "roles/common"
-SCRIPT = ROLE / "files/senex_fact.py"
 
 
 @pytest.fixture(scope="module")
-def fact():
-    specification = importlib.util.spec_from_file_location("senex_fact", SCRIPT)
+def script(tmp_path_factory):
+    """The one file that the role makes of the script and of the engine's module."""
+    path = tmp_path_factory.mktemp("facts") / "senex_fact.py"
+    path.write_text(rendered.value("common", "__common_fact_script"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def fact(script):
+    specification = importlib.util.spec_from_file_location("senex_fact", script)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
@@ -28,9 +37,16 @@ def test_version_is_the_one_the_role_asks_for(fact):
     assert int(wanted.group(1)) == fact.VERSION
 
 
-def test_prints_json_on_any_system():
+def test_the_engines_module_is_in_it_whole(script):
+    text, module = script.read_text(), (ROLE.parents[1] / "plugins/module_utils/untrusted.py").read_text()
+    assert text.startswith("#!/usr/bin/python3 -IS\n") and text.endswith("    main()\n") and module in text and "import untrusted" not in text
+    names = [{node.name for node in ast.parse(one).body if isinstance(node, ast.FunctionDef | ast.ClassDef)} for one in (text.replace(module, ""), module)]
+    assert not names[0] & names[1], "a name of the one hides a name of the other"
+
+
+def test_prints_json_on_any_system(script):
     """Whatever is missing here, it says so with empty values."""
-    answer = json.loads(subprocess.run([sys.executable, "-IS", SCRIPT], check=True, capture_output=True, text=True).stdout)
+    answer = json.loads(subprocess.run([sys.executable, "-IS", script], check=True, capture_output=True, text=True).stdout)
     names = "certificates linger packages podman_version ssh swap_mb timezone ufw user_manager users"
     assert set(names.split()) <= set(answer)
     assert answer["users"]["root"]["uid"] == 0
@@ -46,10 +62,10 @@ ASKED = "import sys; sys.stdin.read(); import importlib.machinery as m; print(m.
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
-def test_who_came_in_is_the_real_user(tmp_path):
+def test_who_came_in_is_the_real_user(script, tmp_path):
     """Over Mitogen the script's parent is the module itself, which is the service user at times."""
     copy = tmp_path / "senex_fact.py"
-    copy.write_text(SCRIPT.read_text())
+    copy.write_text(script.read_text())
     environment = {"PATH": "/usr/bin:/bin", "SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 22"}
     done = subprocess.run([sys.executable, "-c", CAME_IN, ASKED, str(copy)], env=environment, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "root", done.stderr
@@ -149,14 +165,14 @@ def test_key_that_lets_the_operator_in(fact, tmp_path, file, text, found):
     (tmp_path / ".ssh").mkdir()
     (tmp_path / file).write_text(text + "\n")
     account = types.SimpleNamespace(pw_name="ops", pw_dir=str(tmp_path))
-    assert fact.has_key(account, {"authorizedkeysfile": [".ssh/authorized_keys"]}) is found
+    assert fact.with_key([account], {"authorizedkeysfile": [".ssh/authorized_keys"]}) == (["ops"] if found else [])
 
 
 def test_keys_that_another_program_knows(fact, tmp_path):
     account = types.SimpleNamespace(pw_name="ops", pw_dir=str(tmp_path))
-    assert fact.has_key(account, {"authorizedkeyscommand": ["/usr/bin/keys"]})
-    assert fact.has_key(account, {"trustedusercakeys": ["/etc/ssh/ca.pub"]})
-    assert not fact.has_key(account, {"authorizedkeyscommand": ["none"], "trustedusercakeys": ["none"]})
+    assert fact.with_key([account], {"authorizedkeyscommand": ["/usr/bin/keys"]}) == ["ops"]
+    assert fact.with_key([account], {"trustedusercakeys": ["/etc/ssh/ca.pub"]}) == ["ops"]
+    assert not fact.with_key([account], {"authorizedkeyscommand": ["none"], "trustedusercakeys": ["none"]})
 
 
 def test_subids(fact):

@@ -38,7 +38,7 @@ def test_an_image_that_does_not_come_says_what_to_do(user, said, word, other):
 def test_a_full_disk_is_named_with_what_it_has_though_podman_says_nothing(user, tmp_path, monkeypatch):
     user.answers["info"] = (125, "", "no space left on device")
     nothing = os.statvfs_result((4096, 4096, 250_000, 0, 0, 1000, 0, 0, 0, 255))
-    monkeypatch.setattr(service_user.os, "statvfs", lambda _path: nothing)
+    monkeypatch.setattr(service_user.os, "fstatvfs", lambda _descriptor: nothing)
     text = user.cannot_pull("", "registry/app:2", "No space left on device")
     assert f"{tmp_path} has 0 of 1024 MB free and no inode left" in text
     assert f"{tmp_path}/bin/senex-prune-images --keep 1" in text and f"{tmp_path}/backups" in text

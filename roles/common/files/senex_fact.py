@@ -15,12 +15,19 @@ import re
 import socket
 import subprocess
 import time
+import types
 
+import untrusted  # role common puts the text of that module here
+
+if "untrusted" not in globals():
+    untrusted = types.SimpleNamespace(**globals())  # in one file its names are here
 VERSION = 6
 PSEUDO_FILE_SYSTEMS = {
     "proc", "sysfs", "cgroup", "cgroup2", "devtmpfs", "devpts", "mqueue", "debugfs", "tracefs", "securityfs", "bpf",
     "pstore", "autofs", "configfs", "fusectl", "hugetlbfs", "nsfs", "efivarfs", "binfmt_misc", "ramfs", "squashfs",
 }
+CERTIFICATES = ("/etc/senex-trader/tls/*.crt", "/etc/nginx/senex/tls/*.crt", "/etc/letsencrypt/live/*/fullchain.pem")
+KEYS = 1 << 20  # bytes of a file with public keys
 QUADLET_PATHS = (
     "/usr/libexec/podman/quadlet",
     "/usr/lib/podman/quadlet",
@@ -28,7 +35,8 @@ QUADLET_PATHS = (
 )
 
 
-def read(path):
+def system_text(path):
+    """A file of root's or the kernel's own; for all below a directory of another's there is untrusted."""
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             return stream.read()
@@ -36,19 +44,18 @@ def read(path):
         return ""
 
 
-def start(*argv):
+def start(*argv, stdin=subprocess.DEVNULL):
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
     try:
         return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
-            text=True, errors="replace",
+            argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, errors="replace",
         )
     except OSError:
         return None
 
 
-def output(process):
-    return process.communicate()[0] if process else ""
+def output(process, said=None):
+    return process.communicate(said)[0] if process else ""
 
 
 def succeeded(process):
@@ -150,16 +157,11 @@ def parse_certificate(text):
     }
 
 
-def certificates(homes):
-    paths = set(glob.glob("/etc/senex-trader/tls/*.crt") + glob.glob("/etc/nginx/senex/tls/*.crt") + glob.glob("/etc/letsencrypt/live/*/fullchain.pem"))
-    for home in homes:
-        paths.update(glob.glob(os.path.join(glob.escape(home), "config/*/tls/*.crt")))
+def certificates(texts):
     extensions = "subjectAltName,subjectKeyIdentifier,authorityKeyIdentifier"
-    running = {
-        path: start("openssl", "x509", "-in", path, "-noout", "-enddate", "-fingerprint", "-sha256", "-ext", extensions)
-        for path in sorted(paths)
-    }
-    found = {path: parse_certificate(output(process)) for path, process in running.items()}
+    command = ("openssl", "x509", "-noout", "-enddate", "-fingerprint", "-sha256", "-ext", extensions)
+    running = {path: start(*command, stdin=subprocess.PIPE) for path in sorted(texts)}
+    found = {path: parse_certificate(output(process, texts[path])) for path, process in running.items()}
     found = {path: certificate for path, certificate in found.items() if certificate}
     by_key = {certificate["key_id"]: certificate["fingerprint"] for certificate in found.values() if certificate["key_id"]}
     for certificate in found.values():
@@ -171,8 +173,8 @@ def ssh_connection():
     """Who came in over ssh, and at which port of this host: sudo drops the variables, so ask the ancestors."""
     process, found = os.getpid(), None
     while process > 1:
-        status = dict(re.findall(r"^(Uid|PPid):\s*(\d+)", read(f"/proc/{process}/status"), re.MULTILINE))
-        variables = dict(item.split("=", 1) for item in read(f"/proc/{process}/environ").split("\0") if "=" in item)
+        status = dict(re.findall(r"^(Uid|PPid):\s*(\d+)", system_text(f"/proc/{process}/status"), re.MULTILINE))
+        variables = dict(item.split("=", 1) for item in system_text(f"/proc/{process}/environ").split("\0") if "=" in item)
         words = variables.get("SSH_CONNECTION", "").split()
         if len(words) == 4:
             try:  # the real user: a module that acts as the service user for a moment is still whoever came in
@@ -186,16 +188,29 @@ def ssh_connection():
     return found
 
 
-def has_key(account, options):
-    """Whether sshd would find a public key of this account."""
+def key_files(account, options):
+    """Where sshd looks for public keys of this account."""
+    patterns = " ".join(options.get("authorizedkeysfile", [".ssh/authorized_keys"])).split()
+    return [os.path.join(account.pw_dir, pattern.replace("%h", account.pw_dir).replace("%u", account.pw_name)) for pattern in patterns]
+
+
+def with_key(people, options):
+    """Names of those of whom sshd would find a public key."""
     if options.get("authorizedkeyscommand", ["none"]) != ["none"] or options.get("trustedusercakeys", ["none"]) != ["none"]:
-        return True
-    for pattern in " ".join(options.get("authorizedkeysfile", [".ssh/authorized_keys"])).split():
-        path = pattern.replace("%h", account.pw_dir).replace("%u", account.pw_name)
-        lines = read(os.path.join(account.pw_dir, path)).splitlines()
-        if any(re.search(r"(ssh|ecdsa|sk)-\S+ \S{40,}", line) for line in lines if not line.lstrip().startswith("#")):
-            return True
-    return False
+        return [account.pw_name for account in people]
+    paths = {account.pw_name: key_files(account, options) for account in people}
+    # A link is followed as its owner, as sshd does
+    found = untrusted.read([path for several in paths.values() for path in several], KEYS, follow=True)
+    return [name for name, several in paths.items() if any(is_key(line) for path in several for line in text(found[path]).splitlines())]
+
+
+def is_key(line):
+    return not line.lstrip().startswith("#") and bool(re.search(r"(ssh|ecdsa|sk)-\S+ \S{40,}", line))
+
+
+def text(answer):
+    """What was read; nothing where it could not be."""
+    return answer.get("content", b"").decode(errors="replace")
 
 
 def ssh(options):
@@ -204,7 +219,7 @@ def ssh(options):
         "ports": sorted(int(port) for port in options.get("port", [])),
         "password_authentication": options.get("passwordauthentication", ["yes"]) == ["yes"],
         "permit_root_login": options.get("permitrootlogin", [None])[0],
-        "users_with_key": sorted(account.pw_name for account in people if has_key(account, options)),
+        "users_with_key": sorted(with_key(people, options)),
         "connection": ssh_connection(),
     }
 
@@ -212,7 +227,7 @@ def ssh(options):
 def file_systems():
     """Deepest mount point first, so that the first that a path begins with is the path's own."""
     found = {}
-    for line in read("/proc/self/mounts").splitlines():
+    for line in system_text("/proc/self/mounts").splitlines():
         mount, kind = line.split()[1:3]
         mount = mount.encode().decode("unicode_escape")
         if kind in PSEUDO_FILE_SYSTEMS or mount.startswith(("/dev", "/proc", "/run", "/sys")) or not os.path.isdir(mount):
@@ -239,7 +254,7 @@ def parse_listening(*tables):
 
 def listening():
     """Who listens at each TCP port: {'443': 'nginx'}."""
-    ports = parse_listening(read("/proc/net/tcp"), read("/proc/net/tcp6"))
+    ports = parse_listening(system_text("/proc/net/tcp"), system_text("/proc/net/tcp6"))
     found = {str(port): "a program" for port in ports.values()}
     for link in glob.iglob("/proc/[0-9]*/fd/*"):
         try:
@@ -247,27 +262,40 @@ def listening():
         except OSError:
             continue
         if target.startswith("socket:[") and target[8:-1] in ports:
-            found[str(ports[target[8:-1]])] = read("/".join(link.split("/")[:3]) + "/comm").strip()
+            found[str(ports[target[8:-1]])] = system_text("/".join(link.split("/")[:3]) + "/comm").strip()
     return found
 
 
-def postgresql_majors(homes):
+def of_homes(homes):
+    """What lies below homes: certificates, versions of PostgreSQL, registry logins. One question, for each is a process."""
+    patterns = ["config/*/tls/*.crt", "*/PG_VERSION", "*/*/PG_VERSION", ".config/containers/auth.json"]
+    return untrusted.matching([f"{home}/{pattern}" for home in homes for pattern in patterns])
+
+
+def postgresql_majors(found):
     """{data directory: major version that wrote it}, for those up to two levels below a home."""
-    paths = [path for home in homes for levels in ("*", "*/*") for path in glob.glob(f"{glob.escape(home)}/{levels}/PG_VERSION")]
-    return {os.path.dirname(path): read(path).strip() for path in paths}
+    majors = {os.path.dirname(path): untrusted.major(one.get("content")) for path, one in found.items() if path.endswith("/PG_VERSION")}
+    return {path: str(major) for path, major in majors.items() if major is not None}
 
 
-def login_digest(home):
+def login_digest(answer):
     """What tells one registry login file from another, and not what is in it."""
-    text = read(os.path.join(home, ".config/containers/auth.json"))
-    return hashlib.sha256(text.encode()).hexdigest() if text else None
+    login = text(answer)
+    return hashlib.sha256(login.encode()).hexdigest() if login else None
 
 
-def bus_answers(uid):
+def bus_answers(account):
+    try:
+        return untrusted.run(account.pw_uid, account.pw_gid, connects, f"/run/user/{account.pw_uid}/bus")
+    except OSError:
+        return False
+
+
+def connects(path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(1)
         try:
-            connection.connect(f"/run/user/{uid}/bus")
+            connection.connect(path)
         except OSError:
             return False
     return True
@@ -319,26 +347,28 @@ def main():
             *[f"user@{account.pw_uid}.service" for account in lingering],
         ),
     }
-    rules, own = parse_ufw_rules(read("/etc/ufw/user.rules"), read("/etc/ufw/user6.rules"))
+    below = of_homes([account.pw_dir for account in lingering])
+    shown = {**untrusted.matching(CERTIFICATES, follow=True), **{path: one for path, one in below.items() if path.endswith(".crt")}}
+    rules, own = parse_ufw_rules(system_text("/etc/ufw/user.rules"), system_text("/etc/ufw/user6.rules"))
     facts = {
         "version": VERSION,
-        "certificates": certificates([account.pw_dir for account in lingering]),
+        "certificates": certificates({path: text(one) for path, one in shown.items()}),
         "file_systems": file_systems(),
         "groups": {group.gr_name: group.gr_gid for group in grp.getgrall()},
-        "ipv6": has_ipv6(read("/proc/net/if_inet6")),
+        "ipv6": has_ipv6(system_text("/proc/net/if_inet6")),
         "linger": linger,
         "listening": listening(),
-        "memory_mb": parse_memory(read("/proc/meminfo")),
-        "packages": parse_installed(read("/var/lib/dpkg/status")),
-        "release": last_release(read("/var/lib/senex.trader/releases.jsonl")),
-        "postgresql_majors": postgresql_majors([account.pw_dir for account in lingering]),
-        "registry_logins": {account.pw_name: login_digest(account.pw_dir) for account in lingering},
+        "memory_mb": parse_memory(system_text("/proc/meminfo")),
+        "packages": parse_installed(system_text("/var/lib/dpkg/status")),
+        "release": last_release(system_text("/var/lib/senex.trader/releases.jsonl")),
+        "postgresql_majors": postgresql_majors(below),
+        "registry_logins": {account.pw_name: login_digest(below.get(f"{account.pw_dir}/.config/containers/auth.json", {})) for account in lingering},
         "quadlet": next((path for path in QUADLET_PATHS if os.path.exists(path)), None),
-        "subuid": parse_subids(read("/etc/subuid")),
-        "subgid": parse_subids(read("/etc/subgid")),
-        "system": parse_system(read("/etc/os-release"), read("/etc/debian_version")),
-        "swap_mb": parse_swaps(read("/proc/swaps")),
-        "timezone": os.path.realpath("/etc/localtime").partition("zoneinfo/")[2] or read("/etc/timezone").strip(),
+        "subuid": parse_subids(system_text("/etc/subuid")),
+        "subgid": parse_subids(system_text("/etc/subgid")),
+        "system": parse_system(system_text("/etc/os-release"), system_text("/etc/debian_version")),
+        "swap_mb": parse_swaps(system_text("/proc/swaps")),
+        "timezone": os.path.realpath("/etc/localtime").partition("zoneinfo/")[2] or system_text("/etc/timezone").strip(),
         "users": {
             name: {"uid": account.pw_uid, "gid": account.pw_gid, "home": account.pw_dir, "shell": account.pw_shell}
             for name, account in accounts.items()
@@ -347,14 +377,14 @@ def main():
     states = parse_states(output(running["systemctl"]))
     facts["network_online"] = states.get("network-online.target") == "active"
     facts["ufw"] = {
-        "active": bool(re.search(r"^ENABLED=yes", read("/etc/ufw/ufw.conf"), re.MULTILINE))
+        "active": bool(re.search(r"^ENABLED=yes", system_text("/etc/ufw/ufw.conf"), re.MULTILINE))
         and succeeded(running["iptables"]),
-        "denies_incoming": bool(re.search(r'^DEFAULT_INPUT_POLICY="DROP"', read("/etc/default/ufw"), re.MULTILINE)),
+        "denies_incoming": bool(re.search(r'^DEFAULT_INPUT_POLICY="DROP"', system_text("/etc/default/ufw"), re.MULTILINE)),
         "rules": rules,
         "own_rules": own,
     }
     facts["user_manager"] = {
-        account.pw_name: {"state": states.get(f"user@{account.pw_uid}.service"), "bus": bus_answers(account.pw_uid)}
+        account.pw_name: {"state": states.get(f"user@{account.pw_uid}.service"), "bus": bus_answers(account)}
         for account in lingering
     }
     facts["ssh"] = ssh(parse_sshd(output(running["sshd"])))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import datetime
-import glob
 import json
 import os
 import re
@@ -12,6 +11,7 @@ import socket
 import ssl
 import time
 
+from . import untrusted
 from .findings import Check, Finding, age, fail, ok, size, warn
 
 LOCK = "/var/lib/senex.trader/deploy.lock"
@@ -20,6 +20,8 @@ DAY = 86400
 # Podman's transient units, one a health check: a failed check is no failed unit, and `containers` shows what it means
 HEALTH_UNIT = re.compile(r"[0-9a-f]{64}(-[0-9a-f]+)?\.(service|timer)")
 RECOVERY_JOBS = ("base", "wal", "drill")
+RESULTS = ("ok", "failed", "never")
+JOB = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
 def read_units(host, config) -> dict:
@@ -67,12 +69,13 @@ def judge_units(data: dict, config, now: float) -> list[Finding]:
 def read_disk(host, config) -> dict:
     """Size, room and inodes of each file system, once."""
     seen = {}
-    for path in config.disks:
-        if os.path.exists(path):
-            state = os.statvfs(path)
-            inodes = 100 * (1 - state.f_favail / state.f_files) if state.f_files else 0.0
-            used = 100 * (1 - state.f_bavail / state.f_blocks) if state.f_blocks else 0.0
-            seen.setdefault(os.stat(path).st_dev, (path, {"used": used, "inodes": inodes, "free": state.f_bavail * state.f_frsize}))
+    for path, state in untrusted.space(config.disks).items():
+        if trouble := untrusted.problem(state):
+            raise trouble
+        if "device" in state:
+            inodes = 100 * (1 - state["favail"] / state["files"]) if state["files"] else 0.0
+            used = 100 * (1 - state["bavail"] / state["blocks"]) if state["blocks"] else 0.0
+            seen.setdefault(state["device"], (path, {"used": used, "inodes": inodes, "free": state["bavail"] * state["frsize"]}))
     return dict(seen.values())
 
 
@@ -111,10 +114,12 @@ def judge_memory(data: dict, config, now: float) -> list[Finding]:
 def read_certificates(host, config) -> dict:
     """Seconds since the epoch at which each certificate ends, by file and as nginx serves it; text where that cannot be read."""
     texts: dict[str, str] = {}
-    for path in sorted({path for pattern in config.certificates for path in glob.glob(pattern)}):
-        with open(path, encoding="utf-8", errors="replace") as handle:
-            texts[path] = handle.read()
     found: dict[str, float | str] = {}
+    for path, one in sorted(untrusted.matching(config.certificates, follow=True).items()):
+        if "content" in one:
+            texts[path] = one["content"].decode(errors="replace")
+        else:
+            found[path] = f"cannot be read: {untrusted.problem(one)}"
     if config.public:
         name = f"{config.public.domain} (served)"
         try:
@@ -124,7 +129,7 @@ def read_certificates(host, config) -> dict:
     for name, text in texts.items():
         done = host.run("openssl", "x509", "-noout", "-enddate", stdin=text)
         end = done.out.strip().removeprefix("notAfter=")
-        found[name] = ssl.cert_time_to_seconds(end) if done.code == 0 else f"is no certificate: {done.said}"
+        found[name] = ssl.cert_time_to_seconds(end) if done.code == 0 else f"is no certificate: {untrusted.plain(done.said)}"
     return found
 
 
@@ -159,15 +164,24 @@ def judge_certificates(data: dict, config, now: float) -> list[Finding]:
 def read_backups(host, config) -> list[dict]:
     """What the backup jobs wrote of their last run."""
     found = []
-    for path in sorted(glob.glob(os.path.join(glob.escape(config.home), "backups/status/*.json"))):
+    for path, one in sorted(untrusted.matching([f"{config.home}/backups/status/*.json"]).items()):
+        if "*" in path and (trouble := untrusted.problem(one)):
+            raise trouble
         try:
-            with open(path, encoding="utf-8") as handle:
-                data = json.load(handle)
-            found.append(data if isinstance(data, dict) and "result" in data else {"result": "unreadable"})
-        except (OSError, ValueError):
-            found.append({"result": "unreadable"})
-        found[-1].setdefault("job", os.path.basename(path).removesuffix(".json"))
+            data = json.loads(one.get("content", b""))
+        except (ValueError, RecursionError):
+            data = None
+        job = os.path.basename(path).removesuffix(".json")
+        if JOB.fullmatch(job):  # the jobs write with their user's rights, and so may anything of that user's
+            found.append(status_of(data if isinstance(data, dict) else {}, job))
     return found
+
+
+def status_of(data: dict, job: str) -> dict:
+    """What a status file may say, and nothing that could pass for something else on a screen."""
+    words = {name: untrusted.plain(data[name]) for name in ("finished", "error") if data.get(name) is not None}
+    numbers = {name: data[name] for name in ("bytes", "max_age_seconds") if type(data.get(name)) in (int, float)}
+    return {"job": job, "result": data["result"] if data.get("result") in RESULTS else "unreadable", **words, **numbers}
 
 
 def when(text) -> float | None:

@@ -6,7 +6,7 @@ import os
 import re
 import time
 
-from . import checks_stack, status
+from . import checks_stack, status, untrusted
 from .findings import Check, Finding, fail, ok, warn
 
 QUADLET = ("/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet", "/usr/lib/systemd/user-generators/podman-user-generator")
@@ -24,7 +24,7 @@ def read_account(host, config) -> dict:
                 texts[name] = handle.read()
         except OSError:
             texts[name] = ""
-    return {"linger": os.path.exists(f"{LINGER}/{host.user}"), "bus": os.path.exists(f"{host.runtime}/bus"),
+    return {"linger": os.path.exists(f"{LINGER}/{host.user}"), "bus": bool(untrusted.kind(f"{host.runtime}/bus")),
             "uid": host.uid, "answers": host.systemctl("user", "show", "--property=Version").code == 0, **texts}  # fmt: skip
 
 

@@ -6,10 +6,9 @@ import glob
 import os
 import re
 import smtplib
-import stat
 import time
 
-from . import checks_host, delivery, status
+from . import checks_host, delivery, status, untrusted
 from . import config as schema
 from .findings import Check, Finding, fail, ok, warn
 from .golive_site import SITE
@@ -124,7 +123,7 @@ def read_secrets(host, config) -> dict[str, int]:
     """Modes of the files that hold secrets."""
     paths = [f"{host.home}/.config/containers/{name}" for name in ("systemd/.env", "auth.json")]
     paths += [schema.SECRETS, *glob.glob("/etc/nginx/senex/tls/*.key")]
-    return {path: stat.S_IMODE(os.stat(path).st_mode) for path in paths if os.path.exists(path)}
+    return {path: seen["mode"] for path, seen in untrusted.look(paths).items() if "mode" in seen}
 
 
 def judge_secrets(data: dict[str, int], config, now: float) -> list[Finding]:

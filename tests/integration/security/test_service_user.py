@@ -1,0 +1,111 @@
+"""What the service user puts in root's way: root reads no secret through it, waits for nothing, and owns afterwards what it owned before."""
+
+import json
+import shlex
+import subprocess
+import time
+
+import pytest
+from stack import AS_USER, HOME
+
+TRAP, SECRET = "/usr/local/lib/senex-trap", "/etc/senex-trader/trap"
+WORD = "hunter2-of-root"
+# Waits until root compares the host, then puts a link in the place of the directory that root is about to work in
+RACE = f"""
+import glob, os, time
+end = time.monotonic() + 300
+while time.monotonic() < end:
+    for path in glob.iglob("/proc/[0-9]*/cmdline"):
+        try:
+            words = open(path, "rb").read()
+        except OSError:
+            continue
+        if words.startswith(b"systemctl\\0show\\0--property=ActiveState,UnitFileState"):
+            os.rename("{HOME}/.config", "{HOME}/.config.aside")
+            os.symlink("{TRAP}", "{HOME}/.config")
+            raise SystemExit
+"""
+KINDS = {"link": f"ln -s {SECRET}", "fifo": "mkfifo", "words": "echo hunter3-of-the-user >", "huge": "head -c 70000 /dev/zero >"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def grounds(stack):
+    """A directory of root's in which nothing may happen, and a file that only root may read."""
+    stack.sh(f"install -d -m 755 {TRAP} {TRAP}/user {TRAP}/containers; umask 077; echo {WORD} >{SECRET}")
+    yield
+    stack.sh(f"rm -rf {TRAP} {SECRET}")
+
+
+def owned(stack):
+    return stack.sh(f"find {TRAP} {SECRET} -printf '%p %U %G %m\\n' | sort")
+
+
+def as_user(stack, script):
+    return stack.sh(f"{AS_USER} bash -c {shlex.quote(script)}")
+
+
+def play(stack, *options, tags="phase1", timeout=300):
+    """A run that has to end; what it printed, whatever came of it."""
+    run = stack.play(*options, tags=tags, timeout=timeout)
+    assert WORD not in run.output, "a run showed what only root may read"
+    return run
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_directory_that_becomes_a_link_leads_root_nowhere(stack, attempt):
+    before = owned(stack)
+    as_user(stack, f"mv {HOME}/.config/systemd {HOME}/.config/systemd.aside")
+    racing = subprocess.Popen(stack.ssh_command(f"{AS_USER} python3 -c {shlex.quote(RACE)}"), stdin=subprocess.DEVNULL)
+    try:
+        time.sleep(2)
+        run = play(stack, tags="common")
+        assert racing.wait(timeout=60) == 0, "nothing of root's was seen, so nothing was tried"
+        after = owned(stack)
+    finally:
+        racing.kill()
+        as_user(stack, f"test ! -L {HOME}/.config || {{ rm {HOME}/.config; mv {HOME}/.config.aside {HOME}/.config; }}; rm -rf {HOME}/.config/systemd; "
+                       f"mv {HOME}/.config/systemd.aside {HOME}/.config/systemd")  # fmt: skip
+    assert after == before, f"root worked in a directory of its own for the user (exit {run.code}, {run.errors})"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_facts_neither_wait_nor_tell(stack, kind):
+    as_user(stack, f"cd {HOME}; install -d data/spare config/spare/tls; {KINDS[kind]} data/spare/PG_VERSION; {KINDS[kind]} config/spare/tls/x.crt")
+    try:
+        said = stack.sh("timeout 30 /etc/ansible/facts.d/senex.fact", timeout=60)
+        facts = json.loads(said)
+        assert "hunter" not in said and f"{HOME}/data/spare" not in facts["postgresql_majors"] and f"{HOME}/data/postgres" in facts["postgresql_majors"]
+        assert play(stack, tags="phase1").expect().changed == []
+    finally:
+        as_user(stack, f"rm -rf {HOME}/data/spare {HOME}/config/spare")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_version_of_postgresql_that_is_none_stops_the_run_and_tells_nothing(stack, kind):
+    """The database goes on: it reads that file when it starts."""
+    place, before = f"{HOME}/data/postgres", stack.starts()
+    as_user(stack, f"cd {HOME}/data; podman unshare sh -c {shlex.quote(f'cd {place} && mv PG_VERSION aside && {KINDS[kind]} PG_VERSION')}")
+    try:
+        run = play(stack, tags="postgresql")
+        assert run.code and run.errors and "hunter" not in run.output, run.output[-2000:]
+        assert any("PG_VERSION" in error or "PostgreSQL" in error for error in run.errors), run.errors
+    finally:
+        as_user(stack, f"podman unshare sh -c {shlex.quote(f'cd {place} && rm -f PG_VERSION && mv aside PG_VERSION')}")
+    assert stack.moved(before) == []
+
+
+def test_status_and_watchdog_go_on(stack):
+    as_user(stack, f"cd {HOME}/backups/status; mkfifo fifo.json; ln -s {SECRET} link.json; echo 1 >'$(id).json'")
+    try:
+        said = stack.ssh("timeout 100 senex status --json", timeout=120)
+        assert said.returncode in (0, 2) and WORD not in said.stdout
+        found = {one["key"]: one["says"] for one in json.loads(said.stdout)["findings"]}
+        assert found["backup fifo"] == found["backup link"] == "its status file cannot be read" and not [key for key in found if "$" in key]
+        assert "Result=success" in stack.sh("systemctl show -p Result senex-watchdog.service")
+    finally:
+        as_user(stack, f"cd {HOME}/backups/status; rm -f fifo.json link.json '$(id).json'")
+
+
+def test_a_good_host_has_nothing_to_do_afterwards(stack):
+    assert play(stack).expect().changed == []
+    stack.ready()

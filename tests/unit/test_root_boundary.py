@@ -1,0 +1,184 @@
+"""Code that runs as root goes by no path of its own making, except where that path is known to be root's: everything else asks untrusted.py."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+# What resolves a path: names of the built-in, of os, os.path, shutil, glob and tempfile, and methods of pathlib that no other type has
+OF_OS = {
+    "access", "chdir", "chmod", "chown", "execvpe", "lchown", "link", "listdir", "listxattr", "lstat", "makedirs", "mkdir", "mkfifo", "open", "readlink",
+    "remove", "removedirs", "rename", "renames", "replace", "rmdir", "scandir", "setxattr", "stat", "statvfs", "symlink", "truncate", "unlink", "utime", "walk",
+}  # fmt: skip
+OF_PATH = {"exists", "getatime", "getctime", "getmtime", "getsize", "isdir", "isfile", "islink", "ismount", "lexists", "realpath", "samefile"}
+OF_OTHERS = {"shutil": None, "glob": {"glob", "iglob"}, "tempfile": {"mkdtemp", "mkstemp", "NamedTemporaryFile", "TemporaryDirectory"}}
+OF_PATHLIB = {"read_text", "read_bytes", "write_text", "write_bytes", "iterdir", "rglob", "is_file", "is_dir", "exists", "symlink_to", "chmod", "lchmod"}
+ROOTS = ("/etc/", "/proc/", "/sys/", "/usr/", "/boot/", "/run/senex", "/run/systemd/", "/run/reboot-required", "/var/lib/")
+# Not run as root, or the one place that knows how to
+APART = {"untrusted.py": "the one place", "dump_file.py": "whoever calls it is the service user (release_steps._dumped, role backup)",
+         "prober.py": "a file of /run/senex.trader, by a unit of its own"}  # fmt: skip
+# Functions whose paths are arguments, and why root may go there
+ALLOWED = {
+    "fileset.lock": "the directory of the manifests is root's",
+    "fileset.stage": "swap has asked own_ground, or acts as the owner",
+    "fileset.swap": "asks own_ground first, or acts as the owner",
+    "fileset.missing_directory": "its callers act as the owner, or have asked owner_above",
+    "fileset.make_directory": "asks own_ground first, or acts as the owner",
+    "fileset.Manifest": "the directory of the manifests is root's",
+    "payload.keep": "the directory of the manifests is root's",
+    "payload.kept": "the directory of the manifests is root's",
+    "pg_exchange._renamed": "ServiceUser.does runs it as the service user",
+    "pg_upgrade_state.State": "the directory of the manifests is root's",
+    "prober_unit.start": "/run/senex.trader is root's",
+    "prober_unit.seen": "/run/senex.trader is root's",
+    "quadlet_check.generator": "files of the package",
+    "quadlet_check.problems": "a new directory of root's own in /run; rmtree goes by descriptors",
+    "quadlet_check._generated": "the same; what the user's program left there is listed and not opened",
+    "release_record.Ledger": "the directory of the manifests is root's",
+    "rotation.is_out": "/run/senex.trader/out is root's",
+    "rotation.Rotation": "/run/senex.trader/out is root's",
+    "rotation.connections": "files of the kernel",
+    "service_user.ServiceUser.make_directory": "acts as the service user",
+    "system_transaction.make_directory": "has asked owner_above",
+    "system_transaction._make_directory": "untrusted.run runs it as the owner",
+    "system_transaction.SystemTransaction": "run asks own_ground for every path first; ASIDE is root's",
+    "senex_fact.system_text": "files of root's and of the kernel, by the test below",
+    "senex_fact.file_systems": "mount points of the kernel's own list; one of a user's answers root with a refusal at once",
+    "senex_fact.listening": "files of the kernel",
+    "senex_fact.main": "files of root's",
+    "command.replace": "the program found by PATH, or as the service user",
+    "command.watchdog": "the watchdog's own state directory",
+    "config.read": "files of /etc/senex-trader",
+    "delivery.Channel": "the watchdog's own state directory",
+    "doctor.read_podman": "files of the package",
+    "golive.read_reboot": "files of root's",
+    "service.Watchdog": "the watchdog's own state and runtime directories",
+}
+
+
+def programs():
+    """Every source file that root runs on a host."""
+    found = [*ROOT.glob("plugins/module_utils/*.py"), *ROOT.glob("plugins/modules/*.py"), *ROOT.glob("roles/watchdog/files/senex_ops/*.py")]
+    return sorted(path for path in [*found, ROOT / "roles/common/files/senex_fact.py"] if path.name not in APART)
+
+
+def literal(node, constants):
+    """How a path begins, as far as it is written in the source."""
+    if isinstance(node, ast.JoinedStr) and node.values:
+        return literal(node.values[0].value if isinstance(node.values[0], ast.FormattedValue) else node.values[0], constants)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.Name):
+        return constants.get(node.id, "")
+    if isinstance(node, ast.Attribute):  # a constant of another module
+        return constants.get(node.attr, "") if node.attr.isupper() else ""
+    return literal(node.left, constants) if isinstance(node, ast.BinOp) else ""
+
+
+def roots_own(path):
+    return path.startswith(ROOTS) or path == "/"
+
+
+def touches(call):
+    """Whether a call resolves a path."""
+    function = call.func
+    if isinstance(function, ast.Name):
+        return function.id == "open"
+    if not isinstance(function, ast.Attribute):
+        return False
+    base = function.value
+    if isinstance(base, ast.Name) and base.id == "os":
+        return function.attr in OF_OS
+    if isinstance(base, ast.Name) and base.id in OF_OTHERS:
+        return OF_OTHERS[base.id] is None or function.attr in OF_OTHERS[base.id]
+    if isinstance(base, ast.Attribute) and base.attr == "path" and isinstance(base.value, ast.Name) and base.value.id == "os":
+        return function.attr in OF_PATH
+    return function.attr in OF_PATHLIB
+
+
+def offences(source, module):
+    """(qualified name, line) of each call that resolves a path which the source does not show to be root's."""
+    tree = ast.parse(source)
+    constants = {
+        target.id: literal(node.value, {}) for node in tree.body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)
+    }
+    found = []
+
+    def walk(node, name):
+        for child in ast.iter_child_nodes(node):
+            inner = f"{name}.{child.name}" if isinstance(child, ast.FunctionDef | ast.ClassDef) else name
+            if isinstance(child, ast.Call) and touches(child):
+                path = literal(child.args[0], constants) if child.args else ""
+                if not roots_own(path):
+                    found.append((inner, child.lineno))
+            walk(child, inner)
+
+    walk(tree, module)
+    return found
+
+
+def allowed(name):
+    return any(name == entry or name.startswith(f"{entry}.") for entry in ALLOWED)
+
+
+def test_root_goes_by_no_path_that_somebody_else_may_bend():
+    wrong = [f"{name}, line {line}" for path in programs() for name, line in offences(path.read_text(), path.stem) if not allowed(name)]
+    assert not wrong, "ask untrusted.py (or say in ALLOWED why root may go there):\n" + "\n".join(wrong)
+
+
+def test_every_exception_is_needed():
+    used = {name for path in programs() for name, _line in offences(path.read_text(), path.stem)}
+    idle = [entry for entry in ALLOWED if not any(name == entry or name.startswith(f"{entry}.") for name in used)]
+    assert not idle and all((ROOT / "plugins/module_utils" / name).exists() for name in APART)
+
+
+@pytest.mark.parametrize("line", [
+    "open(path)", "os.stat(path)", "os.path.exists(home + '/x')", "os.mkdir(f'{home}/x')", "os.chown(path, 0, 0)", "shutil.rmtree(path)",
+    "glob.glob(f'{home}/*')", "Path(path).read_text()", "open('/opt/senex-trader/data/postgres/PG_VERSION')", "os.path.isdir('/run/user/987')",
+])  # fmt: skip
+def test_each_way_is_seen(line):
+    assert [name for name, _line in offences(f"def f(path, home):\n    {line}\n", "module")] == ["module.f"]
+
+
+@pytest.mark.parametrize("line", ["open('/proc/stat')", "os.path.exists('/run/reboot-required')", "open(f'{STATE}/x')", "untrusted.read([path])"])
+def test_what_is_roots_is_not(line):
+    assert offences(f"STATE = '/var/lib/senex-watchdog'\ndef f(path):\n    {line}\n", "module") == []
+
+
+def test_the_fact_script_reads_by_name_what_is_roots():
+    source = (ROOT / "roles/common/files/senex_fact.py").read_text()
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "system_text"]
+    paths = [literal(call.args[0], {}) or ast.unparse(call.args[0]) for call in calls]
+    assert calls and [path for path in paths if not roots_own(path)] == ["'/'.join(link.split('/')[:3]) + '/comm'"]  # of /proc
+
+
+# Tasks of the roles
+BY_PATH = {"file": ("path", "src", "dest"), "copy": ("dest",), "template": ("dest",), "stat": ("path",), "slurp": ("src",), "find": ("paths",),
+           "lineinfile": ("path",), "blockinfile": ("path",), "unarchive": ("dest",), "get_url": ("dest",), "fetch": ("src",), "replace": ("path",),
+           "command": ("creates", "removes", "chdir"), "shell": ("creates", "removes", "chdir"), "script": ("creates", "removes", "chdir")}  # fmt: skip
+THEIRS = re.compile(r"(_home\b|/opt/senex-trader|_data_directory|pitr_directory|backup_directory|media_directory).*/|/run/user/")
+OWN_HOME = {"{{ common_home }}": "its directory is root's"}
+
+
+def tasks(items, user=""):
+    for task in items or []:
+        mine = task.get("become_user", user) if isinstance(task, dict) else user
+        yield task, mine
+        for inner in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks"):
+            yield from tasks(task.get(inner), mine)
+
+
+def test_no_task_goes_below_the_home_as_root():
+    files = [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/handlers/*.yml"), *ROOT.glob("playbooks/*.yml"), *ROOT.glob("playbooks/tasks/*.yml")]
+    wrong, seen = [], 0
+    for path in files:
+        for task, user in tasks(yaml.safe_load(path.read_text())):
+            for name, arguments in task.items():
+                keys = BY_PATH.get(name.removeprefix("ansible.builtin."), ()) if isinstance(arguments, dict) else ()
+                values = [str(arguments[key]) for key in keys if key in arguments]
+                seen += len(values)
+                wrong += [f"{path.relative_to(ROOT)}: {value}" for value in values if not user and THEIRS.search(value) and value not in OWN_HOME]
+    assert seen > 10 and not wrong, "let the service user do it (become_user):\n" + "\n".join(wrong)
