@@ -115,14 +115,18 @@ def test_broadcast_reaches_sockets_on_every_web_instance(stack):
     text = secrets.token_hex(8)
     with ExitStack() as sockets:
         held = []
+        end = time.monotonic() + 30
         while {instance for instance, _ in held} != set(WEB) or len(held) < 4:
-            assert len(held) < 16, f"every socket ended on {held[0][0]}"
+            assert time.monotonic() < end, f"every socket ended on {held[0][0]}"
+            # nginx gives an instance that failed once nothing for a second, in which a dozen sockets find their way to the other
+            time.sleep(0.25 if len(held) > 3 else 0)
             one = sockets.enter_context(websocket(stack, "/ws/broadcast/"))
             held.append((json.loads(one.recv(timeout=10))["instance"], one))
         stack.post("/api/broadcast/", {"text": text})
         for instance, one in held:
-            message = json.loads(one.recv(timeout=10))
-            assert (message["text"], message["instance"]) == (text, instance)
+            while (message := json.loads(one.recv(timeout=10))).get("text") != text:
+                pass  # somebody else's: a page in a browser that is open, say
+            assert message["instance"] == instance
 
 
 @pytest.mark.parametrize("origin", ["https://www.example.com", f"http://{DOMAIN}.example.com", None])

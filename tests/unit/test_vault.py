@@ -37,7 +37,8 @@ STORY = []
 def begin(items):
     """Called when the tests are known. The playbooks take longest of all, so they run beside the other tests, in a process that those do not patch."""
     if any("canary" in item.fixturenames for item in items):
-        STORY.append(ProcessPoolExecutor(1, get_context("fork")).submit(told))
+        place = tempfile.TemporaryDirectory()  # goes with this process too, where the tests do not come that far
+        STORY.append((place, ProcessPoolExecutor(1, get_context("fork")).submit(told, pathlib.Path(place.name))))
 
 
 def run(*argv, home=None, **environment):
@@ -123,15 +124,14 @@ def secrets(inventory, home, *words):
     return run("ansible-playbook", "playbooks/secrets.yml", "-i", inventory, *words, home=home, ANSIBLE_VAULT_IDENTITY_LIST=identity)
 
 
-def told():
+def told(home):
     """A new environment made by the playbook, a second run, one after a secret was lost, and what is refused: what each said and left."""
-    home = pathlib.Path(tempfile.mkdtemp(prefix="senex-vault-"))
     inventory, file = home / "inventory" / "canary", home / ".config/senex.trader/canary.vault-password"
     vault, identity = inventory / "group_vars/all/vault.yml", f"canary@{file}"
     words = ["-e", "senex_environment=canary", "-e", "secrets_new_environment=true", "-e", "secrets_create_password_file=true"]
     first = secrets(inventory, home, "-vvv", "--diff", *words)
     assert first.returncode == 0, first.stdout + first.stderr
-    story = SimpleNamespace(home=home, inventory=inventory, said=first.stdout + first.stderr, made=vault.read_bytes(), mode=vault.stat().st_mode)
+    story = SimpleNamespace(inventory=inventory, said=first.stdout + first.stderr, made=vault.read_bytes(), mode=vault.stat().st_mode)
     story.password, story.values = file.read_text().strip(), view(vault, identity)
 
     story.second, story.kept = secrets(inventory, home), vault.read_bytes()
@@ -153,9 +153,9 @@ def told():
 @pytest.fixture(scope="module")
 def canary():
     """What became of the new environment."""
-    story = STORY.pop().result()
-    yield story
-    shutil.rmtree(story.home)
+    place, story = STORY.pop()
+    with place:
+        yield story.result()
 
 
 def test_a_new_environment_gets_every_secret_and_shows_none(canary):

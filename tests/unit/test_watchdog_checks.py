@@ -1,12 +1,13 @@
 """Every check and every signature: a reading of something broken, one of something whole, and what is said of each."""
 
 import json
+import time
 
 import pytest
 import sentences
 from watched import GOOD, Fake, host, settings
 
-from senex_ops import checks_host, checks_stack, doctor, status  # isort: skip
+from senex_ops import checks_host, checks_stack, cures, doctor, status  # isort: skip
 from senex_ops.findings import FAIL, OK, WARN, Check, age, size  # isort: skip
 
 NOW = 1_800_000_000.0
@@ -195,6 +196,19 @@ def test_status_says_healthy_or_not_on_a_screen_and_to_machines(monkeypatch, cap
     assert status.show(Fake(), settings(), True, [good, bad]) == 2
     data = json.loads(capsys.readouterr().out)
     assert (data["level"], [one["key"] for one in data["findings"]]) == ("FAIL", ["memory", "disk /"])
+
+
+@pytest.mark.parametrize(("written", "asked", "level"), [(0, 600, WARN), (600, 0, OK)])
+def test_a_pause_counts_from_the_moment_on_that_it_is_asked_for(tmp_path, monkeypatch, written, asked, level):
+    """And until it is taken back: what the watchdog last wrote may be five seconds old."""
+    now = time.time()
+    monkeypatch.setattr(status, "SAID", str(tmp_path / "status.json"))
+    monkeypatch.setattr(cures, "PAUSE", str(tmp_path / "paused"))
+    (tmp_path / "status.json").write_text(json.dumps({"at": now, "paused_until": now + written}))
+    if asked:
+        (tmp_path / "paused").write_text(json.dumps({"until": now + asked}))
+    (found,) = status.judge_watchdog(status.read_watchdog(Fake(), settings()), settings(), now)
+    assert found.level == level
 
 
 def test_parts_that_are_elsewhere_are_not_asked_for():

@@ -7,11 +7,12 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from . import checks_host, checks_stack
+from . import checks_host, checks_stack, cures
 from .findings import FAIL, OK, WARN, Check, Finding, fail, ok, warn, worst
 
 COLOURS = {OK: "32", WARN: "33", FAIL: "31"}
 EXIT = {OK: 0, WARN: 0, FAIL: 2}
+SAID = "/run/senex-watchdog/status.json"
 
 
 def read_watchdog(host, config) -> dict:
@@ -19,8 +20,10 @@ def read_watchdog(host, config) -> dict:
     state = host.units("system", ["senex-watchdog.service"]).get("senex-watchdog.service", {})
     said: dict = {}
     if state.get("ActiveState") == "active":
-        with open("/run/senex-watchdog/status.json", encoding="utf-8") as handle:
+        with open(SAID, encoding="utf-8") as handle:
             said = json.load(handle)
+        # Of this very moment: the watchdog writes down what it knows each five seconds
+        said["paused_until"] = cures.paused_until(time.time())
     return {"state": state.get("ActiveState", "unknown"), "said": said}
 
 
