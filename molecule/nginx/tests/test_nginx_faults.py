@@ -1,0 +1,31 @@
+"""What one visitor can do to another, and what nginx must not give away."""
+import json
+import shlex
+
+import pytest
+from conftest import DOMAIN, Visitor
+
+pytestmark = pytest.mark.usefixtures("journal")
+# Not counted: see nginx_rate_limit_exempt_networks of the scenario
+UNLIMITED = "127.0.0.200"
+
+
+@pytest.mark.parametrize(("path", "status"), [("/log-in?q=" + "%C3%A9" * 700, 302), ("/large-header?200000", 502), ("/crash", 502)])
+def test_one_client_takes_the_site_from_nobody(host, path, status):
+    url = shlex.quote(f"https://{DOMAIN}{path}{'&' if '?' in path else '?'}n=[1-200]")
+    host.run(f"(curl -s -k --interface {UNLIMITED} --resolve '*:443:127.0.0.1' -o /dev/null -w '%{{http_code}} ' {url} >/tmp/one 2>&1) >/dev/null 2>&1 &")
+    assert Visitor(host, UNLIMITED).statuses(100, "/page") == [200] * 100
+    host.run("timeout 60 sh -c 'while pgrep -x curl >/dev/null; do sleep 0.2; done'")
+    assert set(host.file("/tmp/one").content_string.split()) == {str(status)}
+
+
+def test_what_is_too_large_is_not_asked_for_once_more(host):
+    one = Visitor(host, UNLIMITED)
+
+    def asked():
+        answers = [json.loads(host.check_output(f"curl -s 'http://127.0.0.1:{port}/asked?/large-header'")) for port in (8001, 8002)]
+        return sum(answer["asked"] for answer in answers)
+
+    before = asked()
+    assert one.get("/large-header?200000").status == 502
+    assert asked() == before + 1
