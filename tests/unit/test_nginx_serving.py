@@ -96,3 +96,41 @@ def test_a_second_try_goes_to_another_host():
 def test_sizes_that_nginx_would_refuse_are_refused_by_name(inputs, names):
     problems = evaluated("__nginx_input_problems", **inputs)
     assert [problem.split(":")[0] for problem in problems] == names
+
+
+def linked(directory):
+    """A directory as a container could leave it: good files, and links out of it."""
+    secret, inside = directory.parent / "secret", directory / "sub"
+    inside.mkdir(parents=True)
+    secret.write_text("secret")
+    (inside / "good.txt").write_text("good")
+    (directory / "link.txt").symlink_to(secret)
+    (inside / "up.txt").symlink_to("../../secret")
+    (directory / "above").symlink_to(directory.parent)
+    (directory / "same.txt").symlink_to("sub/good.txt")
+    return directory
+
+
+@needs_nginx
+@pytest.mark.parametrize("closing", [False, True])
+def test_no_link_leads_out_of_what_a_container_can_write(tmp_path, closing):
+    static, media = linked(tmp_path / "a/static"), linked(tmp_path / "b/media")
+    # The operator's own link to another disk is above what a container can write
+    (tmp_path / "disk").symlink_to(media)
+    with door(tmp_path, nginx_static_directory=f"{static}/", nginx_media_directory=str(tmp_path / "disk")) as site:
+        if closing:
+            (tmp_path / "run/nginx-closing").touch()
+        for url in ("/static", "/media"):
+            assert (site.ask(f"{url}/sub/good.txt").status, site.ask(f"{url}/sub/good.txt").body) == (200, b"good")
+            for path in ("link.txt", "sub/up.txt", "above/secret", "same.txt"):
+                answer = site.ask(f"{url}/{path}")
+                assert answer.status in (403, 404) and b"secret" not in answer.body, f"{url}/{path}: {answer.status}"
+
+
+def test_every_directory_from_disk_is_served_without_links():
+    """Each location with an alias or root says so, but the two that root alone can write."""
+    locations = rendered("site.conf.j2", nginx_static_directory="/h/static", nginx_media_directory="/h/media").split("location ")[1:]
+    served = [text for text in locations if "alias " in text or "root " in text]
+    roots = [text for text in served if "/usr/share/senex-nginx" in text or "/var/lib/senex-acme" in text]
+    open_ones = [text.split(" {")[0] for text in served if "disable_symlinks on from=" not in text and text not in roots]
+    assert len(served) == 6 and open_ones == []

@@ -29,3 +29,17 @@ def test_what_is_too_large_is_not_asked_for_once_more(host):
     before = asked()
     assert one.get("/large-header?200000").status == 502
     assert asked() == before + 1
+
+
+@pytest.mark.parametrize("directory", ["media", "staticfiles"])
+def test_a_link_that_a_container_made_leads_nowhere(host, visitor, directory):
+    url, place = f"/{directory.removesuffix('files')}/", f"/opt/senex-trader/data/{directory}"
+    host.check_output(f"cd {place} && mkdir -p sub && echo good >sub/good.txt && ln -sfn /etc/machine-id link.txt && ln -sfn /etc sub/etc")
+    identity = host.file("/etc/machine-id").content_string.strip()
+    try:
+        assert visitor.get(f"{url}sub/good.txt").body == "good\n"
+        for path in ("link.txt", "sub/etc/machine-id"):
+            answer = visitor.get(url + path)
+            assert answer.status in (403, 404) and identity not in answer.body
+    finally:
+        host.run(f"rm -r {place}/link.txt {place}/sub")
