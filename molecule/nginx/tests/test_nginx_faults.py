@@ -1,9 +1,15 @@
 """What one visitor can do to another, and what nginx must not give away."""
 import json
 import shlex
+import sys
+from pathlib import Path
 
 import pytest
 from conftest import DOMAIN, Visitor
+
+sys.path.append(str(Path(__file__).parents[2] / "shared"))
+
+from parts import apply  # noqa: E402  (the path above must come first)
 
 pytestmark = pytest.mark.usefixtures("journal")
 # Not counted: see nginx_rate_limit_exempt_networks of the scenario
@@ -43,3 +49,18 @@ def test_a_link_that_a_container_made_leads_nowhere(host, visitor, directory):
             assert answer.status in (403, 404) and identity not in answer.body
     finally:
         host.run(f"rm -r {place}/link.txt {place}/sub")
+
+
+def test_sites_of_others_are_named_and_kept(host, visitor):
+    """As on a host that had a site before: the package's main file, and a site in the package's directory."""
+    shop = "/etc/nginx/sites-enabled/shop"
+    host.check_output("cp -p /etc/nginx/nginx.conf /root/ours && cp -p /etc/nginx/nginx.conf.distrib /etc/nginx/nginx.conf")
+    host.check_output(f"mkdir -p /etc/nginx/sites-enabled && echo 'server {{ listen 8099; server_name shop.example; }}' >{shop}")
+    refused = apply(check=False)
+    assert refused.rc and "shop.example" in refused.message and "nginx_take_over" in refused.message
+    assert host.file(shop).exists and "senex.trader" not in host.file("/etc/nginx/nginx.conf").content_string
+    apply({"nginx_take_over": "yes"})
+    assert visitor.get("/").status == 200
+    assert not host.file(shop).exists and host.file(f"/var/lib/senex.trader/aside{shop}").contains("shop.example")
+    assert host.file("/etc/nginx/nginx.conf").content_string == host.file("/root/ours").content_string
+    assert apply().changed == 0
