@@ -134,3 +134,29 @@ def test_every_directory_from_disk_is_served_without_links():
     roots = [text for text in served if "/usr/share/senex-nginx" in text or "/var/lib/senex-acme" in text]
     open_ones = [text.split(" {")[0] for text in served if "disable_symlinks on from=" not in text and text not in roots]
     assert len(served) == 6 and open_ones == []
+
+
+@needs_nginx
+@pytest.mark.parametrize("closing", [False, True])
+@pytest.mark.parametrize("path", ["/up/", "/health/", "/"])
+def test_one_page_may_say_both_that_it_is_alive_and_well(tmp_path, path, closing):
+    inputs = {"nginx_alive_path": path, "nginx_health_path": path, "nginx_health_networks": ["127.0.0.9"]}
+    with door(tmp_path, **inputs) as site:
+        if closing:
+            (tmp_path / "run/nginx-closing").touch()
+        assert site.statuses(100, path) == [200] * 100, "never limited"
+        assert site.ask(path, source="127.0.0.9").status == 200
+        assert site.ask(path, source="127.0.0.8").status == 403, "the stricter of the two"
+
+
+@pytest.mark.parametrize(("inputs", "name"), [
+    ({"nginx_media_url": "/static/"}, "nginx_media_url"),
+    ({"nginx_websocket_path": "/media/"}, "nginx_websocket_path"),
+    ({"nginx_websocket_path": "/"}, "nginx_websocket_path"),
+    ({"nginx_static_url": "/senex-pages/"}, "nginx_static_url"),
+    ({"nginx_alive_path": "health"}, "nginx_alive_path"),
+    ({"nginx_health_path": "/health/ {"}, "nginx_health_path"),
+])
+def test_paths_that_cannot_be_told_apart_are_refused_by_name(inputs, name):
+    problems = evaluated("__nginx_input_problems", **inputs)
+    assert len(problems) == 1 and name in problems[0], problems
