@@ -64,3 +64,15 @@ def test_sites_of_others_are_named_and_kept(host, visitor):
     assert not host.file(shop).exists and host.file(f"/var/lib/senex.trader/aside{shop}").contains("shop.example")
     assert host.file("/etc/nginx/nginx.conf").content_string == host.file("/root/ours").content_string
     assert apply().changed == 0
+
+
+def test_no_given_as_text_is_no(host):
+    def listens():
+        return host.check_output("ss -Hltn '( sport = :80 or sport = :443 )'")
+
+    apply({"nginx_ipv6": "false", "nginx_rate_limits_enabled": "no"})
+    try:
+        assert "[::]" not in listens() and "0.0.0.0:443" in listens()
+        assert Visitor(host, "127.0.0.9").statuses(100, "/page") == [200] * 100
+    finally:
+        apply()
