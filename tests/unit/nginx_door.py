@@ -77,7 +77,7 @@ def pair(directory, name, domain, days=30):
     (directory / f"{name}.crt").write_bytes(certificate.public_bytes(pem))
     (directory / f"{name}.key").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     paths = {"nginx_tls_certificate": f"{directory}/{name}.crt", "nginx_tls_private_key": f"{directory}/{name}.key"}
-    return {"nginx_tls_mode": "provided", **paths}
+    return {"nginx_tls_mode": "provided", "nginx_tls_ca_certificate": f"{directory}/{name}.crt", **paths}
 
 
 DOMAIN = "www.senex.test"

@@ -84,6 +84,10 @@ def test_a_provided_pair_is_looked_at(tmp_path):
     assert len(other) == 1 and "not for www.senex.test" in other[0]
     deep = evaluated("__nginx_input_problems", **wildcard | {"senex_domain": "a.www.senex.test"})
     assert len(deep) == 1 and "not for a.www.senex.test" in deep[0]
+    alone = evaluated("__nginx_input_problems", **good | {"nginx_tls_ca_certificate": ""})
+    assert len(alone) == 1 and "no authority of the system's" in alone[0] and "nginx_tls_ca_certificate" in alone[0]
+    unread = evaluated("__nginx_input_problems", **good | {"nginx_tls_ca_certificate": "/nonexistent.pem"})
+    assert len(unread) == 1 and "/nonexistent.pem cannot be read" in unread[0]
     expired = evaluated("__nginx_input_problems", **pair(tmp_path, "expired", "www.senex.test", days=-1))
     assert len(expired) == 1 and "expired" in expired[0]
 
