@@ -27,6 +27,8 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/crash":  # as a process that is killed over a request
             self.close_connection = True
             return None
+        if path.startswith("/events"):  # three of them, half a second apart
+            return self.events()
         status = {"/missing": 404, "/unavailable": 503, "/log-in": 302}.get(path, 200)
         asked = {"port": self.server.server_port, "method": self.command, "path": self.path, "headers": dict(self.headers)}
         body = json.dumps({"application": "stand-in", "asked": ASKED[query], **asked}).encode()
@@ -44,6 +46,15 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     do_POST = do_HEAD = do_GET
+
+    def events(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        self.close_connection = True
+        for number in range(3):
+            self.wfile.write(f"data: {number}\n\n".encode())
+            time.sleep(0.5)
 
     def websocket(self):
         accept = hashlib.sha1((self.headers["Sec-WebSocket-Key"] + GUID).encode()).digest()

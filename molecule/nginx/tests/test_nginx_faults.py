@@ -76,3 +76,15 @@ def test_no_given_as_text_is_no(host):
         assert Visitor(host, "127.0.0.9").statuses(100, "/page") == [200] * 100
     finally:
         apply()
+
+
+def test_aliases_lead_on_and_streams_flow_where_that_is_asked_for(host, visitor):
+    apply({"senex_domain_aliases": ["senex.test"], "nginx_redirect_aliases": True, "nginx_unbuffered_paths": ["/events/"]})
+    try:
+        answer = visitor.get("/a?b=c", domain="senex.test")
+        assert (answer.status, answer.headers["location"]) == (301, f"https://{DOMAIN}/a?b=c")
+        first = visitor.curl(f"https://{DOMAIN}/events/", "--no-buffer", "--output", "/dev/null", "--write-out", "%{time_starttransfer} %{time_total}")
+        begin, end = map(float, first.stdout.split()[-2:])
+        assert begin < 0.5 < 1 < end
+    finally:
+        apply()
