@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import os
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 
@@ -35,9 +39,73 @@ def certificate_good(certificates: Mapping[str, Mapping], path: str, sans: Seque
     )
 
 
+# Where systems keep their authorities in one file
+BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem")
+
+
+def _system_roots() -> str:
+    for path in (os.environ.get("SSL_CERT_FILE"), *BUNDLES, ssl.get_default_verify_paths().cafile):
+        if path and os.path.exists(path):
+            with open(path, encoding="utf-8", errors="replace") as stream:
+                return stream.read()
+    return ""
+
+
+def _certificates(text: str) -> list:
+    from cryptography import x509
+
+    found = []
+    for piece in text.split("-----BEGIN CERTIFICATE-----")[1:]:
+        with contextlib.suppress(ValueError):  # one of a system's many that this library does not read
+            found.append(x509.load_pem_x509_certificate(f"-----BEGIN CERTIFICATE-----{piece}".encode()))
+    return found
+
+
+def chain_problem(served: str, authority: str = "") -> str:
+    """What keeps a client that has nothing but its roots from verifying this PEM (leaf first); nothing where it can.
+
+    Roots are the system's and those of `authority` (PEM). Clients fetch no intermediate, so each has to be there.
+    """
+    from cryptography.exceptions import InvalidSignature
+
+    chain, now = _certificates(served), datetime.datetime.now(datetime.UTC)
+    roots = _certificates(authority) + _certificates(_system_roots())
+    if not chain:
+        return "holds no certificate that can be read"
+
+    def expired(certificate) -> bool:
+        end = getattr(certificate, "not_valid_after_utc", None) or certificate.not_valid_after.replace(tzinfo=datetime.UTC)
+        return end < now
+
+    def signed(certificate, issuer) -> bool:
+        if certificate.issuer != issuer.subject:
+            return False
+        try:
+            certificate.verify_directly_issued_by(issuer)
+        except (InvalidSignature, TypeError, ValueError):
+            return False
+        return True
+
+    def walk(certificate, left: list) -> str:
+        if certificate in roots or any(signed(certificate, root) for root in roots if not expired(root)):
+            return ""
+        name = certificate.issuer.rfc4514_string()
+        if certificate.issuer == certificate.subject:
+            return f"ends at {name}, which is no authority of the system's"
+        problems = []
+        for issuer in (one for one in left if signed(certificate, one)):
+            above = f"its intermediate {issuer.subject.rfc4514_string()} has expired" if expired(issuer) else walk(issuer, [x for x in left if x != issuer])
+            if not above:
+                return ""
+            problems.append(above)
+        return problems[0] if problems else f"the intermediate {name} is missing"
+
+    return walk(chain[0], chain[1:])
+
+
 class FilterModule:
     """Filters about certificates."""
 
     def filters(self) -> dict:
         """Names in templates."""
-        return {"certificate_good": certificate_good}
+        return {"certificate_good": certificate_good, "chain_problem": chain_problem}

@@ -173,12 +173,18 @@ class SystemTransaction:
             for item in self.directories:
                 make_directory(item)
             fileset.install(self.changes)
+            # Before the checks, which read what is still there
+            for path in self.foreign:
+                self._put_aside(path)
             self._reload_systemd()
             trouble = self._check() or self._tell(self.due) or self._start()
         except OSError as error:
             trouble = str(error)
         if trouble:
             fileset.put_back(self.changes)
+            for path in self.foreign:
+                if os.path.lexists(ASIDE + path) and not os.path.lexists(path):
+                    shutil.move(ASIDE + path, path)
             self._reload_systemd()
             again = self._tell([name for name in self.due if self.before.started.get(name)])
             if self.before.found:
@@ -186,8 +192,6 @@ class SystemTransaction:
             else:
                 self.before.delete()
             raise Refused(f"{self.part.name}: {trouble}\nThe files from before are back{'; but ' + again if again else ''}.", plan)
-        for path in self.foreign:
-            self._put_aside(path)
 
     def _keep_originals(self) -> None:
         """A file that was here before us is copied aside, once."""

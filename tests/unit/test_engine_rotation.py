@@ -10,8 +10,8 @@ import pytest
 from ansible_collections.senex.trader.plugins.module_utils import rotation
 
 TEXT = """upstream senex_web {
-    server 127.0.0.1:8001 max_fails=1 fail_timeout=1s;
-    server 127.0.0.1:8002 max_fails=1 fail_timeout=1s;
+    server 127.0.0.1:8001 max_fails=0;
+    server 127.0.0.1:8002 max_fails=0;
     keepalive 16;
 }
 """
@@ -41,8 +41,8 @@ def test_leaves_and_comes_back(upstream):
     file, told = upstream
     first = rotation.Rotation({"file": str(file), "server": "127.0.0.1:8001"})
     assert first.leave() and first.out() == ["127.0.0.1:8001"]
-    assert "server 127.0.0.1:8001 max_fails=1 fail_timeout=1s down;" in file.read_text()
-    assert "server 127.0.0.1:8002 max_fails=1 fail_timeout=1s;" in file.read_text()
+    assert "server 127.0.0.1:8001 max_fails=0 down;" in file.read_text()
+    assert "server 127.0.0.1:8002 max_fails=0;" in file.read_text()
     assert first.leave(), "it is out, whoever took it out"
     first.back()
     assert file.read_text() == TEXT and first.out() == []
@@ -54,7 +54,7 @@ def test_with_flags_nothing_is_reloaded(upstream, tmp_path):
     """Where nginx looks for a file with each request, one server leaves by its file alone; several at once still by a reload."""
     file, told = upstream
     file.write_text(
-        f"{TEXT}# {tmp_path}/out\n" + TEXT.replace("senex_web", "senex_web_without_1").replace("    server 127.0.0.1:8001 max_fails=1 fail_timeout=1s;\n", "")
+        f"{TEXT}# {tmp_path}/out\n" + TEXT.replace("senex_web", "senex_web_without_1").replace("    server 127.0.0.1:8001 max_fails=0;\n", "")
     )
     before = file.read_text()
     first = turn(file, "127.0.0.1:8001")
@@ -68,7 +68,7 @@ def test_the_last_one_stays(upstream):
     file, _told = upstream
     assert turn(file, "127.0.0.1:8001").leave()
     assert not turn(file, "127.0.0.1:8002").leave()
-    assert "8002 max_fails=1 fail_timeout=1s;" in file.read_text()
+    assert "8002 max_fails=0;" in file.read_text()
 
 
 def test_all_servers_of_a_host_at_once_but_not_all_there_are(upstream):

@@ -143,6 +143,25 @@ def test_what_was_there_before_is_kept_once(system, part, tmp_path):
     assert open(f"{system_transaction.ASIDE}{tmp_path}/etc/site").read() == "of the package"  # noqa: SIM115
 
 
+def test_what_is_to_go_is_put_aside_before_the_checks_and_back_when_they_refuse(system, part, tmp_path, monkeypatch):
+    foreign = tmp_path / "etc" / "foreign"
+    foreign.parent.mkdir()
+    foreign.write_text("theirs")
+    wanted = part(site="a")
+    wanted.absent = [str(foreign)]
+    system.refuse = ("nginx -t",)
+    with pytest.raises(Refused):
+        run(wanted)
+    assert content(tmp_path) == {"foreign": "theirs"}
+    seen = []
+    system.refuse = ()
+    wanted.checks = [["look"]]
+    monkeypatch.setattr(system_transaction, "command", lambda argv: (seen.append(foreign.exists()) if argv == ["look"] else None) or system(argv))
+    run(wanted)
+    assert seen == [False] and content(tmp_path) == {"site": "a"}
+    assert open(f"{system_transaction.ASIDE}{foreign}").read() == "theirs"  # noqa: SIM115
+
+
 def test_absent_removes_what_is_ours_and_tells_the_unit(system, part, tmp_path):
     run(part(site="a", other="b"))
     run(part(site="a"))

@@ -84,7 +84,7 @@ def rotated(live, monkeypatch):
     """A part with two instances, of which a file says which get requests."""
     file = os.path.join(live.host.home, "maps.conf")
     with open(file, "w") as handle:
-        handle.write("".join(f"    server 127.0.0.1:{port} max_fails=1;\n" for port in (1, 2)))
+        handle.write("".join(f"    server 127.0.0.1:{port} max_fails=0;\n" for port in (1, 2)))
     monkeypatch.setattr(
         rotation,
         "reload_nginx",
@@ -115,7 +115,7 @@ def test_a_server_that_a_killed_run_left_out_comes_back(rotated):
     with open(file) as handle:
         text = handle.read()
     with open(file, "w") as handle:
-        handle.write(text.replace("1:1 max_fails=1;", "1:1 max_fails=1 down;"))
+        handle.write(text.replace("1:1 max_fails=0;", "1:1 max_fails=1 down;"))
     assert live.run(check=True)["plan"] == ["put db.service back into rotation"] and live.host.log == []
     assert live.run()["changed"] and live.host.log == ["reload: "] and not live.run()["changed"]
 

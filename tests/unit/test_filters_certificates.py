@@ -5,7 +5,7 @@ import time
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.senex.trader.plugins.filter.certificates import certificate_good
+from ansible_collections.senex.trader.plugins.filter.certificates import certificate_good, chain_problem
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -59,3 +59,53 @@ def test_days_to_go():
 def test_no_authority():
     with pytest.raises(AnsibleFilterError, match="senex_ca_certificate"):
         certificate_good(fact(), PATH, ["db.example.com", "10.0.0.5"], "nonsense")
+
+
+def signed(name, issuer=None, days=30):
+    """(certificate, key), signed by such a pair or by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(issuer[0].subject if issuer else subject, subject, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - datetime.timedelta(60)).not_valid_after(now + datetime.timedelta(days))
+    return builder.sign(issuer[1] if issuer else key, hashes.SHA256()), key
+
+
+def pem(*pairs):
+    return "".join(certificate.public_bytes(serialization.Encoding.PEM).decode() for certificate, _ in pairs)
+
+
+ROOT, OTHER_ROOT = signed("root"), signed("other root")
+UPPER = signed("upper", ROOT)
+LOWER = signed("lower", UPPER)
+# One key under two roots, as authorities do while a new root is not known everywhere
+CROSS = (
+    x509.CertificateBuilder(OTHER_ROOT[0].subject, UPPER[0].subject, UPPER[1].public_key(), 7)
+    .not_valid_before(UPPER[0].not_valid_before_utc).not_valid_after(UPPER[0].not_valid_after_utc).sign(OTHER_ROOT[1], hashes.SHA256()), UPPER[1],
+)  # fmt: skip
+LEAF, OLD = signed("leaf", LOWER), signed("upper", ROOT, days=-1)
+NAMESAKE = signed("lower", ROOT)  # of the same name, with another key
+
+
+@pytest.mark.parametrize(
+    ("served", "says"),
+    [
+        ((LEAF, LOWER, UPPER), ""),
+        ((LEAF, UPPER, LOWER), ""),
+        ((LEAF, LOWER, UPPER, ROOT), ""),
+        ((LEAF, LOWER, CROSS, UPPER), ""),
+        ((LEAF,), "the intermediate CN=lower is missing"),
+        ((LEAF, LOWER), "the intermediate CN=upper is missing"),
+        ((LEAF, UPPER), "the intermediate CN=lower is missing"),
+        ((LEAF, NAMESAKE, UPPER), "the intermediate CN=lower is missing"),
+        ((signed("leaf", OLD), OLD), "its intermediate CN=upper has expired"),
+        ((LEAF, LOWER, CROSS), "the intermediate CN=other root is missing"),
+        ((signed("alone"),), "ends at CN=alone, which is no authority of the system's"),
+        ((), "holds no certificate that can be read"),
+    ],
+)
+def test_a_chain_is_followed_to_a_root_of_the_system(monkeypatch, tmp_path, served, says):
+    (tmp_path / "roots.pem").write_text("# root\n" + pem(ROOT, signed("another")))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "roots.pem"))
+    assert chain_problem(pem(*served)) == says
+    assert chain_problem(pem(LEAF, LOWER, CROSS), pem(OTHER_ROOT)) == "", "or to the operator's"

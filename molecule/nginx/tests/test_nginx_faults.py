@@ -1,0 +1,90 @@
+"""What one visitor can do to another, and what nginx must not give away."""
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import DOMAIN, Visitor
+
+sys.path.append(str(Path(__file__).parents[2] / "shared"))
+
+from parts import apply  # noqa: E402  (the path above must come first)
+
+pytestmark = pytest.mark.usefixtures("journal")
+# Not counted: see nginx_rate_limit_exempt_networks of the scenario
+UNLIMITED = "127.0.0.200"
+
+
+@pytest.mark.parametrize(("path", "status"), [("/log-in?q=" + "%C3%A9" * 700, 302), ("/large-header?200000", 502), ("/crash", 502)])
+def test_one_client_takes_the_site_from_nobody(host, path, status):
+    url = shlex.quote(f"https://{DOMAIN}{path}{'&' if '?' in path else '?'}n=[1-200]")
+    host.run(f"(curl -s -k --interface {UNLIMITED} --resolve '*:443:127.0.0.1' -o /dev/null -w '%{{http_code}} ' {url} >/tmp/one 2>&1) >/dev/null 2>&1 &")
+    assert Visitor(host, UNLIMITED).statuses(100, "/page") == [200] * 100
+    host.run("timeout 60 sh -c 'while pgrep -x curl >/dev/null; do sleep 0.2; done'")
+    assert set(host.file("/tmp/one").content_string.split()) == {str(status)}
+
+
+def test_what_is_too_large_is_not_asked_for_once_more(host):
+    one = Visitor(host, UNLIMITED)
+
+    def asked():
+        answers = [json.loads(host.check_output(f"curl -s 'http://127.0.0.1:{port}/asked?/large-header'")) for port in (8001, 8002)]
+        return sum(answer["asked"] for answer in answers)
+
+    before = asked()
+    assert one.get("/large-header?200000").status == 502
+    assert asked() == before + 1
+
+
+@pytest.mark.parametrize("directory", ["media", "staticfiles"])
+def test_a_link_that_a_container_made_leads_nowhere(host, visitor, directory):
+    url, place = f"/{directory.removesuffix('files')}/", f"/opt/senex-trader/data/{directory}"
+    host.check_output(f"cd {place} && mkdir -p sub && echo good >sub/good.txt && ln -sfn /etc/machine-id link.txt && ln -sfn /etc sub/etc")
+    identity = host.file("/etc/machine-id").content_string.strip()
+    try:
+        assert visitor.get(f"{url}sub/good.txt").body == "good\n"
+        for path in ("link.txt", "sub/etc/machine-id"):
+            answer = visitor.get(url + path)
+            assert answer.status in (403, 404) and identity not in answer.body
+    finally:
+        host.run(f"rm -r {place}/link.txt {place}/sub")
+
+
+def test_sites_of_others_are_named_and_kept(host, visitor):
+    """As on a host that had a site before: the package's main file, and a site in the package's directory."""
+    shop = "/etc/nginx/sites-enabled/shop"
+    host.check_output("cp -p /etc/nginx/nginx.conf /root/ours && cp -p /etc/nginx/nginx.conf.distrib /etc/nginx/nginx.conf")
+    host.check_output(f"mkdir -p /etc/nginx/sites-enabled && echo 'server {{ listen 8099; server_name shop.example; }}' >{shop}")
+    refused = apply(check=False)
+    assert refused.rc and "shop.example" in refused.message and "nginx_take_over" in refused.message
+    assert host.file(shop).exists and "senex.trader" not in host.file("/etc/nginx/nginx.conf").content_string
+    apply({"nginx_take_over": "yes"})
+    assert visitor.get("/").status == 200
+    assert not host.file(shop).exists and host.file(f"/var/lib/senex.trader/aside{shop}").contains("shop.example")
+    assert host.file("/etc/nginx/nginx.conf").content_string == host.file("/root/ours").content_string
+    assert apply().changed == 0
+
+
+def test_no_given_as_text_is_no(host):
+    def listens():
+        return host.check_output("ss -Hltn '( sport = :80 or sport = :443 )'")
+
+    apply({"nginx_ipv6": "false", "nginx_rate_limits_enabled": "no"})
+    try:
+        assert "[::]" not in listens() and "0.0.0.0:443" in listens()
+        assert Visitor(host, "127.0.0.9").statuses(100, "/page") == [200] * 100
+    finally:
+        apply()
+
+
+def test_aliases_lead_on_and_streams_flow_where_that_is_asked_for(host, visitor):
+    apply({"senex_domain_aliases": ["senex.test"], "nginx_redirect_aliases": True, "nginx_unbuffered_paths": ["/events/"]})
+    try:
+        answer = visitor.get("/a?b=c", domain="senex.test")
+        assert (answer.status, answer.headers["location"]) == (301, f"https://{DOMAIN}/a?b=c")
+        first = visitor.curl(f"https://{DOMAIN}/events/", "--no-buffer", "--output", "/dev/null", "--write-out", "%{time_starttransfer} %{time_total}")
+        begin, end = map(float, first.stdout.split()[-2:])
+        assert begin < 0.5 < 1 < end
+    finally:
+        apply()
