@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.senex.trader.plugins.filter.quoting import env_file
+from ansible_collections.senex.trader.plugins.plugin_utils.yaml_source import misread
 
 PLACEHOLDER = re.compile(r"CHANGE_?ME|your-domain\.com", re.IGNORECASE)
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -87,6 +89,8 @@ def _problem(kind: str, name: str, value: Any) -> str | None:
         return f"is missing{made}"
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return "must be a string; put it in quotes"
+    if misread(value):
+        return misread(value)
     text = str(value)
     if PLACEHOLDER.search(text):
         return "is still the placeholder of the skeleton; write the real value"
@@ -113,6 +117,73 @@ def group_problems(groups: Mapping[str, Sequence[str]], exactly_one: Sequence[st
     return problems
 
 
+def _found(value: Any) -> str:
+    """What a value is, in the words of whoever writes an inventory."""
+    kinds = ((bool, "true or false"), (str, "a text"), (int, "a number"), (float, "a decimal"), (Mapping, "a dictionary"), (Sequence, "a list"))
+    return next((name for kind, name in kinds if isinstance(value, kind)), "nothing")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) or isinstance(value, str) and re.fullmatch(r"-?\d+", value.strip()) is not None
+
+
+# Name of a type: how it is said, and what passes. -e NAME=VALUE gives texts, so a number may be one
+TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "text": ("a text", lambda value: value is None or isinstance(value, (str, int)) and not isinstance(value, bool)),
+    "number": ("a whole number", _is_number),
+    "bool": ("true or false, without quotes", lambda value: isinstance(value, bool)),
+    "list": ("a list", lambda value: isinstance(value, Sequence) and not isinstance(value, (str, bytes))),
+    "dict": ("a dictionary", lambda value: isinstance(value, Mapping)),
+    "any": ("anything", lambda value: True),
+}
+
+
+def _shape(name: str, value: Any, shape: Mapping[str, Any]) -> list[str]:
+    said, passes = TYPES[shape["type"]]
+    each = shape.get("of")
+    if not passes(value):
+        inside = f" ({TYPES[each][0]} each)" if each else f" ({', '.join(shape['keys'])})" if shape.get("keys") else ""
+        return [f"{name}: is {_found(value)}, and must be {said}{inside}"]
+    if shape["type"] == "list" and each:
+        return [line for number, item in enumerate(value, 1) for line in _shape(f"{name}, number {number}", item, {"type": each})]
+    if shape["type"] != "dict":
+        return []
+    keys = shape.get("keys")
+    if keys is None:
+        return [line for key, item in value.items() for line in _shape(f"{name}.{key}", item, {"type": each or "any"})]
+    lines = [f"{name}.{key}: there is no such key; there are {', '.join(keys)}" for key in value if key not in keys]
+    absent = [key for key in keys if key not in value]
+    if absent and not (shape.get("or_empty") and not value) and not shape.get("partial"):
+        lines.append(f"{name}: has no {', '.join(absent)}; it takes the place of the whole default, so give every key ({', '.join(keys)})")
+    return lines + [line for key, kind in keys.items() if key in value for line in _shape(f"{name}.{key}", value[key], {"type": kind})]
+
+
+def shape_problems(values: Mapping[str, Any], shapes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One line for each value that is not of its type: variable, found type, wanted type. Never the value."""
+    return [line for name, shape in shapes.items() if name in values for line in _shape(name, values[name], shape)]
+
+
+def environment_problems(variables: Any, extra: Any) -> list[str]:
+    """What keeps the application's environment file from being written, or from holding what was meant."""
+    if not isinstance(extra, Mapping):
+        return [f"senex_extra_environment: is {_found(extra)}, and must be a dictionary of names and values"]
+    problems = []
+    for name, value in {**variables, **extra}.items():
+        title = f"senex_extra_environment.{name}" if name in extra else str(name)
+        items = value if isinstance(value, (list, tuple)) else [value]
+        problems += [f"{title}: {misread(item)}" for item in items if name in extra and misread(item)][:1]
+        try:
+            env_file({name: value})
+        except AnsibleFilterError as problem:
+            problems.append(f"{title}: {str(problem).partition(': ')[2]}")
+    return problems
+
+
 class FilterModule:
     def filters(self) -> dict[str, Any]:
-        return {"input_problems": input_problems, "group_problems": group_problems}
+        return {
+            "input_problems": input_problems,
+            "group_problems": group_problems,
+            "shape_problems": shape_problems,
+            "environment_problems": environment_problems,
+        }

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 
 import yaml
 from ansible.errors import AnsibleFilterError
+
+# The plays of a stage in their order, with the parts that each applies; the last one tries what only shows when all of it is done
+PLAYS = {"serves": ("podman", "postgresql", "redis", "backup", "watchdog"), "web": ("django",), "workers": ("celery",), "verify": ()}
+VERIFIES = ("postgresql", "redis", "web", "backup")
+# Who has the lock of releases
+LOCKED = ("postgresql", "web", "celery", "celery_beat", "nginx")
 
 
 def _plain(value):
@@ -70,6 +77,50 @@ def rotation_at(vault: dict, names: list, stage: str) -> list:
     return [name for name in names if (vault.get("vault_rotation") or {}).get(name, {}).get("stage") == stage]
 
 
+def _hosts(groups: dict, names: Iterable[str]) -> list:
+    return list(dict.fromkeys(host for name in names for host in groups.get(name, [])))
+
+
+def rotation_begins(groups: dict, parts_groups: dict) -> list:
+    """What has to be confirmed before the vault is written at all: every host answers, and whoever has a lock has it for this rotation."""
+    everybody = _hosts(groups, [name for names in parts_groups.values() for name in names])
+    asked = [("answers", everybody), ("lock", _hosts(groups, LOCKED))]
+    return [{"stage": "begin", "play": what, "what": what, "host": host} for what, hosts in asked for host in hosts]
+
+
+def rotation_wanted(stage: str, now: dict, groups: dict, parts_groups: dict) -> list:
+    """What has to be confirmed at a stage before the next one, by every host of the inventory that it concerns, in the order in which it is done."""
+    wanted = []
+    for play, parts in PLAYS.items():
+        for part in [part for part in parts if part in now["parts"]]:
+            wanted += [{"stage": stage, "play": play, "what": part, "host": host} for host in _hosts(groups, parts_groups[part])]
+    if now["names"]:
+        wanted += [{"stage": stage, "play": "verify", "what": "verified", "host": host} for host in _hosts(groups, VERIFIES)]
+    return wanted
+
+
+def rotation_unconfirmed(wanted: list, marks: dict, stage: str = "", play: str = "", host: str = "") -> list:
+    """A line for each confirmation that is missing; before a play of a stage, of what comes before it alone.
+
+    A host that did not answer raises no error, and a run may leave hosts out: only a mark that a host got after its work counts.
+    """
+    order = list(PLAYS)
+
+    def due(one: dict) -> bool:
+        if one["stage"] != stage or play not in order:
+            return True
+        if one["play"] == play == "web":  # one host after the other, as they are listed
+            web = [other["host"] for other in wanted if other["stage"] == stage and other["play"] == "web"]
+            return host in web and web.index(one["host"]) < web.index(host)
+        return order.index(one["play"]) < order.index(play)
+
+    return [
+        f"{one['host']}, {one['stage']}: {one['what']} is not confirmed (no answer, or left out of this run)"
+        for one in wanted
+        if due(one) and f"{one['stage']} {one['what']}" not in marks.get(one["host"], [])
+    ]
+
+
 def vault_edited(text: str, edits: dict) -> str:
     """A vault's text with some variables set anew, or gone (None). All else, comments too, stays as it is."""
     for name, value in edits.items():
@@ -95,5 +146,8 @@ class FilterModule:
             "rotation_lines": rotation_lines,
             "rotation_step": rotation_step,
             "rotation_at": rotation_at,
+            "rotation_begins": rotation_begins,
+            "rotation_wanted": rotation_wanted,
+            "rotation_unconfirmed": rotation_unconfirmed,
             "vault_edited": vault_edited,
         }

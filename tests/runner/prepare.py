@@ -1,5 +1,6 @@
 """What the driving side needs: packages, the pinned tools, an environment that does not depend on who calls."""
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.util
@@ -30,6 +31,7 @@ NEEDED = {
     "wrk": "wrk",
     "testssl": "testssl.sh",
     "hexdump": "bsdextrautils",
+    "nginx": "nginx",
 }
 
 
@@ -50,7 +52,7 @@ def environment():
 
 
 def packages():
-    missing = sorted({package for path, package in NEEDED.items() if not shutil.which(path)})
+    missing = sorted({package for path, package in NEEDED.items() if not shutil.which(path, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")})
     if not importlib.util.find_spec("ensurepip"):
         missing.append("python3-venv")
     if not missing:
@@ -60,7 +62,23 @@ def packages():
     say(f"==== installing {' '.join(missing)}")
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     need("apt-get", "update", "-q")
-    need("apt-get", "install", "-qy", "--no-install-recommends", *missing)
+    with _no_service_starts():
+        need("apt-get", "install", "-qy", "--no-install-recommends", *missing)
+
+
+@contextlib.contextmanager
+def _no_service_starts():
+    """nginx is wanted as a program; as a package it would take port 80 of the machine. invoke-rc.d(8) asks this file, where there is none."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():
+        yield
+        return
+    try:
+        policy.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")
+        policy.chmod(0o755)
+        yield
+    finally:
+        policy.unlink(missing_ok=True)
 
 
 def venv():

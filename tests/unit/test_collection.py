@@ -1,6 +1,7 @@
 """The collection as an archive: it builds, holds what it needs and nothing of the tests, and its playbook runs by its full name."""
 
 import os
+import re
 import subprocess
 import tarfile
 from pathlib import Path
@@ -12,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 OUTSIDE = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
 
 
-def run(*argv, **environment):
-    result = subprocess.run(argv, capture_output=True, text=True, cwd="/", env={**OUTSIDE, **environment}, timeout=180, check=False)
+def run(*argv, cwd="/", **environment):
+    result = subprocess.run(argv, capture_output=True, text=True, cwd=cwd, env={**OUTSIDE, **environment}, timeout=180, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
@@ -48,3 +49,22 @@ def test_site_runs_by_its_full_name_from_the_installed_archive(archive, tmp_path
     )
     for role in ("common", "podman", "postgresql", "redis", "django", "celery", "nginx"):
         assert f"senex.trader.{role}" in listed or f"{role} :" in listed
+
+
+def test_the_first_steps_work_from_the_archive_and_an_empty_directory(archive, tmp_path):
+    """As the README has them for whoever has no checkout."""
+    home, work = tmp_path / "installed", tmp_path / "work"
+    work.mkdir()
+    run("ansible-galaxy", "collection", "install", str(archive), "-p", str(home), "--no-deps", ANSIBLE_COLLECTIONS_PATH=str(home))
+    outside = {"ANSIBLE_COLLECTIONS_PATH": str(home), "HOME": str(tmp_path), "ANSIBLE_NOCOLOR": "1"}
+    (step,) = re.findall(r"`(ansible-playbook senex\.trader\.secrets [^`]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    said = run(*step.split(), "-e", "vault_place_is_kept=true", cwd=work, **outside)
+    vault = work / "inventory/production/group_vars/all/vault.yml"
+    assert vault.read_text(encoding="ascii").startswith("$ANSIBLE_VAULT;1.2;AES256;production\n")
+    assert (work / "inventory/production/hosts.yml").exists()
+    identity = f"production@{work}/inventory/vault-client"
+    assert identity in said and os.access(work / "inventory/vault-client", os.X_OK)
+    outside["ANSIBLE_VAULT_IDENTITY_LIST"] = "production@inventory/vault-client"
+    kept = ("-i", "inventory/production", "-e", "vault_place_is_kept=true")
+    assert "changed=0" in run("ansible-playbook", "senex.trader.secrets", *kept, cwd=work, **outside)
+    assert "redis_password  (last: not known)" in run("ansible-playbook", "senex.trader.rotate", *kept, cwd=work, **outside)

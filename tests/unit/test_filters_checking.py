@@ -86,3 +86,44 @@ def test_groups():
         "group web: needs a host and has none",
         "group nginx: needs a host and has none",
     ]
+
+
+SHAPES = {
+    "a": {"type": "list", "of": "text"},
+    "b": {"type": "dict", "keys": {"host": "text", "port": "number", "tls": "bool"}},
+    "c": {"type": "dict", "or_empty": True, "keys": {"username": "text"}},
+    "d": {"type": "number"},
+    "e": {"type": "dict", "of": "number"},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("a", ["x", "y"], []),
+        ("a", "www.x", ["a: is a text, and must be a list (a text each)"]),
+        ("a", None, ["a: is nothing, and must be a list (a text each)"]),
+        ("a", ["x", {"y": 1}], ["a, number 2: is a dictionary, and must be a text"]),
+        ("b", {"host": "mx", "port": "25", "tls": True}, []),
+        ("b", {"host": "mx"}, ["b: has no port, tls; it takes the place of the whole default, so give every key (host, port, tls)"]),
+        ("b", {"host": "mx", "port": 25, "tls": "no"}, ["b.tls: is a text, and must be true or false, without quotes"]),
+        ("b", {"host": "mx", "port": 25, "tls": True, "user": ""}, ["b.user: there is no such key; there are host, port, tls"]),
+        ("b", "mx", ["b: is a text, and must be a dictionary (host, port, tls)"]),
+        ("c", {}, []),
+        ("d", "5", []),
+        ("d", "five", ["d: is a text, and must be a whole number"]),
+        ("d", True, ["d: is true or false, and must be a whole number"]),
+        ("d", 1.5, ["d: is a decimal, and must be a whole number"]),
+        ("e", {"x": "y"}, ["e.x: is a text, and must be a whole number"]),
+    ],
+)
+def test_types(name, value, says):
+    assert checking.shape_problems({name: value}, SHAPES) == says
+
+
+def test_the_environment_is_built_in_the_check():
+    extra = {"FEATURES": {"a": 1}, "MOTD": "geheim\nb", "SHARE": 1.1, "FINE": [1, "x"], "2X": "y"}
+    problems = checking.environment_problems({"DEBUG": "False"}, extra)
+    assert [problem.split(":")[0] for problem in problems] == [f"senex_extra_environment.{name}" for name in ("FEATURES", "MOTD", "SHARE", "2X")]
+    assert "put it in quotes" in problems[2] and "geheim" not in str(problems)
+    assert checking.environment_problems({}, "x") == ["senex_extra_environment: is a text, and must be a dictionary of names and values"]
