@@ -48,11 +48,13 @@ def environment():
     os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(REPOSITORY)
     os.environ.update(PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
     os.environ.setdefault("LC_ALL", "C.UTF-8")
+    # nginx and ip are for root, and lie where a CI's PATH may not lead
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
     ARTIFACTS.mkdir(exist_ok=True)
 
 
 def packages():
-    missing = sorted({package for path, package in NEEDED.items() if not shutil.which(path, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")})
+    missing = sorted({package for path, package in NEEDED.items() if not shutil.which(path)})
     if not importlib.util.find_spec("ensurepip"):
         missing.append("python3-venv")
     if not missing:

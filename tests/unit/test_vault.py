@@ -1,5 +1,6 @@
 """Vaults and the playbook that makes them, on the controller alone."""
 
+import pathlib
 import re
 import shutil
 import stat
