@@ -40,11 +40,13 @@ def problems(user: ServiceUser, units: dict[str, str], version: tuple[int, ...])
 def _generated(user: ServiceUser, units: dict[str, str], stage: str) -> list[str]:
     source, output = os.path.join(stage, "units"), os.path.join(stage, "generated")
     for directory in (source, output):
-        os.mkdir(directory, 0o755)
+        os.mkdir(directory)
+        os.chmod(directory, 0o755)  # noqa: S103 - whatever the umask is
     os.chmod(stage, 0o711)  # noqa: S103 - the service user passes through to its own two directories
     for name, text in units.items():
         directory = source if name.endswith(unit_text.QUADLET_SUFFIXES) else output
         with open(os.path.join(directory, name), "w", encoding="utf-8") as handle:
+            os.fchmod(handle.fileno(), 0o644)
             handle.write(text)
     # The user's only now that root has written into it, or a link it planted would lead root elsewhere
     os.chown(output, user.uid, user.gid)

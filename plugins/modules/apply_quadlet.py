@@ -41,6 +41,7 @@ plan:
 
 import base64
 import json
+import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import quadlet_apply
@@ -66,6 +67,7 @@ def beside(data: dict, payloads: list[str], at_once: bool) -> dict:
 
 def main() -> None:
     """Read the payload, apply it, answer."""
+    os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule(
         {
             "payload": {"type": "str", "required": True, "no_log": True},

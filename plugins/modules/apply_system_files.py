@@ -31,6 +31,7 @@ plan:
 import base64
 import contextlib
 import json
+import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
@@ -40,6 +41,7 @@ from ansible_collections.senex.trader.plugins.module_utils.system_transaction im
 
 def main() -> None:
     """Read the payload, apply it, answer."""
+    os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule({"payload": {"type": "str", "required": True, "no_log": True}}, supports_check_mode=True)
     data = json.loads(base64.b64decode(module.params["payload"]))
     try:

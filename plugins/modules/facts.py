@@ -53,6 +53,7 @@ id:
 """
 
 import json
+import os
 import secrets
 import subprocess
 
@@ -82,6 +83,7 @@ def said(process: subprocess.Popen | None) -> dict:
 
 def main() -> None:
     """Ask, and answer."""
+    os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule(
         {"parts": {"type": "bool", "default": True}, "releases": {"type": "bool", "default": False}},
         supports_check_mode=True,

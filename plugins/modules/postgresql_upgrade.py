@@ -117,6 +117,7 @@ def step(given: dict) -> dict:
 
 def main() -> None:
     """One step."""
+    os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule(ARGUMENTS, supports_check_mode=False)
     try:
         answer = step(module.params)

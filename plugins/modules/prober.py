@@ -38,12 +38,15 @@ seen:
   type: dict
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import prober, prober_unit
 
 
 def main() -> None:
     """One state."""
+    os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule(
         {
             "state": {"type": "str", "required": True, "choices": ["stopped", "asked"]},

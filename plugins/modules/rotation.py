@@ -55,6 +55,8 @@ cut:
   type: int
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils.rotation import Rotation
 
@@ -68,6 +70,7 @@ ARGUMENTS = {
 
 def main() -> None:
     """Read the arguments, turn, answer."""
+    os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     wanted = module.params
     rotation = Rotation(wanted)

@@ -49,7 +49,7 @@ class Environment:
             self.values.write_text("\n".join(given) + "\n", encoding="utf-8")
             variables["rotate_value_file"] = str(self.values)
         return {"playbook": "playbooks/rotate.yml", "tags": "all", "inventory": self.inventory,
-                "variables": {**SETTINGS, "secret": ",".join(names), "rotate_confirm": True, **variables}}  # fmt: skip
+                "variables": {**SETTINGS, "secret": ",".join(names), "rotate_confirm": True, "vault_place_is_kept": True, **variables}}  # fmt: skip
 
 
 def manage(stack, script):

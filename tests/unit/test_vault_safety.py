@@ -1,7 +1,9 @@
 """A vault is never lost: whatever way its password was given, and whatever happens while it is written."""
 
+import contextlib
 import os
 import pathlib
+import pty
 import stat
 import subprocess
 
@@ -9,7 +11,7 @@ import pytest
 from ansible.parsing.vault import VaultSecret
 from ansible_collections.senex.trader.plugins.plugin_utils import vault_text
 from ansible_collections.senex.trader.plugins.plugin_utils.kept_place import mounted, thrown_away
-from controller import ONE, ROOT, Stubbed, run
+from controller import BIN, ONE, ROOT, Stubbed, run
 
 SECRETS = {"vault_flower_password": "old-flower-password", "vault_database_password": "old-database-password", "vault_ca_passphrase": "of-the-authority"}
 
@@ -53,6 +55,39 @@ def test_a_rotation_writes_with_the_password_that_opened_the_vault(tmp_path, way
     assert {stat.S_IMODE(copy.stat().st_mode) for copy in copies} == {0o600}
     assert all(str(copy) in stack.said for copy in copies), "who runs it is told where the old ones are"
     assert not [value for value in (SECRETS["vault_flower_password"], after["vault_flower_password"]) if value in stack.said]
+
+
+def test_a_password_that_is_typed_in_encrypts_as_well(tmp_path):
+    stack = Stubbed(tmp_path, ONE, SECRETS)
+    environment = {
+        "PATH": f"{tmp_path / 'bin'}:{BIN}:{os.environ['PATH']}", "HOME": str(tmp_path), "ANSIBLE_COLLECTIONS_PATH": f"{tmp_path}:{ROOT}",
+        "STUB_LOST": str(tmp_path / "never"), "STUB_HOST": "", "ANSIBLE_VAULT_IDENTITY_LIST": "",
+    }  # fmt: skip
+    words = [
+        "-i",
+        stack.inventory,
+        "--vault-id",
+        "canary@prompt",
+        "-e",
+        "secret=flower_password",
+        "-e",
+        "rotate_confirm=true",
+        "-e",
+        "vault_place_is_kept=true",
+    ]
+    argv = [str(word) for word in ("ansible-playbook", stack.tree / "playbooks/rotate.yml", *words)]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execvpe(argv[0], argv, environment)
+    said, typed = b"", False
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while piece := os.read(terminal, 4096):
+            said += piece
+            if not typed and b"assword" in said:
+                typed = os.write(terminal, b"of the vault\n") > 0
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, said.decode()
+    assert stack.secrets()["vault_flower_password"] != SECRETS["vault_flower_password"]
 
 
 # -- secrets.yml
