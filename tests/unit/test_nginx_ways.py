@@ -120,3 +120,13 @@ def test_behind_a_load_balancer_its_networks_have_to_be_named():
 def test_elsewhere_nobodys_forwarded_scheme_is_believed(tmp_path):
     with door(tmp_path, nginx_trusted_proxies=["127.0.0.7/32"]) as site:
         assert site.ask("/a", source=BALANCER, headers=HTTPS, tls=False).status == 301
+
+
+def test_names_keep_their_order():
+    """Sets of text have another one in each process, and nginx would be reloaded with each run."""
+    aliases = [f"{letter}.senex.test" for letter in "zyxabc"]
+    for redirect in (True, False):
+        text = rendered("site.conf.j2", senex_domain_aliases=[*aliases, aliases[0]], nginx_redirect_aliases=redirect)
+        assert f"server_name {'' if redirect else DOMAIN + ' '}{' '.join(aliases)};" in text
+    asked = evaluated("__nginx_asked", senex_domain_aliases=aliases, __nginx_nowhere={"stdout_lines": ["x.senex.test"]})
+    assert asked == [DOMAIN, *(alias for alias in aliases if alias[0] != "x")]
