@@ -7,6 +7,7 @@ import datetime
 import os
 import ssl
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
@@ -56,7 +57,8 @@ def _certificates(text: str) -> list:
 
     found = []
     for piece in text.split("-----BEGIN CERTIFICATE-----")[1:]:
-        with contextlib.suppress(ValueError):  # one of a system's many that this library does not read
+        # Among a system's many are some that this library does not read, or does not like
+        with contextlib.suppress(ValueError), warnings.catch_warnings(action="ignore"):
             found.append(x509.load_pem_x509_certificate(f"-----BEGIN CERTIFICATE-----{piece}".encode()))
     return found
 

@@ -99,6 +99,8 @@ def test_a_provided_pair_is_looked_at(tmp_path):
     {"nginx_login_paths": [], "nginx_api_paths": []},
     {"nginx_trusted_proxies": ["10.0.0.0/8"], "nginx_health_networks": ["10.0.0.0/8"], "nginx_status_port": 8090},
     {"nginx_static_directory": "", "nginx_ipv6": False, "senex_web_instances": 1},
+    {"nginx_tls_mode": "upstream", "nginx_trusted_proxies": ["10.0.0.0/8", "10.0.0.0/8", "fd00::/8"], "nginx_redirect_aliases": True,
+     "senex_domain_aliases": ["senex.test"], "nginx_websocket_paths": [], "nginx_unbuffered_paths": ["/events"]},
 ])
 def test_nginx_accepts_it(tmp_path, inputs):
     main = written(tmp_path, **{"nginx_ipv6": True} | inputs)

@@ -1,10 +1,11 @@
 """Further ways to an application: several WebSocket paths, streams, aliases that lead on, TLS that ends before this host."""
+import http.client
 import socket
 import ssl
 import time
 
 import pytest
-from nginx_door import DOMAIN, door, needs_nginx, rendered
+from nginx_door import DOMAIN, door, evaluated, needs_nginx, rendered
 
 UNLIMITED = {"nginx_rate_limit_exempt_networks": ["127.0.0.0/8"]}
 UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
@@ -72,3 +73,60 @@ def test_the_sites_own_name_among_the_aliases_is_not_led_in_a_circle():
 ])
 def test_hsts(subdomains, preload, value):
     assert f'Strict-Transport-Security "{value}" always' in rendered("site.conf.j2", nginx_hsts_include_subdomains=subdomains, nginx_hsts_preload=preload)
+
+
+BALANCER, STRANGER = "127.0.0.7", "127.0.0.8"
+HTTPS = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"}
+
+
+@needs_nginx
+def test_tls_that_ends_at_a_load_balancer(tmp_path):
+    with door(tmp_path, nginx_tls_mode="upstream", nginx_trusted_proxies=["127.0.0.7/32"], senex_domain_aliases=["senex.test"]) as site:
+        answer = site.ask("/a", source=BALANCER, headers=HTTPS, tls=False)
+        assert answer.status == 200
+        seen = answer.json["headers"]
+        assert (seen["X-Forwarded-Proto"], seen["X-Forwarded-For"], seen["Host"]) == ("https", "203.0.113.9", DOMAIN)
+        assert answer.headers["strict-transport-security"] == "max-age=63072000"
+        for source, headers in ((BALANCER, HTTPS | {"X-Forwarded-Proto": "http"}), (BALANCER, {}), (STRANGER, HTTPS)):
+            redirected = site.ask("/a?b=c", source=source, headers=headers, tls=False)
+            assert (redirected.status, redirected.headers["location"]) == (301, f"https://{DOMAIN}/a?b=c")
+        assert site.ask("/a", source=BALANCER, headers=HTTPS, tls=False, host="senex.test").status == 200
+        spoofed = site.ask("/a", source=STRANGER, headers=HTTPS)
+        assert spoofed.status == 200 and spoofed.json["headers"]["X-Forwarded-For"] == STRANGER, "by HTTPS to this host all is as ever"
+
+
+@needs_nginx
+def test_a_load_balancers_health_check_is_answered_by_address(tmp_path):
+    with door(tmp_path, nginx_tls_mode="upstream", nginx_trusted_proxies=["127.0.0.7/32"]) as site:
+        for host in ("10.0.0.5", DOMAIN):
+            answer = site.ask("/health/simple/", source=BALANCER, tls=False, host=host)
+            assert answer.status == 200 and answer.json["headers"]["Host"] == DOMAIN and answer.json["headers"]["X-Forwarded-Proto"] == "https"
+        for source, path in ((STRANGER, "/health/simple/"), (BALANCER, "/a")):
+            with pytest.raises((ConnectionError, http.client.HTTPException)):
+                site.ask(path, source=source, tls=False, host="10.0.0.5")
+        for process in site.processes[:2]:
+            process.kill()
+            process.wait()
+        assert {site.ask("/health/simple/", source=BALANCER, tls=False, host=host).status for host in ("10.0.0.5", DOMAIN)} == {502}
+
+
+def test_behind_a_load_balancer_its_networks_have_to_be_named():
+    problems = evaluated("__nginx_input_problems", nginx_tls_mode="upstream")
+    assert len(problems) == 1 and problems[0].startswith("nginx_trusted_proxies:")
+    assert evaluated("__nginx_tls_file", nginx_tls_mode="upstream").endswith("/ownca")
+
+
+@needs_nginx
+def test_elsewhere_nobodys_forwarded_scheme_is_believed(tmp_path):
+    with door(tmp_path, nginx_trusted_proxies=["127.0.0.7/32"]) as site:
+        assert site.ask("/a", source=BALANCER, headers=HTTPS, tls=False).status == 301
+
+
+def test_names_keep_their_order():
+    """Sets of text have another one in each process, and nginx would be reloaded with each run."""
+    aliases = [f"{letter}.senex.test" for letter in "zyxabc"]
+    for redirect in (True, False):
+        text = rendered("site.conf.j2", senex_domain_aliases=[*aliases, aliases[0]], nginx_redirect_aliases=redirect)
+        assert f"server_name {'' if redirect else DOMAIN + ' '}{' '.join(aliases)};" in text
+    asked = evaluated("__nginx_asked", senex_domain_aliases=aliases, __nginx_nowhere={"stdout_lines": ["x.senex.test"]})
+    assert asked == [DOMAIN, *(alias for alias in aliases if alias[0] != "x")]

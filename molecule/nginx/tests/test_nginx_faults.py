@@ -88,3 +88,18 @@ def test_aliases_lead_on_and_streams_flow_where_that_is_asked_for(host, visitor)
         assert begin < 0.5 < 1 < end
     finally:
         apply()
+
+
+def test_tls_may_end_at_a_load_balancer(host):
+    balancer, stranger = Visitor(host, "127.0.0.207"), Visitor(host, "127.0.0.208")
+    forwarded = ["--header", "X-Forwarded-Proto: https", "--header", "X-Forwarded-For: 203.0.113.9"]
+    apply({"nginx_tls_mode": "upstream", "nginx_trusted_proxies": ["127.0.0.207/32"]})
+    try:
+        seen = balancer.get("/a", *forwarded, scheme="http").json["headers"]
+        assert (seen["X-Forwarded-Proto"], seen["X-Forwarded-For"]) == ("https", "203.0.113.9")
+        assert stranger.get("/a", *forwarded, scheme="http").status == balancer.get("/a", scheme="http").status == 301
+        assert balancer.get("/health/simple/", scheme="http", domain="10.0.0.5").status == 200
+        assert stranger.get("/health/simple/", scheme="http", domain="10.0.0.5").status == 0
+        assert stranger.get("/a").status == 200, "the host's own checks come by HTTPS"
+    finally:
+        apply()

@@ -1,5 +1,11 @@
 """The first certificate, and its renewal, as a visitor and the host show them."""
 import re
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2] / "shared"))
+
+from parts import apply  # noqa: E402  (the path above must come first)
 
 DOMAIN = "www.senex.test"
 
@@ -35,3 +41,28 @@ def test_renewal_runs_by_timer_and_is_served_at_once(host):
 def test_key_is_for_root_alone(host):
     key = host.file("/etc/nginx/senex/tls/letsencrypt.key")
     assert (key.user, key.mode) == ("root", 0o600)
+
+
+def names(host):
+    return set(re.findall(r"DNS:([a-z.]+)", served(host, "-ext subjectAltName")))
+
+
+def test_a_name_without_dns_costs_the_others_nothing(host):
+    """From nothing, as on a first run; then with what there is, which is asked for no second time."""
+    inputs = {"nginx_acme_ca_certificate": host.file("/etc/pebble/ca.crt").content_string, "senex_domain_aliases": ["senex.test", "nowhere.senex.test"]}
+    host.check_output("rm -rf /etc/letsencrypt/live /etc/letsencrypt/archive /etc/letsencrypt/renewal /etc/nginx/senex/tls/letsencrypt.*")
+    ended = apply(inputs, check=False, role="nginx")
+    assert ended.rc and "nowhere.senex.test has no certificate" in ended.message
+    assert names(host) == {DOMAIN, "senex.test"} and "Pebble Intermediate" in served(host, "-issuer")
+    before = served(host)
+    went_on = apply({**inputs, "nginx_fail_at_once": "false"}, role="nginx")
+    assert went_on.rc == 0 and served(host) == before
+    # It resolves, but the authority does not reach this host under it
+    host.check_output("rm -rf /etc/letsencrypt/live /etc/letsencrypt/archive /etc/letsencrypt/renewal /etc/nginx/senex/tls/letsencrypt.*")
+    host.check_output("echo 'fd00::1 nowhere.senex.test' >>/etc/hosts")
+    ended = apply(inputs, check=False, role="nginx")
+    assert ended.rc and "nowhere.senex.test has no certificate" in ended.message
+    assert names(host) == {DOMAIN, "senex.test"}
+    host.check_output("sed 's/^fd00::1 /127.0.0.1 /' /etc/hosts >/root/hosts && cat /root/hosts >/etc/hosts")
+    apply(inputs, role="nginx")
+    assert names(host) == {DOMAIN, "senex.test", "nowhere.senex.test"}
