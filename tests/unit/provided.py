@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def pair(directory, name, days=30):
-    """A certificate for a name and its key, in files of a new directory: inputs of nginx_tls_mode provided."""
+    """A certificate for a name, signed by itself, and its key, in files of a new directory: inputs of nginx_tls_mode provided."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
@@ -21,4 +21,5 @@ def pair(directory, name, days=30):
     (directory / "crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     form = serialization.PrivateFormat.PKCS8
     (directory / "key").write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
-    return {"nginx_tls_mode": "provided", "nginx_tls_certificate": str(directory / "crt"), "nginx_tls_private_key": str(directory / "key")}
+    crt = str(directory / "crt")
+    return {"nginx_tls_mode": "provided", "nginx_tls_certificate": crt, "nginx_tls_private_key": str(directory / "key"), "nginx_tls_ca_certificate": crt}
