@@ -17,7 +17,7 @@ JOBS = (os.cpu_count() or 1) + 1
 # In this order: what takes longest must not be left at the end
 LONGEST = ("watchdog", "backup", "two_web_hosts", "pitr", "celery", "django")
 # Folders of tests/integration that have hosts or containers of their own, and look at no clock; longest first
-BESIDE = ("changes", "recovery", "failures", "operations", "upgrade", "secrecy", "security", "controller", "images")
+BESIDE = ("changes", "recovery", "failures", "operations", "upgrade", "secrecy", "security", "controller", "site", "images")
 # Those with tests that make test has no time for; `make faults` runs these alone
 FAULTS = ("failures", "recovery", "upgrade", "oncall")
 ROLES_BEFORE = re.compile(r"molecule_roles_before: \[([a-z_, ]*)\]")

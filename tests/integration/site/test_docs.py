@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-TEXT = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[3] / "docs" / "operating.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\| [^|]+ \| `([^`]+)`", TEXT, flags=re.MULTILINE)
 HARMLESS = [command for command in COMMANDS if not re.search(r"restart|touch|^…|linger", command)]
 
