@@ -3,11 +3,14 @@
 import base64
 import json
 import os
+import pwd
+import subprocess
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import look, payload, quadlet_plan, quadlet_transaction, system_transaction
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
+from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.system_transaction import SystemTransaction
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction
 from rendered import action
@@ -184,3 +187,17 @@ def test_the_host_is_called_unless_the_look_has_told(place, what, called):
     assert ("called" in result) == called
     # From then on nothing that was seen before counts
     assert result.get("ansible_facts") == ({"senex_moved": "this look"} if called and what.get("look") != {} else None)
+
+
+def test_one_of_several_images_that_is_gone_is_no_trouble(monkeypatch):
+    def run(self, argv, **_):
+        images = [word for word in argv if word.startswith("image-")]
+        found = "gone" not in " ".join(images)
+        return subprocess.CompletedProcess(argv, 0 if found else 125, "id\n" if found else "", "" if found else "Error: no such image")
+
+    monkeypatch.setattr(ServiceUser, "run", run)
+    monkeypatch.setattr(ServiceUser, "secret_values", lambda self, names: {})
+    monkeypatch.setattr(ServiceUser, "unhealthy", lambda self: set())
+    glance = look.Glance(pwd.getpwuid(os.getuid()).pw_name, "/")
+    glance.ask({"image-1", "image-gone"}, set(), set())
+    assert glance.image_ids(["image-1", "image-gone"]) == {"image-1": "id"}
