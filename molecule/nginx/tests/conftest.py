@@ -31,7 +31,8 @@ class Visitor:
 
     def curl(self, url, *options):
         words = ["curl", "--silent", "--insecure", "--include", "--max-time", "20", "--interface", self.address]
-        words += ["--resolve", f"*:{443 if url.startswith('https') else 80}:127.0.0.1"]
+        # Not --resolve *:80, by which curl would find its own address of --interface as well
+        words += ["--connect-to", "::127.0.0.1:"]
         return self.host.run(shlex.join([*words, *options, url]))
 
     def get(self, path, *options, scheme="https", domain=DOMAIN):
