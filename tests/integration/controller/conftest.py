@@ -1,4 +1,4 @@
-"""Whole runs of the playbooks on this machine alone, with roles that only say that they were there: no host, but too slow for the unit tests."""
+"""What needs no host but real programs on this machine alone: runs of playbooks, an archive that is installed, nginx on loopback. Too slow for the unit tests."""
 
 import sys
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # As a user elsewhere: neither the checkout's configuration nor its collections
 OUTSIDE = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
 
