@@ -1,4 +1,4 @@
-"""What needs no host but real programs on this machine alone: runs of playbooks, an archive that is installed, nginx on loopback. Too slow for the unit tests."""
+"""What needs no host but real programs of this machine: runs of playbooks, an archive that is installed, nginx on loopback. Too slow for unit tests."""
 
 import sys
 
