@@ -34,12 +34,15 @@ sites:
   sample: [{path: /etc/nginx/sites-enabled/shop, names: [shop.example.com]}]
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import nginx_sites
 
 
 def main() -> None:
     """One look."""
+    os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule({"path": {"type": "path", "default": "/etc/nginx/nginx.conf"}}, supports_check_mode=True)
     module.exit_json(changed=False, **nginx_sites.look(module.params["path"]))
 

@@ -4,9 +4,11 @@ import pathlib
 import shutil
 import subprocess
 
-import jinja2
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from rendered import trust_as_template, variables
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -34,9 +36,10 @@ def test_every_installation_waits_for_another_package_manager():
 def test_a_login_survives_what_the_host_has_set(tmp_path, shell, before):
     if not shutil.which(shell):
         pytest.skip(f"no {shell} here")
-    text = jinja2.Template((ROOT / "roles/common/templates/profile.sh.j2").read_text()).render(
-        common_shell_umask="027", common_shell_timeout=3600, common_core_dumps=False
-    )
+    inputs = {"common_shell_umask": "027", "common_shell_timeout": 3600, "common_core_dumps": False}
+    templar = Templar(loader=DataLoader(), variables=variables("common", **inputs))
+    template = trust_as_template((ROOT / "roles/common/templates/profile.sh.j2").read_text())
+    text = templar.template(template, overrides={"trim_blocks": True, "lstrip_blocks": True})
     (tmp_path / "senex.sh").write_text(text)
     login = f"{before}\n. {tmp_path}/senex.sh\necho here $TMOUT $(umask)"
     result = subprocess.run([shell, "-c", login], capture_output=True, text=True, check=False)
