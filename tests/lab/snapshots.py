@@ -89,6 +89,8 @@ def store(name, key, hosts, details=None, stop_seconds=60):
 
 def _stop(host, seconds):
     """Stop a host; where that takes long, say what it waits for."""
+    # When a host shuts down its containers' name server goes at once, and a worker that looks for Redis then may wait for minutes
+    run("podman", "exec", host, "systemctl", "--user", "--machine=senex@", "stop", "celery-*.service", check=False, timeout=120)
     process = subprocess.Popen(["podman", "stop", "--time", str(seconds), host], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         process.wait(LONG_STOP_SECONDS)
