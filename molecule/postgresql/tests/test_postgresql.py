@@ -6,6 +6,8 @@ from parts import HOME, HOSTILE, MARK, RUN, apply, eventually
 
 FILES = (f"{HOME}/.config/containers/systemd/postgres.container", f"{HOME}/config/postgresql/*")
 DATA = f"{HOME}/data/postgres"
+# One parallel query of these may share 288 MB, which PostgreSQL allocates in steps: 382 MB
+LARGE = {"postgresql_settings": {"work_mem": "48MB", "shared_buffers": "256MB"}, "postgresql_parallel_queries": 1}
 
 
 def test_answers_over_verified_tls(postgres):
@@ -59,6 +61,12 @@ def test_configuration_is_live(postgres):
     shown = postgres.query("\n".join(f"show {name};" for name in wanted)).splitlines()
     assert dict(zip(wanted, shown, strict=True)) == wanted
     assert int(postgres.show("MemoryMax")) == 1024 * 1024 * 1024
+    assert shared_memory(postgres) == 288
+
+
+def shared_memory(postgres):
+    """MB of /dev/shm in the container."""
+    return int(postgres.script("df -P -k /dev/shm").stdout.splitlines()[1].split()[1]) // 1024
 
 
 def test_further_database_and_extensions(postgres):
@@ -136,17 +144,29 @@ def test_unknown_extension_is_told(postgres):
 def test_setting_restarts_it_and_nothing_else(host, postgres):
     units = f"{RUN} systemctl --user show --property=Id,ActiveEnterTimestampMonotonic 'senex-network*.service' client.service"
     others, client, own = host.check_output(units), postgres.inspect(".State.StartedAt", "client"), postgres.started
-    apply({"postgresql_settings": {"work_mem": "3MB"}})
-    assert postgres.query("show work_mem") == "3MB"
+    apply(LARGE)
+    assert postgres.query("show work_mem") == "48MB"
     assert postgres.started != own
     assert (host.check_output(units), postgres.inspect(".State.StartedAt", "client")) == (others, client)
+
+
+def test_a_parallel_query_finds_the_memory_that_its_settings_allow_it(postgres):
+    assert shared_memory(postgres) == 432
+    plan = "set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set enable_mergejoin = off; set enable_nestloop = off;"
+    join = "select count(*), max(length(a.t || b.t)) from wide a join wide b using (k)"
+    postgres.query("create unlogged table wide as select n as k, repeat('x', 500) as t from generate_series(1, 520000) n; analyze wide;")
+    try:
+        assert "Parallel Hash Join" in postgres.query(f"{plan} explain {join}")
+        assert postgres.query(f"{plan} {join}") == "520000|1000"
+    finally:
+        postgres.query("drop table wide")
 
 
 def test_hostile_password_arrives_and_shows_nowhere(postgres):
     """It changes in the database alone: no restart."""
     started = postgres.started
     postgres.sample_command_lines()
-    apply({"postgresql_settings": {"work_mem": "3MB"}, "postgresql_password": HOSTILE}, options=["-vvv", "--diff"])
+    apply({**LARGE, "postgresql_password": HOSTILE}, options=["-vvv", "--diff"])
     assert postgres.query("select 1", password=HOSTILE) == "1"
     assert "password authentication failed" in postgres.query("select 1")
     assert postgres.started == started
