@@ -2,7 +2,8 @@
 
 import re
 
-from parts import HOME, HOSTILE, MARK, RUN, apply, eventually
+import pytest
+from parts import HOME, HOSTILE, MARK, RUN, SYSTEMCTL, apply, eventually
 
 FILES = (f"{HOME}/.config/containers/systemd/postgres.container", f"{HOME}/config/postgresql/*")
 DATA = f"{HOME}/data/postgres"
@@ -194,3 +195,32 @@ def test_absent_keeps_the_data(host, postgres):
     apply()
     assert postgres.query("select string_agg(what, ' ') from kept") == "stopped killed"
     assert host.check_output(f"stat -c %u {DATA}/foreign; rm {DATA}/foreign") == "1234"
+
+
+def test_a_database_that_is_gone_is_made_again(postgres):
+    """As after a first start that ended too early; beside a database that nobody listed, another name was meant."""
+    postgres.query("create database mine", dbname="postgres")
+    postgres.query("drop database senex with (force)", dbname="postgres")
+    refused = apply(check=False)
+    assert refused.rc and "there is no database senex here, but mine" in refused.message
+    postgres.query("drop database mine", dbname="postgres")
+    assert apply().changed
+    assert postgres.query("select current_database(), string_agg(extname, ' ' order by extname) from pg_extension") == "senex|citext plpgsql"
+    assert not apply().changed
+
+
+@pytest.mark.parametrize("moment", ["pgrep -x initdb && sleep 0.3", f"test -s {DATA}/PG_VERSION"], ids=["in the middle of initdb", "when there is a cluster"])
+def test_a_first_start_that_is_killed_is_finished_by_the_next_run(host, postgres, moment):
+    postgres.systemctl("stop")
+    host.check_output(f"mv {DATA} {DATA}.kept && install -d -o 200998 -g 200998 -m 0700 {DATA}")
+    try:
+        host.check_output(f"{SYSTEMCTL} start --no-block {postgres.unit}")
+        host.check_output(f"for _ in $(seq 600); do {{ {moment}; }} >/dev/null 2>&1 && break; sleep 0.02; done; {SYSTEMCTL} kill --signal=KILL {postgres.unit}")
+        host.check_output(f"{SYSTEMCTL} stop {postgres.unit}")
+        assert apply().changed
+        assert postgres.query("select current_database(), current_user") == "senex|senex"
+        assert "first-start" not in host.check_output(f"ls {DATA}")
+    finally:
+        postgres.systemctl("stop")
+        host.check_output(f"rm -rf {DATA} && mv {DATA}.kept {DATA}")
+        postgres.systemctl("start")
