@@ -27,6 +27,14 @@ MINIMUM_RAM_MB = 1792
 # An archive that stands still keeps this much WAL at most from being recycled: the database's disk outlives it
 WAL = {"wal_buffers": "16MB", "min_wal_size": "1GB", "max_wal_size": "4GB", "max_slot_wal_keep_size": "8GB"}
 USUAL_CONNECTIONS = 200
+# PostgreSQL's own defaults of what decides how much memory a parallel query shares
+PARALLEL = {"work_mem": "4MB", "maintenance_work_mem": "64MB", "hash_mem_multiplier": 2, "max_parallel_workers_per_gather": 2,
+            "max_parallel_maintenance_workers": 2}  # fmt: skip
+SETTING = re.compile(r"(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB|)", re.IGNORECASE)
+UNITS_OF_SETTINGS = {"kb": 1 / 1024, "mb": 1, "gb": 1024, "tb": 1024 * 1024}
+# Two segments of each size, then two twice as large: what is allocated exceeds what is used by half at most
+GROWTH_OF_SEGMENTS = 1.5
+SMALLEST_SHARED = 64  # MB, what Podman gives a container by itself
 
 
 def to_megabytes(value: Any) -> int:
@@ -109,6 +117,38 @@ def postgresql_tuning(
     return settings
 
 
+def _setting_mb(value: Any, otherwise: float) -> float:
+    """A size of postgresql.conf in MB, where a bare number is kB; PostgreSQL itself refuses what is none."""
+    match = SETTING.fullmatch(str(value).strip())
+    if match is None:
+        return otherwise
+    return float(match[1]) * {"b": 1 / 1048576, "": 1 / 1024, **UNITS_OF_SETTINGS}[match[2].lower()]
+
+
+def _setting_number(value: Any, otherwise: float) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return otherwise
+
+
+def postgresql_shared_memory(settings: Mapping[str, Any], queries: Any = 2) -> int:
+    """MB of /dev/shm for this many parallel queries that each fill a hash table as large as they may, or for one VACUUM."""
+    said = {**PARALLEL, **{str(name).lower(): value for name, value in settings.items()}}
+    workers = _setting_number(said["max_parallel_workers_per_gather"], 2)
+    multiplier = _setting_number(said["hash_mem_multiplier"], 2)
+    # The leader takes part, so a table may have the memory of one process more than there are workers
+    table = _setting_mb(said["work_mem"], 4) * multiplier * (workers + 1) if workers else 0
+    # Workers of VACUUM read the list of dead rows there; where there are none, the list is private memory
+    vacuum = _setting_mb(said["maintenance_work_mem"], 64) if _setting_number(said["max_parallel_maintenance_workers"], 2) else 0
+    return max(SMALLEST_SHARED, math.ceil(max(table * int(queries), vacuum) * GROWTH_OF_SEGMENTS))
+
+
 class FilterModule:
     def filters(self) -> dict[str, Any]:
-        return {"to_megabytes": to_megabytes, "memory_plan": memory_plan, "postgresql_tuning": postgresql_tuning}
+        return {
+            "to_megabytes": to_megabytes,
+            "memory_plan": memory_plan,
+            "postgresql_tuning": postgresql_tuning,
+            "postgresql_shared_memory": postgresql_shared_memory,
+        }

@@ -30,6 +30,7 @@ class Wanted:
     uid: int
     owner: str
     database: str
+    shared_memory: int  # MB
     data: str
     sockets: str
     configuration: str
@@ -75,7 +76,7 @@ def run_once(user: ServiceUser, wanted: Wanted, *argv: str, data: str):
 
 def _confined(wanted: Wanted) -> list[str]:
     tmpfs = ["--tmpfs=/tmp:rw,mode=1777", "--tmpfs=/run/postgresql:rw,mode=1777"]
-    safe = ["--cap-drop=all", "--security-opt=no-new-privileges", "--log-driver=k8s-file", "--shm-size=256m"]
+    safe = ["--cap-drop=all", "--security-opt=no-new-privileges", "--log-driver=k8s-file", f"--shm-size={wanted.shared_memory}m"]
     return ["--pull=never", "--network=none", "--read-only", *tmpfs, *safe, f"--user={wanted.uid}"]
 
 

@@ -40,7 +40,9 @@ options:
     type: path
     required: true
   cluster:
-    description: "The cluster as role postgresql describes it: version, image, uid, owner, database, data, sockets, configuration (paths below the home)."
+    description:
+      - C(version), C(image), C(uid), C(owner), C(database), C(shared_memory) (MB) of the cluster as role postgresql describes it.
+      - C(data), C(sockets), C(configuration), paths below the home.
     type: dict
     default: {}
 author: [senex.trader maintainers (@senex-trader)]
@@ -83,7 +85,7 @@ ARGUMENTS = {
 def wanted_of(given: dict, home: str) -> Wanted:
     """Whole paths and numbers."""
     paths = {name: os.path.join(home, given[name]) for name in ("data", "sockets", "configuration")}
-    return Wanted(int(given["version"]), given["image"], int(given["uid"]), given["owner"], given["database"], **paths)
+    return Wanted(int(given["version"]), given["image"], int(given["uid"]), given["owner"], given["database"], int(given["shared_memory"]), **paths)
 
 
 def step(given: dict) -> dict:

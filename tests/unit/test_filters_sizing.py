@@ -48,6 +48,32 @@ def test_overrides_win_and_null_removes():
     assert got["work_mem"] == "8MB" and got["jit"] == "off" and "wal_buffers" not in got
 
 
+@pytest.mark.parametrize(
+    ("settings", "queries", "megabytes"),
+    [
+        ({"work_mem": "96MB"}, 1, 864),  # a host of 24 GB: 96 x 2 x 3 processes, and half more
+        ({"work_mem": "32MB"}, 2, 576),  # one of 8 GB
+        ({"Work_Mem": 32768}, 2, 576),  # a bare number is kB
+        ({"work_mem": "32MB", "hash_mem_multiplier": "1"}, 2, 288),
+        ({"work_mem": "32MB", "max_parallel_workers_per_gather": 4}, 2, 960),
+        ({"work_mem": "32MB", "max_parallel_workers_per_gather": "0"}, 2, 96),  # what a VACUUM takes
+        ({"work_mem": "32MB", "max_parallel_workers_per_gather": 0, "max_parallel_maintenance_workers": 0}, 2, 64),
+        ({"maintenance_work_mem": "1GB"}, 2, 1536),
+        ({"work_mem": "much", "hash_mem_multiplier": "more"}, 2, 96),  # PostgreSQL refuses it, and says so
+        ({}, 1, 96),
+    ],
+)
+def test_shared_memory_holds_what_parallel_queries_may_take(settings, queries, megabytes):
+    assert sizing.postgresql_shared_memory(settings, queries) == megabytes
+
+
+def test_shared_memory_fits_into_the_unit_beside_shared_buffers():
+    for ram in range(1792, 140000, 97):
+        limit = sizing.memory_plan(ram)["postgresql"]
+        settings = sizing.postgresql_tuning(ram, limit_mb=limit)
+        assert limit > 1.2 * sizing.to_megabytes(settings["shared_buffers"]) + sizing.postgresql_shared_memory(settings), ram
+
+
 @pytest.mark.parametrize("ram", [8192, 7940, "7940", 7751])
 def test_memory_plan_of_8_gb(ram):
     plan = sizing.memory_plan(ram)

@@ -42,7 +42,7 @@ def test_inputs_are_checked_before_anything_else(path):
     assert first["ansible.builtin.import_tasks"] == "check.yml" and first.get("when", "") in ("", f"'{name}' not in senex_checked | default([])")
 
 
-@pytest.mark.parametrize("role", ["redis", "django", "celery", "nginx", "backup"])
+@pytest.mark.parametrize("role", ["postgresql", "redis", "django", "celery", "nginx", "backup"])
 def test_what_is_right_is_not_refused(role):
     assert refusal(role) == ""
 
@@ -56,9 +56,17 @@ def test_what_is_right_is_not_refused(role):
         (
             "celery", {"celery_workers": [{"name": "celery-worker", "queues": ["celery"], "concurrency": 1}]}, ["celery_workers", "accounts", "trading"],
         ),
+        ("postgresql", {"postgresql_settings": {"work_mem": "64MB"}}, ["postgresql_memory: 2048 MB", "1GB and 1152 MB of shared memory", "work_mem"]),
+        ("postgresql", {"postgresql_shared_memory": "256M"}, ["postgresql_shared_memory: 256 MB", "384 MB"]),
+        ("postgresql", {"postgresql_parallel_queries": "0"}, ["postgresql_parallel_queries: 0", "1 or more"]),
+        (
+            "celery", {"senex_celery_visibility_timeout": "14400", "celery_prefetch_multiplier": "4"},
+            ["senex_celery_visibility_timeout: 14400", "4 (celery_prefetch_multiplier)"],
+        ),
         ("celery", {"groups": {"celery_beat": ["one", "elsewhere"]}}, ["celery_beat: one, elsewhere", "exactly one host may run Beat"]),
     ],
-    ids=["no web instance", "a rate that is none", "eviction of queued tasks", "a queue that nobody takes from", "two schedulers"],
+    ids=["no web instance", "a rate that is none", "eviction of queued tasks", "a queue that nobody takes from", "memory of parallel queries",
+         "no room for one parallel query", "no parallel query", "tasks that wait in a worker", "two schedulers"],
 )  # fmt: skip
 def test_refused(role, inputs, words):
     message = refusal(role, **inputs)
@@ -96,6 +104,7 @@ MANY = {
     "celery": (
         {"celery_workers": [{"name": "trading", "queues": ["trading"], "concurrency": 0}, {"name": "trading", "queues": ["celery"]}],
          "celery_memory": "200M", "celery_stop_timeout": 5, "celery_task_time_limit": 7200, "celery_task_soft_time_limit": 8000,
+         "senex_celery_visibility_timeout": 7200,
          "celery_beat_max_silence": 10, "celery_flower_enabled": True, "celery_flower_password": "short"},
         [
             "celery_workers: no worker takes from accounts, services",

@@ -107,3 +107,11 @@ def test_a_programs_complaint_is_what_it_says_of_errors():
 
     error = CommandError(["/usr/bin/podman", "exec", "--interactive", "--user=999", "c", "pg_restore", "-d", "x"], Result())
     assert pg_server.last_words(error) == "pg_restore: pg_restore: error: could not execute query: ERROR: no"
+
+
+def test_the_new_cluster_shares_as_much_memory_as_production():
+    """It runs with production's work_mem."""
+    wanted, said = SimpleNamespace(uid=70, image="postgres:17", shared_memory=1728), []
+    user = SimpleNamespace(podman=lambda *words, **_: said.append(words))
+    pg_server.run_once(user, wanted, "initdb", data="/data")
+    assert "--shm-size=1728m" in said[0]

@@ -12,7 +12,7 @@ FILES = pathlib.Path(__file__).parents[2] / "roles/pitr/files"
 sys.path.insert(0, str(FILES))
 
 from pitr import archive as taking  # noqa: E402
-from pitr import jobs, plan, programs, wal  # noqa: E402  (the path above must come first)
+from pitr import jobs, plan, programs, recovery, wal  # noqa: E402  (the path above must come first)
 
 SIZE = wal.DEFAULT_SIZE
 SYSTEM = 7710767286947758100
@@ -190,3 +190,14 @@ def test_what_rests_is_not_waited_for(monkeypatch, database, receiver, expected)
     shown = "\n\n".join(f"ActiveState={state}\nJob={job}" for state, job in (database, receiver))
     monkeypatch.setattr(taking, "systemctl", lambda *words: types.SimpleNamespace(stdout=shown + "\n"))
     assert taking._coming() is expected
+
+
+def test_recovery_shares_no_memory_between_processes(monkeypatch):
+    """Its work_mem is that of production, its memory the drill's."""
+    said = []
+    monkeypatch.setattr(recovery, "podman", lambda *words, **_: said.append(words))
+    monkeypatch.setattr(recovery, "_await", lambda *_: None)
+    settings = types.SimpleNamespace(postgresql_configuration="/c", container_uid=70, image="postgres:15", recovery_timeout=1)
+    with recovery.server(settings, types.SimpleNamespace(base=base(), until=None), None, "/d", "drill", durable=False):
+        pass
+    assert "max_parallel_workers_per_gather=0" in next(words for words in said if words[0] == "run")

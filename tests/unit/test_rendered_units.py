@@ -122,6 +122,17 @@ def test_limits_are_the_units_and_fit_into_8_gb(stack):
     assert total + sum(slices.values()) <= 0.8 * 8192
 
 
+@pytest.mark.parametrize(
+    ("inputs", "megabytes"),
+    [({}, 576), ({"postgresql_parallel_queries": "1"}, 384), ({"postgresql_shared_memory": "1G"}, 1024), ({"postgresql_settings": {"work_mem": "16MB"}}, 384),
+     ({"senex_memory_mb": 24576}, 1728)],
+)  # fmt: skip
+def test_postgresql_shares_as_much_memory_as_its_settings_ask_for(inputs, megabytes):
+    """384 MB is what a VACUUM takes with the maintenance_work_mem of a host of 8 GB."""
+    files, _ = part("postgresql", **inputs)
+    assert f"PodmanArgs=--shm-size={megabytes}m" in files["postgres.container"][0].splitlines()
+
+
 def test_podman_gives_up_before_systemd_does(stack):
     for name, text in containers(stack[1]).items():
         stops = re.findall(r"--stop-timeout=(\d+)", " ".join(unit_text.values(text, "Container", "PodmanArgs")))

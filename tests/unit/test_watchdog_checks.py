@@ -31,8 +31,13 @@ def backup(**changes):
     return [{"job": "dump", "result": "ok", "finished": "2027-01-15T07:00:00+00:00", "max_age_seconds": 90_000, "bytes": 5, **changes}]
 
 
-def redis(queues=None, **changes):
-    return {"info": {**INFO, **changes}, "queues": queues or {"celery": 0}}
+def redis(queues=None, overdue=0, waiting=(), **changes):
+    return {"info": {**INFO, **changes}, "queues": queues or {"celery": 0}, "overdue": overdue, "waiting": list(waiting)}
+
+
+def waits(eta, handed=NOW - 3600):
+    """A task that a worker took, as Redis' script tells of it."""
+    return [f"{handed:.6f}", eta, "accounts.remind"]
 
 
 LOCK = {"what": "deploy of 2", "who": "ann", "step": "web", "since": NOW - 60, "renewed": NOW - 60}
@@ -71,6 +76,9 @@ TABLE = [
     (checks_stack.judge_beat, {"silent": "2000", "shortest": "10", "up": 30}, OK, ""),
     (checks_stack.judge_beat, {}, OK, "no schedule"),
     (checks_stack.judge_beat, {"silent": "", "shortest": "", "up": 9999}, OK, "not sent anything yet"),
+    (checks_stack.judge_redis, redis(overdue=3), WARN, "3 were handed out more than 12 h ago"),
+    (checks_stack.judge_redis, redis(waiting=[waits("2027-01-20T08:00:00+00:00")]), WARN, "remind: due later than senex_celery_visibility_timeout (12 h)"),
+    (checks_stack.judge_redis, redis(waiting=[waits("2027-01-15T08:30:00+00:00"), waits("soon")]), OK, "answers"),
     (checks_stack.judge_redis, redis(), OK, "answers"),
     (checks_stack.judge_redis, redis(evicted_keys="5"), WARN, "evicted 5 keys"),
     (checks_stack.judge_redis, redis(rdb_last_bgsave_status="err"), FAIL, "refuses writes"),
@@ -178,13 +186,29 @@ def test_a_reading_that_fails_is_a_finding():
     assert (found.level, found.says) == (FAIL, "cannot be read: psql in postgres: no such container")
 
 
-def test_redis_is_read_as_redis_cli_prints_it():
+@pytest.mark.parametrize(
+    ("answer", "overdue", "waiting"),
+    [
+        (host.Ended(0, '3\n4\nheld 2 [["5.25","2027-01-15T08:00:00+00:00","a.b"]]\n', ""), 2, [["5.25", "2027-01-15T08:00:00+00:00", "a.b"]]),
+        (host.Ended(1, "3\n4\nERR unknown command 'EVAL'\n", ""), 0, []),
+    ],
+    ids=["with EVAL", "without"],
+)
+def test_redis_is_read_as_redis_cli_prints_it(answer, overdue, waiting):
     fake = Fake()
     fake.ended = {
-        "inside redis redis-cli -e -n 2": host.Ended(0, "3\n4\n", ""),
+        "inside redis redis-cli -e -n 2": answer,
         "inside redis redis-cli -e": host.Ended(0, "# Memory\r\nused_memory:5\r\n", ""),
     }
-    assert checks_stack.read_redis(fake, settings()) == {"info": {"used_memory": "5"}, "queues": {"celery": 3, "trading": 4}}
+    found = {"info": {"used_memory": "5"}, "queues": {"celery": 3, "trading": 4}, "overdue": overdue, "waiting": waiting}
+    assert checks_stack.read_redis(fake, settings()) == found
+
+
+def test_a_redis_that_does_not_answer_is_told():
+    fake = Fake()
+    fake.ended = {"inside redis redis-cli -e -n 2": host.Ended(1, "", "Connection refused"), "inside redis redis-cli -e": host.Ended(0, "a:5", "")}
+    with pytest.raises(OSError, match="Connection refused"):
+        checks_stack.read_redis(fake, settings())
 
 
 def test_status_says_healthy_or_not_on_a_screen_and_to_machines(monkeypatch, capsys):

@@ -2,10 +2,13 @@
 
 import re
 
-from parts import HOME, HOSTILE, MARK, RUN, apply, eventually
+import pytest
+from parts import HOME, HOSTILE, MARK, RUN, SYSTEMCTL, apply, eventually
 
 FILES = (f"{HOME}/.config/containers/systemd/postgres.container", f"{HOME}/config/postgresql/*")
 DATA = f"{HOME}/data/postgres"
+# One parallel query of these may share 288 MB, which PostgreSQL allocates in steps: 382 MB
+LARGE = {"postgresql_settings": {"work_mem": "48MB", "shared_buffers": "256MB"}, "postgresql_parallel_queries": 1}
 
 
 def test_answers_over_verified_tls(postgres):
@@ -59,6 +62,12 @@ def test_configuration_is_live(postgres):
     shown = postgres.query("\n".join(f"show {name};" for name in wanted)).splitlines()
     assert dict(zip(wanted, shown, strict=True)) == wanted
     assert int(postgres.show("MemoryMax")) == 1024 * 1024 * 1024
+    assert shared_memory(postgres) == 288
+
+
+def shared_memory(postgres):
+    """MB of /dev/shm in the container."""
+    return int(postgres.script("df -P -k /dev/shm").stdout.splitlines()[1].split()[1]) // 1024
 
 
 def test_further_database_and_extensions(postgres):
@@ -136,17 +145,29 @@ def test_unknown_extension_is_told(postgres):
 def test_setting_restarts_it_and_nothing_else(host, postgres):
     units = f"{RUN} systemctl --user show --property=Id,ActiveEnterTimestampMonotonic 'senex-network*.service' client.service"
     others, client, own = host.check_output(units), postgres.inspect(".State.StartedAt", "client"), postgres.started
-    apply({"postgresql_settings": {"work_mem": "3MB"}})
-    assert postgres.query("show work_mem") == "3MB"
+    apply(LARGE)
+    assert postgres.query("show work_mem") == "48MB"
     assert postgres.started != own
     assert (host.check_output(units), postgres.inspect(".State.StartedAt", "client")) == (others, client)
+
+
+def test_a_parallel_query_finds_the_memory_that_its_settings_allow_it(postgres):
+    assert shared_memory(postgres) == 432
+    plan = "set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set enable_mergejoin = off; set enable_nestloop = off;"
+    join = "select count(*), max(length(a.t || b.t)) from wide a join wide b using (k)"
+    postgres.query("create unlogged table wide as select n as k, repeat('x', 500) as t from generate_series(1, 520000) n; analyze wide;")
+    try:
+        assert "Parallel Hash Join" in postgres.query(f"{plan} explain {join}")
+        assert postgres.query(f"{plan} {join}") == "520000|1000"
+    finally:
+        postgres.query("drop table wide")
 
 
 def test_hostile_password_arrives_and_shows_nowhere(postgres):
     """It changes in the database alone: no restart."""
     started = postgres.started
     postgres.sample_command_lines()
-    apply({"postgresql_settings": {"work_mem": "3MB"}, "postgresql_password": HOSTILE}, options=["-vvv", "--diff"])
+    apply({**LARGE, "postgresql_password": HOSTILE}, options=["-vvv", "--diff"])
     assert postgres.query("select 1", password=HOSTILE) == "1"
     assert "password authentication failed" in postgres.query("select 1")
     assert postgres.started == started
@@ -174,3 +195,32 @@ def test_absent_keeps_the_data(host, postgres):
     apply()
     assert postgres.query("select string_agg(what, ' ') from kept") == "stopped killed"
     assert host.check_output(f"stat -c %u {DATA}/foreign; rm {DATA}/foreign") == "1234"
+
+
+def test_a_database_that_is_gone_is_made_again(postgres):
+    """As after a first start that ended too early; beside a database that nobody listed, another name was meant."""
+    postgres.query("create database mine", dbname="postgres")
+    postgres.query("drop database senex with (force)", dbname="postgres")
+    refused = apply(check=False)
+    assert refused.rc and "there is no database senex here, but mine" in refused.message
+    postgres.query("drop database mine", dbname="postgres")
+    assert apply().changed
+    assert postgres.query("select current_database(), string_agg(extname, ' ' order by extname) from pg_extension") == "senex|citext plpgsql"
+    assert not apply().changed
+
+
+@pytest.mark.parametrize("moment", ["pgrep -x initdb && sleep 0.3", f"test -s {DATA}/PG_VERSION"], ids=["in the middle of initdb", "when there is a cluster"])
+def test_a_first_start_that_is_killed_is_finished_by_the_next_run(host, postgres, moment):
+    postgres.systemctl("stop")
+    host.check_output(f"mv {DATA} {DATA}.kept && install -d -o 200998 -g 200998 -m 0700 {DATA}")
+    try:
+        host.check_output(f"{SYSTEMCTL} start --no-block {postgres.unit}")
+        host.check_output(f"for _ in $(seq 600); do {{ {moment}; }} >/dev/null 2>&1 && break; sleep 0.02; done; {SYSTEMCTL} kill --signal=KILL {postgres.unit}")
+        host.check_output(f"{SYSTEMCTL} stop {postgres.unit}")
+        assert apply().changed
+        assert postgres.query("select current_database(), current_user") == "senex|senex"
+        assert "first-start" not in host.check_output(f"ls {DATA}")
+    finally:
+        postgres.systemctl("stop")
+        host.check_output(f"rm -rf {DATA} && mv {DATA}.kept {DATA}")
+        postgres.systemctl("start")

@@ -95,6 +95,8 @@ def server(settings: Settings, plan: Plan, reading: wal.Reading, directory: str,
         "hot_standby": "off",
         "shared_buffers": "128MB" if durable else "64MB",
         "max_wal_size": "1GB",
+        # Memory that processes share would have to be sized for the work_mem of production, and be within the drill's limit
+        "max_parallel_workers_per_gather": "0",
         "restore_command": "cp /wal/%f %p",
         "recovery_target_timeline": str(plan.base.timeline),
         "recovery_target_action": "promote",

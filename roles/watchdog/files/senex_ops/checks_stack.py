@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 
 from .findings import Check, Finding, age, fail, ok, size, warn
@@ -31,6 +32,17 @@ select coalesce(extract(epoch from now() - max(last_run_at))::int::text, ''),
        extract(epoch from now() - (select pg_postmaster_start_time()))::int
   from django_celery_beat_periodictask where enabled;
 """
+
+# Tasks that workers hold, as Celery's transport for Redis notes them: how many for longer than the timeout that is the script's argument (and 5 minutes,
+# for workers look every 100 s), and those that wait for a time, each with when it was handed out, that time and its name. The oldest 200, so that it is cheap.
+HELD = (
+    "local now = redis.call('TIME')[1] local old = redis.pcall('ZCOUNT', 'unacked_index', '-inf', now - ARGV[1] - 300) "
+    "local ids = redis.pcall('ZRANGE', 'unacked_index', 0, 199, 'WITHSCORES') if ids.err or type(old) ~= 'number' then return 'held 0 []' end "
+    "local rows = {} for at = 1, #ids, 2 do local good, one = pcall(cjson.decode, redis.pcall('HGET', 'unacked', ids[at])) "
+    "local told = good and type(one) == 'table' and type(one[1]) == 'table' and one[1].headers "
+    "if type(told) == 'table' and type(told.eta) == 'string' then rows[#rows + 1] = {ids[at + 1], told.eta, tostring(told.task)} end end "
+    "return 'held ' .. old .. ' ' .. (#rows > 0 and cjson.encode(rows) or '[]')"
+)
 
 
 def read_web(host, config) -> dict[str, Answer]:
@@ -200,16 +212,40 @@ def judge_beat(data: dict, config, now: float) -> list[Finding]:
 
 
 def read_redis(host, config) -> dict:
-    """INFO as a dictionary, and the length of each queue."""
+    """INFO as a dictionary, the length of each queue, and what workers hold."""
     broker = config.broker
-    words = "".join(f"LLEN {queue}\n" for queue in broker.queues)
+    words = "".join(f"LLEN {queue}\n" for queue in broker.queues) + f'EVAL "{HELD}" 0 {broker.visibility_timeout:.0f}\n'
     info = host.inside(broker.container, "redis-cli", "-e", stdin="INFO\n")
     lengths = host.inside(broker.container, "redis-cli", "-e", "-n", str(broker.broker_database), stdin=words)
-    if info.code or lengths.code:
+    lines = [line.split() for line in lengths.out.splitlines() if line.split()]
+    numbers = [int(words[-1]) for words in lines if words[-1].isdigit()]
+    if info.code or len(numbers) != len(broker.queues):  # a Redis without EVAL tells its lengths all the same
         raise OSError(f"redis-cli in {broker.container}: {(info if info.code else lengths).said}")
     rows = dict(line.strip().split(":", 1) for line in info.out.splitlines() if ":" in line)
-    numbers = [int(line.split()[-1]) for line in lengths.out.splitlines() if line.split() and line.split()[-1].isdigit()]
-    return {"info": rows, "queues": dict(zip(broker.queues, numbers, strict=True))}
+    held = next((line.split(" ", 2) for line in lengths.out.splitlines() if line.startswith("held ")), ["held", "0", "[]"])
+    return {"info": rows, "queues": dict(zip(broker.queues, numbers, strict=True)), "overdue": int(held[1]), "waiting": json.loads(held[2])}
+
+
+def moment(text: str) -> float:
+    """Seconds of the clock; 0 for what is no time."""
+    try:
+        read = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return 0
+    return (read if read.tzinfo else read.replace(tzinfo=datetime.UTC)).timestamp()
+
+
+def judge_held(data: dict, config, now: float) -> list[Finding]:
+    """Workers hold no task for longer than Redis leaves it to them."""
+    timeout, found = config.broker.visibility_timeout, []
+    if data["overdue"]:
+        says = f"{data['overdue']} were handed out more than {age(int(timeout))} ago, not acknowledged and not taken back, as workers do that run"
+        found.append(warn("tasks held", says, "senex logs celery-worker; senex restart celery-worker"))
+    late = sorted({name for handed, eta, name in data["waiting"] if moment(eta) > float(handed) + timeout})
+    if late:
+        says = f"{', '.join(late)}: due later than senex_celery_visibility_timeout ({age(int(timeout))}) after a worker took it, so it will run more than once"
+        found.append(warn("tasks with a countdown", says, "a shorter countdown, or a larger senex_celery_visibility_timeout; docs/celery.md"))
+    return found
 
 
 def judge_redis(data: dict, config, now: float) -> list[Finding]:
@@ -236,7 +272,7 @@ def judge_redis(data: dict, config, now: float) -> list[Finding]:
         found.append(warn("queues", f"tasks wait: {shown} (limit {config.broker.queue_limit})", do))
     else:
         found.append(ok("queues", shown or "none"))
-    return found
+    return found + judge_held(data, config, now)
 
 
 CHECKS = [

@@ -91,6 +91,7 @@ class Broker:
     queues: list[str]
     broker_database: int = 2
     queue_limit: int = number(100, 1, "tasks")
+    visibility_timeout: float = number(43200, 1, "seconds")
     container: str = "redis"
 
 
