@@ -66,7 +66,7 @@ options:
     type: dict
     default: {}
   container:
-    description: "With C(plan): image, manage, network, env_file, volumes, user, environment, timeout (s)."
+    description: "With C(plan): image, manage, network, dns_options, env_file, volumes, user, environment, timeout (s)."
     type: dict
     default: {}
   script:
