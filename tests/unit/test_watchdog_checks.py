@@ -16,7 +16,15 @@ ROWS = [["connections", "7", "100"]]
 INFO = {"used_memory": "1000", "maxmemory": "100000", "maxmemory_policy": "volatile-lru", "evicted_keys": "0", "rdb_last_bgsave_status": "ok"}
 DISK = {"used": 10.0, "inodes": 1.0, "free": 10**9}
 ACCOUNT = {"linger": True, "bus": True, "answers": True, "uid": 987, "subuid": "senex:200000:65536\n", "subgid": "senex:200000:65536\n"}
-PODMAN = {"version": "podman version 5.4.2", "generator": True, "said": "", "code": 0}
+PODMAN = {"version": "podman version 5.4.2", "generator": True, "said": "", "code": 0, "ours": ["senex-network.network", "web-1.container"]}
+# What the generators of 4.9 and 5.4 say of directories that are not there and of units that others have put there
+NOT_OURS = """quadlet-generator[9]: Error occurred resolving path "/etc/containers/systemd/users/987": lstat /etc/containers/systemd/users: no such file or directory
+quadlet-generator[9]: Loading source unit file /opt/senex-trader/.config/containers/systemd/web-1.container
+quadlet-generator[9]: converting "not-web-1.container": unsupported key 'Memory' in group 'Container' in /etc/containers/systemd/users/not-web-1.container
+quadlet-generator[9]: processing encountered some errors
+"""
+TORN = """quadlet-generator[9]: error loading "/opt/senex-trader/.config/containers/systemd/senex-network.network", file contains line 3: “Torn” which is not a key-value pair
+"""
 IMAGE = {"here": True, "code": 0, "said": "", "listed": True}
 WATCHED = {"state": "active", "said": {"at": NOW, "waiting": {}, "restarts": {}}}
 
@@ -132,6 +140,8 @@ TABLE = [
     (doctor.judge_podman, {**PODMAN, "version": ""}, FAIL, "is not installed"),
     (doctor.judge_podman, {**PODMAN, "generator": False}, FAIL, "generator of units is missing"),
     (doctor.judge_podman, {**PODMAN, "said": "quadlet[9]: converting \"web-1.container\": unsupported key 'Memory'"}, FAIL, "unsupported key 'Memory'"),
+    (doctor.judge_podman, {**PODMAN, "said": NOT_OURS}, OK, "takes every unit file"),
+    (doctor.judge_podman, {**PODMAN, "said": NOT_OURS + TORN}, FAIL, 'error loading "/opt/senex-trader/.config/containers/systemd/senex-network.network"'),
     (doctor.judge_network, {"online": "active", "waits": "inactive"}, OK, "reached"),
     (doctor.judge_network, {"online": "inactive", "waits": "inactive"}, FAIL, "is inactive"),
     (doctor.judge_network, {"online": "active", "waits": "activating"}, FAIL, "activating"),
@@ -209,6 +219,20 @@ def test_a_pause_counts_from_the_moment_on_that_it_is_asked_for(tmp_path, monkey
         (tmp_path / "paused").write_text(json.dumps({"until": now + asked}))
     (found,) = status.judge_watchdog(status.read_watchdog(Fake(), settings()), settings(), now)
     assert found.level == level
+
+
+def test_the_files_that_count_are_those_of_the_service_user(tmp_path, monkeypatch):
+    units = tmp_path / ".config/containers/systemd"
+    units.mkdir(parents=True)
+    for name in ("web-1.container", "senex-network.network", ".env", "notes.txt"):
+        (units / name).touch()
+    fake = Fake()
+    fake.home = str(tmp_path)
+    fake.ended = {"podman --version": host.Ended(0, "podman version 4.9.3\n", ""), "as_user": host.Ended(0, "", NOT_OURS)}
+    monkeypatch.setattr(doctor, "QUADLET", (str(units / "web-1.container"),))
+    data = doctor.read_podman(fake, settings())
+    assert data["ours"] == ["senex-network.network", "web-1.container"]
+    assert [one.level for one in doctor.judge_podman(data, settings(), NOW)] == [OK]
 
 
 def test_parts_that_are_elsewhere_are_not_asked_for():
