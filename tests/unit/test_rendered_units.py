@@ -33,7 +33,7 @@ VARIANTS = {
     "limits of the CPU": {f"{part}_cpu_percent": 150 for part in ("postgresql", "redis", "django", "celery")},
 }
 ROLES = ("podman", "postgresql", "redis", "django", "celery", "backup")
-PODMANS = [(4, 9, 3), (5, 4, 2), (5, 7, 0)]
+PODMANS = [(4, 9, 3), (5, 4, 2), (5, 7, 0), (6, 1, 0)]
 
 
 def units_of(inputs):
