@@ -9,7 +9,8 @@ import re
 from .findings import Check, Finding, age, fail, ok, size, warn
 from .host import Answer
 
-SLIRP, WAY_OUT = "/usr/bin/slirp4netns", "way out"
+SLIRP = "/usr/bin/slirp4netns"
+WAY_OUT = "way out"
 # One line a value; tables and views that are not there give none. A receiver of WAL replays nothing, and is no standby.
 # Beat: how long silent, and its shortest interval.
 DATABASE = """
