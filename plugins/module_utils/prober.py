@@ -1,4 +1,5 @@
-"""Ask a site as its users do, all through a release: HTTP ten times a second and one WebSocket that stays open.
+"""Ask a site as its users do, all through a release: HTTP ten times a second, twice a second what needs database and Redis, and one WebSocket
+that stays open.
 
 Runs by itself on the host of nginx: `python3 prober.py CONFIGURATION STATE`. STATE is a JSON file, replaced twice a second.
 Certificates are not verified here: what is asked is whether the application answers.
@@ -21,6 +22,7 @@ import threading
 import time
 
 PAUSE = 0.1
+READY_PAUSE = 0.5
 KEPT = 20  # failures that are kept with their text
 
 
@@ -88,13 +90,23 @@ def ask(target: dict, path: str) -> str:
 
 
 def probe_http(target: dict, results: Results, stop: threading.Event) -> None:
+    """Pages that stand for all that needs neither database nor Redis."""
+    _probe(target, target["paths"], PAUSE, results, stop)
+
+
+def probe_ready(target: dict, results: Results, stop: threading.Event) -> None:
+    """Database and Redis through the site. Beside the other pages, for what hangs here must not hold those up."""
+    _probe({**target, "timeout": target["ready_timeout"]}, [target["ready_path"]], READY_PAUSE, results, stop)
+
+
+def _probe(target: dict, paths: list[str], pause: float, results: Results, stop: threading.Event) -> None:
     """Due times, not pauses: a slow answer is followed by the next at once, so that an outage is not seen smaller than it is."""
     due, count = time.monotonic(), 0
     while not stop.wait(max(0.0, due - time.monotonic())):
         begin = time.monotonic()
-        problem = ask(target, target["paths"][count % len(target["paths"])])
+        problem = ask(target, paths[count % len(paths)])
         results.request(time.monotonic() - begin, problem)
-        due, count = max(due + PAUSE, time.monotonic() - 1), count + 1
+        due, count = max(due + pause, time.monotonic() - 1), count + 1
 
 
 class WebSocket:
@@ -173,6 +185,8 @@ def main() -> None:
     results, stop = Results(sys.argv[2]), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     threads = [threading.Thread(target=probe_http, args=(target, results, stop), daemon=True)]
+    if target["ready_path"]:
+        threads.append(threading.Thread(target=probe_ready, args=(target, results, stop), daemon=True))
     if target["websocket_path"]:
         threads.append(threading.Thread(target=probe_websocket, args=(target, results, stop), daemon=True))
     for thread in threads:

@@ -4,7 +4,7 @@
 
 One key that the host's Podman does not know and the generator drops the whole unit: systemd then says 'Unit not found'.
 The table holds, for each section, the minor version that first had a key; 4.4 is the first Podman with Quadlet. It was read
-off the releases 4.4 to 5.8, none of which took a key away.
+off the releases 4.4 to 6.1, none of which took a key away.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _SINCE = {
         "5.5": "Memory ReloadCmd ReloadSignal Retry RetryDelay",
         "5.7": "HttpProxy",
         "5.8": "AppArmor",
+        "6.1": "ImageVolume",
     },
     "Pod": {
         "5.0": "ContainersConfModule GlobalArgs Network PodName PodmanArgs PublishPort Volume",
@@ -72,6 +73,7 @@ _SINCE = {
         "4.7": "VolumeName",
         "4.8": "ContainersConfModule Driver GlobalArgs Image",
         "5.3": "ServiceName",
+        "6.0": "GID UID",
     },
     "Image": {
         "4.8": (
@@ -142,6 +144,7 @@ _PODMAN_ARGS = {
     "HealthMaxLogCount": "health-max-log-count",
     "HealthMaxLogSize": "health-max-log-size",
     "HttpProxy": "http-proxy",
+    "ImageVolume": "image-volume",
     "LogOpt": "log-opt",
     "NetworkAlias": "network-alias",
     "Retry": "retry",
@@ -165,6 +168,8 @@ _ELSEWHERE.update(
     ServiceName="name the file after the service",
     DefaultDependencies="make something want network-online.target",
     HostUser="use UserNS= or UIDMap=",
+    UID="use User=",
+    GID="use Group=",
 )
 
 _DEPENDENCIES = (

@@ -35,9 +35,10 @@ def plan(user: ServiceUser, container: dict, script: str) -> dict:
     """Run the plan script in `manage shell` of an image, with the application's environment; what it found."""
     environment = [word for name, value in container.get("environment", {}).items() for word in ("--env", f"{name}={value}")]
     volumes = [word for volume in container["volumes"] for word in ("--volume", volume)]
+    dns = [f"--dns-option={option}" for option in container["dns_options"]]
     result = user.podman(
         "run", "--rm", "--interactive", "--pull=never", "--log-driver=none", "--name", "release-plan", "--replace", "--read-only", "--tmpfs", "/tmp",
-        "--network", container["network"], "--env-file", container["env_file"], *environment, *volumes,
+        "--network", container["network"], *dns, "--env-file", container["env_file"], *environment, *volumes,
         "--cap-drop=all", "--security-opt=no-new-privileges", "--user", str(container["user"]),
         container["image"], *container["manage"], "shell", "--verbosity", "0",
         check=False, stdin=script, timeout=int(container["timeout"]),

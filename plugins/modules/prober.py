@@ -7,13 +7,14 @@ DOCUMENTATION = r"""
 module: prober
 short_description: Ask the site all through a release, as its users do
 description:
-  - M(senex.trader.release) starts a transient unit C(senex-prober.service) on the host of nginx that sends ten requests a second through nginx and keeps one
-    WebSocket open. It ends by itself after an hour, so a release that dies leaves nothing behind for long.
+  - M(senex.trader.release) starts a transient unit C(senex-prober.service) on the host of nginx that sends ten requests a second through nginx, asks twice a
+    second for the page that needs database and Redis, and keeps one WebSocket open. It ends by itself after an
+    hour, so a release that dies leaves nothing behind for long.
 options:
   state:
     description:
       - C(stopped) ends it and answers what was seen.
-      - C(asked) asks each path once from here and answers the C(problems).
+      - C(asked) asks each of C(paths) once from here and answers the C(problems).
     type: str
     choices: [stopped, asked]
     required: true

@@ -62,11 +62,12 @@ options:
     type: bool
     default: false
   probe:
-    description: "With C(begin), on the host of nginx: what its users ask for from now on, as M(senex.trader.prober) takes it. Empty starts no prober."
+    description: "With C(begin), on the host of nginx: what its users ask for from now on, as M(senex.trader.prober) takes it, and
+      ready_path (empty for none) with ready_timeout (s). Empty starts no prober."
     type: dict
     default: {}
   container:
-    description: "With C(plan): image, manage, network, env_file, volumes, user, environment, timeout (s)."
+    description: "With C(plan): image, manage, network, dns_options, env_file, volumes, user, environment, timeout (s)."
     type: dict
     default: {}
   script:

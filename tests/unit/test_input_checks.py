@@ -64,9 +64,14 @@ def test_what_is_right_is_not_refused(role):
             ["senex_celery_visibility_timeout: 14400", "4 (celery_prefetch_multiplier)"],
         ),
         ("celery", {"groups": {"celery_beat": ["one", "elsewhere"]}}, ["celery_beat: one, elsewhere", "exactly one host may run Beat"]),
+        ("redis", {"redis_health_interval": 2}, ["redis_health_interval: 2 s", "use 3 or more"]),
+        ("django", {"django_health_interval": "2"}, ["django_health_interval: 2 s", "use 3 or more"]),
+        ("celery", {"celery_health_interval": 1}, ["celery_health_interval: 1 s", "use 3 or more"]),
+        ("postgresql", {"postgresql_health_interval": 0}, ["postgresql_health_interval: 0 s", "use 3 or more"]),
     ],
     ids=["no web instance", "a rate that is none", "eviction of queued tasks", "a queue that nobody takes from", "memory of parallel queries",
-         "no room for one parallel query", "no parallel query", "tasks that wait in a worker", "two schedulers"],
+         "no room for one parallel query", "no parallel query", "tasks that wait in a worker", "two schedulers",
+         *(f"checks of {role} that systemd refuses" for role in ("redis", "django", "celery", "postgresql"))],
 )  # fmt: skip
 def test_refused(role, inputs, words):
     message = refusal(role, **inputs)

@@ -4,8 +4,11 @@ import base64
 import datetime
 import hashlib
 import http.server
+import json
 import ssl
 import struct
+import subprocess
+import sys
 import threading
 import time
 
@@ -29,7 +32,7 @@ def certificate(place):
 
 class Site(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    status = 200
+    status, broken, hanging = 200, "", ""
     goodbye = b"\x88\x02" + struct.pack("!H", 1012)  # a close frame
 
     def do_GET(self):
@@ -41,7 +44,9 @@ class Site(http.server.BaseHTTPRequestHandler):
             self.wfile.write(self.goodbye)
             self.close_connection = True
             return
-        self.send_response(self.status)
+        if self.path == self.hanging:
+            time.sleep(4)
+        self.send_response(503 if self.path == self.broken else self.status)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -58,6 +63,7 @@ def site(tmp_path):
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
     target = {"address": "127.0.0.1", "port": server.server_port, "domain": "site.test", "paths": ["/", "/health/"], "websocket_path": "/ws/", "timeout": 5}
+    target |= {"ready_path": "", "ready_timeout": 1}
     yield handler, target
     server.shutdown()
     server.server_close()
@@ -90,6 +96,40 @@ def test_ten_requests_a_second_are_counted_with_what_failed(site, tmp_path):
     seen = run(prober.probe_http, target, tmp_path, 1.2)
     assert 8 <= seen["requests"] <= 14
     assert seen["failed"] == seen["requests"] and "500" in seen["failures"][-1]
+
+
+@pytest.fixture
+def seen(site, tmp_path):
+    """What a prober of its own wrote down after so many seconds."""
+    _handler, target = site
+
+    def run(seconds, **changes):
+        state, wanted = tmp_path / "seen.json", tmp_path / "target.json"
+        wanted.write_text(json.dumps({**target, "websocket_path": "", "paths": ["/"], **changes}))
+        process = subprocess.Popen([sys.executable, "-I", prober.__file__, str(wanted), str(state)])
+        time.sleep(seconds)
+        process.terminate()
+        assert process.wait(10) == 0
+        return json.loads(state.read_text())
+
+    return run
+
+
+def test_what_needs_the_database_is_asked_too_and_what_fails_there_counts(site, seen):
+    handler, _target = site
+    handler.broken = "/ready/"
+    found = seen(1.8, ready_path="/ready/")
+    assert 2 <= found["failed"] <= 5 and found["requests"] - found["failed"] >= 8
+    assert all(" /ready/: 503 " in line for line in found["failures"])
+    assert seen(0.8, ready_path="")["failed"] == 0
+
+
+def test_what_hangs_for_want_of_the_database_holds_nothing_else_up(site, seen):
+    handler, _target = site
+    handler.hanging = "/ready/"
+    found = seen(2.8, ready_path="/ready/", ready_timeout=1)
+    assert found["failed"] >= 1 and "/ready/: TimeoutError" in found["failures"][0]
+    assert found["requests"] - found["failed"] >= 15
 
 
 def test_a_websocket_that_is_told_to_go_comes_back(site, tmp_path):

@@ -41,7 +41,7 @@ def check(body, version=(5, 4, 2), name="postgres.container"):
     return quadlet_keys.check_unit(body, name, version)
 
 
-@pytest.mark.parametrize("version", [(4, 9, 3), (5, 0, 0), (5, 4, 2), (5, 7, 1), (5, 8, 2)])
+@pytest.mark.parametrize("version", [(4, 9, 3), (5, 0, 0), (5, 4, 2), (5, 7, 1), (5, 8, 2), (6, 0, 0), (6, 1, 0)])
 def test_a_good_unit_passes(version):
     assert check(GOOD, version) == []
 
@@ -63,6 +63,8 @@ def test_a_key_of_a_later_podman_is_named_with_its_line_and_a_way_out():
         ("ReloadSignal", (5, 4, 2), "needs Podman 5.5"),
         ("HttpProxy", (5, 6, 2), "needs Podman 5.7"),
         ("AppArmor", (5, 7, 1), "needs Podman 5.8"),
+        ("ImageVolume", (6, 0, 0), "needs Podman 6.1, this host has 6.0.0: use PodmanArgs=--image-volume=..."),
+        ("ImageVolumes", (6, 1, 0), "did you mean ImageVolume=?"),
         ("Restart", (5, 4, 2), "use Restart= in [Service]"),
         ("Wants", (5, 4, 2), "use Wants= in [Unit]"),
         ("WantedBy", (5, 4, 2), "use WantedBy= in [Install]"),
@@ -76,10 +78,24 @@ def test_unknown_keys(key, version, says):
 
 
 @pytest.mark.parametrize(
-    ("key", "version"), [("StopTimeout", (5, 0, 0)), ("Memory", (5, 5, 0)), ("Secret", (4, 9, 3)), ("PidsLimit", (4, 9, 3))]
+    ("key", "version"),
+    [("StopTimeout", (5, 0, 0)), ("Memory", (5, 5, 0)), ("Secret", (4, 9, 3)), ("PidsLimit", (4, 9, 3)), ("AppArmor", (6, 0, 0)), ("ImageVolume", (6, 1, 0))],
 )
 def test_known_keys(key, version):
     assert check(f"[Container]\nImage=a\n{key}=1\n", version) == []
+
+
+@pytest.mark.parametrize(("key", "hint"), [("UID", "User="), ("GID", "Group=")])
+def test_who_owns_a_volume(key, hint):
+    volume = f"[Volume]\nVolumeName=media\n{key}=1000\n"
+    assert check(volume, (5, 8, 6), "media.volume") == [f"media.volume:3: '{key}=' in [Volume] needs Podman 6.0, this host has 5.8.6: use {hint}"]
+    assert check(volume, (6, 0, 0), "media.volume") == []
+
+
+def test_a_later_minor_than_the_table_knows_has_all_of_it():
+    """Numbers, not text: 5.10 comes after 5.8, and 10 after 6."""
+    for version in ((5, 10, 0), (6, 12, 0), (10, 0, 0)):
+        assert check("[Container]\nImage=a\nAppArmor=x\n", version) == []
 
 
 def test_what_an_older_podman_would_ignore_is_said():

@@ -33,7 +33,7 @@ VARIANTS = {
     "limits of the CPU": {f"{part}_cpu_percent": 150 for part in ("postgresql", "redis", "django", "celery")},
 }
 ROLES = ("podman", "postgresql", "redis", "django", "celery", "backup")
-PODMANS = [(4, 9, 3), (5, 4, 2), (5, 7, 0)]
+PODMANS = [(4, 9, 3), (5, 4, 2), (5, 7, 0), (6, 1, 0)]
 
 
 def units_of(inputs):
@@ -152,6 +152,29 @@ def test_a_unit_is_ready_when_it_is_healthy(stack):
         assert any(f"podman wait --condition=healthy {own}" in value for value in unit_text.values(text, "Service", "ExecStartPost")), name
         assert unit_text.values(text, "Container", "HealthCmd") and unit_text.values(text, "Container", "HealthOnFailure") == ["kill"], name
         assert not re.search(r"['\"]", unit_text.values(text, "Container", "HealthCmd")[0]), "quotes in HealthCmd break easily"
+
+
+def test_a_check_of_the_start_waits_for_its_service_and_ends_below_its_limit(stack):
+    """A check that fails at once is asked each second, which systemd refuses after the fifth (Podman before 5.8); then the unit never gets ready."""
+    for name, text in containers(stack[1]).items():
+        checked, starting = (unit_text.values(text, "Container", key) for key in ("HealthCmd", "HealthStartupCmd"))
+        if not checked:
+            continue
+        ((check,), (start,)) = checked, starting
+        waits = [path for path, other in stack[1].items() if path.endswith("started.sh") and start == f"sh {inside(text, path)} {check}" and "sleep" in other]
+        assert start == f"{check} start" or waits, name
+        assert not re.search(r"['\"$%]", start), f"{name}: quotes and variables in a check break easily"
+        assert waits == [] or seconds(text, "HealthStartupTimeout", "Container") >= 4 + 4 + 1 and re.search(r"-t 3 |timeout 4 ", check), name
+    assert {path for path in stack[1] if path.endswith("started.sh")} == {"config/postgresql/started.sh", "config/redis/started.sh"}
+
+
+def inside(text, path):
+    """Where a container sees a file of the home."""
+    for volume in unit_text.values(text, "Container", "Volume"):
+        outer, inner, *_ = volume.split(":")
+        if f"/opt/senex-trader/{path}".startswith(f"{outer}/"):
+            return inner + f"/opt/senex-trader/{path}".removeprefix(outer)
+    return None
 
 
 def test_the_application_starts_after_what_it_needs_and_survives_it(stack):

@@ -16,6 +16,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+STARTED = jinja2.Environment().from_string((ROOT / "templates/started.sh.j2").read_text())  # noqa: S701  (sh, not HTML)
+
+
 def script(tmp_path, role, name, **variables):
     """A check as it lies on a host."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROOT / f"roles/{role}/templates"))  # noqa: S701  (Python, not HTML)
@@ -104,3 +107,39 @@ def test_an_instance_that_never_comes_is_not(never):
     code, said, seconds = never.result()
     assert code == 1 and "refused" in said
     assert 3.5 < seconds < 5, "below the limit of the check, or Podman would count the time and not the reason"
+
+
+@pytest.fixture
+def started(tmp_path):
+    """The check of a database or Redis that starts, with a program in the place of what it asks; whether and after how long it passes, and what it says."""
+    (tmp_path / "started.sh").write_text(STARTED.render())
+
+    def run(program):
+        check = tmp_path / "check"
+        check.write_text(f"#!/bin/sh\necho asked >>{tmp_path}/log\n{program}\n")
+        check.chmod(0o755)
+        began = time.monotonic()
+        done = subprocess.run(["sh", tmp_path / "started.sh", check, "-q"], capture_output=True, text=True, timeout=15, check=False)
+        return done.returncode, time.monotonic() - began, done.stdout
+
+    run.asked = lambda: (tmp_path / "log").read_text().count("asked")
+    return run
+
+
+def test_a_database_that_starts_is_waited_for(started, tmp_path):
+    threading.Timer(1, (tmp_path / "up").touch).start()
+    code, seconds, said = started(f"[ -e {tmp_path}/up ]")
+    assert (code, said) == (0, "") and 0.9 < seconds < 2
+    assert started("[ \"$1\" = -q ]")[0] == 0, "it gets its own words"
+
+
+def test_a_database_that_takes_longer_is_asked_few_times_by_podman(started):
+    """Each run lasts for seconds, with one between: two in ten, of five that systemd allows."""
+    code, seconds, said = started("exit 2")
+    assert code == 1 and 3 <= seconds < 5 and "not ready yet" in said and said.count("\n") == 1
+    assert started.asked() > 10, "and answers as soon as it is there"
+
+
+def test_a_check_that_hangs_ends_below_the_limit_of_podman(started):
+    code, seconds, _said = started("sleep 4; exit 124")
+    assert code == 1 and seconds < 9

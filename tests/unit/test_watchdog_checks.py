@@ -16,7 +16,14 @@ ROWS = [["connections", "7", "100"]]
 INFO = {"used_memory": "1000", "maxmemory": "100000", "maxmemory_policy": "volatile-lru", "evicted_keys": "0", "rdb_last_bgsave_status": "ok"}
 DISK = {"used": 10.0, "inodes": 1.0, "free": 10**9}
 ACCOUNT = {"linger": True, "bus": True, "answers": True, "uid": 987, "subuid": "senex:200000:65536\n", "subgid": "senex:200000:65536\n"}
-PODMAN = {"version": "podman version 5.4.2", "generator": True, "said": "", "code": 0}
+PODMAN = {"version": "podman version 5.4.2", "generator": True, "said": "", "code": 0, "ours": ["senex-network.network", "web-1.container"]}
+# What the generators of 4.9 and 5.4 say of directories that are not there and of units that others have put there
+NOT_OURS = """quadlet-generator[9]: Error occurred resolving path "/etc/containers/systemd/users/987": lstat /etc/containers/systemd: no such file or directory
+quadlet-generator[9]: Loading source unit file /opt/senex-trader/.config/containers/systemd/web-1.container
+quadlet-generator[9]: converting "not-web-1.container": unsupported key 'Memory' in group 'Container' in /etc/containers/systemd/users/not-web-1.container
+quadlet-generator[9]: processing encountered some errors
+"""
+TORN = 'quadlet-generator[9]: error loading "/opt/senex-trader/.config/containers/systemd/senex-network.network", file contains line 3: “x”\n'
 IMAGE = {"here": True, "code": 0, "said": "", "listed": True}
 WATCHED = {"state": "active", "said": {"at": NOW, "waiting": {}, "restarts": {}}}
 
@@ -59,6 +66,9 @@ TABLE = [
     (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up (healthy)"}], OK, "1 run"),
     (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up 2 hours (unhealthy)"}], FAIL, "unhealthy"),
     (checks_stack.judge_containers, [{"name": "redis", "state": "exited", "status": "Exited (1)"}], FAIL, "Exited"),
+    (checks_stack.judge_outside, {"running": ["conmon", "slirp4netns"], "manager": "user@987.service"}, OK, "leads the containers out"),
+    (checks_stack.judge_outside, {"running": [], "manager": "user@987.service"}, OK, ""),
+    (checks_stack.judge_outside, {"running": ["conmon"], "manager": "user@987.service"}, FAIL, "slirp4netns has ended"),
     (checks_stack.judge_database, ROWS, OK, "7 of 100 connections"),
     (checks_stack.judge_database, [["connections", "95", "100"]], WARN, "95 of 100"),
     (checks_stack.judge_database, [*ROWS, ["archiver", "0", "12", "false"]], OK, ""),
@@ -140,6 +150,8 @@ TABLE = [
     (doctor.judge_podman, {**PODMAN, "version": ""}, FAIL, "is not installed"),
     (doctor.judge_podman, {**PODMAN, "generator": False}, FAIL, "generator of units is missing"),
     (doctor.judge_podman, {**PODMAN, "said": "quadlet[9]: converting \"web-1.container\": unsupported key 'Memory'"}, FAIL, "unsupported key 'Memory'"),
+    (doctor.judge_podman, {**PODMAN, "said": NOT_OURS}, OK, "takes every unit file"),
+    (doctor.judge_podman, {**PODMAN, "said": NOT_OURS + TORN}, FAIL, 'error loading "/opt/senex-trader/.config/containers/systemd/senex-network.network"'),
     (doctor.judge_network, {"online": "active", "waits": "inactive"}, OK, "reached"),
     (doctor.judge_network, {"online": "inactive", "waits": "inactive"}, FAIL, "is inactive"),
     (doctor.judge_network, {"online": "active", "waits": "activating"}, FAIL, "activating"),
@@ -235,9 +247,59 @@ def test_a_pause_counts_from_the_moment_on_that_it_is_asked_for(tmp_path, monkey
     assert found.level == level
 
 
+def test_the_files_that_count_are_those_of_the_service_user(tmp_path, monkeypatch):
+    units = tmp_path / ".config/containers/systemd"
+    units.mkdir(parents=True)
+    for name in ("web-1.container", "senex-network.network", ".env", "notes.txt"):
+        (units / name).touch()
+    (units / "linked.container").symlink_to("/nowhere")  # cannot be read, and would be the first to be refused
+    fake = Fake()
+    fake.home = str(tmp_path)
+    fake.ended = {"podman --version": host.Ended(0, "podman version 4.9.3\n", ""), "as_user": host.Ended(0, "", NOT_OURS)}
+    monkeypatch.setattr(doctor, "QUADLET", (str(units / "web-1.container"),))
+    data = doctor.read_podman(fake, settings())
+    assert data["ours"] == ["linked.container", "senex-network.network", "web-1.container"]
+    assert [one.level for one in doctor.judge_podman(data, settings(), NOW)] == [OK]
+
+
+@pytest.mark.parametrize(
+    ("version", "installed", "programs", "levels"),
+    [
+        ("4.9.3", True, ["conmon", "slirp4netns"], [OK]),
+        ("4.9.3", True, ["conmon"], [FAIL]),
+        ("4.9.3", True, [], [OK]),
+        ("5.4.2", True, ["conmon"], []),
+        ("10.0.0", True, ["conmon"], []),
+        ("5.4.2", False, ["conmon"], []),
+        ("", True, ["conmon"], [FAIL]),
+    ],
+)
+def test_the_way_out_is_looked_for_where_podman_does_not_look_after_it(tmp_path, monkeypatch, version, installed, programs, levels):
+    monkeypatch.setattr(checks_stack, "SLIRP", str(tmp_path / "slirp4netns"))
+    if installed:
+        (tmp_path / "slirp4netns").touch()
+    fake = Fake()
+    fake.ended, fake.programs = {"podman --version": host.Ended(0, f"podman version {version}\n", "")}, programs
+    (check,) = [one for one in checks_stack.CHECKS if one.name == "outside"]
+    found = check.find(fake, settings(), NOW)
+    assert [one.level for one in found] == levels
+    assert levels != [FAIL] or not version or found[0].do.startswith("systemctl restart user@987.service;")
+    assert installed or fake.done == [], "a host without the program is asked nothing more"
+
+
+def test_programs_of_the_service_user_are_read_as_pgrep_prints_them(monkeypatch):
+    asked = host.Host.__new__(host.Host)
+    asked.uid, ended = 987, [host.Ended(0, "11 conmon\n12 conmon\n40 slirp4netns\n", ""), host.Ended(1, "", ""), host.Ended(1, "", "Failed to connect to bus")]
+    monkeypatch.setattr(asked, "as_user", lambda *argv, **_: ended.pop(0), raising=False)
+    assert asked.processes("conmon", "slirp4netns") == ["conmon", "slirp4netns"]
+    assert asked.processes("conmon", "slirp4netns") == []
+    with pytest.raises(OSError, match="Failed to connect to bus"):
+        asked.processes("conmon", "slirp4netns")
+
+
 def test_parts_that_are_elsewhere_are_not_asked_for():
     alone = settings(web=None, public=None, broker=None, beat="")
-    assert [check.name for check in checks_stack.CHECKS if check.applies(alone)] == ["containers", "database"]
+    assert [check.name for check in checks_stack.CHECKS if check.applies(alone)] == ["containers", "outside", "database"]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (150, "2 min"), (7200, "2 h"), (200_000, "2 d")])

@@ -5,7 +5,7 @@ import time
 import pytest
 from watched import GOOD, Fake, config, host, settings
 
-from senex_ops import checks_host, cures, service  # isort: skip
+from senex_ops import checks_host, checks_stack, cures, service  # isort: skip
 
 SILENT = host.Answer(0, "no answer within 4 s", "", 4.0)
 
@@ -157,3 +157,36 @@ def test_a_check_that_breaks_is_said_and_ends_nothing(watchdog):
     for now in (1000, 1001):
         job.take(job.run(), now)
     assert "does not answer" in watchdog.notices.open["units"].says
+
+
+def names_fail(watchdog, tmp_path, monkeypatch, programs):
+    """Podman 4.9, and name resolution that failed twice."""
+    monkeypatch.setattr(checks_stack, "SLIRP", str(tmp_path))
+    watchdog.host.ended = {"inside web-1 getent": host.Ended(2, "", ""), "podman --version": host.Ended(0, "podman version 4.9.3", "")}
+    watchdog.host.programs = programs
+    jobs = {job.name: job for job in watchdog.jobs}
+    for now in (1000, 1005):
+        jobs["outside"].take(jobs["outside"].run(), now)
+        jobs["dns"].take(jobs["dns"].run(), now)
+    watchdog.cure[2].result(30)
+    watchdog._take_cure(2000)
+    return [words for words in watchdog.host.done if words[0] == "revive" or words[:3] == ("systemctl", "system", "restart")]
+
+
+def test_names_that_fail_with_the_way_out_are_cured_by_the_user_manager(watchdog, tmp_path, monkeypatch):
+    """A resolver that is brought back finds nothing while slirp4netns is gone, and Podman 4.9 never starts that again."""
+    assert names_fail(watchdog, tmp_path, monkeypatch, ["conmon"]) == [("systemctl", "system", "restart", "user@987.service")]
+    assert watchdog.notices.open["way out"].told
+
+
+def test_names_that_fail_alone_are_cured_by_their_resolver(watchdog, tmp_path, monkeypatch):
+    assert names_fail(watchdog, tmp_path, monkeypatch, ["conmon", "slirp4netns"]) == [("revive", "net", "registry/app:1")]
+
+
+def test_the_way_out_alone_is_told_and_takes_nothing_down(watchdog, tmp_path, monkeypatch):
+    monkeypatch.setattr(checks_stack, "SLIRP", str(tmp_path))
+    watchdog.host.ended, watchdog.host.programs = {"podman --version": host.Ended(0, "podman version 4.9.3", "")}, ["conmon"]
+    job = next(job for job in watchdog.jobs if job.name == "outside")
+    for now in range(9):
+        job.take(job.run(), 1000 + now)
+    assert watchdog.cure is None and watchdog.notices.open["way out"].told

@@ -45,6 +45,7 @@ class Fake:
 
     def __init__(self):
         self.states, self.answers, self.ended, self.done, self.failures = {}, {}, {}, [], []
+        self.programs = ["conmon", "slirp4netns"]
 
     def units(self, scope, names):
         return {name: {"Id": name, "ActiveState": "active", "SubState": "running", "LoadState": "loaded", **self.states.get(name, {})} for name in names}
@@ -73,6 +74,9 @@ class Fake:
 
     def as_user(self, *argv, timeout=20, stdin=None):
         return self._end("as_user", *argv)
+
+    def processes(self, *names):
+        return [name for name in self.programs if name in names]
 
     def revive_resolver(self, network, image):
         return self._end("revive", network, image)

@@ -21,7 +21,7 @@ import untrusted  # role common puts the text of that module here
 
 if "untrusted" not in globals():
     untrusted = types.SimpleNamespace(**globals())  # in one file its names are here
-VERSION = 6
+VERSION = 7
 PSEUDO_FILE_SYSTEMS = {
     "proc", "sysfs", "cgroup", "cgroup2", "devtmpfs", "devpts", "mqueue", "debugfs", "tracefs", "securityfs", "bpf",
     "pstore", "autofs", "configfs", "fusectl", "hugetlbfs", "nsfs", "efivarfs", "binfmt_misc", "ramfs", "squashfs",
@@ -338,6 +338,7 @@ def main():
     lingering = [accounts[name] for name in linger if name in accounts]
     running = {
         "podman": start("podman", "--version"),
+        "netavark": start("/usr/lib/podman/netavark", "--version"),
         "nginx": start("nginx", "-v"),
         "openssl": start("openssl", "version"),
         "sshd": start("sshd", "-T"),
@@ -388,7 +389,7 @@ def main():
         for account in lingering
     }
     facts["ssh"] = ssh(parse_sshd(output(running["sshd"])))
-    for tool in ("podman", "nginx", "openssl"):
+    for tool in ("podman", "netavark", "nginx", "openssl"):
         facts[f"{tool}_version"] = parse_version(output(running[tool]))
     print(json.dumps(facts, sort_keys=True))
 

@@ -72,6 +72,7 @@ def test_postgres_tools(lab):
     tools = ["postgres", "initdb", "psql", "pg_dump", "pg_isready", "pg_basebackup"]
     shown = lab.once(POSTGRES, "sh", "-c", f"for tool in {' '.join(tools)}; do $tool --version; done").stdout
     assert re.findall(r"^(\w+) \(PostgreSQL\) 15\.", shown, re.MULTILINE) == tools
+    assert lab.once(POSTGRES, "sh", "-c", "sleep 0.1 && date +%s").stdout.strip().isdigit()
 
 
 def test_postgres_informs_without_database(lab):

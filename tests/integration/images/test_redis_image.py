@@ -29,6 +29,7 @@ def test_redis_tools(lab):
     found = lab.once(REDIS, "sh", "-c", f"for tool in {' '.join(tools)}; do command -v $tool; done", check=False).stdout
     assert [path.rpartition("/")[2] for path in found.split()] == tools
     assert "v=7." in lab.once(REDIS, "--version").stdout
+    assert lab.once(REDIS, "sh", "-c", "sleep 0.1 && timeout 4 date +%s").stdout.strip().isdigit()
 
 
 def test_redis_other_command(lab):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
+import re
 
 from .findings import Check, Finding, age, fail, ok, size, warn
 from .host import Answer
 
+SLIRP = "/usr/bin/slirp4netns"
+WAY_OUT = "way out"
 # One line a value; tables and views that are not there give none. A receiver of WAL replays nothing, and is no standby.
 # Beat: how long silent, and its shortest interval.
 DATABASE = """
@@ -126,6 +130,28 @@ def judge_dns(data: dict, config, now: float) -> list[Finding]:
         says = f"{data['container']} finds none of {', '.join(names_of(config))}: the network's resolver (aardvark-dns) is dead or hangs"
         return [fail("dns", says, f"senex restart {data['container']} starts it again, as any container does")]
     return [warn("dns", f"could not be asked in {data['container']}: {data['said']}", f"senex logs {data['container']}")]
+
+
+def read_outside(host, config) -> dict:
+    """Whether what leads the containers out runs: before 5.0 one process for all of them, which Podman starts with the first one alone."""
+    if not os.path.exists(SLIRP):
+        return {}
+    version = re.search(r"(\d+)\.\d+", host.podman("--version").out)
+    if version is None:
+        raise OSError("podman does not say its version")
+    if int(version[1]) >= 5:
+        return {}
+    return {"running": host.processes("slirp4netns", "conmon"), "manager": f"user@{host.uid}.service"}
+
+
+def judge_outside(data: dict, config, now: float) -> list[Finding]:
+    """Where containers run, their way out does."""
+    if not data:  # each network's own, which Podman 5 looks after
+        return []
+    if "conmon" in data["running"] and "slirp4netns" not in data["running"]:
+        says = "slirp4netns has ended, so no container reaches anything outside this host; Podman before 5.0 does not start it again"
+        return [fail(WAY_OUT, says, f"systemctl restart {data['manager']}; this restarts every container, and takes about 12 s")]
+    return [ok(WAY_OUT, "slirp4netns leads the containers out")]
 
 
 def read_containers(host, config) -> list[dict]:
@@ -280,6 +306,7 @@ CHECKS = [
     Check("public", read_public, judge_public, lambda config: config.public),
     Check("ready", read_ready, judge_ready, lambda config: config.web),
     Check("containers", read_containers, judge_containers, lambda config: config.user_units),
+    Check("outside", read_outside, judge_outside, lambda config: config.user_units),
     Check("dns", read_dns, judge_dns, lambda config: config.web and names_of(config)),
     Check("database", read_database, judge_database, lambda config: config.database),
     Check("redis", read_redis, judge_redis, lambda config: config.broker),

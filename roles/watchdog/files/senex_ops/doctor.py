@@ -11,6 +11,7 @@ from .findings import Check, Finding, fail, ok, warn
 
 QUADLET = ("/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet", "/usr/lib/systemd/user-generators/podman-user-generator")
 OLDEST = (4, 9)
+UNIT_FILES = ("container", "network", "volume", "image", "pod", "kube", "build")
 OURS = ("rootlessport", "pasta", "nginx", "conmon", "slirp4netns")
 LINGER = "/var/lib/systemd/linger"
 
@@ -49,7 +50,14 @@ def read_podman(host, config) -> dict:
     """Version, and what the unit generator says of the files."""
     generator = next((path for path in QUADLET if os.path.exists(path)), "")
     said = host.as_user(generator, "-user", "-dryrun", timeout=30) if generator else None
-    return {"version": host.run("podman", "--version").out, "generator": bool(generator), "said": said.err if said else "", "code": said.code if said else 0}
+    ours = untrusted.matching([f"{host.home}/.config/containers/systemd/*.{suffix}" for suffix in UNIT_FILES])
+    return {"version": host.run("podman", "--version").out, "generator": bool(generator), "said": said.err if said else "", "code": said.code if said else 0,
+            "ours": sorted(os.path.basename(path) for path in ours if "*" not in path)}  # fmt: skip
+
+
+def names_one(line: str, files: list[str]) -> bool:
+    """Whether a line is about one of these files. The generator also tells of directories that are not there, and of units for every user of the host."""
+    return any(re.search(rf"(?<![\w.@-]){re.escape(name)}(?![\w-])", line) for name in files)
 
 
 def judge_podman(data: dict, config, now: float) -> list[Finding]:
@@ -62,7 +70,7 @@ def judge_podman(data: dict, config, now: float) -> list[Finding]:
     if not data["generator"]:
         found.append(fail("quadlet", "the generator of units is missing", "apt-get install --reinstall podman"))
     for line in data["said"].splitlines():
-        if re.search(r"unsupported key|unsupported group|no Image|invalid|converting|error", line, re.IGNORECASE):
+        if names_one(line, data["ours"]) and re.search(r"unsupported key|unsupported group|no Image|invalid|converting|error", line, re.IGNORECASE):
             text = line.split("]: ", 1)[-1].strip()
             found.append(fail("quadlet", f"refuses a file, so its unit does not exist: {text}",
                               "correct the key in the named file (see podman-systemd.unit(5) of this version), then systemctl --user -M "

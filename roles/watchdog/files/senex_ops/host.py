@@ -100,6 +100,13 @@ class Host:
         """A command line that the service user's manager runs: Podman then is in no sandbox and in a control group of its own."""
         return ["systemd-run", "--user", "--quiet", "--pipe", "--wait", "--collect", "--property=LogLevelMax=warning", "--", *argv]
 
+    def processes(self, *names: str) -> list[str]:
+        """Which of these programs run as the service user. Asked by its manager: the watchdog's own sandbox hides what others run."""
+        done = self.as_user(*self.within("pgrep", "--list-name", "--exact", "--euid", str(self.uid), "|".join(names)))
+        if done.code not in (0, 1) or done.err.strip():
+            raise OSError(f"pgrep: {done.said}")
+        return sorted({line.split()[1] for line in done.out.splitlines() if len(line.split()) > 1})
+
     def podman(self, *arguments: str, timeout: float = 20, stdin: str | None = None) -> Ended:
         """`podman …` of the service user."""
         return self.as_user(*self.within("podman", *arguments), timeout=timeout, stdin=stdin)

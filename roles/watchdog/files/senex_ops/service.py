@@ -26,7 +26,7 @@ LOG = "/var/log/senextrader/watchdog.log"
 TICK = 0.5
 LAG = 1.0  # seconds late from which on the loop is starved
 STUCK = 600  # no job may take so long, so the process is broken and systemd has to start it anew
-SHAKY = ("web", "public", "ready", "dns", "units", "containers")  # what a release or a pause disturbs
+SHAKY = ("web", "public", "ready", "outside", "dns", "units", "containers")  # what a release or a pause disturbs
 log = logging.getLogger("senex.watchdog")
 
 
@@ -185,8 +185,13 @@ class Watchdog:
         self._tell("dns", found, now, 2)
         if part.failures:
             self._sooner("dns", self.config.probe.interval)
+            self._sooner("outside", 0)
         if part.failures >= 2:
-            self._try(part, cures.Cure("dns", "user", self.config.web.instances[0].unit, needed=2, resolver=True), now)
+            cure = cures.Cure("dns", "user", self.config.web.instances[0].unit, needed=2, resolver=True)
+            # Without slirp4netns no resolver helps. Names and process are both gone, so there is nothing left that this restart would cost
+            if any(one.level == FAIL and one.key == checks_stack.WAY_OUT for one in self.findings.get("outside", [])):
+                cure = cures.Cure("dns", "system", f"user@{self.host.uid}.service", needed=2)
+            self._try(part, cure, now)
 
     def _tell(self, name: str, found: list[Finding], now: float, needed: int) -> None:
         quiet = name.split()[0] in SHAKY and (self.starved or max(self.release_until, self.paused_until) > now)
