@@ -12,7 +12,7 @@ from common import ARTIFACTS, REPOSITORY, Result, say, seconds
 STAGE = re.compile(r"\[\S+ > (\w+)\] Executing$")
 TAIL = 80
 # Seconds after which a job that hangs is ended, and counts as failed
-LIMIT = 2700
+LIMIT = 1500
 SECOND_TRIES: list[str] = []
 
 
