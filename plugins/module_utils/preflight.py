@@ -15,6 +15,8 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 
+from ansible_collections.senex.trader.plugins.module_utils import data_directory
+
 MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
     for kind in ("oci.image.index.v1", "oci.image.manifest.v1", "docker.distribution.manifest.list.v2", "docker.distribution.manifest.v2")
@@ -137,6 +139,12 @@ def answers(key: str, url: str, do: str) -> dict:
     return finding(key, "OK", f"answers ({status})") if status < 500 else finding(key, "FAIL", f"{url} answers {status}", do)
 
 
+def directory(path: str, marker: str, what: str) -> dict:
+    """A data directory can be filled, or is."""
+    reason = data_directory.trouble(os.path.join(path, marker))
+    return finding(f"directory {path}", "FAIL", *reason.split(": ", 1)) if reason else finding(f"directory {path}", "OK", f"{what} finds it good, or makes it")
+
+
 def ask(wanted: Mapping) -> list[dict]:
     """All that this host is to ask."""
     found = machine()
@@ -144,5 +152,6 @@ def ask(wanted: Mapping) -> list[dict]:
         found += names(wanted["names"]["domains"], wanted["names"]["addresses"], bool(wanted["names"]["needed"]))
     found += [image(one["reference"], one.get("login") or {}, one["input"]) for one in wanted.get("images") or []]
     found += [mail(**one) for one in wanted.get("mail") or []]
+    found += [directory(one["path"], one["marker"], one["part"]) for one in wanted.get("directories") or []]
     found += [answers(one["key"], one["url"], one["do"]) for one in wanted.get("addresses") or []]
     return found

@@ -9,7 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_check, unit_text, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import data_directory, fileset, quadlet_check, unit_text, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import (
     BEGUN,
@@ -121,7 +121,10 @@ class Transaction:
 
     def _guard(self) -> None:
         """Data on the host that the wanted state would not fit (a database of another major version) stops everything."""
-        for path, answer in untrusted.read([guard["file"] for guard in self.part.guards]).items():
+        there = untrusted.read([guard["file"] for guard in self.part.guards])
+        if reason := data_directory.trouble(*(path for path, answer in there.items() if "content" not in answer)):
+            raise Refused(f"{self.part.name}: {reason}", [])
+        for path, answer in there.items():
             if trouble := untrusted.problem(answer):
                 raise trouble
             content = answer.get("content")

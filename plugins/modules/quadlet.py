@@ -75,6 +75,7 @@ options:
     description:
       - "Files of the host (C(file)) that, where they exist, must hold C(content)."
       - "Otherwise nothing is done and C(message) is the error (FOUND in it is the content)."
+      - "Where one does not exist, its directory must be one that a container can fill: neither root's nor the top of a file system."
     type: list
     elements: dict
     default: []

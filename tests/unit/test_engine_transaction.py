@@ -208,10 +208,11 @@ def test_units_that_the_host_refuses_change_nothing(live, monkeypatch):
 
 
 def test_a_guard_that_finds_something_else_stops_everything(live):
-    guard = os.path.join(live.host.home, "VERSION")
+    guard = os.path.join(live.host.home, "data", "VERSION")
     transaction = live.transaction()
     transaction.part.guards = [{"file": guard, "content": "16", "message": "version: data is of FOUND"}]
     assert not transaction.run(check=False)["changed"]
+    os.mkdir(os.path.dirname(guard))
     with open(guard, "w") as handle:
         handle.write("15\n")
     with pytest.raises(Refused, match="version: data is of 15$"):

@@ -6,7 +6,16 @@ import stat
 import time
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import dump_file, fileset, payload, pg_upgrade_state, release_steps, system_transaction, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import (
+    dump_file,
+    fileset,
+    payload,
+    pg_upgrade_state,
+    preflight,
+    release_steps,
+    system_transaction,
+    untrusted,
+)
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Part
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction
@@ -206,6 +215,37 @@ def test_a_guard_shows_none_of_it(ground, monkeypatch, kind):
     with pytest.raises((Refused, OSError)) as refused:
         transaction._guard()
     assert not secret_of(refused.value) and len(str(refused.value)) < 300
+
+
+PREPARED = [
+    ("nothing", None, False, ""), ("its own", NOBODY, False, ""), ("root's", 0, False, "belongs to root"), ("a disk", 0, True, "top of a file system"),
+    ("a disk that was given away", NOBODY, True, "top of a file system"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("owner", "disk", "says"), [row[1:] for row in PREPARED], ids=[row[0] for row in PREPARED])
+def test_a_prepared_data_directory_is_refused_by_name(ground, owner, disk, says):
+    """Before anything is changed, and by preflight."""
+    path = ground.home / "postgres"
+    if owner is not None:
+        ground.directory("home/postgres", 0o755 if disk else 0o700, owner)
+    if disk:
+        ground.directory("home/postgres/lost+found", 0o700, 0)
+    transaction = Transaction(Part("postgresql", guards=[{"file": f"{path}/PG_VERSION", "content": 15, "message": "FOUND"}]), None, True)
+    found = preflight.directory(str(path), "PG_VERSION", "postgresql")
+    if says:
+        with pytest.raises(Refused, match=f"postgresql: {path} .*{says}"):
+            transaction._guard()
+        assert found["level"] == "FAIL" and says in found["says"] and found["do"], found
+    else:
+        transaction._guard()
+        assert found["level"] == "OK"
+
+
+def test_what_holds_data_is_not_asked_whose_it_is(ground):
+    ground.directory("home/postgres", 0o755, 0)
+    (ground.home / "postgres/PG_VERSION").write_text("15\n")
+    assert preflight.directory(f"{ground.home}/postgres", "PG_VERSION", "postgresql")["level"] == "OK"
 
 
 @pytest.mark.parametrize("kind", KINDS)

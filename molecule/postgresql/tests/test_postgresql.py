@@ -209,18 +209,34 @@ def test_a_database_that_is_gone_is_made_again(postgres):
     assert not apply().changed
 
 
-@pytest.mark.parametrize("moment", ["pgrep -x initdb && sleep 0.3", f"test -s {DATA}/PG_VERSION"], ids=["in the middle of initdb", "when there is a cluster"])
-def test_a_first_start_that_is_killed_is_finished_by_the_next_run(host, postgres, moment):
+@pytest.fixture
+def without_data(host, postgres):
+    """The cluster is put aside, and comes back."""
     postgres.systemctl("stop")
-    host.check_output(f"mv {DATA} {DATA}.kept && install -d -o 200998 -g 200998 -m 0700 {DATA}")
-    try:
-        host.check_output(f"{SYSTEMCTL} start --no-block {postgres.unit}")
-        host.check_output(f"for _ in $(seq 600); do {{ {moment}; }} >/dev/null 2>&1 && break; sleep 0.02; done; {SYSTEMCTL} kill --signal=KILL {postgres.unit}")
-        host.check_output(f"{SYSTEMCTL} stop {postgres.unit}")
-        assert apply().changed
-        assert postgres.query("select current_database(), current_user") == "senex|senex"
-        assert "first-start" not in host.check_output(f"ls {DATA}")
-    finally:
-        postgres.systemctl("stop")
-        host.check_output(f"rm -rf {DATA} && mv {DATA}.kept {DATA}")
-        postgres.systemctl("start")
+    host.check_output(f"mv {DATA} {DATA}.kept")
+    yield
+    postgres.systemctl("stop")
+    host.check_output(f"rm -rf {DATA} && mv {DATA}.kept {DATA}")
+    postgres.systemctl("start")
+
+
+@pytest.mark.parametrize("moment", ["pgrep -x initdb && sleep 0.3", f"test -s {DATA}/PG_VERSION"], ids=["in the middle of initdb", "when there is a cluster"])
+@pytest.mark.usefixtures("without_data")
+def test_a_first_start_that_is_killed_is_finished_by_the_next_run(host, postgres, moment):
+    host.check_output(f"install -d -o 200998 -g 200998 -m 0700 {DATA}")
+    host.check_output(f"{SYSTEMCTL} start --no-block {postgres.unit}")
+    host.check_output(f"for _ in $(seq 600); do {{ {moment}; }} >/dev/null 2>&1 && break; sleep 0.02; done; {SYSTEMCTL} kill --signal=KILL {postgres.unit}")
+    host.check_output(f"{SYSTEMCTL} stop {postgres.unit}")
+    assert apply().changed
+    assert postgres.query("select current_database(), current_user") == "senex|senex"
+    assert "first-start" not in host.check_output(f"ls {DATA}")
+
+
+@pytest.mark.usefixtures("without_data")
+def test_a_directory_that_root_prepared_is_named(host):
+    host.check_output(f"mkdir {DATA}")
+    refused = apply(check=False)
+    assert refused.rc and f"{DATA} belongs to root" in refused.message
+    host.check_output(f"mkdir {DATA}/lost+found")
+    refused = apply(check=False)
+    assert refused.rc and f"mount the disk at {HOME}/data" in refused.message
