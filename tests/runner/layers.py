@@ -1,5 +1,6 @@
 """The layers of tests. Each gives the number of checks that passed and failed."""
 
+import functools
 import os
 import re
 import subprocess
@@ -14,10 +15,13 @@ from common import ARTIFACTS, LAB, REPOSITORY, Failure, Result, call, need, say,
 PYTEST_LIMIT = 3600
 # One more than the cores: every job waits for something most of the time
 JOBS = (os.cpu_count() or 1) + 1
-# In this order: what takes longest must not be left at the end
-LONGEST = ("watchdog", "backup", "two_web_hosts", "pitr", "celery", "django")
-# Folders of tests/integration that have hosts or containers of their own, and look at no clock; longest first
-BESIDE = ("changes", "recovery", "failures", "operations", "upgrade", "secrecy", "security", "controller", "site", "images")
+# Folders of tests/integration that have hosts, containers or programs of their own, and look at no clock
+BESIDE = ("changes", "controller", "failures", "images", "operations", "recovery", "secrecy", "security", "site", "upgrade")
+# Jobs in this order, for what takes longest must not be left at the end; the others follow. The first ones need no layer, which are made meanwhile
+FIRST = (
+    "operations", "failures", "changes", "watchdog", "recovery", "two_web_hosts", "upgrade", "controller", "backup", "pitr", "secrecy", "celery",
+    "security", "django", "bed",
+)  # fmt: skip
 # Those with tests that make test has no time for; `make faults` runs these alone
 FAULTS = ("failures", "recovery", "upgrade", "oncall")
 ROLES_BEFORE = re.compile(r"molecule_roles_before: \[([a-z_, ]*)\]")
@@ -125,8 +129,7 @@ def soak():
 
 
 def scenarios():
-    found = sorted(p.parent.name for p in REPOSITORY.glob("molecule/*/molecule.yml") if p.parent.name != "layers")
-    return sorted(found, key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST))
+    return sorted(p.parent.name for p in REPOSITORY.glob("molecule/*/molecule.yml") if p.parent.name != "layers")
 
 
 def layers():
@@ -156,11 +159,14 @@ def molecule(roles=None):
     if not roles:
         # Alone, because it is the first deploy whose time is told
         snapshot("stack")
+    tasks = {name: functools.partial(_scenario, name) for name in wanted}
+    if not roles:
+        tasks |= {folder: functools.partial(_folder, folder) for folder in BESIDE} | {"bed": _bed}
+    order = sorted(tasks, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     with ThreadPoolExecutor(max_workers=JOBS) as pool:
         making = _making(pool, set(starts.values()) - {None}, known)
-        beside = [] if roles else [pool.submit(_folder, folder) for folder in BESIDE]
-        results = list(pool.map(lambda name: _scenario(name, starts[name], making.get(starts[name])), wanted))
-        results += [job.result() for job in beside]
+        running = [pool.submit(tasks[name], **({"start": starts[name], "making": making.get(starts[name])} if name in starts else {})) for name in order]
+        results = [job.result() for job in running]
     return sum(results, Result())
 
 
@@ -176,7 +182,7 @@ def hosts_of(scenario):
     return re.findall(r"^  - name: (\S+)", text, flags=re.MULTILINE) or [f"molecule-{scenario}"]
 
 
-def _scenario(name, start, making):
+def _scenario(name, start=None, making=None):
     hosts = hosts_of(name)
     if making:
         try:
@@ -188,6 +194,10 @@ def _scenario(name, start, making):
     result = jobs.run(f"molecule {name}", [LAB, "run", *(["--from", start, *source] if start else []), "--", "molecule", "test", "-s", name], hosts)
     subprocess.run([LAB, "run", "--", "podman", "volume", "rm", "--force", *(f"{host}-opt" for host in hosts)], capture_output=True, check=False)
     return result + Result(passed=int(not result.failed), failed=int(bool(result.failed)))
+
+
+def _bed():
+    return jobs.run("bed", ["pytest", "-v", "tests/bed"])
 
 
 def _folder(folder, chosen="not faults"):
