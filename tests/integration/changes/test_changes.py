@@ -46,13 +46,13 @@ def test_a_postgresql_setting_restarts_postgresql_alone(restored, figure):
     stack.parts = "postgresql"
     rows = json.loads(stack.get("/api/rows/")[1])["count"]
     stack.post("/api/rows/", {})
-    run = stack.play(variables={"postgresql_settings": {"work_mem": "7MB"}}).expect()
+    run = stack.play(variables={"postgresql_settings": {"log_min_duration_statement": "7s"}}).expect()
     figure("PostgreSQL setting: wall", run.wall)
     figure("PostgreSQL setting: site healthy after the run", wait(stack.healthy, 60, "health after a restart of the database"))
     assert run.plan == [f"install {HOME}/config/postgresql/postgresql.conf", "restart postgres.service (what it reads has changed)"]
     # Beat ends by itself where a connection takes longer than the 3 s that the application gives it, and systemd starts it again
     assert [unit for unit in stack.moved(starts) if unit != "celery-beat"] == ["postgres"]
-    assert stack.user("podman", "exec", "postgres", "psql", "-U", "senex", "-d", "senex", "-Atc", "show work_mem").strip() == "7MB"
+    assert stack.user("podman", "exec", "postgres", "psql", "-U", "senex", "-d", "senex", "-Atc", "show log_min_duration_statement").strip() == "7s"
     assert json.loads(stack.get("/api/rows/")[1])["count"] == rows + 1
     assert stack.data() == data
     stack.task_runs()
