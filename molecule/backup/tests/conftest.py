@@ -6,7 +6,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
 
-from parts import HOME, RUN, Part, apply  # noqa: E402  (the path above must come first)
+from parts import HOME, RUN, Part, apply, eventually  # noqa: E402  (the path above must come first)
 
 BACKUPS = f"{HOME}/backups"
 PASSPHRASE = "molecule-backup-passphrase"
