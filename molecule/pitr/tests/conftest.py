@@ -24,10 +24,15 @@ class Archive(Part):
     def pitr(self, words):
         return self.host.run(f"{RUN} {HOME}/bin/pitr {words}")
 
-    def sql(self, statement):
-        result = self.script(f"psql -X -q -A -t -v ON_ERROR_STOP=1 -U senex -d senex <<'END'\n{statement}\nEND")
+    def sql(self, statement, database="senex"):
+        result = self.script(f"psql -X -q -A -t -v ON_ERROR_STOP=1 -U senex -d {database} <<'END'\n{statement}\nEND")
         assert result.rc == 0, result.stderr
         return result.stdout.strip()
+
+    def is_received(self):
+        """Wait until all that was committed so far has left the database's disk."""
+        end = self.sql("select pg_switch_wal()")
+        eventually(lambda: self.sql(f"select count(*) > 0 from pg_stat_replication where flush_lsn >= '{end}'") == "t", 60)
 
     def status(self, job):
         return json.loads(self.host.check_output(f"cat {HOME}/backups/status/{job}.json"))
