@@ -225,7 +225,7 @@ def without_data(host, postgres):
 def test_a_first_start_that_is_killed_is_finished_by_the_next_run(host, postgres, moment):
     host.check_output(f"install -d -o 200998 -g 200998 -m 0700 {DATA}")
     host.check_output(f"{SYSTEMCTL} start --no-block {postgres.unit}")
-    host.check_output(f"for _ in $(seq 600); do {{ {moment}; }} >/dev/null 2>&1 && break; sleep 0.02; done; {SYSTEMCTL} kill --signal=KILL {postgres.unit}")
+    host.check_output(f"for _ in $(seq 600); do {{ {moment}; }} >/dev/null 2>&1 && break; sleep 0.02; done; {RUN} podman kill {postgres.name}")
     host.check_output(f"{SYSTEMCTL} stop {postgres.unit}")
     assert apply().changed
     assert postgres.query("select current_database(), current_user") == "senex|senex"
