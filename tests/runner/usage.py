@@ -18,7 +18,8 @@ SLOWEST = 25
 TICK = os.sysconf("SC_CLK_TCK")
 METERS: list["Meter"] = []
 _lock = threading.Lock()
-_hosts: dict[str, float] = {}  # container → seconds of the processors, the last that was seen of it
+_hosts: dict[str, float] = {}  # container → seconds of the processors since it was made
+_last: dict[str, float] = {}  # container → what its control group said last
 _names: dict[str, str] = {}
 _sampler = None
 
@@ -44,10 +45,10 @@ def _sample():
                 text = (tree / "libpod_parent" / f"libpod-{identity}" / "cpu.stat").read_text(encoding="utf-8")
             except OSError:
                 continue
-            # A host that was stopped and started counts from nothing again
-            now = int(text.split()[1]) / 1e6
-            before = _hosts.get(identity, 0.0)
-            _hosts[identity] = now if now >= before else before + now
+            # The group of a host that was stopped and started counts from nothing again
+            now, before = int(text.split()[1]) / 1e6, _last.get(identity, 0.0)
+            _hosts[identity] = _hosts.get(identity, 0.0) + (now - before if now >= before else now)
+            _last[identity] = now
 
 
 def _sample_on():
@@ -147,7 +148,7 @@ def report():
     say("==== seconds by job: wall; processors here and on its hosts; wall by stage")
     say(f"{'job':28}{'wall':>7}{'here':>7}{'hosts':>7}  " + "".join(f"{stage:>12}" for stage in STAGES))
     for meter in sorted(METERS, key=lambda meter: -meter.total("wall")):
-        stages = "".join(f"{meter.wall(stage) or '':>12}" for stage in STAGES)
+        stages = "".join(f"{meter.wall(stage):12.0f}" if meter.wall(stage) else " " * 12 for stage in STAGES)
         say(f"{meter.label:28}{meter.total('wall'):7.0f}{meter.total('cpu_here'):7.0f}{meter.total('cpu_hosts'):7.0f}  {stages}")
     say(f"{'all':28}{sum(m.total('wall') for m in METERS):7.0f}{sum(m.total('cpu_here') for m in METERS):7.0f}{sum(_hosts.values()):7.0f}")
     say("==== slowest tests")
