@@ -24,6 +24,8 @@ FIRST = (
 )  # fmt: skip
 # Those with tests that make test has no time for; `make faults` runs these alone
 FAULTS = ("failures", "recovery", "upgrade", "oncall")
+# Unit tests that start small programs and wait for them, which costs a core little
+WAITING = ("test_start_checks", "test_prober", "test_engine_rotation", "test_untrusted", "test_registry_login", "test_release_record", "test_nginx_ways")
 ROLES_BEFORE = re.compile(r"molecule_roles_before: \[([a-z_, ]*)\]")
 SNAPSHOTS = {"made": 0, "reused": 0}
 _counting = threading.Lock()
@@ -56,13 +58,15 @@ def lint(files=None):
     return total
 
 
-def _pytest(name, *wrapper):
-    report = ARTIFACTS / f"{name}.xml"
+def _pytest(name, *wrapper, label=None, paths=None, without=()):
+    label = label or name
+    report = ARTIFACTS / f"{label}.xml"
     report.unlink(missing_ok=True)
-    more = [f"--ignore=tests/{name}/{folder}" for folder in {*BESIDE, *FAULTS}]
-    command = ["timeout", "--kill-after=30", str(PYTEST_LIMIT), *wrapper, "pytest", "-v", "--durations=40", "--durations-min=5", *more, f"tests/{name}"]
+    more = [f"--ignore={path}" for path in (*(f"tests/{name}/{folder}" for folder in {*BESIDE, *FAULTS}), *without)]
+    pytest = ["pytest", "-v", "--durations=40", "--durations-min=5", *more, *(paths or [f"tests/{name}"])]
+    command = ["timeout", "--kill-after=30", str(PYTEST_LIMIT), *wrapper, *pytest]
     process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, env={**os.environ, **jobs.options(report)})
-    meter = usage.Meter(name, process.pid, ("demo",) if name == "integration" else ())
+    meter = usage.Meter(label, process.pid, ("demo",) if name == "integration" else ())
     # Left unwaited until it is measured: what a process used is gone once it is waited for
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     meter.end()
@@ -72,7 +76,11 @@ def _pytest(name, *wrapper):
 
 
 def unit():
-    return _pytest("unit")
+    """Those that wait for programs of their own run beside the others."""
+    waiting = [f"tests/unit/{name}.py" for name in WAITING]
+    with ThreadPoolExecutor() as pool:
+        beside = pool.submit(_pytest, "unit", label="unit-waiting", paths=waiting)
+        return _pytest("unit", without=waiting) + beside.result()
 
 
 def snapshot(*names):

@@ -36,6 +36,10 @@ def test_layers_are_no_scenario():
     assert "layers" not in layers.scenarios() and len(layers.scenarios()) > 10
 
 
+def test_the_unit_tests_that_run_apart_are_there():
+    assert [name for name in layers.WAITING if not (ROOT / "tests" / "unit" / f"{name}.py").is_file()] == []
+
+
 def test_a_change_calls_for_the_scenarios_of_its_roles():
     paths = ["roles/redis/templates/redis.conf.j2", "molecule/nginx/tests/test_nginx.py", "molecule/shared/parts.py", "plugins/action/quadlet.py", "README.md"]
     assert quick.scenarios_of(paths, ["redis", "nginx", "django"]) == ["nginx", "redis"]
