@@ -1,5 +1,6 @@
 """The test bed itself: a second lab beside the one in use, with its own storage, network and runtime directory."""
 
+import contextlib
 import os
 import signal
 import time
@@ -27,7 +28,9 @@ def kill_everything(identifier):
     while pids := processes(identifier):
         assert time.monotonic() < deadline
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            # One may end by itself, or with another, between the look and the kill
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
 
 
