@@ -3,6 +3,7 @@
 import json
 import time
 
+import connections
 import images
 import network
 import snapshots
@@ -51,6 +52,7 @@ def up(name, image, snapshot=None):
                 known[name] = _address(name, known)
                 _create(name, known[name], image, snapshot)
             elif not runs(name):
+                connections.end(name)
                 start_container(name)
             _write_ssh_config(known)
         _welcome(name)
@@ -89,9 +91,10 @@ def _welcome(name):
 
 
 def _write_ssh_config(known):
+    shared = connections.options()
     entries = [
         f"Host {name}\n  HostName {address}\n  User root\n  IdentityFile {SSH_KEY}\n  IdentitiesOnly yes\n"
-        "  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n"
+        f"  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n{shared}"
         for name, address in sorted(known.items())
     ]
     SSH_CONFIG.write_text("\n".join(entries), encoding="utf-8")
@@ -111,6 +114,7 @@ def _wait_for_ssh(name, timeout=60):
 
 def stop(name):
     with lock(), step(f"host {name} stopped"):
+        connections.end(name)
         run("podman", "stop", name)
 
 
@@ -129,6 +133,7 @@ def down(names):
                 say(f"host {name}: there is none")
                 continue
             with step(f"host {name} down"):
+                connections.end(name)
                 run("podman", "rm", "--force", "--time", "5", "--volumes", name)
                 run("podman", "volume", "rm", "--force", snapshots.volume(name), check=False)
             del known[name]

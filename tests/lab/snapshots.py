@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import connections
 from settings import DIRECTORY, IMAGE_PREFIX
 from shell import LabError, lock, output, run, say, step, succeeds
 
@@ -89,6 +90,7 @@ def store(name, key, hosts, details=None, stop_seconds=60):
 
 def _stop(host, seconds):
     """Stop a host; where that takes long, say what it waits for."""
+    connections.end(host)
     # When a host shuts down its containers' name server goes at once, and a worker that looks for Redis then may wait for minutes
     run("podman", "exec", host, "systemctl", "--user", "--machine=senex@", "stop", "celery-*.service", check=False, timeout=120)
     process = subprocess.Popen(["podman", "stop", "--time", str(seconds), host], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
