@@ -23,7 +23,7 @@ FIRST = (
     "security", "django", "bed",
 )  # fmt: skip
 # Those with tests that make test has no time for; `make faults` runs these alone
-FAULTS = ("failures", "recovery", "upgrade", "oncall")
+FAULTS = ("failures", "recovery", "upgrade", "oncall", "conversion")
 # Unit tests that start small programs and wait for them, which costs a core little
 WAITING = ("test_start_checks", "test_prober", "test_engine_rotation", "test_untrusted", "test_registry_login", "test_release_record", "test_nginx_ways")
 ROLES_BEFORE = re.compile(r"molecule_roles_before: \[([a-z_, ]*)\]")

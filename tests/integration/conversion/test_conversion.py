@@ -1,0 +1,63 @@
+"""A host of an earlier commit meets this one: it is converted by the next run, while people use it, and loses nothing."""
+
+import json
+import time
+
+import pytest
+from releases import SETTINGS, deploy, records, release, versions
+from stack import HOME
+from traffic import Traffic
+
+pytestmark = pytest.mark.faults
+RATE = 100  # requests a second; all of it, hosts and this side, shares the processors of one machine
+ROWS = ("before the conversion", "still before")
+
+
+@pytest.fixture(scope="module")
+def used(stack, earlier):
+    """Rows, a file of a visitor, and room for the traffic; and what of it must still be there at the end."""
+    for words in ROWS:
+        stack.post("/api/rows/", {"text": words})
+    stack.sh(f"echo kept >{HOME}/data/media/kept.txt && chown --reference={HOME}/data/media {HOME}/data/media/kept.txt")
+    stack.play(root=earlier, inventory=earlier / "inventory/demo", variables=SETTINGS, tags="nginx").expect()
+    stack.places = stack.data()
+    stack.system = stack.sh(f"cat {HOME}/data/postgres/PG_VERSION; stat -c %i {HOME}/data/postgres/PG_VERSION")
+    return stack
+
+
+def under_traffic(stack, action):
+    """An action while people use the site; what it did, and nothing lost."""
+    with Traffic(stack, rate=RATE, sockets=20, tasks_per_second=1, limit=600) as traffic:
+        begin = time.monotonic()
+        play = action().expect()
+        time.sleep(max(0, 20 - (time.monotonic() - begin)))
+    print(f"{play.wall:.1f} s; {traffic.result()}")
+    traffic.expect_nothing_lost(least=15 * RATE)
+    return play
+
+
+def test_the_next_run_converts_it_and_no_request_fails(used, earlier):
+    play = under_traffic(used, lambda: used.play(variables=SETTINGS, inventory=earlier / "inventory/demo", timeout=600))
+    print("\n".join(play.plan))
+    used.ready(120)
+    used.task_runs()
+
+
+def test_it_is_converted_once(used, earlier):
+    again = used.play(variables=SETTINGS, inventory=earlier / "inventory/demo").expect()
+    assert again.changed == []
+
+
+def test_nothing_of_what_was_there_is_gone(used):
+    newest = json.loads(used.get("/api/rows/")[1])
+    assert newest["newest"]["text"] == ROWS[-1] or newest["count"] >= len(ROWS)
+    assert used.sh(f"cat {HOME}/data/media/kept.txt") == "kept\n"
+    assert used.system == used.sh(f"cat {HOME}/data/postgres/PG_VERSION; stat -c %i {HOME}/data/postgres/PG_VERSION"), "the database's files are others"
+    assert used.places <= used.data(), "a data directory went, or has another owner or mode"
+
+
+def test_a_release_and_the_way_back_on_the_converted_host(used):
+    under_traffic(used, lambda: deploy(used, "2"))
+    assert versions(used) == {"2"} and records(used)[-1]["result"] == "succeeded"
+    under_traffic(used, lambda: release(used, "rollback", release_undo_migrations=True))
+    assert versions(used) == {"1"}
