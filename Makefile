@@ -1,7 +1,7 @@
 # Everything goes through tests/run, which installs what is missing, shows progress and asks nothing.
 PYTHON ?= python3
 ROLE ?=
-.PHONY: help venv quick lint unit molecule integration test faults bench soak demo demo-down
+.PHONY: help venv quick lint unit molecule integration test faults versions bench soak demo demo-down
 
 help:
 	@echo 'make demo          bring the whole stack up on a local test host'
@@ -13,11 +13,12 @@ help:
 	@echo 'make molecule      every role scenario; ROLE=redis runs one'
 	@echo 'make integration   tests on the demo host'
 	@echo 'make faults        tests that take minutes each: a lost host, a release killed at every step'
+	@echo 'make versions      unit tests, lint and a host on each supported Python and Ansible that is here; PYTHONS names interpreters'
 	@echo 'make bench         measure the figures of docs/figures.json; needs the demo'
 	@echo 'make soak          half an hour of load in which nothing may happen; needs the demo; SENEX_SOAK_MINUTES'
 	@echo 'make venv          the pinned tools of requirements.txt; prints where they are'
 
-venv quick lint unit integration test faults bench soak demo demo-down:
+venv quick lint unit integration test faults versions bench soak demo demo-down:
 	@$(PYTHON) tests/run $@
 
 molecule:

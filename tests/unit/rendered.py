@@ -7,23 +7,11 @@ from unittest import mock
 
 import jinja2
 import yaml
+from ansible._internal._templating._jinja_bits import _TemplateCompileContext
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.task import Task
-from ansible.template import Templar
+from ansible.template import Templar, trust_as_template
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction
-
-try:
-    from ansible.template import trust_as_template
-except ImportError:  # core 2.18
-
-    def trust_as_template(text):
-        return text
-
-
-try:
-    from ansible._internal._templating._jinja_bits import _TemplateCompileContext
-except ImportError:  # core 2.18
-    _TemplateCompileContext = None
 
 COMPILE, COMPILED = jinja2.Environment.compile, {}
 SYNTAX = ("trim_blocks", "lstrip_blocks", "keep_trailing_newline", "newline_sequence", "block_start_string", "variable_start_string", "comment_start_string")

@@ -14,6 +14,7 @@ import layers  # noqa: E402  (the path above must come first)
 import quick  # noqa: E402
 import senex_quarantine  # noqa: E402
 import usage  # noqa: E402
+import versions  # noqa: E402
 
 KNOWN = {"stack": [], "two_web_hosts": [], "common": ["common"], "podman": ["common", "podman"], "data": ["common", "podman", "postgresql", "redis"]}
 
@@ -71,3 +72,12 @@ def test_the_processors_of_a_process_and_its_children_are_counted():
     before = usage._of_tree(os.getpid())
     subprocess.run([sys.executable, "-c", burn], check=True)
     assert 0.3 < usage._of_tree(os.getpid()) - before < 2
+
+
+def test_what_is_said_to_be_supported_is_what_is_tried():
+    """meta/runtime.yml and each role name the oldest and the newest of `make versions`."""
+    oldest, newest = ([int(word) for word in version.core.split(".")[:2]] for version in (versions.SUPPORTED[0], versions.SUPPORTED[-1]))
+    asked = (ROOT / "meta/runtime.yml").read_text(encoding="utf-8")
+    assert f'requires_ansible: ">={oldest[0]}.{oldest[1]}.0,<{newest[0]}.{newest[1] + 1}.0"' in asked
+    for path in ROOT.glob("roles/*/meta/main.yml"):
+        assert f'min_ansible_version: "{oldest[0]}.{oldest[1]}"' in path.read_text(encoding="utf-8"), path
