@@ -21,7 +21,7 @@ def compiled(environment, source, *words, **options):
     """Ansible compiles every expression each time that it meets it, which is most of what rendering costs."""
     if not isinstance(source, str):
         return COMPILE(environment, source, *words, **options)
-    context = _TemplateCompileContext and _TemplateCompileContext.current(optional=True)
+    context = _TemplateCompileContext.current(optional=True)
     syntax = tuple(getattr(environment, name) for name in SYNTAX)
     key = (type(environment), source, words, tuple(options.items()), syntax, context and context.escape_backslashes)
     if key not in COMPILED:
