@@ -63,7 +63,7 @@ ASKED = "import sys; sys.stdin.read(); import importlib.machinery as m; print(m.
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_who_came_in_is_the_real_user(script, tmp_path):
-    """Over Mitogen the script's parent is the module itself, which is the service user at times."""
+    """The script's parent may be the module senex.trader.facts itself, which is the service user at times."""
     copy = tmp_path / "senex_fact.py"
     copy.write_text(script.read_text())
     environment = {"PATH": "/usr/bin:/bin", "SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 22"}
