@@ -17,8 +17,6 @@ from .findings import Check, Finding, age, fail, ok, size, warn
 LOCK = "/var/lib/senex.trader/deploy.lock"
 LEASE = 1800  # as plugins/module_utils/release_record.py has it
 DAY = 86400
-# Podman's transient units, one a health check: a failed check is no failed unit, and `containers` shows what it means
-HEALTH_UNIT = re.compile(r"[0-9a-f]{64}(-[0-9a-f]+)?\.(service|timer)")
 RECOVERY_JOBS = ("base", "wal", "drill")
 RESULTS = ("ok", "failed", "never")
 JOB = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -60,7 +58,7 @@ def judge_units(data: dict, config, now: float) -> list[Finding]:
                 found.append(fail(f"unit {name}", f"is {active} ({state.get('Result', '')})", f"{logs}; then {restart_word(scope, name)}"))
     expected = set(config.user_units) | set(config.system_units)
     for scope, name in data["failed"]:
-        if name not in expected and not HEALTH_UNIT.fullmatch(name):
+        if name not in expected:
             where = f"systemctl --user -M {config.user}@ " if scope == "user" else "systemctl "
             found.append(fail(f"unit {name}", "failed", f"{where}status {name}; when mended {where}reset-failed {name}"))
     return found + ([ok("units", f"{running} run, none failed")] if not found else [])
