@@ -44,5 +44,6 @@ def test_a_command_with_a_mistake_leaves_nothing_behind(stack):
     """Typed twice: as the table has it, and by the command `senex`."""
     for command in (next(one for one in COMMANDS if "psql" in one), "senex psql -c 'select 1'"):
         assert stack.ssh(command.replace("select", "selct")).returncode != 0
-    assert "run-" not in stack.ssh("systemctl --user -M senex@ list-units --failed --plain --no-legend; systemctl list-units --failed --plain --no-legend").stdout
+    failed = "list-units --failed --plain --no-legend"
+    assert "run-" not in stack.ssh(f"systemctl --user -M senex@ {failed}; systemctl {failed}").stdout
     assert "unit run-" not in stack.ssh("senex status").stdout

@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 
-from . import untrusted
+from . import in_force, untrusted
 from .findings import Check, Finding, age, fail, ok, size, warn
 
 LOCK = "/var/lib/senex.trader/deploy.lock"
@@ -277,6 +277,25 @@ def judge_reboot(data: dict, config, now: float) -> list[Finding]:
     return [ok("reboot", "none pending")]
 
 
+def read_settings(host, config) -> list[dict]:
+    """What is not in force of the settings that role common wants. Asked outside of the watchdog's sandbox, in which the kernel's are read-only."""
+    if not os.path.exists(in_force.WANTED):
+        return []
+    program = ["/usr/bin/python3", "-IS", in_force.__file__]
+    words = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--property=LogLevelMax=warning", "--"]
+    done = host.run(*words, *program, timeout=90)
+    if done.code:
+        raise OSError(done.said)
+    return json.loads(done.out)
+
+
+def judge_settings(data: list[dict], config, now: float) -> list[Finding]:
+    """Nothing overrides them."""
+    do = "take it out there, or give role common the value that is wanted (docs/host.md); then run the playbook with --tags common"
+    found = [warn(f"setting {one['setting']}", in_force.sentence({**one, "setting": ""}).strip(), do) for one in data]
+    return found or [ok("settings", "in force as they were set")]
+
+
 CHECKS = [
     Check("units", read_units, judge_units),
     Check("disk", read_disk, judge_disk),
@@ -286,4 +305,5 @@ CHECKS = [
     Check("release", read_release, judge_release),
     Check("time", read_time, judge_time),
     Check("reboot", read_reboot, judge_reboot),
+    Check("settings", read_settings, judge_settings),
 ]
