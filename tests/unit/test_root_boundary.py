@@ -50,6 +50,7 @@ ALLOWED = {
     "rotation.Rotation": "/run/senex.trader/out is root's",
     "rotation.connections": "files of the kernel",
     "service_user.ServiceUser.make_directory": "acts as the service user",
+    "storage.owner": "goes by directories of root's alone, and ends at the first of another's",
     "system_transaction.make_directory": "has asked owner_above",
     "system_transaction._make_directory": "untrusted.run runs it as the owner",
     "system_transaction.SystemTransaction": "run asks own_ground for every path first; ASIDE is root's",
