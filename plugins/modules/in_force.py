@@ -28,12 +28,15 @@ troubles:
   elements: dict
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import in_force
 
 
 def main() -> None:
     """One look."""
+    os.umask(0o022)  # as every module of the collection
     module = AnsibleModule({}, supports_check_mode=True)
     try:
         troubles = in_force.look(in_force.read())
