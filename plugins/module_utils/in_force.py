@@ -16,7 +16,7 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 PATIENCE = 30
 SSHD = "/etc/ssh/sshd_config"
 SSHD_OWN = "/etc/ssh/sshd_config.d/00-senex.conf"
-SYSCTL_OWN = "/etc/sysctl.d/60-senex.conf"
+SYSCTL_OWN = "/etc/sysctl.d/99-senex.conf"
 UFW_SYSCTL = "/etc/ufw/sysctl.conf"  # read after all others at each boot, where ufw is on
 # Root from an address that is nobody's, so that a block `Match User root` or `Match all` shows
 SSHD_ROOT = "user=root,host=localhost,addr=192.0.2.1,laddr=192.0.2.2,lport=22"

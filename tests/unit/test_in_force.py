@@ -1,9 +1,12 @@
 """What other configuration overrides is seen, and where it comes from is told."""
 
 import json
+import os
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import in_force
+from rendered import value
+from test_input_checks import GIVEN
 
 SSHD_T = "port 22\npasswordauthentication no\npermitrootlogin without-password\nmaxauthtries 4\nloglevel VERBOSE\n"
 SSHD = {"PasswordAuthentication": "no", "PermitRootLogin": "prohibit-password", "MaxAuthTries": "4", "LogLevel": "VERBOSE"}
@@ -83,13 +86,13 @@ def test_sshd_refuses_to_say_and_others_are_asked_all_the_same():
 @pytest.mark.parametrize(
     ("now", "cat", "sentence"),
     [
-        ("4096\n", "# /etc/sysctl.d/60-senex.conf\n-net.core.somaxconn = 4096\n", None),
+        ("4096\n", "# /etc/sysctl.d/99-senex.conf\n-net.core.somaxconn = 4096\n", None),
         ("128\n", "", f"sysctl net.core.somaxconn is 128, not 4096; {in_force.NOT_TAKEN}"),
-        ("128\n", "# /etc/sysctl.d/99-x.conf\nnet/core/somaxconn=128\n", "sysctl net.core.somaxconn is 128, not 4096; /etc/sysctl.d/99-x.conf sets it"),
+        ("128\n", "# /etc/sysctl.d/99-z.conf\nnet/core/somaxconn=128\n", "sysctl net.core.somaxconn is 128, not 4096; /etc/sysctl.d/99-z.conf sets it"),
         (
             "4096\n",
-            "# /etc/sysctl.d/60-senex.conf\n-net.core.somaxconn = 4096\n\n# /etc/sysctl.d/99-x.conf\n; c\nnet.core.somaxconn = 128\n",
-            "sysctl net.core.somaxconn is 4096, and 128 after the next boot; /etc/sysctl.d/99-x.conf sets it",
+            "# /etc/sysctl.d/99-senex.conf\n-net.core.somaxconn = 4096\n\n# /etc/sysctl.d/99-z.conf\n; c\nnet.core.somaxconn = 128\n",
+            "sysctl net.core.somaxconn is 4096, and 128 after the next boot; /etc/sysctl.d/99-z.conf sets it",
         ),
     ],
 )
@@ -158,3 +161,10 @@ def test_a_host_without_the_list_wants_nothing(tmp_path):
     assert in_force.look(in_force.read(str(tmp_path / "none"))) == []
     (tmp_path / "list").write_text(json.dumps({"units": []}))
     assert in_force.look(in_force.read(str(tmp_path / "list"))) == []
+
+
+def test_the_kernels_settings_come_after_the_distributions_and_before_the_administrators():
+    """systemd-sysctl and procps read by name, whatever the directory, and the last value holds."""
+    names = ["50-default.conf", "60-ufw.conf", "99-cloudimg-ipv6.conf", "99-protect-links.conf", os.path.basename(in_force.SYSCTL_OWN), "99-sysctl.conf"]
+    assert names == sorted(names)
+    assert in_force.SYSCTL_OWN in [item["dest"] for item in value("common", "__common_files_always", **GIVEN)]

@@ -10,14 +10,14 @@ import pytest
 PROGRAM = Path(__file__).parents[3] / "plugins/module_utils/in_force.py"
 OVERRIDES = {
     "/etc/systemd/journald.conf.d/zz-other.conf": "[Journal]\nStorage=volatile\n",
-    "/etc/sysctl.d/99-other.conf": "net.core.somaxconn = 128\n",
+    "/etc/sysctl.d/99-zz-other.conf": "net.core.somaxconn = 128\n",
     "/etc/fail2ban/jail.d/zz-other.local": "[sshd]\nbantime = 60\n",
     "/etc/apt/apt.conf.d/99other": 'APT::Periodic::Unattended-Upgrade "0";\n',
 }
 SENTENCES = [
     "sshd PasswordAuthentication is yes, not no; /etc/ssh/sshd_config does not read /etc/ssh/sshd_config.d/00-senex.conf: put the line",
     "journald.conf Storage is volatile, not persistent; /etc/systemd/journald.conf.d/zz-other.conf sets it",
-    "sysctl net.core.somaxconn is 4096, and 128 after the next boot; /etc/sysctl.d/99-other.conf sets it",
+    "sysctl net.core.somaxconn is 4096, and 128 after the next boot; /etc/sysctl.d/99-zz-other.conf sets it",
     "fail2ban bantime is 60, not 1h; /etc/fail2ban/jail.d/zz-other.local names it",
     "apt APT::Periodic::Unattended-Upgrade is 0, not 1; /etc/apt/apt.conf.d/99other names it",
     "ufw incoming is allow, not deny; /etc/default/ufw says so",
