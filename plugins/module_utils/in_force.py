@@ -126,7 +126,9 @@ def same(value):
 
 
 def judge_sshd(wanted, answers):
-    """Of sshd itself, and of a login of root's."""
+    """Of sshd itself, and of a login of root's. One that systemd starts with the first connection (Ubuntu) has no directory until then."""
+    if "privilege separation directory" in answers["sshd"][1]:
+        return
     values = dict(line.strip().partition(" ")[::2] for line in reversed(said(answers, "sshd").splitlines()))
     code, text = answers["sshd root"]
     of_root = dict(line.strip().partition(" ")[::2] for line in reversed(text.splitlines())) if code == 0 else values

@@ -77,6 +77,10 @@ def test_sshd_has_a_match_block_for_root(sshd_files, tmp_path):
     assert line == f"sshd PasswordAuthentication is yes for root, not no; {tmp_path}/sshd_config line 3 sets it in a Match block"
 
 
+def test_sshd_that_nobody_has_called_yet_is_no_trouble():
+    assert said({"sshd": SSHD}, sshd=(255, "Missing privilege separation directory: /run/sshd\n"), sshd_root=(255, "")) == []
+
+
 def test_sshd_refuses_to_say_and_others_are_asked_all_the_same():
     assert said({"sshd": SSHD, "ufw": {"status": "active", "incoming": "deny"}}, sshd=(255, "x\nline 3: Bad configuration option: Foo\n"), ufw=UFW) == [
         "sshd cannot be asked: line 3: Bad configuration option: Foo"
