@@ -172,3 +172,10 @@ def test_the_kernels_settings_come_after_the_distributions_and_before_the_admini
     names = ["50-default.conf", "60-ufw.conf", "99-cloudimg-ipv6.conf", "99-protect-links.conf", os.path.basename(in_force.SYSCTL_OWN), "99-sysctl.conf"]
     assert names == sorted(names)
     assert in_force.SYSCTL_OWN in [item["dest"] for item in value("common", "__common_files_always", **GIVEN)]
+
+
+def test_null_leaves_a_kernel_setting_out():
+    """Of the file and of what is verified, for both are made of one list."""
+    changed = {"vm.swappiness": None, "net.ipv4.tcp_fin_timeout": 31}
+    wanted = value("common", "__common_in_force", **GIVEN, common_sysctl_overrides=changed)["sysctl"]
+    assert "vm.swappiness" not in wanted and wanted["net.ipv4.tcp_fin_timeout"] == 31 and wanted["vm.overcommit_memory"] == 1
