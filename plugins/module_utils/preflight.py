@@ -15,7 +15,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 
-from ansible_collections.senex.trader.plugins.module_utils import data_directory
+from ansible_collections.senex.trader.plugins.module_utils import data_directory, storage
 
 MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
@@ -145,11 +145,19 @@ def directory(path: str, marker: str, what: str) -> dict:
     return finding(f"directory {path}", "FAIL", *reason.split(": ", 1)) if reason else finding(f"directory {path}", "OK", f"{what} finds it good, or makes it")
 
 
+def images_below(home: str) -> dict:
+    """Images can lie below the home."""
+    level, says = storage.finding(home)
+    do = "" if level == "OK" else "senex_home on a local file system (ext4, xfs, btrfs), such as a disk of its own mounted there (docs/host.md)"
+    return finding("storage", level, says, do)
+
+
 def ask(wanted: Mapping) -> list[dict]:
     """All that this host is to ask."""
     found = machine()
     if wanted.get("names"):
         found += names(wanted["names"]["domains"], wanted["names"]["addresses"], bool(wanted["names"]["needed"]))
+    found += [images_below(wanted["storage"])] if wanted.get("storage") else []
     found += [image(one["reference"], one.get("login") or {}, one["input"]) for one in wanted.get("images") or []]
     found += [mail(**one) for one in wanted.get("mail") or []]
     found += [directory(one["path"], one["marker"], one["part"]) for one in wanted.get("directories") or []]

@@ -41,6 +41,11 @@ seen:
   description: Name of each part that is as the last run left it, with the SHA-256 of what that run handed over.
   returned: always
   type: dict
+in_force:
+  description: What M(senex.trader.in_force) would refuse, without what takes long to ask (fail2ban, ufw).
+  returned: always
+  type: list
+  elements: dict
 releases:
   description: Every record of a release, oldest first.
   returned: with O(releases)
@@ -58,6 +63,7 @@ import secrets
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.senex.trader.plugins.module_utils import in_force
 from ansible_collections.senex.trader.plugins.module_utils.look import look
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 
@@ -89,9 +95,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     process = script()  # before the look, during which this process is the service user at times
+    try:
+        troubles = in_force.look(in_force.read(), quick=True) if module.params["parts"] else []
+    except (OSError, ValueError) as error:
+        troubles = [in_force.trouble(in_force.WANTED, str(error))]
     seen = look() if module.params["parts"] else {}
     records = {"releases": Ledger().records()} if module.params["releases"] else {}
-    module.exit_json(changed=False, ansible_facts=said(process), seen=seen, id=secrets.token_hex(8), **records)
+    module.exit_json(changed=False, ansible_facts=said(process), seen=seen, in_force=troubles, id=secrets.token_hex(8), **records)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ options:
       - C(images), a list of reference, login (registry, username, password; for images of that registry alone) and input (the variable to name).
       - C(mail), a list of host, port, security (starttls, tls, none), user, password and ca_file.
       - C(directories), a list of path, marker (a file that a filled one has) and part.
+      - C(storage), a home below which images are to lie.
       - C(addresses), a list of key, url and do (what to do when nothing answers).
     type: dict
     required: true

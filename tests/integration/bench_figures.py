@@ -41,11 +41,6 @@ def test_no_change(stack, keep):
     keep("no_change_seconds", [unchanged(stack) for _ in range(RUNS)], 10, SITE)
 
 
-def test_no_change_over_mitogen(stack, keep, monkeypatch):
-    monkeypatch.setenv("ANSIBLE_STRATEGY", "senex.trader.mitogen")
-    keep("no_change_mitogen_seconds", [unchanged(stack) for _ in range(RUNS)], 4, f"ANSIBLE_STRATEGY=senex.trader.mitogen {SITE}")
-
-
 def loaded(stack, action):
     """(wall time, failed requests) of an action under load."""
     with Traffic(stack, rate=RATE) as traffic:

@@ -23,14 +23,14 @@ The demo is up: https://demo.senex.test
 VERSIONS = r"""
 . /etc/os-release; printf '%s, ' "$PRETTY_NAME"
 podman --version | tr '\n' ','; printf ' '; nginx -v 2>&1 | tr '\n' ','; printf ' images'
-systemd-run --user -M senex@ --pipe --wait -q podman ps --format '{{.Image}}' |
+systemd-run --user -M senex@ --pipe --wait -qG podman ps --format '{{.Image}}' |
     sort -u | sed 's#.*5000/# #' | tr -d '\n'
 """
 
 # The password comes by standard input and goes on by environment, so that no process list shows it
 LOGIN = r"""
 read -r DEMO_PASSWORD; export DEMO_PASSWORD
-systemd-run --user -M senex@ --pipe --wait -q --setenv=DEMO_PASSWORD podman exec -e DEMO_PASSWORD web-1 python3 manage.py shell -v 0 -c '
+systemd-run --user -M senex@ --pipe --wait -qG --setenv=DEMO_PASSWORD podman exec -e DEMO_PASSWORD web-1 python3 manage.py shell -v 0 -c '
 import os
 from django.contrib.auth import get_user_model
 user, made = get_user_model().objects.get_or_create(username="demo", defaults={"is_staff": True, "is_superuser": True})

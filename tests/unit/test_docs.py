@@ -50,3 +50,34 @@ def test_the_page_of_images_names_their_tests():
     files = (ROOT / "tests" / "integration" / "images").glob("test_*_image.py")
     there = {name for file in files for name in re.findall(r"^def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)}
     assert named == there
+
+
+PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+CODE = re.compile(r"^(?: {4}|\t)(.+)$|`([^`\n]+)`", re.MULTILINE)
+
+
+def snippets(page):
+    """What a page gives to type: lines of blocks, and what is between backticks."""
+    return [block or inline for block, inline in CODE.findall(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_for_root_work_from_roots_session(page):
+    """Podman may not enter a container's control group from there; and a command that fails must leave no failed unit."""
+    for text in snippets(page):
+        assert not re.match(r"(cd \S+; *)?(sudo )?(runuser|su|machinectl shell)\b", text), text
+        if "podman exec -" in text or re.search(r"podman exec \S+ ", text):
+            assert text.startswith("systemd-run --user"), text
+        if text.startswith("systemd-run "):
+            assert re.search(r" (-\w*G\w*|--collect)\b", text), text
+
+
+def test_programs_leave_no_failed_unit():
+    """Whatever the collection runs by systemd-run is collected, also where it fails."""
+    found = 0
+    for path in [*ROOT.glob("roles/**/*"), *ROOT.glob("playbooks/**/*"), *ROOT.glob("plugins/**/*.py")]:
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() and path.suffix in (".py", ".yml", ".j2", ".sh", "") else []:
+            if re.search(r"systemd-run\W.*--", line):
+                found += 1
+                assert "--collect" in line, f"{path.name}: {line.strip()}"
+    assert found >= 7

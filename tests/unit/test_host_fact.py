@@ -63,7 +63,7 @@ ASKED = "import sys; sys.stdin.read(); import importlib.machinery as m; print(m.
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_who_came_in_is_the_real_user(script, tmp_path):
-    """Over Mitogen the script's parent is the module itself, which is the service user at times."""
+    """The script's parent may be the module senex.trader.facts itself, which is the service user at times."""
     copy = tmp_path / "senex_fact.py"
     copy.write_text(script.read_text())
     environment = {"PATH": "/usr/bin:/bin", "SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 22"}
@@ -122,7 +122,8 @@ def test_ufw_rules(fact):
         "### tuple ### allow_log tcp 25 0.0.0.0/0 any 0.0.0.0/0 in\n"
     )
     six = f"### tuple ### allow tcp 22 ::/0 any ::/0 in comment={COMMENT}\n"
-    rules, own = fact.parse_ufw_rules(four, six)
+    rules, own, narrow = fact.parse_ufw_rules(four, six)
+    assert narrow == []
     assert rules == ["allow tcp 22 any", "allow tcp 25 any", "allow udp 8000:8010 10.0.0.0/8", "limit tcp 2222 any"]
     assert own == ["allow tcp 22 any", "allow udp 8000:8010 10.0.0.0/8"]
 
@@ -133,12 +134,29 @@ def test_ufw_rules(fact):
         "### tuple ### allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 out",  # goes out
         "### tuple ### allow tcp 22 10.0.0.5 any 0.0.0.0/0 in",  # to one address of the host
         "### tuple ### allow tcp 22 0.0.0.0/0 5000 0.0.0.0/0 in",  # from one port
+        "### tuple ### allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in_wg0",  # by one interface
         "### tuple ### allow tcp",
         "-A ufw-user-input -p tcp --dport 22 -j ACCEPT",
     ],
 )
 def test_ufw_lines_that_let_in_less_than_they_seem(fact, line):
-    assert fact.parse_ufw_rules(line) == ([], [])
+    assert fact.parse_ufw_rules(line)[:2] == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("line", "narrow"),
+    [
+        ("allow any 22 0.0.0.0/0 any 192.0.2.0/24 in", ["any 22"]),
+        ("allow tcp 22 0.0.0.0/0 any 192.0.2.0/24 OpenSSH - in", ["tcp 22"]),  # by the name of an application
+        ("allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 OpenSSH - in", []),
+        ("limit tcp 80,443 0.0.0.0/0 any 0.0.0.0/0 in_wg0", ["tcp 80,443"]),
+        (f"allow tcp 22 0.0.0.0/0 any 192.0.2.7 in comment={COMMENT}", []),  # the collection's own
+        ("deny tcp 22 0.0.0.0/0 any 192.0.2.7 in", []),
+        ("allow any any 0.0.0.0/0 any 192.0.2.7 in", []),  # no word about a port
+    ],
+)
+def test_what_somebody_lets_in_for_some_alone(fact, line, narrow):
+    assert fact.parse_ufw_rules(f"### tuple ### {line}")[2] == narrow
 
 
 def test_sshd(fact):

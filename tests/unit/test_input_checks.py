@@ -180,3 +180,10 @@ def test_a_provided_certificate(tmp_path, fault):
     message = refusal("nginx", **inputs)
     assert bool(message) == (fault != "none")
     assert [word for word in words if word not in message] == [] and "\n" not in message, message
+
+
+def test_a_home_that_holds_no_images():
+    other = {"key": "cores", "level": "FAIL", "says": "x", "do": ""}
+    tried = {"findings": [other, {"key": "storage", "level": "FAIL", "says": "/opt is on nfs4", "do": "do this"}]}
+    assert refusal("podman", __podman_tried=tried) == "senex_home: /opt is on nfs4; right is do this."
+    assert refusal("podman", __podman_tried={"skipped": True}) == refusal("podman") == ""

@@ -100,13 +100,14 @@ TABLE = [
     (checks_host.judge_units, units(**{"nginx.service": {"ActiveState": "inactive", "LoadState": "loaded"}}), FAIL, "is inactive"),
     (checks_host.judge_units, units(**{"web-1.service": {"LoadState": "not-found"}}), FAIL, "is not on this host"),
     (checks_host.judge_units, {**units(), "failed": [("system", "nightly.service")]}, FAIL, "failed"),
-    (checks_host.judge_units, {**units(), "failed": [("user", f"{'0a' * 32}-282c9873.service")]}, OK, "none failed"),
     (
         checks_host.judge_units,
         units(**{"web-1.service": {"ActiveState": "activating", "SubState": "auto-restart", "InactiveExitTimestampMonotonic": "400000000"}}),
         WARN,
         "activating (auto-restart) for 10 min",
     ),
+    (checks_host.judge_settings, [], OK, "in force"),
+    (checks_host.judge_settings, [{"setting": "sshd MaxAuthTries", "says": "is 9, not 4", "origin": "x.conf sets it"}], WARN, "is 9, not 4; x.conf sets it"),
     (checks_host.judge_disk, {"/": DISK}, OK, "10 % full, 1 GB free"),
     (checks_host.judge_disk, {"/": {**DISK, "used": 85.0}}, WARN, "85 % full"),
     (checks_host.judge_disk, {"/": {**DISK, "used": 95.0}}, FAIL, "95 % full"),
@@ -310,3 +311,16 @@ def test_durations(seconds, text):
 @pytest.mark.parametrize(("count", "text"), [(5, "5 B"), (2_500_000, "2 MB"), (3e12, "3000 GB")])
 def test_sizes(count, text):
     assert size(count) == text
+
+
+def test_a_unit_of_a_single_command_is_not_watched(monkeypatch):
+    """What systemd-run made and what Podman makes for health checks; one that is gone meanwhile failed no more."""
+    monkeypatch.setattr(host.pwd, "getpwnam", lambda name: type("Entry", (), {"pw_uid": 987, "pw_gid": 987}))
+    transient = ["run-u12.service", "run-p7-i8.service", f"{'0a' * 32}-282c9873.service", "by-hand.service"]
+    shown = {name: {"Id": name, "ActiveState": "failed", "Transient": "yes"} for name in transient}
+    shown["nightly.service"] = {"Id": "nightly.service", "ActiveState": "failed", "Transient": "no"}
+    shown["gone.service"] = {"Id": "gone.service", "ActiveState": "inactive"}
+    here = host.Host("senex", "/nowhere")
+    monkeypatch.setattr(here, "systemctl", lambda scope, *words, timeout=15: host.Ended(0, "\n".join(f"{name} loaded failed failed x" for name in shown), ""))
+    monkeypatch.setattr(here, "units", lambda scope, names: {name: shown[name] for name in names})
+    assert here.failed("system") == ["nightly.service"]

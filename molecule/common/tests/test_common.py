@@ -150,6 +150,18 @@ def test_facts(host):
     assert "fail2ban" in facts["packages"]
 
 
+def test_facts_know_what_somebody_lets_in_for_some_alone(host):
+    """As `ufw` itself writes rules: by source, by the name of an application, by interface."""
+    rules = ["from 192.0.2.0/24 to any port 2222", "from 192.0.2.0/24 to any port 2223:2225 proto tcp", "in on lo to any port 2226", "from 192.0.2.7"]
+    try:
+        for rule in rules:
+            host.check_output(f"ufw allow {rule}")
+        assert json.loads(host.check_output("/etc/ansible/facts.d/senex.fact"))["ufw"]["narrow"] == ["any 2222", "any 2226", "tcp 2223:2225"]
+    finally:
+        for rule in rules:
+            host.run(f"ufw delete allow {rule}")
+
+
 def test_nothing_failed(host):
     assert host.check_output("systemctl --failed --no-legend --plain") == ""
 

@@ -71,9 +71,29 @@ def test_status_of_a_whole_stack_is_healthy(host, watched):
     watched.calm()
     code, found = status(host)
     assert code == 0, found
-    names = "public application containers dns database redis queues beat units memory release time reboot backups watchdog"
+    names = "public application containers dns database redis queues beat units memory release time reboot settings backups watchdog"
     assert {"web web-1", "web web-2", *names.split()} <= set(found)
     assert {one["key"] for one in found.values() if one["level"] == "FAIL"} == set()
+
+
+def test_status_warns_of_what_overrides_a_setting(host):
+    """And not of a command that failed, whoever ran it."""
+    other = "/etc/systemd/journald.conf.d/zz-other.conf"
+    host.check_output(f"printf '[Journal]\nStorage=volatile\n' >{other}; systemd-run --quiet --unit=typo false; systemd-run --quiet --user -M senex@ false")
+    try:
+        code, found = status(host)
+        assert code == 0, found
+        setting = found["setting journald.conf Storage"]
+        assert setting["level"] == "WARN" and f"is volatile, not persistent; {other} sets it" in setting["says"]
+        assert "settings" not in found and not [key for key in found if key.startswith("unit ")]
+    finally:
+        host.run(f"rm {other}; systemctl reset-failed; {SYSTEMCTL} reset-failed")
+    assert status(host)[1]["settings"]["level"] == "OK"
+
+
+def test_the_watchdog_itself_reads_them(watched):
+    """From its sandbox, in which the kernel's settings are read-only."""
+    assert [line for line in watched.log("settings: ") if "cannot be read" in line] == []
 
 
 def test_status_shows_what_is_broken(host, watched):

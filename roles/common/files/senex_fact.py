@@ -21,7 +21,7 @@ import untrusted  # role common puts the text of that module here
 
 if "untrusted" not in globals():
     untrusted = types.SimpleNamespace(**globals())  # in one file its names are here
-VERSION = 7
+VERSION = 8
 PSEUDO_FILE_SYSTEMS = {
     "proc", "sysfs", "cgroup", "cgroup2", "devtmpfs", "devpts", "mqueue", "debugfs", "tracefs", "securityfs", "bpf",
     "pstore", "autofs", "configfs", "fusectl", "hugetlbfs", "nsfs", "efivarfs", "binfmt_misc", "ramfs", "squashfs",
@@ -75,28 +75,33 @@ def parse_installed(status):
     )
 
 
-def parse_ufw_rules(*texts):
-    """'allow tcp 443 any' by rule, and which of them carry the collection's comment.
+def ufw_tuples(*texts):
+    """(action, protocol, port, source, whether it lets all in that it seems to, whether it is the collection's) of each rule for what comes in.
 
-    ufw keeps each rule in a tuple comment: action protocol port destination source-port source direction.
+    ufw keeps each rule in a tuple comment: action protocol port destination source-port source [two application profiles] direction[_interface].
     """
-    rules, own = set(), set()
     for found in re.finditer(r"^### tuple ### (.+)$", "\n".join(texts), re.MULTILINE):
-        words = found.group(1).split()
-        if len(words) < 7 or not words[6].startswith("in"):
+        words = [word for word in found.group(1).split() if not word.startswith("comment=")]
+        if len(words) not in (7, 9) or not words[-1].startswith("in"):
             continue
         action, protocol, port, destination, source_port, source = words[:6]
-        if source_port != "any" or destination not in ("0.0.0.0/0", "::/0"):
-            continue
-        rule = " ".join([action.split("_")[0], protocol, port, "any" if source in ("0.0.0.0/0", "::/0") else source])
-        rules.add(rule)
-        comment = next((word[8:] for word in words if word.startswith("comment=")), "")
-        try:
-            if bytes.fromhex(comment).decode().startswith("senex.trader"):
-                own.add(rule)
-        except ValueError:
-            pass
-    return sorted(rules), sorted(own)
+        whole = source_port == "any" and destination in ("0.0.0.0/0", "::/0") and words[-1] == "in"
+        comment = re.search(r" comment=([0-9a-f]+)", found.group(1))
+        own = bool(comment) and bytes.fromhex(comment.group(1)[: len(comment.group(1)) // 2 * 2]).startswith(b"senex.trader")
+        yield action.split("_")[0], protocol, port, "any" if source in ("0.0.0.0/0", "::/0") else source, whole, own
+
+
+def parse_ufw_rules(*texts):
+    """'allow tcp 443 any' by rule; which of them carry the collection's comment; and 'tcp 443' of what somebody else lets in for some alone."""
+    rules, own, narrow = set(), set(), set()
+    for action, protocol, port, source, whole, ours in ufw_tuples(*texts):
+        rule = f"{action} {protocol} {port} {source}"
+        if whole:
+            rules.add(rule)
+            own.update([rule] if ours else [])
+        if not ours and action in ("allow", "limit") and port != "any" and (source != "any" or not whole):
+            narrow.add(f"{protocol} {port}")
+    return sorted(rules), sorted(own), sorted(narrow)
 
 
 def parse_sshd(text):
@@ -350,7 +355,7 @@ def main():
     }
     below = of_homes([account.pw_dir for account in lingering])
     shown = {**untrusted.matching(CERTIFICATES, follow=True), **{path: one for path, one in below.items() if path.endswith(".crt")}}
-    rules, own = parse_ufw_rules(system_text("/etc/ufw/user.rules"), system_text("/etc/ufw/user6.rules"))
+    rules, own, narrow = parse_ufw_rules(system_text("/etc/ufw/user.rules"), system_text("/etc/ufw/user6.rules"))
     facts = {
         "version": VERSION,
         "certificates": certificates({path: text(one) for path, one in shown.items()}),
@@ -383,6 +388,7 @@ def main():
         "denies_incoming": bool(re.search(r'^DEFAULT_INPUT_POLICY="DROP"', system_text("/etc/default/ufw"), re.MULTILINE)),
         "rules": rules,
         "own_rules": own,
+        "narrow": narrow,
     }
     facts["user_manager"] = {
         account.pw_name: {"state": states.get(f"user@{account.pw_uid}.service"), "bus": bus_answers(account)}

@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[3]
 # As a user elsewhere: neither the checkout's configuration nor its collections
@@ -68,3 +69,45 @@ def test_the_first_steps_work_from_the_archive_and_an_empty_directory(archive, t
     kept = ("-i", "inventory/production", "-e", "vault_place_is_kept=true")
     assert "changed=0" in run("ansible-playbook", "senex.trader.secrets", *kept, cwd=work, **outside)
     assert "redis_password  (last: not known)" in run("ansible-playbook", "senex.trader.rotate", *kept, cwd=work, **outside)
+
+
+# All that are run by hand; look.yml, release.yml and rotate_stage.yml are parts of others
+BY_HAND = sorted(path.name for path in (ROOT / "playbooks").glob("*.yml") if path.name not in ("look.yml", "release.yml", "rotate_stage.yml"))
+SENTENCE = "Ansible does not find the collection senex.trader. Run the playbook in the checkout's own directory"
+
+
+def read_only(playbook, cwd, home):
+    """Ansible reads a playbook as a user does who has no collection installed; nothing is run."""
+    argv = ["ansible-playbook", str(playbook), "-i", str(ROOT / "inventory/demo"), "--list-tasks"]
+    return subprocess.run(argv, capture_output=True, text=True, cwd=cwd, env={**OUTSIDE, "HOME": str(home)}, timeout=180, check=False)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_playbook_asks_first(name):
+    """By the role of the shared defaults, which Ansible takes from playbooks/roles where it finds no collection, or by the task itself."""
+    first = yaml.safe_load((ROOT / "playbooks" / name).read_text(encoding="utf-8"))[0]
+    while imported := first.get("ansible.builtin.import_playbook"):
+        first = yaml.safe_load((ROOT / "playbooks" / imported).read_text(encoding="utf-8"))[0]
+    role = [one["role"] for one in first.get("roles", [])][:1]
+    assert role == ["senex.trader.senex"] or first["tasks"][0]["ansible.builtin.import_tasks"] == "tasks/here.yml"
+
+
+@pytest.mark.parametrize("name", ["../site.yml", "deploy.yml", "secrets.yml", "releases.yml"])
+def test_a_playbook_that_is_run_from_elsewhere_says_so(tmp_path, name):
+    done = read_only(ROOT / "playbooks" / name, tmp_path, tmp_path)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode and said.startswith("[ERROR]:") and SENTENCE in said, said
+    assert "was not found" not in said and "couldn't resolve" not in said
+
+
+def test_a_checkout_that_everybody_may_write_to_says_so(tmp_path):
+    """Ansible ignores the ansible.cfg of such a directory."""
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    for name in ("ansible_collections", "inventory", "playbooks", "roles", "site.yml", "ansible.cfg"):
+        (checkout / name).symlink_to(ROOT / name)
+    good = read_only("site.yml", checkout, tmp_path)
+    assert good.returncode == 0, good.stderr
+    checkout.chmod(0o777)
+    done = read_only("site.yml", checkout, tmp_path)
+    assert done.returncode and SENTENCE in " ".join(done.stderr.split()), done.stderr

@@ -1,11 +1,13 @@
-"""The commands that docs/operating.md gives to the person on call work as written."""
+"""The commands that docs give to the person on call work as written."""
 
 import re
 from pathlib import Path
 
 import pytest
+from stack import DOMAIN
 
-TEXT = (Path(__file__).parents[3] / "docs" / "operating.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[3] / "docs"
+TEXT = (DOCS / "operating.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\| [^|]+ \| `([^`]+)`", TEXT, flags=re.MULTILINE)
 HARMLESS = [command for command in COMMANDS if not re.search(r"restart|touch|^…|linger", command)]
 
@@ -19,3 +21,29 @@ def test_command_works_as_written(stack, command):
     result = stack.ssh(command)
     assert result.returncode == 0, result.stderr
     assert (result.stdout + result.stderr).strip()
+
+
+BLOCKS = [
+    (page, command.partition("  #")[0].strip())
+    for page in ("application", "celery", "postgresql", "redis")
+    for command in re.findall(r"^ {4}((?:senex|systemctl|curl) .+)$", (DOCS / f"{page}.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+]
+
+
+def test_every_page_has_commands():
+    assert {page for page, _ in BLOCKS} == {"application", "celery", "postgresql", "redis"}
+
+
+@pytest.mark.parametrize(("page", "command"), BLOCKS)
+def test_command_of_a_block_works_as_written(stack, page, command):
+    result = stack.ssh(command.replace("-A APP", "-A demo").replace("www.example.com", DOMAIN) + " </dev/null")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_command_with_a_mistake_leaves_nothing_behind(stack):
+    """Typed twice: as the table has it, and by the command `senex`."""
+    for command in (next(one for one in COMMANDS if "psql" in one), "senex psql -c 'select 1'"):
+        assert stack.ssh(command.replace("select", "selct")).returncode != 0
+    failed = "list-units --failed --plain --no-legend"
+    assert "run-" not in stack.ssh(f"systemctl --user -M senex@ {failed}; systemctl {failed}").stdout
+    assert "unit run-" not in stack.ssh("senex status").stdout

@@ -58,7 +58,7 @@ def is_user(settings: Settings) -> None:
     if os.environ.get("_CONTAINERS_USERNS_CONFIGURED"):
         return
     if pwd.getpwuid(os.geteuid()).pw_name != owner:
-        raise Trouble(f"this runs as {owner}: systemd-run --user --machine={owner}@ --pipe --wait --quiet {settings.home}/bin/backup …")
+        raise Trouble(f"this runs as {owner}: systemd-run --user --machine={owner}@ --pipe --wait --collect --quiet {settings.home}/bin/backup …")
     os.environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}")
     os.chdir(settings.home)
 

@@ -11,14 +11,12 @@ import socket
 import ssl
 import time
 
-from . import untrusted
+from . import in_force, untrusted
 from .findings import Check, Finding, age, fail, ok, size, warn
 
 LOCK = "/var/lib/senex.trader/deploy.lock"
 LEASE = 1800  # as plugins/module_utils/release_record.py has it
 DAY = 86400
-# Podman's transient units, one a health check: a failed check is no failed unit, and `containers` shows what it means
-HEALTH_UNIT = re.compile(r"[0-9a-f]{64}(-[0-9a-f]+)?\.(service|timer)")
 RECOVERY_JOBS = ("base", "wal", "drill")
 RESULTS = ("ok", "failed", "never")
 JOB = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -60,7 +58,7 @@ def judge_units(data: dict, config, now: float) -> list[Finding]:
                 found.append(fail(f"unit {name}", f"is {active} ({state.get('Result', '')})", f"{logs}; then {restart_word(scope, name)}"))
     expected = set(config.user_units) | set(config.system_units)
     for scope, name in data["failed"]:
-        if name not in expected and not HEALTH_UNIT.fullmatch(name):
+        if name not in expected:
             where = f"systemctl --user -M {config.user}@ " if scope == "user" else "systemctl "
             found.append(fail(f"unit {name}", "failed", f"{where}status {name}; when mended {where}reset-failed {name}"))
     return found + ([ok("units", f"{running} run, none failed")] if not found else [])
@@ -279,6 +277,25 @@ def judge_reboot(data: dict, config, now: float) -> list[Finding]:
     return [ok("reboot", "none pending")]
 
 
+def read_settings(host, config) -> list[dict]:
+    """What is not in force of the settings that role common wants. Asked outside of the watchdog's sandbox, in which the kernel's are read-only."""
+    if not os.path.exists(in_force.WANTED):
+        return []
+    program = ["/usr/bin/python3", "-IS", in_force.__file__]
+    words = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--property=LogLevelMax=warning", "--"]
+    done = host.run(*words, *program, timeout=90)
+    if done.code:
+        raise OSError(done.said)
+    return json.loads(done.out)
+
+
+def judge_settings(data: list[dict], config, now: float) -> list[Finding]:
+    """Nothing overrides them."""
+    do = "take it out there, or give role common the value that is wanted (docs/host.md); then run the playbook with --tags common"
+    found = [warn(f"setting {one['setting']}", in_force.sentence({**one, "setting": ""}).strip(), do) for one in data]
+    return found or [ok("settings", "in force as they were set")]
+
+
 CHECKS = [
     Check("units", read_units, judge_units),
     Check("disk", read_disk, judge_disk),
@@ -288,4 +305,5 @@ CHECKS = [
     Check("release", read_release, judge_release),
     Check("time", read_time, judge_time),
     Check("reboot", read_reboot, judge_reboot),
+    Check("settings", read_settings, judge_settings),
 ]

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 
 ROOT_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-SHOWN = "Id,ActiveState,SubState,LoadState,Result,NRestarts,ActiveExitTimestampMonotonic,InactiveExitTimestampMonotonic"
+SHOWN = "Id,Transient,ActiveState,SubState,LoadState,Result,NRestarts,ActiveExitTimestampMonotonic,InactiveExitTimestampMonotonic"
 
 
 @dataclass(frozen=True)
@@ -137,11 +137,12 @@ class Host:
         return parse_units(done.out)
 
     def failed(self, scope: str) -> list[str]:
-        """Units that failed."""
+        """Units that failed and are to be there again. One that systemd-run or Podman made for a single command is whoever's ran it."""
         done = self.systemctl(scope, "list-units", "--failed", "--plain", "--no-legend", "--full")
         if done.code:
             raise OSError(f"the {scope} manager does not answer: {done.said}")
-        return parse_failed(done.out)
+        states = self.units(scope, parse_failed(done.out))
+        return [name for name, state in states.items() if state.get("ActiveState") == "failed" and state.get("Transient") != "yes"]
 
     def kill_container(self, name: str) -> Ended:
         """End a container that answers nothing at once: asked politely, a hung process takes the whole of its stop timeout."""

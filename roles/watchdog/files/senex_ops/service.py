@@ -100,7 +100,7 @@ class Watchdog:
         slow = probe.slow_interval
         intervals = {"ready": 2 * probe.interval, "dns": probe.dns_interval, "units": min(15, slow),
                      "release": min(10, slow), "certificates": 4 * slow, "containers": 2 * slow, "database": 10 * slow,
-                     "redis": 4 * slow, "beat": 10 * slow, "time": 10 * slow}  # fmt: skip
+                     "redis": 4 * slow, "beat": 10 * slow, "time": 10 * slow, "settings": 20 * slow}  # fmt: skip
         takes = {"ready": self._take_ready, "dns": self._take_dns}
         for check in checks_host.CHECKS + checks_stack.CHECKS:
             if check.name in ("web", "public") or not check.applies(self.config):

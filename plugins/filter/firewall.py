@@ -1,0 +1,81 @@
+# Copyright: senex.trader maintainers
+# SPDX-License-Identifier: MIT
+"""Which rules the firewall is to have, beside those that others gave it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+
+LETS_IN = ("allow", "limit")
+
+
+def _covers(ports: str, port: str) -> bool:
+    """`22`, `20:30` and `22,80:90` as ufw keeps them; a range within a range too."""
+    first, _, last = port.partition(":")
+    for part in ports.split(","):
+        begin, _, end = part.partition(":")
+        if part == "any" or (begin.isdigit() and int(begin) <= int(first) and int(last or first) <= int(end or begin)):
+            return True
+    return False
+
+
+def _network(source: str) -> str:
+    """As ufw writes it: no bits of a host behind the mask, and no mask of a single address."""
+    if source == "any":
+        return source
+    try:
+        network = ipaddress.ip_network(source, strict=False)
+    except ValueError:
+        return source
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def _open(rules: Iterable[str], protocol: str, port: str) -> bool:
+    """Whether everybody is let in there."""
+    words = [rule.split(" ") for rule in rules]
+    return any(one[0] in LETS_IN and one[1] in ("any", protocol) and _covers(one[2], port) and one[3] == "any" for one in words)
+
+
+def _narrow(ufw: Mapping, protocol: str, port: str) -> bool:
+    """Whether somebody let some in there, and nobody everybody."""
+    found = [one.split(" ") for one in ufw.get("narrow", [])]
+    return any(one[0] in ("any", protocol) and _covers(one[1], port) for one in found) and not _open(ufw["rules"], protocol, port)
+
+
+def firewall_wanted(ufw: Mapping, ssh_ports: Sequence[int], ssh_sources: Sequence[str], rules: Sequence[Mapping]) -> list[str]:
+    """Rules as the host's facts have them (`allow tcp 443 any`). What a host keeps closed stays so unless a source is named."""
+    ports, wanted = [str(port) for port in ssh_ports], []
+    if ssh_sources:
+        wanted = [f"allow tcp {port} {_network(source)}" for port in ports for source in ssh_sources]
+    else:
+        up = ufw["active"] and ufw["denies_incoming"]
+        if any(_open(ufw["rules"], "tcp", port) for port in ports) or not (up or any(_narrow(ufw, "tcp", port) for port in ports)):
+            wanted = [f"allow tcp {port} any" for port in ports]
+        else:  # what an earlier run was told to let in
+            wanted = [rule for rule in ufw["own_rules"] if rule.startswith(tuple(f"allow tcp {port} " for port in ports))]
+    for rule in rules:
+        action, protocol, port = rule.get("action", "allow"), rule.get("protocol", "tcp"), str(rule["port"])
+        if rule.get("from") or action not in LETS_IN or not _narrow(ufw, protocol, port):
+            wanted.append(f"{action} {protocol} {port} {_network(rule.get('from') or 'any')}")
+    return wanted
+
+
+def firewall_admitted(rules: Iterable[str], port: int) -> list[str]:
+    """Sources that rules let in at a TCP port."""
+    words = [rule.split(" ") for rule in rules]
+    return [one[3] for one in words if one[0] in LETS_IN and one[1] in ("any", "tcp") and _covers(one[2], str(port))]
+
+
+def firewall_outside(addresses: Iterable[str], sources: Sequence[str]) -> list[str]:
+    """Those of the addresses that are in none of the sources."""
+    networks = [ipaddress.ip_network(source, strict=False) for source in sources if source != "any"]
+    return [one for one in addresses if "any" not in sources and not any(ipaddress.ip_address(one.partition("%")[0]) in network for network in networks)]
+
+
+class FilterModule:
+    """Filters."""
+
+    def filters(self) -> dict:
+        """By name."""
+        return {"firewall_wanted": firewall_wanted, "firewall_admitted": firewall_admitted, "firewall_outside": firewall_outside}

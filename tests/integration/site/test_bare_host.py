@@ -1,0 +1,55 @@
+"""site.yml --check on a host that has had nothing yet, not even lists of packages: a plan of all that would be done, to its end, and nothing is done."""
+
+import subprocess
+
+import pytest
+from stack import LAB, ROOT, SSH_CONFIG, Stack, environment
+
+NAME = "bare-plan"
+# What a change of any kind would show in; what is mounted, and what each log-in writes, aside
+STATE = (
+    "find /etc /opt /usr/local /var/lib/senex.trader /var/lib/systemd/linger -xdev -printf '%p %s %m %u %T@\\n' 2>/dev/null | sort; dpkg -l; ufw status 2>&1"
+)
+
+
+@pytest.fixture(scope="module")
+def address():
+    try:
+        yield subprocess.run([LAB, "up", NAME, "--image", "host"], capture_output=True, text=True, check=True).stdout.split()[-1]
+    finally:
+        subprocess.run([LAB, "down", NAME], capture_output=True, check=False)
+
+
+def state():
+    return subprocess.run(["ssh", "-F", SSH_CONFIG, NAME, STATE], capture_output=True, text=True, check=False).stdout
+
+
+def plan(address, tags="phase1", **inputs):
+    argv = Stack.command_at(address, tags=tags, variables=inputs)
+    return subprocess.run([*argv, "--check", "--diff"], cwd=ROOT, env=environment() | {"ANSIBLE_STDOUT_CALLBACK": "default"}, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=400, check=False)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (
+            {},
+            [
+                "/etc/systemd/system/senex-watchdog.service",
+                "/etc/nginx/conf.d",
+                "pitr : Put the archive in place",
+                "would be signed",
+                "Create the service user",
+            ],
+        ),
+        ({"tags": "nginx", "nginx_tls_mode": "letsencrypt", "senex_admin_email": "ops@senex.test"}, ["/etc/nginx/senex/deploy-certificate"]),
+    ],
+    ids=["all parts", "a certificate of Let's Encrypt's"],
+)
+def test_a_plan_to_its_end(address, inputs, words):
+    before = state()
+    done = plan(address, **inputs)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert [word for word in words if word not in done.stdout] == []
+    assert state() == before

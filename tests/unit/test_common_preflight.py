@@ -1,0 +1,80 @@
+"""What role common refuses of a host before it changes it."""
+
+import copy
+
+import pytest
+from rendered import value
+from test_input_checks import GIVEN
+
+HOST = {
+    "users": {"root": {"uid": 0, "gid": 0, "home": "/root", "shell": "/bin/bash"}}, "groups": {"root": 0, "users": 100}, "subuid": {}, "subgid": {},
+    "file_systems": [{"mount": "/", "size_mb": 90000, "free_mb": 80000}], "listening": {}, "packages": [], "timezone": "Etc/UTC",
+    "ssh": {"ports": [22], "connection": {"user": "root", "address": "198.51.100.4", "port": 22}, "users_with_key": ["root"]},
+    "ufw": {"active": False, "denies_incoming": False, "rules": [], "own_rules": [], "narrow": []},
+}  # fmt: skip
+SENEX = {"uid": 987, "gid": 987, "home": "/opt/senex-trader", "shell": "/usr/sbin/nologin"}
+OFFICE = {"rules": ["allow tcp 22 192.0.2.0/24"], "narrow": ["tcp 22"]}
+
+
+def refusals(host=None, **inputs):
+    """`host`: part of the facts to what they are, or to what is added."""
+    facts = copy.deepcopy(HOST)
+    for part, more in (host or {}).items():
+        facts[part].update(more)
+    given = {**GIVEN, "__common_host": facts, "__common_zone": {}, **inputs}
+    return value("common", "__common_preflight | rejectattr('ok') | map(attribute='otherwise') | list", **given)
+
+
+def test_a_bare_host_and_one_that_was_converged_are_right():
+    assert refusals() == []
+    application = {"senex-application": {"uid": 200999, "gid": 200999, "home": "/nonexistent", "shell": "/usr/sbin/nologin"}}
+    ranges = {"senex": [[200000, 265535]]}
+    converged = {"users": {"senex": SENEX, **application}, "groups": {"senex": 987, "senex-application": 200999}, "subuid": ranges, "subgid": ranges}
+    assert refusals(converged) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ({"groups": {"senex": 1500}}, ["the group senex exists with GID 1500", "not renumbered"]),
+        ({"groups": {"senex": 987}, "users": {"senex": {**SENEX, "gid": 100}}}, ["user senex exists with the primary group users (GID 100)", "usermod -g"]),
+        ({"users": {"senex": {**SENEX, "uid": 1001}}, "groups": {"senex": 987}}, ["the user senex exists with UID 1001"]),
+        ({"users": {"other": {**SENEX}}}, ["senex_uid 987 belongs to the user other"]),
+        ({"groups": {"other": 987}}, ["also the GID of the group other"]),
+        ({"groups": {"senex-application": 4000}}, ["the group senex-application has GID 4000", "Nothing is renumbered"]),
+        ({"users": {"senex-application": {**SENEX, "uid": 4000}}}, ["the user senex-application has UID 4000"]),
+        ({"users": {"other": {**SENEX, "uid": 200999}}}, ["its number belongs to the user other"]),
+        ({"groups": {"other": 200999}}, ["its number belongs to the group other"]),
+    ],
+)
+def test_nothing_that_is_there_is_renumbered(host, words):
+    (line,) = refusals(host)
+    assert [word for word in words if word not in line] == [], line
+
+
+@pytest.mark.parametrize(
+    ("host", "inputs", "word"),
+    [
+        ({}, {"common_ssh_sources": ["192.0.2.0/24"]}, "ssh in from 192.0.2.0/24 alone, and Ansible comes from 198.51.100.4"),
+        ({"ufw": OFFICE}, {}, "ssh in from 192.0.2.0/24 alone"),  # not up yet, and its rules leave Ansible out
+        ({"ufw": {"rules": [], "narrow": ["tcp 22"]}}, {}, "ssh in from nowhere alone"),  # by an interface
+        ({}, {"common_ssh_sources": ["office"]}, "office is neither an address nor a network"),
+    ],
+)
+def test_nobody_is_shut_out(host, inputs, word):
+    (line,) = refusals(host, **inputs)
+    assert word in line
+
+
+@pytest.mark.parametrize(
+    ("host", "inputs"),
+    [
+        ({}, {"common_ssh_sources": ["198.51.100.0/24", "192.0.2.7"]}),
+        ({"ufw": OFFICE}, {"common_ssh_sources": ["any"]}),
+        ({"ufw": {**OFFICE, "active": True, "denies_incoming": True}}, {}),  # it is up, and let Ansible in
+        ({"ufw": OFFICE}, {"common_firewall_enabled": False}),
+        ({"ssh": {"connection": {"user": "root", "address": None, "port": None}}}, {"common_ssh_sources": ["192.0.2.7"]}),
+    ],
+)
+def test_who_is_let_in_is_not_refused(host, inputs):
+    assert refusals(host, **inputs) == []

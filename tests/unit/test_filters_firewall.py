@@ -1,0 +1,61 @@
+"""What a host keeps closed is not opened without being asked for."""
+
+import pytest
+from ansible_collections.senex.trader.plugins.filter.firewall import firewall_admitted, firewall_outside, firewall_wanted
+
+WEB = [{"port": 80}, {"port": 443}]
+BOTH = ["allow tcp 80 any", "allow tcp 443 any"]
+SSH = "allow tcp 22 any"
+OFFICE = "allow any 22 192.0.2.0/24"
+
+
+def ufw(*rules, own=(), narrow=(), up=True):
+    return {"active": up, "denies_incoming": up, "rules": [*rules, *own], "own_rules": list(own), "narrow": list(narrow)}
+
+
+@pytest.mark.parametrize(
+    ("host", "sources", "wanted"),
+    [
+        (ufw(up=False), [], [SSH]),  # a bare host
+        (ufw(OFFICE, narrow=["any 22"]), [], []),  # the office alone: it stays so
+        (ufw(OFFICE, narrow=["any 22"], up=False), [], []),  # also where the firewall is not up yet
+        (ufw("allow tcp 443 any"), [], []),  # up, and ssh comes in by what is no plain rule (a VPN's interface)
+        (ufw(OFFICE, SSH, narrow=["any 22"]), [], [SSH]),  # everybody may: by somebody else's rule
+        (ufw(OFFICE, own=[SSH], narrow=["any 22"]), [], [SSH]),  # or by one of an earlier run, which takes nobody's way in
+        (ufw(OFFICE, own=[SSH], narrow=["any 22"]), ["192.0.2.0/24"], ["allow tcp 22 192.0.2.0/24"]),  # closed again where that is asked for
+        (ufw(own=["allow tcp 22 10.0.0.0/8"]), [], ["allow tcp 22 10.0.0.0/8"]),  # sources of an earlier run
+        (ufw(OFFICE, narrow=["any 22"]), ["any"], [SSH]),  # opened where that is asked for
+        (ufw(up=False), ["10.1.2.3/8", "192.0.2.7/32"], ["allow tcp 22 10.0.0.0/8", "allow tcp 22 192.0.2.7"]),  # as ufw writes them
+    ],
+)
+def test_ssh(host, sources, wanted):
+    assert firewall_wanted(host, [22], sources, WEB) == [*wanted, *BOTH]
+
+
+def test_every_port_of_sshd_is_open_where_one_is():
+    assert firewall_wanted(ufw(SSH), [22, 2222], [], []) == [SSH, "allow tcp 2222 any"]
+
+
+@pytest.mark.parametrize(
+    ("host", "rules", "wanted"),
+    [
+        (ufw("allow tcp 443 192.0.2.7", SSH, narrow=["tcp 443"]), WEB, ["allow tcp 80 any"]),  # somebody narrowed it
+        (ufw("allow tcp 80,443 192.0.2.7", SSH, narrow=["tcp 80,443"]), WEB, []),
+        (ufw(SSH, narrow=["any 400:500"]), WEB, ["allow tcp 80 any"]),
+        (ufw(SSH, narrow=["udp 443"]), WEB, BOTH),
+        (ufw(SSH, "allow tcp 443 any", narrow=["tcp 443"]), WEB, BOTH),
+        (ufw(SSH, narrow=["tcp 443"]), [{"port": 443, "from": "any"}], ["allow tcp 443 any"]),  # asked for
+        (ufw(SSH, narrow=["tcp 443"]), [{"port": 443, "action": "deny"}], ["deny tcp 443 any"]),
+        (ufw(SSH, own=["allow tcp 443 10.0.0.0/8"]), WEB, BOTH),  # the variable had a source, and has none now
+        (ufw(SSH), [{"port": "8000:8010", "protocol": "udp", "from": "10.9.8.0/24"}], ["allow udp 8000:8010 10.9.8.0/24"]),
+    ],
+)
+def test_other_ports(host, rules, wanted):
+    assert firewall_wanted(host, [22], [], rules) == [SSH, *wanted]
+
+
+def test_who_would_be_shut_out():
+    sources = firewall_admitted([OFFICE, "allow tcp 80 any", "deny tcp 22 any", "allow tcp 20:30 2001:db8::/32"], 22)
+    assert sources == ["192.0.2.0/24", "2001:db8::/32"]
+    assert firewall_outside(["192.0.2.9", "2001:db8::1%eth0", "198.51.100.1"], sources) == ["198.51.100.1"]
+    assert firewall_outside(["198.51.100.1"], ["any"]) == []
