@@ -11,6 +11,8 @@ import subprocess
 import time
 from dataclasses import dataclass
 
+from . import confined
+
 ROOT_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 SHOWN = "Id,ActiveState,SubState,LoadState,Result,NRestarts,ActiveExitTimestampMonotonic,InactiveExitTimestampMonotonic"
 
@@ -150,7 +152,8 @@ class Host:
     def revive_resolver(self, network: str, image: str) -> Ended:
         """Podman starts the resolver of a network with the next container on it: one that does nothing disturbs nobody."""
         self.as_user("pkill", "-KILL", "-u", str(self.uid), "-x", "aardvark-dns")
-        return self.podman("run", "--rm", "--pull=never", "--log-driver=none", "--network", network, "--entrypoint", "/bin/true", image, timeout=60)
+        closed = ("--read-only", *confined.OPTIONS, "--log-driver=none")
+        return self.podman("run", "--rm", "--pull=never", *closed, "--network", network, "--entrypoint", "/bin/true", image, timeout=60)
 
     def get(self, address: str, port: int, path: str, domain: str, timeout: float, tls: bool = False) -> Answer:
         """One GET, as nginx asks an instance (or, by TLS, as a browser asks nginx; whether the certificate is good is another check's matter)."""
