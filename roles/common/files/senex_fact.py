@@ -21,7 +21,7 @@ import untrusted  # role common puts the text of that module here
 
 if "untrusted" not in globals():
     untrusted = types.SimpleNamespace(**globals())  # in one file its names are here
-VERSION = 7
+VERSION = 8
 PSEUDO_FILE_SYSTEMS = {
     "proc", "sysfs", "cgroup", "cgroup2", "devtmpfs", "devpts", "mqueue", "debugfs", "tracefs", "securityfs", "bpf",
     "pstore", "autofs", "configfs", "fusectl", "hugetlbfs", "nsfs", "efivarfs", "binfmt_misc", "ramfs", "squashfs",
@@ -127,6 +127,15 @@ def parse_memory(text):
     """MemTotal in MiB, as Ansible's memtotal_mb; /proc/meminfo counts KiB."""
     found = re.search(r"^MemTotal:\s+(\d+)", text, re.MULTILINE)
     return int(found.group(1)) // 1024 if found else None
+
+
+def parse_resolvers(texts):
+    """The addresses that names are asked of; where that is the host's own stub, whom it asks (as Podman does)."""
+    for text in texts:
+        found = re.findall(r"^nameserver\s+([0-9A-Fa-f.:]+)", text, re.MULTILINE)
+        if found and not all(address.startswith("127.") for address in found):
+            return found
+    return []
 
 
 def has_ipv6(text):
@@ -364,6 +373,7 @@ def main():
         "release": last_release(system_text("/var/lib/senex.trader/releases.jsonl")),
         "postgresql_majors": postgresql_majors(below),
         "registry_logins": {account.pw_name: login_digest(below.get(f"{account.pw_dir}/.config/containers/auth.json", {})) for account in lingering},
+        "resolvers": parse_resolvers([system_text("/etc/resolv.conf"), system_text("/run/systemd/resolve/resolv.conf")]),
         "quadlet": next((path for path in QUADLET_PATHS if os.path.exists(path)), None),
         "subuid": parse_subids(system_text("/etc/subuid")),
         "subgid": parse_subids(system_text("/etc/subgid")),
