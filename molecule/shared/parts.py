@@ -40,6 +40,18 @@ while os.path.exists("/root/sampling") and time.monotonic() < end:
             pass
 """
 
+# What a process in a container asks the kernel for, and the error that it must get: by name, number on x86_64, arguments. Every image has Perl.
+# Without the filter unshare, the first clone and keyctl succeed, and the others fail otherwise or not at all.
+EPERM, ENOSYS = 1, 38
+CALLS = {
+    "unshare": (272, "0x10000000", EPERM), "unshare of a network": (272, "0x40000000", EPERM), "clone with CLONE_NEWUSER": (56, "0x10000011,0,0,0,0", ENOSYS),
+    "clone3": (435, "0,0", ENOSYS), "setns": (308, "0,0", EPERM), "mount": (165, "0,0,0,0,0", EPERM), "umount2": (166, "0,0", EPERM),
+    "pivot_root": (155, "0,0", EPERM), "open_tree": (428, "-100,0,1", EPERM), "fsopen": (430, "0,0", EPERM), "keyctl": (250, "0,-3,0", EPERM),
+    "add_key": (248, "0,0,0,0,0", EPERM), "request_key": (249, "0,0,0,0", EPERM), "bpf": (321, "0,0,0", EPERM), "perf_event_open": (298, "0,0,0,0,0", EPERM),
+    "userfaultfd": (323, "1", EPERM), "open_by_handle_at": (304, "0,0,0", EPERM), "ptrace": (101, "0,0,0,0", EPERM), "io_uring_setup": (425, "1,0", EPERM),
+    "a socket of AF_ALG": (41, "38,5,0", ENOSYS),
+}  # fmt: skip
+
 
 class Part:
     """One container of the service user, and its unit."""
@@ -135,6 +147,14 @@ class Part:
         mounts = [line.split() for line in self.host.file(f"/proc/{self.pid}/mountinfo").content_string.splitlines()]
         assert "ro" in next(words[5] for words in mounts if words[4] == "/").split(",")
         assert "Read-only file system" in self.script("touch /anywhere").stderr
+        self.is_filtered()
+
+    def is_filtered(self):
+        """Assert what the kernel answers to calls from inside, and that programs and children still start."""
+        asked = "".join(f"$!=0; $r=syscall({number},{words}); exit if !$r; print $! + 0, ' ';" for number, words, _ in CALLS.values())
+        said = self.script(f"perl -e '{asked}' && (true & wait) && sh -c 'unshare --user true; echo $?'").stdout.split()
+        assert dict(zip(CALLS, map(int, said), strict=False)) == {name: error for name, (_, _, error) in CALLS.items()}
+        assert said[len(CALLS) :] != ["0"]
 
     def is_unpublished(self, port):
         """Assert that the host listens on the port nowhere."""

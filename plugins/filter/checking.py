@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -179,6 +180,18 @@ def environment_problems(variables: Any, extra: Any) -> list[str]:
     return problems
 
 
+def no_networks(values: Sequence[Any]) -> list[str]:
+    """The values that are neither an address nor a network, as systemd's IPAddressDeny= has them: it would leave them out with a line in the journal."""
+
+    def good(value: Any) -> bool:
+        try:
+            return isinstance(value, str) and bool(ipaddress.ip_network(value, strict=False))
+        except ValueError:
+            return False
+
+    return [str(value) for value in values if not good(value)]
+
+
 class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
@@ -186,4 +199,5 @@ class FilterModule:
             "group_problems": group_problems,
             "shape_problems": shape_problems,
             "environment_problems": environment_problems,
+            "no_networks": no_networks,
         }

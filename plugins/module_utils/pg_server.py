@@ -6,7 +6,7 @@ import re
 import time
 from dataclasses import dataclass
 
-from ansible_collections.senex.trader.plugins.module_utils import untrusted
+from ansible_collections.senex.trader.plugins.module_utils import confined, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 BESIDE = "postgres-upgrade"  # the container of the new cluster until it takes the old one's place
@@ -76,7 +76,7 @@ def run_once(user: ServiceUser, wanted: Wanted, *argv: str, data: str):
 
 def _confined(wanted: Wanted) -> list[str]:
     tmpfs = ["--tmpfs=/tmp:rw,mode=1777", "--tmpfs=/run/postgresql:rw,mode=1777"]
-    safe = ["--cap-drop=all", "--security-opt=no-new-privileges", "--log-driver=k8s-file", f"--shm-size={wanted.shared_memory}m"]
+    safe = [*confined.OPTIONS, "--log-driver=k8s-file", f"--shm-size={wanted.shared_memory}m"]
     return ["--pull=never", "--network=none", "--read-only", *tmpfs, *safe, f"--user={wanted.uid}"]
 
 

@@ -8,7 +8,15 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset, pg_facts, pg_server, pg_upgrade_state, release_steps, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import (
+    confined,
+    fileset,
+    pg_facts,
+    pg_server,
+    pg_upgrade_state,
+    release_steps,
+    untrusted,
+)
 from ansible_collections.senex.trader.plugins.module_utils.pg_exchange import Exchange
 from ansible_collections.senex.trader.plugins.module_utils.pg_server import BESIDE, DUMPS, OLD_SOCKETS, Server, Wanted, conninfo
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State
@@ -95,7 +103,8 @@ class Upgrade:
                 raise OSError(self.user.cannot_pull("postgresql_image", image, result.stderr))
 
     def _of_its_version(self, image: str) -> None:
-        said = self.user.podman("run", "--rm", "--pull=never", "--network=none", "--entrypoint=postgres", image, "--version").stdout
+        closed = ("--pull=never", "--network=none", "--read-only", *confined.OPTIONS)
+        said = self.user.podman("run", "--rm", *closed, "--entrypoint=postgres", image, "--version").stdout
         found = re.search(r"(\d+)", said)
         if not found or int(found[1]) != self.wanted.version:
             raise OSError(f"postgresql_image: {image} is {said.strip()}, and postgresql_version asks for {self.wanted.version}: name an image of that version")

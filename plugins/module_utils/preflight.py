@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import http.client
 import json
 import os
 import re
 import smtplib
 import socket
 import ssl
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 
-from ansible_collections.senex.trader.plugins.module_utils import data_directory, storage
+from ansible_collections.senex.trader.plugins.module_utils import bounded, data_directory, storage
 
 MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
@@ -62,15 +61,11 @@ def machine(cores: int | None = None) -> list[dict]:
 
 def fetch(url: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> tuple[int, Mapping[str, str], bytes]:
     """Status, headers (lower case) and body; OSError where there is no answer. No redirect leads a password elsewhere."""
-    request = urllib.request.Request(url, headers=dict(headers or {}), method=method)  # noqa: S310  (the operator's own addresses)
-    opener = urllib.request.build_opener(type("Stay", (urllib.request.HTTPRedirectHandler,), {"redirect_request": lambda *_: None}))
     try:
-        with opener.open(request, timeout=TIMEOUT) as answer:
-            return answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.read(1 << 20)
-    except urllib.error.HTTPError as error:
-        return error.code, {name.lower(): value for name, value in error.headers.items()}, error.read(1 << 16)
-    except urllib.error.URLError as error:
-        raise OSError(str(error.reason)) from None
+        answer = bounded.fetch(url, {"User-Agent": "senex-preflight", **(headers or {})}, TIMEOUT, method=method, whole=False)
+    except http.client.HTTPException as error:
+        raise OSError(str(error) or type(error).__name__) from None
+    return answer.status, answer.headers, answer.body
 
 
 def authorization(challenge: str, user: str, password: str) -> str:

@@ -1,7 +1,8 @@
 """Ask a site as its users do, all through a release: HTTP ten times a second, twice a second what needs database and Redis, and one WebSocket
 that stays open.
 
-Runs by itself on the host of nginx: `python3 prober.py CONFIGURATION STATE`. STATE is a JSON file, replaced twice a second.
+Runs by itself on the host of nginx: `python3 prober.py CONFIGURATION >STATE`, as a user that may write nothing else. STATE has two places of
+the same size, each a JSON object and a line; they are written in turn, twice a second, so that one of them is always whole.
 Certificates are not verified here: what is asked is whether the application answers.
 """
 
@@ -21,30 +22,39 @@ import sys
 import threading
 import time
 
+try:
+    from ansible_collections.senex.trader.plugins.module_utils import bounded
+except ImportError:
+    import bounded  # type: ignore[no-redef]
+
 PAUSE = 0.1
 READY_PAUSE = 0.5
 KEPT = 20  # failures that are kept with their text
+LONGEST = 200  # characters of each
+PLACE = 32 << 10  # bytes of one of the two places of STATE
+FRAME = 1 << 20  # bytes of a WebSocket message; a longer one is as good as none
 
 
 @functools.cache
 def context() -> ssl.SSLContext:
-    """Made once and without the system's authorities, whose loading costs more than all the rest of a request."""
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
-    return made
+    """Made once."""
+    return bounded.unverified()
 
 
-def connect(target: dict, timeout: float) -> ssl.SSLSocket:
-    """TLS to the site's address under its name."""
-    raw = socket.create_connection((target["address"], target["port"]), timeout)
-    return context().wrap_socket(raw, server_hostname=target["domain"])
+def latest(text: bytes | None) -> dict:
+    """What STATE says: of the places that are whole the one written last; nothing where there is none."""
+    found = [{}]
+    for line in (text or b"").splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return max((one for one in found if isinstance(one, dict)), key=lambda one: one.get("saved", 0 if one else -1))
 
 
 class Results:
     """What was seen, shared by both probes."""
 
-    def __init__(self, path: str):
-        self.path, self.lock = path, threading.Lock()
+    def __init__(self, descriptor: int):
+        self.descriptor, self.saved, self.lock = descriptor, 0, threading.Lock()
         self.data = {"requests": 0, "failed": 0, "slowest": 0.0, "failures": [], "reconnects": 0, "cut": 0, "longest_gap": 0.0, "began": time.time()}
 
     def request(self, seconds: float, problem: str) -> None:
@@ -63,30 +73,26 @@ class Results:
 
     def _keep(self, problem: str) -> None:
         moment = time.strftime("%H:%M:%S", time.gmtime())
-        self.data["failures"] = [*self.data["failures"], f"{moment} {problem}"][-KEPT:]
+        self.data["failures"] = [*self.data["failures"], f"{moment} {problem}"[:LONGEST]][-KEPT:]
 
     def save(self) -> None:
         with self.lock:
-            text = json.dumps(self.data)
-        temporary = f"{self.path}.new"
-        with open(temporary, "w", encoding="utf-8") as handle:
-            handle.write(text)
-        os.rename(temporary, self.path)
+            self.saved += 1
+            text = json.dumps({**self.data, "saved": self.saved}).encode()
+        os.pwrite(self.descriptor, text.ljust(PLACE - 1) + b"\n", self.saved % 2 * PLACE)
 
 
 def ask(target: dict, path: str) -> str:
     """One request on a connection of its own; what is wrong with the answer, or nothing."""
+    headers = {"Host": target["domain"], "User-Agent": "senex-prober", **({"X-Forwarded-Proto": "https"} if target.get("plain") else {})}
+    secure = None if target.get("plain") else context()
     try:
-        with connect(target, target["timeout"]) as stream:
-            head = f"GET {path} HTTP/1.1\r\nHost: {target['domain']}\r\nUser-Agent: senex-prober\r\nConnection: close\r\n\r\n"
-            stream.sendall(head.encode())
-            answer = http.client.HTTPResponse(stream)
-            answer.begin()
-            answer.read()
+        answer = bounded.ask(target["address"], int(target["port"]), path, headers, target["timeout"], secure, target["domain"])
     except (OSError, http.client.HTTPException) as error:
         return f"{path}: {type(error).__name__}: {error}"
     # 429: nginx's own limit for this address; a limit is no outage
-    return "" if answer.status < 400 or answer.status == 429 else f"{path}: {answer.status} {answer.reason}"
+    good = answer.status == 200 if target.get("plain") else answer.status < 400 or answer.status == 429
+    return "" if good else f"{path}: {answer.status} {answer.reason}"
 
 
 def probe_http(target: dict, results: Results, stop: threading.Event) -> None:
@@ -113,19 +119,21 @@ class WebSocket:
     """As much of RFC 6455 as a client needs that only listens."""
 
     def __init__(self, target: dict):
-        self.stream = connect(target, target["timeout"])
+        end = time.monotonic() + target["timeout"]
+        self.stream = bounded.connect(target["address"], target["port"], end, context(), target["domain"])
         key = base64.b64encode(os.urandom(16)).decode()
         self.stream.sendall(
             f"GET {target['websocket_path']} HTTP/1.1\r\nHost: {target['domain']}\r\nOrigin: https://{target['domain']}\r\n"
             f"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
         )
-        self.reader = self.stream.makefile("rb")
-        status = self.reader.readline().decode("latin-1").split()
-        while self.reader.readline().strip():
+        reading = bounded.Reading(self.stream, end, 1 << 16)
+        self.reader = reading.makefile("rb")
+        status = self.reader.readline(1 << 16).decode("latin-1").split()
+        while self.reader.readline(1 << 16).strip():
             pass
         if status[1:2] != ["101"]:
             raise OSError(f"no WebSocket: {' '.join(status)}")
-        self.stream.settimeout(None)  # a quiet server is none that fails
+        reading.end = reading.limit = None  # a quiet server is none that fails
 
     def _exactly(self, count: int) -> bytes:
         data = self.reader.read(count)
@@ -141,6 +149,8 @@ class WebSocket:
                 size = second & 0x7F
                 if size > 125:
                     size = struct.unpack("!H" if size == 126 else "!Q", self._exactly(2 if size == 126 else 8))[0]
+                if size > FRAME:
+                    return False
                 payload = self._exactly(size)
                 if first & 0x0F == 8:
                     return True
@@ -182,7 +192,7 @@ def main() -> None:
     """Probe until SIGTERM."""
     with open(sys.argv[1], encoding="utf-8") as handle:
         target = json.load(handle)
-    results, stop = Results(sys.argv[2]), threading.Event()
+    results, stop = Results(sys.stdout.fileno()), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     threads = [threading.Thread(target=probe_http, args=(target, results, stop), daemon=True)]
     if target["ready_path"]:

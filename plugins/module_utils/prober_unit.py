@@ -8,10 +8,18 @@ import os
 import subprocess
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset, prober
+from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset, prober
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import FORGIVEN
 
 LIMIT = 3600  # seconds after which it ends by itself
+# It reads what the application says, so it has nothing to lose: a user of its own for as long as it runs, and one file, which is opened for it
+SANDBOX = (
+    "DynamicUser=yes", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes",
+    "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes", "ProtectControlGroups=yes", "ProtectClock=yes", "ProtectHostname=yes",
+    "ProtectProc=invisible", "RestrictNamespaces=yes", "RestrictRealtime=yes", "RestrictSUIDSGID=yes", "LockPersonality=yes", "MemoryDenyWriteExecute=yes",
+    "RestrictAddressFamilies=AF_INET AF_INET6", "SystemCallArchitectures=native", "SystemCallFilter=@system-service", "UMask=0077",
+    "MemoryMax=128M", "MemorySwapMax=0", "TasksMax=32", "LimitFSIZE=1M", "LimitNOFILE=256",
+)  # fmt: skip
 PLACE = "/run/senex.trader"
 UNIT = "senex-prober.service"
 STATE = f"{PLACE}/prober.json"
@@ -25,22 +33,24 @@ def run(*argv: str, check: bool = True) -> subprocess.CompletedProcess:
     return result
 
 
-def source() -> str:
-    """The prober's own text: a module travels in an archive, so there is no file of it here."""
-    return prober.__loader__.get_source(prober.__name__)
+def source(module) -> str:
+    """A module's own text: it travels in an archive, so there is no file of it here."""
+    return module.__loader__.get_source(module.__name__)
 
 
 def start(target: dict) -> None:
     """Begin, and wait for the first answers."""
     stop()
     os.makedirs(PLACE, mode=0o755, exist_ok=True)
-    files = {f"{PLACE}/prober.py": source(), f"{PLACE}/prober-target.json": json.dumps(target)}
+    files = {f"{PLACE}/{module.__name__.rpartition('.')[2]}.py": source(module) for module in (prober, bounded)}
+    files |= {f"{PLACE}/prober-target.json": json.dumps(target), STATE: ""}
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(STATE + FORGIVEN)
     fileset.swap([(path, text.encode(), (0o644, 0, 0)) for path, text in files.items()])
-    for old in (STATE, STATE + FORGIVEN):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(old)
-    run("systemd-run", "--quiet", "--collect", f"--unit={UNIT}", f"--property=RuntimeMaxSec={LIMIT}",
-        "--property=Nice=5", "/usr/bin/python3", "-I", f"{PLACE}/prober.py", f"{PLACE}/prober-target.json", STATE)  # fmt: skip
+    properties = [f"--property={word}" for word in (f"RuntimeMaxSec={LIMIT}", "Nice=5", f"StandardOutput=file:{STATE}", *SANDBOX)]
+    # Not -I, which leaves out the directory of the program; that one is root's
+    run("systemd-run", "--quiet", "--collect", f"--unit={UNIT}", *properties,
+        "/usr/bin/python3", "-E", "-s", "-B", f"{PLACE}/prober.py", f"{PLACE}/prober-target.json")  # fmt: skip
     deadline = time.monotonic() + 10
     while not seen()["requests"]:
         if time.monotonic() > deadline:
@@ -56,9 +66,5 @@ def stop() -> None:
 
 def seen() -> dict:
     """What it wrote last."""
-    try:
-        with open(STATE, encoding="utf-8") as handle:
-            found = json.load(handle)
-        return {**found, "forgiven": int(fileset.read(STATE + FORGIVEN)[0] or 0)}
-    except (FileNotFoundError, ValueError):
-        return {"requests": 0, "failed": 0, "forgiven": 0}
+    found = prober.latest(fileset.read(STATE)[0])
+    return {"requests": 0, "failed": 0, **found, "forgiven": int(fileset.read(STATE + FORGIVEN)[0] or 0)}

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import functools
 import http.client
-import json
 import os
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset, unit_text
+from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset, prober, unit_text
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Change, Manifest, WantedFile, digest
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
 
@@ -180,13 +177,6 @@ def _settled(user: ServiceUser, states: dict[str, dict]) -> dict[str, dict]:
     return states
 
 
-class _AsItIs(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer, and leads to other hosts."""
-
-    def redirect_request(self, *_):
-        """Follow none."""
-
-
 def answers(unit: dict, patience: float = 0, started: bool = False) -> str:
     """Why one of a unit's URLs does not answer as it should, asked from the host's side; empty when all do."""
     wanted = unit.get("answers") or []
@@ -200,13 +190,10 @@ def answers(unit: dict, patience: float = 0, started: bool = False) -> str:
 
 
 def _wrong_answer(wanted: dict) -> str:
-    request = urllib.request.Request(wanted["url"], headers=wanted.get("headers", {}))
-    handlers = [urllib.request.ProxyHandler({}), *([_AsItIs()] if "below" in wanted else [])]
+    """By root, of whatever listens there: a redirect is an answer, and leads to other hosts."""
     try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=10) as reply:
-            status, reason = reply.status, reply.reason
-    except urllib.error.HTTPError as error:
-        status, reason = error.code, error.reason
+        reply = bounded.fetch(wanted["url"], wanted.get("headers", {}), 10, whole=False)
+        status, reason = reply.status, reply.reason
     except (OSError, http.client.HTTPException) as error:
         status, reason = 0, str(error)
     good = 0 < status < wanted["below"] if "below" in wanted else status == wanted.get("status", 200)
@@ -218,8 +205,8 @@ def forgive(unit: dict) -> None:
     wanted = unit.get("probe")
     if wanted:
         time.sleep(PROBE_SECONDS)  # until it has written down its last failure
-        content, _owner = fileset.read(wanted["file"])
-        fileset.swap([(wanted["file"] + FORGIVEN, str(json.loads(content or "{}").get("failed", 0)).encode(), (0o644, os.geteuid(), os.getegid()))])
+        failed = prober.latest(fileset.read(wanted["file"])[0]).get("failed", 0)
+        fileset.swap([(wanted["file"] + FORGIVEN, str(failed).encode(), (0o644, os.geteuid(), os.getegid()))])
 
 
 def probed(unit: dict) -> str:
@@ -228,8 +215,7 @@ def probed(unit: dict) -> str:
     if not wanted or wanted.get("later"):
         return ""
     time.sleep(PROBE_SECONDS)
-    content, _owner = fileset.read(wanted["file"])
-    seen = json.loads(content) if content else {}
+    seen = prober.latest(fileset.read(wanted["file"])[0])
     forgiven = int(fileset.read(wanted["file"] + FORGIVEN)[0] or 0)
     if seen.get("failed", 0) - forgiven <= int(wanted["failed"]):
         return ""

@@ -6,7 +6,7 @@ import json
 import os
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import dump_file, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import confined, dump_file, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.service_user import FULL, ServiceUser, room
 
 MARK = "senex-plan:"
@@ -39,7 +39,7 @@ def plan(user: ServiceUser, container: dict, script: str) -> dict:
     result = user.podman(
         "run", "--rm", "--interactive", "--pull=never", "--log-driver=none", "--name", "release-plan", "--replace", "--read-only", "--tmpfs", "/tmp",
         "--network", container["network"], *dns, "--env-file", container["env_file"], *environment, *volumes,
-        "--cap-drop=all", "--security-opt=no-new-privileges", "--user", str(container["user"]),
+        *confined.OPTIONS, "--user", str(container["user"]),
         container["image"], *container["manage"], "shell", "--verbosity", "0",
         check=False, stdin=script, timeout=int(container["timeout"]),
     )  # fmt: skip

@@ -51,11 +51,16 @@ def container_name(text: str, name: str) -> str:
 
 
 def paths_read(text: str, home: str, unit_directory: str) -> list[str]:
-    """Files and directories of the host that a container unit hands to its container."""
+    """Files and directories of the host that a container unit hands to its container, or that Podman reads for it."""
     volumes = [value.split(":", 1)[0] for value in values(text, "Container", "Volume")]
     volumes = [value for value in volumes if value.startswith(("/", "%h", "."))]
     files = [value.lstrip("-") for value in values(text, "Container", "EnvironmentFile")]
-    return [expand(value, home, unit_directory) for value in files + volumes]
+    return [expand(value, home, unit_directory) for value in files + volumes + seccomp_profiles(text)]
+
+
+def seccomp_profiles(text: str) -> list[str]:
+    """Files with filters of system calls that a container unit names."""
+    return [value for value in values(text, "Container", "SeccompProfile") if value.startswith("/")]
 
 
 def secrets_read(text: str) -> list[str]:

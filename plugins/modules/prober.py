@@ -19,7 +19,9 @@ options:
     choices: [stopped, asked]
     required: true
   target:
-    description: "With C(asked): address, port, domain, paths (list), websocket_path (empty for none), timeout (s)."
+    description:
+      - "With C(asked): address, port, domain, paths (list), timeout (s)."
+      - C(plain) asks an instance behind nginx, without TLS, and takes status 200 alone.
     type: dict
     default: {}
 author: [senex.trader maintainers (@senex-trader)]

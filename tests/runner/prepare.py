@@ -95,7 +95,7 @@ def venv():
             say(f"==== tools of requirements.txt into {place}")
             shutil.rmtree(place, ignore_errors=True)
             need(sys.executable, "-m", "venv", place)
-            done = subprocess.run([place / "bin" / "pip", "install", "--quiet", "--requirement", lock_file], check=False)
+            done = subprocess.run([place / "bin" / "pip", "install", "--quiet", "--require-hashes", "--requirement", lock_file], check=False)
             if done.returncode:
                 raise Failure(f"pip could not install {lock_file}")
             (place / "complete").touch()

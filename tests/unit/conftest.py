@@ -4,6 +4,7 @@ import contextlib
 import pathlib
 import shutil
 import signal
+import sys
 
 import pytest
 from ansible.plugins.loader import init_plugin_loader
@@ -12,6 +13,12 @@ with contextlib.suppress(Exception):  # a second time is one too many
     init_plugin_loader([str(pathlib.Path(__file__).parents[2])])
 
 from hostile import Ground  # noqa: E402  (it needs nothing of the collection, and pytest has put this directory on the path by now)
+
+ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "roles/pitr/files"))
+import pitr  # noqa: E402
+
+pitr.__path__.append(str(ROOT / "plugins/module_utils"))  # the role installs confined.py beside it
 
 
 def pytest_collection_finish(session):

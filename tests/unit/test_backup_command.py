@@ -17,7 +17,8 @@ JOBS = ("dump", "redis", "media")
 def command(tmp_path_factory):
     place = tmp_path_factory.mktemp("lib")
     shutil.copytree(ROOT / "roles/backup/files/senex_backup", place / "senex_backup", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "plugins/module_utils/dump_file.py", place / "senex_backup")
+    for shared in ("confined.py", "dump_file.py"):
+        shutil.copy(ROOT / "plugins/module_utils" / shared, place / "senex_backup")
     sys.path.insert(0, str(place))
     from senex_backup import cli, common, fetch, media, redis
 

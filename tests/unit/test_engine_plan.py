@@ -265,7 +265,7 @@ def site():
         ([{"path": 200}, {"path": 404, "below": 500}, {"path": 499, "below": 500}], ""),
         ([{"path": 200}, {"path": 500, "below": 500}], "/500 answers 500"),
         ([{"path": 302, "below": 500}], ""),
-        ([{"path": 302}], "answers nothing"),
+        ([{"path": 302}], "/302 answers 302"),
     ],
 )
 def test_every_url_has_to_answer(site, wanted, wrong):

@@ -334,3 +334,34 @@ def test_what_counts_as_secret_in_a_secret_file(live):
     part.files[0].content = b'DB_HOST=postgres\nDB_PASSWORD="hunter2hunter2"\nPORT=8000\nREDIS_URL=redis://:pw@redis/0\n'
     words = secret_words(part)
     assert {"hunter2hunter2", "redis://:pw@redis/0"} <= words and "postgres" not in words and not any(len(word) < 8 for word in words)
+
+
+def test_a_filter_of_system_calls_that_is_not_there_stops_everything_before_the_first_change(live, tmp_path):
+    """Podman says it of each container when the old one is gone. A release that comes before the run that brings the file meets this."""
+    path = tmp_path / "seccomp.json"
+    live.texts["web.container"] += f"SeccompProfile={path}\n"
+    before = live.seen()
+    assert live.run(check=True)["changed"], "what would be done is shown all the same"
+    with pytest.raises(Refused, match=rf"{path} is not there, nothing was changed: role podman brings it"):
+        live.run()
+    assert live.seen() == before and live.host.log == []
+    path.symlink_to("/dev/null")
+    with pytest.raises(Refused, match="is not there"):
+        live.run()
+    path.unlink()
+    path.write_text("{}")
+    assert live.run()["changed"] and "restart web.service" in live.host.log
+
+
+def test_a_filter_that_changed_restarts_what_runs_under_it(live, tmp_path):
+    path = tmp_path / "seccomp.json"
+    path.write_text("{}")
+    other = Manifest("podman-system", live.state)
+    other.files = [str(path)]
+    other.save()
+    live.texts["web.container"] += f"SeccompProfile={path}\n"
+    live.run()
+    assert not live.run()["changed"]
+    path.write_text('{"defaultAction": "SCMP_ACT_ERRNO"}')
+    assert live.run()["changed"]
+    assert [line for line in live.host.log if line.startswith(("start", "restart"))] == ["restart web.service"]

@@ -100,6 +100,12 @@ def test_system(fact, release, debian, name, version):
     assert (found["distribution"], found["distribution_version"]) == (name, version)
 
 
+def test_resolvers(fact):
+    stub, upstream = "# x\nnameserver 127.0.0.53\noptions edns0\n", "nameserver 169.254.169.254\nnameserver 2001:db8::1\nsearch x\n"
+    assert fact.parse_resolvers([stub, upstream]) == fact.parse_resolvers([upstream, ""]) == ["169.254.169.254", "2001:db8::1"]
+    assert fact.parse_resolvers([stub, ""]) == fact.parse_resolvers(["", ""]) == []
+
+
 def test_installed_packages(fact):
     status = (
         "Package: ufw\nStatus: install ok installed\nVersion: 1\n\n"

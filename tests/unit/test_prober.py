@@ -5,15 +5,17 @@ import datetime
 import hashlib
 import http.server
 import json
+import os
 import ssl
 import struct
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import prober
+from ansible_collections.senex.trader.plugins.module_utils import bounded, prober, prober_unit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,7 +34,7 @@ def certificate(place):
 
 class Site(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    status, broken, hanging = 200, "", ""
+    status, broken, hanging, body, length = 200, "", "", b"", None
     goodbye = b"\x88\x02" + struct.pack("!H", 1012)  # a close frame
 
     def do_GET(self):
@@ -47,8 +49,10 @@ class Site(http.server.BaseHTTPRequestHandler):
         if self.path == self.hanging:
             time.sleep(4)
         self.send_response(503 if self.path == self.broken else self.status)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(self.body) if self.length is None else self.length))
         self.end_headers()
+        self.wfile.write(self.body)
+        self.close_connection = self.length is not None
 
     def log_message(self, *_):
         pass
@@ -79,8 +83,60 @@ def test_good_answers_and_bad_ones(site, tmp_path):
     assert "refused" in prober.ask({**target, "port": 1}, "/").lower()
 
 
+def test_what_was_written_last_and_whole_counts():
+    assert prober.latest(None) == prober.latest(b"") == {}
+    assert prober.latest(b'{"failed": 3}') == {"failed": 3}, "of an older prober"
+    assert prober.latest(b'{"saved": 9, "failed": 2}   \n{"saved": 8, "failed": 1}   \n')["failed"] == 2
+    assert prober.latest(b'{"saved": 9, "fai  \n{"saved": 8, "failed": 1}   \n')["failed"] == 1, "the other one is being written"
+
+
+def test_a_body_of_any_size_is_read_and_not_kept(site, monkeypatch):
+    handler, target = site
+    handler.body = b"x" * (3 << 20)
+    tracemalloc.start()
+    assert prober.ask(target, "/") == ""
+    assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    tracemalloc.stop()
+    monkeypatch.setattr(bounded.ask, "__defaults__", tuple(1 << 20 if one == bounded.LIMIT else one for one in bounded.ask.__defaults__))
+    assert "too long" in prober.ask(target, "/")
+
+
+def test_a_body_that_is_cut_off_is_a_failure(site):
+    handler, target = site
+    handler.body, handler.length = b"x" * 10, 11
+    assert "IncompleteRead" in prober.ask(target, "/")
+
+
+def test_what_is_told_of_failures_fits_into_its_place(site, tmp_path):
+    state = tmp_path / "state.json"
+    with open(state, "wb") as handle:
+        results = prober.Results(handle.fileno())
+        for _ in range(2 * prober.KEPT):
+            results.request(1.0, "\x80" * 10000)
+        results.save()
+        results.save()
+    assert prober.latest(state.read_bytes())["failed"] == 2 * prober.KEPT and state.stat().st_size == 2 * prober.PLACE
+
+
+def test_the_unit_of_the_prober_may_do_little(monkeypatch, tmp_path):
+    """What it is started with; that it runs so is seen on a host, in each release."""
+    told = []
+    monkeypatch.setattr(prober_unit, "PLACE", str(tmp_path))
+    monkeypatch.setattr(prober_unit, "STATE", str(tmp_path / "prober.json"))
+    monkeypatch.setattr(prober_unit.fileset, "swap", lambda files: told.extend(files))
+    monkeypatch.setattr(prober_unit, "run", lambda *argv, check=True: told.append(argv))
+    monkeypatch.setattr(prober_unit, "seen", lambda: {"requests": 1})
+    monkeypatch.setattr(prober_unit, "source", lambda module: "")
+    prober_unit.start({})
+    assert {os.path.basename(path) for path, *_ in [one for one in told if isinstance(one[1], bytes)]} == {
+        "prober.py", "bounded.py", "prober-target.json", "prober.json"}  # fmt: skip
+    words = told[-1]
+    assert {"--property=DynamicUser=yes", "--property=MemoryMax=128M", "--property=LimitFSIZE=1M", "--property=CapabilityBoundingSet="} <= set(words)
+    assert f"--property=StandardOutput=file:{tmp_path}/prober.json" in words and "-I" not in words
+
+
 def run(probe, target, tmp_path, seconds):
-    results, stop = prober.Results(str(tmp_path / "state.json")), threading.Event()
+    results, stop = prober.Results(os.open(tmp_path / "state.json", os.O_RDWR | os.O_CREAT)), threading.Event()
     thread = threading.Thread(target=probe, args=(target, results, stop))
     thread.start()
     time.sleep(seconds)
@@ -106,11 +162,13 @@ def seen(site, tmp_path):
     def run(seconds, **changes):
         state, wanted = tmp_path / "seen.json", tmp_path / "target.json"
         wanted.write_text(json.dumps({**target, "websocket_path": "", "paths": ["/"], **changes}))
-        process = subprocess.Popen([sys.executable, "-I", prober.__file__, str(wanted), str(state)])
+        with open(state, "wb") as handle:
+            process = subprocess.Popen([sys.executable, "-E", "-s", "-B", prober.__file__, str(wanted)], stdout=handle)
         time.sleep(seconds)
         process.terminate()
         assert process.wait(10) == 0
-        return json.loads(state.read_text())
+        assert state.stat().st_size <= 2 * prober.PLACE
+        return prober.latest(state.read_bytes())
 
     return run
 

@@ -133,6 +133,14 @@ def test_postgresql_shares_as_much_memory_as_its_settings_ask_for(inputs, megaby
     assert f"PodmanArgs=--shm-size={megabytes}m" in files["postgres.container"][0].splitlines()
 
 
+def test_every_container_has_a_limit_of_processes(stack):
+    for name, text in containers(stack[1]).items():
+        assert 128 <= int(unit_text.values(text, "Service", "TasksMax")[-1]) <= 512, name
+        assert not unit_text.values(text, "Container", "PidsLimit"), "Podman refuses to start one where the kernel counts no processes"
+    assert not [name for name, text in stack[1].items() if name.endswith(".slice") and "TasksMax" in text], "several instances share it"
+    assert "TasksMax=756" in units_of({"postgresql_max_connections": "500"})["postgres.container"], "a process for each connection"
+
+
 def test_podman_gives_up_before_systemd_does(stack):
     for name, text in containers(stack[1]).items():
         stops = re.findall(r"--stop-timeout=(\d+)", " ".join(unit_text.values(text, "Container", "PodmanArgs")))

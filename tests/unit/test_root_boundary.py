@@ -41,7 +41,6 @@ ALLOWED = {
     "pg_exchange._renamed": "ServiceUser.does runs it as the service user",
     "pg_upgrade_state.State": "the directory of the manifests is root's",
     "prober_unit.start": "/run/senex.trader is root's",
-    "prober_unit.seen": "/run/senex.trader is root's",
     "quadlet_check.generator": "files of the package",
     "quadlet_check.problems": "a new directory of root's own in /run; rmtree goes by descriptors",
     "quadlet_check._generated": "the same; what the user's program left there is listed and not opened",

@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "roles/watchdog/files"))
 
 import senex_ops  # noqa: E402  (the path above must come first)
 
-senex_ops.__path__.append(str(Path(__file__).parents[2] / "plugins/module_utils"))  # the role installs two of its modules beside it
+senex_ops.__path__.append(str(Path(__file__).parents[2] / "plugins/module_utils"))  # the role installs its modules beside it
 
 from senex_ops import config, host  # noqa: E402  (the path above must come first)
 

@@ -123,6 +123,16 @@ def test_a_flood_of_lines_is_kept(host):
     assert host.file("/var/log/journal").is_directory
 
 
+def test_logins_have_a_file_that_root_alone_fills(host):
+    """Before a flood of containers pushes them out of the journal."""
+    path, mark = "/var/log/senex-logins/logins.log", time.monotonic_ns()
+    host.check_output(f"logger -p authpriv.notice root-{mark}; runuser -u nobody -- logger -p authpriv.notice nobody-{mark}; logger -p user.notice user-{mark}")
+    host.check_output(f"journalctl --sync; for _ in $(seq 50); do grep -q root-{mark} {path} && exit; sleep 0.1; done; systemctl status senex-logins; exit 1")
+    host.check_output(f"logger -p auth.notice last-{mark}; for _ in $(seq 50); do grep -q last-{mark} {path} && exit; sleep 0.1; done; exit 1")
+    assert host.run(f"grep -E '(nobody|user)-{mark}' {path}").stdout == ""
+    assert host.file("/var/log/senex-logins").mode == 0o750 and host.file(path).user == "root"
+
+
 @pytest.mark.parametrize(("directory", "owner"), [("logs", 987), ("logs/application", 200999)])
 def test_logs_are_rotated_as_their_owner(host, directory, owner):
     log = f"{HOME}/{directory}/probe.log"

@@ -80,6 +80,25 @@ def test_containers_find_each_other(host, probe):
     assert "404" in answer.stderr
 
 
+def test_what_is_denied_is_out_of_reach_of_containers_alone(host, probe):
+    """Both addresses are the host's own, so nothing leaves it."""
+    assert "10.203.77.77" in host.check_output("systemctl show --property=IPAddressDeny --value user@987.service")
+    addresses = ("10.203.77.77", "10.203.77.78")
+    for address in addresses:
+        host.check_output(f"ip address replace {address}/32 dev lo")
+    host.check_output("systemd-run --quiet --collect --unit=denied-probe python3 -m http.server 18077")
+    try:
+        eventually(host, "curl -sf -o /dev/null -m 3 http://10.203.77.77:18077/", 20)
+        answers = [host.run(f"{RUN} podman exec probe /bin/busybox wget -q -T 5 -O /dev/null http://{address}:18077/") for address in addresses]
+        if answers[0].rc == 0 and "firewall" in host.run("journalctl -b --no-pager --grep 'BPF|firewall' _PID=1").stdout:
+            pytest.skip("not run: the kernel has no BPF for control groups here")
+        places = host.run("for one in $(pgrep -u senex 'pasta|slirp4netns'); do cat /proc/$one/cgroup; done").stdout
+        assert (answers[0].rc != 0, answers[1].rc) == (True, 0), f"{answers}\n{places}"
+        assert host.run("cd / && runuser -u nobody -- curl -sf -o /dev/null -m 3 http://10.203.77.77:18077/").rc == 0
+    finally:
+        host.check_output("systemctl stop denied-probe.service; " + "; ".join(f"ip address del {address}/32 dev lo" for address in addresses))
+
+
 def test_the_bridge_takes_an_address_of_its_own_and_keeps_it(host, probe):
     """What hosts with netavark before 1.9 get is not installed here. It works with this Podman as with that one, which the lab does not have."""
     assert not host.file(f"{HOME}/bin/senex-bridge-address").exists

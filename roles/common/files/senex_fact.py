@@ -134,6 +134,15 @@ def parse_memory(text):
     return int(found.group(1)) // 1024 if found else None
 
 
+def parse_resolvers(texts):
+    """The addresses that names are asked of; where that is the host's own stub, whom it asks (as Podman does)."""
+    for text in texts:
+        found = re.findall(r"^nameserver\s+([0-9A-Fa-f.:]+)", text, re.MULTILINE)
+        if found and not all(address.startswith("127.") for address in found):
+            return found
+    return []
+
+
 def has_ipv6(text):
     """Whether an interface other than the loopback has an address, from /proc/net/if_inet6."""
     return any(line.split()[-1] != "lo" for line in text.splitlines() if line.strip())
@@ -369,6 +378,7 @@ def main():
         "release": last_release(system_text("/var/lib/senex.trader/releases.jsonl")),
         "postgresql_majors": postgresql_majors(below),
         "registry_logins": {account.pw_name: login_digest(below.get(f"{account.pw_dir}/.config/containers/auth.json", {})) for account in lingering},
+        "resolvers": parse_resolvers([system_text("/etc/resolv.conf"), system_text("/run/systemd/resolve/resolv.conf")]),
         "quadlet": next((path for path in QUADLET_PATHS if os.path.exists(path)), None),
         "subuid": parse_subids(system_text("/etc/subuid")),
         "subgid": parse_subids(system_text("/etc/subgid")),

@@ -8,7 +8,7 @@ import re
 import subprocess
 import time
 
-from senex_backup import dump_file
+from senex_backup import confined, dump_file
 from senex_backup.common import PODMAN, Settings, Trouble, need, podman, say
 
 DIRECTORY = "redis"
@@ -59,7 +59,7 @@ def check(settings: Settings, path: str) -> None:
     """Have the image's own checker read a copy, in a container that can do nothing else."""
     image = podman("inspect", "--format", "{{.Image}}", settings["redis"]["container"]).strip()
     # Root of the container is the service user outside, who owns the file
-    options = ["--rm", "--pull=never", "--network=none", "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--log-driver=none"]
+    options = ["--rm", "--pull=never", "--network=none", "--read-only", *confined.OPTIONS, "--log-driver=none"]
     try:
         podman("run", *options, "--user=0", f"--volume={path}:/copy.rdb:ro", "--entrypoint=redis-check-rdb", image, "/copy.rdb")
     except Trouble as error:

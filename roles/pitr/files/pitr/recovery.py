@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 
-from pitr import wal
+from pitr import confined, wal
 from pitr.jobs import Failure
 from pitr.plan import Plan, check_space
 from pitr.programs import as_container_user, barman, in_image, last_words, podman, run
@@ -110,11 +110,11 @@ def server(settings: Settings, plan: Plan, reading: wal.Reading, directory: str,
     options = [word for key, value in wanted.items() for word in ("-c", f"{key}={value}")]
     # In a unit, the container is under the unit's memory limit
     cgroups = ["--cgroups=split"] if "INVOCATION_ID" in os.environ and not durable else []
-    confined = ["--pull=never", "--network=none", "--read-only", "--tmpfs=/tmp:rw,mode=1777", "--tmpfs=/run/postgresql:rw,mode=1777", "--shm-size=256m"]
-    confined += ["--cap-drop=all", "--security-opt=no-new-privileges", "--log-driver=k8s-file", "--stop-timeout=600", f"--user={settings.container_uid}"]
+    closed = ["--pull=never", "--network=none", "--read-only", "--tmpfs=/tmp:rw,mode=1777", "--tmpfs=/run/postgresql:rw,mode=1777", "--shm-size=256m"]
+    closed += [*confined.OPTIONS, "--log-driver=k8s-file", "--stop-timeout=600", f"--user={settings.container_uid}"]
     mounts = [f"--volume={directory}:/var/lib/postgresql/data", f"--volume={wal_of(directory)}:/wal:ro"]
     mounts += [f"--volume={settings.postgresql_configuration}:/etc/postgresql:ro"]
-    podman("run", "--detach", f"--name={name}", *cgroups, *confined, *mounts, settings.image, "postgres", *options)
+    podman("run", "--detach", f"--name={name}", *cgroups, *closed, *mounts, settings.image, "postgres", *options)
     up = Server(settings, name)
     try:
         _await(up, settings.recovery_timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import email.utils
+import http.client
 import json
 import logging
 import os
@@ -11,10 +12,10 @@ import smtplib
 import ssl
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from email.message import EmailMessage
+
+from . import bounded
 
 log = logging.getLogger("senex.delivery")
 KEPT = 200  # messages a channel; the oldest go first
@@ -64,17 +65,14 @@ def send_webhook(hook, url: str, subject: str, lines: list[str], about: dict) ->
 
 def fetch(url: str, timeout: float, body: bytes | None = None, ca_file: str = "") -> None:
     """GET, or POST of JSON; any status but 2xx is an OSError. The address may be a secret, so no error names it."""
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json", "User-Agent": "senex-watchdog"})  # noqa: S310
+    headers = {"Content-Type": "application/json", "User-Agent": "senex-watchdog"}
     context = ssl.create_default_context(cafile=ca_file or None)
     try:
-        with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:  # noqa: S310  (the configuration's own address)
-            answer.read(65536)
-    except urllib.error.HTTPError as error:
-        raise OSError(f"it answered {error.code}") from None
-    except urllib.error.URLError as error:
-        raise OSError(str(error.reason)) from None
-    except ValueError:
-        raise OSError("its address is none") from None
+        answer = bounded.fetch(url, headers, timeout, context, method="GET" if body is None else "POST", data=body or b"", whole=False)
+    except http.client.HTTPException as error:
+        raise OSError(type(error).__name__) from None
+    if not 200 <= answer.status < 300:
+        raise OSError(f"it answered {answer.status}")
 
 
 class Channel(threading.Thread):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import socket
 import ssl
+import time
 
+from . import bounded
 from .findings import Check, Finding, fail, ok, warn
 
 YEAR = 31_536_000
@@ -55,35 +56,21 @@ def judge_application(data: dict, config, now: float) -> list[Finding]:
     return found or [ok("application settings", "DEBUG is off, check --deploy is content, no administrator has a password that is guessed")]
 
 
-def connect(public, port: int, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
+def connect(public, port: int, context: ssl.SSLContext) -> socket.socket:
     """A connection to the site that needs no name resolution."""
-    connection = http.client.HTTPConnection(public.address, port, timeout=10)
-    raw: socket.socket = socket.create_connection((public.address, port), timeout=10)
-    connection.sock = context.wrap_socket(raw, server_hostname=public.domain) if context else raw
-    return connection
+    return bounded.connect(public.address, port, time.monotonic() + 10, context, public.domain)
 
 
 def ask(public, port: int, context: ssl.SSLContext | None = None) -> tuple[int, dict[str, str]]:
     """Status and headers of the front page."""
-    connection = connect(public, port, context)
-    try:
-        connection.request("GET", "/", headers={"Host": public.domain, "User-Agent": "senex-golive", "Connection": "close"})
-        answer = connection.getresponse()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}
-    finally:
-        connection.close()
-
-
-def unverified() -> ssl.SSLContext:
-    """Takes any certificate: whether it is trusted is a question of its own."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
+    headers = {"Host": public.domain, "User-Agent": "senex-golive"}
+    answer = bounded.ask(public.address, port, "/", headers, 10, context, public.domain, whole=False)
+    return answer.status, answer.headers
 
 
 def takes_old_tls(public) -> bool:
     """Whether anything below TLS 1.2 gets a connection."""
-    context = unverified()
+    context = bounded.unverified()
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = ssl.TLSVersion.TLSv1
     context.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -101,7 +88,7 @@ def read_site(host, config) -> dict:
         connect(public, public.port, ssl.create_default_context()).close()
     except ssl.SSLCertVerificationError as error:
         untrusted = error.verify_message
-    _, headers = ask(public, public.port, unverified())
+    _, headers = ask(public, public.port, bounded.unverified())
     plain, plain_headers = ask(public, 80)
     found = {"headers": headers, "plain": plain, "location": plain_headers.get("location", "")}
     return {**found, "untrusted": untrusted, "old": takes_old_tls(public)}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import pwd
-import socket
-import ssl
 import subprocess
 import time
 from dataclasses import dataclass
+
+from . import bounded, confined
 
 ROOT_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 SHOWN = "Id,Transient,ActiveState,SubState,LoadState,Result,NRestarts,ActiveExitTimestampMonotonic,InactiveExitTimestampMonotonic"
@@ -151,7 +151,8 @@ class Host:
     def revive_resolver(self, network: str, image: str) -> Ended:
         """Podman starts the resolver of a network with the next container on it: one that does nothing disturbs nobody."""
         self.as_user("pkill", "-KILL", "-u", str(self.uid), "-x", "aardvark-dns")
-        return self.podman("run", "--rm", "--pull=never", "--log-driver=none", "--network", network, "--entrypoint", "/bin/true", image, timeout=60)
+        closed = ("--read-only", *confined.OPTIONS, "--log-driver=none")
+        return self.podman("run", "--rm", "--pull=never", *closed, "--network", network, "--entrypoint", "/bin/true", image, timeout=60)
 
     def get(self, address: str, port: int, path: str, domain: str, timeout: float, tls: bool = False) -> Answer:
         """One GET, as nginx asks an instance (or, by TLS, as a browser asks nginx; whether the certificate is good is another check's matter)."""
@@ -161,26 +162,11 @@ class Host:
 def get(address: str, port: int, path: str, domain: str, timeout: float, tls: bool = False) -> Answer:
     """One GET of an address that needs no name resolution."""
     began = time.monotonic()
-    connection: http.client.HTTPConnection | None = None
+    headers = {"Host": domain, "User-Agent": "senex-watchdog", **({} if tls else {"X-Forwarded-Proto": "https"})}
     try:
-        if tls:
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            raw = socket.create_connection((address, port), timeout=timeout)
-            connection = http.client.HTTPConnection(address, port, timeout=timeout)
-            connection.sock = context.wrap_socket(raw, server_hostname=domain)
-            headers = {"Host": domain}
-        else:
-            connection = http.client.HTTPConnection(address, port, timeout=timeout)
-            headers = {"Host": domain, "X-Forwarded-Proto": "https"}
-        connection.request("GET", path, headers={**headers, "User-Agent": "senex-watchdog", "Connection": "close"})
-        answer = connection.getresponse()
-        body = answer.read(4096).decode(errors="replace")
-        return Answer(answer.status, "", answer.getheader("Location") or "", time.monotonic() - began, body)
+        answer = bounded.ask(address, port, path, headers, timeout, bounded.unverified() if tls else None, domain, whole=False)
+        return Answer(answer.status, "", answer.headers.get("location", ""), time.monotonic() - began, answer.body[:4096].decode(errors="replace"))
     except TimeoutError:
         return Answer(0, f"no answer within {timeout:g} s", "", time.monotonic() - began)
     except (OSError, http.client.HTTPException) as error:
         return Answer(0, str(error) or type(error).__name__, "", time.monotonic() - began)
-    finally:
-        if connection is not None:
-            connection.close()
