@@ -37,12 +37,12 @@ WAYS = {
     "base backup": (f"{HOME}/bin/pitr base", "true"),
     "pg_basebackup": (f"pg_basebackup -h {HOME}/run/postgresql -U barman -c fast -D {PLAIN}", f"rm -rf {PLAIN}"),
     "dump": (f"{HOME}/bin/backup dump", f"rm -f {HOME}/backups/postgresql/manual-*"),
-    "pg_dump | zstd": (f"bash -o pipefail -c 'podman exec postgres pg_dump -U senex -d senex | zstd -q -T1 >{PLAIN}.zst'", f"rm -f {PLAIN}.zst"),
+    "pg_dump | zstd": (f"bash -o pipefail -c 'podman exec postgres pg_dump -U postgres -d senex | zstd -q -T1 >{PLAIN}.zst'", f"rm -f {PLAIN}.zst"),
 }
 
 
 def sql(stack, text):
-    return stack.user("podman", "exec", "postgres", "psql", "-XAtqU", "senex", "-d", "senex", "-v", "ON_ERROR_STOP=1", "-c", text, timeout=900).strip()
+    return stack.user("podman", "exec", "postgres", "psql", "-XAtqU", "postgres", "-d", "senex", "-v", "ON_ERROR_STOP=1", "-c", text, timeout=900).strip()
 
 
 def size(stack):

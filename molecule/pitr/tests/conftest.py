@@ -25,7 +25,7 @@ class Archive(Part):
         return self.host.run(f"{RUN} {HOME}/bin/pitr {words}")
 
     def sql(self, statement, database="senex"):
-        result = self.script(f"psql -X -q -A -t -v ON_ERROR_STOP=1 -U senex -d {database} <<'END'\n{statement}\nEND")
+        result = self.script(f"psql -X -q -A -t -v ON_ERROR_STOP=1 -U postgres -d {database} <<'END'\n{statement}\nEND")
         assert result.rc == 0, result.stderr
         return result.stdout.strip()
 

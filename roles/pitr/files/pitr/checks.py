@@ -62,7 +62,7 @@ def amcheck(server: Server) -> None:
     """Every table and B-tree index of every database. The extension is there for that long where it was not there before."""
     names = ['"' + name.replace('"', '""') + '"' for name in databases(server)]
     there = set(server.sql(_in_each(names, NAMED)))
-    options = ["--no-password", f"--username={server.settings.owner}", "--install-missing", f"--jobs={os.cpu_count() or 1}"]
+    options = ["--no-password", f"--username={server.settings.superuser}", "--install-missing", f"--jobs={os.cpu_count() or 1}"]
     done = server.program(["pg_amcheck", *options, *(f"--database={name}" for name in names)], check=False)
     server.sql(_in_each([name for name in names if name not in there], "drop extension if exists amcheck;"))
     if done.returncode:

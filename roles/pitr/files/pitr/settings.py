@@ -17,7 +17,7 @@ class Settings:
     image: str
     container_uid: int
     database: str
-    owner: str
+    superuser: str
     archive_role: str
     data: str
     sockets: str

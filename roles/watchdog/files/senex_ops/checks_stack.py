@@ -174,9 +174,9 @@ def judge_containers(data: list[dict], config, now: float) -> list[Finding]:
 
 
 def psql(host, config, text: str) -> list[list[str]]:
-    """Rows of a script."""
+    """Rows of a script, for the superuser: others are not shown what is whose."""
     base = config.database
-    words = ["psql", "-XqAt", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "--username", base.user, "--dbname", base.database]
+    words = ["psql", "-XqAt", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "--username", base.superuser, "--dbname", base.database]
     done = host.inside(base.container, *words, stdin=text)
     if done.code:
         raise OSError(f"psql in {base.container}: {done.said}")
@@ -212,7 +212,7 @@ def judge_database(data: list[list[str]], config, now: float) -> list[Finding]:
         elif kind == "lock":
             pid, state, count, seconds = values
             says = f"session {pid} ({state}) holds up {count} others, for {age(int(seconds))} by now"
-            found.append(warn("database lock", says, f"senex activity shows what it does; senex psql -c 'select pg_terminate_backend({pid})' ends it"))
+            found.append(warn("database lock", says, f"senex activity shows what it does; senex psql -U {config.database.superuser} -c 'select pg_terminate_backend({pid})' ends it"))
     return found
 
 
