@@ -113,7 +113,8 @@ def server(settings: Settings, plan: Plan, reading: wal.Reading, directory: str,
     # In a unit, the container is under the unit's memory limit
     cgroups = ["--cgroups=split"] if "INVOCATION_ID" in os.environ and not durable else []
     confined = ["--pull=never", "--network=none", "--read-only", "--tmpfs=/tmp:rw,mode=1777", "--tmpfs=/run/postgresql:rw,mode=1777", "--shm-size=256m"]
-    confined += [f"--env=PGDATA={DATA}", "--image-volume=ignore", "--cap-drop=all", "--security-opt=no-new-privileges", "--log-driver=k8s-file", "--stop-timeout=600", f"--user={settings.container_uid}"]
+    confined += [f"--env=PGDATA={DATA}", "--image-volume=ignore"]
+    confined += ["--cap-drop=all", "--security-opt=no-new-privileges", "--log-driver=k8s-file", "--stop-timeout=600", f"--user={settings.container_uid}"]
     mounts = [f"--volume={directory}:{DATA}", f"--volume={wal_of(directory)}:/wal:ro"]
     mounts += [f"--volume={settings.postgresql_configuration}:/etc/postgresql:ro"]
     podman("run", "--detach", f"--name={name}", *cgroups, *confined, *mounts, settings.image, "postgres", *options)

@@ -43,7 +43,8 @@ def statements(rows: list[list[str]], superuser: str) -> list[str]:
     lines = [f"{pid:>7}  {age(int(seconds)):>7}  {state:19}  {blockers or '-':12}  {text}" for pid, seconds, state, blockers, text in rows]
     waiting = {row[0] for row in rows if row[3]}
     guilty = sorted({pid for row in rows for pid in row[3].split()} - waiting, key=int)
-    return lines + [f"{pid} holds others up; senex psql -U {superuser} -c 'select pg_terminate_backend({pid})' ends it; what it did not commit is lost" for pid in guilty]
+    do = f"senex psql -U {superuser} -c 'select pg_terminate_backend(%s)' ends it; what it did not commit is lost"
+    return lines + [f"{pid} holds others up; {do % pid}" for pid in guilty]
 
 
 def show(host, config) -> int:

@@ -212,7 +212,8 @@ def judge_database(data: list[list[str]], config, now: float) -> list[Finding]:
         elif kind == "lock":
             pid, state, count, seconds = values
             says = f"session {pid} ({state}) holds up {count} others, for {age(int(seconds))} by now"
-            found.append(warn("database lock", says, f"senex activity shows what it does; senex psql -U {config.database.superuser} -c 'select pg_terminate_backend({pid})' ends it"))
+            do = f"senex psql -U {config.database.superuser} -c 'select pg_terminate_backend({pid})' ends it"
+            found.append(warn("database lock", says, f"senex activity shows what it does; {do}"))
     return found
 
 
