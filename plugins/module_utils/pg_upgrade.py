@@ -22,6 +22,16 @@ select pg_encoding_to_char(encoding), datlocprovider, datcollate, datctype, coal
 """
 
 
+def alike(row: list[str], version: int) -> list[str]:
+    """Arguments of a version's initdb for a cluster like the one that LOCALE was asked of."""
+    encoding, provider, collate, ctype, locale, checksums, segment = row
+    options = [f"--encoding={encoding}", f"--lc-collate={collate}", f"--lc-ctype={ctype}"]
+    options += {"i": ["--locale-provider=icu", f"--icu-locale={locale}"], "b": ["--locale-provider=builtin", f"--builtin-locale={locale}"]}.get(provider, [])
+    # 18 makes them where nobody says otherwise, and those before have no word for that
+    options += ["--data-checksums"] if checksums == "on" else ["--no-data-checksums"] if version >= 18 else []
+    return [*options, f"--wal-segsize={int(segment.removesuffix('GB')) * 1024 if segment.endswith('GB') else segment.removesuffix('MB')}"]
+
+
 @contextlib.contextmanager
 def leased(user: ServiceUser, identity: str, step: str):
     """Signs of life while something takes long. Where another run has taken the lock, this one loses its server, and so ends."""
@@ -104,13 +114,7 @@ class Upgrade:
         """An empty cluster like the old one, and its server."""
         pg_server.remove(self.user)
         pg_server.discard(self.user, self.new, self.dumps)
-        encoding, provider, collate, ctype, icu, checksums, segment = self.old.rows(LOCALE)[0]
-        options = [f"--encoding={encoding}", f"--lc-collate={collate}", f"--lc-ctype={ctype}"]
-        options += {"i": ["--locale-provider=icu", f"--icu-locale={icu}"], "b": ["--locale-provider=builtin", f"--builtin-locale={icu}"]}.get(provider, [])
-        # 18 makes them where nobody says otherwise, and the versions before know no word for without
-        options += ["--data-checksums"] if checksums == "on" else ["--no-data-checksums"] if self.wanted.version >= 18 else []
-        options += [f"--wal-segsize={int(segment.removesuffix('GB')) * 1024 if segment.endswith('GB') else segment.removesuffix('MB')}"]
-        pg_server.initialise(self.user, self.wanted, self.new, options)
+        pg_server.initialise(self.user, self.wanted, self.new, alike(self.old.rows(LOCALE)[0], self.wanted.version))
         self.user.make_directory(self.dumps, 0o700, self.wanted.uid, None)
         self.fresh = pg_server.start(self.user, self.wanted, self.new, self.dumps)
 

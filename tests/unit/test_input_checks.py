@@ -180,3 +180,15 @@ def test_a_provided_certificate(tmp_path, fault):
     message = refusal("nginx", **inputs)
     assert bool(message) == (fault != "none")
     assert [word for word in words if word not in message] == [] and "\n" not in message, message
+
+
+@pytest.mark.parametrize("inputs", [{"senex_database_user": "postgres"}, {"senex_database_superuser": "senex"}, {"postgresql_archive_role": "postgres"}])
+def test_the_application_is_not_the_superuser(inputs):
+    assert "three roles, so write three names" in refusal("postgresql", **inputs)
+
+
+@pytest.mark.parametrize("name", ["pitr_data_directory", "pitr_socket_directory", "pitr_archive_role"])
+def test_recovery_is_not_told_another_place_than_postgresql(name):
+    same = {"pitr_data_directory": "data/postgres", "pitr_socket_directory": "run/postgresql", "pitr_archive_role": "barman"}[name]
+    assert refusal("pitr", **{name: same}) == ""
+    assert f"{name}: no inputs any more" in refusal("pitr", **{name: "elsewhere"})

@@ -37,7 +37,8 @@ def test_password_is_stored_as_scram(postgres):
 @pytest.mark.parametrize(
     "statement",
     ["create temp table said (what text); copy said from program 'id'", "copy (select 1) to program 'cat'",
-     "create temp table said (what text); copy said from '/run/secrets/postgres_tls_key'", "select pg_read_file('/run/secrets/postgres_tls_key')", "create role other superuser", "alter role senex superuser",
+     "create temp table said (what text); copy said from '/run/secrets/postgres_tls_key'", "select pg_read_file('/run/secrets/postgres_tls_key')",
+     "create role other superuser", "alter role senex superuser",
      "set role postgres", "create database other", "alter system set ssl = off"],
 )  # fmt: skip
 def test_the_application_is_no_superuser(postgres, statement):
