@@ -240,7 +240,8 @@ def test_images_are_the_ones_asked_for(stack):
     postgres, redis = texts["postgres.container"], texts["redis.container"]
     debian = variant == "images of Debian"
     assert unit_text.values(postgres, "Container", "User") == (["999"] if debian else ["70"]), "the image of Alpine has another postgres"
-    assert unit_text.image(postgres) == "docker.io/library/postgres:" + {"images of Debian": "15"}.get(variant, variant.removeprefix("PostgreSQL ") + "-alpine" if "PostgreSQL" in variant else "15-alpine")
+    version = variant.removeprefix("PostgreSQL ") if "PostgreSQL" in variant else "15"
+    assert unit_text.image(postgres) == f"docker.io/library/postgres:{version}{'' if debian else '-alpine'}"
     assert unit_text.image(redis) == "docker.io/library/redis:" + ("7" if debian else "7-alpine")
 
 
