@@ -27,9 +27,9 @@ class Server:
     settings: Settings
     name: str
 
-    def sql(self, statement: str, database: str | None = None) -> list[str]:
-        """Lines that psql says."""
-        words = ["psql", "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", self.settings.superuser, "-d", database or self.settings.database]
+    def sql(self, statement: str, database: str | None = None, role: str | None = None) -> list[str]:
+        """Lines that psql says to the superuser. Names without a schema are the application's: its role may have a search path of its own."""
+        words = ["psql", "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", role or self.settings.superuser, "-d", database or self.settings.database]
         return self.program([*words, "-f", "-"], stdin=statement).stdout.splitlines()
 
     def program(self, command: list[str], stdin: str | None = None, check: bool = True):

@@ -18,6 +18,7 @@ class Settings:
     container_uid: int
     database: str
     superuser: str
+    owner: str
     archive_role: str
     data: str
     sockets: str
