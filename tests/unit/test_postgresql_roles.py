@@ -51,7 +51,7 @@ alter table plain owner to senex;
 ROLES = """
 create role reader; create role team; grant team to senex; create role helper login in role senex; alter role helper set role = senex;
 alter role senex set search_path = "$user", public, trading; alter role senex set statement_timeout = '5min';
-create role barman login replication; create database reports; create database "it's \\ odd"; create database theirs owner reader;
+create role boss superuser; set role boss; grant senex to reader with admin option; reset role; create role barman login replication; create database reports; create database "it's \\ odd"; create database theirs owner reader;
 alter role senex password 'first-password-1';
 """
 
@@ -181,7 +181,7 @@ def test_an_old_cluster_is_converted_under_open_sessions(old):
     assert old.sql("select datname, pg_get_userbyid(datdba) from pg_database order by 1").splitlines() == [
         "it's \\ odd|senex", "postgres|postgres", "reports|senex", "template0|postgres", "template1|postgres", "theirs|reader"]  # fmt: skip
     assert old.sql("select r.rolname, m.rolname from pg_auth_members a join pg_roles r on r.oid = roleid join pg_roles m on m.oid = member "
-                   "where r.rolname !~ '^pg_' order by 1") == "senex|helper\nteam|senex"  # fmt: skip
+                   "where r.rolname !~ '^pg_' order by 1, 2") == "senex|helper\nsenex|reader\nteam|senex"  # fmt: skip
     assert old.sql("select rolname from pg_roles where rolname ~ 'converting'") == ""
 
 
@@ -224,7 +224,7 @@ def test_a_conversion_that_fails_at_its_end_leaves_the_roles_as_they_were(old):
     assert broken != old.script
     whole, old.script = old.script, broken
     assert old.roles(check=False).returncode
-    assert old.sql("select rolname from pg_roles where rolsuper", "senex") == "senex"
+    assert old.sql("select rolname from pg_roles where rolsuper order by 1", "senex") == "boss\nsenex"
     assert old.sql("select 1", "senex", "host=127.0.0.1 dbname=reports", PGPASSWORD="first-password-1") == "1"
     old.script = whole
     assert old.roles() == ["changed: role senex is no superuser any more, postgres is"]
