@@ -98,6 +98,7 @@ class Exchange:
             pg_upgrade_state.put_back(self.user, kept["files"])
             self._pitr("take-back", kept["archive"])
             self.user.systemctl("start", UNIT)
+            server = Server(self.user, self.wanted)  # another cluster, and perhaps another superuser
             found = pg_facts.facts(server)
             wrong = pg_facts.differences(kept["facts"], found)
             if wrong:

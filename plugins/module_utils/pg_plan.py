@@ -53,6 +53,9 @@ def _forward(upgrade: Upgrade, disk: int) -> dict:
     uid = upgrade.user.podman("inspect", "--format={{.Config.User}}", "postgres").stdout.strip()
     if uid != str(wanted.uid):
         problems.append(f"postgresql_container_uid: {wanted.uid} in the new image, {uid} now: take the same variant (Alpine or Debian) in both versions")
+    if upgrade.old.role != wanted.superuser:
+        problems.append(f"senex_database_superuser: there is no role {wanted.superuser} here yet, and the application's is the superuser: run site.yml first, "
+                        f"with postgresql_version {disk}")  # fmt: skip
     problems += _too_old_client(upgrade, wanted.version)
     sizes = [int(size) for _name, size, _open, _default in rows]
     need, free = sum(sizes) * 12 // 10 + max(sizes) + WAL, pg_upgrade_state.free(wanted.data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ class Wanted:
     version: int
     image: str
     uid: int
-    owner: str
+    superuser: str
+    owner: str  # the application's role, which clusters of earlier versions know alone
     database: str
     shared_memory: int  # MB
     data: str
@@ -48,14 +50,23 @@ class Server:
     def __init__(self, user: ServiceUser, wanted: Wanted, container: str = "postgres", sockets: str = "/run/postgresql"):
         self.user, self.wanted, self.container, self.sockets = user, wanted, container, sockets
 
+    @functools.cached_property
+    def role(self) -> str:
+        """Who is asked: the superuser. In a cluster that no site.yml has converted yet that is the application's role."""
+        login = ("psql", f"--host={self.sockets}", "--no-password", "-X", "-q", "-d", "template1", "-c", "select 1")
+        for name in (self.wanted.superuser, self.wanted.owner):
+            if self.execute(*login, f"--username={name}", check=False).returncode == 0:
+                return name
+        return self.wanted.superuser
+
     def program(self, name: str, *options: str, stdin: str | None = None):
         """Run a client program of the container's image on this server."""
-        return self.execute(name, f"--host={self.sockets}", f"--username={self.wanted.owner}", "--no-password", *options, stdin=stdin)
+        return self.execute(name, f"--host={self.sockets}", f"--username={self.role}", "--no-password", *options, stdin=stdin)
 
-    def execute(self, *argv: str, stdin: str | None = None):
+    def execute(self, *argv: str, stdin: str | None = None, check: bool = True):
         """Run any program in the container."""
         words = ("exec", "--interactive", f"--user={self.wanted.uid}", self.container, *argv)
-        return self.user.podman(*words, stdin=stdin or "", timeout=LONGEST)
+        return self.user.podman(*words, stdin=stdin or "", timeout=LONGEST, check=check)
 
     def rows(self, text: str, database: str = "postgres") -> list[list[str]]:
         """What psql answers to a script."""
@@ -76,14 +87,15 @@ def run_once(user: ServiceUser, wanted: Wanted, *argv: str, data: str):
 
 def _confined(wanted: Wanted) -> list[str]:
     tmpfs = ["--tmpfs=/tmp:rw,mode=1777", "--tmpfs=/run/postgresql:rw,mode=1777"]
+    place = [f"--env=PGDATA={DATA}", "--image-volume=ignore"]  # from 18 on the image has another place of its own
     safe = [*confined.OPTIONS, "--log-driver=k8s-file", f"--shm-size={wanted.shared_memory}m"]
-    return ["--pull=never", "--network=none", "--read-only", *tmpfs, *safe, f"--user={wanted.uid}"]
+    return ["--pull=never", "--network=none", "--read-only", *place, *tmpfs, *safe, f"--user={wanted.uid}"]
 
 
 def initialise(user: ServiceUser, wanted: Wanted, data: str, options: list[str]) -> None:
     """An empty cluster in a new directory."""
     user.make_directory(data, 0o700, wanted.uid, None)
-    words = [f"--pgdata={DATA}", f"--username={wanted.owner}", "--auth-local=peer", "--auth-host=scram-sha-256", "--no-sync", *options]
+    words = [f"--pgdata={DATA}", f"--username={wanted.superuser}", "--auth-local=peer", "--auth-host=scram-sha-256", "--no-sync", *options]
     run_once(user, wanted, "initdb", *words, data=data)
 
 

@@ -30,6 +30,16 @@ select pg_encoding_to_char(encoding), datlocprovider, datcollate, datctype, coal
 """
 
 
+def alike(row: list[str], version: int) -> list[str]:
+    """Arguments of a version's initdb for a cluster like the one that LOCALE was asked of."""
+    encoding, provider, collate, ctype, locale, checksums, segment = row
+    options = [f"--encoding={encoding}", f"--lc-collate={collate}", f"--lc-ctype={ctype}"]
+    options += {"i": ["--locale-provider=icu", f"--icu-locale={locale}"], "b": ["--locale-provider=builtin", f"--builtin-locale={locale}"]}.get(provider, [])
+    # 18 makes them where nobody says otherwise, and those before have no word for that
+    options += ["--data-checksums"] if checksums == "on" else ["--no-data-checksums"] if version >= 18 else []
+    return [*options, f"--wal-segsize={int(segment.removesuffix('GB')) * 1024 if segment.endswith('GB') else segment.removesuffix('MB')}"]
+
+
 @contextlib.contextmanager
 def leased(user: ServiceUser, identity: str, step: str):
     """Signs of life while something takes long. Where another run has taken the lock, this one loses its server, and so ends."""
@@ -94,7 +104,7 @@ class Upgrade:
 
     def _dump(self, keep: int) -> dict:
         place = os.path.join(self.user.home, "backups/postgresql")
-        return {"dump": release_steps.dump(self.user, self.wanted.database, self.wanted.owner, place, keep)}
+        return {"dump": release_steps.dump(self.user, self.wanted.database, self.old.role, place, keep)}
 
     def _pull(self, image: str) -> None:
         if not self.user.image_ids([image]):
@@ -113,12 +123,7 @@ class Upgrade:
         """An empty cluster like the old one, and its server."""
         pg_server.remove(self.user)
         pg_server.discard(self.user, self.new, self.dumps)
-        encoding, provider, collate, ctype, icu, checksums, segment = self.old.rows(LOCALE)[0]
-        options = [f"--encoding={encoding}", f"--lc-collate={collate}", f"--lc-ctype={ctype}"]
-        options += ["--locale-provider=icu", f"--icu-locale={icu}"] if provider == "i" else []
-        options += ["--data-checksums"] if checksums == "on" else []
-        options += [f"--wal-segsize={int(segment.removesuffix('GB')) * 1024 if segment.endswith('GB') else segment.removesuffix('MB')}"]
-        pg_server.initialise(self.user, self.wanted, self.new, options)
+        pg_server.initialise(self.user, self.wanted, self.new, alike(self.old.rows(LOCALE)[0], self.wanted.version))
         self.user.make_directory(self.dumps, 0o700, self.wanted.uid, None)
         self.fresh = pg_server.start(self.user, self.wanted, self.new, self.dumps)
 
@@ -135,16 +140,16 @@ class Upgrade:
             self._copy(database, f"{DUMPS}/{number}", "--schema-only")
 
     def _roles(self) -> None:
-        """Roles with their passwords. The owner is there already, by another statement than the others."""
-        words = ["pg_dumpall", f"--host={OLD_SOCKETS}", f"--username={self.wanted.owner}", "--no-password", "--globals-only"]
-        owner = self.wanted.owner
+        """Roles with their passwords. The superuser is there already, by another statement than the others."""
+        words = ["pg_dumpall", f"--host={OLD_SOCKETS}", f"--username={self.old.role}", "--no-password", "--globals-only"]
+        first = self.wanted.superuser
         lines = self.fresh.execute(*words).stdout.splitlines(keepends=True)
-        script = "".join(line for line in lines if line.rstrip() not in (f"CREATE ROLE {owner};", f'CREATE ROLE "{owner}";'))
+        script = "".join(line for line in lines if line.rstrip() not in (f"CREATE ROLE {first};", f'CREATE ROLE "{first}";'))
         self.fresh.program("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", stdin=script)
 
     def _copy(self, database: str, place: str, *options: str) -> None:
         """A database from the old server to the new one, several tables at a time."""
-        dump = ["pg_dump", f"--host={OLD_SOCKETS}", f"--username={self.wanted.owner}", "--no-password", f"--dbname={conninfo(database)}"]
+        dump = ["pg_dump", f"--host={OLD_SOCKETS}", f"--username={self.old.role}", "--no-password", f"--dbname={conninfo(database)}"]
         self.fresh.execute(*dump, "--format=directory", f"--jobs={self.jobs}", "--compress=1", "--no-sync", f"--file={place}", *options)
         if database == "template1":
             made = []

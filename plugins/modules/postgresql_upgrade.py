@@ -41,7 +41,7 @@ options:
     required: true
   cluster:
     description:
-      - C(version), C(image), C(uid), C(owner), C(database), C(shared_memory) (MB) of the cluster as role postgresql describes it.
+      - C(version), C(image), C(uid), C(superuser), C(owner), C(database), C(shared_memory) (MB) of the cluster as role postgresql describes it.
       - C(data), C(sockets), C(configuration), paths below the home.
     type: dict
     default: {}
@@ -85,7 +85,8 @@ ARGUMENTS = {
 def wanted_of(given: dict, home: str) -> Wanted:
     """Whole paths and numbers."""
     paths = {name: os.path.join(home, given[name]) for name in ("data", "sockets", "configuration")}
-    return Wanted(int(given["version"]), given["image"], int(given["uid"]), given["owner"], given["database"], int(given["shared_memory"]), **paths)
+    return Wanted(int(given["version"]), given["image"], int(given["uid"]), given["superuser"], given["owner"], given["database"],
+                  int(given["shared_memory"]), **paths)  # fmt: skip
 
 
 def step(given: dict) -> dict:

@@ -37,12 +37,12 @@ WAYS = {
     "base backup": (f"{HOME}/bin/pitr base", "true"),
     "pg_basebackup": (f"pg_basebackup -h {HOME}/run/postgresql -U barman -c fast -D {PLAIN}", f"rm -rf {PLAIN}"),
     "dump": (f"{HOME}/bin/backup dump", f"rm -f {HOME}/backups/postgresql/manual-*"),
-    "pg_dump | zstd": (f"bash -o pipefail -c 'podman exec postgres pg_dump -U senex -d senex | zstd -q -T1 >{PLAIN}.zst'", f"rm -f {PLAIN}.zst"),
+    "pg_dump | zstd": (f"bash -o pipefail -c 'podman exec postgres pg_dump -U postgres -d senex | zstd -q -T1 >{PLAIN}.zst'", f"rm -f {PLAIN}.zst"),
 }
 
 
 def sql(stack, text):
-    return stack.user("podman", "exec", "postgres", "psql", "-XAtqU", "senex", "-d", "senex", "-v", "ON_ERROR_STOP=1", "-c", text, timeout=900).strip()
+    return stack.user("podman", "exec", "postgres", "psql", "-XAtqU", "postgres", "-d", "senex", "-v", "ON_ERROR_STOP=1", "-c", text, timeout=900).strip()
 
 
 def size(stack):
@@ -106,7 +106,8 @@ def watched(stack):
 
 def lost(stack):
     """Rows come ten times a second, and the volume goes; what was acknowledged until then."""
-    sql(stack, "create table if not exists ticks (id bigserial primary key, at timestamptz not null default clock_timestamp())")
+    sql(stack, "create table if not exists ticks (id bigserial primary key, at timestamptz not null default clock_timestamp());"
+               "alter table ticks owner to senex")
     subprocess.run(stack.ssh_command(f"cat >{HOME}/writer.py"), input=WRITER.read_text(encoding="utf-8"), text=True, check=True, timeout=60)
     stack.user("rm", "-f", f"{HOME}/acks")
     stack.user("systemd-run", "--user", "--quiet", "--collect", "--unit=writer", "/usr/bin/python3", f"{HOME}/writer.py", f"{HOME}/acks")

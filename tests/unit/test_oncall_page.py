@@ -95,8 +95,8 @@ ROWS = [["42", "600", "idle in transaction", "", "lock table x;"], ["77", "20", 
 
 
 def test_activity_names_who_holds_others_up_and_not_who_waits_too():
-    lines = activity.statements(ROWS)
-    assert len(lines) == 4 and lines[-1].startswith("42 holds others up; senex psql -c 'select pg_terminate_backend(42)'")
+    lines = activity.statements(ROWS, "postgres")
+    assert len(lines) == 4 and lines[-1].startswith("42 holds others up; senex psql -U postgres -c 'select pg_terminate_backend(42)'")
 
 
 def test_activity_shows_the_busiest_unit_first():

@@ -4,7 +4,7 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import pg_exchange, pg_facts, pg_plan, pg_server, pg_upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils import pg_exchange, pg_facts, pg_plan, pg_server, pg_upgrade, pg_upgrade_state
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
 
 HELD = {
@@ -115,3 +115,57 @@ def test_the_new_cluster_shares_as_much_memory_as_production():
     user = SimpleNamespace(podman=lambda *words, **_: said.append(words))
     pg_server.run_once(user, wanted, "initdb", data="/data")
     assert "--shm-size=1728m" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("row", "version", "options"),
+    [
+        (["UTF8", "c", "C", "C", "", "off", "16MB"], 17, "--encoding=UTF8 --lc-collate=C --lc-ctype=C --wal-segsize=16"),
+        (["UTF8", "c", "C", "C", "", "off", "16MB"], 18, "--encoding=UTF8 --lc-collate=C --lc-ctype=C --no-data-checksums --wal-segsize=16"),
+        (["UTF8", "c", "C", "C", "", "on", "1GB"], 18, "--encoding=UTF8 --lc-collate=C --lc-ctype=C --data-checksums --wal-segsize=1024"),
+        (["UTF8", "b", "C", "C", "C.UTF-8", "on", "16MB"], 18,
+         "--encoding=UTF8 --lc-collate=C --lc-ctype=C --locale-provider=builtin --builtin-locale=C.UTF-8 --data-checksums --wal-segsize=16"),
+    ],
+)  # fmt: skip
+def test_the_new_cluster_is_like_the_old_one(row, version, options):
+    assert pg_upgrade.alike(row, version) == options.split()
+
+
+def test_the_place_of_the_data_is_said_to_the_image():
+    """From 18 on it has another of its own, and refuses a mount at the old one."""
+    wanted, said = SimpleNamespace(uid=70, image="postgres:18", shared_memory=64), []
+    pg_server.run_once(SimpleNamespace(podman=lambda *words, **_: said.append(words)), wanted, "initdb", data="/data")
+    assert {f"--volume=/data:{pg_server.DATA}", f"--env=PGDATA={pg_server.DATA}", "--image-volume=ignore"} <= set(said[0])
+
+
+class Asked:
+    """A service user whose containers take the logins of some roles."""
+
+    def __init__(self, *roles):
+        self.roles, self.words = roles, []
+
+    def podman(self, *words, check=True, **_):
+        self.words.append(words)
+        user = next(word.removeprefix("--username=") for word in words if word.startswith("--username="))
+        return SimpleNamespace(returncode=0 if user in self.roles else 2, stdout="", stderr="")
+
+
+@pytest.mark.parametrize(("roles", "role"), [(("postgres", "senex"), "postgres"), (("senex",), "senex"), ((), "postgres")])
+def test_a_cluster_is_asked_as_its_superuser(roles, role):
+    """One of an earlier version, which is kept or not converted yet, knows the application's role alone."""
+    user = Asked(*roles)
+    server = pg_server.Server(user, SimpleNamespace(uid=70, superuser="postgres", owner="senex"))
+    server.rows("select 1")
+    assert f"--username={role}" in user.words[-1]
+
+
+def test_a_cluster_that_is_not_converted_is_not_upgraded(monkeypatch):
+    """The new one's superuser would be a role that the old one has not."""
+    rows = {pg_plan.SIZES: [["senex", "1", "t", "t"]]}
+    old = SimpleNamespace(role="senex", rows=lambda text, *_: rows.get(text, []), databases=lambda: [])
+    user = SimpleNamespace(podman=lambda *_, **__: SimpleNamespace(stdout="70\n"), home="/nowhere")
+    upgrade = SimpleNamespace(user=user, old=old, wanted=SimpleNamespace(version=17, uid=70, superuser="postgres", data="/nowhere/data"))
+    monkeypatch.setattr(pg_plan, "_too_old_client", lambda *_: [])
+    monkeypatch.setattr(pg_plan.pg_upgrade_state, "free", lambda _: 1 << 40)
+    with pytest.raises(OSError, match="senex_database_superuser: there is no role postgres .* run site.yml first, with postgresql_version 15"):
+        pg_plan._forward(upgrade, 15)

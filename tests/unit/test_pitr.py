@@ -201,3 +201,31 @@ def test_recovery_shares_no_memory_between_processes(monkeypatch):
     with recovery.server(settings, types.SimpleNamespace(base=base(), until=None), None, "/d", "drill", durable=False):
         pass
     assert "max_parallel_workers_per_gather=0" in next(words for words in said if words[0] == "run")
+
+
+class Recovered:
+    """A server that has recovered, and remembers what was run beside it."""
+
+    def __init__(self, **fails):
+        self.fails, self.ran, self.settings = fails, [], types.SimpleNamespace(superuser="postgres")
+
+    def program(self, command, check=True, **_):
+        self.ran.append(command)
+        if check and command[0] in self.fails:
+            raise jobs.Failure(self.fails[command[0]])
+        return types.SimpleNamespace(returncode=0)
+
+    def sql(self, statement, _database=None):
+        self.ran.append(statement)
+        return ["f"]
+
+
+def test_a_copy_from_before_the_superuser_is_converted_before_it_is_asked():
+    server = Recovered()
+    recovery._await(server, 5)
+    assert server.ran[1:] == [["sh", "/etc/postgresql/roles.sh"], "select pg_is_in_recovery()"]
+
+
+def test_a_copy_whose_roles_cannot_be_converted_is_told():
+    with pytest.raises(jobs.Failure, match="neither postgres nor senex"):
+        recovery._await(Recovered(sh="neither postgres nor senex logs in"), 5)

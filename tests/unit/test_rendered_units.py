@@ -5,7 +5,8 @@ import re
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import unit_text
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_keys import check_unit
-from rendered import part
+from rendered import ROLES as ROLE_DIRECTORY
+from rendered import loaded, part, value
 
 SECRET = "hunter2-hunter2-hunter2"
 BASE = {
@@ -29,6 +30,7 @@ VARIANTS = {
     "a digest": {"senex_image_tag": DIGEST},
     "images of Debian": {"postgresql_image": "docker.io/library/postgres:15", "redis_image": "docker.io/library/redis:7"},
     "PostgreSQL 17": {"postgresql_version": 17, "senex_database_name": "trading-1", "senex_database_user": "trader_1"},
+    "PostgreSQL 18": {"postgresql_version": 18, "senex_database_superuser": "cluster-1"},
     "no stand-ins": {"celery_stand_in": False},
     "limits of the CPU": {f"{part}_cpu_percent": 150 for part in ("postgresql", "redis", "django", "celery")},
 }
@@ -122,6 +124,39 @@ def test_limits_are_the_units_and_fit_into_8_gb(stack):
     assert total + sum(slices.values()) <= 0.8 * 8192
 
 
+@pytest.mark.parametrize("version", [15, 16, 17, 18])
+def test_postgresql_has_its_data_in_one_place_whatever_the_version(version):
+    """The image of 18 has another place, below which it would make a volume, and refuses a mount here while it is not told."""
+    lines = part("postgresql", postgresql_version=version)[0]["postgres.container"][0].splitlines()
+    assert f"Image=docker.io/library/postgres:{version}-alpine" in lines
+    place = "/var/lib/postgresql/data"
+    assert {f"Environment=PGDATA={place}", f"Volume=/opt/senex-trader/data/postgres:{place}", "PodmanArgs=--image-volume=ignore"} <= set(lines)
+    assert version in loaded(ROLE_DIRECTORY / "postgresql/meta/argument_specs.yml")["argument_specs"]["main"]["options"]["postgresql_version"]["choices"]
+
+
+def test_the_superuser_comes_in_by_the_socket_alone():
+    files = {name: text for name, (text, _) in part("postgresql", senex_database_superuser="cluster-1", senex_database_password="x" * 12)[0].items()}
+    remote = [line.split() for line in files["config/postgresql/pg_hba.conf"].splitlines() if line.startswith("host")]
+    first = next(words for words in remote if words[2] in ('"cluster-1"', "all"))
+    assert (first[0], first[2], first[-1]) == ("hostssl", '"cluster-1"', "reject")
+    assert 'postgres         "cluster-1"' in files["config/postgresql/pg_ident.conf"]
+    assert unit_text.values(files["postgres.container"], "Container", "Environment")[1] == 'POSTGRES_USER="cluster-1"'
+
+
+SHARED = {"data_directory": "data", "socket_directory": "sockets", "archive_role": "archive_role", "container_uid": "container_uid"}
+
+
+@pytest.mark.parametrize(("name", "key"), SHARED.items())
+def test_recovery_works_where_postgresql_does(name, key):
+    """One input, whose other name is no input any more."""
+    changed = {"postgresql_" + name: 4711 if key == "container_uid" else "elsewhere"}
+    settings = value("pitr", "__pitr_settings", **changed)
+    assert settings[key] == changed["postgresql_" + name]
+    assert value("pitr", "__pitr_settings")[key] == value("postgresql", "postgresql_" + name)
+    if key in ("sockets", "archive_role"):
+        assert "elsewhere" in part("pitr", **changed)[0]["config/pitr/barman.conf"][0].partition("conninfo")[2]
+
+
 @pytest.mark.parametrize(
     ("inputs", "megabytes"),
     [({}, 576), ({"postgresql_parallel_queries": "1"}, 384), ({"postgresql_shared_memory": "1G"}, 1024), ({"postgresql_settings": {"work_mem": "16MB"}}, 384),
@@ -213,7 +248,8 @@ def test_images_are_the_ones_asked_for(stack):
     postgres, redis = texts["postgres.container"], texts["redis.container"]
     debian = variant == "images of Debian"
     assert unit_text.values(postgres, "Container", "User") == (["999"] if debian else ["70"]), "the image of Alpine has another postgres"
-    assert unit_text.image(postgres) == "docker.io/library/postgres:" + {"images of Debian": "15"}.get(variant, "17-alpine" if "17" in variant else "15-alpine")
+    version = variant.removeprefix("PostgreSQL ") if "PostgreSQL" in variant else "15"
+    assert unit_text.image(postgres) == f"docker.io/library/postgres:{version}{'' if debian else '-alpine'}"
     assert unit_text.image(redis) == "docker.io/library/redis:" + ("7" if debian else "7-alpine")
 
 

@@ -23,8 +23,8 @@ class Backup(Part):
     def __init__(self, host):
         super().__init__(host, "postgres")
 
-    def sql(self, text, database="senex"):
-        result = self.script(f"psql -X -q -A -t -v ON_ERROR_STOP=1 -U senex -d {database} <<'END'\n{text}\nEND")
+    def sql(self, text, database="senex", role="senex"):
+        result = self.script(f"psql -X -q -A -t -v ON_ERROR_STOP=1 -U {role} -d {database} <<'END'\n{text}\nEND")
         assert result.rc == 0, result.stderr
         return result.stdout.strip()
 

@@ -52,12 +52,12 @@ def test_a_dump_holds_the_data(host, backup):
     made = backup.made("dump")
     facts = json.loads(host.check_output(f"cat {made['path']}.json"))
     assert facts["tables"]["public.kept"] == ROWS and facts["sequences"]["public.kept_id_seq"] == [ROWS, ROWS] and "citext" in facts["extensions"]
-    backup.sql("create database proof")
+    backup.sql("create database proof", role="postgres")
     digest = "select md5(string_agg(id || word, ',' order by id)) from kept"
-    restore = f"{RUN} sh -c 'gunzip -c {made['path']} | podman exec -i postgres psql -Xq -v ON_ERROR_STOP=1 -U senex -d proof'"
+    restore = f"{RUN} sh -c 'gunzip -c {made['path']} | podman exec -i postgres psql -Xq -v ON_ERROR_STOP=1 -U postgres -d proof'"
     assert host.run(restore).rc == 0
     assert backup.sql(digest, database="proof") == backup.sql(digest)
-    backup.sql("drop database proof")
+    backup.sql("drop database proof", role="postgres")
 
 
 def test_not_twice_at_once(host, backup):

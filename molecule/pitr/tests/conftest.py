@@ -24,8 +24,8 @@ class Archive(Part):
     def pitr(self, words):
         return self.host.run(f"{RUN} {HOME}/bin/pitr {words}")
 
-    def sql(self, statement, database="senex"):
-        result = self.script(f"psql -X -q -A -t -v ON_ERROR_STOP=1 -U senex -d {database} <<'END'\n{statement}\nEND")
+    def sql(self, statement, database="senex", role="postgres"):
+        result = self.script(f"psql -X -q -A -t -v ON_ERROR_STOP=1 -U {role} -d {database} <<'END'\n{statement}\nEND")
         assert result.rc == 0, result.stderr
         return result.stdout.strip()
 

@@ -54,8 +54,9 @@ def test_nobody_but_the_service_user_reaches_the_socket(archive):
 
 def test_base_backup_under_its_timer(archive):
     archive.do("stop", "writer.service")
-    archive.sql("drop table if exists ticks, orders; create table ticks (id bigserial primary key, at timestamptz not null default clock_timestamp())")
-    archive.sql("create table orders as select g as id, md5(g::text) as word from generate_series(1, 20000) g; create index on orders (word)")
+    ticks = "create table ticks (id bigserial primary key, at timestamptz not null default clock_timestamp())"
+    archive.sql(f"drop table if exists ticks, orders; {ticks}", role="senex")
+    archive.sql("create table orders as select g as id, md5(g::text) as word from generate_series(1, 20000) g; create index on orders (word)", role="senex")
     first = archive.status("base")["what"]
     assert archive.fire("pitr-base") == "success"
     status = archive.status("base")

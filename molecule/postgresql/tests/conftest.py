@@ -22,6 +22,12 @@ class Postgres(Part):
         result = self.script(f"export PGPASSWORD='{secret}'\npsql -X -w -q -A -t '{conninfo}' <<'END'\n{sql}\nEND", container="client")
         return (result.stdout + result.stderr).strip()
 
+    def administer(self, sql, database="postgres", role="postgres"):
+        """The same as the superuser, at the socket."""
+        result = self.script(f"psql -X -w -q -A -t -v ON_ERROR_STOP=1 -U {role} -d {database} <<'END'\n{sql}\nEND")
+        assert result.rc == 0, result.stderr
+        return result.stdout.strip()
+
 
 @pytest.fixture(scope="module")
 def postgres(host):

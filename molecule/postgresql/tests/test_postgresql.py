@@ -3,10 +3,12 @@
 import re
 
 import pytest
+from conftest import IMAGE, PASSWORD
 from parts import HOME, HOSTILE, MARK, RUN, SYSTEMCTL, apply, eventually
 
 FILES = (f"{HOME}/.config/containers/systemd/postgres.container", f"{HOME}/config/postgresql/*")
 DATA = f"{HOME}/data/postgres"
+REFUSED = "permission denied|must be superuser"  # in the words of 16, and of 15
 # One parallel query of these may share 288 MB, which PostgreSQL allocates in steps: 382 MB
 LARGE = {"postgresql_settings": {"work_mem": "48MB", "shared_buffers": "256MB"}, "postgresql_parallel_queries": 1}
 
@@ -29,8 +31,30 @@ def test_certificate_names_the_server(host, postgres):
 
 
 def test_password_is_stored_as_scram(postgres):
-    stored = postgres.query("select rolname, left(rolpassword, 14) from pg_authid where rolpassword is not null")
+    stored = postgres.administer("select rolname, left(rolpassword, 14) from pg_authid where rolpassword is not null")
     assert stored == "senex|SCRAM-SHA-256$"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["create temp table said (what text); copy said from program 'id'", "copy (select 1) to program 'cat'",
+     "create temp table said (what text); copy said from '/run/secrets/postgres_tls_key'", "select pg_read_file('/run/secrets/postgres_tls_key')",
+     "create role other superuser", "alter role senex superuser",
+     "set role postgres", "create database other", "alter system set ssl = off"],
+)  # fmt: skip
+def test_the_application_is_no_superuser(postgres, statement):
+    said = postgres.query(statement)
+    assert re.search(REFUSED, said), said
+    assert "uid=" not in said and "PRIVATE KEY" not in said
+
+
+def test_the_superuser_comes_in_by_the_socket_alone(postgres):
+    rights = "rolsuper or rolcreatedb or rolcreaterole or rolreplication or rolbypassrls"
+    assert postgres.query(f"select {rights} from pg_roles where rolname = current_user") == "f"
+    assert postgres.query("select pg_get_userbyid(datdba) from pg_database where datname = current_database()") == "senex"
+    assert postgres.administer("select rolname, rolpassword is null from pg_authid where rolsuper") == "postgres|t"
+    assert "rejects connection" in postgres.query("select 1", user="postgres")
+    assert "rejects connection" in postgres.query("select 1", user="postgres", dbname="postgres")
 
 
 def test_is_confined(postgres):
@@ -199,11 +223,11 @@ def test_absent_keeps_the_data(host, postgres):
 
 def test_a_database_that_is_gone_is_made_again(postgres):
     """As after a first start that ended too early; beside a database that nobody listed, another name was meant."""
-    postgres.query("create database mine", dbname="postgres")
-    postgres.query("drop database senex with (force)", dbname="postgres")
+    postgres.administer("create database mine")
+    postgres.administer("drop database senex with (force)")
     refused = apply(check=False)
     assert refused.rc and "there is no database senex here, but mine" in refused.message
-    postgres.query("drop database mine", dbname="postgres")
+    postgres.administer("drop database mine")
     assert apply().changed
     assert postgres.query("select current_database(), string_agg(extname, ' ' order by extname) from pg_extension") == "senex|citext plpgsql"
     assert not apply().changed
@@ -218,6 +242,33 @@ def without_data(host, postgres):
     postgres.systemctl("stop")
     host.check_output(f"rm -rf {DATA} && mv {DATA}.kept {DATA}")
     postgres.systemctl("start")
+
+
+@pytest.mark.usefixtures("without_data")
+def test_a_cluster_of_an_earlier_version_is_converted_under_open_sessions(host, postgres):
+    """Its first role is the application's: that one becomes the superuser, and another one the application's, while a session writes."""
+    host.check_output(f"install -d -o 200998 -g 200998 -m 0700 {DATA}")
+    initdb = "--pgdata=/data --username=senex --no-sync --auth-local=peer --encoding=UTF8 --locale=C"
+    postgres.podman(f"run --rm --pull=never --network=none --user=999 --volume={DATA}:/data --entrypoint=initdb {IMAGE} {initdb}")
+    postgres.systemctl("start")
+    postgres.administer(f"create database senex; alter role senex password '{PASSWORD}'; create role reader; grant senex to reader", role="senex")
+    postgres.administer("create extension citext; create table old (id serial primary key, what text)", "senex", "senex")
+    assert "uid=999" in postgres.query("create temp table said (what text); copy said from program 'id'; table said"), "as it was"
+    began = postgres.started
+    writes = "do 'begin for n in 1..600 loop insert into old (what) values (n); commit; perform pg_sleep(0.1); end loop; end'"
+    postgres.script(f"PGPASSWORD={PASSWORD} psql -w 'host=postgres user=senex' -c \"{writes}\" </dev/null >/dev/null 2>&1 &", container="client")
+    eventually(lambda: int(postgres.query("select count(*) from old")) > 5)
+    assert apply().changed
+    assert not apply().changed
+    assert postgres.started == began
+    there = int(postgres.query("select count(*) from old"))
+    eventually(lambda: int(postgres.query("select count(*) from old")) > there + 5)
+    assert postgres.administer("select oid = 10, rolname from pg_roles where rolsuper") == "t|postgres"
+    assert postgres.query("alter table old add column more text; select pg_get_userbyid(relowner) from pg_class where relname = 'old'") == "senex"
+    assert postgres.administer("select r.rolname from pg_auth_members a join pg_roles r on r.oid = roleid join pg_roles m on m.oid = member "
+                               "where m.rolname = 'reader'") == "senex"  # fmt: skip
+    said = postgres.query("create temp table said (what text); copy said from program 'id'; table said")
+    assert re.search(REFUSED, said) and "uid=" not in said
 
 
 @pytest.mark.parametrize("moment", ["pgrep -x initdb && sleep 0.3", f"test -s {DATA}/PG_VERSION"], ids=["in the middle of initdb", "when there is a cluster"])

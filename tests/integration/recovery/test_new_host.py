@@ -12,7 +12,7 @@ from stack import HOME, LAB, UID, Stack, environment, wait
 pytestmark = pytest.mark.faults
 NEW = "recovery-new"
 SETTINGS = f"{HOME}/config/backup/settings.json"
-PSQL = ["podman", "exec", "postgres", "psql", "-XAtU", "senex"]
+PSQL = ["podman", "exec", "postgres", "psql", "-XAtU", "postgres"]
 
 
 def rows(stack):

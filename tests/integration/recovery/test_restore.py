@@ -14,7 +14,7 @@ def restore(stack, **inputs):
 def test_the_application_works_with_the_restored_database(stack, figure):
     stack.post("/api/rows/", {"text": "before the dump"})
     rows = "select count(*) from probe_row"
-    query = ["podman", "exec", "postgres", "psql", "-XAtU", "senex"]
+    query = ["podman", "exec", "postgres", "psql", "-XAtU", "postgres"]
     before = stack.user(*query, "-d", "senex", "-c", rows)
     made = stack.play(playbook="playbooks/backup.yml", tags="all").expect()
     dump = os.path.basename(json.loads(stack.sh(f"cat {HOME}/backups/status/dump.json"))["what"])

@@ -17,7 +17,7 @@ ROLES = "select md5(string_agg(rolname || coalesce(rolpassword, ''), ',' order b
 
 
 def sql(stack, text, database="senex"):
-    return stack.user("podman", "exec", "postgres", "psql", "-XAtqU", "senex", "-d", database, "-v", "ON_ERROR_STOP=1", "-c", text).strip()
+    return stack.user("podman", "exec", "postgres", "psql", "-XAtqU", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1", "-c", text).strip()
 
 
 def version(stack):

@@ -61,7 +61,7 @@ def load(settings: Settings, wanted: dict) -> dict:
     path, new, database = wanted["dump"], wanted["restored"], settings["database"]
     began = time.monotonic()
     dump_file.verify(path)
-    sql(settings, f"""create database "{new}" owner "{database['role']}" template template0;""", CONNECT)
+    sql(settings, f"""create database "{new}" owner "{database['owner']}" template template0;""", CONNECT)
     try:
         fill(settings, path, new)
         filled = time.monotonic() - began

@@ -40,8 +40,9 @@ def verify(server: Server, tables: list[str] | None = None, deep: bool = True) -
     if behind:
         raise Failure(f"a sequence is behind its column: {'; '.join(behind)}")
     found["extensions"] = server.sql("select extname || ' ' || extversion from pg_extension order by 1")
-    if server.sql(MIGRATIONS) == ["1"]:
-        found["migrations"] = int(server.sql("select count(*) from django_migrations")[0])
+    owner = server.settings.owner
+    if server.sql(MIGRATIONS, role=owner) == ["1"]:
+        found["migrations"] = int(server.sql("select count(*) from django_migrations", role=owner)[0])
         if not found["migrations"]:
             raise Failure("django_migrations is empty: this is no database of the application")
     if deep:
@@ -62,7 +63,7 @@ def amcheck(server: Server) -> None:
     """Every table and B-tree index of every database. The extension is there for that long where it was not there before."""
     names = ['"' + name.replace('"', '""') + '"' for name in databases(server)]
     there = set(server.sql(_in_each(names, NAMED)))
-    options = ["--no-password", f"--username={server.settings.owner}", "--install-missing", f"--jobs={os.cpu_count() or 1}"]
+    options = ["--no-password", f"--username={server.settings.superuser}", "--install-missing", f"--jobs={os.cpu_count() or 1}"]
     done = server.program(["pg_amcheck", *options, *(f"--database={name}" for name in names)], check=False)
     server.sql(_in_each([name for name in names if name not in there], "drop extension if exists amcheck;"))
     if done.returncode:
@@ -78,7 +79,7 @@ def newest_row(server: Server, column: str) -> str | None:
     """The newest time in a column TABLE.COLUMN, in UTC; nothing where there is no such table or no row."""
     table, _, name = column.rpartition(".")
     quoted = table.replace("'", "''")
-    if server.sql(f"select to_regclass('{quoted}') is null") == ["t"]:
+    if server.sql(f"select to_regclass('{quoted}') is null", role=server.settings.owner) == ["t"]:
         return None
-    rows = server.sql(f"select max({name}) at time zone 'UTC' from {table}")
+    rows = server.sql(f"select max({name}) at time zone 'UTC' from {table}", role=server.settings.owner)
     return datetime.datetime.fromisoformat(rows[0]).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if rows and rows[0] else None

@@ -107,7 +107,7 @@ def podman(*words: str, check: bool = True, timeout: float | None = None, stdin:
 def in_image(settings: Settings, program: list[str], mounts: list[str], user: int = 0) -> list[str]:
     """The command line of a program of the PostgreSQL image: the version that wrote the data. Root in there is the service user."""
     volumes = [word for mount in mounts for word in ("--volume", mount)]
-    safe = ["--rm", "--pull=never", "--network=none", "--read-only", *confined.OPTIONS, "--log-driver=none"]
+    safe = ["--rm", "--pull=never", "--network=none", "--read-only", "--image-volume=ignore", *confined.OPTIONS, "--log-driver=none"]
     # Files are the container user's, and root without capabilities reads its own alone
     return ["podman", "run", *safe, f"--user={user}", "--env=TZ=UTC", *volumes, f"--entrypoint={program[0]}", settings.image, *program[1:]]
 

@@ -16,6 +16,8 @@ from pitr.programs import as_container_user, barman, in_image, last_words, podma
 from pitr.settings import Settings
 
 PASSED_ON = "pitr.recovery.conf"
+ROLES = "/etc/postgresql/roles.sh"  # brings a cluster from before it was there to the roles of now
+DATA = "/var/lib/postgresql/data"  # said to the image as well, which has another place of its own from 18 on
 
 
 @dataclasses.dataclass
@@ -25,9 +27,9 @@ class Server:
     settings: Settings
     name: str
 
-    def sql(self, statement: str, database: str | None = None) -> list[str]:
-        """Lines that psql says."""
-        words = ["psql", "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", self.settings.owner, "-d", database or self.settings.database]
+    def sql(self, statement: str, database: str | None = None, role: str | None = None) -> list[str]:
+        """Lines that psql says to the superuser. Names without a schema are the application's: its role may have a search path of its own."""
+        words = ["psql", "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", role or self.settings.superuser, "-d", database or self.settings.database]
         return self.program([*words, "-f", "-"], stdin=statement).stdout.splitlines()
 
     def program(self, command: list[str], stdin: str | None = None, check: bool = True):
@@ -111,8 +113,9 @@ def server(settings: Settings, plan: Plan, reading: wal.Reading, directory: str,
     # In a unit, the container is under the unit's memory limit
     cgroups = ["--cgroups=split"] if "INVOCATION_ID" in os.environ and not durable else []
     closed = ["--pull=never", "--network=none", "--read-only", "--tmpfs=/tmp:rw,mode=1777", "--tmpfs=/run/postgresql:rw,mode=1777", "--shm-size=256m"]
+    closed += [f"--env=PGDATA={DATA}", "--image-volume=ignore"]
     closed += [*confined.OPTIONS, "--log-driver=k8s-file", "--stop-timeout=600", f"--user={settings.container_uid}"]
-    mounts = [f"--volume={directory}:/var/lib/postgresql/data", f"--volume={wal_of(directory)}:/wal:ro"]
+    mounts = [f"--volume={directory}:{DATA}", f"--volume={wal_of(directory)}:/wal:ro"]
     mounts += [f"--volume={settings.postgresql_configuration}:/etc/postgresql:ro"]
     podman("run", "--detach", f"--name={name}", *cgroups, *closed, *mounts, settings.image, "postgres", *options)
     up = Server(settings, name)
@@ -130,9 +133,11 @@ def _await(up: Server, patience: float) -> None:
     """Until the server takes writes."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
-        ready = up.program(["pg_isready", "-q", "-U", up.settings.owner], check=False).returncode == 0
-        if ready and up.sql("select pg_is_in_recovery()", "postgres") == ["f"]:
-            return
+        ready = up.program(["pg_isready", "-q", "-U", up.settings.superuser], check=False).returncode == 0
+        if ready:
+            up.program(["sh", ROLES])
+            if up.sql("select pg_is_in_recovery()", "postgres") == ["f"]:
+                return
         if not up.running():
             log = up.log().splitlines()
             told = [line for line in log if re.search("FATAL|PANIC|ERROR", line) and "is starting up" not in line] or log

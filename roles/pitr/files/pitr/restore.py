@@ -9,7 +9,7 @@ import time
 from pitr import checks, jobs, offsite, recovery, wal
 from pitr.jobs import Failure, alone, say
 from pitr.plan import plan
-from pitr.programs import podman, systemctl
+from pitr.programs import last_words, podman, systemctl
 from pitr.settings import Settings
 
 UNITS = ("pitr-receive.service", "postgres.service")
@@ -88,6 +88,9 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
             offsite.put_back(settings, undone, stamp)
         wal.set_partials_aside(settings)
         systemctl("start", "postgres.service")
+        done = podman("exec", "postgres", "sh", recovery.ROLES, check=False)
+        if done.returncode:
+            jobs.complain(f"the roles of this data are not those of now: {last_words(done.stderr)}; run site.yml")
         systemctl("start", "pitr-receive.service")
     return aside
 

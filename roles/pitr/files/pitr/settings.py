@@ -17,6 +17,7 @@ class Settings:
     image: str
     container_uid: int
     database: str
+    superuser: str
     owner: str
     archive_role: str
     data: str

@@ -38,12 +38,13 @@ def units(before: dict, after: dict, seconds: float) -> list[str]:
     return [f"{share:5.0f} %  {size(memory) if memory else '-':>7}  {unit.removesuffix('.service')}" for share, memory, unit in sorted(rows, reverse=True)]
 
 
-def statements(rows: list[list[str]]) -> list[str]:
+def statements(rows: list[list[str]], superuser: str) -> list[str]:
     """A line a statement, the oldest first; below them who holds others up."""
     lines = [f"{pid:>7}  {age(int(seconds)):>7}  {state:19}  {blockers or '-':12}  {text}" for pid, seconds, state, blockers, text in rows]
     waiting = {row[0] for row in rows if row[3]}
     guilty = sorted({pid for row in rows for pid in row[3].split()} - waiting, key=int)
-    return lines + [f"{pid} holds others up; senex psql -c 'select pg_terminate_backend({pid})' ends it; what it did not commit is lost" for pid in guilty]
+    do = f"senex psql -U {superuser} -c 'select pg_terminate_backend(%s)' ends it; what it did not commit is lost"
+    return lines + [f"{pid} holds others up; {do % pid}" for pid in guilty]
 
 
 def show(host, config) -> int:
@@ -53,7 +54,7 @@ def show(host, config) -> int:
     after = used(host, config)
     print("\n".join([f"{'CPU':>7}  {'memory':>7}  unit, over {SECONDS:.0f} s; 100 % is one core", *units(before, after, time.monotonic() - began)]))
     if config.database:
-        found = statements(checks_stack.psql(host, config, STATEMENTS))
+        found = statements(checks_stack.psql(host, config, STATEMENTS), config.database.superuser)
         head = f"{'PID':>7}  {'for':>7}  {'state':19}  {'waits for':12}  statement"
         print("\n".join(["", head, *found] if found else ["", "the database runs no statement but this"]))
     return 0

@@ -173,10 +173,10 @@ def judge_containers(data: list[dict], config, now: float) -> list[Finding]:
     ]  # fmt: skip
 
 
-def psql(host, config, text: str) -> list[list[str]]:
-    """Rows of a script."""
+def psql(host, config, text: str, role: str = "") -> list[list[str]]:
+    """Rows of a script, for the superuser: others are not shown all that runs. The application's tables are found by its own search path."""
     base = config.database
-    words = ["psql", "-XqAt", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "--username", base.user, "--dbname", base.database]
+    words = ["psql", "-XqAt", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "--username", role or base.superuser, "--dbname", base.database]
     done = host.inside(base.container, *words, stdin=text)
     if done.code:
         raise OSError(f"psql in {base.container}: {done.said}")
@@ -212,15 +212,16 @@ def judge_database(data: list[list[str]], config, now: float) -> list[Finding]:
         elif kind == "lock":
             pid, state, count, seconds = values
             says = f"session {pid} ({state}) holds up {count} others, for {age(int(seconds))} by now"
-            found.append(warn("database lock", says, f"senex activity shows what it does; senex psql -c 'select pg_terminate_backend({pid})' ends it"))
+            do = f"senex psql -U {config.database.superuser} -c 'select pg_terminate_backend({pid})' ends it"
+            found.append(warn("database lock", says, f"senex activity shows what it does; {do}"))
     return found
 
 
 def read_beat(host, config) -> dict:
     """When Beat last sent something, by its own tables."""
     tables = ("periodictask", "intervalschedule")
-    here = psql(host, config, "select " + " and ".join(f"to_regclass('django_celery_beat_{name}') is not null" for name in tables))
-    rows = psql(host, config, BEAT) if here[0][0] == "t" else []
+    here = psql(host, config, "select " + " and ".join(f"to_regclass('django_celery_beat_{name}') is not null" for name in tables), config.database.user)
+    rows = psql(host, config, BEAT, config.database.user) if here[0][0] == "t" else []
     return {"silent": rows[0][0], "shortest": rows[0][1], "up": int(rows[0][2])} if rows else {}
 
 

@@ -249,7 +249,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("arguments", nargs=argparse.REMAINDER)
     for name, says in (
         ("manage", "a command of the application: senex manage showmigrations"),
-        ("psql", "psql in the database"),
+        ("psql", "psql in the database, as the application (-U postgres: as the superuser)"),
         ("redis-cli", "redis-cli in its container"),
         ("backup", "the program of role backup"),
         ("pitr", "the program of role pitr"),

@@ -81,6 +81,7 @@ class Database:
 
     user: str
     database: str
+    superuser: str = "postgres"
     container: str = "postgres"
 
 
