@@ -41,6 +41,11 @@ seen:
   description: Name of each part that is as the last run left it, with the SHA-256 of what that run handed over.
   returned: always
   type: dict
+kept:
+  description: Names of the parts that earlier runs have brought to the host, whole or not.
+  returned: always
+  type: list
+  elements: str
 releases:
   description: Every record of a release, oldest first.
   returned: with O(releases)
@@ -58,6 +63,7 @@ import secrets
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.senex.trader.plugins.module_utils import fileset
 from ansible_collections.senex.trader.plugins.module_utils.look import look
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 
@@ -91,7 +97,7 @@ def main() -> None:
     process = script()  # before the look, during which this process is the service user at times
     seen = look() if module.params["parts"] else {}
     records = {"releases": Ledger().records()} if module.params["releases"] else {}
-    module.exit_json(changed=False, ansible_facts=said(process), seen=seen, id=secrets.token_hex(8), **records)
+    module.exit_json(changed=False, ansible_facts=said(process), seen=seen, kept=fileset.parts(), id=secrets.token_hex(8), **records)
 
 
 if __name__ == "__main__":
