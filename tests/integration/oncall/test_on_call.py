@@ -33,7 +33,8 @@ class Call:
             assert name in command, f"{command} has no {name}"
             command = command.replace(name, value)
         began = time.monotonic()
-        done = self.control(command) if command.startswith("ansible-playbook ") else self.stack.ssh(f"echo {answer} | {command}" if answer else command, timeout=60 * MINUTES)
+        answered = f"echo {answer} | {command}" if answer else command
+        done = self.control(command) if command.startswith("ansible-playbook ") else self.stack.ssh(answered, timeout=60 * MINUTES)
         print(f"$ {command}   # {time.monotonic() - began:.1f} s, exit {done.returncode}\n{done.stdout}{done.stderr}")
         assert done.returncode in SEEN.get(command, (0,)), f"exit {done.returncode} from {command}: {done.stdout[-3000:]}{done.stderr}"
         return done.stdout + done.stderr
