@@ -14,7 +14,8 @@ UNIT = "[Container]\nImage=registry/redis:7\nUser=999\nVolume={home}/data/redis:
 LOG = ("1700000000 100 appendonlydir/appendonly.aof.1.base.rdb\n1700003600 1000 appendonlydir/appendonly.aof.2.incr.aof\n"
        "1700007200 400 appendonlydir/appendonly.aof.10.incr.aof\n1700007200 99 appendonlydir/appendonly.aof.manifest\nkb 8\n")  # fmt: skip
 SNAPSHOT = "1700001800 50 dump.rdb\n"
-BASE_GOOD = "[offset 0] Checking RDB file appendonly.aof.1.base.rdb\nAOF analyzed: filename=appendonly.aof.1.base.rdb, size=100, ok_up_to=100, ok_up_to_line=1, diff=0\n"
+BASE_GOOD = ("[offset 0] Checking RDB file appendonly.aof.1.base.rdb\n"
+             "AOF analyzed: filename=appendonly.aof.1.base.rdb, size=100, ok_up_to=100, ok_up_to_line=1, diff=0\n")  # fmt: skip
 FIRST_GOOD = "AOF analyzed: filename=appendonly.aof.2.incr.aof, size=1000, ok_up_to=1000, ok_up_to_line=9, diff=0\n"
 LAST_BAD = ("0x              7b: Expected prefix '$', got: 'X'\n"
             "AOF analyzed: filename=appendonly.aof.10.incr.aof, size=400, ok_up_to=100, ok_up_to_line=7, diff=300\n")  # fmt: skip

@@ -97,7 +97,8 @@ def test_the_application_is_told_of_the_cache(inputs, cache, broker):
     told = value("senex", "senex_application_environment", **BASE, senex_tastytrade={"client_id": "", "client_secret": "", "base_url": ""}, **inputs)
     login = f"redis://senex:{BASE['senex_redis_password']}@"
     assert told["REDIS_URL"] == f"{login}{cache}/0"
-    assert [told[name] for name in ("CHANNELS_REDIS_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND")] == [f"{login}{broker}/{number}" for number in (1, 2, 3)]
+    others = [told[name] for name in ("CHANNELS_REDIS_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND")]
+    assert others == [f"{login}{broker}/{number}" for number in (1, 2, 3)]
 
 
 ENVIRONMENTS = {
