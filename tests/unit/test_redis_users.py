@@ -153,7 +153,9 @@ def test_the_host_of_redis_tells_who_is_logged_in_so(ask):
 
 
 @pytest.mark.parametrize(
-    ("programs", "code"), [({"podman": "exit 125"}, 1), ({"systemd-run": "exit 1"}, 1), ({"id": "exit 1"}, 0), ({"systemctl": "exit 3"}, 0)]
+    ("programs", "code"),
+    [({"podman": "exit 125"}, 1), ({"podman": "[ $1 = ps ] && echo one"}, 1), ({"systemd-run": "exit 1"}, 1),
+     ({"id": "exit 1"}, 0), ({"systemctl": "exit 3"}, 0)],  # fmt: skip
 )
 def test_a_host_that_cannot_tell_has_not_said_no(ask, programs, code):
     """Where there is no service user, or nothing of it runs, there is no container either."""
