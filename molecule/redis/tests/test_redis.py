@@ -27,14 +27,15 @@ def test_only_the_application_and_the_operator_log_in(redis, server):
 ADMINISTRATIVE = ("replicaof 127.0.0.1 1", "slaveof no one", "config set maxmemory 1", "config get dir", "config rewrite", "acl list", "acl setuser other on",
                   "acl deluser operator", "acl save", "shutdown nosave", "debug sleep 0", "module list", "module load /tmp/x.so", "flushall", "save", "bgsave",
                   "bgrewriteaof", "client list", "client kill type normal", "client pause 1", "monitor", "psync ? -1", "migrate a 1 k 0 1", "swapdb 0 1",
-                  "slowlog get", "latency latest", "cluster info", "failover", "info", "restore k 0 x", "role", "sort k")  # fmt: skip
-LUA = "eval \"return redis.call('config', 'get', 'dir')\" 0"
+                  "slowlog get", "latency latest", "failover", "info", "restore k 0 x", "role", "sort k")  # fmt: skip
+LUA = "eval \"return redis.call('flushall')\" 0"
+REFUSALS = ("NOPERM", "ACL failure", "can't run this command", "command not allowed")  # the last: DEBUG and MODULE LOAD, which nobody may
 
 
 def test_the_application_may_not_administer(redis):
     before, since = redis.pid, redis.now()
     answers = {words: redis.cli(words) for words in (*ADMINISTRATIVE, LUA)}
-    assert {words: said for words, said in answers.items() if "NOPERM" not in said and "ACL failure" not in said and "can't run this command" not in said} == {}
+    assert {words: said for words, said in answers.items() if not any(word in said for word in REFUSALS)} == {}
     assert redis.pid == before and "DB saved" not in redis.journal(since=since)
     assert redis.operate("config get dir").split()[1] == "/data"
 
@@ -163,13 +164,16 @@ def test_stops_gracefully_and_saves(redis):
 
 
 def test_comes_back_when_killed(redis):
+    """With its transactions, and scripts that write twice, which are some in the log: Redis loads that as the user default."""
     redis.cli("set killed 1")
+    redis.script(f"export REDISCLI_AUTH={redis.password}\nprintf 'multi\\nset transaction 1\\nexec\\n' | redis-cli --user senex -h redis", container="client")
+    redis.cli("eval \"redis.call('set', 'script', 1) redis.call('incr', 'script')\" 0")
     redis.script("sleep 1.5")
     took = redis.kill()
     print(f"back after {took:.1f} s")
     assert took < 30
     assert redis.cli("ping") == "PONG"
-    assert redis.cli("get killed") == "1"
+    assert [redis.cli(f"get {key}") for key in ("killed", "transaction", "script")] == ["1", "1", "2"]
     assert redis.cli("llen celery", database=2) == "1000"
 
 
@@ -206,7 +210,7 @@ def damaged(host, redis, pattern, script):
     host.check_output(f"cd {DATA}/appendonlydir; file=$(ls {pattern} | tail -1); {script}; printf XX | dd of=$file bs=1 seek=$at conv=notrunc status=none")
     since = redis.now()
     host.check_output(f"{SYSTEMCTL} start --no-block redis.service")
-    eventually(lambda: "make a backup of your AOF" in redis.journal(since=since) or "Terminating server after rdb" in redis.journal(since=since), 60)
+    eventually(lambda: "make a backup of your AOF" in redis.journal(since=since) or "Checking RDB file" in redis.journal(since=since), 60)
 
 
 def test_a_damaged_log_is_cut_where_the_damage_begins(host, redis):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 from rotations import manage
@@ -14,7 +15,7 @@ RATE = int(os.environ.get("SENEX_TEST_RATE", "20"))
 ADMINISTRATIVE = [
     ["REPLICAOF", "127.0.0.1", "1"], ["CONFIG", "SET", "dir", "/tmp"], ["CONFIG", "GET", "*"], ["ACL", "LIST"], ["ACL", "SETUSER", "other", "on"],  # noqa: S108
     ["SHUTDOWN", "NOSAVE"], ["DEBUG", "SLEEP", "0"], ["MODULE", "LIST"], ["FLUSHALL"], ["MONITOR"], ["CLIENT", "KILL", "TYPE", "normal"], ["SAVE"],
-    ["EVAL", "return redis.call('CONFIG', 'GET', 'dir')", "0"],
+    ["EVAL", "return redis.call('FLUSHALL')", "0"],
 ]  # fmt: skip
 ASK = """
 import json, os, redis
@@ -60,7 +61,8 @@ def without_a_name(stack):
 def test_the_application_administers_nothing(stack):
     began = stack.starts()["redis"]
     *answers, who = json.loads(python(stack, ASK.format(words=ADMINISTRATIVE)))
-    assert [pair for pair in zip(ADMINISTRATIVE, answers, strict=True) if "NoPermission" not in pair[1] and "ACL failure" not in pair[1]] == []
+    refused = re.compile("NoPermission|ACL failure|can't run this command|DEBUG command not allowed")
+    assert [pair for pair in zip(ADMINISTRATIVE, answers, strict=True) if not refused.search(pair[1])] == []
     assert who == "senex" and stack.starts()["redis"] == began and without_a_name(stack) == "refused"
 
 
