@@ -55,7 +55,7 @@ def nominal_ram(ram_mb: Any) -> int:
     return whole if reported >= whole * 0.92 else reported // 64 * 64
 
 
-def memory_plan(ram_mb: Any, parts: Sequence[str] | None = None) -> dict[str, int]:
+def memory_plan(ram_mb: Any, parts: Sequence[str] | None = None, redis_cache: bool = False) -> dict[str, int]:
     """Limits in MB for the parts on a host; what is left over is the system's and the page cache's."""
     chosen = list(PLAN_8GB) if parts is None else list(parts)
     unknown = sorted(set(chosen) - set(PLAN_8GB))
@@ -70,6 +70,11 @@ def memory_plan(ram_mb: Any, parts: Sequence[str] | None = None) -> dict[str, in
         share = int(ram * GIVEN_OUT * PLAN_8GB[part] / total) // 16 * 16
         plan[part] = min(max(share, SMALLEST[part]), LARGEST.get(part, ram))
     plan["system"] = ram - sum(plan.values())
+    if redis_cache and "redis" in plan:
+        # A cache saves nothing, so it needs no room for a fork
+        plan["redis_cache"] = plan["redis"] // 2
+        plan["redis"] -= plan["redis_cache"]
+        plan["redis_cache_maxmemory"] = plan["redis_cache"] * 3 // 4
     if "redis" in plan:
         # While Redis forks to save, every page written meanwhile exists twice.
         plan["redis_maxmemory"] = plan["redis"] // 2

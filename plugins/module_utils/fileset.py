@@ -63,6 +63,11 @@ def owner_text(owner: tuple, content: bytes | None) -> str:
     return "absent" if content is None else f"{owner[0]:04o} {owner[1]}:{owner[2]}"
 
 
+def parts(directory: str = MANIFESTS) -> list[str]:
+    """Names of the parts that have a manifest here."""
+    return sorted(name[: -len(".json")] for name in (os.listdir(directory) if os.path.isdir(directory) else []) if name.endswith(".json"))
+
+
 @contextlib.contextmanager
 def lock(directory: str = MANIFESTS):
     """One transaction a host at a time: a run whose connection broke may still be at work when the next one starts."""
@@ -244,8 +249,7 @@ class Manifest:
     def others(self) -> list[Manifest]:
         """The manifests of the other parts: what they have as well stays when this one gives it up."""
         directory, own = os.path.split(self.path)
-        names = os.listdir(directory) if os.path.isdir(directory) else []
-        return [Manifest(name[: -len(".json")], directory) for name in sorted(names) if name.endswith(".json") and name != own]
+        return [Manifest(name, directory) for name in parts(directory) if f"{name}.json" != own]
 
     def of_others(self) -> set[str]:
         """Paths that other parts' manifests hold as well."""

@@ -46,6 +46,11 @@ in_force:
   returned: always
   type: list
   elements: dict
+kept:
+  description: Names of the parts that earlier runs have brought to the host, whole or not.
+  returned: always
+  type: list
+  elements: str
 releases:
   description: Every record of a release, oldest first.
   returned: with O(releases)
@@ -63,7 +68,7 @@ import secrets
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import in_force
+from ansible_collections.senex.trader.plugins.module_utils import fileset, in_force
 from ansible_collections.senex.trader.plugins.module_utils.look import look
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 
@@ -101,7 +106,8 @@ def main() -> None:
         troubles = [in_force.trouble(in_force.WANTED, str(error))]
     seen = look() if module.params["parts"] else {}
     records = {"releases": Ledger().records()} if module.params["releases"] else {}
-    module.exit_json(changed=False, ansible_facts=said(process), seen=seen, in_force=troubles, id=secrets.token_hex(8), **records)
+    more = {**records, "kept": fileset.parts(), "in_force": troubles}
+    module.exit_json(changed=False, ansible_facts=said(process), seen=seen, id=secrets.token_hex(8), **more)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ def database(password):
         return "refused" if "password authentication failed" in str(error) or "no password supplied" in str(error) else repr(error)
 def cache(password):
     try:
-        redis.Redis(host="redis", password=password).ping()
+        redis.Redis(host="redis", username=urllib.parse.urlsplit(os.environ["CELERY_BROKER_URL"]).username, password=password).ping()
         return "open"
     except redis.AuthenticationError:
         return "refused"

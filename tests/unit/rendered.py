@@ -85,12 +85,12 @@ def variables(role, **inputs):
     return trusted(merged | inventory | inputs)
 
 
-def part(role, **inputs):
-    """{dest: (text, item)} of every file that a role hands to the engine, and the task's other arguments."""
+def part(role, name=None, /, **inputs):
+    """{dest: (text, item)} of every file that a role hands to the engine (for the part of this name, or the last), and the task's other arguments."""
     values = variables(role, **inputs)
     tasks = loaded(ROLES / role / "tasks" / "main.yml")
     tasks = [inner for task in tasks for inner in task.get("block", [task])]
-    *_, task = [task["senex.trader.quadlet"] for task in tasks if "senex.trader.quadlet" in task]
+    *_, task = [found for task in tasks if (found := task.get("senex.trader.quadlet")) and name in (None, found["part"])]
     templar = Templar(loader=DataLoader(), variables=values)
     arguments = {key: templar.template(trusted(value)) for key, value in task.items() if key in ("files", "units", "directories", "secrets")}
     plugin = action(Renderer, {}, values, ROLES / role)

@@ -80,6 +80,14 @@ def test_memory_plan_of_8_gb(ram):
     assert plan == {"postgresql": 2048, "redis": 1024, "redis_maxmemory": 512, "web": 1024, "worker": 1536, "beat": 512, "system": 2048}
 
 
+def test_the_cache_gets_half_of_redis_and_no_more_from_the_host():
+    for ram in (1792, 8192, 65536):
+        one, two = sizing.memory_plan(ram), sizing.memory_plan(ram, redis_cache=True)
+        assert two["redis"] + two["redis_cache"] == one["redis"] and two["system"] == one["system"]
+        assert two["redis"] >= 2 * two["redis_maxmemory"] and two["redis_cache"] >= 1.25 * two["redis_cache_maxmemory"] > 64
+    assert "redis_cache" not in sizing.memory_plan(8192)
+
+
 def test_memory_plan_always_fits_and_grows():
     before = None
     for ram in range(1792, 140000, 61):

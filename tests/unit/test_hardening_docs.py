@@ -33,7 +33,7 @@ def told(text):
 
 @pytest.fixture(scope="module")
 def units():
-    return containers(units_of({"celery_flower_enabled": True}))
+    return containers(units_of({"celery_flower_enabled": True, "senex_redis_cache_instance": True}))
 
 
 def test_every_container_has_a_row_that_says_what_its_unit_says(units):

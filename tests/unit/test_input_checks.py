@@ -82,14 +82,18 @@ def test_refused(role, inputs, words):
 MANY = {
     "redis": (
         {"redis_maxmemory_policy": "allkeys-lru", "redis_maxmemory": "1G", "redis_password": "short", "redis_save": "often", "redis_databases": 3,
-         "redis_settings": {"maxmemory-policy": "allkeys-lru"}},
+         "redis_settings": {"maxmemory-policy": "allkeys-lru"}, "senex_redis_user": "operator", "redis_application_commands": ["INFO", "get #x"],
+         "senex_redis_cache_instance": True, "redis_cache_memory": "320M", "redis_cache_maxmemory": "300M"},
         [
             "redis_maxmemory_policy: allkeys-lru evicts queued Celery tasks",
             "redis_maxmemory: 1024 MB leaves no room for the fork",
             "redis_password: shorter than 12 characters",
             "redis_save: often is not pairs",
             "redis_databases: 3 is too few",
-            "redis_settings: maxmemory-policy is not for it to set",
+            "redis_settings, redis_cache_settings: maxmemory-policy is not for it to set",
+            'senex_redis_user: "operator" is no name for the application',
+            "redis_cache_maxmemory: 300 MB leaves no room within redis_cache_memory (320 MB)",
+            "redis_application_commands: each is a command in small letters",
         ],
     ),
     "django": (

@@ -32,17 +32,24 @@ VARIANTS = {
     "PostgreSQL 17": {"postgresql_version": 17, "senex_database_name": "trading-1", "senex_database_user": "trader_1"},
     "PostgreSQL 18": {"postgresql_version": 18, "senex_database_superuser": "cluster-1"},
     "no stand-ins": {"celery_stand_in": False},
+    "a Redis for the cache alone": {"senex_redis_cache_instance": True},
     "limits of the CPU": {f"{part}_cpu_percent": 150 for part in ("postgresql", "redis", "django", "celery")},
 }
 ROLES = ("podman", "postgresql", "redis", "django", "celery", "backup")
 PODMANS = [(4, 9, 3), (5, 4, 2), (5, 7, 0), (6, 1, 0)]
 
 
+def files_of(inputs):
+    """{dest: (text, item)} of every file of every role."""
+    found = {}
+    for role in ROLES:
+        found |= part(role, **{**BASE, **inputs})[0]
+    return found | (part("redis", "redis-cache", **{**BASE, **inputs})[0] if "senex_redis_cache_instance" in inputs else {})
+
+
 def units_of(inputs):
     """{file name: text} of the unit files of every role."""
-    texts = {}
-    for role in ROLES:
-        texts |= {dest: text for dest, (text, _) in part(role, **{**BASE, **inputs})[0].items()}
+    texts = {dest: text for dest, (text, _) in files_of(inputs).items()}
     suffixes = unit_text.QUADLET_SUFFIXES + unit_text.SYSTEMD_SUFFIXES
     return {dest.rpartition("/")[2]: text for dest, text in texts.items() if dest.endswith(suffixes)}
 
@@ -50,12 +57,8 @@ def units_of(inputs):
 @pytest.fixture(scope="module", params=VARIANTS)
 def stack(request):
     """{dest: text} of every file of every role, and {dest: item}."""
-    texts, items = {}, {}
-    for role in ROLES:
-        found, _ = part(role, **{**BASE, **VARIANTS[request.param]})
-        texts |= {dest: text for dest, (text, _) in found.items()}
-        items |= {dest: item for dest, (_, item) in found.items()}
-    return request.param, texts, items
+    found = files_of(VARIANTS[request.param])
+    return request.param, {dest: text for dest, (text, _) in found.items()}, {dest: item for dest, (_, item) in found.items()}
 
 
 def containers(texts):
@@ -72,6 +75,7 @@ def test_the_units_are_those_of_the_variant(stack):
     workers = {pool["name"] for pool in POOLS} | {"celery-flower"} if variant.startswith("worker pools") else {"celery-worker"}
     if variant != "no stand-ins":
         workers |= {f"{name}-next" for name in workers - {"celery-flower"}}
+    workers |= {"redis-cache"} if variant == "a Redis for the cache alone" else set()
     wanted = {"postgres", "redis", "release", "celery-beat", *workers, *(f"web-{number}" for number in range(1, count + 1))}
     assert {name.removesuffix(".container") for name in containers(texts)} == wanted
     assert {"web.target", "senex-network.network", "senex-prune-images.timer", "senex-prune-images.service"} <= set(texts)
@@ -208,7 +212,8 @@ def test_a_check_of_the_start_waits_for_its_service_and_ends_below_its_limit(sta
         assert start == f"{check} start" or waits, name
         assert not re.search(r"['\"$%]", start), f"{name}: quotes and variables in a check break easily"
         assert waits == [] or seconds(text, "HealthStartupTimeout", "Container") >= 4 + 4 + 1 and re.search(r"-t 3 |timeout 4 ", check), name
-    assert {path for path in stack[1] if path.endswith("started.sh")} == {"config/postgresql/started.sh", "config/redis/started.sh"}
+    own = {"config/redis-cache/started.sh"} if "redis-cache.container" in stack[1] else set()
+    assert {path for path in stack[1] if path.endswith("started.sh")} == {"config/postgresql/started.sh", "config/redis/started.sh"} | own
 
 
 def inside(text, path):
@@ -223,7 +228,8 @@ def inside(text, path):
 def test_the_application_starts_after_what_it_needs_and_survives_it(stack):
     for name, text in containers(stack[1]).items():
         if name.startswith(("web-", "celery", "release")):
-            assert {"postgres.service", "redis.service"} <= set(unit_text.values(text, "Unit", "After")) & set(unit_text.values(text, "Unit", "Wants")), name
+            needs = {"postgres.service", "redis.service", *(["redis-cache.service"] if "redis-cache.container" in stack[1] else [])}
+            assert needs <= set(unit_text.values(text, "Unit", "After")) & set(unit_text.values(text, "Unit", "Wants")), name
 
 
 def test_the_web_tier_is_one_target(stack):
@@ -303,8 +309,9 @@ def test_instances_of_two_hosts_have_names_of_their_own():
 
 
 def test_parts_for_other_hosts_listen_at_the_address_that_is_named_and_nowhere_else():
-    for role, name, port in (("postgresql", "postgres", 5432), ("redis", "redis", 6379)):
-        files, _ = part(role, **BASE, **{f"{role}_publish_address": "10.0.0.5"})
+    for role, own, name, ports in (("postgresql", None, "postgres", "5432:5432"), ("redis", None, "redis", "6379:6379"),
+                                   ("redis", "redis-cache", "redis-cache", "6380:6379")):  # fmt: skip
+        files, _ = part(role, own, **BASE, senex_redis_cache_instance=True, **{f"{role}_publish_address": "10.0.0.5"})
         text = files[f"{name}.container"][0]
-        assert unit_text.values(text, "Container", "PublishPort") == [f"10.0.0.5:{port}:{port}"]
+        assert unit_text.values(text, "Container", "PublishPort") == [f"10.0.0.5:{ports}"]
         assert [problem for podman in PODMANS for problem in check_unit(text, f"{name}.container", podman)] == []

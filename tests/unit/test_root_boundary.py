@@ -23,6 +23,7 @@ APART = {"untrusted.py": "the one place", "dump_file.py": "whoever calls it is t
 # Functions whose paths are arguments, and why root may go there
 ALLOWED = {
     "fileset.lock": "the directory of the manifests is root's",
+    "fileset.parts": "likewise",
     "fileset.stage": "swap has asked own_ground, or acts as the owner",
     "fileset.swap": "asks own_ground first, or acts as the owner",
     "fileset.missing_directory": "its callers act as the owner, or have asked owner_above",

@@ -86,6 +86,7 @@ TABLE = [
     (checks_stack.judge_beat, {"silent": "2000", "shortest": "10", "up": 30}, OK, ""),
     (checks_stack.judge_beat, {}, OK, "no schedule"),
     (checks_stack.judge_beat, {"silent": "", "shortest": "", "up": 9999}, OK, "not sent anything yet"),
+    (checks_stack.judge_redis, {"damaged": "appendonly.aof.1.incr.aof"}, FAIL, "cannot start, for a file is damaged: appendonly.aof.1.incr.aof"),
     (checks_stack.judge_redis, redis(overdue=3), WARN, "3 were handed out more than 12 h ago"),
     (checks_stack.judge_redis, redis(waiting=[waits("2027-01-20T08:00:00+00:00")]), WARN, "remind: due later than senex_celery_visibility_timeout (12 h)"),
     (checks_stack.judge_redis, redis(waiting=[waits("2027-01-15T08:30:00+00:00"), waits("soon")]), OK, "answers"),
@@ -221,6 +222,28 @@ def test_a_redis_that_does_not_answer_is_told():
     fake = Fake()
     fake.ended = {"inside redis redis-cli -e -n 2": host.Ended(1, "", "Connection refused"), "inside redis redis-cli -e": host.Ended(0, "a:5", "")}
     with pytest.raises(OSError, match="Connection refused"):
+        checks_stack.read_redis(fake, settings())
+
+
+@pytest.mark.parametrize(
+    ("said", "damaged"),
+    [
+        ("Bad file format reading the append only file appendonly.aof.1.incr.aof: make a backup of your AOF file", "appendonly.aof.1.incr.aof"),
+        ("Unexpected end of file reading the append only file appendonly.aof.2.incr.aof. You can: 1) Make", "appendonly.aof.2.incr.aof"),
+        ("Unknown command 'SXT' reading the append only file appendonly.aof.1.incr.aof", "appendonly.aof.1.incr.aof"),
+        ("[offset 0] Checking RDB file appendonlydir/appendonly.aof.1.base.rdb", "appendonly.aof.1.base.rdb"),
+        ("Fatal error loading the DB, check server logs. Exiting.", "its log or its snapshot"),
+        ("Bad file format reading the append only file a.aof: x\nServer initialized\nReady to accept connections", ""),
+        ("Can't open the configuration file", ""),
+    ],
+)
+def test_a_redis_that_cannot_read_its_files_names_the_damaged_one(said, damaged):
+    fake = Fake()
+    fake.ended = {"inside redis": host.Ended(125, "", "no container with name redis"), "journalctl": host.Ended(0, f"Server initialized\n{said}\n", "")}
+    if damaged:
+        assert checks_stack.read_redis(fake, settings()) == {"damaged": damaged}
+        return
+    with pytest.raises(OSError, match="no container with name redis"):
         checks_stack.read_redis(fake, settings())
 
 

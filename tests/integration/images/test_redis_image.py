@@ -25,7 +25,8 @@ def test_redis_ids(lab):
 
 
 def test_redis_tools(lab):
-    tools = ["redis-server", "redis-cli", "redis-sentinel", "redis-benchmark", "redis-check-aof"]
+    tools = ["redis-server", "redis-cli", "redis-sentinel", "redis-benchmark", "redis-check-aof", "redis-check-rdb"]
+    tools += ["head", "cut", "sha256sum", "stat", "du", "sed", "yes", "cp"]
     found = lab.once(REDIS, "sh", "-c", f"for tool in {' '.join(tools)}; do command -v $tool; done", check=False).stdout
     assert [path.rpartition("/")[2] for path in found.split()] == tools
     assert "v=7." in lab.once(REDIS, "--version").stdout

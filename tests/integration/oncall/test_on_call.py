@@ -16,7 +16,7 @@ from stack import AS_USER, HOME, LAB, ROOT, UID, environment, wait
 
 pytestmark = pytest.mark.faults
 USER = f"{AS_USER} systemctl --user"
-SEEN = {"senex status": (0, 2), "senex doctor": (0, 2)}  # while something is broken they say so
+SEEN = {"senex status": (0, 2), "senex doctor": (0, 2), "senex redis check": (2,)}  # while something is broken they say so
 MINUTES = 10
 
 
@@ -26,14 +26,15 @@ class Call:
     def __init__(self, stack, title):
         self.stack, self.left = stack, list(page.situations()[title])
 
-    def type(self, **words):
-        """The next command of the row, with its words in capitals filled in: what it printed."""
+    def type(self, answer="", **words):
+        """The next command of the row, with its words in capitals filled in, and what is answered where it asks: what it printed."""
         command = self.left.pop(0)
         for name, value in words.items():
             assert name in command, f"{command} has no {name}"
             command = command.replace(name, value)
         began = time.monotonic()
-        done = self.control(command) if command.startswith("ansible-playbook ") else self.stack.ssh(command, timeout=60 * MINUTES)
+        answered = f"echo {answer} | {command}" if answer else command
+        done = self.control(command) if command.startswith("ansible-playbook ") else self.stack.ssh(answered, timeout=60 * MINUTES)
         print(f"$ {command}   # {time.monotonic() - began:.1f} s, exit {done.returncode}\n{done.stdout}{done.stderr}")
         assert done.returncode in SEEN.get(command, (0,)), f"exit {done.returncode} from {command}: {done.stdout[-3000:]}{done.stderr}"
         return done.stdout + done.stderr
@@ -219,6 +220,24 @@ def test_too_many_connections(stack, call):
     wait(stack.healthy, 30, "the application's health")
     assert "FAIL" not in call.type()
     stack.ssh("systemctl stop oncall-hog.service; senex restart web-1", timeout=120)
+
+
+@situation("Redis does not start, and a file of its is damaged")
+def test_two_bytes_of_the_log(stack, call):
+    stack.sh("senex redis-cli -n 5 set before 1 && senex redis-cli -n 5 set damaged 1 && senex redis-cli -n 5 set after 1 && sleep 1.5")
+    stack.sh(f"{USER} stop redis.service")
+    stack.sh(f"log=$(ls {HOME}/data/redis/appendonlydir/*.incr.aof | tail -1); at=$(grep -abo damaged $log | tail -1 | cut -d : -f 1); "
+             "printf XX | dd of=$log bs=1 seek=$((at + 9)) conv=notrunc status=none")  # fmt: skip
+    stack.ssh(f"{USER} start --no-block redis.service")
+    wait(lambda: "a file is damaged" in stack.ssh("senex status").stdout, 60, "a status that names it", pause=2)
+    said = call.type()
+    assert ".incr.aof, from byte" in said and "LOST" in said
+    assert "redis.service: ready" in call.type(answer="yes")
+    assert stack.sh("senex redis-cli -n 5 get before").strip() == "1" and stack.sh("senex redis-cli -n 5 get after").strip() == ""
+    wait(lambda: "FAIL" not in stack.ssh("senex status").stdout, 120, "a status without failures", pause=3)
+    call.type()
+    stack.task_runs()
+    stack.sh(f"senex redis-cli -n 5 flushdb; rm -r {HOME}/data/redis/*.damaged-*")
 
 
 @situation("The certificate ends soon, and is the environment's own")

@@ -48,6 +48,10 @@ HELD = (
     "return 'held ' .. old .. ' ' .. (#rows > 0 and cjson.encode(rows) or '[]')"
 )
 
+# What Redis says of a file that it cannot load: of the log's files by name, of a snapshot that it is one
+DAMAGED = re.compile(r"(?:reading the append only file|reading the RDB (?:preamble of the AOF|base) file|Checking RDB file) (?:\S*/)?([\w.-]+\w)")
+UNREADABLE = re.compile(r"Terminating server after rdb file reading failure|Fatal error loading the DB|Wrong signature trying to load DB|Invalid AOF manifest")
+
 
 def read_web(host, config) -> dict[str, Answer]:
     """Each instance at its port on the host."""
@@ -246,11 +250,23 @@ def read_redis(host, config) -> dict:
     lengths = host.inside(broker.container, "redis-cli", "-e", "-n", str(broker.broker_database), stdin=words)
     lines = [line.split() for line in lengths.out.splitlines() if line.split()]
     numbers = [int(words[-1]) for words in lines if words[-1].isdigit()]
+    if info.code and (damaged := damaged_file(host, broker.container)):
+        return {"damaged": damaged}
     if info.code or len(numbers) != len(broker.queues):  # a Redis without EVAL tells its lengths all the same
         raise OSError(f"redis-cli in {broker.container}: {(info if info.code else lengths).said}")
     rows = dict(line.strip().split(":", 1) for line in info.out.splitlines() if ":" in line)
     held = next((line.split(" ", 2) for line in lengths.out.splitlines() if line.startswith("held ")), ["held", "0", "[]"])
     return {"info": rows, "queues": dict(zip(broker.queues, numbers, strict=True)), "overdue": int(held[1]), "waiting": json.loads(held[2])}
+
+
+def damaged_file(host, container: str) -> str:
+    """The file that keeps Redis from starting, in its own words of the last minutes; empty where it is something else."""
+    words = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=200", "--since=-5min", f"_UID={host.uid}", f"CONTAINER_NAME={container}"]
+    said = host.run(*words).out
+    if "Ready to accept connections" in said.rpartition("Server initialized")[2]:
+        return ""
+    named = DAMAGED.findall(said)
+    return named[-1] if named else "its log or its snapshot" if UNREADABLE.search(said) else ""
 
 
 def moment(text: str) -> float:
@@ -277,6 +293,9 @@ def judge_held(data: dict, config, now: float) -> list[Finding]:
 
 def judge_redis(data: dict, config, now: float) -> list[Finding]:
     """Redis answers, saves and has room; queues are short."""
+    if "damaged" in data:
+        do = "senex redis check says what can be saved; senex redis repair does it, and asks before"
+        return [fail("redis", f"cannot start, for a file is damaged: {data['damaged']}", do)]
     info, found = data["info"], []
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     policy, evicted = info.get("maxmemory_policy", ""), int(info.get("evicted_keys", 0))

@@ -25,6 +25,7 @@ examples:
   senex manage check --deploy       a command of the application
   senex psql -c 'select 1'          or: senex psql <file.sql
   senex redis-cli info memory
+  senex redis repair                Redis' log is damaged: what can be saved, and do it
   senex backup dump                 or: list, verify, redis, media, offsite; senex backup --help
   senex restore --to latest         what ran goes on running; senex pitr --help for the rest
   senex watchdog pause 30m          no restarts and no news of them for half an hour
@@ -209,6 +210,7 @@ PASSED = {
     "manage": manage,
     "psql": psql,
     "redis-cli": redis_cli,
+    "redis": lambda host, settings, options: program(host, settings, "redis", options.arguments),
     "backup": lambda host, settings, options: program(host, settings, "backup", options.arguments),
     "pitr": lambda host, settings, options: program(host, settings, "pitr", options.arguments),
     "prune-images": lambda host, settings, options: program(host, settings, "senex-prune-images", options.arguments),
@@ -251,6 +253,7 @@ def parser() -> argparse.ArgumentParser:
         ("manage", "a command of the application: senex manage showmigrations"),
         ("psql", "psql in the database, as the application (-U postgres: as the superuser)"),
         ("redis-cli", "redis-cli in its container"),
+        ("redis", "Redis' files when they are damaged: senex redis check, senex redis repair"),
         ("backup", "the program of role backup"),
         ("pitr", "the program of role pitr"),
         ("prune-images", "remove images that nothing runs: senex prune-images --keep 1"),

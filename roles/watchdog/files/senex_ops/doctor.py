@@ -142,9 +142,9 @@ def judge_image(data: dict, config, now: float) -> list[Finding]:
 
 def read_growth(host, config) -> dict:
     """Two looks at the queues, some seconds apart."""
-    first = checks_stack.read_redis(host, config)["queues"]
+    first = checks_stack.read_redis(host, config).get("queues", {})
     time.sleep(4)
-    return {"before": first, "after": checks_stack.read_redis(host, config)["queues"]}
+    return {"before": first, "after": checks_stack.read_redis(host, config).get("queues", {}) if first else {}}
 
 
 def judge_growth(data: dict, config, now: float) -> list[Finding]:
