@@ -48,7 +48,8 @@ def written_by_nginx(address):
 
 def test_addresses_of_one_network_are_one_source_and_those_of_two_are_two():
     dice, seen = random.Random(64), {}
-    networks = [[0x2001, b, c, d] for b in (0, 0xDB8) for c in (0, 1) for d in (0, 2)] + [[dice.choice((0x2A00, 0x3FFF)), *dice.choices((0, 5, 0xFF), k=3)] for _ in range(40)]
+    networks = [[0x2001, b, c, d] for b in (0, 0xDB8) for c in (0, 1) for d in (0, 2)]
+    networks += [[dice.choice((0x2A00, 0x3FFF)), *dice.choices((0, 5, 0xFF), k=3)] for _ in range(40)]
     for network in networks:
         for _ in range(60):
             groups = network + dice.choices((0, 0, 1, 0xABCD), k=4)
@@ -260,7 +261,8 @@ def test_the_block_goes_to_the_end_of_ufws_own_table(number, chain):
     after = fileset.with_block(before, text.encode(), at, path)
     nat, table = after.split(b"*filter")
     assert b"senex" not in nat and fileset.with_block(after, b"", at, path) == before
-    assert table.index(b"--dport 9") < table.index(f"-A {chain} ! -i lo -p tcp --syn -m multiport --dports 80,443 -j senex-web".encode()) < table.index(b"COMMIT\n")
+    jump = f"-A {chain} ! -i lo -p tcp --syn -m multiport --dports 80,443 -j senex-web".encode()
+    assert table.index(b"--dport 9") < table.index(jump) < table.index(b"COMMIT\n")
 
 
 def in_a_network_of_its_own(code, *words):
@@ -273,14 +275,15 @@ def sh(text):
     subprocess.run(text, shell=True, check=True)
 tool, rules, mine, same, other = sys.argv[1:]
 six = ":" in mine
-flag, length = ("-6", 64) if six else ("", 24)
+flag, length, more = ("-6", 32, "nodad") if six else ("", 16, "")
 sleeper = subprocess.Popen(["unshare", "--net", "sleep", "50"])
 time.sleep(0.3)
 inside = f"nsenter --net --target {sleeper.pid}"
 try:
-    sh(f"ip link set lo up; ip link add senex0 type veth peer name senex1 netns {sleeper.pid}; ip {flag} addr add {mine}/{32 if six else 16} dev senex0 {'nodad' if six else ''}; ip link set senex0 up")
+    sh(f"ip link set lo up; ip link add senex0 type veth peer name senex1 netns {sleeper.pid}")
+    sh(f"ip {flag} addr add {mine}/{length} dev senex0 {more}; ip link set senex0 up")
     for one in same.split(",") + [other]:
-        sh(f"{inside} ip {flag} addr add {one}/{32 if six else 16} dev senex1 {'nodad' if six else ''}")
+        sh(f"{inside} ip {flag} addr add {one}/{length} dev senex1 {more}")
     sh(f"{inside} ip link set senex1 up")
     chain = "ufw6-before-input" if six else "ufw-before-input"
     sh(f"{tool} -N {chain}; {tool} -A INPUT -j {chain}")
@@ -301,9 +304,13 @@ time.sleep(1)
 print(sum(1 for one in opened if one in select.select([], [one], [], 0)[1] and not one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)), flush=True)
 sys.stdin.read()
 '''
-    flood = subprocess.Popen([*inside.split(), sys.executable, "-c", client, mine, *same.split(",")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def begun(code, *words):
+        argv = [*inside.split(), sys.executable, "-c", code, mine, *words]
+        return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    flood = begun(client, *same.split(","))
     taken = flood.stdout.readline().strip()
-    visitor = subprocess.Popen([*inside.split(), sys.executable, "-c", client.replace("range(60)", "range(1)"), mine, other], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    visitor = begun(client.replace("range(60)", "range(1)"), other)
     print(taken, visitor.stdout.readline().strip())
     for one in (flood, visitor):
         one.communicate()

@@ -130,7 +130,7 @@ def test_half_open_requests_of_one_address_leave_the_others_the_site(host):
             with contextlib.suppress(OSError):
                 one.send(b"\x16\x03\x01")  # the beginning of a handshake, and no more
                 begun += 1
-        seen = host.check_output(f"ss -Htn state established '( sport = :443 )' | grep -vc '127.0.0' || true")
+        seen = host.check_output("ss -Htn state established '( sport = :443 )' | grep -vc '127.0.0' || true")
         assert 100 <= begun <= 512 and int(seen) <= 512, (begun, seen)
         assert Visitor(host, UNLIMITED).statuses(20, "/page") == [200] * 20
     finally:

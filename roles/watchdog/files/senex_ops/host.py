@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import os
 import pwd
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 
@@ -157,29 +160,60 @@ class Host:
         return get(address, port, path, domain, timeout, tls)
 
 
+def cut_off(connected: socket.socket, seconds: float, late: threading.Event) -> threading.Timer:
+    """End a connection when its time is over, however often a byte comes by it: a socket's own limit begins anew with each."""
+    twin = socket.socket(fileno=os.dup(connected.fileno()))
+
+    def cut() -> None:
+        late.set()
+        with contextlib.suppress(OSError):
+            twin.shutdown(socket.SHUT_RDWR)
+
+    class Alarm(threading.Timer):
+        """Lets go of the connection with the timer."""
+
+        def run(self) -> None:
+            """Wait, and cut where nobody has cancelled it."""
+            super().run()
+            twin.close()
+
+    alarm = Alarm(seconds, cut)
+    alarm.daemon = True
+    alarm.start()
+    return alarm
+
+
 def get(address: str, port: int, path: str, domain: str, timeout: float, tls: bool = False) -> Answer:
     """One GET of an address that needs no name resolution."""
     began = time.monotonic()
     connection: http.client.HTTPConnection | None = None
+    late = threading.Event()
+    alarm: threading.Timer | None = None
     try:
         if tls:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             raw = socket.create_connection((address, port), timeout=timeout)
+            alarm = cut_off(raw, timeout, late)
             connection = http.client.HTTPConnection(address, port, timeout=timeout)
             connection.sock = context.wrap_socket(raw, server_hostname=domain)
             headers = {"Host": domain}
         else:
             connection = http.client.HTTPConnection(address, port, timeout=timeout)
+            connection.connect()
+            alarm = cut_off(connection.sock, timeout, late)
             headers = {"Host": domain, "X-Forwarded-Proto": "https"}
         connection.request("GET", path, headers={**headers, "User-Agent": "senex-watchdog", "Connection": "close"})
         answer = connection.getresponse()
         body = answer.read(4096).decode(errors="replace")
+        if late.is_set():
+            raise TimeoutError
         return Answer(answer.status, "", answer.getheader("Location") or "", time.monotonic() - began, body)
-    except TimeoutError:
-        return Answer(0, f"no answer within {timeout:g} s", "", time.monotonic() - began)
     except (OSError, http.client.HTTPException) as error:
-        return Answer(0, str(error) or type(error).__name__, "", time.monotonic() - began)
+        says = f"no answer within {timeout:g} s" if late.is_set() or isinstance(error, TimeoutError) else str(error) or type(error).__name__
+        return Answer(0, says, "", time.monotonic() - began)
     finally:
+        if alarm is not None:
+            alarm.cancel()
         if connection is not None:
             connection.close()
