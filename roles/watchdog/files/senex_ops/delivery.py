@@ -117,8 +117,11 @@ def ask(url: str, timeout: float, body: bytes | None, ca_file: str) -> None:
 def whole(message) -> bool:
     """Whether what lay on the disk is a message."""
     kinds = {"created": int | float, "subject": str, "lines": list}
-    return isinstance(message, dict) and all(isinstance(message.get(name), kind) for name, kind in kinds.items()) and all(
-        isinstance(line, str) for line in message["lines"])
+    return (
+        isinstance(message, dict)
+        and all(isinstance(message.get(name), kind) for name, kind in kinds.items())
+        and all(isinstance(line, str) for line in message["lines"])
+    )
 
 
 class Channel(threading.Thread):
