@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass, field
 
 from ansible_collections.senex.trader.plugins.module_utils import untrusted
@@ -14,11 +15,17 @@ from ansible_collections.senex.trader.plugins.module_utils.untrusted import acti
 
 MANIFESTS = "/var/lib/senex.trader"
 LARGEST = 16 << 20  # bytes of a file that this engine would have written
+# Around our lines in a file that is not ours; each alone is what an edit of the other one left
+BEGIN, END = b"# BEGIN senex.trader: written anew by each run", b"# END senex.trader"
+OLD_BLOCK = re.compile(b"^%s\n(?:.*?^%s$\n?)?|^%s$\n?" % (re.escape(BEGIN), END, END), re.MULTILINE | re.DOTALL)
 
 
 @dataclass
 class WantedFile:
-    """One file as it should be. `secret` keeps its content out of every diff and message."""
+    """One file as it should be. `secret` keeps its content out of every diff and message.
+
+    With `block_at` the file is somebody else's, and `content` a block in it: where this pattern's match ends. Where there is no file there is no block.
+    """
 
     path: str
     content: bytes
@@ -27,6 +34,7 @@ class WantedFile:
     gid: int = 0
     secret: bool = False
     notify: list = field(default_factory=list)
+    block_at: str = ""
 
 
 @dataclass
@@ -40,6 +48,7 @@ class Change:
     after_owner: tuple = (0, 0, 0)
     secret: bool = False
     notify: list = field(default_factory=list)
+    block: bool = False
 
     def diff(self) -> dict:
         """The change as Ansible's --diff shows it."""
@@ -95,11 +104,27 @@ def read(path: str) -> tuple[bytes | None, tuple]:
     return read_all([path])[path]
 
 
-def compare(wanted: list[WantedFile], remove: list[str]) -> list[Change]:
-    """The changes that lead from the disk to the wanted set."""
-    changes, there = [], read_all([*(item.path for item in wanted), *remove])
-    for item in wanted:
+def with_block(text: bytes, block: bytes, at: str, path: str) -> bytes:
+    """Somebody else's file with our block in the place of the one that it has; all other lines stay as they are, and without a block no trace stays."""
+    text = OLD_BLOCK.sub(b"", text)
+    if not block.strip():
+        return text
+    place = re.search(at.encode(), text, re.MULTILINE | re.DOTALL)
+    if place is None:
+        raise OSError(f"{path} has no place for what this collection adds to it: put back what the package brings, with your own lines in it")
+    return text[: place.end()] + BEGIN + b"\n" + block.strip() + b"\n" + END + b"\n" + text[place.end() :]
+
+
+def compare(wanted: list[WantedFile], remove: list[str], blocks: list[str] | None = None) -> list[Change]:
+    """The changes that lead from the disk to the wanted set. `blocks` are files that no longer get one of ours."""
+    changes, there = [], read_all([*(item.path for item in wanted), *remove, *(blocks or [])])
+    for item in wanted + [WantedFile(path, b"", block_at="^") for path in blocks or []]:
         before, owner = there[item.path]
+        if item.block_at:
+            after = before if before is None else with_block(before, item.content, item.block_at, item.path)
+            if after != before:
+                changes.append(Change(item.path, before, after, owner, owner, item.secret, item.notify, block=True))
+            continue
         after_owner = (item.mode, item.uid, item.gid)
         if before != item.content or owner != after_owner:
             changes.append(Change(item.path, before, item.content, owner, after_owner, item.secret, item.notify))
@@ -222,6 +247,7 @@ class Manifest:
             self.secrets: list[str] = list(data.get("secrets", []))
             self.units: list[str] = list(data.get("units", []))
             self.started: dict[str, str] = dict(data.get("started", {}))
+            self.blocks: list[str] = list(data.get("blocks", []))  # files of others that hold a block of ours
             # A run that has begun to change things and has not come to its end
             self.unfinished = bool(data.get("unfinished", False))
         except (ValueError, TypeError, AttributeError) as error:
@@ -232,7 +258,9 @@ class Manifest:
 
     def save(self) -> None:
         """Write the manifest, 0600, where it differs."""
-        data = {"files": self.files, "secrets": self.secrets, "units": self.units, "started": self.started}
+        data: dict = {"files": self.files, "secrets": self.secrets, "units": self.units, "started": self.started}
+        if self.blocks:
+            data["blocks"] = self.blocks
         if self.unfinished:
             data["unfinished"] = True
         content = (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()

@@ -39,7 +39,7 @@ def system_part(data: dict, check: bool) -> SystemPart:
                 raise
             owner = (0, 0)
         content = base64.b64decode(item["content"])
-        files.append(WantedFile(item["path"], content, int(item["mode"], 8), *owner, item["secret"], item["notify"]))
+        files.append(WantedFile(item["path"], content, int(item["mode"], 8), *owner, item["secret"], item["notify"], item.get("block_at", "")))
     return SystemPart(data["part"], files, data["directories"], data["absent"], data["checks"], data["handlers"], data["units"])
 
 

@@ -118,11 +118,14 @@ class SystemTransaction:
         wanted = {item.path for item in self.part.files}
         gone = [path for path in self.manifest.files if path not in wanted and path not in others]
         fileset.own_ground([*wanted, *gone, *self.part.absent])
-        self.changes = fileset.compare(self.part.files, gone)
+        blocks = {item.path for item in self.part.files if item.block_at}
+        self.changes = fileset.compare(self.part.files, gone, [path for path in self.manifest.blocks if path not in blocks])
         self.directories = wrong_directories(self.part.directories)
         self.foreign = [path for path in self.part.absent if os.path.lexists(path)]
         self.prints = {name: self._handler_print(name) for name in self.part.handlers}
-        self.due = [name for name, value in self.prints.items() if self.manifest.started.get(name) != value]
+        # What others did to their file may have told its program already that our block is gone
+        lost = {name for change in self.changes if change.block for name in change.notify}
+        self.due = [name for name, value in self.prints.items() if name in lost or self.manifest.started.get(name) != value]
         if not self.present and self.changes:
             self.due = list(self.part.handlers)
         self.idle = self._idle_units() if self.present else []
@@ -139,7 +142,8 @@ class SystemTransaction:
         """The plan, a line each, for a person."""
         lines = ["finish what an earlier run began and did not end"] if self.before.unfinished else []
         lines += [f"make directory {item['path']} ({item.get('mode', '0755')})" for item in self.directories]
-        lines += [f"{'remove' if change.after is None else 'install'} {change.path}" for change in self.changes]
+        lines += [f"{'remove' if change.after is None else 'install'} {change.path}" for change in self.changes if not change.block]
+        lines += [f"{'write' if fileset.BEGIN in change.after else 'take out'} our lines in {change.path}" for change in self.changes if change.block]
         lines += [f"put aside {path}" for path in self.foreign]
         lines += [self._handler_text(name) for name in self.due]
         return lines + [f"enable and start {unit}" for unit in self.idle]
@@ -166,7 +170,8 @@ class SystemTransaction:
 
     def _apply(self, plan: list[str]) -> None:
         self._keep_originals()
-        self.manifest.files = sorted({*self.manifest.files, *(item.path for item in self.part.files)})
+        self.manifest.files = sorted({*self.manifest.files, *(item.path for item in self.part.files if not item.block_at)})
+        self.manifest.blocks = sorted({*self.manifest.blocks, *(item.path for item in self.part.files if item.block_at)})
         self.manifest.unfinished = True
         self.manifest.save()
         try:
@@ -253,7 +258,8 @@ class SystemTransaction:
         if not self.present:
             self.manifest.delete()
             return
-        self.manifest.files = sorted(item.path for item in self.part.files)
+        self.manifest.files = sorted(item.path for item in self.part.files if not item.block_at)
+        self.manifest.blocks = sorted(item.path for item in self.part.files if item.block_at)
         self.manifest.started = self.prints
         self.manifest.unfinished = False
         self.manifest.save()

@@ -25,6 +25,8 @@ options:
     description:
       - Files with C(src) (template) or C(content), absolute C(dest), C(mode) (default 0644, 0600 for secrets), C(owner), C(group) (default root), C(secret),
         C(vars), C(when) and C(notify) (names of handlers).
+      - With C(block_at), a pattern, the file is somebody else's and gets a block where the match ends, between two comments. What others write around it
+        stays, and an empty block is none. Where there is no such file, nothing is written.
     type: list
     elements: dict
     default: []

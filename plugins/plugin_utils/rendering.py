@@ -23,7 +23,7 @@ except ImportError:  # core 2.18 trusts every template
 
 TEMPLATES = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..", "templates"))
 KEYS = {
-    "files": {"src", "dest", "content", "mode", "secret", "vars", "when", "owner", "group", "notify"},
+    "files": {"src", "dest", "content", "mode", "secret", "vars", "when", "owner", "group", "notify", "block_at"},
     "directories": {"path", "mode", "owner", "group", "container_user", "container_group"},
     "secrets": {"name", "value", "file", "live"},
     "units": {"name", "run_once_key", "answers", "rotation", "stand_in", "meanwhile", "probe"},
@@ -91,6 +91,7 @@ class RenderingAction(ActionBase):
             "owner": item.get("owner", "root"),
             "group": item.get("group", "root"),
             "notify": item.get("notify", []),
+            **({"block_at": item["block_at"]} if "block_at" in item else {}),
         }
 
     def _bytes(self, path: str) -> bytes:

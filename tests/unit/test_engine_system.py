@@ -191,3 +191,72 @@ def test_a_directory_gets_its_mode_and_a_users_link_is_not_followed(tmp_path):
             system_transaction.make_directory({**item, "path": str(link), "mode": "0700"})
         assert stat.S_IMODE((tmp_path / "real").stat().st_mode) == 0o755
     assert not fileset.missing_directory(str(link))
+
+
+# A block in a file that is somebody else's
+AT = r"^\*filter$.*?(?=^COMMIT$)"
+FOREIGN = "*nat\nCOMMIT\n*filter\n# mine\n-A own\nCOMMIT\n"
+
+
+def block_part(tmp_path, text, name="rules"):
+    files = [WantedFile(str(tmp_path / "etc" / name), text.encode(), notify=["firewall"], block_at=AT)]
+    return SystemPart("nginx", files, handlers={"firewall": {"command": ["ufw", "reload"]}})
+
+
+def foreign(tmp_path, text=FOREIGN, mode=0o640):
+    path = tmp_path / "etc" / "rules"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_a_block_goes_into_a_foreign_file_and_out_of_it_again_without_a_trace(system, tmp_path):
+    path = foreign(tmp_path)
+    assert run(block_part(tmp_path, "-A ours\n"))["changed"] and system.log == ["ufw reload"]
+    begin, end = fileset.BEGIN.decode(), fileset.END.decode()
+    assert path.read_text() == FOREIGN.replace("own\nCOMMIT", f"own\n{begin}\n-A ours\n{end}\nCOMMIT")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert not run(block_part(tmp_path, "-A ours\n"))["changed"] and system.log == ["ufw reload"]
+    run(SystemPart("nginx", handlers={"firewall": {"command": ["ufw", "reload"]}}), present=False)
+    assert path.read_text() == FOREIGN and system.log == ["ufw reload"] * 2 and not Manifest("nginx", str(tmp_path / "state")).found
+
+
+def test_what_others_write_around_a_block_stays_and_what_they_lose_comes_back(system, tmp_path):
+    path = foreign(tmp_path)
+    run(block_part(tmp_path, "-A ours\n"))
+    path.write_text("# first\n" + path.read_text().replace("-A own\n", "-A own\n-A more\n"))
+    assert not run(block_part(tmp_path, "-A ours\n"))["changed"], "nothing of ours is wrong"
+    run(block_part(tmp_path, "-A others\n"))
+    text = path.read_text()
+    assert text.startswith("# first\n") and "-A more\n" in text and "-A ours" not in text and text.count("-A others") == 1
+    for lost in (FOREIGN, text.replace(fileset.END.decode() + "\n", ""), text.replace("-A others\n", "")):
+        system.log.clear()
+        path.write_text(lost)
+        assert run(block_part(tmp_path, "-A others\n"))["changed"] and system.log == ["ufw reload"]
+        assert path.read_text().count(fileset.BEGIN.decode()) == path.read_text().count(fileset.END.decode()) == 1 and "-A own\n" in path.read_text()
+
+
+def test_an_empty_block_is_none(system, tmp_path):
+    path = foreign(tmp_path)
+    run(block_part(tmp_path, "-A ours\n"))
+    run(block_part(tmp_path, "\n"))
+    assert path.read_text() == FOREIGN and system.log == ["ufw reload"] * 2
+    run(SystemPart("nginx"))
+    assert path.read_text() == FOREIGN, "nor does a part without it take the file away"
+
+
+def test_a_block_that_is_refused_leaves_the_file_as_it_was(system, tmp_path):
+    path = foreign(tmp_path)
+    system.refuse = ("ufw",)
+    with pytest.raises(Refused):
+        run(block_part(tmp_path, "-A ours\n"))
+    assert path.read_text() == FOREIGN
+
+
+def test_where_the_file_is_not_there_is_no_block_and_where_it_has_no_place_a_sentence(system, tmp_path):
+    run(block_part(tmp_path, "-A ours\n"))
+    assert not (tmp_path / "etc").exists()
+    foreign(tmp_path, "nothing\n")
+    with pytest.raises(OSError, match="no place for what this collection adds"):
+        run(block_part(tmp_path, "-A ours\n"))

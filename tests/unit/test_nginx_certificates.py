@@ -1,5 +1,6 @@
 """Let's Encrypt for the names that lead here, and what is said of the others."""
 import pathlib
+import time
 
 import pytest
 import yaml
@@ -50,3 +51,40 @@ def test_a_run_goes_on_to_the_other_parts_and_fails_at_its_end(playbook):
     assert door["vars"]["nginx_fail_at_once"] is False
     assert plays.index(door) < len(plays) - 2 and "trouble.yml" in str(plays[-1]) and plays[-1]["hosts"] == "nginx"
     assert plays[-1].get("tags") == door.get("tags")
+
+
+# A profile of the authority's
+PROFILE = {"nginx_tls_mode": "letsencrypt", "senex_admin_email": "a@senex.test", "nginx_acme_profile": "shortlived"}
+
+
+def with_certificate(days, *lineages):
+    one = {"not_after": time.time() + days * 86400, "sans": ["www.senex.test"], "issuer_key_id": "aa", "key_id": "bb"}
+    paths = ["/etc/nginx/senex/tls/letsencrypt.crt", *(f"/etc/letsencrypt/live/{name}/fullchain.pem" for name in lineages)]
+    return {"__nginx_facts": {"certificates": dict.fromkeys(paths, one)}}
+
+
+def test_a_certificate_of_another_profile_is_asked_for_once():
+    assert evaluated("__nginx_acme_lineage", **PROFILE) == "www.senex.test-shortlived"
+    assert not evaluated("__nginx_acme_good", **PROFILE, **with_certificate(60, "www.senex.test"))
+    there = with_certificate(3, "www.senex.test", "www.senex.test-shortlived")
+    assert evaluated("__nginx_acme_good", **PROFILE, **there), "three days are many of six"
+    assert evaluated("__nginx_acme_good", **PROFILE | {"nginx_acme_profile": ""}, **with_certificate(60)), "as before without one"
+    assert not evaluated("__nginx_acme_good", **PROFILE | {"nginx_acme_profile": ""}, **with_certificate(3))
+
+
+@pytest.mark.parametrize(("said", "good"), [("certbot 2.9.0", False), ("certbot 4.0.0", True), ("certbot 10.1", True), ("", False)])
+def test_certbot_has_to_know_profiles(said, good):
+    found = evaluated("__nginx_certbot_version is version('4.0', '>=')", **PROFILE, __nginx_certbot_build={"stdout": said})
+    assert found is good
+
+
+def test_the_profile_reaches_certbot_and_what_it_refuses_is_said():
+    (task,) = [task for task in yaml.safe_load((ROOT / "roles/nginx/tasks/letsencrypt.yml").read_text()) if "Ask Let's" in task["name"]]
+    argv = task["ansible.builtin.command"]["argv"].strip().removeprefix("{{").removesuffix("}}")
+    nowhere = {"__nginx_nowhere": {"stdout_lines": []}}
+    words = evaluated(argv, **PROFILE, **nowhere, **with_certificate(60, "www.senex.test"))
+    assert words[words.index("--required-profile") + 1] == "shortlived" and "--allow-subset-of-names" in words
+    assert "--required-profile" not in evaluated(argv, **PROFILE | {"nginx_acme_profile": ""}, **nowhere, **with_certificate(60))
+    told = {"__nginx_served": {"stdout": SERVED}, "__nginx_certbot": {"stdout": "", "stderr": "An unexpected error occurred: no such profile", "rc": 1}}
+    (said,) = evaluated("__nginx_trouble", **PROFILE, **nowhere, **told)
+    assert said.startswith("nginx_acme_profile:") and "no such profile" in said

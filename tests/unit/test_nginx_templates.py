@@ -34,7 +34,7 @@ def test_instances_of_other_hosts_by_their_private_address():
 def test_a_web_host_that_two_doors_reach_listens_where_both_do():
     hosts = {name: {"senex_private_address": address} for name, address in (("web1", "10.0.0.5"), ("web2", "10.0.0.6"))}
     text = rendered("maps.conf.j2", groups={"web": ["web1", "web2"], "nginx": ["web1", "web2"]}, hostvars=hosts)
-    assert "127.0.0.1" not in text and "server 10.0.0.5:8001 " in text and "server 10.0.0.6:8001 " in text
+    assert "server 127.0.0.1" not in text and "server 10.0.0.5:8001 " in text and "server 10.0.0.6:8001 " in text
 
 
 def test_files_are_served_from_disk_only_where_they_are():

@@ -99,6 +99,14 @@ def test_activity_names_who_holds_others_up_and_not_who_waits_too():
     assert len(lines) == 4 and lines[-1].startswith("42 holds others up; senex psql -U postgres -c 'select pg_terminate_backend(42)'")
 
 
+def test_activity_prints_no_line_or_colour_of_a_clients_making():
+    text = "select 1 \x1b[32m\x1fOK  all well\u2028\u202e"
+    rows = [["42\x1b[1m", "600", "active\nOK  all well", "13 x;reboot", *text.split("\x1f")]]
+    lines = activity.statements(rows)
+    assert len(lines) == 2 and all(line.isprintable() for line in lines), lines
+    assert lines[1].startswith("13 holds others up") and "reboot" not in lines[1]
+
+
 def test_activity_shows_the_busiest_unit_first():
     before = {"web-1.service": (10**9, 5_000_000), "redis.service": (10**9, 0)}
     after = {"web-1.service": (11 * 10**8, 5_000_000), "redis.service": (3 * 10**9, 0)}

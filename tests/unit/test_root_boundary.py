@@ -58,6 +58,7 @@ ALLOWED = {
     "senex_fact.file_systems": "mount points of the kernel's own list; one of a user's answers root with a refusal at once",
     "senex_fact.listening": "files of the kernel",
     "senex_fact.main": "files of root's",
+    "checks_site.tail": "files of /var/log/nginx, a directory of root's",
     "command.replace": "the program found by PATH, or as the service user",
     "command.watchdog": "the watchdog's own state directory",
     "config.read": "files of /etc/senex-trader",

@@ -7,7 +7,7 @@ import pytest
 import sentences
 from watched import GOOD, Fake, host, settings
 
-from senex_ops import checks_host, checks_stack, cures, doctor, status  # isort: skip
+from senex_ops import checks_host, checks_site, checks_stack, cures, doctor, status  # isort: skip
 from senex_ops.findings import FAIL, OK, WARN, Check, age, size  # isort: skip
 
 NOW = 1_800_000_000.0
@@ -45,6 +45,10 @@ def redis(queues=None, overdue=0, waiting=(), **changes):
 def waits(eta, handed=NOW - 3600):
     """A task that a worker took, as Redis' script tells of it."""
     return [f"{handed:.6f}", eta, "accounts.remind"]
+
+
+def life(days, left):
+    return {"x.crt": [NOW + (left - days) * DAY, NOW + left * DAY]}
 
 
 LOCK = {"what": "deploy of 2", "who": "ann", "step": "web", "since": NOW - 60, "renewed": NOW - 60}
@@ -96,6 +100,10 @@ TABLE = [
     (checks_stack.judge_redis, redis(used_memory="99000"), FAIL, "memory is full"),
     (checks_stack.judge_redis, redis(used_memory="99000", evicted_keys="9"), WARN, "evicts cache keys"),
     (checks_stack.judge_redis, redis({"celery": 0, "trading": 500}), WARN, "trading 500"),
+    (checks_site.judge_errors, {"seen": 90, "own": {"502": 9}}, OK, "9 of 90"),
+    (checks_site.judge_errors, {"seen": 90, "own": {"502": 9, "504": 2}}, WARN, "11 of 90"),
+    (checks_site.judge_server, {"daphne": "4.2.2"}, OK, "daphne 4.2.2"),
+    (checks_site.judge_server, {"daphne": "4.2.1"}, WARN, "CVE-2026-44545"),
     (checks_host.judge_units, units(), OK, "5 run"),
     (checks_host.judge_units, units(**{"web-1.service": {"ActiveState": "failed", "LoadState": "loaded", "Result": "oom-kill"}}), FAIL, "is failed (oom-kill)"),
     (checks_host.judge_units, units(**{"nginx.service": {"ActiveState": "inactive", "LoadState": "loaded"}}), FAIL, "is inactive"),
@@ -115,10 +123,18 @@ TABLE = [
     (checks_host.judge_disk, {"/": {**DISK, "inodes": 99.0}}, FAIL, "99 % out of inodes"),
     (checks_host.judge_memory, {"MemTotal": 1000, "MemAvailable": 500}, OK, "50 %"),
     (checks_host.judge_memory, {"MemTotal": 1000, "MemAvailable": 50}, WARN, "5 %"),
-    (checks_host.judge_certificates, {"x.crt": NOW + 60 * DAY}, OK, "60 days left"),
-    (checks_host.judge_certificates, {"x.crt": NOW + 13 * DAY}, WARN, "13 days left"),
-    (checks_host.judge_certificates, {"x.crt": NOW + 2 * DAY}, FAIL, "2 days left"),
-    (checks_host.judge_certificates, {"x.crt": NOW - 3 * DAY}, FAIL, "expired 3 d ago"),
+    (checks_host.judge_certificates, life(90, 29), OK, "29 days left"),
+    (checks_host.judge_certificates, life(90, 20), WARN, "20 days left"),
+    (checks_host.judge_certificates, life(90, 6), FAIL, "6 days left"),
+    (checks_host.judge_certificates, life(45, 12), OK, "12 days left"),
+    (checks_host.judge_certificates, life(45, 11), WARN, "11 days left"),
+    (checks_host.judge_certificates, life(45, 4), FAIL, "4 days left"),
+    (checks_host.judge_certificates, life(6.7, 3.3), OK, "3 days left"),
+    (checks_host.judge_certificates, life(6.7, 1.5), WARN, "36 h left"),
+    (checks_host.judge_certificates, life(6.7, 0.5), FAIL, "12 h left"),
+    (checks_host.judge_certificates, life(365, 25), OK, "25 days left"),
+    (checks_host.judge_certificates, life(365, 20), WARN, "20 days left"),
+    (checks_host.judge_certificates, life(90, -3), FAIL, "expired 3 d ago"),
     (checks_host.judge_certificates, {"x.crt": "is no certificate: bad"}, WARN, "is no certificate"),
     (checks_host.judge_backups, backup(), OK, "done 60 min ago"),
     (checks_host.judge_backups, [], WARN, "nothing is backed up"),

@@ -1,7 +1,11 @@
 """What one visitor can do to another, and what nginx must not give away."""
+import contextlib
 import json
+import resource
 import shlex
+import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -103,3 +107,58 @@ def test_tls_may_end_at_a_load_balancer(host):
         assert stranger.get("/a").status == 200, "the host's own checks come by HTTPS"
     finally:
         apply()
+
+
+FLOOD = 3000
+
+
+def connected(one):
+    try:
+        return bool(one.getpeername())
+    except OSError:
+        return False
+
+
+def test_half_open_requests_of_one_address_leave_the_others_the_site(host):
+    """From this machine, which is one source for the host; its firewall has rules of somebody else's besides."""
+    address = host.check_output("hostname -I").split()[0]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, FLOOD + 1000), hard))
+    opened = []
+    try:
+        for _ in range(FLOOD):
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex((address, 443))
+            opened.append(one)
+            if len(opened) % 50 == 0:  # at once, or nginx takes back those that have said nothing
+                time.sleep(0.02)
+                for half in opened[-50:]:
+                    with contextlib.suppress(OSError):
+                        half.send(b"\x16\x03\x01")  # the beginning of a handshake, and no more
+        begun = sum(1 for one in opened if connected(one))
+        seen = host.check_output("ss -Htn state established '( sport = :443 )' | grep -vc '127.0.0' || true")
+        assert 100 <= begun <= 512 and int(seen) <= 512, (begun, seen)
+        assert Visitor(host, UNLIMITED).statuses(20, "/page") == [200] * 20
+    finally:
+        for one in opened:
+            one.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_firewalls_own_rules_and_those_of_others_stay(host):
+    def rules():
+        return host.check_output("iptables -S")
+
+    assert "-A ufw-before-input -p tcp -m tcp --dport 9 -j ACCEPT" in rules() and "-A senex-web -m connlimit" in rules()
+    assert "senex-web" in host.check_output("ip6tables -S") and "senex-try" not in rules()
+    host.check_output("ufw allow 81/tcp && ufw reload && ufw delete allow 81/tcp")
+    assert "-A senex-web -m connlimit" in rules()
+    host.check_output("sed -i '/^# BEGIN senex.trader/,/^# END senex.trader/d' /etc/ufw/before.rules && ufw reload")
+    assert apply().changed and "--connlimit-above 512" in rules()
+    try:
+        apply({"nginx_source_connections": 0, "nginx_source_connection_rate": "0"})
+        assert "-A ufw-before-input -p tcp -m tcp --dport 9 -j ACCEPT" in rules() and "-j senex-web" not in rules()
+    finally:
+        apply()
+    assert apply().changed == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from . import checks_stack
+from . import checks_stack, untrusted
 from .findings import age, size
 
 SECONDS = 2.0
@@ -40,9 +40,11 @@ def units(before: dict, after: dict, seconds: float) -> list[str]:
 
 def statements(rows: list[list[str]], superuser: str) -> list[str]:
     """A line a statement, the oldest first; below them who holds others up."""
+    # What a client sends is a client's word: no line or colour of its own on a screen of root's
+    rows = [[untrusted.plain(word) for word in row[:4]] + [untrusted.plain(" ".join(row[4:]), 110)] for row in rows]
     lines = [f"{pid:>7}  {age(int(seconds)):>7}  {state:19}  {blockers or '-':12}  {text}" for pid, seconds, state, blockers, text in rows]
     waiting = {row[0] for row in rows if row[3]}
-    guilty = sorted({pid for row in rows for pid in row[3].split()} - waiting, key=int)
+    guilty = sorted({pid for row in rows for pid in row[3].split() if pid.isdigit()} - waiting, key=int)
     do = f"senex psql -U {superuser} -c 'select pg_terminate_backend(%s)' ends it; what it did not commit is lost"
     return lines + [f"{pid} holds others up; {do % pid}" for pid in guilty]
 

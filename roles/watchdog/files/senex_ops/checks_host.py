@@ -12,7 +12,7 @@ import ssl
 import time
 
 from . import in_force, untrusted
-from .findings import Check, Finding, age, fail, ok, size, warn
+from .findings import Check, Finding, age, fail, named, ok, size, warn
 
 LOCK = "/var/lib/senex.trader/deploy.lock"
 LEASE = 1800  # as plugins/module_utils/release_record.py has it
@@ -60,7 +60,7 @@ def judge_units(data: dict, config, now: float) -> list[Finding]:
     for scope, name in data["failed"]:
         if name not in expected:
             where = f"systemctl --user -M {config.user}@ " if scope == "user" else "systemctl "
-            found.append(fail(f"unit {name}", "failed", f"{where}status {name}; when mended {where}reset-failed {name}"))
+            found.append(fail(f"unit {name}", "failed", f"{where}status {named(name)}; when mended {where}reset-failed {named(name)}"))
     return found + ([ok("units", f"{running} run, none failed")] if not found else [])
 
 
@@ -110,9 +110,9 @@ def judge_memory(data: dict, config, now: float) -> list[Finding]:
 
 
 def read_certificates(host, config) -> dict:
-    """Seconds since the epoch at which each certificate ends, by file and as nginx serves it; text where that cannot be read."""
+    """From when to when each certificate holds, in seconds since the epoch, by file and as nginx serves it; text where that cannot be read."""
     texts: dict[str, str] = {}
-    found: dict[str, float | str] = {}
+    found: dict[str, list[float] | str] = {}
     for path, one in sorted(untrusted.matching(config.certificates, follow=True).items()):
         if "content" in one:
             texts[path] = one["content"].decode(errors="replace")
@@ -125,9 +125,10 @@ def read_certificates(host, config) -> dict:
         except OSError as error:
             found[name] = f"not served: {error}"
     for name, text in texts.items():
-        done = host.run("openssl", "x509", "-noout", "-enddate", stdin=text)
-        end = done.out.strip().removeprefix("notAfter=")
-        found[name] = ssl.cert_time_to_seconds(end) if done.code == 0 else f"is no certificate: {untrusted.plain(done.said)}"
+        done = host.run("openssl", "x509", "-noout", "-dates", stdin=text)
+        dates = dict(line.split("=", 1) for line in done.out.splitlines() if "=" in line)
+        good = done.code == 0 and {"notBefore", "notAfter"} <= set(dates)
+        found[name] = [ssl.cert_time_to_seconds(dates[one]) for one in ("notBefore", "notAfter")] if good else f"is no certificate: {done.said}"
     return found
 
 
@@ -143,19 +144,21 @@ def served(public) -> str:
 
 
 def judge_certificates(data: dict, config, now: float) -> list[Finding]:
-    """Days left."""
-    found = []
-    for name, end in data.items():
+    """Enough is left of each one's life. A share of it, for some live a week and some a year; and of a long life no more than so many days."""
+    found, limits = [], config.limits
+    for name, dates in data.items():
         key, do = f"certificate {name}", "run the playbook (--tags postgresql,nginx); with Let's Encrypt: certbot renew, then systemctl reload nginx"
-        if isinstance(end, str):
-            found.append(warn(key, end, do))
+        if isinstance(dates, str):
+            found.append(warn(key, dates, do))
             continue
-        days = (end - now) / DAY
-        says = f"{days:.0f} days left" if days >= 0 else f"expired {age(now - end)} ago"
-        if days < config.limits.certificate_fail:
+        begin, end = dates
+        left, life = end - now, end - begin
+        says = f"{left / DAY:.0f} days left" if left >= 3 * DAY else f"{left / 3600:.0f} h left" if left >= 0 else f"expired {age(-left)} ago"
+        if left < min(life * limits.certificate_fail_share / 100, limits.certificate_fail * DAY):
             found.append(fail(key, says, do))
         else:
-            found.append(warn(key, says, do) if days < config.limits.certificate_warn else ok(key, says))
+            late = left < min(life * limits.certificate_warn_share / 100, limits.certificate_warn * DAY)
+            found.append(warn(key, says, do) if late else ok(key, says))
     return found
 
 

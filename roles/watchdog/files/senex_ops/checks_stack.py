@@ -7,7 +7,7 @@ import json
 import os
 import re
 
-from .findings import Check, Finding, age, fail, ok, size, warn
+from .findings import Check, Finding, age, fail, named, ok, size, warn
 from .host import Answer
 
 SLIRP = "/usr/bin/slirp4netns"
@@ -173,7 +173,7 @@ def judge_containers(data: list[dict], config, now: float) -> list[Finding]:
     if not bad:
         return [ok("containers", f"{len(data)} run and none is unhealthy")]
     return [
-        fail(f"container {one['name']}", one["status"] or one["state"], f"senex logs {one['name']}; senex restart {one['name']}") for one in bad
+        fail(f"container {one['name']}", one["status"] or one["state"], f"senex logs {named(one['name'])}; senex restart {named(one['name'])}") for one in bad
     ]  # fmt: skip
 
 
@@ -216,7 +216,7 @@ def judge_database(data: list[list[str]], config, now: float) -> list[Finding]:
         elif kind == "lock":
             pid, state, count, seconds = values
             says = f"session {pid} ({state}) holds up {count} others, for {age(int(seconds))} by now"
-            do = f"senex psql -U {config.database.superuser} -c 'select pg_terminate_backend({pid})' ends it"
+            do = f"senex psql -U {config.database.superuser} -c 'select pg_terminate_backend({named(pid)})' ends it"
             found.append(warn("database lock", says, f"senex activity shows what it does; {do}"))
     return found
 

@@ -113,7 +113,8 @@ def restart(host: Host, settings: config.Config, options) -> int:
             verb = "start"  # nothing is left to wait for
         done = host.systemctl(scope, verb, unit, timeout=600)
         code = code or done.code
-        print(f"{unit}: {'ready' if not done.code else 'did not come up: ' + done.said} after {time.monotonic() - began:.1f} s", flush=True)
+        outcome = f"did not come up: {untrusted.plain(done.said, 300)}" if done.code else "ready"
+        print(f"{unit}: {outcome} after {time.monotonic() - began:.1f} s", flush=True)
     return code
 
 
@@ -174,8 +175,8 @@ def releases(host: Host, settings: config.Config, options) -> int:
     except FileNotFoundError:
         rows = []
     for row in rows[-options.lines :]:
-        began, what, tag, result, who = (str(row.get(name) or "?") for name in ("began", "what", "tag", "result", "who"))
-        print(f"{began}  {what:9} {tag:20} {result:12} {who}  {row.get('reason') or ''}".rstrip())
+        began, what, tag, result, who = (untrusted.plain(row.get(name) or "?") for name in ("began", "what", "tag", "result", "who"))
+        print(f"{began}  {what:9} {tag:20} {result:12} {who}  {untrusted.plain(row.get('reason') or '', 500)}".rstrip())
     if not rows:
         print("nothing was released by playbooks/deploy.yml yet")
     return 0
@@ -281,7 +282,7 @@ def main(arguments: list[str]) -> int:
         settings = config.read(config.CONFIGURATION)
         return options.run(Host(settings.user, settings.home), settings, options)
     except (Trouble, config.Wrong, LookupError, OSError) as error:
-        print(f"senex {options.verb_}: {error}", file=sys.stderr)
+        print(f"senex {options.verb_}: {untrusted.plain(error, 1000)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -15,12 +15,21 @@ import time
 from collections.abc import Callable
 from email.message import EmailMessage
 
-from . import bounded
+from . import bounded, untrusted
 
 log = logging.getLogger("senex.delivery")
 KEPT = 200  # messages a channel; the oldest go first
 EXPIRES = 3 * 86400
 LONGEST = 900
+
+
+class Unbuildable(ValueError):
+    """A message that no way out can take as it stands, whenever it is tried."""
+
+
+def within(seconds: float, function: Callable, *arguments):
+    """What a function answers, in a process of its own that ends when its time is over: a server that sends a byte now and then holds nobody up."""
+    return untrusted.run(os.geteuid(), os.getegid(), function, *arguments, patience=seconds)
 
 
 def log_in(server: smtplib.SMTP, user: str, password: str) -> None:
@@ -36,12 +45,28 @@ def log_in(server: smtplib.SMTP, user: str, password: str) -> None:
 
 
 def send_mail(mail, password: str, subject: str, lines: list[str]) -> None:
-    """One mail; OSError or SMTPException says why not."""
+    """One mail; OSError says why not, Unbuildable that it never will."""
+    refused = within(3 * mail.timeout, hand_over, mail, password, written(mail, subject, lines))
+    if refused:
+        log.warning("mail: refused for %s", ", ".join(refused))
+
+
+def written(mail, subject: str, lines: list[str]) -> EmailMessage:
+    """A mail as it will go out."""
     message = EmailMessage()
-    message["Subject"], message["From"], message["To"] = subject.replace("\n", " "), mail.sender, ", ".join(mail.to)
-    message["Date"], message["Message-ID"] = email.utils.formatdate(), email.utils.make_msgid(domain=mail.sender.rpartition("@")[2] or None)
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content("\n\n".join(lines) + "\n")
+    try:
+        message["Subject"], message["From"], message["To"] = " ".join(subject.splitlines()), mail.sender, ", ".join(mail.to)
+        message["Date"], message["Message-ID"] = email.utils.formatdate(), email.utils.make_msgid(domain=mail.sender.rpartition("@")[2] or None)
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content("\n\n".join(lines) + "\n")
+        message.as_bytes()
+    except Exception as error:  # the library raises many kinds of it
+        raise Unbuildable(f"cannot be written as a mail: {error}") from None
+    return message
+
+
+def hand_over(mail, password: str, message: EmailMessage) -> list[str]:
+    """To the mail server; the addresses that it refused."""
     context = ssl.create_default_context(cafile=mail.ca_file or None)
     if mail.security == "tls":
         server: smtplib.SMTP = smtplib.SMTP_SSL(mail.host, mail.port, timeout=mail.timeout, context=context)
@@ -52,15 +77,17 @@ def send_mail(mail, password: str, subject: str, lines: list[str]) -> None:
             server.starttls(context=context)
         if mail.user:
             log_in(server, mail.user, password)
-        refused = server.send_message(message)
-    if refused:
-        log.warning("mail: refused for %s", ", ".join(refused))
+        return list(server.send_message(message))
 
 
 def send_webhook(hook, url: str, subject: str, lines: list[str], about: dict) -> None:
-    """One POST; OSError says why not."""
+    """One POST; OSError says why not, Unbuildable that it never will."""
     data = {"text": "\n".join([f"*{subject}*", *lines])} if hook.format == "slack" else {**about, "subject": subject, "lines": lines}
-    fetch(url, hook.timeout, json.dumps(data).encode(), hook.ca_file)
+    try:
+        body = json.dumps(data).encode()
+    except (ValueError, TypeError) as error:
+        raise Unbuildable(f"cannot be written as JSON: {error}") from None
+    fetch(url, hook.timeout, body, hook.ca_file)
 
 
 def fetch(url: str, timeout: float, body: bytes | None = None, ca_file: str = "") -> None:
@@ -73,6 +100,16 @@ def fetch(url: str, timeout: float, body: bytes | None = None, ca_file: str = ""
         raise OSError(type(error).__name__) from None
     if not 200 <= answer.status < 300:
         raise OSError(f"it answered {answer.status}")
+
+
+def whole(message) -> bool:
+    """Whether what lay on the disk is a message."""
+    kinds = {"created": int | float, "subject": str, "lines": list}
+    return (
+        isinstance(message, dict)
+        and all(isinstance(message.get(name), kind) for name, kind in kinds.items())
+        and all(isinstance(line, str) for line in message["lines"])
+    )
 
 
 class Channel(threading.Thread):
@@ -121,6 +158,9 @@ class Channel(threading.Thread):
             except (OSError, ValueError) as error:
                 self.drop(name, str(error))
                 continue
+            if not whole(message):
+                self.drop(name, "it is no message")
+                continue
             if time.time() - message["created"] > EXPIRES:
                 self.drop(name, "it waited for three days")
                 continue
@@ -129,19 +169,39 @@ class Channel(threading.Thread):
         return names, messages + self.unsaved
 
     def once(self) -> bool:
-        """Send all that waits, as one message; whether nothing is left."""
+        """Send all that waits, as one message; whether nothing is left. Where one of them cannot be written each goes alone, and that one is dropped."""
         names, messages = self.waiting()
         if not messages:
             return True
-        unsaved = len(self.unsaved)
+        try:
+            return self._send(names, messages)
+        except Unbuildable as error:
+            if len(messages) > 1:
+                log.warning("%s: each message goes alone, for one %s", self.label, error)
+        good = True
+        for number, message in enumerate(messages):
+            name = names[number : number + 1]
+            try:
+                good = good and self._send(name, [message])
+            except Unbuildable as error:
+                if name:
+                    self.drop(name[0], str(error))
+                else:
+                    log.error("%s: a message is given up: %s", self.label, error)
+                    self.unsaved = [one for one in self.unsaved if one is not message]
+        return good
+
+    def _send(self, names: list[str], messages: list[dict]) -> bool:
         subject, lines = messages[0]["subject"], messages[0]["lines"]
         if len(messages) > 1:
             subject = f"{messages[-1]['subject']} (and {len(messages) - 1} earlier)"
             lines = [f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(one['created']))} UTC  {line}" for one in messages for line in one["lines"]]
         try:
             self.send(subject, lines[-200:])
+        except Unbuildable:
+            raise
         except (OSError, smtplib.SMTPException, ValueError) as error:
-            said = " ".join((str(error) or type(error).__name__).split())[:300]
+            said = untrusted.plain(str(error) or type(error).__name__, 300)
             if said != self.trouble:
                 log.warning("%s: not delivered, kept and tried again: %s", self.label, said)
             self.trouble = said
@@ -151,7 +211,7 @@ class Channel(threading.Thread):
         self.trouble = ""
         for name in names:
             os.unlink(os.path.join(self.directory, name))
-        self.unsaved = self.unsaved[unsaved:]
+        self.unsaved = [one for one in self.unsaved if not any(one is sent for sent in messages)]
         log.info("%s: delivered: %s", self.label, subject)
         return True
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from . import untrusted
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 RANK = {OK: 0, WARN: 1, FAIL: 2}
@@ -11,12 +15,22 @@ RANK = {OK: 0, WARN: 1, FAIL: 2}
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of a status page. `key` stays the same for as long as the trouble does."""
+    """One line of a status page. `key` stays the same for as long as the trouble does. Whoever's words they are, each is one printable line."""
 
     key: str
     level: str
     says: str
     do: str = ""
+
+    def __post_init__(self) -> None:
+        """The one place where text becomes a finding, so it is cleaned here."""
+        for name, most in (("key", 150), ("says", 1000), ("do", 500)):
+            object.__setattr__(self, name, untrusted.plain(getattr(self, name), most))
+
+
+def named(text: str) -> str:
+    """A name for a command that root may paste; a stand-in for what is no name."""
+    return shlex.quote(text) if re.fullmatch(r"[A-Za-z0-9@:._\\][A-Za-z0-9@:._\\-]*", text) else "NAME"
 
 
 def ok(key: str, says: str) -> Finding:

@@ -71,7 +71,8 @@ class Notices:
         self._say(text, now)
 
     def _say(self, line: str, now: float) -> None:
-        self.lines.append(line)
+        # Events are no findings; here all that is told comes by
+        self.lines.append("".join(letter if letter.isprintable() else "?" for letter in line.encode(errors="replace").decode())[:2000])
         self.waiting_since = now if self.waiting_since is None else min(self.waiting_since, now)
 
     def message(self, now: float, hold: bool) -> list[str] | None:

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from . import checks_host, checks_stack, config, cures, decide, delivery, notices
-from .findings import FAIL, OK, WARN, Check, Finding
+from . import checks_host, checks_site, checks_stack, config, cures, decide, delivery, notices, untrusted
+from .findings import FAIL, OK, WARN, Check, Finding, age, fail, ok
 from .host import Answer, Host, get
 
 STATE = "/var/lib/senex-watchdog"
@@ -25,7 +25,7 @@ RUNTIME = "/run/senex-watchdog"
 LOG = "/var/log/senextrader/watchdog.log"
 TICK = 0.5
 LAG = 1.0  # seconds late from which on the loop is starved
-STUCK = 600  # no job may take so long, so the process is broken and systemd has to start it anew
+STUCK = 600  # no job may take so long: it is told, and the others go on
 SHAKY = ("web", "public", "ready", "outside", "dns", "units", "containers")  # what a release or a pause disturbs
 log = logging.getLogger("senex.watchdog")
 
@@ -63,6 +63,7 @@ class Job:
     next: float = 0.0
     future: Future | None = None
     began: float = 0.0
+    stuck: bool = False
 
 
 class Watchdog:
@@ -78,10 +79,11 @@ class Watchdog:
         self.settling, self.settled_at, self.starting = "", 0.0, set()
         self.release_until = self.paused_until = 0.0
         self.stopping = False
-        self.pool = ThreadPoolExecutor(16, "senex")
         self.control = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Control)
         self.channels: list[delivery.Channel] = []
         self.jobs = self._jobs()
+        # A thread for each job and for a restart, so that those which do not end leave the others theirs
+        self.pool = ThreadPoolExecutor(len(self.jobs) + 2, "senex")
 
     # --- What is asked ---------------------------------------------------------------------------------------------------------
 
@@ -100,9 +102,9 @@ class Watchdog:
         slow = probe.slow_interval
         intervals = {"ready": 2 * probe.interval, "dns": probe.dns_interval, "units": min(15, slow),
                      "release": min(10, slow), "certificates": 4 * slow, "containers": 2 * slow, "database": 10 * slow,
-                     "redis": 4 * slow, "beat": 10 * slow, "time": 10 * slow, "settings": 20 * slow}  # fmt: skip
+                     "redis": 4 * slow, "beat": 10 * slow, "time": 10 * slow, "settings": 20 * slow, "server": 3600}  # fmt: skip
         takes = {"ready": self._take_ready, "dns": self._take_dns}
-        for check in checks_host.CHECKS + checks_stack.CHECKS:
+        for check in checks_host.CHECKS + checks_stack.CHECKS + checks_site.CHECKS:
             if check.name in ("web", "public") or not check.applies(self.config):
                 continue
             jobs.append(Job(
@@ -253,7 +255,7 @@ class Watchdog:
         try:
             holder = checks_host.read_release(self.host, self.config)
             self.release_until = holder["renewed"] + checks_host.LEASE if holder else 0.0
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             self.release_until = 0.0
         for job in self.jobs:
             if job.future is not None and job.future.done():
@@ -261,11 +263,18 @@ class Watchdog:
                 try:
                     job.take(future.result(), now)
                 except Exception as error:  # one answer that nobody foresaw must not end the others
-                    log.warning("%s: %s", job.name, error)
+                    log.warning("%s: %s", job.name, untrusted.plain(error, 500))
+                if job.stuck:
+                    job.stuck = False
+                    self._tell(f"stuck {job.name}", [ok(f"check {job.name}", "has ended")], now, 1)
             if job.future is None and clock >= job.next:
                 job.next, job.began, job.future = clock + job.interval, clock, self.pool.submit(job.run)
-            elif job.future is not None and clock - job.began > STUCK:
-                raise RuntimeError(f"{job.name} has not ended within {STUCK} s")
+            elif job.future is not None and clock - job.began > STUCK and not job.stuck:
+                if job.name == "control":  # by which the watchdog sees whether it works itself: systemd starts it anew
+                    raise RuntimeError(f"its own answer has not come within {STUCK} s")
+                job.stuck = True
+                says = f"has not ended within {age(STUCK)}, and is not asked again until it does; everything else is"
+                self._tell(f"stuck {job.name}", [fail(f"check {job.name}", says, "senex doctor; systemctl restart senex-watchdog")], now, 1)
         self._take_cure(now)
         self._out(now)
 

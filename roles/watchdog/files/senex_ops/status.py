@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
-from . import checks_host, checks_stack, cures
+from . import checks_host, checks_site, checks_stack, cures
 from .findings import FAIL, OK, WARN, Check, Finding, fail, ok, warn, worst
 
 COLOURS = {OK: "32", WARN: "33", FAIL: "31"}
 EXIT = {OK: 0, WARN: 0, FAIL: 2}
 SAID = "/run/senex-watchdog/status.json"
+PATIENCE = 150.0  # seconds for all checks together
 
 
 def read_watchdog(host, config) -> dict:
@@ -43,15 +45,35 @@ def judge_watchdog(data: dict, config, now: float) -> list[Finding]:
     return [ok("watchdog", f"watches; {count} restarts within the hour" if count else "watches")]
 
 
-CHECKS = [*checks_stack.CHECKS, *checks_host.CHECKS, Check("watchdog", read_watchdog, judge_watchdog)]
+CHECKS = [*checks_stack.CHECKS, *checks_site.CHECKS, *checks_host.CHECKS, Check("watchdog", read_watchdog, judge_watchdog)]
 
 
 def look(host, config, checks: list[Check] | None = None) -> list[tuple[str, Finding]]:
     """Every finding, with the name of its check, in the order of the checks."""
     wanted = [check for check in (CHECKS if checks is None else checks) if check.applies(config)]
-    with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda check: check.find(host, config, time.time()), wanted))
-    return [(check.name, one) for check, findings in zip(wanted, found, strict=True) for one in findings]
+    waiting, found = collections.deque(enumerate(wanted)), {}
+
+    def work() -> None:
+        while True:
+            try:
+                number, check = waiting.popleft()
+            except IndexError:
+                return
+            found[number] = check.find(host, config, time.time())
+
+    # Daemons, so that one that never ends keeps nobody waiting
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + PATIENCE
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return [(check.name, one) for number, check in enumerate(wanted) for one in found.get(number, unanswered(check.name))]
+
+
+def unanswered(name: str) -> list[Finding]:
+    """In the place of what a check would have said."""
+    return [fail(name, f"has not ended within {PATIENCE:.0f} s", "senex doctor; then look at what it names")]
 
 
 def as_json(found: list[tuple[str, Finding]], config) -> str:

@@ -1,0 +1,112 @@
+"""Checks of the site as its visitors have it: errors that nginx answers by itself, and the server behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import re
+import stat
+from collections import Counter
+
+from .findings import Check, Finding, age, fail, ok, warn
+
+LOG = "/var/log/nginx/access.log"
+MOST = 2 << 20  # bytes of its end that are read
+SPAN = 300
+# As role nginx has it written. nginx escapes quotes and control characters of what a client sends, so no client writes a field of its own.
+LINE = re.compile(r'(\S+) - .*? \[([^\]]+)\] "[^"]*" (\d{3}) \d+ "[^"]*" "[^"]*" host=.* by=(\S+) id=\S+')
+OURS = ("127.0.0.1", "::1")  # the watchdog's own questions, and those of a release
+ERRORS = ("500", "502", "504")  # 503 is the maintenance page
+# What is asked inside a web container: which servers its image has
+VERSIONS = """
+import importlib.metadata as known
+for name in ("daphne", "uvicorn", "gunicorn", "hypercorn"):
+    try:
+        print(name, known.version(name))
+    except known.PackageNotFoundError:
+        pass
+"""
+BAD = {
+    "daphne": ((4, 2, 2), "takes WebSocket messages of any size (CVE-2026-44545), headers out of the values of others (CVE-2026-44546, kept away by nginx)"),
+}
+
+
+def tail(path: str, most: int) -> str:
+    """The end of a file, from the beginning of a line."""
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as handle:
+        info = os.fstat(handle.fileno())
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(f"{path} is no file")
+        handle.seek(max(0, info.st_size - most))
+        text = handle.read(most)
+    return (text if info.st_size <= most else text.partition(b"\n")[2]).decode(errors="replace")
+
+
+def counted(text: str, now: float) -> dict:
+    """Requests of the last minutes, and which of them got an error that no instance had sent."""
+    seen, own, known = 0, Counter(), {}
+    for line in reversed(text.splitlines()):
+        found = LINE.fullmatch(line)
+        if not found:
+            continue
+        address, moment, status, by = found.groups()
+        if moment not in known:
+            known[moment] = 0.0
+            with contextlib.suppress(ValueError):
+                known[moment] = datetime.datetime.strptime(moment, "%d/%b/%Y:%H:%M:%S %z").timestamp()
+        if known[moment] < now - SPAN:
+            break
+        if address not in OURS:
+            seen += 1
+            own.update([status] if by == "nginx" and status in ERRORS else [])
+    return {"seen": seen, "own": dict(sorted(own.items()))}
+
+
+def read_errors(host, config) -> dict:
+    """From the end of nginx's log."""
+    try:
+        text = tail(LOG, MOST)
+    except FileNotFoundError:
+        text = ""
+    return counted(text, datetime.datetime.now(datetime.UTC).timestamp())
+
+
+def judge_errors(data: dict, config, now: float) -> list[Finding]:
+    """Visitors get the application's answers."""
+    own = sum(data["own"].values())
+    if own < config.limits.nginx_errors:
+        return [ok("nginx errors", f"{own} of {data['seen']} requests of the last {age(SPAN)}")]
+    kinds = ", ".join(f"{status} {count} times" for status, count in data["own"].items())
+    says = f"{own} of {data['seen']} requests of the last {age(SPAN)} got an error that no instance had sent ({kinds})"
+    level = fail if own >= 0.2 * data["seen"] else warn
+    return [level("nginx errors", says, f"tail /var/log/nginx/error.log says why; grep by=nginx {LOG} shows whose; senex status for the instances")]
+
+
+def read_server(host, config) -> dict:
+    """Versions of the servers in the image that runs, as far as Python there can be asked."""
+    states = host.units("user", [one.unit for one in config.web.instances])
+    running = [unit.removesuffix(".service") for unit, state in states.items() if state.get("ActiveState") == "active"]
+    for python in ("python", "python3"):
+        done = host.inside(running[0], python, "-c", VERSIONS) if running else None
+        if done and done.code == 0:
+            rows = [line.split() for line in done.out.splitlines()]
+            return {words[0]: words[1] for words in rows if len(words) == 2 and re.fullmatch(r"\d[0-9A-Za-z.+!-]{0,40}", words[1])}
+    return {}
+
+
+def judge_server(data: dict, config, now: float) -> list[Finding]:
+    """None of those that are known for a hole."""
+    found = []
+    for name, (good, says) in BAD.items():
+        numbers = tuple(int(number) for number in re.findall(r"\d+", data.get(name, "").partition("+")[0])[:3])
+        if numbers and numbers < good:
+            wanted = ".".join(map(str, good))
+            found.append(warn(f"server {name}", f"{data[name]} {says}", f"build the image with {name}>={wanted}, and release it"))
+    return found or [ok("server", ", ".join(f"{name} {version}" for name, version in data.items()) or "is none whose version can be asked")]
+
+
+CHECKS = [
+    Check("errors", read_errors, judge_errors, lambda config: config.public),
+    Check("server", read_server, judge_server, lambda config: config.web),
+]
