@@ -13,6 +13,7 @@ def release_lines(records: list, holder: dict | None = None) -> list:
         f"{one['id']}  {one['what']}: {one['result']}, {one.get('seconds', '?')} s, by {one['who']}"
         + f", {one.get('failed', 0)} of {one.get('requests', 0)} probes failed"
         + (f", migrations {', '.join(one['migrations'])}" if one.get("migrations") else "")
+        + (f", before it: {one['restore_point_at']}" if one.get("restore_point_at") else "")
         + (f" | {one['reason'].splitlines()[0][:160]}" if one.get("reason") else "")
         for one in records
     ]

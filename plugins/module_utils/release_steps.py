@@ -12,6 +12,7 @@ from ansible_collections.senex.trader.plugins.module_utils.service_user import F
 MARK = "senex-plan:"
 REASON = "pre-deploy"
 LONGEST = 6 * 3600  # seconds that a dump may take
+MOMENT = "YYYY-MM-DD HH24:MI:SS.US+00"
 FORMAT = "{{.Id}} {{.Digest}}"
 
 
@@ -80,10 +81,10 @@ def _dumped(directory: str, argv: list[str], keep: int, home: str, environment: 
     return made
 
 
-def restore_point(user: ServiceUser, database: str, role: str, name: str, container: str = "postgres") -> str:
-    """A named point in the write-ahead log, for a recovery to just before the release."""
-    user.podman(
+def restore_point(user: ServiceUser, database: str, role: str, name: str, container: str = "postgres") -> dict:
+    """A named point in the write-ahead log, and its time as a recovery takes it: just before the release changed anything."""
+    result = user.podman(
         "exec", "--interactive", container, "psql", "-XqAt", "--username", role, "--dbname", database, "-v", "ON_ERROR_STOP=1", "-v", f"name={name}",
-        stdin="select pg_create_restore_point(:'name');\n",
+        stdin=f"select to_char(clock_timestamp() at time zone 'utc', '{MOMENT}') from pg_create_restore_point(:'name');\n",
     )  # fmt: skip
-    return name
+    return {"restore_point": name, "restore_point_at": result.stdout.strip()}

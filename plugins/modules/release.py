@@ -161,7 +161,7 @@ def work(given: dict) -> dict:
             wanted = given["database"]
             where = (user, wanted["name"], wanted["role"])
             dump = release_steps.dump(*where, os.path.join(given["home"], "backups/postgresql"), int(wanted["keep"])) if wanted["dump"] else None
-            return {"changed": True, "dump": dump, "restore_point": release_steps.restore_point(*where, given["id"])}
+            return {"changed": True, "dump": dump, **release_steps.restore_point(*where, given["id"])}
 
 
 def run(given: dict, ledger: Ledger) -> dict:

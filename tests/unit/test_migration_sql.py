@@ -38,7 +38,10 @@ UNSAFE = [
     ("ALTER TABLE orders ADD COLUMN fresh bigserial", "written anew"),
     ("ALTER TABLE orders ADD COLUMN fresh integer GENERATED ALWAYS AS (n + 1) STORED", "written anew"),
     ("ALTER TABLE orders ADD CONSTRAINT f FOREIGN KEY (n) REFERENCES kinds (id)", "a constraint (FOREIGN) for n of orders"),
-    ("ALTER TABLE orders ADD COLUMN k integer NULL; ALTER TABLE orders ADD CONSTRAINT f FOREIGN KEY (k) REFERENCES kinds (id)", "writes wait while the rows are checked"),
+    (
+        "ALTER TABLE orders ADD COLUMN k integer NULL; ALTER TABLE orders ADD CONSTRAINT f FOREIGN KEY (k) REFERENCES kinds (id)",
+        "writes wait while the rows are checked",
+    ),
     ("ALTER TABLE kinds ADD CHECK (n > 0) NOT VALID", "a constraint (CHECK) for n of kinds"),
     ("ALTER TABLE kinds ADD EXCLUDE USING gist (n WITH =)", "a constraint (EXCLUDE) for n of kinds"),
     ("CREATE UNIQUE INDEX CONCURRENTLY i ON kinds (v)", "the unique index for v of kinds"),
@@ -95,7 +98,10 @@ def test_noted(judge, sql, part):
 
 
 def test_a_default_counts_at_the_end_of_a_migration(judge):
-    assert judge.judge("ALTER TABLE kinds ADD a integer DEFAULT 1 NOT NULL, ADD b integer DEFAULT 1 NOT NULL; ALTER TABLE kinds ALTER a DROP DEFAULT") == ([], [])
+    assert judge.judge("ALTER TABLE kinds ADD a integer DEFAULT 1 NOT NULL, ADD b integer DEFAULT 1 NOT NULL; ALTER TABLE kinds ALTER a DROP DEFAULT") == (
+        [],
+        [],
+    )
     assert [line.split()[0] for line in judge.end()] == ["kinds.a"]
     assert judge.end() == [], "a second migration does not answer for the first"
 

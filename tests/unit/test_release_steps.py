@@ -1,5 +1,6 @@
 """What a release does on a host before it changes anything: messages of a full disk, and what killed dumps leave."""
 
+import datetime
 import os
 import pwd
 import subprocess
@@ -42,3 +43,18 @@ def test_a_full_disk_is_named_with_what_it_has_though_podman_says_nothing(user, 
     text = user.cannot_pull("", "registry/app:2", "No space left on device")
     assert f"{tmp_path} has 0 of 1024 MB free and no inode left" in text
     assert f"{tmp_path}/bin/senex-prune-images --keep 1" in text and f"{tmp_path}/backups" in text
+
+
+def test_the_restore_point_has_the_time_that_a_restore_takes(user, monkeypatch):
+    """Text goes from psql into the record, and from there into restore_to."""
+    asked = []
+
+    def podman(*argv, **more):
+        asked.append((argv, more["stdin"]))
+        return subprocess.CompletedProcess(argv, 0, "2026-11-21 12:00:00.123456+00\n", "")
+
+    monkeypatch.setattr(user, "podman", podman)
+    made = release_steps.restore_point(user, "senex", "senex", "20261121-1200-beef")
+    assert made == {"restore_point": "20261121-1200-beef", "restore_point_at": "2026-11-21 12:00:00.123456+00"}
+    assert "name=20261121-1200-beef" in asked[0][0] and "pg_create_restore_point(:'name')" in asked[0][1]
+    assert datetime.datetime.fromisoformat(made["restore_point_at"]).utcoffset() == datetime.timedelta(0)

@@ -353,7 +353,7 @@ class Judge:
 
 def wider(old, new):
     """Whether PostgreSQL changes nothing on the disk, and the application that knows the old type can read and write the new one."""
-    old, new = (re.sub(r"^character varying", "varchar", re.sub(r"\s*([(),])\s*", r"\1", text.lower())).replace("charactervarying", "varchar") for text in (old, new))
+    old, new = (text.lower().replace(" ", "").replace("charactervarying", "varchar") for text in (old, new))
     if old == new:
         return True
     one, two = (re.fullmatch(r"varchar(?:\((\d+)\))?", text) for text in (old, new))

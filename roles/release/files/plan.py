@@ -137,8 +137,7 @@ executor = MigrationExecutor(connection)
 applied = {f"{app}.{name}" for app, name in executor.loader.applied_migrations}
 known = {f"{app}.{name}" for app, name in executor.loader.disk_migrations}
 reversible = {
-    f"{app}.{name}": all(operation.reversible for operation in migration.operations)
-    for (app, name), migration in executor.loader.disk_migrations.items()
+    f"{app}.{name}": all(operation.reversible for operation in migration.operations) for (app, name), migration in executor.loader.disk_migrations.items()
 }
 answer = {
     "pending": pending(executor),

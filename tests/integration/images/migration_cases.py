@@ -1,17 +1,16 @@
-"""Migrations, each with what a release has to say of it while the version before it serves. Every case is an application of its own, whose tables hold a row."""
+"""Migrations, each with what a release has to say of it while the version before it serves. A case is an application of its own, with a row in its tables."""
 
 import textwrap
 
-HEAD = """from django.contrib.postgres.constraints import ExclusionConstraint
-from django.contrib.postgres.operations import AddConstraintNotValid, AddIndexConcurrently, RemoveIndexConcurrently, ValidateConstraint
+HEAD = """from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
 from django.db import migrations, models
-from django.db.migrations import (AddConstraint, AddField, AddIndex, AlterField, AlterModelTable, AlterUniqueTogether, CreateModel, DeleteModel, RemoveConstraint, RemoveField,
-    RemoveIndex, RenameField, RenameModel, RunPython, RunSQL, SeparateDatabaseAndState)
-from django.db.models import BigAutoField, BooleanField, CharField, CheckConstraint, DateTimeField, F, ForeignKey, Index, IntegerField, ManyToManyField, Q, TextField, UniqueConstraint, UUIDField
+from django.db.migrations import *
+from django.db.models import *
 from django.db.models.functions import Now, Random
-CASCADE = models.CASCADE
 """
-FIRST = HEAD + """
+FIRST = (
+    HEAD
+    + """
 class Migration(migrations.Migration):
     initial = True
     operations = [
@@ -25,7 +24,10 @@ class Migration(migrations.Migration):
         RunSQL("INSERT INTO {app}_owner (name) VALUES ('o'); INSERT INTO {app}_thing (name, old) VALUES ('a', 1)"),
     ]
 """
-PENDING = HEAD + """
+)
+PENDING = (
+    HEAD
+    + """
 def code(apps, schema_editor):
     raise RuntimeError("the plan ran a migration's code")
 
@@ -45,6 +47,7 @@ class Migration(migrations.Migration):
     dependencies = [("{app}", "0001_initial")]
     operations = [{operations}]
 """
+)
 
 # What is said of it, in part. The version in service fails beside these, however small the table is
 UNSAFE = {
@@ -127,7 +130,10 @@ SAFE = {
     "help_text": ('AlterField("thing", "old", IntegerField(default=2, help_text="x", db_index=True))', ""),
     "code": ("RunPython(code)", "runs code that nobody but its author can judge"),
     "code_by_parts": ("SeparateDatabaseAndState(database_operations=[RunPython(code)])", "runs code that nobody but its author can judge"),
-    "rows": ("""RunSQL(["UPDATE {app}_thing SET old = 2 WHERE name = 'x'", ("DELETE FROM {app}_thing WHERE name = %s", ["DROP TABLE; y"])])""", "changes rows (DELETE)"),
+    "rows": (
+        """RunSQL(["UPDATE {app}_thing SET old = 2 WHERE name = 'x'", ("DELETE FROM {app}_thing WHERE name = %s", ["DROP TABLE; y"])])""",
+        "changes rows (DELETE)",
+    ),
     "block": ('RunSQL("DO $$ BEGIN DROP TABLE {app}_thing; END $$")', "DO $$ BEGIN"),
 }  # fmt: skip
 NOT_ATOMIC = ("concurrently", "index_goes_concurrently")
@@ -146,9 +152,11 @@ def write(directory, pending):
         if pending:
             text = PENDING.replace("{operations}", operations).replace("{atomic}", str(name not in NOT_ATOMIC)).replace("{app}", app)
             (folder / "0002_pending.py").write_text(text)
-    (directory / "cases.py").write_text(textwrap.dedent(f"""\
+    (directory / "cases.py").write_text(
+        textwrap.dedent(f"""\
         import importlib, os
         _base = importlib.import_module(os.environ["CASES_BASE"])
         globals().update({{name: getattr(_base, name) for name in dir(_base) if name.isupper()}})
         INSTALLED_APPS = [*INSTALLED_APPS, *{names!r}]
-        """))
+        """)
+    )

@@ -8,10 +8,13 @@ from containers import ROOT, address
 
 DEMO = "localhost/senex-lab/demo:1"
 FILES = ROOT / "roles/release/files"
+# What the demo application's settings want; nothing but the database is asked
 SETTINGS = {
-    "DJANGO_SETTINGS_MODULE": "cases", "CASES_BASE": "demo.settings", "SECRET_KEY": "x", "FIELD_ENCRYPTION_KEY": "x", "ALLOWED_HOSTS": "x", "DB_NAME": "postgres",
-    "DB_USER": "postgres", "DB_PASSWORD": "cases", "REDIS_URL": "redis://x", "CELERY_BROKER_URL": "redis://x", "CELERY_RESULT_BACKEND": "redis://x", "LOG_DIR": "",
-}  # fmt: skip
+    **dict.fromkeys(("SECRET_KEY", "FIELD_ENCRYPTION_KEY", "ALLOWED_HOSTS"), "x"),
+    **dict.fromkeys(("REDIS_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"), "redis://x"),
+    **{"DB_NAME": "postgres", "DB_USER": "postgres", "DB_PASSWORD": "cases", "LOG_DIR": ""},
+    **{"DJANGO_SETTINGS_MODULE": "cases", "CASES_BASE": "demo.settings"},
+}
 RUN = """set -e
 export PYTHONDONTWRITEBYTECODE=1
 PYTHONPATH=/cases/first:/app python /app/manage.py migrate --noinput --verbosity 0
