@@ -41,7 +41,6 @@ ALLOWED = {
     "quadlet_check.problems": "a new directory of root's own in /run; rmtree goes by descriptors",
     "quadlet_check._generated": "the same; what the user's program left there is listed and not opened",
     "release_record.Ledger": "the directory of the manifests is root's",
-    "rotation.is_out": "/run/senex.trader/out is root's",
     "rotation.Rotation": "/run/senex.trader/out is root's",
     "rotation.connections": "files of the kernel",
     "service_user.ServiceUser.make_directory": "acts as the service user",
