@@ -1,9 +1,11 @@
 """Releases one host after the other, under requests and WebSockets. The order matters: each test begins with what the one before left."""
 
+import re
 import time
 
 from conftest import Observed
 from parts import HOME, RUN
+from releases import RECORDS
 
 # Takes port 8002 as soon as its instance stops, and gives it back when the unit of the release before is there again
 THIEF = """
@@ -57,6 +59,14 @@ def test_the_same_again_changes_nothing(site):
     assert "runs already everywhere" in done.message
     assert [site.records(host) for host in site.hosts] == before
     assert site.unlocked()
+
+
+def test_a_host_without_a_record_keeps_the_release_of_the_others(site):
+    """As one that was added later: the inventory still names release 1. It stays without the record, for the way back needs none of it either."""
+    site.one.sh(f"mv {RECORDS} {RECORDS}.kept")
+    done = site.play("site", "--tags", "django", "--check", "--limit", site.one.name)
+    assert done.rc == 0, done.output
+    assert re.search(rf"^{site.one.name} .* changed=0 ", done.output, re.MULTILINE), done.output
 
 
 def test_back_to_the_release_before(site):
