@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -24,6 +25,31 @@ def pull(user: ServiceUser, reference: str, kept: bool = False) -> dict:
         raise OSError(user.cannot_pull("django_image_tag", reference, result.stderr))
     identity, digest = user.podman("image", "inspect", "--format", FORMAT, reference).stdout.split()
     return {"image": identity, "digest": digest, **running(user)}
+
+
+def load(user: ServiceUser, reference: str, wanted: dict, source: str = "") -> dict:
+    """The image of an archive under its reference, as `pull`; {missing: True} where it is not here and the archive neither."""
+    image, changed = wanted["image"], False
+    if user.image_ids([reference]).get(reference) != image:
+        if not user.image_ids([image]):
+            if not source:
+                return {"missing": True}
+            _loaded(user, image, wanted["sha256"], source)
+        user.podman("tag", image, reference)
+        changed = True
+    return {"changed": changed, **pull(user, reference, kept=True)}
+
+
+def _loaded(user: ServiceUser, image: str, checksum: str, source: str) -> None:
+    with open(source, "rb") as handle:  # root's own, from the controller
+        if hashlib.file_digest(handle, "sha256").hexdigest() != checksum:
+            raise OSError("senex_image_from: the archive arrived damaged, nothing was changed or stopped; run the playbook again")
+        handle.seek(0)
+        result = user.podman("load", "--quiet", check=False, stdin=handle, timeout=1800)
+    if result.returncode:
+        raise OSError(user.cannot_pull("senex_image_from", image[:12], result.stderr))
+    if not user.image_ids([image]):
+        raise OSError(f"senex_image_from: the archive gave another image than {image[:12]}, which its manifest names: {result.stdout.strip()[-300:]}")
 
 
 def running(user: ServiceUser) -> dict:
