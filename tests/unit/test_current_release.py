@@ -55,7 +55,7 @@ def limited(tmp_path):
     variables = {"ansible_python_interpreter": sys.executable, "senex_image_tag": "1", "senex_registry": "r"}
     (tmp_path / "hosts.json").write_text(json.dumps({"web": {"hosts": hosts, "vars": variables}}))
     play = {"hosts": "web", "gather_facts": False, "any_errors_fatal": True, "roles": ["senex.trader.senex"]}
-    tasks = [{"import_tasks": str(tmp_path / "tasks.yml")}, {"debug": {"msg": "it runs {{ senex_image_reference }}"}}]
+    tasks = [{"include_tasks": str(tmp_path / "tasks.yml")}, {"debug": {"msg": "it runs {{ senex_image_reference }}"}}]
     (tmp_path / "play.yml").write_text(json.dumps([{**play, "tasks": tasks}]))
 
     def run(*words, **known):
