@@ -45,7 +45,7 @@ class Action(release.ActionModule):
         self.copies.append((local, remote))
         return remote
 
-    def _remove_tmp_path(self, path, force=False):
+    def _remove_tmp_path(self, path):
         self.removed.append(path)
 
 
