@@ -93,7 +93,7 @@ def test_what_fails_on_the_second_host_is_taken_back_on_both(site, archive):
     registry gave them."""
     site.two.sh(f"cat >/root/thief.py <<'END'\n{THIEF.format(home=HOME, address=site.two.address)}\nEND\n(setsid python3 /root/thief.py >/dev/null 2>&1 &)")
     with Observed(site) as seen:
-        done = site.deploy("2", senex_image_from=str(archive), senex_registry_login={})
+        done = site.deploy("2", senex_image_from=str(archive))
     assert done.rc != 0
     assert {f"{host.name}: copying" in done.message for host in site.hosts} == {True}, done.output
     assert "web-2.service did not come up" in done.message and "molecule-web-two, web" in done.message, done.output
