@@ -84,7 +84,7 @@ def archive(site, tmp_path):
     """Release 2 as a file, and on no host."""
     subprocess.run(["podman", "save", "--quiet", "--output", tmp_path / "demo.tar", "localhost/senex-lab/demo:2"], check=True, timeout=120)
     for host in site.hosts:
-        host.sh(f"{RUN} podman images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep /demo:2 | xargs -r {RUN} podman rmi --force")
+        host.sh(f"{RUN} sh -c \"podman images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep /demo:2 | xargs -r podman rmi --force\"")
     return tmp_path / "demo.tar"
 
 
