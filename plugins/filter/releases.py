@@ -13,6 +13,7 @@ def release_lines(records: list, holder: dict | None = None) -> list:
         f"{one['id']}  {one['what']}: {one['result']}, {one.get('seconds', '?')} s, by {one['who']}"
         + f", {one.get('failed', 0)} of {one.get('requests', 0)} probes failed"
         + (f", migrations {', '.join(one['migrations'])}" if one.get("migrations") else "")
+        + (f", before it: {one['restore_point_at']}" if one.get("restore_point_at") else "")
         + (f" | {one['reason'].splitlines()[0][:160]}" if one.get("reason") else "")
         for one in records
     ]
@@ -35,6 +36,11 @@ def _good(records: list) -> list:
     return good
 
 
+def newest_records(of_hosts: list) -> list:
+    """The records of the host that knows of the newest release that succeeded: one that was added later has none, or not all of them."""
+    return max(of_hosts, key=lambda records: (max((one["id"] for one in _good(records)), default=""), len(records)), default=[])
+
+
 def rollback_target(records: list, wanted: str = "") -> dict:
     """Where to go back to: `reference`, `tag`, `undo`, the migrations of the releases since, newest first, and `reversible`, which of these can be undone.
 
@@ -44,7 +50,7 @@ def rollback_target(records: list, wanted: str = "") -> dict:
     """
     good = _good(records)
     if not good:
-        raise AnsibleFilterError("release: nothing was released with playbooks/deploy.yml on this host, so there is nothing to go back to")
+        raise AnsibleFilterError("release: nothing was released with playbooks/deploy.yml, so there is nothing to go back to")
     if not wanted:
         newest = good[-1]
         return {**newest["previous"], **_undone(good, newest["previous"]["reference"]), "from": newest["tag"]}
@@ -53,7 +59,7 @@ def rollback_target(records: list, wanted: str = "") -> dict:
         first = good[0]["previous"]
         if wanted != first["tag"]:
             known = ", ".join(dict.fromkeys([first["tag"], *(f"{one['id']} ({one['tag']})" for one in good)]))
-            raise AnsibleFilterError(f"release: '{wanted}' is no release of this host; it knows {known}")
+            raise AnsibleFilterError(f"release: '{wanted}' is no release of this environment; it knows {known}")
         found = first
     return {"reference": found["reference"], "tag": found["tag"], **_undone(good, found["reference"]), "from": good[-1]["tag"]}
 
@@ -75,4 +81,4 @@ class FilterModule:
 
     def filters(self):
         """Names in templates."""
-        return {"release_lines": release_lines, "rollback_target": rollback_target}
+        return {"newest_records": newest_records, "release_lines": release_lines, "rollback_target": rollback_target}

@@ -334,7 +334,7 @@ class Transaction:
             except OSError as silent:
                 troubles.append(str(silent))
         for unit in done:
-            attempt(Rotation(unit.get("rotation")).back)
+            attempt(lambda unit=unit: Rotation(unit.get("rotation")).back())
         self._relieve(self.stand_ins)
         if troubles:  # the next run has to know of everything that may lie here
             self.manifest.started = self.before.started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -12,6 +13,7 @@ from ansible_collections.senex.trader.plugins.module_utils.service_user import F
 MARK = "senex-plan:"
 REASON = "pre-deploy"
 LONGEST = 6 * 3600  # seconds that a dump may take
+MOMENT = "YYYY-MM-DD HH24:MI:SS.US+00"
 FORMAT = "{{.Id}} {{.Digest}}"
 
 
@@ -23,6 +25,31 @@ def pull(user: ServiceUser, reference: str, kept: bool = False) -> dict:
         raise OSError(user.cannot_pull("django_image_tag", reference, result.stderr))
     identity, digest = user.podman("image", "inspect", "--format", FORMAT, reference).stdout.split()
     return {"image": identity, "digest": digest, **running(user)}
+
+
+def load(user: ServiceUser, reference: str, wanted: dict, source: str = "") -> dict:
+    """The image of an archive under its reference, as `pull`; {missing: True} where it is not here and the archive neither."""
+    image, changed = wanted["image"], False
+    if user.image_ids([reference]).get(reference) != image:
+        if not user.image_ids([image]):
+            if not source:
+                return {"missing": True}
+            _loaded(user, image, wanted["sha256"], source)
+        user.podman("tag", image, reference)
+        changed = True
+    return {"changed": changed, **pull(user, reference, kept=True)}
+
+
+def _loaded(user: ServiceUser, image: str, checksum: str, source: str) -> None:
+    with open(source, "rb") as handle:  # root's own, from the controller
+        if hashlib.file_digest(handle, "sha256").hexdigest() != checksum:
+            raise OSError("senex_image_from: the archive arrived damaged, nothing was changed or stopped; run the playbook again")
+        handle.seek(0)
+        result = user.podman("load", "--quiet", check=False, stdin=handle, timeout=1800)
+    if result.returncode:
+        raise OSError(user.cannot_pull("senex_image_from", image[:12], result.stderr))
+    if not user.image_ids([image]):
+        raise OSError(f"senex_image_from: the archive gave another image than {image[:12]}, which its manifest names: {result.stdout.strip()[-300:]}")
 
 
 def running(user: ServiceUser) -> dict:
@@ -80,10 +107,10 @@ def _dumped(directory: str, argv: list[str], keep: int, home: str, environment: 
     return made
 
 
-def restore_point(user: ServiceUser, database: str, role: str, name: str, container: str = "postgres") -> str:
-    """A named point in the write-ahead log, for a recovery to just before the release."""
-    user.podman(
+def restore_point(user: ServiceUser, database: str, role: str, name: str, container: str = "postgres") -> dict:
+    """A named point in the write-ahead log, and its time as a recovery takes it: just before the release changed anything."""
+    result = user.podman(
         "exec", "--interactive", container, "psql", "-XqAt", "--username", role, "--dbname", database, "-v", "ON_ERROR_STOP=1", "-v", f"name={name}",
-        stdin="select pg_create_restore_point(:'name');\n",
+        stdin=f"select to_char(clock_timestamp() at time zone 'utc', '{MOMENT}') from pg_create_restore_point(:'name');\n",
     )  # fmt: skip
-    return name
+    return {"restore_point": name, "restore_point_at": result.stdout.strip()}

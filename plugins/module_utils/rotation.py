@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import json
 import os
 import re
 import socket
-import subprocess
 import sys
 import time
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset
 
-SYSTEMCTL = "/usr/bin/systemctl"
-# One file a server that is out, which nginx looks for with each request: no reload, so no client's connection is closed. Gone with a reboot
-FLAGS = "/run/senex.trader/out"
+# What role nginx says of its upstream: {version, servers: [address:port], hosts: [address], flags: directory}. A file in the directory, which nginx looks
+# for with each request, leaves out the server of that name or all servers of that host: no reload, so no client's connection is closed
+CONTRACT = "/etc/nginx/senex/upstream.json"
+VERSION = 1
+# Where there is no contract yet, until the next site.yml: what earlier versions of the role wrote
+EARLIER, EARLIER_FLAGS = "/etc/nginx/conf.d/senex-maps.conf", "/run/senex.trader/out"
 DRAIN_SECONDS = 15.0
 NOTICE_AFTER = 0.2  # a usual request has ended by then; what is left may be a WebSocket
 POLL = 0.1
 # An old worker may still send on what it had just accepted, so one look that finds nothing is not enough
 QUIET_POLLS = 3
-RELOAD_SECONDS = 10.0
 ESTABLISHED = "01"
 
 
@@ -49,33 +51,30 @@ def _kernel_addresses(server: str) -> list[str]:
     return found
 
 
-def serving_workers() -> set[str]:
-    """Ids of nginx's worker processes that take requests: not those of an earlier configuration, which only finish theirs."""
-    shown = subprocess.run([SYSTEMCTL, "show", "--property=MainPID", "--value", "nginx.service"], capture_output=True, text=True, check=False)
-    master = shown.stdout.strip()
-    found = set()
-    with contextlib.suppress(OSError):
-        with open(f"/proc/{master}/task/{master}/children", encoding="ascii") as handle:
-            children = handle.read().split()
-        for child in children:
-            with contextlib.suppress(OSError), open(f"/proc/{child}/cmdline", encoding="utf-8", errors="replace") as handle:
-                if "shutting down" not in handle.read():
-                    found.add(child)
-    return found
+def read_contract(path: str) -> dict:
+    """What nginx's upstream is; no servers where there is none. An error where it is not understood, for to restart a server that still
+    gets requests would fail them."""
+    content, _owner = fileset.read(path)
+    if content is None:
+        return of_earlier_version()
+    try:
+        found = json.loads(content)
+        if found["version"] == VERSION:
+            return {**found, "servers": list(found["servers"]), "hosts": list(found["hosts"]), "flags": str(found["flags"])}
+        trouble = f"is of version {found['version']}, and this collection knows {VERSION}"
+    except (KeyError, TypeError, ValueError) as error:
+        trouble = f"cannot be read ({type(error).__name__}: {error})"
+    raise OSError(f"{path} {trouble}: run playbooks/site.yml of this collection first, which writes it")
 
 
-def reload_nginx() -> None:
-    """Have nginx read its files, and wait until no worker goes by the old ones."""
-    before = serving_workers()
-    subprocess.run([SYSTEMCTL, "try-reload-or-restart", "nginx.service"], capture_output=True, check=False, timeout=60)
-    give_up = time.monotonic() + RELOAD_SECONDS
-    while before & serving_workers() and time.monotonic() < give_up:
-        time.sleep(POLL / 2)
-
-
-def is_out(server: str, line: str) -> bool:
-    """Whether a server gets no requests: its line of the upstream says so, or its flag is there, or that of all servers of its host."""
-    return line.endswith(" down;") or any(os.path.exists(os.path.join(FLAGS, name)) for name in (server, host_of(server)))
+def of_earlier_version() -> dict:
+    """The same, by the upstreams of nginx's own file. All its versions had one without each server, and one without each host."""
+    content, _owner = fileset.read(EARLIER)
+    text = (content or b"").decode(errors="replace")
+    first = re.search(r"^upstream senex_web \{(.*?)^\}", text, re.MULTILINE | re.DOTALL)
+    servers = re.findall(r"^ *server (\S+?)[ ;]", first[1], re.MULTILINE) if first else []
+    hosts = list(dict.fromkeys(map(host_of, servers))) if "\nupstream senex_web_elsewhere_1 " in text else []
+    return {"servers": servers, "hosts": hosts, "flags": EARLIER_FLAGS}
 
 
 def host_of(server: str) -> str:
@@ -84,23 +83,24 @@ def host_of(server: str) -> str:
 
 
 class Rotation:
-    """`wanted` has `file` (of the nginx role, which puts it right again if a run is killed in between), `server` (address:port) or
-    `servers`, and `drain`, the seconds that connections have to end. An address alone stands for all servers there, be there any or none."""
+    """`wanted` has `contract` (of role nginx), `server` (address:port) or `servers`, and `drain`, the seconds that connections have to end.
+    An address alone stands for all servers there, be there any or none."""
 
     def __init__(self, wanted: dict | None):
         self.wanted = wanted or {}
         self.named = self.wanted.get("servers") or [server for server in [self.wanted.get("server")] if server]
+        self.contract = read_contract(self.wanted.get("contract", CONTRACT)) if self.named else {"servers": [], "hosts": [], "flags": ""}
         self.servers = list(dict.fromkeys(server for name in self.named for server in self._meant(name)))
         self.cut = 0  # connections that were left when the time was over
 
     def leave(self, tell=None) -> bool:
         """Send no more requests to the servers, where another one of the upstream can take them. Whether they are out now."""
-        if not self.servers or self.missing() or not self.others():
+        flag = self.flag()
+        if not flag or self.missing() or not self.others():
             return False
-        if flag := self._flag():
-            self._raise_flag(flag)
-        else:
-            self._mark(" down")
+        os.makedirs(self.contract["flags"], mode=0o755, exist_ok=True)
+        with open(self._file(flag), "w", encoding="utf-8"):
+            pass
         self.cut = self._drain(tell)
         return True
 
@@ -109,41 +109,39 @@ class Rotation:
         lowered = False
         for name in {*self.named, *self.servers, *map(host_of, self.servers)}:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(FLAGS, name))
+                os.unlink(self._file(name))
                 lowered = True
-        return self._mark("") or lowered
+        return lowered
 
     def out(self) -> list[str]:
         """Those of the servers that get no requests now."""
-        return [server for server, text in self._lines().items() if server in self.servers and is_out(server, text)]
+        return [server for server in self.contract["servers"] if server in self.servers and self._is_out(server)]
 
     def others(self) -> list[str]:
-        """Servers of the file that get requests and are none of these."""
-        return [server for server, text in self._lines().items() if server not in self.servers and not is_out(server, text)]
+        """Servers of the upstream that get requests and are none of these."""
+        return [server for server in self.contract["servers"] if server not in self.servers and not self._is_out(server)]
 
     def missing(self) -> list[str]:
-        """Those of the servers that the file does not have."""
-        lines = self._lines()
-        return [server for server in self.servers if server not in lines]
+        """Those of the servers that the upstream does not have."""
+        return [server for server in self.servers if server not in self.contract["servers"]]
 
-    def _meant(self, name: str) -> list[str]:
-        return [name] if host_of(name) != name else [server for server in self._lines() if host_of(server) == name]
-
-    def _flag(self) -> str:
-        """The flag for these servers, where nginx's files know one: they do for one server, and for all of one host."""
-        text, lines = self._content()[0], self._lines()
-        if FLAGS not in text:
-            return ""
+    def flag(self) -> str:
+        """The name under which nginx leaves these servers out: one server's, or that of a host whose servers all are meant; empty when they have none."""
         if len(self.servers) == 1:
             return self.servers[0]
-        host = host_of(self.servers[0])
-        whole = {server for server in lines if host_of(server) == host} == set(self.servers)
-        return host if whole and f"{FLAGS}/{host} " in text else ""
+        hosts = set(map(host_of, self.servers))
+        whole = {server for server in self.contract["servers"] if host_of(server) in hosts} == set(self.servers)
+        return hosts.pop() if len(hosts) == 1 and whole and hosts <= set(self.contract["hosts"]) else ""
 
-    def _raise_flag(self, name: str) -> None:
-        os.makedirs(FLAGS, mode=0o755, exist_ok=True)
-        with open(os.path.join(FLAGS, name), "w", encoding="utf-8"):
-            pass
+    def _meant(self, name: str) -> list[str]:
+        return [name] if host_of(name) != name else [server for server in self.contract["servers"] if host_of(server) == name]
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self.contract["flags"], name)
+
+    def _is_out(self, server: str) -> bool:
+        """Whether its own flag is there, or that of all servers of its host."""
+        return any(os.path.exists(self._file(name)) for name in (server, host_of(server)))
 
     def _drain(self, tell) -> int:
         """Wait for what is under way; how many connections are left. `tell` is called when some do not end by themselves."""
@@ -157,24 +155,3 @@ class Rotation:
                 tell()
                 tell = None
             time.sleep(POLL)
-
-    def _content(self) -> tuple[str, tuple]:
-        content, owner = fileset.read(self.wanted["file"]) if self.named else (None, (0, 0, 0))
-        return (content or b"").decode(errors="replace"), owner
-
-    def _lines(self) -> dict[str, str]:
-        return {match[2]: match[0].strip() for match in re.finditer(r"^( *server )(\S+)( [^;\n]*)?;", self._content()[0], re.MULTILINE)}
-
-    def _mark(self, state: str) -> bool:
-        """Write the servers' lines with or without `down`, and tell nginx, where that changes anything."""
-        text, owner = self._content()
-        if not text:
-            return False
-        names = "|".join(map(re.escape, self.servers))
-        line = re.compile(rf"^( *server (?:{names})(?: [^;\n]*?)?)(?: down)?;", re.MULTILINE)
-        marked = line.sub(rf"\g<1>{state};", text)
-        if marked == text:
-            return False
-        fileset.swap([(self.wanted["file"], marked.encode(), owner)])
-        reload_nginx()
-        return True

@@ -7,6 +7,7 @@ import math
 import os
 import pwd
 import subprocess
+from typing import IO
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset, untrusted
 
@@ -73,12 +74,12 @@ class ServiceUser:
             "DBUS_SESSION_BUS_ADDRESS": f"unix:path={self.runtime}/bus",
         }
 
-    def run(self, argv: list[str], check: bool = True, stdin: str | None = None, extra: dict | None = None, timeout: int = 900):
-        """Run a command as the user, in its home (root's own directory is closed to it)."""
+    def run(self, argv: list[str], check: bool = True, stdin: str | IO | None = None, extra: dict | None = None, timeout: int = 900):
+        """Run a command as the user, in its home (root's own directory is closed to it). `stdin` is a text or an open file."""
         try:
             result = subprocess.run(
                 argv,
-                input=stdin,
+                **({"stdin": stdin} if hasattr(stdin, "fileno") else {"input": stdin}),
                 capture_output=True,
                 text=True,
                 errors="replace",
@@ -100,7 +101,7 @@ class ServiceUser:
         """`systemctl --user …`."""
         return self.run([SYSTEMCTL, "--user", "--no-ask-password", *arguments], check=check, timeout=timeout)
 
-    def podman(self, *arguments: str, check: bool = True, stdin: str | None = None, timeout: int = 900):
+    def podman(self, *arguments: str, check: bool = True, stdin: str | IO | None = None, timeout: int = 900):
         """`podman …`."""
         return self.run([PODMAN, *arguments], check=check, stdin=stdin, timeout=timeout)
 

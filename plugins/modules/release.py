@@ -15,10 +15,11 @@ options:
   step:
     description:
       - C(begin) takes the lock and brings the image, C(finish) writes the record and gives the lock up, C(list) reads the records.
+      - C(load) makes sure that the image of O(archive) is here as O(image).
       - C(plan) runs the plan script in the image, C(dump) makes the backup before the release.
       - C(run) runs the command O(argv) under the lock, however long it takes, and ends it when somebody else takes the lock over.
     type: str
-    choices: [begin, finish, list, plan, dump, run]
+    choices: [begin, finish, list, load, plan, dump, run]
     required: true
   id:
     description: The release's own name.
@@ -39,6 +40,22 @@ options:
     default: {}
   take_over:
     description: With C(begin), id of a holder that is known to be dead, or C(any).
+    type: str
+    default: ""
+  wait:
+    description: With C(begin), seconds to wait for a lock that another holds; what is waited for is shown.
+    type: float
+    default: 0
+  archive:
+    description: With C(begin) or C(load), image archive on the controller that takes the place of the registry; empty for the registry.
+    type: str
+    default: ""
+  wanted:
+    description: What the archive holds; filled in by the action plugin.
+    type: dict
+    default: {}
+  source:
+    description: The archive's copy on the host; filled in by the action plugin.
     type: str
     default: ""
   record:
@@ -104,12 +121,16 @@ from ansible_collections.senex.trader.plugins.module_utils.release_record import
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 ARGUMENTS = {
-    "step": {"type": "str", "required": True, "choices": ["begin", "finish", "list", "plan", "dump", "run"]},
+    "step": {"type": "str", "required": True, "choices": ["begin", "finish", "list", "load", "plan", "dump", "run"]},
     "argv": {"type": "list", "elements": "str", "default": []},
     "id": {"type": "str", "default": ""},
     "what": {"type": "str", "default": ""},
     "identity": {"type": "dict", "default": {}},
     "take_over": {"type": "str", "default": ""},
+    "wait": {"type": "float", "default": 0},
+    "archive": {"type": "str", "default": ""},
+    "wanted": {"type": "dict", "default": {}},
+    "source": {"type": "str", "default": ""},
     "record": {"type": "dict", "default": {}},
     "user": {"type": "str", "default": "senex"},
     "home": {"type": "path", "default": "/opt/senex-trader"},
@@ -155,13 +176,15 @@ def work(given: dict) -> dict:
     match given["step"]:
         case "begin":
             return release_steps.pull(user, given["image"], given["kept"])
+        case "load":
+            return release_steps.load(user, given["image"], given["wanted"], given["source"])
         case "plan":
             return {"changed": False, "plan": release_steps.plan(user, given["container"], given["script"])}
         case _:
             wanted = given["database"]
             where = (user, wanted["name"], wanted["role"])
             dump = release_steps.dump(*where, os.path.join(given["home"], "backups/postgresql"), int(wanted["keep"])) if wanted["dump"] else None
-            return {"changed": True, "dump": dump, "restore_point": release_steps.restore_point(*where, given["id"])}
+            return {"changed": True, "dump": dump, **release_steps.restore_point(*where, given["id"])}
 
 
 def run(given: dict, ledger: Ledger) -> dict:

@@ -9,7 +9,7 @@ short_description: Take servers out of nginx's rotation, or put them back in
 description:
   - For a web host whose nginx is elsewhere; run it on the host of nginx. On a host that has both, M(senex.trader.quadlet) does it by itself.
   - Sends nothing more to the servers of an upstream, and waits until nginx's connections to them have ended. One server, or all of one host, leave
-    by a file that nginx looks for with each request; any others are marked C(down), and nginx reloads, which closes connections that clients keep.
+    by a file that nginx looks for with each request; nothing is reloaded, which would close connections that clients keep.
   - The last server that gets requests stays in, with a warning.
 options:
   servers:
@@ -22,10 +22,10 @@ options:
     type: str
     choices: [in, out]
     required: true
-  file:
-    description: File of nginx that holds the upstream.
+  contract:
+    description: File in which role nginx says which servers there are, and how one leaves. Where there is none yet, nginx's own file is read.
     type: path
-    default: /etc/nginx/conf.d/senex-maps.conf
+    default: /etc/nginx/senex/upstream.json
   drain:
     description: Seconds that requests and WebSockets under way have to end. Those left over are counted in RV(cut).
     type: float
@@ -58,12 +58,12 @@ cut:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils.rotation import Rotation
+from ansible_collections.senex.trader.plugins.module_utils.rotation import CONTRACT, Rotation
 
 ARGUMENTS = {
     "servers": {"type": "list", "elements": "str", "required": True},
     "state": {"type": "str", "choices": ["in", "out"], "required": True},
-    "file": {"type": "path", "default": "/etc/nginx/conf.d/senex-maps.conf"},
+    "contract": {"type": "path", "default": CONTRACT},
     "drain": {"type": "float", "default": 15},
 }
 
@@ -73,11 +73,13 @@ def main() -> None:
     os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     wanted = module.params
-    rotation = Rotation(wanted)
     try:
+        rotation = Rotation(wanted)
         before = rotation.out()
         if missing := rotation.missing():
-            module.fail_json(msg=f"{wanted['file']} has no server {', '.join(missing)}: name them as the upstream does, address:port")
+            module.fail_json(msg=f"nginx's upstream has no server {', '.join(missing)}: name them as it does, address:port")
+        if wanted["state"] == "out" and rotation.servers and not rotation.flag():
+            module.fail_json(msg=f"{', '.join(wanted['servers'])}: one server can leave at once, or all of one host by its address")
         stays = wanted["state"] == "out" and bool(rotation.servers) and not rotation.others()
         if stays:
             module.warn(f"{', '.join(wanted['servers'])}: still in rotation, for no other server gets requests; those that come too early try again")

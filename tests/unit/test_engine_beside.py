@@ -82,7 +82,7 @@ def begun(live, other):
 def turning(live, tmp_path):
     """A part of two instances in nginx's rotation, both changed."""
     for unit in live.units:
-        unit["rotation"] = {"file": str(tmp_path / "none"), "server": ""}
+        unit["rotation"] = {"contract": str(tmp_path / "none"), "server": ""}
     for name in ("db.container", "web.container"):
         live.texts[name] += "Exec=new\n"
     return live

@@ -1,114 +1,130 @@
 """Out of nginx's rotation and back in: only the named servers, only where another one is there, and what is under way ends first."""
 
 import contextlib
+import json
+import re
 import socket
 import threading
 import time
-from types import SimpleNamespace
+from collections import Counter
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import rotation
+from nginx_door import evaluated, rendered
 
-TEXT = """upstream senex_web {
-    server 127.0.0.1:8001 max_fails=0;
-    server 127.0.0.1:8002 max_fails=0;
-    keepalive 16;
-}
-"""
+TWO = ["127.0.0.1:8001", "127.0.0.1:8002"]
+OTHERS = ["10.0.0.6:8001", "10.0.0.6:8002"]
 
 
 @pytest.fixture
-def upstream(tmp_path, monkeypatch):
-    file = tmp_path / "maps.conf"
-    file.write_text(TEXT)
-    told = []
+def contract(tmp_path, monkeypatch):
+    """Writes what role nginx says of these servers; nothing else is there."""
+    monkeypatch.setattr(rotation, "EARLIER", str(tmp_path / "maps.conf"))
+    monkeypatch.setattr(rotation, "EARLIER_FLAGS", str(tmp_path / "out"))
+    file = tmp_path / "upstream.json"
 
-    def systemctl(argv, **_):
-        if argv[1] != "show":
-            told.append((argv[1:], file.read_text()))
-        return SimpleNamespace(stdout="0\n")
+    def write(*servers, **more):
+        hosts = list(dict.fromkeys(rotation.host_of(server) for server in servers))
+        file.write_text(json.dumps({"version": 1, "servers": servers, "hosts": hosts if len(hosts) > 1 else [], "flags": str(tmp_path / "out"), **more}))
+        return file
 
-    monkeypatch.setattr(rotation.subprocess, "run", systemctl)
-    monkeypatch.setattr(rotation, "FLAGS", str(tmp_path / "out"))
-    return file, told
+    return write
 
 
 def turn(file, *servers, **more):
-    return rotation.Rotation({"file": str(file), "servers": list(servers), **more})
+    return rotation.Rotation({"contract": str(file), "servers": list(servers), **more})
 
 
-def test_leaves_and_comes_back(upstream):
-    file, told = upstream
-    first = rotation.Rotation({"file": str(file), "server": "127.0.0.1:8001"})
-    assert first.leave() and first.out() == ["127.0.0.1:8001"]
-    assert "server 127.0.0.1:8001 max_fails=0 down;" in file.read_text()
-    assert "server 127.0.0.1:8002 max_fails=0;" in file.read_text()
+def test_leaves_and_comes_back(contract, tmp_path):
+    file = contract(*TWO)
+    first = rotation.Rotation({"contract": str(file), "server": TWO[0]})
+    assert first.leave() and first.out() == [TWO[0]] and (tmp_path / "out" / TWO[0]).is_file()
     assert first.leave(), "it is out, whoever took it out"
-    first.back()
-    assert file.read_text() == TEXT and first.out() == []
-    assert [argv for argv, _ in told] == [["try-reload-or-restart", "nginx.service"]] * 2
-    assert " down;" in told[0][1] and " down;" not in told[1][1]
+    assert not turn(file, TWO[1]).leave(), "the last one stays"
+    assert turn(file, TWO[0]).back() and first.out() == [] and not turn(file, TWO[0]).back()
 
 
-def test_with_flags_nothing_is_reloaded(upstream, tmp_path):
-    """Where nginx looks for a file with each request, one server leaves by its file alone; several at once still by a reload."""
-    file, told = upstream
-    file.write_text(
-        f"{TEXT}# {tmp_path}/out\n" + TEXT.replace("senex_web", "senex_web_without_1").replace("    server 127.0.0.1:8001 max_fails=0;\n", "")
-    )
-    before = file.read_text()
-    first = turn(file, "127.0.0.1:8001")
-    assert first.leave() and first.out() == ["127.0.0.1:8001"] and (tmp_path / "out/127.0.0.1:8001").is_file()
-    assert not turn(file, "127.0.0.1:8002").leave(), "the last one stays"
-    assert turn(file, "127.0.0.1:8001").back() and first.out() == [] and not turn(file, "127.0.0.1:8001").back()
-    assert file.read_text() == before and told == []
-
-
-def test_the_last_one_stays(upstream):
-    file, _told = upstream
-    assert turn(file, "127.0.0.1:8001").leave()
-    assert not turn(file, "127.0.0.1:8002").leave()
-    assert "8002 max_fails=0;" in file.read_text()
-
-
-def test_all_servers_of_a_host_at_once_but_not_all_there_are(upstream):
-    file, told = upstream
-    file.write_text(TEXT.replace("    keepalive", "    server 10.0.0.6:8001;\n    keepalive"))
-    assert turn(file, "127.0.0.1:8001", "127.0.0.1:8002").leave() and len(told) == 1
-    assert file.read_text().count(" down;") == 2 and "server 10.0.0.6:8001;" in file.read_text()
-    assert not turn(file, "127.0.0.1:8001", "127.0.0.1:8002", "10.0.0.6:8001").leave()
-
-
-def test_all_servers_of_a_host_leave_by_one_flag(upstream, tmp_path):
+def test_all_servers_of_a_host_leave_by_one_flag(contract, tmp_path):
     """An address alone means all servers there, be there one, two or none."""
-    file, told = upstream
-    two = TEXT.replace("    keepalive", "    server 10.0.0.6:8001;\n    server 10.0.0.6:8002;\n    keepalive")
-    file.write_text(f"{two}# {tmp_path}/out/10.0.0.6 leads to:\n")
+    file = contract(*TWO, *OTHERS)
     whole = turn(file, "10.0.0.6")
-    assert whole.leave() and whole.out() == ["10.0.0.6:8001", "10.0.0.6:8002"] and (tmp_path / "out/10.0.0.6").is_file()
-    assert turn(file, "127.0.0.1:8001").leave() and not turn(file, "127.0.0.1:8002").leave(), "flagged servers take nothing"
+    assert whole.leave() and whole.out() == OTHERS and (tmp_path / "out/10.0.0.6").is_file()
+    assert turn(file, TWO[0]).leave() and not turn(file, TWO[1]).leave(), "flagged servers take nothing"
     assert turn(file, "10.0.0.6").back() and whole.out() == [] and not whole.back()
-    assert turn(file, "127.0.0.1:8001").back() and told == []
+    assert turn(file, TWO[0]).back()
     nobody = turn(file, "10.0.0.7")
-    assert not nobody.missing() and not nobody.leave() and not nobody.back() and told == []
+    assert not nobody.missing() and not nobody.leave() and not nobody.back()
 
 
-def test_a_server_that_is_not_there_changes_nothing(upstream):
-    file, told = upstream
-    absent = turn(file, "127.0.0.1:800")
-    assert not absent.leave() and absent.missing() == ["127.0.0.1:800"]
-    absent.back()
-    assert file.read_text() == TEXT and told == []
+def test_what_nginx_has_no_pool_for_stays(contract, tmp_path):
+    """Two flags at once lead to the pool without the second of them, which has the first."""
+    file = contract(*TWO, *OTHERS)
+    assert not turn(file, TWO[0], OTHERS[0]).leave() and not turn(file, *TWO, *OTHERS).leave()
+    file = contract(*TWO, *OTHERS, hosts=[])
+    assert not turn(file, "10.0.0.6").leave() and not (tmp_path / "out").exists()
 
 
-def test_without_nginx_nothing_happens(tmp_path):
+def test_a_server_that_is_not_there_changes_nothing(contract, tmp_path):
+    absent = turn(contract(*TWO), "127.0.0.1:800")
+    assert not absent.leave() and absent.missing() == ["127.0.0.1:800"] and not absent.back() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"version": 2, "pools": []}', "is of version 2, and this collection knows 1"),
+        ("{", "cannot be read"),
+        ('{"version": 1}', "cannot be read"),
+        ("[]", "cannot be read"),
+    ],
+)
+def test_a_contract_that_is_not_understood_restarts_nothing(contract, text, why):
+    file = contract(*TWO)
+    file.write_text(text)
+    with pytest.raises(OSError, match=f"upstream.json {why}.*run playbooks/site.yml"):
+        turn(file, TWO[0])
+
+
+HOSTS = {"groups": {"web": ["web1", "web2"]}, "hostvars": {"web2": {"senex_private_address": "10.0.0.6"}}}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "whole"), [({}, []), (HOSTS, ["10.0.0.6", "127.0.0.1"]), ({"nginx_web_instances": 1}, [])], ids=["one host", "two", "one server"]
+)
+@pytest.mark.parametrize("converted", [True, False], ids=["contract", "files of before"])
+def test_what_the_engine_raises_is_what_nginx_looks_for(contract, tmp_path, inputs, whole, converted):
+    """By the role's own templates: its contract, or on a host that has none yet the upstreams of its file."""
+    file, flags = tmp_path / "upstream.json", "/run/senex.trader/out"
+    if converted:
+        file.write_text(rendered("upstream.json.j2", **inputs))
+        assert json.loads(file.read_text())["flags"] == flags
+    else:
+        comments = re.compile(r"^ *#.*\n", re.MULTILINE)  # they say nothing
+        (tmp_path / "maps.conf").write_text(comments.sub("", rendered("maps.conf.j2", **inputs)))
+    found = rotation.read_contract(str(file))
+    assert found["servers"] == evaluated("__nginx_servers", **inputs) and sorted(found["hosts"]) == whole
+    site = rendered("site.conf.j2", **inputs)
+    places = site.count("set $senex_pool senex_web;")
+    one_by_one = found["servers"] if len(found["servers"]) > 1 else []
+    looked_for = Counter(path for path in re.findall(r"\(-f (\S+)\)", site) if path.startswith(flags))
+    assert places > 1 and looked_for == {f"{flags}/{name}": places for name in [*one_by_one, *whole]}
+
+
+def test_a_host_that_has_no_contract_yet_goes_on(contract, tmp_path):
+    (tmp_path / "maps.conf").write_text(rendered("maps.conf.j2"))
+    first = turn(tmp_path / "upstream.json", TWO[0])
+    assert first.leave() and first.out() == [TWO[0]] and not turn(tmp_path / "upstream.json", TWO[1]).leave()
+    assert first.back()
+
+
+def test_without_nginx_nothing_happens(contract, tmp_path):
     for none in (rotation.Rotation(None), turn(tmp_path / "no", "127.0.0.1:8001")):
         assert not none.leave() and none.out() == []
         none.back()
 
 
 @pytest.fixture(params=["127.0.0.1", "::1", "::ffff:127.0.0.1"])
-def busy(request, tmp_path, upstream):
+def busy(request, contract):
     """A server that is really there, and connections to it."""
     family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
     with contextlib.ExitStack() as stack:
@@ -128,8 +144,7 @@ def busy(request, tmp_path, upstream):
 
         host = request.param.removeprefix("::ffff:")
         server = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        upstream[0].write_text(TEXT.replace("127.0.0.1:8001", server))
-        yield upstream[0], server, connect
+        yield contract(server, TWO[1]), server, connect
 
 
 def test_connections_are_counted_where_they_lead(busy):
@@ -165,12 +180,3 @@ def test_what_does_not_end_is_counted(busy):
     leaving = turn(file, server, drain=1)
     assert leaving.leave() and leaving.cut == len(clients)
     assert 1 <= time.monotonic() - began < 2
-
-
-def test_a_reload_is_over_when_no_worker_goes_by_the_old_file(monkeypatch):
-    """nginx answers a reload before it has done it, and what is sent until then goes to whoever is about to stop."""
-    looks = [{"7", "8"}, {"7", "8"}, {"8", "9"}, {"9", "10"}]
-    monkeypatch.setattr(rotation, "serving_workers", lambda: looks.pop(0))
-    monkeypatch.setattr(rotation.subprocess, "run", lambda *_, **__: None)
-    rotation.reload_nginx()
-    assert looks == []

@@ -1,7 +1,8 @@
 """One unit after the other without anybody noticing: stand-ins, and who is in nginx's rotation when."""
 # ruff: noqa: F811 - a fixture that comes from another file is named like what is imported
 
-import os
+import json
+import pathlib
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import quadlet_plan, rotation
@@ -80,55 +81,73 @@ def test_a_stand_in_that_a_killed_run_left_is_stopped_by_the_next(relieved):
 
 
 @pytest.fixture
-def rotated(live, monkeypatch):
-    """A part with two instances, of which a file says which get requests."""
-    file = os.path.join(live.host.home, "maps.conf")
-    with open(file, "w") as handle:
-        handle.write("".join(f"    server 127.0.0.1:{port} max_fails=0;\n" for port in (1, 2)))
-    monkeypatch.setattr(
-        rotation,
-        "reload_nginx",
-        lambda: live.host.log.append("reload: " + ",".join(rotation.Rotation({"file": file, "servers": ["127.0.0.1:1", "127.0.0.1:2"]}).out())),
-    )
-    live.units = [{"name": f"{name}.service", "rotation": {"file": file, "server": f"127.0.0.1:{port}", "drain": 0}} for port, name in ((1, "db"), (2, "web"))]
+def upstream(tmp_path, monkeypatch):
+    """Writes what role nginx says of its servers; a flag a server lies in `out`."""
+    monkeypatch.setattr(rotation, "POLL", 0)
+
+    def write(*servers):
+        (tmp_path / "upstream.json").write_text(json.dumps({"version": 1, "servers": servers, "hosts": [], "flags": str(tmp_path / "out")}))
+        return str(tmp_path / "upstream.json")
+
+    return write
+
+
+@pytest.fixture
+def rotated(live, upstream, monkeypatch):
+    """A part with two instances, of which a file says which get requests; leaving and coming back are logged."""
+    contract = upstream("127.0.0.1:1", "127.0.0.1:2")
+    leave, back = rotation.Rotation.leave, rotation.Rotation.back
+
+    def left(turn, tell=None):
+        result = leave(turn, tell)
+        live.host.log += [f"out: {','.join(turn.out())}"] if result else []
+        return result
+
+    def came_back(turn):
+        result = back(turn)
+        live.host.log += [f"in: {','.join(turn.servers)}"] if result else []
+        return result
+
+    monkeypatch.setattr(rotation.Rotation, "leave", left)
+    monkeypatch.setattr(rotation.Rotation, "back", came_back)
+    live.units = [
+        {"name": f"{name}.service", "rotation": {"contract": contract, "server": f"127.0.0.1:{port}", "drain": 0}} for port, name in ((1, "db"), (2, "web"))
+    ]
     live.run()
-    return live, file
+    return live, pathlib.Path(contract).parent / "out"
 
 
 def test_the_one_out_of_rotation_comes_back_first_so_that_the_other_can_leave(rotated):
-    live, file = rotated
+    live, flags = rotated
     live.configuration["config/db.conf"] = b"new"
     live.texts["web.container"] += "Exec=broken\n"
     live.host.refuse = {"Exec=broken"}
     with pytest.raises(Refused, match="running again: web.service, db.service"):
         live.run()
-    seen = [line for line in live.host.log if line.startswith(("restart", "stop", "reload:"))]
+    seen = [line for line in live.host.log if line.startswith(("restart", "stop", "out:", "in:"))]
+    first, second = "127.0.0.1:1", "127.0.0.1:2"
     assert seen == [
-        "reload: 127.0.0.1:1", "restart db.service", "reload: ", "reload: 127.0.0.1:2", "restart web.service", "stop web.service",
-        "restart web.service", "reload: ", "reload: 127.0.0.1:1", "restart db.service", "reload: ",
+        f"out: {first}", "restart db.service", f"in: {first}", f"out: {second}", "restart web.service", "stop web.service",
+        f"out: {second}", "restart web.service", f"in: {second}", f"out: {first}", "restart db.service", f"in: {first}",
     ]  # fmt: skip
-    assert "down" not in open(file).read()  # noqa: SIM115
+    assert not list(flags.iterdir())
 
 
 def test_a_server_that_a_killed_run_left_out_comes_back(rotated):
-    live, file = rotated
-    with open(file) as handle:
-        text = handle.read()
-    with open(file, "w") as handle:
-        handle.write(text.replace("1:1 max_fails=0;", "1:1 max_fails=1 down;"))
+    live, flags = rotated
+    flags.mkdir()
+    (flags / "127.0.0.1:1").touch()
     assert live.run(check=True)["plan"] == ["put db.service back into rotation"] and live.host.log == []
-    assert live.run()["changed"] and live.host.log == ["reload: "] and not live.run()["changed"]
+    assert live.run()["changed"] and live.host.log == ["in: 127.0.0.1:1"] and not live.run()["changed"]
 
 
 @pytest.mark.parametrize(("others", "good"), [(0, True), (1, False)])
-def test_what_failed_while_the_only_instance_restarted_does_not_count(live, monkeypatch, tmp_path, others, good):
+def test_what_failed_while_the_only_instance_restarted_does_not_count(live, upstream, monkeypatch, tmp_path, others, good):
     """No other server took the requests, so they had to fail; where there was one, none had to."""
-    servers = "".join(f"    server 127.0.0.1:{8001 + number};\n" for number in range(1 + others))
-    (tmp_path / "maps.conf").write_text(f"upstream web {{\n{servers}}}\n")
+    contract = upstream(*(f"127.0.0.1:{8001 + number}" for number in range(1 + others)))
     (tmp_path / "prober.json").write_text('{"requests": 90, "failed": 40, "failures": ["/: 502"]}')
     monkeypatch.setattr(quadlet_plan, "PROBE_SECONDS", 0)
-    monkeypatch.setattr(rotation, "reload_nginx", lambda: None)
-    turn = {"file": str(tmp_path / "maps.conf"), "server": "127.0.0.1:8001", "drain": 0}
+    turn = {"contract": contract, "server": "127.0.0.1:8001", "drain": 0}
     live.units[1] = {"name": "web.service", "rotation": turn, "probe": {"file": str(tmp_path / "prober.json"), "failed": 3}}
     live.texts["web.container"] += "Exec=new\n"
     if good:

@@ -2,7 +2,7 @@
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.senex.trader.plugins.filter.releases import release_lines, rollback_target
+from ansible_collections.senex.trader.plugins.filter.releases import newest_records, release_lines, rollback_target
 
 
 def record(number, tag, previous, migrations=(), kind="deploy", result="succeeded", **more):
@@ -49,7 +49,7 @@ def test_what_can_be_undone_is_known_from_the_records():
 
 
 def test_a_release_that_nobody_knows():
-    with pytest.raises(AnsibleFilterError, match=r"'9' is no release of this host; it knows 1, r1 \(2\), r2 \(3\)$"):
+    with pytest.raises(AnsibleFilterError, match=r"'9' is no release of this environment; it knows 1, r1 \(2\), r2 \(3\)$"):
         rollback_target(HISTORY, "9")
     with pytest.raises(AnsibleFilterError, match="nothing to go back to"):
         rollback_target(HISTORY[2:])
@@ -63,3 +63,11 @@ def test_lines():
     assert lines[1].endswith("| demo, web: it did not come up")
     assert "under way, at 'web'" in lines[2]
     assert "nothing was released" in release_lines([])[0]
+
+
+def test_the_records_of_the_host_that_knows_most():
+    """One was added after the second release, one missed the last, and a failure counts for nothing."""
+    new, whole = [record(4, "9", "3", result="switched back")], [*HISTORY, record(5, "5", "3")]
+    assert newest_records([new, HISTORY, whole]) is whole and newest_records([whole, new]) is whole
+    assert newest_records([[], HISTORY[1:], HISTORY]) is HISTORY and newest_records([[], []]) == [] == newest_records([])
+    assert rollback_target(newest_records([[], whole]))["tag"] == "3"

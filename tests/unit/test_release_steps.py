@@ -1,5 +1,7 @@
 """What a release does on a host before it changes anything: messages of a full disk, and what killed dumps leave."""
 
+import datetime
+import hashlib
 import os
 import pwd
 import subprocess
@@ -42,3 +44,85 @@ def test_a_full_disk_is_named_with_what_it_has_though_podman_says_nothing(user, 
     text = user.cannot_pull("", "registry/app:2", "No space left on device")
     assert f"{tmp_path} has 0 of 1024 MB free and no inode left" in text
     assert f"{tmp_path}/bin/senex-prune-images --keep 1" in text and f"{tmp_path}/backups" in text
+
+
+def test_the_restore_point_has_the_time_that_a_restore_takes(user, monkeypatch):
+    """Text goes from psql into the record, and from there into restore_to."""
+    asked = []
+
+    def podman(*argv, **more):
+        asked.append((argv, more["stdin"]))
+        return subprocess.CompletedProcess(argv, 0, "2026-11-21 12:00:00.123456+00\n", "")
+
+    monkeypatch.setattr(user, "podman", podman)
+    made = release_steps.restore_point(user, "senex", "senex", "20261121-1200-beef")
+    assert made == {"restore_point": "20261121-1200-beef", "restore_point_at": "2026-11-21 12:00:00.123456+00"}
+    assert "name=20261121-1200-beef" in asked[0][0] and "pg_create_restore_point(:'name')" in asked[0][1]
+    assert datetime.datetime.fromisoformat(made["restore_point_at"]).utcoffset() == datetime.timedelta(0)
+
+
+IMAGE = "ab" * 32
+
+
+@pytest.fixture
+def storage(user, monkeypatch, tmp_path):
+    """Local images of the user, {name or id: id}, and an archive."""
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(b"layers")
+    images, log = {}, []
+
+    def podman(*argv, stdin=None, **_):
+        log.append(argv[0] if argv[0] != "image" else "inspect")
+        out, code = "", 0
+        match argv:
+            case ["image", "inspect", "--format", _, name]:
+                code, out = (0, f"{images[name]} sha256:d" if "Digest" in argv[3] else images[name]) if name in images else (125, "")
+            case ["load", *_]:
+                images[images["next"]] = images["next"]
+                assert stdin.read() == b"layers", "from its beginning"
+            case ["tag", image, name]:
+                images[name] = images[image]
+            case ["ps", *_]:
+                out = "[]"
+        return subprocess.CompletedProcess(argv, code, out, "")
+
+    monkeypatch.setattr(user, "podman", podman)
+    images["next"] = IMAGE
+    wanted = {"image": IMAGE, "sha256": hashlib.sha256(b"layers").hexdigest(), "bytes": 6}
+    return images, log, wanted, str(archive)
+
+
+def test_an_image_comes_from_an_archive_where_it_is_missing(user, storage):
+    images, log, wanted, archive = storage
+    assert release_steps.load(user, "r/app:1", wanted) == {"missing": True} and "load" not in log
+    made = release_steps.load(user, "r/app:1", wanted, archive)
+    assert made == {"changed": True, "image": IMAGE, "digest": "sha256:d", "running": {}} and images["r/app:1"] == IMAGE
+    log.clear()
+    assert release_steps.load(user, "r/app:1", wanted, archive)["changed"] is False and not {"load", "tag"} & set(log)
+    assert release_steps.load(user, "r/app:again", wanted)["changed"] and "load" not in log, "the same image by another name needs no copy"
+
+
+def test_another_image_of_that_name_gives_way(user, storage):
+    images, _log, wanted, archive = storage
+    images["r/app:1"] = "cd" * 32
+    assert release_steps.load(user, "r/app:1", wanted) == {"missing": True}
+    assert release_steps.load(user, "r/app:1", wanted, archive)["image"] == IMAGE
+
+
+def test_what_arrives_is_what_was_sent(user, storage):
+    images, log, wanted, archive = storage
+    with pytest.raises(OSError, match="arrived damaged"):
+        release_steps.load(user, "r/app:1", {**wanted, "sha256": "0" * 64}, archive)
+    assert "load" not in log
+    images["next"] = "cd" * 32
+    with pytest.raises(OSError, match="the archive gave another image than abababababab"):
+        release_steps.load(user, "r/app:1", wanted, archive)
+    assert "r/app:1" not in images
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root becomes another user")
+def test_a_file_can_be_a_commands_input(user, tmp_path):
+    (tmp_path / "in").write_bytes(bytes(range(256)))
+    with open(tmp_path / "in", "rb") as handle:
+        assert ServiceUser.run(user, ["wc", "-c"], stdin=handle).stdout.strip() == "256"
+    assert ServiceUser.run(user, ["wc", "-c"], stdin="x").stdout.strip() == "1"

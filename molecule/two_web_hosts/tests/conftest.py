@@ -80,8 +80,8 @@ class Site:
             environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "COLUMNS": "400"}
             return Applied(subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=environment))
 
-    def deploy(self, tag):
-        return self.play("deploy", django_image_tag=tag)
+    def deploy(self, tag, **variables):
+        return self.play("deploy", django_image_tag=tag, **variables)
 
     def versions(self):
         return [host.says("version") for host in self.hosts]

@@ -1,9 +1,12 @@
 """Releases one host after the other, under requests and WebSockets. The order matters: each test begins with what the one before left."""
 
+import subprocess
 import time
 
+import pytest
 from conftest import Observed
 from parts import HOME, RUN
+from releases import RECORDS
 
 # Takes port 8002 as soon as its instance stops, and gives it back when the unit of the release before is there again
 THIEF = """
@@ -59,6 +62,13 @@ def test_the_same_again_changes_nothing(site):
     assert site.unlocked()
 
 
+def test_a_host_without_a_record_keeps_the_release_of_the_others(site):
+    """As one that was added later: the inventory still names release 1. It stays without the record, for the way back needs none of it either."""
+    site.one.sh(f"mv {RECORDS} {RECORDS}.kept")
+    done = site.play("site", "--tags", "django", "--check", "--limit", site.one.name)
+    assert (done.rc, done.changed) == (0, 0), done.output
+
+
 def test_back_to_the_release_before(site):
     with Observed(site) as seen:
         done = site.play("rollback", release_undo_migrations=True)
@@ -69,12 +79,23 @@ def test_back_to_the_release_before(site):
     assert [site.records(host)[-1]["result"] for host in site.hosts] == ["succeeded", "succeeded"]
 
 
-def test_what_fails_on_the_second_host_is_taken_back_on_both(site):
-    """The second host's second instance finds its port taken; by then the first host and one instance here are on the new release."""
+@pytest.fixture
+def archive(site, tmp_path):
+    """Release 2 as a file, and on no host."""
+    subprocess.run(["podman", "save", "--quiet", "--output", tmp_path / "demo.tar", "localhost/senex-lab/demo:2"], check=True, timeout=120)
+    for host in site.hosts:
+        host.sh(f"{RUN} sh -c \"podman images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep /demo:2 | xargs -r podman rmi --force\"")
+    return tmp_path / "demo.tar"
+
+
+def test_what_fails_on_the_second_host_is_taken_back_on_both(site, archive):
+    """The second host's second instance finds its port taken; by then the first host and one instance here are on the new release, which no
+    registry gave them."""
     site.two.sh(f"cat >/root/thief.py <<'END'\n{THIEF.format(home=HOME, address=site.two.address)}\nEND\n(setsid python3 /root/thief.py >/dev/null 2>&1 &)")
     with Observed(site) as seen:
-        done = site.deploy("2")
+        done = site.deploy("2", senex_image_from=str(archive))
     assert done.rc != 0
+    assert {f"{host.name}: copying" in done.message for host in site.hosts} == {True}, done.output
     assert "web-2.service did not come up" in done.message and "molecule-web-two, web" in done.message, done.output
     assert "serves, as before. The lock is released" in done.message
     seen.expect_nobody_noticed()

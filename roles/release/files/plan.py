@@ -1,71 +1,123 @@
-# Runs in `manage shell` of the image that is to be released (or of the one to go back from), and changes nothing:
+# Runs behind migration_sql.py in `manage shell` of the image that is to be released (or of the one to go back from), and changes nothing:
 # which migrations are pending, what they would break for the version that still serves, and when named periodic tasks are due.
+import contextlib
 import json
 import os
 
-from django.db import connection
+from django.db import NotSupportedError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-# Sources of the rules: Django's documentation of each operation, and the checks of django-migration-linter
-GONE = {
-    "DeleteModel": "the table goes", "RemoveField": "the column goes", "RenameModel": "the table is renamed",
-    "RenameField": "the column is renamed", "AlterModelTable": "the table is renamed",
-}  # fmt: skip
+
+class Facts:
+    """The database as it is, for the judge."""
+
+    def _rows(self, sql, *values):
+        with connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            return cursor.fetchall()
+
+    @staticmethod
+    def _quoted(table):
+        return ".".join(connection.ops.quote_name(part) for part in table.split("."))
+
+    def size(self, table):
+        ((size,),) = self._rows(
+            "SELECT coalesce((SELECT sum(pg_table_size(relid)) FROM pg_partition_tree(found.id)), pg_table_size(found.id))"
+            " FROM (SELECT to_regclass(%s) AS id) AS found",
+            self._quoted(table),
+        )
+        return None if size is None else int(size)
+
+    def columns(self, table):
+        rows = self._rows(
+            "SELECT attname, format_type(atttypid, atttypmod), attnotnull, atthasdef OR attidentity <> '' FROM pg_attribute"
+            " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+            self._quoted(table),
+        )
+        return {name: {"type": kind, "not_null": not_null, "default": default} for name, kind, not_null, default in rows}
+
+    def volatile(self, names):
+        return names and self._rows("SELECT 1 FROM pg_proc WHERE provolatile = 'v' AND proname = ANY(%s) LIMIT 1", list(names))
 
 
-def problem(app, operation, before, after):
-    """Why the version that still serves would fail beside this operation; empty when it would not."""
-    kind = type(operation).__name__
-    if kind in GONE:
-        return GONE[kind]
-    if kind == "AddField":
-        field = operation.field
-        has_default = hasattr(field, "has_db_default") and field.has_db_default() or getattr(field, "db_default", None) not in (None, NOT_PROVIDED)
-        needs = not field.many_to_many and not field.null and not has_default
-        return "a column that may not be empty and has no default in the database (db_default)" if needs else ""
-    if kind == "AlterField":
-        name = (app, operation.model_name_lower)
-        old, new = (state.apps.get_model(*name)._meta.get_field(operation.name) for state in (before, after))
-        if old.null and not new.null:
-            return "the column may not be empty any more"
-        if old.column != new.column:
-            return "the column is renamed"
-        if old.db_parameters(connection).get("type") != new.db_parameters(connection).get("type"):
-            return f"the column's type changes from {old.db_type(connection)} to {new.db_type(connection)}"
-    return ""
+def steps(app, operation, before):
+    """The operations that touch the database, each with the state before and after: what Django does for SeparateDatabaseAndState,
+    whose RunPython would be run when it is asked for its SQL."""
+    after = before.clone()
+    operation.state_forwards(app, after)
+    parts = getattr(operation, "database_operations", None)
+    if parts is None:
+        yield operation, before, after
+        return
+    for part in parts:
+        after = before.clone()
+        part.state_forwards(app, after)
+        yield from steps(app, part, before)
+        before = after
 
 
-def slow(operation):
-    """Why the operation may hold a lock for long on a large table; empty when it does not."""
-    kind = type(operation).__name__
-    if kind in ("AddIndex", "AddConstraint"):
-        return "writes wait while it is built (AddIndexConcurrently, or NOT VALID and a later validation, do not block)"
-    return "runs code that nobody but its author can judge" if kind in ("RunPython", "RunSQL") else ""
+@contextlib.contextmanager
+def reading(atomic):
+    """A transaction in which what runs instead of saying what it would run fails. Ended by itself: through a pooler the session is not ours.
+    Where the migration is not to be in a transaction, Django must not know of this one."""
+    if atomic:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION READ ONLY")
+            yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN READ ONLY")
+        try:
+            yield
+        finally:
+            cursor.execute("ROLLBACK")
 
 
-def describe(migration, before):
+def sql_of(migration, operation, before, after):
+    """The SQL that an operation would run, with what Django leaves for the end of the migration."""
+    with reading(migration.atomic), connection.schema_editor(collect_sql=True, atomic=migration.atomic) as editor:
+        operation.database_forwards(migration.app_label, editor, before, after)
+    return "\n".join(editor.collected_sql)
+
+
+def judged(judge, migration, operation, before, after):
+    """What is unsafe and what is worth to be known of one operation."""
+    if not operation.reduces_to_sql:
+        return [], ["runs code that nobody but its author can judge"]
+    try:
+        return judge.judge(sql_of(migration, operation, before, after))
+    except NotSupportedError as error:
+        return [f"it cannot run: {error}"], []
+    except Exception as error:  # of the operation's own code, whatever it does
+        why = f"its SQL cannot be known ({type(error).__name__}: {error}), so nobody but its author can judge it"
+        try:
+            table = before.apps.get_model(migration.app_label, operation.model_name)._meta.db_table
+        except (AttributeError, LookupError):
+            table = ""
+        # Some ask the database for what an earlier pending migration is to make there
+        return ([], [why]) if table in judge.tables else ([why], [])
+
+
+def describe(judge, migration, before):
     found = {"name": f"{migration.app_label}.{migration.name}", "atomic": migration.atomic, "reversible": True, "unsafe": [], "notes": []}
     for operation in migration.operations:
-        after = before.clone()
-        operation.state_forwards(migration.app_label, after)
-        text = operation.describe()
-        if unsafe := problem(migration.app_label, operation, before, after):
-            found["unsafe"].append(f"{text}: {unsafe}")
-        if note := slow(operation):
-            found["notes"].append(f"{text}: {note}")
+        for step, state, after in steps(migration.app_label, operation, before):
+            unsafe, notes = judged(judge, migration, step, state, after)
+            found["unsafe"] += [f"{found['name']}, {step.describe()}: {one}" for one in unsafe]
+            found["notes"] += [f"{found['name']}, {step.describe()}: {one}" for one in notes]
         found["reversible"] = found["reversible"] and operation.reversible
-        before = after
-    return found, before
+        operation.state_forwards(migration.app_label, before)
+    found["unsafe"] += [f"{found['name']}: {one}" for one in judge.end()]
+    return found
 
 
 def pending(executor):
-    targets = executor.loader.graph.leaf_nodes()
-    state, found = executor._create_project_state(with_applied_migrations=True), []
-    for migration, _backwards in executor.migration_plan(targets):
-        one, state = describe(migration, state)
-        found.append(one)
-    return found
+    judge = Judge(Facts(), int(os.environ.get("PLAN_SMALL_TABLE_MB", "64")) * 2**20)  # noqa: F821  (of migration_sql.py)
+    state = executor._create_project_state(with_applied_migrations=True)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return [describe(judge, migration, state) for migration, _backwards in plan]
 
 
 def due(names):
@@ -81,14 +133,11 @@ def due(names):
     return found
 
 
-from django.db.models import NOT_PROVIDED  # noqa: E402
-
 executor = MigrationExecutor(connection)
 applied = {f"{app}.{name}" for app, name in executor.loader.applied_migrations}
 known = {f"{app}.{name}" for app, name in executor.loader.disk_migrations}
 reversible = {
-    f"{app}.{name}": all(operation.reversible for operation in migration.operations)
-    for (app, name), migration in executor.loader.disk_migrations.items()
+    f"{app}.{name}": all(operation.reversible for operation in migration.operations) for (app, name), migration in executor.loader.disk_migrations.items()
 }
 answer = {
     "pending": pending(executor),

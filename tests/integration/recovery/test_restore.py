@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 
 from stack import HOME, UID, wait
 
@@ -42,9 +41,9 @@ def test_the_application_works_with_the_restored_database(stack, figure):
 def test_the_application_works_with_the_database_of_an_earlier_moment(stack):
     stack.sh("senex pitr base --first", timeout=300)
     kept = stack.post("/api/rows/", {"text": "before the moment"})["number"]
-    time.sleep(1.5)  # the moment is said in whole seconds
-    moment = stack.sh("date -u '+%Y-%m-%d %H:%M:%S+00'").strip()
-    time.sleep(1.5)
+    # The moment is the one that a release writes down before it changes anything
+    made = stack.play(playbook="tests/integration/recovery/restore_point.yml", tags="all").expect()
+    moment = dict(made.results)["Name the point"]["restore_point_at"]
     stack.post("/api/rows/", {"text": "after the moment"})
     inputs = {"restore_from": "pitr", "restore_to": moment}
     assert json.loads(stack.get("/api/rows/")[1])["newest"]["number"] > kept

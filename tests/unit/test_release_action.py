@@ -1,0 +1,176 @@
+"""What the controller does for a release: waits for a lock, and brings an image that no registry has."""
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from ansible_collections.senex.trader.plugins.action import release
+from ansible_collections.senex.trader.plugins.plugin_utils import image_archive
+from rendered import ROLES, loaded, trust_as_template, trusted
+
+IMAGE = "ab" * 32
+ELSEWHERE = {"id": "theirs", "machine": "another", "pid": 1, "started": "1"}
+
+
+class Shell:
+    join_path = staticmethod(lambda *parts: "/".join(parts))
+
+
+class Connection:
+    _shell = Shell
+
+
+class Action(release.ActionModule):
+    """The plugin with a host that answers from a list."""
+
+    def __init__(self, answers, **arguments):
+        self.answers, self.asked, self.shown, self.copies, self.removed = list(answers), [], [], [], []
+        self._task = type("Task", (), {"args": arguments, "async_val": 0, "check_mode": False, "diff": False, "environment": None, "no_log": False})()
+        self._connection = Connection
+
+    def _execute_module(self, module_name=None, module_args=None, task_vars=None):
+        self.asked.append(dict(module_args))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def _make_tmp_path(self):
+        return "/root/.ansible/tmp/x"
+
+    def _transfer_file(self, local, remote):
+        self.copies.append((local, remote))
+        return remote
+
+    def _remove_tmp_path(self, path):
+        self.removed.append(path)
+
+
+@pytest.fixture
+def act(monkeypatch):
+    clock, shown = [0.0], []
+    monkeypatch.setattr(release.ActionBase, "run", lambda *_: {})
+    monkeypatch.setattr(release.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(release.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    monkeypatch.setattr(release.Display, "display", lambda _self, text, *_, **__: shown.append(text))
+
+    def run(answers, **arguments):
+        action = Action(answers, **arguments)
+        result = action.run(task_vars={"inventory_hostname": "one"})
+        action.shown, action.seconds = shown, clock[0]
+        return result, action
+
+    return run
+
+
+def busy(holder=ELSEWHERE):
+    return {"busy": holder, "message": "a release is under way: deploy of 2 by anna, now at 'web'. Wait for its end. Or take over"}
+
+
+def test_a_lock_is_waited_for_and_who_has_it_is_shown(act):
+    result, action = act([busy()] * 9 + [{"changed": True}], step="begin", wait=120)
+    assert result == {"changed": True} and action.seconds == 9 * release.LOOKS
+    assert action.shown[0] == "one: a release is under way: deploy of 2 by anna, now at 'web'; waiting for another 120 s"
+    assert len(action.shown) == 2, "a line each half minute"
+    assert not any("wait" in asked or "archive" in asked for asked in action.asked)
+
+
+@pytest.mark.parametrize(("wait", "said"), [(0, "Or take over"), (12, "Waited 12 s (release_lock_wait).")])
+def test_it_ends(act, wait, said):
+    result, action = act([busy()], step="begin", wait=wait)
+    assert result["failed"] and result["busy"] == ELSEWHERE and result["msg"].endswith(said) and action.seconds == wait
+
+
+def test_a_dead_holder_is_not_waited_for(act):
+    here = {**ELSEWHERE, "machine": release.machine(), "pid": 2**30}
+    result, action = act([busy(here), {"changed": True}], step="begin", wait=600)
+    assert result == {"changed": True} and action.seconds == 0 and action.asked[1]["take_over"] == "theirs"
+    result, action = act([busy(here)], step="begin")
+    assert result["failed"] and len(action.asked) == 2, "another one was faster: it is asked once more, and not for ever"
+
+
+def tar(path, files, packed=False):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            content = content if isinstance(content, bytes) else json.dumps(content).encode()
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    path.write_bytes(gzip.compress(buffer.getvalue()) if packed else buffer.getvalue())
+    return str(path)
+
+
+DOCKER = {"manifest.json": [{"Config": f"{IMAGE}.json", "RepoTags": ["app:1"], "Layers": []}]}
+NEWER = {"manifest.json": [{"Config": f"blobs/sha256/{IMAGE}"}], "index.json": {}}
+OCI = {"index.json": {"manifests": [{"digest": "sha256:ef"}]}, "blobs/sha256/ef": {"config": {"digest": f"sha256:{IMAGE}"}}}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("files", [DOCKER, NEWER, OCI], ids=["docker", "newer docker", "oci"])
+def test_what_an_archive_holds(tmp_path, files, packed):
+    path = tar(tmp_path / "app.tar", files, packed)
+    content = (tmp_path / "app.tar").read_bytes()
+    assert image_archive.describe(path) == {"image": IMAGE, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"manifest.json": DOCKER["manifest.json"] * 2}, "holds 2 images"),
+        ({"manifest.json": [{"Config": "../../etc/passwd"}]}, "is no image id"),
+        ({"etc/hostname": b"x"}, "no archive of podman save"),
+        ({"manifest.json": b"{"}, "no archive of podman save"),
+        (None, "no archive of podman save"),
+    ],
+)
+def test_what_is_no_archive_of_one_image_is_said_before_any_host_is_asked(act, tmp_path, files, why):
+    path = tar(tmp_path / "app.tar", files) if files else str(tmp_path / "app.tar")
+    if not files:
+        (tmp_path / "app.tar").write_text("no tar at all")
+    result, action = act([{}], step="begin", archive=path, image="r/app:1")
+    assert result["failed"] and result["msg"].startswith("senex_image_from: ") and why in result["msg"] and action.asked == []
+    missing, _ = act([{}], step="load", archive=str(tmp_path / "none.tar"), image="r/app:1")
+    assert "is no file of this machine" in missing["msg"]
+
+
+def test_an_archive_is_copied_where_its_image_is_missing_under_the_lock(act, tmp_path):
+    path = tar(tmp_path / "app.tar", DOCKER)
+    pulled = {"image": IMAGE, "digest": "sha256:1", "running": {}, "changed": True}
+    answers = [{"changed": True, "taken_over": None}, {"missing": True, "changed": False}, pulled]
+    result, action = act(answers, step="begin", id="r1", archive=path, image="r/app:1", kept=False, probe={"x": 1}, user="senex", home="/h")
+    begin, asked, loaded = action.asked
+    assert begin["image"] == "" and begin["probe"] == {"x": 1} and "identity" in begin, "nothing is pulled"
+    assert (asked["step"], asked["image"], asked["wanted"]["image"], asked.get("source")) == ("load", "r/app:1", IMAGE, None)
+    assert action.copies == [(path, "/root/.ansible/tmp/x/image.tar")] and loaded["source"] == action.copies[0][1] and loaded["id"] == "r1"
+    assert action.removed == ["/root/.ansible/tmp/x"] and result == {**pulled, "taken_over": None}
+
+
+def test_nothing_is_copied_where_it_is_there_or_the_lock_is_not_had(act, tmp_path):
+    path = tar(tmp_path / "app.tar", DOCKER)
+    result, action = act([{"changed": False, "image": IMAGE}], step="load", archive=path, image="r/app:1")
+    assert action.copies == [] and result == {"changed": False, "image": IMAGE}
+    result, action = act([busy()], step="begin", archive=path, image="r/app:1")
+    assert result["failed"] and action.copies == [] and len(action.asked) == 1
+    result, action = act([{"changed": True}], step="begin", archive=path, image="")
+    assert len(action.asked) == 1 and action.copies == [], "a host that does not run it"
+
+
+@pytest.mark.parametrize(
+    ("pulled", "locked"),
+    [({"image": "x"}, True), ({"failed": True, "msg": "no image"}, True), ({"busy": ELSEWHERE}, False), ({"skipped": True}, False), (None, False)],
+)
+def test_who_did_not_get_the_lock_is_known(pulled, locked):
+    """Or it would stop the prober of the release that has it. Hosts skip theirs where the first one waited in vain."""
+    variables = loaded(ROLES / "release/vars/main.yml") | ({} if pulled is None else {"release_pulled": pulled})
+    assert Templar(loader=DataLoader(), variables=trusted(variables)).template(trust_as_template("{{ __release_locked }}")) is locked
+
+
+def test_all_releases_wait_at_the_same_host_first():
+    """One that has the lock of one host and waits for another's, which waits for the first, would wait to the end."""
+    waits, takes = yaml.safe_load((ROLES / "release/tasks/prepare.yml").read_text())
+    assert "ansible_play_hosts_all[0]" in waits["when"] and "wait" in waits["senex.trader.release"]
+    assert "wait" not in takes["senex.trader.release"] and waits["register"] in takes["when"]
