@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from conftest import BACKUPS
-from parts import Applied
+from parts import HOME, SYSTEMCTL, Applied
 
 ROOT = Path(__file__).parents[3]
+MEDIA = f"{HOME}/data/media"
 
 
 def restore(check=True, **inputs):
@@ -32,7 +33,22 @@ def ready(sent):
                "insert into ledger (word) select 'before ' || n from generate_series(1, 5000) n; alter database senex set work_mem = '5MB';")  # fmt: skip
     backup.dump = os.path.basename(backup.made("dump")["path"])
     backup.sql("delete from ledger where id > 10; insert into ledger (word) values ('after')")
+    backup.redis("mset restored before lasts yes")
+    in_use(backup, "before")
+    backup.made("redis")
+    backup.made("media")
+    backup.redis("mset restored after")
+    backup.redis("rpush celery one two")
+    in_use(backup, "after")
     return backup
+
+
+def in_use(backup, text=None):
+    """The words of an upload; written first, when they are given."""
+    path = f"{MEDIA}/photos/two words.txt"
+    if text:
+        backup.host.check_output(f"echo {text} >'{path}'")
+    return backup.host.check_output(f"cat '{path}'")
 
 
 def databases(backup):
@@ -85,3 +101,39 @@ def test_confirmed_it_restores_from_the_storage_alone_and_keeps_what_was(host, r
     assert aside in result.output and "kept as" in result.message
     assert ready.sql("show work_mem") == "5MB"
     assert ready.sql("select pg_get_userbyid(datdba), datallowconn from pg_database where datname = 'senex'") == "senex|t"
+
+
+def test_redis_comes_back_from_the_storage_and_what_was_is_kept(host, ready):
+    shown = restore(restore_redis="newest", restore_fetch=True, **ready.inputs)
+    assert "2 messages in 'celery'" in shown.message and "restore_confirm=true" in shown.message
+    assert ready.redis("get restored") == "after"
+    result = restore(restore_redis="newest", restore_fetch=True, restore_confirm=True, **ready.inputs)
+    assert (ready.redis("get restored"), ready.redis("get lasts"), ready.redis("exists celery")) == ("before", "yes", "0")
+    (aside,) = host.check_output(f"cd {HOME}/data/redis && ls -d .before-restore-*").split()
+    assert aside in result.message
+    back = restore(restore_redis=aside[1:], restore_confirm=True)
+    assert (ready.redis("get restored"), ready.redis("llen celery")) == ("after", "2"), back.output
+    missing = restore(check=False, restore_redis=aside[1:], restore_confirm=True)
+    assert missing.rc and "there is no copy" in missing.message and "kept aside by earlier restores" in missing.message
+    assert not host.file("/var/lib/senex.trader/deploy.lock").exists
+
+
+def test_a_redis_whose_log_is_damaged_is_restored(host, ready):
+    """It ends at once each time, and there is no container to ask."""
+    ready.made("redis")
+    host.check_output(f"{SYSTEMCTL} stop redis.service")
+    host.check_output(f"cd {HOME}/data/redis/appendonlydir && for log in *.incr.aof *.base.rdb; do echo broken >$log; done")
+    result = restore(restore_redis="newest", restore_confirm=True)
+    assert "Redis does not answer" in result.output
+    assert ready.redis("llen celery") == "2"
+
+
+def test_media_come_back_from_the_storage_and_what_was_is_kept(host, ready):
+    restore(restore_media="newest", restore_fetch=True, restore_confirm=True, **ready.inputs)
+    assert in_use(ready) == "before"
+    assert host.check_output(f"stat -c '%u %a' {MEDIA} {MEDIA}/photos/one.bin").splitlines()[1] == "200999 600"
+    (aside,) = host.check_output(f"ls -d {MEDIA}/.before-restore-*").split()
+    assert host.check_output(f"stat -c '%U %a' {aside}; cat '{aside}/photos/two words.txt'").split() == ["senex", "700", "after"]
+    copy = ready.made("media")["path"]
+    assert host.check_output(f"ls -A {copy}/files") == "photos", "what was kept is no media of now"
+    assert f"{aside.rpartition('/.')[2]}  kept aside" in ready.run("list").stdout

@@ -8,11 +8,11 @@ import os
 import subprocess
 import sys
 
-from senex_backup import common, dump, fetch, listing, media, offsite, redis, rekey, restore
+from senex_backup import common, dump, exchange, fetch, listing, media, offsite, redis, rekey, restore, restore_files
 from senex_backup.common import JOBS, Settings, Trouble
 
 WAIT = 900  # seconds that a second run waits for the first, unless told otherwise
-IN_NAMESPACE = ("media", "verify", "offsite", "offsite-wal", "offsite-check", "fetch", "rekey", "try-keys", "restic")
+IN_NAMESPACE = ("media", "list", "verify", "offsite", "offsite-wal", "offsite-check", "fetch", "rekey", "try-keys", "restic", "exchange")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -45,10 +45,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     one = verb("rekey", "let the repository take a second passphrase, given on standard input, or no longer (playbooks/rotate.yml calls it)", job=False)
     one.add_argument("stage", choices=("accept", "refuse"))
     verb("try-keys", "open the repository with keys of the storage that standard input gives (playbooks/rotate.yml calls it)", job=False)
-    one = verb("restore", "one step of a restore of a dump; playbooks/restore.yml takes them in order", job=False)
-    one.add_argument("step", choices=("plan", "load", "swap"))
-    one.add_argument("argument", metavar="NAME|PLAN", help="name of a dump (or newest), then what the step before printed")
+    one = verb("restore", "one step of a restore; playbooks/restore.yml takes them in order", job=False)
+    one.add_argument("step", choices=("plan", "load", "swap", "loaded"))
+    one.add_argument("argument", metavar="NAME|PLAN", help="name of a backup (or newest), then what the step before printed")
+    one.add_argument("--what", choices=("dump", *restore_files.MODULES), default="dump", help="what is restored (%(default)s)")
     one.add_argument("--fetched", action="store_true", help="newest is the newest of those that were fetched last")
+    one = verb("exchange", "put files of a copy in place, in the user namespace (restores call it)", job=False)
+    one.add_argument("step", choices=tuple(exchange.STEPS))
+    one.add_argument("argument", metavar="PLAN")
     verb("list", "show every backup and the last outcome of each job", job=False).add_argument("--json", action="store_true", help="for machines")
     verb("verify", "read backups to their end and compare checksums", job=False).add_argument("names", nargs="*", metavar="NAME", help="all, without a name")
     verb("prepare", "make the directories and the first status files (the role calls it)", job=False)
@@ -77,9 +81,21 @@ def fetched(settings: Settings, given: argparse.Namespace) -> int:
 
 
 def restored(settings: Settings, given: argparse.Namespace) -> int:
-    """No dump is made or removed meanwhile."""
-    with common.alone(settings, "dump", WAIT):
-        common.say(json.dumps(restore.step(settings, given.step, given.argument, given.fetched)))
+    """No backup of the kind is made or removed meanwhile."""
+    if given.what not in settings["jobs"]:
+        raise Trouble(f"{given.what} is no job of this host: those are {', '.join(job for job in JOBS if job in settings['jobs'])}")
+    with common.alone(settings, given.what, WAIT):
+        if given.what == "dump":
+            done = restore.step(settings, given.step, given.argument, given.fetched)
+        else:
+            done = restore_files.step(settings, given.what, given.step, given.argument, given.fetched)
+        common.say(json.dumps(done))
+    return 0
+
+
+def exchanged(settings: Settings, given: argparse.Namespace) -> int:
+    """Under the lock of the restore that calls it."""
+    exchange.STEPS[given.step](settings, json.loads(given.argument))
     return 0
 
 
@@ -132,6 +148,7 @@ def main() -> int:
             "fetch": lambda: fetched(settings, given),
             "taken-over": lambda: taken_over(settings, given.machine),
             "restore": lambda: restored(settings, given),
+            "exchange": lambda: exchanged(settings, given),
             "rekey": lambda: rekey.rekey(settings, given.stage),
             "try-keys": lambda: rekey.try_keys(settings),
             "restic": lambda: offsite.passthrough(settings, given.words),

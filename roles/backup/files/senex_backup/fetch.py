@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 
-from senex_backup import dump_file
+from senex_backup import dump_file, media, redis
 from senex_backup.common import Settings, Trouble, put, say
 from senex_backup.offsite import TAG, WAL_TAG, machine, opened, restic
 
 PLACES = ("postgresql", "redis", "media")  # what is fetched beside what is there; an archive of WAL is never mixed with another
 LATEST = "latest"
+LISTED = {"dump": ("postgresql", dump_file.dumps), "redis": ("redis", redis.copies), "media": ("media", media.copies)}
 
 
 def state(settings: Settings, name: str) -> str:
@@ -81,16 +82,22 @@ def fetch(settings: Settings, wanted: str, places: list[str]) -> dict:
     shutil.rmtree(incoming, ignore_errors=True)
     os.makedirs(incoming, mode=0o700)
     bring(settings, snapshot, [f"/{place}" for place in places], incoming)
-    dumps = os.path.join(incoming, "postgresql")
-    newest = dump_file.dumps(dumps)[-1:] if os.path.isdir(dumps) else []
+    # Which are the newest of those that came: this host may have made newer ones of its own that is empty
+    newest = {kind: newest_of(os.path.join(incoming, place), listed) for kind, (place, listed) in LISTED.items()}
     came, kept = 0, []
     for name in sorted(os.listdir(incoming)):
         more, there = merge(os.path.join(incoming, name), os.path.join(settings.backups, name))
         came, kept = came + more, kept + there
     shutil.rmtree(incoming)
-    put(state(settings, "fetched.json"), {"machine": sender(snapshot), "dump": newest[0] if newest else None, "copy": title(snapshot)})
+    put(state(settings, "fetched.json"), {"machine": sender(snapshot), **newest, "copy": title(snapshot)})
     say(f"fetched {came} files and directories to {settings.backups} from {title(snapshot)}; {len(kept)} files were here already and stay as they are")
     return {"what": settings.backups, "came": came, "kept": len(kept)}
+
+
+def newest_of(directory: str, listed) -> str | None:
+    """The last of what a directory holds, if there is one."""
+    found = listed(directory) if os.path.isdir(directory) else []
+    return found[-1] if found else None
 
 
 def fetch_into(settings: Settings, wanted: str, only: list[str], target: str) -> dict:

@@ -19,6 +19,8 @@ from senex_backup.common import PODMAN, Settings, Trouble, need, say
 DIRECTORY = "media"
 NAME = re.compile(r"media-(\d{4}-\d\d-\d\d-\d{6})")
 SUMS = "SHA256SUMS"
+# What restores keep in the directory itself is no media of now
+NOT_OURS = ("--exclude=/.before-restore-*Z/", "--exclude=/.restored-*Z/", "--exclude=/.coming-*Z/", "--exclude=/lost+found/")
 INSIDE = "_CONTAINERS_USERNS_CONFIGURED"
 
 
@@ -42,9 +44,9 @@ def make(settings: Settings) -> dict:
     link = [f"--link-dest={os.path.join(directory, before[0], 'files')}"] if before else []
     os.makedirs(os.path.join(part, "files"), mode=0o700)
     try:
-        plan = rsync("--dry-run", "--stats", *link, f"{source}/", f"{part}/files/")
+        plan = rsync("--dry-run", "--stats", *NOT_OURS, *link, f"{source}/", f"{part}/files/")
         need(directory, int(re.sub(r"\D", "", re.search(r"Total transferred file size: ([\d,.]+)", plan)[1])), "the copy of media")
-        rsync(*link, f"{source}/", f"{part}/files/")
+        rsync(*NOT_OURS, *link, f"{source}/", f"{part}/files/")
         size = sums(part, os.path.join(directory, before[0]) if before else None)
         os.sync()  # thousands of small files: one call for all
         os.rename(part, path)
@@ -66,11 +68,10 @@ def rsync(*words: str) -> str:
     return result.stdout
 
 
-def files(copy: str) -> list[str]:
-    """Regular files of a copy, by their path in it."""
-    root = os.path.join(copy, "files")
-    found = [os.path.relpath(os.path.join(place, name), copy) for place, _, names in os.walk(root) for name in names]
-    return sorted(name for name in found if not os.path.islink(os.path.join(copy, name)))
+def files(root: str) -> list[str]:
+    """Regular files of a directory, by the path that they have in a copy."""
+    found = [os.path.join(place, name) for place, _, names in os.walk(root) for name in names]
+    return sorted(os.path.join("files", os.path.relpath(path, root)) for path in found if not os.path.islink(path))
 
 
 def read_sums(copy: str) -> dict[str, str]:
@@ -87,7 +88,7 @@ def digest(path: str) -> str:
 def sums(copy: str, before: str | None) -> int:
     """Write the checksums of a copy; a hard link to the copy before has that one's. How many bytes the copy shows."""
     old, size, lines = read_sums(before) if before else {}, 0, []
-    for name in files(copy):
+    for name in files(os.path.join(copy, "files")):
         seen = os.stat(os.path.join(copy, name))
         size += seen.st_size
         same = name in old and os.path.exists(f"{before}/{name}") and os.stat(f"{before}/{name}").st_ino == seen.st_ino
@@ -99,8 +100,14 @@ def sums(copy: str, before: str | None) -> int:
 
 def verify(copy: str) -> None:
     """Raise an error that names each file that is not what was once copied."""
-    wanted, there = read_sums(copy), set(files(copy))
-    wrong = [name for name, digest_ in wanted.items() if name in there and digest(os.path.join(copy, name)) != digest_]
+    compare(copy, os.path.join(copy, "files"))
+
+
+def compare(copy: str, root: str) -> None:
+    """The same of a directory that is to hold the files of a copy."""
+    wanted, there = read_sums(copy), set(files(root))
+    paths = {name: os.path.join(root, os.path.relpath(name, "files")) for name in there}
+    wrong = [name for name, digest_ in wanted.items() if name in there and digest(paths[name]) != digest_]
     wrong += [f"{name} (missing)" for name in wanted if name not in there] + [f"{name} (not of this copy)" for name in there - set(wanted)]
     if wrong:
         raise Trouble(f"{os.path.basename(copy)} is damaged: {', '.join(sorted(wrong)[:10])}" + (f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""))

@@ -55,15 +55,26 @@ def digest_of(handle) -> str:
     return found.hexdigest()
 
 
-def check(settings: Settings, path: str) -> None:
-    """Have the image's own checker read a copy, in a container that can do nothing else."""
-    image = podman("inspect", "--format", "{{.Image}}", settings["redis"]["container"]).strip()
+def image_of(settings: Settings) -> str:
+    """The image that Redis runs in, or would: a container that does not start is not there."""
+    try:
+        return podman("inspect", "--format", "{{.Image}}", settings["redis"]["container"]).strip()
+    except Trouble:
+        with open(os.path.join(settings.home, ".config/containers/systemd", f"{settings['redis']['container']}.container"), encoding="utf-8") as unit:
+            return re.search(r"^Image=(\S+)$", unit.read(), re.MULTILINE)[1]
+
+
+def check(settings: Settings, path: str) -> dict:
+    """Have the image's own checker read a copy, in a container that can do nothing else; how many keys there are, and how many of them have an end."""
+    image = image_of(settings)
     # Root of the container is the service user outside, who owns the file
     options = ["--rm", "--pull=never", "--network=none", "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--log-driver=none"]
     try:
-        podman("run", *options, "--user=0", f"--volume={path}:/copy.rdb:ro", "--entrypoint=redis-check-rdb", image, "/copy.rdb")
+        said = podman("run", *options, "--user=0", f"--volume={path}:/copy.rdb:ro", "--entrypoint=redis-check-rdb", image, "/copy.rdb")
     except Trouble as error:
         raise Trouble(f"{os.path.basename(path)} is damaged: {error}") from error
+    counted = {what: int(number) for number, what in re.findall(r"^\[info\] (\d+) (keys read|expires)$", said, re.MULTILINE)}
+    return {"keys": counted.get("keys read", 0), "expiring": counted.get("expires", 0)}
 
 
 def verify(settings: Settings, path: str) -> None:
