@@ -21,7 +21,7 @@ def conf(tmp_path):
     names = ("image", "database", "owner", "archive_role", "data", "sockets", "drill_directory")
     numbers = ("container_uid", "base_max_age", "wal_max_age", "wal_max_lag", "drill_max_age", "recovery_timeout")
     more = {"archive": f"{tmp_path}/barman", "status": f"{tmp_path}/status", "server": "main", "drill_columns": []}
-    found = Settings(home=str(tmp_path), **dict.fromkeys(names, "x"), **dict.fromkeys(numbers, 1), **more)
+    found = Settings(home=str(tmp_path), **dict.fromkeys(names, f"{tmp_path}/x"), **dict.fromkeys(numbers, 1), **more)
     for place, text in (("barman/main", "empty"), ("barman.fetched/main", "lost")):
         (tmp_path / place / "base").mkdir(parents=True)
         (tmp_path / place / "identity").write_text(text, encoding="utf-8")
@@ -33,10 +33,13 @@ def conf(tmp_path):
 def test_a_fetched_archive_takes_the_place_of_the_own_and_leaves_it(conf, monkeypatch, tmp_path):
     told = []
     monkeypatch.setattr(offsite, "backup", lambda _settings, *words: told.append(words))
+    monkeypatch.setattr(offsite.removal, "as_container_user", lambda _settings, *words: pathlib.Path(words[-1]).unlink())
+    (tmp_path / "barman.fetched" / offsite.removal.MARK).touch()
     offsite.put_in_place(conf, "T1")
     assert (tmp_path / "barman/main/identity").read_text() == "lost" and (tmp_path / "barman.before-restore-T1/main/identity").read_text() == "empty"
     assert told == [("taken-over", "m1")]
     assert not list(tmp_path.glob("barman.fetched*")) and not (tmp_path / "barman/barman.conf").exists()
+    assert not (tmp_path / "barman" / offsite.removal.MARK).exists(), "what is in use is not to be removed"
     offsite.put_back(conf, "T1", "T2")
     assert (tmp_path / "barman/main/identity").read_text() == "empty" and (tmp_path / "barman.before-restore-T2/main/identity").read_text() == "lost"
     offsite.put_back(conf, "T0", "T3")  # of a restore that fetched nothing
@@ -45,7 +48,7 @@ def test_a_fetched_archive_takes_the_place_of_the_own_and_leaves_it(conf, monkey
 
 def test_barman_reads_the_fetched_archive_by_a_configuration_of_its_own(conf, tmp_path):
     """The role's own stays as it is, even before the other is written."""
-    (tmp_path / "barman.fetched.part").mkdir()
+    offsite.removal.begin(conf, str(tmp_path / "barman.fetched.part"))
     (tmp_path / "barman.fetched").rename(tmp_path / "barman.fetched.part/barman")
     role = pathlib.Path(conf.barman)
     role.parent.mkdir(parents=True)
@@ -55,7 +58,8 @@ def test_barman_reads_the_fetched_archive_by_a_configuration_of_its_own(conf, tm
     assert role.read_text() == f"[barman]\nbarman_home = {conf.archive}\n"
 
 
-def test_without_role_backup_there_is_nothing_to_fetch_from(conf):
+def test_without_role_backup_there_is_nothing_to_fetch_from(conf, tmp_path):
+    (tmp_path / "barman.fetched").rename(tmp_path / "elsewhere")
     with pytest.raises(Failure, match="role backup is not here"):
         offsite.look(conf, "latest")
 

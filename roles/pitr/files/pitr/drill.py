@@ -6,28 +6,29 @@ import datetime
 import os
 import time
 
-from pitr import checks, jobs, recovery
+from pitr import checks, jobs, recovery, removal
 from pitr.jobs import Failure, iso, say
 from pitr.plan import LATEST, plan
 from pitr.settings import Settings
+
+ROOT = "pitr-drill"  # a directory of its own, whatever drill_directory is
 
 
 def drill(settings: Settings) -> dict:
     """Restore, check, remove, and say how long it took and how much would have been lost."""
     with jobs.run(settings, "drill") as record:
         began = time.time()
-        directory = os.path.join(settings.drill_directory, "data")
-        recovery.remove(settings, directory, recovery.wal_of(directory))  # of a drill that was killed
-        os.makedirs(settings.drill_directory, mode=0o700, exist_ok=True)
-        wanted = plan(settings, LATEST)
-        record |= {"what": wanted.base.name, "bytes": wanted.base.bytes}
+        root = removal.begin(settings, os.path.join(settings.drill_directory, ROOT))
+        directory = os.path.join(root, "data")
         try:
+            wanted = plan(settings, LATEST)
+            record |= {"what": wanted.base.name, "bytes": wanted.base.bytes}
             reading = recovery.fill(settings, wanted, directory)
             with recovery.server(settings, wanted, reading, directory, "pitr-drill", durable=False) as server:
                 serving = time.time()
                 found = checks.verify(server, settings.drill_columns)
         finally:
-            recovery.remove(settings, directory, recovery.wal_of(directory))
+            removal.remove(settings, root)
         newest = found.get("newest_row") or (reading.end and reading.end.replace(" ", "T") + "Z")
         record["rto_seconds"] = round(serving - began, 1)
         record["rpo_seconds"] = _age(newest, began)

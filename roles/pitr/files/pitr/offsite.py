@@ -7,9 +7,8 @@ import datetime
 import json
 import os
 import re
-import shutil
 
-from pitr import programs, wal
+from pitr import programs, removal, wal
 from pitr.jobs import Failure, iso, say
 from pitr.plan import check_space, choose
 from pitr.programs import Base
@@ -53,6 +52,8 @@ def backup(settings: Settings, *words: str) -> str:
 def bring(settings: Settings, snapshot: str, only: list[str]) -> Copy:
     """Paths below the archive, out of a copy."""
     place = fetched(settings).archive
+    if not os.path.isdir(f"{place}.part"):
+        removal.begin(settings, f"{place}.part")
     words = [word for path in only for word in ("--path", f"/barman/{settings.server}/{path}")]
     return Copy(**json.loads(backup(settings, "fetch", snapshot, "--into", f"{place}.part", *words).splitlines()[-1]))
 
@@ -60,8 +61,7 @@ def bring(settings: Settings, snapshot: str, only: list[str]) -> Copy:
 def emptied(settings: Settings) -> None:
     """Nothing of an earlier fetch is taken for this one's."""
     place = fetched(settings).archive
-    for left in (place, f"{place}.part"):
-        shutil.rmtree(left, ignore_errors=True)
+    removal.remove(settings, place, f"{place}.part")
 
 
 def settle(settings: Settings) -> Settings:
@@ -70,6 +70,7 @@ def settle(settings: Settings) -> Settings:
     brought = os.path.join(f"{found.archive}.part", "barman")
     if not os.path.isdir(os.path.join(brought, settings.server)):
         raise Failure(f"the copy holds no archive of WAL of the server {settings.server} (pitr_server): its host had no role pitr, or another name for it")
+    os.rename(os.path.join(f"{found.archive}.part", removal.MARK), os.path.join(brought, removal.MARK))
     os.rename(brought, found.archive)
     os.rmdir(f"{found.archive}.part")
     with open(settings.barman, encoding="utf-8") as here, open(found.barman, "w", encoding="utf-8") as there:
@@ -137,6 +138,7 @@ def put_in_place(settings: Settings, stamp: str) -> str:
     if not os.path.isdir(found.archive):
         raise Failure(f"{found.archive} is not there; 'pitr fetch' makes it")
     os.remove(found.barman)
+    removal.clear(settings, found.archive)
     if os.path.exists(settings.archive):
         os.rename(settings.archive, aside)
     os.rename(found.archive, settings.archive)

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 
-from pitr import wal
+from pitr import removal, wal
 from pitr.jobs import Failure
 from pitr.plan import Plan, check_space
 from pitr.programs import as_container_user, barman, in_image, last_words, podman, run
@@ -48,7 +48,7 @@ def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
     """A new directory with the base backup, and the WAL beside it, each file of which was found whole."""
     base, place = plan.base, wal_of(directory)
     check_space(os.path.dirname(directory), int(base.bytes * 1.1) + len(plan.chain) * wal.DEFAULT_SIZE, "the restored copy")
-    os.mkdir(place, 0o700)
+    removal.begin(settings, place)
     for segment in plan.chain:
         with open(os.path.join(place, segment.name), "wb") as handle:
             handle.write(wal.examined(segment, base))
@@ -66,6 +66,8 @@ def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
     with open(os.path.join(directory, "recovery.signal"), "w", encoding="utf-8"):
         pass
     os.chmod(directory, 0o700)
+    with open(os.path.join(directory, removal.MARK), "w", encoding="utf-8") as handle:
+        handle.write("{}\n")  # whatever the base backup had there
     as_container_user(settings, "chown", "-R", f"{settings.container_uid}:{settings.container_uid}", directory, place)
     return reading
 
@@ -139,10 +141,3 @@ def _await(up: Server, patience: float) -> None:
             raise Failure(f"recovery failed: {last_words(chr(10).join(told))}")
         time.sleep(0.5)
     raise Failure(f"recovery was not over in {patience:.0f} s (pitr_recovery_timeout): {last_words(up.log(), 2)}")
-
-
-def remove(settings: Settings, *directories: str) -> None:
-    """Remove directories of the container user's."""
-    there = [directory for directory in directories if os.path.exists(directory)]
-    if there:
-        as_container_user(settings, "rm", "-rf", "--", *there)

@@ -6,7 +6,7 @@ import os
 import re
 import time
 
-from pitr import checks, jobs, offsite, recovery, wal
+from pitr import checks, jobs, offsite, recovery, removal, wal
 from pitr.jobs import Failure, alone, say
 from pitr.plan import plan
 from pitr.programs import podman, systemctl
@@ -27,10 +27,12 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
     with alone(settings, "restore"):
         began = time.monotonic()
         podman("rm", "--force", "--time=10", CONTAINER, check=False)  # of a restore that was killed, like its directory
+        removal.refuse(settings, directory)
         if directory == usual(settings):
-            recovery.remove(settings, directory, recovery.wal_of(directory))
-        if os.path.exists(directory):
-            raise Failure(f"--into {directory}: is there already; name a new directory beside {settings.data}")
+            removal.remove(settings, directory, recovery.wal_of(directory))
+        for there in (directory, recovery.wal_of(directory)):
+            if os.path.lexists(there):
+                raise Failure(f"--into {directory}: {there} is there already; name a new directory beside {settings.data}")
         wanted = plan(settings, to, base)
         for line in wanted.lines():
             say(line)
@@ -46,11 +48,12 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
             if wanted.until and not stopped:
                 raise Failure(f"recovery ended and did not say that it reached {wanted.until_text} UTC")
         except BaseException:
-            recovery.remove(settings, directory)
+            removal.remove(settings, directory)
             raise
         finally:
-            recovery.remove(settings, recovery.wal_of(directory))
+            removal.remove(settings, recovery.wal_of(directory))
         done = time.monotonic()
+        removal.note(directory, {"proven": jobs.iso(time.time()), "base": wanted.base.name, "to": to})
         return {
             "directory": directory,
             "base": wanted.base.name,
@@ -62,8 +65,11 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
         }
 
 
-def exchange(settings: Settings, directory: str, fetched: bool = False, undone: str = "") -> str:
-    """Put a restored copy in the place of the data; the old data's new place. A fetched archive, or that of `undone`, goes with its data."""
+def exchange(settings: Settings, directory: str, fetched: bool = False, undone: str = "", kept: bool = False) -> str:
+    """Put a restored copy in the place of the data; the old data's new place. A fetched archive, or that of `undone`, goes with its data.
+
+    `kept`: the directory is data that a restore kept aside, and need not be proven.
+    """
     directory = os.path.abspath(directory)
     if os.path.dirname(directory) != os.path.dirname(settings.data):
         raise Failure(f"{directory}: must lie beside {settings.data}, so that the exchange is a rename")
@@ -72,6 +78,8 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
     ran, comes = (_major(found) for found in (settings.data, directory))
     if ran and comes != ran:
         raise Failure(f"{directory} is of PostgreSQL {comes}, and {ran} runs here: playbooks/upgrade_postgresql.yml leads from one version to another")
+    if not kept and not (removal.noted(directory) or {}).get("proven"):
+        raise Failure(f"{directory} is no copy that 'pitr restore' has made and proven, or it is in use already: it does not become the data")
     # What is at work in the archive has its end first
     with alone(settings, "restore"), alone(settings, "base", jobs.PATIENCE), alone(settings, "wal", jobs.PATIENCE):
         systemctl("stop", *UNITS)
@@ -82,6 +90,7 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
         else:
             aside = ""
         os.rename(directory, settings.data)
+        removal.clear(settings, settings.data)
         if fetched:
             offsite.put_in_place(settings, stamp)
         if undone:
@@ -102,7 +111,7 @@ def exchange_back(settings: Settings, aside: str) -> str:
     aside = os.path.abspath(aside)
     if not aside.startswith(f"{settings.data}.before-restore-"):
         raise Failure(f"{aside}: is no directory that a restore kept aside; they are called {settings.data}.before-restore-TIME")
-    return exchange(settings, aside, undone=aside.rpartition("-")[2])
+    return exchange(settings, aside, undone=aside.rpartition("-")[2], kept=True)
 
 
 def kept_aside(settings: Settings) -> list[str]:
