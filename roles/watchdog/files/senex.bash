@@ -10,7 +10,7 @@ _senex() {
         status | doctor | golive) mapfile -t COMPREPLY < <(compgen -W "--json" -- "$word") ;;
         watchdog) mapfile -t COMPREPLY < <(compgen -W "status pause resume" -- "$word") ;;
         backup) mapfile -t COMPREPLY < <(compgen -W "dump redis media offsite list verify" -- "$word") ;;
-        pitr) mapfile -t COMPREPLY < <(compgen -W "base wal check verify drill list plan restore exchange undo" -- "$word") ;;
+        pitr) mapfile -t COMPREPLY < <(compgen -W "base wal check verify drill drills list plan restore exchange undo" -- "$word") ;;
     esac
 }
 complete -F _senex senex

@@ -11,6 +11,7 @@ import sys
 from senex_backup import common, dump, exchange, fetch, listing, media, offsite, redis, rekey, restore, restore_files
 from senex_backup.common import JOBS, Settings, Trouble
 
+FETCHED = "which one: an id, machine-ID, own (of this machine), or %(default)s, of the machine before this one if any"
 WAIT = 900  # seconds that a second run waits for the first, unless told otherwise
 IN_NAMESPACE = ("media", "list", "verify", "offsite", "offsite-wal", "offsite-check", "fetch", "rekey", "try-keys", "restic", "exchange")
 
@@ -35,7 +36,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     verb("offsite-wal", "send WAL alone off the host, encrypted")
     verb("offsite-check", "drop what is too old off the host, and check the rest")
     one = verb("fetch", "bring back what lies off the host; nothing of this host is overwritten", job=False)
-    one.add_argument("snapshot", nargs="?", default=fetch.LATEST, help="which one: an id, machine-ID, or %(default)s, of the machine before this one if any")
+    one.add_argument("snapshot", nargs="?", default=fetch.LATEST, help=FETCHED)
     one.add_argument("--what", action="append", choices=fetch.PLACES, help="this alone; may be given several times (all)")
     one.add_argument("--into", metavar="DIRECTORY", help="a directory of its own, beside which nothing is touched; with --path")
     one.add_argument("--path", action="append", metavar="PATTERN", help="what of the copy goes there; may be given several times")
@@ -73,10 +74,14 @@ def prepare(settings: Settings) -> int:
 def fetched(settings: Settings, given: argparse.Namespace) -> int:
     """Nothing is sent meanwhile."""
     with common.alone(settings, "offsite", WAIT):
-        if given.into:
-            common.say(json.dumps(fetch.fetch_into(settings, given.snapshot, given.path, given.into)))
-        else:
-            fetch.fetch(settings, given.snapshot, given.what or list(fetch.PLACES))
+        try:
+            if given.into:
+                common.say(json.dumps(fetch.fetch_into(settings, given.snapshot, given.path, given.into)))
+            else:
+                fetch.fetch(settings, given.snapshot, given.what or list(fetch.PLACES))
+        except Trouble:
+            offsite.reachable(settings)  # a storage that went away meanwhile says nothing of what lies there
+            raise
     return 0
 
 

@@ -11,7 +11,7 @@ from senex_backup.common import Settings, Trouble, put, say
 from senex_backup.offsite import TAG, WAL_TAG, machine, opened, restic
 
 PLACES = ("postgresql", "redis", "media")  # what is fetched beside what is there; an archive of WAL is never mixed with another
-LATEST = "latest"
+LATEST, OWN = "latest", "own"
 LISTED = {"dump": ("postgresql", dump_file.dumps), "redis": ("redis", redis.copies), "media": ("media", media.copies)}
 
 
@@ -46,6 +46,8 @@ def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None
     host = settings["offsite"]["host"]
     there = sorted(json.loads(restic(settings, "snapshots", "--json", "--host", host).stdout), key=lambda one: one["time"])
     whole = [one for one in there if TAG in (one.get("tags") or []) and job in one["tags"]]
+    if wanted == OWN:
+        wanted = f"machine-{machine()}"
     if wanted.startswith("machine-"):
         whole = [one for one in whole if sender(one) == wanted.removeprefix("machine-")]
     elif wanted != LATEST:

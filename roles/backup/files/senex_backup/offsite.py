@@ -13,7 +13,7 @@ import socket
 import subprocess
 import urllib.parse
 
-from senex_backup.common import Settings, Trouble, alone, say
+from senex_backup.common import NotNow, Settings, Trouble, alone, say
 
 RESTIC = "/usr/bin/restic"
 DIRECTORIES = ("postgresql", "redis", "media", "barman")  # whichever are there
@@ -51,7 +51,7 @@ def reachable(settings: Settings) -> None:
     try:
         socket.create_connection((url.hostname, port), timeout=15).close()
     except OSError as error:
-        raise Trouble(f"the storage of backup_offsite_repository, {url.hostname}:{port}, cannot be reached: {error.strerror or error}") from error
+        raise NotNow(f"the storage of backup_offsite_repository, {url.hostname}:{port}, cannot be reached: {error.strerror or error}") from error
 
 
 def restic(settings: Settings, *words: str, allowed: tuple[int, ...] = (0,), timeout: int | None = None, keep: tuple[int, ...] = (),
@@ -64,7 +64,7 @@ def restic(settings: Settings, *words: str, allowed: tuple[int, ...] = (0,), tim
                                 errors="replace", stdin=subprocess.DEVNULL, timeout=timeout, check=False)  # fmt: skip
     except subprocess.TimeoutExpired as error:
         said = (error.stderr or b"").decode(errors="replace").strip().rpartition("\n")[2][-500:]
-        raise Trouble(f"the storage of backup_offsite_repository gave no good answer in {timeout} s: are bucket and keys right? {said}") from error
+        raise NotNow(f"the storage of backup_offsite_repository gave no good answer in {timeout} s: are bucket and keys right? {said}") from error
     if result.returncode not in allowed:
         raise Trouble(f"restic {words[0]} ended with {result.returncode}: {told(result)}")
     return result

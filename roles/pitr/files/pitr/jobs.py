@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pitr.settings import Settings
 
 JOBS = ("base", "wal", "drill")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 PATIENCE = 900  # seconds that somebody who asks for a base backup waits for the one that is being taken
 
 
 class Failure(Exception):
     """What went wrong, in a sentence for the person on call."""
+
+
+class Unverified(Failure):
+    """What was to be tried could not be tried, by no fault of any backup: the storage does not answer, the disk has no room."""
 
 
 def iso(moment: float) -> str:
@@ -87,19 +93,27 @@ def alone(settings: Settings, name: str, wait: float = 0) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def run(settings: Settings, job: str, wait: float = 0) -> Iterator[dict]:
-    """Run a job alone. What the body puts into the record is written with the result, whatever the result is."""
+def run(settings: Settings, job: str, wait: float = 0, remember: Callable[[dict], dict] | None = None) -> Iterator[dict]:
+    """Run a job alone. What the body puts into the record is written with the result, whatever the result is.
+
+    `remember`: more fields, made of the record; such a job tells what failed from what could not be tried.
+    """
     with alone(settings, job, wait):
         began, record = time.time(), {}
         try:
             yield record
         except BaseException as error:
             words = str(error) if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
-            ended = time.time()
-            write(settings, job, **record, result="failed", started=iso(began), finished=iso(ended), seconds=round(ended - began, 1), error=words)
+            untried = isinstance(error, Unverified) or (isinstance(error, OSError) and error.errno in NO_ROOM)
+            _end(settings, job, began, {**record, "result": "unverified" if remember and untried else "failed", "error": words}, remember)
             raise
-        ended = time.time()
-        write(settings, job, **record, result="ok", started=iso(began), finished=iso(ended), seconds=round(ended - began, 1))
+        _end(settings, job, began, {**record, "result": "ok"}, remember)
+
+
+def _end(settings: Settings, job: str, began: float, record: dict, remember: Callable[[dict], dict] | None) -> None:
+    ended = time.time()
+    record |= {"started": iso(began), "finished": iso(ended), "seconds": round(ended - began, 1)}
+    write(settings, job, **record, **(remember(record) if remember else {}))
 
 
 def say(text: str) -> None:

@@ -9,12 +9,13 @@ import os
 import re
 
 from pitr import programs, removal, wal
-from pitr.jobs import Failure, iso, say
+from pitr.jobs import Failure, Unverified, iso, say
 from pitr.plan import check_space, choose
 from pitr.programs import Base
 from pitr.settings import Settings
 
-LATEST = "latest"
+LATEST, OWN = "latest", "own"  # of the machine before this one, if any; and of this one
+NOT_NOW = 75  # how the command of role backup ends when the storage does not answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,15 @@ def note(settings: Settings) -> str:
     return f"{fetched(settings).archive}.json"
 
 
+def sends(settings: Settings) -> bool:
+    """Whether this host sends copies off itself."""
+    try:
+        with open(os.path.join(settings.home, "config/backup/settings.json"), encoding="utf-8") as handle:
+            return bool(json.load(handle)["offsite"]["repository"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def backup(settings: Settings, *words: str) -> str:
     """The last line that the command of role backup says; its reason when it fails."""
     program = os.path.join(settings.home, "bin/backup")
@@ -45,7 +55,7 @@ def backup(settings: Settings, *words: str) -> str:
         raise Failure("there is no copy off the host: role backup is not here (site.yml --tags backup)")
     done = programs.run(program, *words, check=False)
     if done.returncode:
-        raise Failure(programs.last_words(done.stderr or done.stdout, 1).removeprefix("backup: "))
+        raise (Unverified if done.returncode == NOT_NOW else Failure)(programs.last_words(done.stderr or done.stdout, 1).removeprefix("backup: "))
     return done.stdout
 
 
@@ -82,7 +92,7 @@ def segments(settings: Settings, copy: Copy) -> dict[str, list[str]]:
     """{directory: segments} of the archive's WAL in the copy; later ones have theirs in the same directories."""
     there: dict[str, list[str]] = {}
     for identity in copy.ids:
-        listed = programs.run(os.path.join(settings.home, "bin/backup"), "restic", "ls", identity, f"/barman/{settings.server}/wals", "--recursive").stdout
+        listed = backup(settings, "restic", "ls", identity, f"/barman/{settings.server}/wals", "--recursive")
         for found in re.finditer(r"(?m)/wals/([0-9A-F]{16})/([0-9A-F]{24})$", listed):
             there.setdefault(found[1], []).append(found[2])
     return there

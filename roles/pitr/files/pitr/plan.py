@@ -7,7 +7,7 @@ import datetime
 import shutil
 
 from pitr import programs, wal
-from pitr.jobs import Failure, iso
+from pitr.jobs import Failure, Unverified, iso
 from pitr.programs import Base
 from pitr.settings import Settings
 
@@ -85,4 +85,4 @@ def check_space(where: str, wanted: int, what: str) -> None:
     """A full disk would stop the database that still runs."""
     free = shutil.disk_usage(where).free
     if free < wanted:
-        raise Failure(f"{what} needs {wanted // 1024**2} MB in {where}, and {free // 1024**2} MB are free")
+        raise Unverified(f"{what} needs {wanted // 1024**2} MB in {where}, and {free // 1024**2} MB are free")

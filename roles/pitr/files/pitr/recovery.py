@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 
 from pitr import removal, wal
-from pitr.jobs import Failure
+from pitr.jobs import Failure, Unverified
 from pitr.plan import Plan, check_space
-from pitr.programs import as_container_user, barman, in_image, last_words, podman, run
+from pitr.programs import as_container_user, barman, in_image, last_words, podman, run, unrun
 from pitr.settings import Settings
 
 PASSED_ON = "pitr.recovery.conf"
@@ -81,6 +81,7 @@ def verify_base(settings: Settings, plan: Plan) -> None:
     """Checksums of all files of the base backup against its manifest."""
     command = in_image(settings, ["pg_verifybackup", "--no-parse-wal", "--exit-on-error", "/base"], [f"{plan.base.data}:/base:ro"])
     done = run(*command, check=False)
+    unrun(done, "pg_verifybackup")
     if done.returncode:
         raise Failure(f"base backup {plan.base.name} is damaged: {last_words(done.stderr).replace('/base', plan.base.data)}")
 
@@ -116,7 +117,10 @@ def server(settings: Settings, plan: Plan, reading: wal.Reading, directory: str,
     confined += ["--cap-drop=all", "--security-opt=no-new-privileges", "--log-driver=k8s-file", "--stop-timeout=600", f"--user={settings.container_uid}"]
     mounts = [f"--volume={directory}:/var/lib/postgresql/data", f"--volume={wal_of(directory)}:/wal:ro"]
     mounts += [f"--volume={settings.postgresql_configuration}:/etc/postgresql:ro"]
-    podman("run", "--detach", f"--name={name}", *cgroups, *confined, *mounts, settings.image, "postgres", *options)
+    try:
+        podman("run", "--detach", f"--name={name}", *cgroups, *confined, *mounts, settings.image, "postgres", *options)
+    except Failure as failure:
+        raise Unverified(f"the server could not be started: {failure}") from None
     up = Server(settings, name)
     try:
         _await(up, settings.recovery_timeout)

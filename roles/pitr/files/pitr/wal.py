@@ -11,7 +11,7 @@ import subprocess
 import zlib
 
 from pitr.jobs import Failure
-from pitr.programs import Base, in_image
+from pitr.programs import Base, in_image, unrun
 from pitr.settings import Settings
 
 NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})")
@@ -178,6 +178,7 @@ def read_records(settings: Settings, base: Base, directory: str, chain: list[Seg
         for line in process.stdout:
             reading.add(line, until)
         said = process.stderr.read()
+    unrun(subprocess.CompletedProcess(dump, process.returncode, "", said), "pg_waldump")
     if process.returncode:
         _judge(said, directory, chain)
     return reading
