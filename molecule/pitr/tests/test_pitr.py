@@ -248,7 +248,7 @@ def test_a_bucket_that_cannot_be_tried_is_no_failure_and_one_without_a_copy_is(a
     assert (status["result"], status["source"]) == ("unverified", "bucket") and "cannot be reached" in status["error"]
     assert status["sources"]["bucket"]["proved"]
     assert archive.host.check_output(f"journalctl --no-pager -q -p err -t pitr-failed --since=@{since}") == ""
-    archive.host.check_output(f'cp -a {settings} /root/; sed -i \'s/"host": "demo"/"host": "elsewhere"/\' {settings}')
+    archive.host.check_output(f'cp -a {settings} /root/; sed -i \'s/"host": "molecule"/"host": "elsewhere"/\' {settings}')
     try:
         done = archive.pitr("drill --from bucket")
     finally:
