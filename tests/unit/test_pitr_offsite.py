@@ -4,6 +4,7 @@ import json
 import pathlib
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,10 +102,42 @@ def test_no_second_one_is_begun_while_the_first_is_taken(conf, monkeypatch):
     assert len(begun) == 1
 
 
-@pytest.mark.parametrize(("there", "taken"), [([], 1), ([programs.Listed("20261121T033000", 1.0, 1)], 0)])
-def test_a_first_base_backup_is_taken_once(conf, monkeypatch, there, taken):
-    made = []
+@pytest.mark.parametrize(
+    ("status", "since", "due", "told"),
+    [
+        ({"result": "ok", "timeline": 2}, 3600, False, False),
+        ({"result": "ok"}, 3600, False, False),  # of a version that did not write it down
+        ({"result": "ok", "timeline": 1}, 60, True, False),
+        ({"result": "ok", "timeline": 1}, 3600, True, True),
+        ({"result": "failed", "timeline": 1, "finished": 60}, 60, False, False),
+        ({"result": "failed", "timeline": 1, "finished": 3600}, 3600, True, True),
+    ],
+)
+def test_a_timeline_that_began_has_a_base_backup_of_its_own(conf, monkeypatch, tmp_path, status, since, due, told):
+    """Whoever restored may have been killed before the one that belongs to it; the one of the timeline before does not help."""
+    begun = []
+    monkeypatch.setattr(archive, "catalogue", lambda _settings: ["B"])
+    monkeypatch.setattr(archive, "systemctl", lambda *words: begun.append(words))
+    (tmp_path / "barman/main/base/B").mkdir()
+    if "finished" in status:
+        status = {**status, "finished": jobs.iso(time.time() - status["finished"])}
+    jobs.write(conf, "base", **status)
+    on = {"timeline": 2, "since": jobs.iso(time.time() - since)}
+    if told:
+        with pytest.raises(Failure, match="on timeline 2 since .* no base backup of it"):
+            archive.begin_chain(conf, on)
+    else:
+        archive.begin_chain(conf, on)
+    assert begun == ([("start", "--no-block", "pitr-base.service")] if due else [])
+
+
+@pytest.mark.parametrize(("there", "timeline", "taken"), [(False, 1, 1), (True, 1, 0), (True, 2, 1)])
+def test_a_first_base_backup_is_taken_once(conf, monkeypatch, there, timeline, taken):
+    """For each timeline that runs."""
+    there, made = [programs.Listed("20261121T033000", 1.0, 1)] if there else [], []
+    monkeypatch.setattr(archive, "base", lambda _settings, _listed: SimpleNamespace(timeline=1))
+    archive.wal.ran(conf, timeline, time.time())
     monkeypatch.setattr(archive, "catalogue", lambda _settings: there)
     monkeypatch.setattr(archive, "take_base", lambda _settings, _wait: made.append(1) or programs.Listed("new", 2.0, 1))
-    assert archive.first_base(conf) == (there[-1].name if there else "new")
+    assert archive.first_base(conf) == ("new" if taken else there[-1].name)
     assert len(made) == taken

@@ -120,6 +120,33 @@ def test_dropped_table_comes_back(archive):
     print(f"{len(there)} rows there, {len(acknowledged)} acknowledged")
 
 
+def test_a_second_restore_from_one_base_backup_and_the_way_back_from_it(archive):
+    """It was the wrong moment: another one is tried, and undone. Each history has its number, and the newest is the one that runs."""
+    timeline = "select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)::int"
+    assert archive.sql(timeline) == "2"
+    listed = json.loads(archive.pitr("list --json").stdout)["base_backups"]
+    # Between the two base backups that there were before the first restore
+    done = archive.pitr(f"restore --to latest --base {listed[1]['id']}")
+    assert done.rc == 0 and '"timeline": 3' in done.stdout, done.stdout + done.stderr
+    result = archive.pitr(f"exchange {DATA}.restored")
+    assert result.rc == 0, result.stderr
+    assert archive.sql(timeline) == "3"
+    archive.sql("insert into orders values (30000, 'discarded'); select pg_switch_wal()")
+    eventually(lambda: archive.pitr("wal").rc == 0, 90)
+    assert archive.pitr(f"undo {result.stdout.strip()}").rc == 0
+    assert archive.sql(timeline) == "2"
+    archive.sql("insert into orders values (20500, 'after the way back')")
+    eventually(lambda: archive.pitr("wal").rc == 0, 120)
+    assert archive.host.run(f"ls -A {ARCHIVE}/errors").stdout == ""
+    plan = archive.pitr("plan --to latest")
+    assert plan.rc == 0 and "timeline 2" in plan.stdout, plan.stdout + plan.stderr
+    # The base backup of each timeline comes by itself
+    eventually(lambda: archive.status("base")["result"] == "ok" and archive.status("base")["timeline"] == 2, 180)
+    eventually(lambda: archive.show("ActiveState", "pitr-base.service") == "inactive")
+    assert archive.pitr("check").rc == 0, archive.pitr("check").stderr
+    archive.sql("delete from orders where id = 20500")
+
+
 def test_receiver_goes_on_when_killed_and_when_the_database_restarts(archive):
     """A look in the seconds in which it is on its way is no alarm."""
     archive.host.check_output("pkill -9 -u senex -x pg_receivewal")

@@ -21,7 +21,7 @@ def parse(argv):
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verb = verbs.add_parser("base", help="take a base backup, verify it, and remove what the recovery window no longer needs")
     verb.add_argument("--wait", type=float, default=jobs.PATIENCE, metavar="SECONDS", help="how long to wait for one that is under way (%(default)s)")
-    verb.add_argument("--first", action="store_true", help="only where the archive has none")
+    verb.add_argument("--first", action="store_true", help="only where the archive has none of the timeline that runs")
     verbs.add_parser("wal", help="file received WAL away and write down how far behind the archive is")
     verbs.add_parser("check", help="say what is wrong with the archive; exit 1 when something is")
     verbs.add_parser("verify", help="read every base backup and every segment of the archive; exit 1 when one is damaged")

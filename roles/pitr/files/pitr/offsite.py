@@ -101,7 +101,7 @@ def segments(settings: Settings, copy: Copy) -> dict[str, list[str]]:
 def look(settings: Settings, to: str, snapshot: str = LATEST) -> tuple[Copy, Base]:
     """Which copy and which base backup of it would be taken: the catalogue alone is fetched for that."""
     emptied(settings)
-    copy = bring(settings, snapshot, ["identity.json", "meta", "base/*/backup.info"])
+    copy = bring(settings, snapshot, ["identity.json", wal.JOURNAL, "meta", "base/*/backup.info"])
     try:
         until, base = choose(settle(settings), to)
     except Failure:
@@ -130,7 +130,7 @@ def fetch(settings: Settings, to: str, snapshot: str = LATEST) -> None:
     check_space(os.path.dirname(settings.archive), int(base.bytes * 1.1), "the base backup from off the host")
     emptied(settings)
     places = [place for place in segments(settings, copy) if place >= base.begin_wal[:16]]
-    chosen = ["identity.json", f"meta/{base.name}-backup.info", f"base/{base.name}", "streaming", "partial", "wals/*.history"]
+    chosen = ["identity.json", wal.JOURNAL, f"meta/{base.name}-backup.info", f"base/{base.name}", "streaming", "partial", "wals/*.history"]
     bring(settings, ",".join(copy.ids), chosen + [f"wals/{place}" for place in places])
     found = settle(settings)
     for name in ("streaming", "incoming", "errors", "wals"):

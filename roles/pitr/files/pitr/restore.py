@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 
-from pitr import checks, jobs, offsite, recovery, removal, wal
+from pitr import archive, checks, jobs, offsite, recovery, removal, wal
 from pitr.jobs import Failure, alone, say
 from pitr.plan import plan
 from pitr.programs import podman, systemctl
@@ -42,6 +43,9 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
             say(f"archive:      whole; {reading.commits} transactions, the last wanted one of {reading.last_wanted or 'before the backup ended'}")
             with recovery.server(settings, wanted, reading, directory, CONTAINER, durable=True) as server:
                 recovered = time.monotonic()
+                timeline = int(server.sql("select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)", "postgres")[0], 16)
+                if timeline in wal.known_timelines(settings):
+                    raise Failure(f"the copy would go on in timeline {timeline}, which the archive has already, without {timeline:08X}.history")
                 found = checks.verify(server, settings.drill_columns)
                 log = server.log()
             stopped = re.search(r"recovery stopping (?:before|after|at) (.*)", log)
@@ -57,6 +61,7 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
         return {
             "directory": directory,
             "base": wanted.base.name,
+            "timeline": timeline,
             "to": wanted.until_text and wanted.until_text + " UTC",
             "last_transaction": reading.last_wanted,
             "stopped": stopped[1] if stopped else "end of the archive",
@@ -98,6 +103,8 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
         wal.set_partials_aside(settings)
         systemctl("start", "postgres.service")
         systemctl("start", "pitr-receive.service")
+        with contextlib.suppress(Failure):  # the next look at the archive writes it down as well
+            archive.mark(settings)
     return aside
 
 
