@@ -154,3 +154,21 @@ def test_a_bucket_without_the_wanted_copy_says_what_it_has(command, settings, bu
         command.fetch.chosen(settings, "latest", "dump")
     with pytest.raises(command.common.Trouble, match="there is no copy 99 of production"):
         command.fetch.chosen(settings, "99", "dump")
+
+
+@pytest.mark.parametrize("schema", ["", "public", '"Checks"'])
+def test_an_extension_of_the_applications_own_is_used_and_stays(command, settings, monkeypatch, schema):
+    """A database that had amcheck could never be restored: it was created once more."""
+    from senex_backup import restore
+
+    said = []
+
+    def sql(_settings, text, *_words, **_more):
+        said.append(text)
+        return schema if text == restore.THERE else "1"
+
+    monkeypatch.setattr(restore, "sql", sql)
+    assert restore.check(settings, {}, "new") == ["1 indexes by amcheck"]
+    text = "".join(said)
+    assert f"count({schema or 'public'}.bt_index_check" in text
+    assert ("create extension" in text, "drop extension" in text) == (not schema, not schema)

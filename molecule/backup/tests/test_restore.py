@@ -29,6 +29,8 @@ def restore(check=True, **inputs):
 def ready(sent):
     """The command, and a dump of a table that is changed afterwards."""
     backup = sent
+    # An extension that restores need too, and that is the application's own here
+    backup.sql("create schema checks; create extension amcheck schema checks;")
     backup.sql("drop table if exists big, ledger; create table ledger (id serial primary key, word citext); create index on ledger (word);"
                "insert into ledger (word) select 'before ' || n from generate_series(1, 5000) n; alter database senex set work_mem = '5MB';")  # fmt: skip
     backup.dump = os.path.basename(backup.made("dump")["path"])
@@ -100,6 +102,7 @@ def test_confirmed_it_restores_from_the_storage_alone_and_keeps_what_was(host, r
     assert ready.sql("select count(*) from ledger", aside) == "11"
     assert aside in result.output and "kept as" in result.message
     assert ready.sql("show work_mem") == "5MB"
+    assert ready.sql("select extnamespace::regnamespace from pg_extension where extname = 'amcheck'") == "checks"
     assert ready.sql("select pg_get_userbyid(datdba), datallowconn from pg_database where datname = 'senex'") == "senex|t"
 
 

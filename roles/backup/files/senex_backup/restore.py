@@ -16,12 +16,12 @@ from senex_backup.common import PODMAN, Settings, Trouble, need, podman, say, sq
 CONNECT = "postgres"  # the database that psql is in while others are renamed
 # Each index against its table; a tree that does not hold what the table holds answers queries wrongly
 AMCHECK = """
-create extension amcheck;
-select count(bt_index_check(c.oid, true)) from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
+select count({schema}.bt_index_check(c.oid, true)) from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
 join pg_namespace n on n.oid = c.relnamespace
 where a.amname = 'btree' and i.indisvalid and i.indisready and c.relpersistence = 'p' and n.nspname <> 'pg_toast';
-drop extension amcheck;
 """
+# The application may have the extension itself, in whichever schema: it stays as it is
+THERE = "select quote_ident(n.nspname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'amcheck';"
 
 
 def chosen(settings: Settings, name: str) -> str:
@@ -110,7 +110,10 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
             raise Trouble(f"the restored database is not what was dumped: {'; '.join(wrong[:10])}")
         checked += [f"{sum(counts.values())} rows in {len(counts)} tables", f"{len(values)} sequences", f"{len(there)} extensions"]
     if sql(settings, "select count(*) from pg_available_extensions where name = 'amcheck';", new) == "1":
-        checked.append(f"{sql(settings, AMCHECK, new, timeout=7200)} indexes by amcheck")
+        schema = sql(settings, THERE, new)
+        script = AMCHECK.format(schema=schema or "public")
+        script = script if schema else f"create extension amcheck schema public;{script}drop extension amcheck;"
+        checked.append(f"{sql(settings, script, new, timeout=7200)} indexes by amcheck")
     sql(settings, "analyze;", new, timeout=3600)
     return checked
 
