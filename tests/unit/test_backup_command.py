@@ -146,6 +146,52 @@ def test_a_new_machine_fetches_what_the_lost_one_sent_until_it_took_its_place(co
     assert (found["id"][0], wal["id"][0]) == ("3", "4")
 
 
+def test_several_machines_that_were_here_are_a_question(command, settings, bucket):
+    """A spare that was prepared and sends its empty database, one that was replaced by hand a year ago, a clone with the same machine id."""
+    bucket += [snapshot(1, "lost", "senex", "dump"), snapshot(2, "spare", "senex", "dump"), snapshot(3, "lost", "senex", "dump")]
+    with pytest.raises(command.common.Trouble, match=r"copies of several machines .*\(machine lost\); 22222222 of .*\(machine spare\)"):
+        command.fetch.chosen(settings, "latest", "dump")
+    assert command.fetch.chosen(settings, "machine-lost", "dump")[0]["id"][0] == "3"
+    command.fetch.take_over(settings, "spare")
+    assert command.fetch.chosen(settings, "latest", "dump")[0]["id"][0] == "3"
+    bucket[0]["tags"][-1] = "on-clone"
+    with pytest.raises(command.common.Trouble, match=r"by clone \(machine lost\).* by db \(machine lost\)"):
+        command.fetch.chosen(settings, "latest", "dump")
+
+
+def test_a_clock_that_was_ahead_has_not_the_newest_copy(command, settings, bucket):
+    bucket += [snapshot(1, "lost", "senex", "dump"), {**snapshot(2, "lost", "senex", "dump"), "time": "2036-11-02T12:00:00Z"}]
+    assert command.fetch.chosen(settings, "latest", "dump")[0]["id"][0] == "1"
+    assert command.fetch.chosen(settings, "2222", "dump")[0]["id"][0] == "2"
+
+
+def test_a_clone_thins_out_its_own_copies_alone(command, settings, monkeypatch):
+    from senex_backup import offsite
+
+    monkeypatch.setattr(offsite, "machine", lambda: "same")
+    chosen = set()
+    for name in ("one", "two"):
+        monkeypatch.setattr(offsite.socket, "gethostname", lambda name=name: name)
+        chosen.add(" ".join(offsite.mine(settings, "senex")))
+    assert chosen == {f"--host production --tag senex,machine-same,on-{name}" for name in ("one", "two")}
+
+
+def test_what_is_left_out_is_left_out_of_its_place_alone(command, settings):
+    """Uploads that users have called film.part never left the host."""
+    from fnmatch import fnmatch
+
+    from senex_backup import offsite
+
+    patterns = offsite.without(settings, (*offsite.UNFINISHED, *offsite.NOT_WAL))[1::2]
+    assert all(pattern.startswith(f"{settings.backups}/") for pattern in patterns)
+
+    def out(path):  # as restic: a star ends at a slash
+        return any(pattern.count("/") == f"{settings.backups}/{path}".count("/") and fnmatch(f"{settings.backups}/{path}", pattern) for pattern in patterns)
+
+    assert all(map(out, ("postgresql/daily.sql.gz.part", "media/media-x.gone", "media/media-x.part", "barman/main/base", "barman/kept/pg15/main/base")))
+    assert not any(map(out, ("media/media-x/files/film.part", "media/media-x/files/postgresql/film.part", "media/media-x/files/barman/x/base")))
+
+
 def test_a_bucket_without_the_wanted_copy_says_what_it_has(command, settings, bucket):
     with pytest.raises(command.common.Trouble, match="holds no copy of production with a dump$"):
         command.fetch.chosen(settings, "latest", "dump")
@@ -170,5 +216,5 @@ def test_an_extension_of_the_applications_own_is_used_and_stays(command, setting
     monkeypatch.setattr(restore, "sql", sql)
     assert restore.check(settings, {}, "new") == ["1 indexes by amcheck"]
     text = "".join(said)
-    assert f"count({schema or 'public'}.bt_index_check" in text
+    assert f"count({schema or 'senex_restore'}.bt_index_check" in text
     assert ("create extension" in text, "drop extension" in text) == (not schema, not schema)

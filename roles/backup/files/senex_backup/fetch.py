@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import shutil
+import socket
+import time
 
 from senex_backup import dump_file, media, redis
 from senex_backup.common import Settings, Trouble, put, say
@@ -35,10 +38,19 @@ def sender(snapshot: dict) -> str:
     return next((tag.removeprefix("machine-") for tag in snapshot.get("tags") or [] if tag.startswith("machine-")), "")
 
 
+def name_of(snapshot: dict) -> str:
+    """The name of the host that sent a copy."""
+    return next((tag.removeprefix("on-") for tag in snapshot.get("tags") or [] if tag.startswith("on-")), "a machine without a name")
+
+
+def when(snapshot: dict) -> float:
+    """When a copy was sent, by its sender's clock."""
+    return datetime.datetime.fromisoformat(snapshot["time"][:19] + "+00:00").timestamp()
+
+
 def title(snapshot: dict) -> str:
     """A copy, for a person."""
-    name = next((tag.removeprefix("on-") for tag in snapshot.get("tags") or [] if tag.startswith("on-")), "a machine without a name")
-    return f"{snapshot['id'][:8]} of {snapshot['time'][:19].replace('T', ' ')} by {name} (machine {sender(snapshot) or 'unknown'})"
+    return f"{snapshot['id'][:8]} of {snapshot['time'][:19].replace('T', ' ')} by {name_of(snapshot)} (machine {sender(snapshot) or 'unknown'})"
 
 
 def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None]:
@@ -47,7 +59,7 @@ def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None
     there = sorted(json.loads(restic(settings, "snapshots", "--json", "--host", host).stdout), key=lambda one: one["time"])
     whole = [one for one in there if TAG in (one.get("tags") or []) and job in one["tags"]]
     if wanted == OWN:
-        wanted = f"machine-{machine()}"
+        wanted, whole = f"machine-{machine()}", [one for one in whole if name_of(one) == socket.gethostname()]
     if wanted.startswith("machine-"):
         whole = [one for one in whole if sender(one) == wanted.removeprefix("machine-")]
     elif wanted != LATEST:
@@ -60,13 +72,21 @@ def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None
         hint = f"; it holds copies of {', '.join(sorted(others))}: is backup_offsite_host right?" if others else ""
         raise Trouble(f"the repository holds no copy of {host if wanted == LATEST else f'{host} by {wanted}'} with a {job}{hint}")
     known, own = set(read(settings, "taken-over.json")), machine()
+    # A clock that was ahead once would have the newest for years
+    now = [one for one in whole if when(one) < time.time() + dump_file.DAY] or whole
     ranks = (
-        [one for one in whole if sender(one) not in {own, *known}],
-        [one for one in whole if sender(one) == own],
-        whole,
+        [one for one in now if sender(one) not in {own, *known}],
+        [one for one in now if sender(one) == own],
+        now,
     )
-    found = next(rank for rank in ranks if rank)[-1]
-    wal = [one for one in there if WAL_TAG in (one.get("tags") or []) and sender(one) == sender(found) and one["time"] > found["time"]]
+    rank = next(rank for rank in ranks if rank)
+    newest = {(sender(one), name_of(one)): one for one in rank}
+    if wanted == LATEST and rank is ranks[0] and len(newest) > 1:
+        several = "; ".join(title(one) for one in newest.values())
+        raise Trouble(f"copies of several machines lie off the host, and none of them is this one: name one (restore_copy=ID, or machine-ID): {several}")
+    found = rank[-1]
+    wal = [one for one in there if WAL_TAG in (one.get("tags") or []) and (sender(one), name_of(one)) == (sender(found), name_of(found))
+           and one["time"] > found["time"]]  # fmt: skip
     return found, wal[-1] if wal else None
 
 

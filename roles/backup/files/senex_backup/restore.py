@@ -21,6 +21,7 @@ join pg_namespace n on n.oid = c.relnamespace
 where a.amname = 'btree' and i.indisvalid and i.indisready and c.relpersistence = 'p' and n.nspname <> 'pg_toast';
 """
 # The application may have the extension itself, in whichever schema: it stays as it is
+OWN = "senex_restore"  # the schema of one that is there for the check alone
 THERE = "select quote_ident(n.nspname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'amcheck';"
 
 
@@ -111,8 +112,8 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
         checked += [f"{sum(counts.values())} rows in {len(counts)} tables", f"{len(values)} sequences", f"{len(there)} extensions"]
     if sql(settings, "select count(*) from pg_available_extensions where name = 'amcheck';", new) == "1":
         schema = sql(settings, THERE, new)
-        script = AMCHECK.format(schema=schema or "public")
-        script = script if schema else f"create extension amcheck schema public;{script}drop extension amcheck;"
+        script = AMCHECK.format(schema=schema or OWN)
+        script = script if schema else f"create schema {OWN}; create extension amcheck schema {OWN};{script}drop extension amcheck; drop schema {OWN};"
         checked.append(f"{sql(settings, script, new, timeout=7200)} indexes by amcheck")
     sql(settings, "analyze;", new, timeout=3600)
     return checked
