@@ -186,6 +186,18 @@ def test_a_redis_that_does_not_start_is_restored_all_the_same(place, redis):
     assert plan["holds"]["keys"] == 12 and plan["now"][0].startswith("Redis does not answer")
 
 
+def test_redis_may_begin_empty(place, redis):
+    """With a database of an earlier moment, whose rows the queued tasks do not know."""
+    redis.answers |= {"info keyspace": "db1:keys=3", "--scan": "", "hlen": "0"}
+    plan = place.restore_files.step(place.settings, "redis", "plan", "empty")
+    assert plan["now"] == ["database 1: 3 keys"]
+    for step in ("load", "swap", "loaded"):
+        plan = place.restore_files.STEPS[step](place.settings, plan)
+    assert tree(redis.directory) == {f".before-restore-{plan['stamp']}/appendonlydir/log": "in use"}
+    with pytest.raises(place.restore_files.Trouble, match="there is no copy empty"):
+        place.restore_files.step(place.settings, "media", "plan", "empty")
+
+
 def test_a_redis_that_runs_is_not_touched(place, redis, monkeypatch):
     monkeypatch.setattr(place.restore_files, "running", lambda _settings: True)
     with pytest.raises(place.restore_files.Trouble, match="stop redis.service first"):

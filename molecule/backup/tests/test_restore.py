@@ -67,6 +67,7 @@ def test_unconfirmed_it_shows_the_plan(ready):
     before = databases(ready)
     result = restore(restore_dump=ready.dump)
     assert "renamed to senex_before_restore_" in result.message and "restore_confirm=true" in result.message
+    assert "2 messages in 'celery'" in result.message and "restore_queue=aside" in result.message
     assert result.changed == 0 and databases(ready) == before and ready.sql("select count(*) from ledger") == "11"
 
 
@@ -96,7 +97,8 @@ def test_confirmed_it_restores_from_the_storage_alone_and_keeps_what_was(host, r
     host.check_output(f"rm -rf {BACKUPS}/postgresql {BACKUPS}/redis {BACKUPS}/media")
     # Somebody who does not leave: he is sent away, and finds the restored database when he comes back
     ready.podman("exec -d postgres psql -U senex -d senex -c 'select pg_sleep(600)'")
-    result = restore(restore_dump=ready.dump, restore_fetch=True, restore_confirm=True, **ready.inputs)
+    result = restore(restore_dump=ready.dump, restore_fetch=True, restore_confirm=True, restore_queue="aside", **ready.inputs)
+    assert ready.redis("dbsize") == "0"
     assert ready.sql("select count(*), max(id), nextval('ledger_id_seq') from ledger") == "5000|5000|5001"
     (aside,) = [name for name in databases(ready) if name.startswith("senex_before_restore_")]
     assert ready.sql("select count(*) from ledger", aside) == "11"
@@ -107,13 +109,11 @@ def test_confirmed_it_restores_from_the_storage_alone_and_keeps_what_was(host, r
 
 
 def test_redis_comes_back_from_the_storage_and_what_was_is_kept(host, ready):
-    shown = restore(restore_redis="newest", restore_fetch=True, **ready.inputs)
-    assert "2 messages in 'celery'" in shown.message and "restore_confirm=true" in shown.message
-    assert ready.redis("get restored") == "after"
+    """What the restore of the database has set aside is put back in the end."""
+    (aside,) = host.check_output(f"cd {HOME}/data/redis && ls -d .before-restore-*").split()
     result = restore(restore_redis="newest", restore_fetch=True, restore_confirm=True, **ready.inputs)
     assert (ready.redis("get restored"), ready.redis("get lasts"), ready.redis("exists celery")) == ("before", "yes", "0")
-    (aside,) = host.check_output(f"cd {HOME}/data/redis && ls -d .before-restore-*").split()
-    assert aside in result.message
+    assert "The way back: -e restore_redis=before-restore-" in result.message
     back = restore(restore_redis=aside[1:], restore_confirm=True)
     assert (ready.redis("get restored"), ready.redis("llen celery")) == ("after", "2"), back.output
     missing = restore(check=False, restore_redis=aside[1:], restore_confirm=True)

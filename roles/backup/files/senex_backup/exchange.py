@@ -77,6 +77,8 @@ def swap(settings: Settings, wanted: dict) -> None:
     ready = os.path.join(directory, READY + wanted["stamp"])
     if wanted.get("back"):  # what an earlier restore put aside is ready as it lies
         os.rename(os.path.join(directory, f".{wanted['back']}"), ready)
+    if wanted.get("empty"):
+        os.mkdir(ready, 0o700)
     if not os.path.isdir(ready):
         raise Trouble(f"{ready} is not there: begin the restore again")
     os.mkdir(os.path.join(directory, ASIDE + wanted["stamp"]), 0o700)

@@ -13,6 +13,7 @@ from senex_backup import exchange, fetch, media, redis
 from senex_backup.common import PODMAN, Settings, Trouble, need, podman, say
 
 MODULES = {"redis": redis, "media": media}
+EMPTY = "empty"  # in place of a copy of Redis
 MANY = 20  # queues that a plan names
 
 
@@ -35,6 +36,8 @@ def plan(settings: Settings, kind: str, name: str, fetched: bool = False) -> dic
         raise Trouble(f"{directory} is not there: has site.yml run on this host?")
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     wanted = {"kind": kind, "stamp": stamp, "directory": directory, "aside": os.path.join(directory, exchange.ASIDE + stamp), "now": now(settings, kind)}
+    if kind == "redis" and name == EMPTY:
+        return {**wanted, "name": "nothing", "empty": True, "path": "nothing", "holds": "it begins empty"}
     if name in kept(settings, kind):
         return {**wanted, "name": name, "back": name, "path": os.path.join(directory, f".{name}"), "holds": "what an earlier restore put aside"}
     came = fetch.read(settings, "fetched.json") if fetched else {}
@@ -86,7 +89,7 @@ def namespace(step: str, wanted: dict) -> str:
 
 def load(settings: Settings, wanted: dict) -> dict:
     """The copy's files beside those in use, which stay as they are."""
-    if not wanted.get("back"):
+    if not wanted.get("back") and not wanted.get("empty"):
         if wanted["kind"] == "redis":
             redis.verify(settings, wanted["path"])
         namespace("bring", wanted)
@@ -110,7 +113,7 @@ def running(settings: Settings) -> bool:
 
 def loaded(settings: Settings, wanted: dict) -> dict:
     """Redis, started again, holds what was in the copy. Keys with an end may have met it."""
-    if wanted["kind"] == "redis" and not wanted.get("back"):
+    if wanted["kind"] == "redis" and not wanted.get("back") and not wanted.get("empty"):
         held = podman("exec", settings["redis"]["container"], "redis-cli", "-e", "info", "keyspace", timeout=20)
         there = sum(int(keys) for keys in re.findall(r"^db\d+:keys=(\d+)", held, re.MULTILINE))
         lasting = wanted["holds"]["keys"] - wanted["holds"]["expiring"]
