@@ -218,3 +218,64 @@ def test_an_extension_of_the_applications_own_is_used_and_stays(command, setting
     text = "".join(said)
     assert f"count({schema or 'senex_restore'}.bt_index_check" in text
     assert ("create extension" in text, "drop extension" in text) == (not schema, not schema)
+
+
+@pytest.fixture
+def cluster(command, settings, monkeypatch):
+    """Names of databases, whether they take connections, and a statement that fails."""
+    from senex_backup import restore
+
+    settings.given["database"] = {"name": "senex", "role": "senex", "container": "postgres"}
+    found = type("Cluster", (), {"open": {"senex": True, "new": True}, "fails": "", "restore": restore, "asked": []})
+
+    def sql(_settings, text, database=None, **_more):
+        found.asked.append(database or "senex")
+        if found.fails and found.fails in text:
+            raise command.common.Trouble("the reason.")
+        if (database or "senex") not in found.open and database != "postgres":
+            raise command.common.Trouble("no such database")
+        if "rename" in text:
+            found.open["old"] = found.open.pop("senex")
+            found.open["senex"] = found.open.pop("new")
+        elif "allow_connections" in text:
+            name = text.split('"')[1]
+            found.open[name] = "allow_connections true" in text
+        return "150004"
+
+    monkeypatch.setattr(restore, "sql", sql)
+    monkeypatch.setattr(restore.time, "sleep", lambda _seconds: None)
+    return found
+
+
+WANTED = {"database": "senex", "restored": "new", "aside": "old", "machine": "lost"}
+
+
+def test_an_exchange_that_fails_says_what_is(command, settings, cluster, monkeypatch):
+    cluster.fails = "rename"
+    with pytest.raises(command.common.Trouble, match="the reason. senex is what it was; new holds what was restored"):
+        cluster.restore.swap(settings, WANTED)
+    assert cluster.open == {"senex": True, "new": True}
+    cluster.fails = ""
+
+    def full(*_words):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(cluster.restore.fetch, "take_over", full)
+    with pytest.raises(command.common.Trouble, match="senex is the restored database now, and the one from before is kept as old; .* no space left"):
+        cluster.restore.swap(settings, WANTED)
+    assert cluster.open == {"senex": True, "old": True}
+
+
+def test_an_exchange_that_was_killed_is_begun_again(command, settings, cluster, monkeypatch):
+    """It has left a database that takes no connection: nothing of the next one needs to be in it, and it is opened."""
+    monkeypatch.setattr(cluster.restore, "chosen", lambda *_: "daily-2026-11-20-020000.sql.gz")
+    monkeypatch.setattr(cluster.restore.dump_file, "verify", lambda _path: None)
+    monkeypatch.setattr(cluster.restore.dump, "facts", lambda _path: {"database_bytes": 1})
+    monkeypatch.setattr(cluster.restore, "need", lambda *_: None)
+    cluster.open["senex"] = False
+    cluster.restore.plan(settings, "newest")
+    assert set(cluster.asked) == {"postgres"}
+    monkeypatch.setattr(cluster.restore, "fill", lambda *_: None)
+    monkeypatch.setattr(cluster.restore, "check", lambda *_: [])
+    cluster.restore.load(settings, {"dump": "x", "restored": "new", "database": "senex"})
+    assert cluster.open["senex"]

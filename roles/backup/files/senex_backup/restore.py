@@ -42,13 +42,13 @@ def plan(settings: Settings, name: str, fetched: bool = False) -> dict:
     path = chosen(settings, came.get("dump") or name if name == "newest" else name)
     dump_file.verify(path)
     facts, database = dump.facts(path), settings["database"]["name"]
-    version = int(sql(settings, "show server_version_num;"))
+    version = int(sql(settings, "show server_version_num;", CONNECT))
     if facts.get("server_version", version) // 10000 > version // 10000:
         raise Trouble(f"{os.path.basename(path)} is of PostgreSQL {facts['server_version'] // 10000}, and {version // 10000} runs here: restore it on that one")
     size = facts.get("database_bytes") or os.path.getsize(path) * 10
     need(os.path.join(settings.home, "data"), int(size * 1.2), f"the restored database beside {database}")
     stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime())
-    now = int(sql(settings, f"select pg_database_size('{database}');"))
+    now = int(sql(settings, f"select pg_database_size('{database}');", CONNECT))
     made = time.strftime("%F %T UTC", time.gmtime(dump_file.stamp(os.path.basename(path))))
     counted = facts.get("tables", {})
     return {
@@ -62,6 +62,7 @@ def load(settings: Settings, wanted: dict) -> dict:
     path, new, database = wanted["dump"], wanted["restored"], settings["database"]
     began = time.monotonic()
     dump_file.verify(path)
+    allow(settings, database["name"])
     sql(settings, f"""create database "{new}" owner "{database['role']}" template template0;""", CONNECT)
     try:
         fill(settings, path, new)
@@ -134,14 +135,22 @@ def swap(settings: Settings, wanted: dict) -> dict:
                 if attempt == 19:
                     raise
                 time.sleep(0.5)
-        sql(settings, f"""alter database "{aside}" allow_connections true;""", CONNECT)
-    except BaseException:
-        sql(settings, f"""alter database "{database}" allow_connections true;""", CONNECT)
-        raise
-    if wanted["machine"]:
-        fetch.take_over(settings, wanted["machine"])
+    except BaseException as error:
+        allow(settings, database)
+        raise Trouble(f"{error} {database} is what it was; {new} holds what was restored") from error
+    try:
+        allow(settings, aside)
+        if wanted["machine"]:
+            fetch.take_over(settings, wanted["machine"])
+    except (Trouble, OSError) as error:
+        raise Trouble(f"{database} is the restored database now, and the one from before is kept as {aside}; what was to follow failed: {error}") from error
     say(f"{database} is the restored database now; the one from before is kept as {aside}")
     return wanted
+
+
+def allow(settings: Settings, database: str) -> None:
+    """Whoever may connect may do so again; a swap that was killed has left it closed."""
+    sql(settings, f"""alter database "{database}" allow_connections true;""", CONNECT)
 
 
 def settings_of(settings: Settings, source: str, target: str) -> None:
