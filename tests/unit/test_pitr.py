@@ -143,7 +143,7 @@ def test_all_histories_are_handed_over(archive, tmp_path):
 @pytest.mark.parametrize("identity", [str(SYSTEM), "1"])
 def test_the_timeline_of_another_cluster_is_not_written_down(archive, monkeypatch, identity):
     put(archive, ".", "identity.json", content=b'{"systemid": "%s"}' % identity.encode())
-    monkeypatch.setattr(taking, "query", lambda _settings, _sql: [["000000020000000000000007", str(SYSTEM)]])
+    monkeypatch.setattr(taking, "query", lambda _settings, _sql, replication=False: [[str(SYSTEM), "2", "0/7000000", ""]] if replication else [])
     on = taking.mark(archive)
     assert (on and on["timeline"], wal.running_timeline(archive)) == ((2, 2) if identity == str(SYSTEM) else (None, 1))
 

@@ -132,7 +132,14 @@ def test_a_redis_whose_log_is_damaged_is_restored(host, ready):
 
 
 def test_media_come_back_from_the_storage_and_what_was_is_kept(host, ready):
+    """And what a run has stopped that was killed afterwards serves again, as far as it is still there."""
+    rests = "/var/lib/senex.trader/application-rests"
+    unit = "[Service]\nExecStart=/usr/bin/sleep infinity\n"
+    host.check_output(f"printf '{unit}' >{HOME}/.config/systemd/user/celery-fake.service && {SYSTEMCTL} daemon-reload")
+    host.check_output(f"printf 'celery-fake.service\ncelery-gone.service\nssh.service\n' >{rests}")
     restore(restore_media="newest", restore_fetch=True, restore_confirm=True, **ready.inputs)
+    assert host.check_output(f"{SYSTEMCTL} is-active celery-fake.service") == "active" and not host.file(rests).exists
+    host.check_output(f"{SYSTEMCTL} stop celery-fake.service && rm {HOME}/.config/systemd/user/celery-fake.service && {SYSTEMCTL} daemon-reload")
     assert in_use(ready) == "before"
     assert host.check_output(f"stat -c '%u %a' {MEDIA} {MEDIA}/photos/one.bin").splitlines()[1] == "200999 600"
     (aside,) = host.check_output(f"ls -d {MEDIA}/.before-restore-*").split()

@@ -113,9 +113,9 @@ def _file_away(settings: Settings) -> dict | None:
 def mark(settings: Settings) -> dict | None:
     """A moment to restore to in the WAL, and on which timeline it is; nothing where another cluster runs than the archive is of."""
     now = datetime.datetime.now(datetime.UTC)
-    text = now.strftime("%Y-%m-%d %H:%M:%S.%f")
-    name, system = query(settings, f"select pg_walfile_name(pg_create_restore_point('{wal.MARK}{text}')), system_identifier from pg_control_system()")[0]
-    return wal.ran(settings, int(name[:8], 16), now.timestamp()) if system == _identity(settings) else None
+    query(settings, f"select pg_create_restore_point('{wal.MARK}{now.strftime('%Y-%m-%d %H:%M:%S.%f')}')")
+    system, timeline = query(settings, "IDENTIFY_SYSTEM", replication=True)[0][:2]
+    return wal.ran(settings, int(timeline), now.timestamp()) if system == _identity(settings) else None
 
 
 def _identity(settings: Settings) -> str | None:
