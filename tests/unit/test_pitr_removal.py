@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 from test_input_checks import refusal
@@ -134,6 +135,79 @@ def test_a_proven_copy_becomes_the_data_and_bears_no_mark_there(conf, monkeypatc
     assert os.path.exists(f"{aside}/canary") and told[-1] == ("start", False)
     with pytest.raises(Failure, match="its old place|no copy"):
         restore.exchange(conf, aside)
+
+
+@pytest.fixture
+def copy(conf, monkeypatch):
+    """A proven copy, and what systemd was told."""
+    found = removal.begin(conf, f"{conf.home}/data/postgres.restored")
+    removal.note(found, {"proven": "2026-11-28T12:00:00Z"})
+    (pathlib.Path(found) / "copied").touch()
+    monkeypatch.setattr(restore, "_major", lambda _directory: "15")
+    monkeypatch.setattr(restore.archive, "mark", lambda _settings: None)
+    return found
+
+
+@pytest.mark.parametrize("where", ["put_in_place", "set_partials_aside", "start"])
+def test_an_exchange_that_fails_is_taken_back(conf, monkeypatch, copy, where):
+    """A full disk between the renames, an archive that is not there, a server that does not start on the copy."""
+    told = []
+
+    def failing(*_words):
+        raise OSError("no space left")
+
+    def systemctl(*words, check=True):
+        told.append(words)
+        if where == "start" and words == ("start", "postgres.service") and os.path.exists(f"{conf.data}/copied"):
+            raise Failure("it does not start")
+
+    monkeypatch.setattr(restore, "systemctl", systemctl)
+    if where != "start":
+        monkeypatch.setattr({"put_in_place": restore.offsite, "set_partials_aside": restore.wal}[where], where, failing)
+    with pytest.raises(Failure, match="(no space left|does not start).*The data is what it was, and PostgreSQL runs on it; the copy lies in"):
+        restore.exchange(conf, copy, fetched=where == "put_in_place")
+    assert os.path.exists(f"{conf.data}/canary") and os.path.exists(f"{copy}/copied") and not restore.kept_aside(conf)
+    assert told[-2:] == [("start", "postgres.service"), ("start", "pitr-receive.service")]
+
+
+def test_data_elsewhere_or_on_a_mount_point_is_found_before_anything_stops(conf, monkeypatch, copy):
+    monkeypatch.setattr(restore, "systemctl", lambda *_: pytest.fail("nothing may be stopped"))
+    unit = pathlib.Path(conf.home, restore.UNIT)
+    unit.parent.mkdir(parents=True)
+    unit.write_text(f"[Container]\nVolume={conf.home}/data/pg15:/var/lib/postgresql/data\nVolume=/x:/run/postgresql\n", encoding="utf-8")
+    with pytest.raises(Failure, match="has its data in .*/data/pg15, and pitr_data_directory is .*/data/postgres"):
+        restore.exchange(conf, copy)
+    for text in (f"Volume={conf.data}:/var/lib/postgresql/data\n", f"Volume={conf.data}:/var/lib/postgresql:rslave\n", "Volume=/x:/run/postgresql\n"):
+        unit.write_text(text, encoding="utf-8")
+        restore.exchangeable(conf)
+    monkeypatch.setattr(restore.os.path, "ismount", lambda path: path == conf.data)
+    with pytest.raises(Failure, match="is a mount point, which cannot be renamed"):
+        restore.exchange(conf, copy)
+
+
+CONTROL = """Database system identifier:           7
+Database cluster state:               {state}
+Latest checkpoint location:           0/5000060
+Latest checkpoint's REDO location:    0/5000028
+"""
+
+
+@pytest.mark.parametrize(
+    ("state", "system", "ended", "missing"),
+    [("shut down", 7, "0/50000D8", False), ("shut down", 7, "0/5000060", True), ("shut down", 7, "0/4FFFFF8", True),
+     ("in production", 7, "0/4FFFFF8", False), ("shut down", 8, "0/4FFFFF8", False)],
+)  # fmt: skip
+def test_latest_is_all_that_the_stopped_database_had(conf, monkeypatch, state, system, ended, missing):
+    """The receiver was away when it ended: what it had not received used to be missing without a word."""
+    monkeypatch.setattr(restore, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, CONTROL.format(state=state), ""))
+    wanted = types.SimpleNamespace(base=types.SimpleNamespace(system_id=system))
+    server = types.SimpleNamespace(sql=lambda *_: ["1\t0/3000000\tno recovery target specified", "", f"2\t{ended}\tno recovery target specified"])
+    reading = types.SimpleNamespace(end="2026-11-28 12:00:00.000000")
+    if missing:
+        with pytest.raises(Failure, match=r"the archive ends at .* was stopped at 0/5000060: \d+ bytes .* restore_to='2026-11-28 12:00:00.000000\+00'"):
+            restore.complete(conf, wanted, server, 3, reading)
+    else:
+        restore.complete(conf, wanted, server, 3, reading)
 
 
 @pytest.mark.parametrize("name", ["pitr_drill_directory", "pitr_directory", "pitr_status_directory", "pitr_data_directory", "pitr_socket_directory"])
