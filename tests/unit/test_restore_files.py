@@ -160,7 +160,7 @@ def redis(place, monkeypatch):
 def test_redis_starts_from_the_copy_alone(place, redis):
     redis.answers |= {"inspect": "image", "run --rm": "[info] 12 keys read\n[info] 2 expires\n[info] 1 already expired\n"}
     redis.answers["info keyspace"] = "db0:keys=3,expires=0"
-    redis.answers |= {"--scan": "celery\n", "llen": "7\n", "hlen": "2\n"}
+    redis.answers |= {"scan 0": "7\n\n", "scan 7": "0\ncelery\n", "llen": "7\n", "hlen": "2\n"}
     plan = place.restore_files.step(place.settings, "redis", "plan", "newest")
     assert plan["holds"] == {"keys": 12, "expiring": 2}
     assert plan["now"] == ["database 0: 3 keys", "database 0: 7 messages in 'celery'", "database 0: 2 tasks that workers have begun and not finished"]
@@ -188,7 +188,7 @@ def test_a_redis_that_does_not_start_is_restored_all_the_same(place, redis):
 
 def test_redis_may_begin_empty(place, redis):
     """With a database of an earlier moment, whose rows the queued tasks do not know."""
-    redis.answers |= {"info keyspace": "db1:keys=3", "--scan": "", "hlen": "0"}
+    redis.answers |= {"info keyspace": "db1:keys=3", "scan 0": "0\n\n", "hlen": "0"}
     plan = place.restore_files.step(place.settings, "redis", "plan", "empty")
     assert plan["now"] == ["database 1: 3 keys"]
     for step in ("load", "swap", "loaded"):

@@ -62,7 +62,7 @@ def now(settings: Settings, kind: str) -> list[str]:
         held = re.findall(r"^db(\d+):keys=(\d+)", podman("exec", container, "redis-cli", "-e", "info", "keyspace", timeout=20), re.MULTILINE)
         lines = [f"database {number}: {keys} keys" for number, keys in held]
         for number, _keys in held:
-            for queue in podman("exec", container, "redis-cli", "-e", "-n", number, "--scan", "--type", "list", timeout=60).splitlines()[:MANY]:
+            for queue in queues(container, number)[:MANY]:
                 length = podman("exec", container, "redis-cli", "-e", "-n", number, "llen", queue, timeout=20).strip()
                 lines.append(f"database {number}: {length} messages in {ascii(queue)}")
             waiting = podman("exec", container, "redis-cli", "-e", "-n", number, "hlen", "unacked", timeout=20).strip()
@@ -71,6 +71,17 @@ def now(settings: Settings, kind: str) -> list[str]:
     except Trouble as trouble:
         return [f"Redis does not answer: {' '.join(str(trouble).split())[:200]}"]
     return lines or ["Redis is empty"]
+
+
+def queues(container: str, number: str) -> list[str]:
+    """Keys of lists, which queues are; as far as the first two million keys show them."""
+    found, cursor = [], "0"
+    for _ in range(200):
+        cursor, *names = podman("exec", container, "redis-cli", "-e", "-n", number, "scan", cursor, "count", "10000", "type", "list", timeout=20).splitlines()
+        found += names
+        if cursor == "0":
+            break
+    return sorted({name for name in found if name})
 
 
 def kept(settings: Settings, kind: str) -> list[str]:
