@@ -76,11 +76,14 @@ def test_too_small_a_disk_says_how_much_is_needed(command, tmp_path):
 
 
 def test_copies_of_redis_go_by_days_and_the_newest_stays(command, tmp_path):
-    old, new = (f"redis-{ago(days)}.rdb" for days in (9, 8))
+    old, young, new = (f"redis-{ago(days)}.rdb" for days in (9, 1, 0))
     for name in (old, f"{old}.sha256", new, "redis-x.rdb.part"):
         (tmp_path / name).touch()
     command.redis.prune(str(tmp_path), 7, str(tmp_path / new))
-    assert os.listdir(tmp_path) == [new]
+    assert sorted(os.listdir(tmp_path)) == sorted([old, f"{old}.sha256", new]), "all the others at once: is the clock right?"
+    (tmp_path / young).touch()
+    command.redis.prune(str(tmp_path), 7, str(tmp_path / new))
+    assert sorted(os.listdir(tmp_path)) == sorted([young, new])
 
 
 def test_damaged_media_are_named(command, tmp_path):
@@ -100,11 +103,13 @@ def test_damaged_media_are_named(command, tmp_path):
 
 
 def test_old_media_go_and_the_one_just_made_stays(command, tmp_path):
-    names = [f"media-{ago(days)}" for days in (50, 40)]
-    for name in names:
+    names = [f"media-{ago(days)}" for days in (50, 1, 0)]
+    for name in names[::2]:
         (tmp_path / name / "files").mkdir(parents=True)
-    assert command.media.prune(str(tmp_path), 30, names[1]) == names[:1]
-    assert os.listdir(tmp_path) == names[1:]
+    assert command.media.prune(str(tmp_path), 30, names[2]) == [], "all the others at once: is the clock right?"
+    (tmp_path / names[1] / "files").mkdir(parents=True)
+    assert command.media.prune(str(tmp_path), 30, names[2]) == names[:1]
+    assert sorted(os.listdir(tmp_path)) == names[1:]
 
 
 def test_fetching_brings_what_is_missing_and_overwrites_nothing(command, tmp_path):

@@ -5,6 +5,7 @@ Runs inside the user namespace (`podman unshare`), for the files belong to the c
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import os
 import re
@@ -113,6 +114,11 @@ def compare(copy: str, root: str) -> None:
         raise Trouble(f"{os.path.basename(copy)} is damaged: {', '.join(sorted(wrong)[:10])}" + (f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""))
 
 
+def stamp(name: str) -> float:
+    """When a copy was made, in seconds since 1970, by its name."""
+    return float(calendar.timegm(time.strptime(NAME.fullmatch(name)[1], "%Y-%m-%d-%H%M%S")))
+
+
 def copies(directory: str) -> list[str]:
     return sorted(name for name in os.listdir(directory) if NAME.fullmatch(name))
 
@@ -126,8 +132,7 @@ def sweep(directory: str) -> None:
 
 def prune(directory: str, days: int, spare: str) -> list[str]:
     """Remove copies older than `days`, never the one just made. A copy loses its name first, so that half a one never looks whole."""
-    limit = time.strftime("%Y-%m-%d-%H%M%S", time.gmtime(time.time() - days * dump_file.DAY))
-    gone = [name for name in copies(directory) if NAME.fullmatch(name)[1] < limit and name != spare]
+    gone = dump_file.outlived({name: stamp(name) for name in copies(directory)}, days, spare)
     for name in gone:
         os.rename(os.path.join(directory, name), os.path.join(directory, f"{name}.gone"))
         shutil.rmtree(os.path.join(directory, f"{name}.gone"))

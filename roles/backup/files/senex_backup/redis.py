@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import os
 import re
@@ -84,14 +85,18 @@ def verify(settings: Settings, path: str) -> None:
             raise Trouble(f"{os.path.basename(path)} is damaged: its SHA-256 is not the one in {os.path.basename(path)}.sha256")
 
 
+def stamp(name: str) -> float:
+    """When a copy was made, in seconds since 1970, by its name."""
+    return float(calendar.timegm(time.strptime(NAME.fullmatch(name)[1], "%Y-%m-%d-%H%M%S")))
+
+
 def copies(directory: str) -> list[str]:
     return sorted(name for name in os.listdir(directory) if NAME.fullmatch(name))
 
 
 def prune(directory: str, days: int, spare: str) -> list[str]:
     """Remove copies older than `days`, never the one just proven; and what killed runs left."""
-    limit = time.strftime("%Y-%m-%d-%H%M%S", time.gmtime(time.time() - days * dump_file.DAY))
-    gone = [name for name in copies(directory) if NAME.fullmatch(name)[1] < limit and name != os.path.basename(spare)]
+    gone = dump_file.outlived({name: stamp(name) for name in copies(directory)}, days, os.path.basename(spare))
     gone += [name for name in os.listdir(directory) if name.endswith(".part")]  # under the lock, so nobody is at it
     for name in gone:
         for suffix in ("", ".sha256"):

@@ -29,7 +29,7 @@ def chosen(settings: Settings, name: str) -> str:
     """Path of a dump by its name; `newest` is the newest of any reason."""
     directory = settings.directory(dump.DIRECTORY)
     there = dump_file.dumps(directory)
-    wanted = there[-1] if name == "newest" and there else os.path.basename(name)
+    wanted = dump_file.newest({one: dump_file.stamp(one) for one in there}) if name == "newest" and there else os.path.basename(name)
     if wanted not in there:
         raise Trouble(f"there is no dump {name} in {directory}: see {settings.home}/bin/backup list, and backup fetch for those off the host")
     return os.path.join(directory, wanted)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from senex_backup import exchange, fetch, media, redis
+from senex_backup import dump_file, exchange, fetch, media, redis
 from senex_backup.common import PODMAN, Settings, Trouble, need, podman, say
 
 MODULES = {"redis": redis, "media": media}
@@ -21,7 +21,7 @@ def chosen(settings: Settings, kind: str, name: str) -> str:
     """Path of a copy by its name; `newest` is the newest."""
     directory = settings.directory(kind)
     there = MODULES[kind].copies(directory)
-    wanted = there[-1] if name == "newest" and there else os.path.basename(name)
+    wanted = dump_file.newest({one: MODULES[kind].stamp(one) for one in there}) if name == "newest" and there else os.path.basename(name)
     if wanted not in there:
         aside = kept(settings, kind)
         hint = f"; kept aside by earlier restores: {', '.join(aside)}" if aside else ""
