@@ -239,6 +239,18 @@ def test_a_job_says_how_it_ended(archive):
     assert sorted(path for path in os.listdir(archive.status) if path.endswith(".json")) == ["wal.json"]
 
 
+def test_a_full_disk_gets_no_file_for_each_failure_and_hides_no_reason(archive, monkeypatch):
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(jobs.os, "fsync", full)
+    with pytest.raises(jobs.Failure, match="the reason"), jobs.run(archive, "wal"):
+        raise jobs.Failure("the reason")
+    with pytest.raises(OSError, match="No space left"), jobs.run(archive, "wal"):
+        pass
+    assert [name for name in os.listdir(archive.status) if name != ".wal.lock"] == []
+
+
 def test_jobs_that_never_ran_say_so_and_others_are_left_alone(archive):
     with jobs.run(archive, "wal"):
         pass

@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 
@@ -48,12 +47,19 @@ def write(settings: Settings, job: str, **fields: object) -> None:
     record = {"job": job, "result": "never", "started": None, "finished": None, "seconds": None, "bytes": None, "what": None, "error": None}
     record |= fields | {"max_age_seconds": max_age(settings, job)}
     os.makedirs(settings.status, mode=0o700, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=settings.status, prefix=f".{job}.", delete=False, encoding="utf-8") as handle:
-        json.dump(record, handle, indent=1)
-        handle.write("\n")
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(handle.name, os.path.join(settings.status, f"{job}.json"))
+    path = os.path.join(settings.status, f"{job}.json")
+    part = f"{path}.{os.getpid()}"
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
+            json.dump(record, handle, indent=1)
+            handle.write("\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)  # a full disk would get one a minute
+        raise
 
 
 def read(settings: Settings, job: str) -> dict:
@@ -105,7 +111,8 @@ def run(settings: Settings, job: str, wait: float = 0, remember: Callable[[dict]
         except BaseException as error:
             words = str(error) if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
             untried = isinstance(error, Unverified) or (isinstance(error, OSError) and error.errno in NO_ROOM)
-            _end(settings, job, began, {**record, "result": "unverified" if remember and untried else "failed", "error": words}, remember)
+            with contextlib.suppress(OSError):  # a full disk may have no room for it either; the reason is the first one
+                _end(settings, job, began, {**record, "result": "unverified" if remember and untried else "failed", "error": words}, remember)
             raise
         _end(settings, job, began, {**record, "result": "ok"}, remember)
 
