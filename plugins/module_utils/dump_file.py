@@ -154,6 +154,25 @@ def dumps(directory: str, reason: str | None = None) -> list[str]:
     return sorted(found, key=lambda name: name[-24:])
 
 
+def outlived(made: dict[str, float], days: int, spare: str) -> list[str]:
+    """Names of backups that are older than `days`. None where that would be all but `spare`, which was just made, and those of the future.
+
+    A clock that is ahead makes every good one look old; one that was ahead has left a backup that would be the newest for years. After a
+    host was off for long, the next run but one removes what is old.
+    """
+    now = time.time()
+    others = [name for name, at in made.items() if name != spare and at <= now + DAY]
+    gone = [name for name in others if now - made[name] >= days * DAY]
+    return [] if spare and len(gone) == len(others) else gone
+
+
+def newest(made: dict[str, float]) -> str | None:
+    """The newest backup that is not of the future, if there is one."""
+    now = time.time()
+    there = [name for name, at in made.items() if at <= now + DAY] or list(made)
+    return max(there, key=lambda name: (made[name], name), default=None)
+
+
 def prune(directory: str, reason: str, days: int = 0, keep: int = 0, spare: str = "") -> list[str]:
     """Remove dumps of a reason that are older than `days` and not among the newest `keep`; `spare`, just proven whole, and the newest never.
 
@@ -169,8 +188,9 @@ def prune(directory: str, reason: str, days: int = 0, keep: int = 0, spare: str 
                 if now - os.path.getmtime(path) > LEFT_AFTER:
                     os.unlink(path)
     found = dumps(directory, reason)
-    kept = {*found[-max(1, keep):], os.path.basename(spare), *(name for name in found if now - stamp(name) < days * DAY)}
-    gone = [name for name in found if name not in kept]
+    old = set(outlived({name: stamp(name) for name in found}, days, os.path.basename(spare))) if days else set(found)
+    kept = {*found[-max(1, keep) :], os.path.basename(spare)}
+    gone = [name for name in found if name in old and name not in kept]
     for name in gone:
         for suffix in ("", *SUFFIXES):
             with contextlib.suppress(FileNotFoundError):

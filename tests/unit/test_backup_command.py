@@ -77,11 +77,14 @@ def test_too_small_a_disk_says_how_much_is_needed(command, tmp_path):
 
 
 def test_copies_of_redis_go_by_days_and_the_newest_stays(command, tmp_path):
-    old, new = (f"redis-{ago(days)}.rdb" for days in (9, 8))
+    old, young, new = (f"redis-{ago(days)}.rdb" for days in (9, 1, 0))
     for name in (old, f"{old}.sha256", new, "redis-x.rdb.part"):
         (tmp_path / name).touch()
     command.redis.prune(str(tmp_path), 7, str(tmp_path / new))
-    assert os.listdir(tmp_path) == [new]
+    assert sorted(os.listdir(tmp_path)) == sorted([old, f"{old}.sha256", new]), "all the others at once: is the clock right?"
+    (tmp_path / young).touch()
+    command.redis.prune(str(tmp_path), 7, str(tmp_path / new))
+    assert sorted(os.listdir(tmp_path)) == sorted([young, new])
 
 
 def test_damaged_media_are_named(command, tmp_path):
@@ -101,11 +104,13 @@ def test_damaged_media_are_named(command, tmp_path):
 
 
 def test_old_media_go_and_the_one_just_made_stays(command, tmp_path):
-    names = [f"media-{ago(days)}" for days in (50, 40)]
-    for name in names:
+    names = [f"media-{ago(days)}" for days in (50, 1, 0)]
+    for name in names[::2]:
         (tmp_path / name / "files").mkdir(parents=True)
-    assert command.media.prune(str(tmp_path), 30, names[1]) == names[:1]
-    assert os.listdir(tmp_path) == names[1:]
+    assert command.media.prune(str(tmp_path), 30, names[2]) == [], "all the others at once: is the clock right?"
+    (tmp_path / names[1] / "files").mkdir(parents=True)
+    assert command.media.prune(str(tmp_path), 30, names[2]) == names[:1]
+    assert sorted(os.listdir(tmp_path)) == names[1:]
 
 
 def test_fetching_brings_what_is_missing_and_overwrites_nothing(command, tmp_path):
@@ -147,6 +152,52 @@ def test_a_new_machine_fetches_what_the_lost_one_sent_until_it_took_its_place(co
     assert (found["id"][0], wal["id"][0]) == ("3", "4")
 
 
+def test_several_machines_that_were_here_are_a_question(command, settings, bucket):
+    """A spare that was prepared and sends its empty database, one that was replaced by hand a year ago, a clone with the same machine id."""
+    bucket += [snapshot(1, "lost", "senex", "dump"), snapshot(2, "spare", "senex", "dump"), snapshot(3, "lost", "senex", "dump")]
+    with pytest.raises(command.common.Trouble, match=r"copies of several machines .*\(machine lost\); 22222222 of .*\(machine spare\)"):
+        command.fetch.chosen(settings, "latest", "dump")
+    assert command.fetch.chosen(settings, "machine-lost", "dump")[0]["id"][0] == "3"
+    command.fetch.take_over(settings, "spare")
+    assert command.fetch.chosen(settings, "latest", "dump")[0]["id"][0] == "3"
+    bucket[0]["tags"][-1] = "on-clone"
+    with pytest.raises(command.common.Trouble, match=r"by clone \(machine lost\).* by db \(machine lost\)"):
+        command.fetch.chosen(settings, "latest", "dump")
+
+
+def test_a_clock_that_was_ahead_has_not_the_newest_copy(command, settings, bucket):
+    bucket += [snapshot(1, "lost", "senex", "dump"), {**snapshot(2, "lost", "senex", "dump"), "time": "2036-11-02T12:00:00Z"}]
+    assert command.fetch.chosen(settings, "latest", "dump")[0]["id"][0] == "1"
+    assert command.fetch.chosen(settings, "2222", "dump")[0]["id"][0] == "2"
+
+
+def test_a_clone_thins_out_its_own_copies_alone(command, settings, monkeypatch):
+    from senex_backup import offsite
+
+    monkeypatch.setattr(offsite, "machine", lambda: "same")
+    chosen = set()
+    for name in ("one", "two"):
+        monkeypatch.setattr(offsite.socket, "gethostname", lambda name=name: name)
+        chosen.add(" ".join(offsite.mine(settings, "senex")))
+    assert chosen == {f"--host production --tag senex,machine-same,on-{name}" for name in ("one", "two")}
+
+
+def test_what_is_left_out_is_left_out_of_its_place_alone(command, settings):
+    """Uploads that users have called film.part never left the host."""
+    from fnmatch import fnmatch
+
+    from senex_backup import offsite
+
+    patterns = offsite.without(settings, (*offsite.UNFINISHED, *offsite.NOT_WAL))[1::2]
+    assert all(pattern.startswith(f"{settings.backups}/") for pattern in patterns)
+
+    def out(path):  # as restic: a star ends at a slash
+        return any(pattern.count("/") == f"{settings.backups}/{path}".count("/") and fnmatch(f"{settings.backups}/{path}", pattern) for pattern in patterns)
+
+    assert all(map(out, ("postgresql/daily.sql.gz.part", "media/media-x.gone", "media/media-x.part", "barman/main/base", "barman/kept/pg15/main/base")))
+    assert not any(map(out, ("media/media-x/files/film.part", "media/media-x/files/postgresql/film.part", "media/media-x/files/barman/x/base")))
+
+
 def test_a_bucket_without_the_wanted_copy_says_what_it_has(command, settings, bucket):
     with pytest.raises(command.common.Trouble, match="holds no copy of production with a dump$"):
         command.fetch.chosen(settings, "latest", "dump")
@@ -155,3 +206,82 @@ def test_a_bucket_without_the_wanted_copy_says_what_it_has(command, settings, bu
         command.fetch.chosen(settings, "latest", "dump")
     with pytest.raises(command.common.Trouble, match="there is no copy 99 of production"):
         command.fetch.chosen(settings, "99", "dump")
+
+
+@pytest.mark.parametrize("schema", ["", "public", '"Checks"'])
+def test_an_extension_of_the_applications_own_is_used_and_stays(command, settings, monkeypatch, schema):
+    """A database that had amcheck could never be restored: it was created once more."""
+    from senex_backup import restore
+
+    said = []
+
+    def sql(_settings, text, *_words, **_more):
+        said.append(text)
+        return schema if text == restore.THERE else "1"
+
+    monkeypatch.setattr(restore, "sql", sql)
+    assert restore.check(settings, {}, "new") == ["1 indexes by amcheck"]
+    text = "".join(said)
+    assert f"count({schema or 'senex_restore'}.bt_index_check" in text
+    assert ("create extension" in text, "drop extension" in text) == (not schema, not schema)
+
+
+@pytest.fixture
+def cluster(command, settings, monkeypatch):
+    """Names of databases, whether they take connections, and a statement that fails."""
+    from senex_backup import restore
+
+    settings.given["database"] = {"name": "senex", "role": "senex", "container": "postgres"}
+    found = type("Cluster", (), {"open": {"senex": True, "new": True}, "fails": "", "restore": restore, "asked": []})
+
+    def sql(_settings, text, database=None, **_more):
+        found.asked.append(database or "senex")
+        if found.fails and found.fails in text:
+            raise command.common.Trouble("the reason.")
+        if (database or "senex") not in found.open and database != "postgres":
+            raise command.common.Trouble("no such database")
+        if "rename" in text:
+            found.open["old"] = found.open.pop("senex")
+            found.open["senex"] = found.open.pop("new")
+        elif "allow_connections" in text:
+            name = text.split('"')[1]
+            found.open[name] = "allow_connections true" in text
+        return "150004"
+
+    monkeypatch.setattr(restore, "sql", sql)
+    monkeypatch.setattr(restore.time, "sleep", lambda _seconds: None)
+    return found
+
+
+WANTED = {"database": "senex", "restored": "new", "aside": "old", "machine": "lost"}
+
+
+def test_an_exchange_that_fails_says_what_is(command, settings, cluster, monkeypatch):
+    cluster.fails = "rename"
+    with pytest.raises(command.common.Trouble, match="the reason. senex is what it was; new holds what was restored"):
+        cluster.restore.swap(settings, WANTED)
+    assert cluster.open == {"senex": True, "new": True}
+    cluster.fails = ""
+
+    def full(*_words):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(cluster.restore.fetch, "take_over", full)
+    with pytest.raises(command.common.Trouble, match="senex is the restored database now, and the one from before is kept as old; .* no space left"):
+        cluster.restore.swap(settings, WANTED)
+    assert cluster.open == {"senex": True, "old": True}
+
+
+def test_an_exchange_that_was_killed_is_begun_again(command, settings, cluster, monkeypatch):
+    """It has left a database that takes no connection: nothing of the next one needs to be in it, and it is opened."""
+    monkeypatch.setattr(cluster.restore, "chosen", lambda *_: "daily-2026-11-20-020000.sql.gz")
+    monkeypatch.setattr(cluster.restore.dump_file, "verify", lambda _path: None)
+    monkeypatch.setattr(cluster.restore.dump, "facts", lambda _path: {"database_bytes": 1})
+    monkeypatch.setattr(cluster.restore, "need", lambda *_: None)
+    cluster.open["senex"] = False
+    cluster.restore.plan(settings, "newest")
+    assert set(cluster.asked) == {"postgres"}
+    monkeypatch.setattr(cluster.restore, "fill", lambda *_: None)
+    monkeypatch.setattr(cluster.restore, "check", lambda *_: [])
+    cluster.restore.load(settings, {"dump": "x", "restored": "new", "database": "senex"})
+    assert cluster.open["senex"]

@@ -83,6 +83,31 @@ def test_a_clock_that_was_wrong_costs_no_good_dump(tmp_path):
     assert sorted(os.listdir(tmp_path)) == sorted([future, new])
 
 
+def test_a_clock_that_jumps_ahead_costs_no_good_dump(tmp_path):
+    """Seven good ones, and one of ten years later: they all look old to it. And back again: it is not the newest for ever."""
+    good = [named(tmp_path, "daily", 3650 + age) for age in range(7, 0, -1)]
+    ahead = named(tmp_path, "daily", 0)
+    assert dump_file.prune(str(tmp_path), "daily", days=7, keep=1, spare=str(tmp_path / ahead)) == []
+    assert sorted(os.listdir(tmp_path)) == sorted([*good, ahead])
+    made = {name: dump_file.stamp(name) for name in good} | {ahead: dump_file.stamp(ahead) + 3650 * DAY}
+    assert dump_file.newest(made) == good[-1]
+    assert dump_file.newest({ahead: dump_file.stamp(ahead) + 3650 * DAY}) == ahead and dump_file.newest({}) is None
+
+
+@pytest.mark.parametrize(
+    ("ages", "gone"),
+    [
+        ({"new": 0, "a": 9, "b": 8}, []),  # all but the one just made: the clock is wrong, or the host was off
+        ({"new": 0, "a": 9, "b": 1}, ["a"]),
+        ({"new": 0, "a": 9, "future": -400, "b": 8}, []),
+        ({"new": 0, "a": 9, "future": -400, "b": 1}, ["a"]),
+        ({"new": 0}, []),
+    ],
+)
+def test_what_has_outlived_its_days(ages, gone):
+    assert dump_file.outlived({name: time.time() - age * DAY for name, age in ages.items()}, 7, "new") == gone
+
+
 def test_what_killed_runs_left_goes_and_one_under_way_stays(tmp_path):
     kept = named(tmp_path, "pre-deploy", 1)
     old, young, alone = f"{kept}.part", f"{kept}.json.part", "pre-deploy-2026-01-01-000000.sql.gz.sha256"

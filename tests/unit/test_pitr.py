@@ -67,9 +67,85 @@ def test_a_whole_segment_wins_over_its_beginning(archive):
     assert [segment.path for segment in wal.needed(archive, base(), None)] == [whole]
 
 
-def test_the_newest_timeline(archive):
+def test_without_a_journal_the_newest_timeline_is_the_one_that_runs(archive):
     put(archive, "streaming", name(5, timeline=3) + ".partial")
-    assert wal.newest_timeline(archive) == 3
+    assert wal.running_timeline(archive) == 3
+    put(archive, "wals", "00000004.history")
+    assert wal.running_timeline(archive) == 4
+
+
+HOUR = 3600.0
+
+
+def test_after_a_way_back_the_smaller_timeline_runs(archive):
+    """Restored at 10, undone at 11, restored again at 13: what was discarded is known by its time."""
+    put(archive, "streaming", name(5, timeline=2) + ".partial")
+    for hour, timeline in ((8, 1), (9, 1), (10, 2), (10.5, 2), (11, 1), (12, 1), (13, 3)):
+        wal.ran(archive, timeline, hour * HOUR)
+        assert wal.running_timeline(archive) == timeline
+    at = {hour: wal.timeline_at(archive, hour * HOUR) for hour in (7, 8, 9.9, 10.2, 10.9, 11, 12.9, 14)}
+    assert at == {7: None, 8: 1, 9.9: 1, 10.2: 2, 10.9: 2, 11: 1, 12.9: 1, 14: 3}
+    assert [one["timeline"] for one in wal.journal(archive)] == [1, 2, 1, 3]
+
+
+def bases(monkeypatch, *known):
+    """A catalogue: (name, when it was complete, timeline)."""
+    listed = [programs.Listed(one, hour * HOUR, 1) for one, hour, _ in known]
+    lines = {one: timeline for one, _, timeline in known}
+    monkeypatch.setattr(programs, "catalogue", lambda _settings: listed)
+    monkeypatch.setattr(programs, "base", lambda _settings, item: programs.Base(item.name, "/b", lines[item.name], name(3), item.end_time, SYSTEM, 1))
+
+
+def at(hour):
+    return jobs.iso(hour * HOUR)
+
+
+def test_latest_is_of_the_timeline_that_runs(archive, monkeypatch):
+    """Restored at 10, undone at 11: its base backup is the newest, its timeline the highest, and its history was discarded."""
+    bases(monkeypatch, ("A", 3, 1), ("B", 10.1, 2))
+    for hour, timeline in ((8, 1), (10, 2), (11, 1)):
+        wal.ran(archive, timeline, hour * HOUR)
+    assert plan.choose(archive, "latest")[1].name == "A"
+    assert plan.choose(archive, at(12))[1].name == "A"
+    assert plan.choose(archive, at(10.5))[1].name == "B", "what was discarded can be had, by its moment"
+    assert plan.choose(archive, "latest", "B")[1].name == "B"
+
+
+@pytest.mark.parametrize("to", ["latest", "moment"])
+def test_a_timeline_without_a_base_backup_is_refused_by_its_name(archive, monkeypatch, to):
+    bases(monkeypatch, ("A", 3, 1))
+    wal.ran(archive, 1, 8 * HOUR)
+    wal.ran(archive, 2, 10 * HOUR)
+    with pytest.raises(jobs.Failure, match="on timeline 2, which began with a restore, and no base backup of it .* such as A"):
+        plan.choose(archive, to.replace("moment", at(10.5)))
+    assert plan.choose(archive, at(9))[1].name == "A"
+
+
+def test_an_archive_of_before_is_read_as_before(archive, monkeypatch):
+    bases(monkeypatch, ("A", 3, 1), ("B", 10, 2))
+    put(archive, "streaming", name(5, timeline=2) + ".partial")
+    assert plan.choose(archive, "latest")[1].name == "B" and plan.choose(archive, at(9))[1].name == "A"
+
+
+def test_all_histories_are_handed_over(archive, tmp_path):
+    """A server that is promoted takes the first number without one: two restores from one base backup used to get the same."""
+    place = tmp_path / "wal"
+    place.mkdir()
+    put(archive, "wals", "00000002.history", content=gzip.compress(b"1\t0/5000000\tx\n"))
+    put(archive, "streaming", "00000003.history", content=b"1\t0/6000000\tx\n")
+    wal.copy_history(archive, base(), str(place))
+    assert {path.name: path.read_bytes()[:11] for path in place.iterdir()} == {"00000002.history": b"1\t0/5000000", "00000003.history": b"1\t0/6000000"}
+    other = programs.Base(**{**vars(base()), "timeline": 4})
+    with pytest.raises(jobs.Failure, match="00000004.history is missing"):
+        wal.copy_history(archive, other, str(place))
+
+
+@pytest.mark.parametrize("identity", [str(SYSTEM), "1"])
+def test_the_timeline_of_another_cluster_is_not_written_down(archive, monkeypatch, identity):
+    put(archive, ".", "identity.json", content=b'{"systemid": "%s"}' % identity.encode())
+    monkeypatch.setattr(taking, "query", lambda _settings, _sql, replication=False: [[str(SYSTEM), "2", "0/7000000", ""]] if replication else [])
+    on = taking.mark(archive)
+    assert (on and on["timeline"], wal.running_timeline(archive)) == ((2, 2) if identity == str(SYSTEM) else (None, 1))
 
 
 @pytest.mark.parametrize("missing", [3, 4])
@@ -161,6 +237,18 @@ def test_a_job_says_how_it_ended(archive):
         raise jobs.Failure("the reason")
     assert (jobs.read(archive, "wal")["result"], jobs.read(archive, "wal")["error"]) == ("failed", "the reason")
     assert sorted(path for path in os.listdir(archive.status) if path.endswith(".json")) == ["wal.json"]
+
+
+def test_a_full_disk_gets_no_file_for_each_failure_and_hides_no_reason(archive, monkeypatch):
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(jobs.os, "fsync", full)
+    with pytest.raises(jobs.Failure, match="the reason"), jobs.run(archive, "wal"):
+        raise jobs.Failure("the reason")
+    with pytest.raises(OSError, match="No space left"), jobs.run(archive, "wal"):
+        pass
+    assert [name for name in os.listdir(archive.status) if name != ".wal.lock"] == []
 
 
 def test_jobs_that_never_ran_say_so_and_others_are_left_alone(archive):

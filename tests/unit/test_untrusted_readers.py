@@ -59,6 +59,14 @@ def test_the_watchdog_and_status_go_on(ground, kind):
     found = checks_host.judge_backups(checks_host.read_backups(None, settings), settings, 0.0)
     assert [one.key for one in found] == ["backup dump", "backup redis"] and found[0].says == "its status file cannot be read"
     assert found[1].says == "failed: a OK b ?[1m?" and not secret_of(found)
+    for sources, history in (
+        ({"bucket": {"result": "failed", "error": "a\nOK  b \x1b[1m", "proved": ["x"]}}, [7, {"rto_seconds": 10**400}]),
+        (5, "x"),
+        (None, {}),
+    ):
+        ground.file("home/backups/status/drill.json", json.dumps({"result": "failed", "error": "c", "sources": sources, "history": history}))
+        found = checks_host.judge_backups(checks_host.read_backups(None, settings), settings, 0.0)
+        assert [one.says for one in found if one.key == "backup drill"] in (["failed: a OK b ?[1m; restored from the bucket alone"], ["failed: c"])
     host = watched.Fake()
     host.ended = {"openssl": watched.host.Ended(1, "", "no certificate")}
     assert not secret_of(checks_host.read_certificates(host, settings))

@@ -38,6 +38,15 @@ def backup(**changes):
     return [{"job": "dump", "result": "ok", "finished": "2027-01-15T07:00:00+00:00", "max_age_seconds": 90_000, "bytes": 5, **changes}]
 
 
+def drill(**sources):
+    """A drill that went well an hour ago, and what is known of each source: how it went, when it was proved, what the good ones took."""
+    known = {name: {"result": result, "error": "the reason", "proved": proved, "seconds": seconds} for name, (result, proved, *seconds) in sources.items()}
+    return [{"job": "drill", "result": "ok", "finished": "2027-01-15T07:00:00+00:00", "max_age_seconds": 700_000, "bytes": 5, "drills": known}]
+
+
+RECENT, OLD = "2027-01-15T07:00:00+00:00", "2026-12-01T07:00:00+00:00"
+
+
 def redis(queues=None, overdue=0, waiting=(), **changes):
     return {"info": {**INFO, **changes}, "queues": queues or {"celery": 0}, "overdue": overdue, "waiting": list(waiting)}
 
@@ -145,6 +154,24 @@ TABLE = [
     (checks_host.judge_backups, [{"job": "dump", "result": "unreadable"}], FAIL, "cannot be read"),
     (checks_host.judge_backups, [{"job": "wal", "result": "ok", "finished": "2027-01-15T07:50:00+00:00", "max_age_seconds": 300}], FAIL, "more than 5 min"),
     (checks_host.judge_backups, [{"job": "drill", "result": "failed", "error": "no migration table"}], FAIL, "no migration table"),
+    (checks_host.judge_backups, drill(archive=("ok", RECENT, 40, 44.4)), OK, "44 s from the archive on this host (median of 2: 42 s)"),
+    (
+        checks_host.judge_backups,
+        drill(archive=("ok", RECENT, 40), bucket=("ok", RECENT, 90)),
+        OK,
+        "40 s from the archive on this host; 90 s from the bucket alone",
+    ),
+    (checks_host.judge_backups, drill(archive=("ok", RECENT, 40), bucket=("failed", RECENT, 90)), FAIL, "failed: the reason; restored from the bucket alone"),
+    (checks_host.judge_backups, drill(archive=("failed", None), bucket=("ok", RECENT)), FAIL, "failed: the reason; restored from the archive on this host"),
+    (checks_host.judge_backups, drill(archive=("ok", RECENT), bucket=("unverified", RECENT)), WARN, "bucket alone (last proved 60 min ago): the reason"),
+    (
+        checks_host.judge_backups,
+        drill(archive=("ok", RECENT), bucket=("unverified", OLD)),
+        FAIL,
+        "could not verify the bucket alone (last proved 45 d ago): the rea",
+    ),
+    (checks_host.judge_backups, drill(archive=("ok", RECENT), bucket=("unverified", None)), FAIL, "never proved"),
+    (checks_host.judge_backups, drill(archive=("ok", RECENT), bucket=("ok", OLD)), FAIL, "(last proved 45 d ago): nobody has tried"),
     (checks_host.judge_release, None, OK, "none"),
     (checks_host.judge_release, LOCK, OK, "deploy of 2 by ann"),
     (checks_host.judge_release, {**LOCK, "renewed": NOW - 7200}, FAIL, "stale, last renewed 2 h ago"),

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from conftest import BACKUPS
-from parts import Applied
+from parts import HOME, SYSTEMCTL, Applied
 
 ROOT = Path(__file__).parents[3]
+MEDIA = f"{HOME}/data/media"
 
 
 def restore(check=True, **inputs):
@@ -28,11 +29,28 @@ def restore(check=True, **inputs):
 def ready(sent):
     """The command, and a dump of a table that is changed afterwards."""
     backup = sent
+    # An extension that restores need too, and that is the application's own here
+    backup.sql("create schema checks; create extension amcheck schema checks;")
     backup.sql("drop table if exists big, ledger; create table ledger (id serial primary key, word citext); create index on ledger (word);"
                "insert into ledger (word) select 'before ' || n from generate_series(1, 5000) n; alter database senex set work_mem = '5MB';")  # fmt: skip
     backup.dump = os.path.basename(backup.made("dump")["path"])
     backup.sql("delete from ledger where id > 10; insert into ledger (word) values ('after')")
+    backup.redis("mset restored before lasts yes")
+    in_use(backup, "before")
+    backup.made("redis")
+    backup.made("media")
+    backup.redis("mset restored after")
+    backup.redis("rpush celery one two")
+    in_use(backup, "after")
     return backup
+
+
+def in_use(backup, text=None):
+    """The words of an upload; written first, when they are given."""
+    path = f"{MEDIA}/photos/two words.txt"
+    if text:
+        backup.host.check_output(f"echo {text} >'{path}'")
+    return backup.host.check_output(f"cat '{path}'")
 
 
 def databases(backup):
@@ -49,6 +67,7 @@ def test_unconfirmed_it_shows_the_plan(ready):
     before = databases(ready)
     result = restore(restore_dump=ready.dump)
     assert "renamed to senex_before_restore_" in result.message and "restore_confirm=true" in result.message
+    assert "2 messages in 'celery'" in result.message and "restore_queue=aside" in result.message
     assert result.changed == 0 and databases(ready) == before and ready.sql("select count(*) from ledger") == "11"
 
 
@@ -78,10 +97,53 @@ def test_confirmed_it_restores_from_the_storage_alone_and_keeps_what_was(host, r
     host.check_output(f"rm -rf {BACKUPS}/postgresql {BACKUPS}/redis {BACKUPS}/media")
     # Somebody who does not leave: he is sent away, and finds the restored database when he comes back
     ready.podman("exec -d postgres psql -U senex -d senex -c 'select pg_sleep(600)'")
-    result = restore(restore_dump=ready.dump, restore_fetch=True, restore_confirm=True, **ready.inputs)
+    result = restore(restore_dump=ready.dump, restore_fetch=True, restore_confirm=True, restore_queue="aside", **ready.inputs)
+    assert ready.redis("dbsize") == "0"
     assert ready.sql("select count(*), max(id), nextval('ledger_id_seq') from ledger") == "5000|5000|5001"
     (aside,) = [name for name in databases(ready) if name.startswith("senex_before_restore_")]
     assert ready.sql("select count(*) from ledger", aside) == "11"
     assert aside in result.output and "kept as" in result.message
     assert ready.sql("show work_mem") == "5MB"
+    assert ready.sql("select extnamespace::regnamespace from pg_extension where extname = 'amcheck'") == "checks"
     assert ready.sql("select pg_get_userbyid(datdba), datallowconn from pg_database where datname = 'senex'") == "senex|t"
+
+
+def test_redis_comes_back_from_the_storage_and_what_was_is_kept(host, ready):
+    """What the restore of the database has set aside is put back in the end."""
+    (aside,) = host.check_output(f"cd {HOME}/data/redis && ls -d .before-restore-*").split()
+    result = restore(restore_redis="newest", restore_fetch=True, restore_confirm=True, **ready.inputs)
+    assert (ready.redis("get restored"), ready.redis("get lasts"), ready.redis("exists celery")) == ("before", "yes", "0")
+    assert "The way back: -e restore_redis=before-restore-" in result.message
+    back = restore(restore_redis=aside[1:], restore_confirm=True)
+    assert (ready.redis("get restored"), ready.redis("llen celery")) == ("after", "2"), back.output
+    missing = restore(check=False, restore_redis=aside[1:], restore_confirm=True)
+    assert missing.rc and "there is no copy" in missing.message and "kept aside by earlier restores" in missing.message
+    assert not host.file("/var/lib/senex.trader/deploy.lock").exists
+
+
+def test_a_redis_whose_log_is_damaged_is_restored(host, ready):
+    """It ends at once each time, and there is no container to ask."""
+    ready.made("redis")
+    host.check_output(f"{SYSTEMCTL} stop redis.service")
+    host.check_output(f"cd {HOME}/data/redis/appendonlydir && for log in *.incr.aof *.base.rdb; do echo broken >$log; done")
+    result = restore(restore_redis="newest", restore_confirm=True)
+    assert "Redis does not answer" in result.output
+    assert ready.redis("llen celery") == "2"
+
+
+def test_media_come_back_from_the_storage_and_what_was_is_kept(host, ready):
+    """And what a run has stopped that was killed afterwards serves again, as far as it is still there."""
+    rests = "/var/lib/senex.trader/application-rests"
+    unit = "[Service]\nExecStart=/usr/bin/sleep infinity\n"
+    host.check_output(f"printf '{unit}' >{HOME}/.config/systemd/user/celery-fake.service && {SYSTEMCTL} daemon-reload")
+    host.check_output(f"printf 'celery-fake.service\ncelery-gone.service\nssh.service\n' >{rests}")
+    restore(restore_media="newest", restore_fetch=True, restore_confirm=True, **ready.inputs)
+    assert host.check_output(f"{SYSTEMCTL} is-active celery-fake.service") == "active" and not host.file(rests).exists
+    host.check_output(f"{SYSTEMCTL} stop celery-fake.service && rm {HOME}/.config/systemd/user/celery-fake.service && {SYSTEMCTL} daemon-reload")
+    assert in_use(ready) == "before"
+    assert host.check_output(f"stat -c '%u %a' {MEDIA} {MEDIA}/photos/one.bin").splitlines()[1] == "200999 600"
+    (aside,) = host.check_output(f"ls -d {MEDIA}/.before-restore-*").split()
+    assert host.check_output(f"stat -c '%U %a' {aside}; cat '{aside}/photos/two words.txt'").split() == ["senex", "700", "after"]
+    copy = ready.made("media")["path"]
+    assert host.check_output(f"ls -A {copy}/files") == "photos", "what was kept is no media of now"
+    assert f"{aside.rpartition('/.')[2]}  kept aside" in ready.run("list").stdout

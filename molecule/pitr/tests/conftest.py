@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
 
-from parts import HOME, RUN, Applied, Part, eventually  # noqa: E402  (the path above must come first)
+from parts import HOME, RUN, Applied, Part, apply, eventually  # noqa: E402  (the path above must come first)
 
 ARCHIVE = f"{HOME}/backups/barman/main"
 DATA = f"{HOME}/data/postgres"
@@ -86,6 +86,25 @@ class Archive(Part):
 @pytest.fixture(scope="module")
 def archive(host):
     return Archive(host, "postgres")
+
+
+@pytest.fixture(scope="module")
+def bucket(host, archive):
+    """Role backup with a storage, and all that there is in it."""
+    host.check_output("curl -sS --fail --cacert /root/s3/cert.pem --aws-sigv4 aws:amz:us-east-1:s3 --user tester:tester https://127.0.0.1:9000/backups -X PUT")
+    never = "2000-01-01"
+    inputs = {
+        "backup_offsite_repository": "s3:https://127.0.0.1:9000/backups/senex",
+        "backup_offsite_access_key": "molecule-access-key",
+        "backup_offsite_secret_key": "molecule-storage-secret",
+        "backup_offsite_ca_certificate": host.check_output("cat /root/s3/cert.pem"),
+        "backup_passphrase": "molecule-backup-passphrase",
+        "backup_offsite_wal_interval": 0,
+        **{f"backup_{job}_schedule": never for job in ("dump", "redis", "media", "offsite", "offsite_check")},
+    }
+    apply(inputs, role="backup")
+    host.check_output(f"{RUN} {HOME}/bin/backup offsite")
+    return archive
 
 
 @pytest.fixture(autouse=True)

@@ -121,6 +121,33 @@ def test_dropped_table_comes_back(archive):
     print(f"{len(there)} rows there, {len(acknowledged)} acknowledged")
 
 
+def test_a_second_restore_from_one_base_backup_and_the_way_back_from_it(archive):
+    """It was the wrong moment: another one is tried, and undone. Each history has its number, and the newest is the one that runs."""
+    timeline = "select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)::int"
+    assert archive.sql(timeline) == "2"
+    listed = json.loads(archive.pitr("list --json").stdout)["base_backups"]
+    # Between the two base backups that there were before the first restore
+    done = archive.pitr(f"restore --to latest --base {listed[1]['id']}")
+    assert done.rc == 0 and '"timeline": 3' in done.stdout, done.stdout + done.stderr
+    result = archive.pitr(f"exchange {DATA}.restored")
+    assert result.rc == 0, result.stderr
+    assert archive.sql(timeline) == "3"
+    archive.sql("insert into orders values (30000, 'discarded'); select pg_switch_wal()")
+    eventually(lambda: archive.pitr("wal").rc == 0, 90)
+    assert archive.pitr(f"undo {result.stdout.strip()}").rc == 0
+    assert archive.sql(timeline) == "2"
+    archive.sql("insert into orders values (20500, 'after the way back')")
+    eventually(lambda: archive.pitr("wal").rc == 0, 120)
+    assert archive.host.run(f"ls -A {ARCHIVE}/errors").stdout == ""
+    plan = archive.pitr("plan --to latest")
+    assert plan.rc == 0 and "timeline 2" in plan.stdout, plan.stdout + plan.stderr
+    # The base backup of each timeline comes by itself
+    eventually(lambda: archive.status("base")["result"] == "ok" and archive.status("base")["timeline"] == 2, 180)
+    eventually(lambda: archive.show("ActiveState", "pitr-base.service") == "inactive")
+    assert archive.pitr("check").rc == 0, archive.pitr("check").stderr
+    archive.sql("delete from orders where id = 20500")
+
+
 def test_receiver_goes_on_when_killed_and_when_the_database_restarts(archive):
     """A look in the seconds in which it is on its way is no alarm."""
     archive.host.check_output("pkill -9 -u senex -x pg_receivewal")
@@ -196,7 +223,7 @@ def test_index_out_of_order_is_refused_by_a_restore(archive):
 def test_drill_under_its_timer(archive):
     assert archive.fire("pitr-drill") == "success"
     status = archive.status("drill")
-    assert status["result"] == "ok"
+    assert (status["result"], status["source"]) == ("ok", "archive")
     assert status["rows"] >= 20000
     assert 0 < status["rto_seconds"] < 120
     assert status["rpo_seconds"] is not None
@@ -216,6 +243,48 @@ def test_failing_drill_is_told_and_leaves_nothing(archive):
     told = eventually(lambda: archive.host.check_output(f"journalctl --no-pager -q -p err -t pitr-failed --since=@{since}"))
     assert "pitr-drill.service failed" in told
     assert archive.host.check_output(f"ls -A {HOME}/backups/drill") == ""
+
+
+def test_drill_from_the_bucket_alone(archive, bucket):
+    """In its turn, and whatever has become of the archive on the host."""
+    base = archive.status("base")["what"]
+    with archive.damaged(f"{ARCHIVE}/base/{base}/data/global/pg_control", FLIP.format(at=100)):
+        assert archive.fire("pitr-drill") == "success", archive.status("drill")
+    status = archive.status("drill")
+    assert (status["result"], status["source"], status["what"]) == ("ok", "bucket", base)
+    assert status["rows"] >= 20000 and status["rto_seconds"] > 0 and status["rpo_seconds"] is not None
+    assert {name: one["result"] for name, one in status["sources"].items()} == {"archive": "failed", "bucket": "ok"}
+    assert [(one["source"], one["result"]) for one in status["history"]] == [("archive", "ok"), ("archive", "failed"), ("bucket", "ok")]
+    told = archive.pitr("drills").stdout
+    assert "from the bucket alone: " in told and "proved" in told and "failed" in told
+    assert archive.host.check_output(f"ls -A {HOME}/backups/drill") == ""
+
+
+def test_a_bucket_that_cannot_be_tried_is_no_failure_and_one_without_a_copy_is(archive, bucket):
+    since, settings = archive.now(), f"{HOME}/config/backup/settings.json"
+    archive.host.check_output(
+        "nft add table ip away; nft add chain ip away out '{ type filter hook output priority 0; }';"
+        " nft add rule ip away out ip daddr 127.0.0.1 tcp dport 9000 reject with tcp reset"
+    )
+    try:
+        assert archive.pitr("drill --from bucket").rc == 75
+        archive.host.check_output(f'sed -i \'s/"source": "bucket"/"source": "archive"/\' {HOME}/backups/status/drill.json')  # its turn
+        assert archive.do("start", "pitr-drill.service").rc == 0
+    finally:
+        archive.host.check_output("nft delete table ip away")
+    status = archive.status("drill")
+    assert (status["result"], status["source"]) == ("unverified", "bucket") and "cannot be reached" in status["error"]
+    assert status["sources"]["bucket"]["proved"]
+    assert archive.host.check_output(f"journalctl --no-pager -q -p err -t pitr-failed --since=@{since}") == ""
+    archive.host.check_output(f'cp -a {settings} /root/; sed -i \'s/"host": "molecule"/"host": "elsewhere"/\' {settings}')
+    try:
+        done = archive.pitr("drill --from bucket")
+    finally:
+        archive.host.check_output(f"cp -a /root/settings.json {settings}")
+    assert done.rc == 1 and "holds no copy of elsewhere" in done.stderr
+    assert archive.status("drill")["result"] == "failed"
+    for source in ("bucket", "archive"):
+        assert archive.pitr(f"drill --from {source}").rc == 0
 
 
 def test_lost_disk_comes_back_from_the_archive_alone(archive):

@@ -21,11 +21,13 @@ def parse(argv):
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verb = verbs.add_parser("base", help="take a base backup, verify it, and remove what the recovery window no longer needs")
     verb.add_argument("--wait", type=float, default=jobs.PATIENCE, metavar="SECONDS", help="how long to wait for one that is under way (%(default)s)")
-    verb.add_argument("--first", action="store_true", help="only where the archive has none")
+    verb.add_argument("--first", action="store_true", help="only where the archive has none of the timeline that runs")
     verbs.add_parser("wal", help="file received WAL away and write down how far behind the archive is")
     verbs.add_parser("check", help="say what is wrong with the archive; exit 1 when something is")
     verbs.add_parser("verify", help="read every base backup and every segment of the archive; exit 1 when one is damaged")
-    verbs.add_parser("drill", help="restore the newest into a throwaway server, check it, remove it")
+    verb = verbs.add_parser("drill", help="restore the newest into a throwaway server, check it, remove it; exit 75 when that could not be tried")
+    verb.add_argument("--from", choices=tuple(drill.SOURCES), dest="source", help="the archive here or the bucket alone (default: what the last did not)")
+    verbs.add_parser("drills", help="how the last drills ended, and how long a restore takes by them")
     verbs.add_parser("reset", help="begin anew with slot and base backup after WAL was lost")
     verb = verbs.add_parser("list", help="base backups and the moments that can be restored")
     verb.add_argument("--json", action="store_true")
@@ -94,7 +96,9 @@ def act(conf, wanted):
                 jobs.complain(line)
             return 1 if wrong else 0
         case "drill":
-            drill.drill(conf)
+            drill.drill(conf, wanted.source)
+        case "drills":
+            print("\n".join(drill.lines(conf)))
         case "reset":
             print(archive.reset(conf).name)
         case "list":
@@ -147,7 +151,7 @@ def main(argv):
         return act(conf, wanted)
     except (jobs.Failure, OSError) as failure:
         jobs.complain(f"{wanted.verb}: {failure}")
-        return 1
+        return offsite.NOT_NOW if isinstance(failure, jobs.Unverified) and wanted.verb == "drill" else 1
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ _senex() {
         watchdog) mapfile -t COMPREPLY < <(compgen -W "status pause resume" -- "$word") ;;
         redis) mapfile -t COMPREPLY < <(compgen -W "check repair --snapshot --yes" -- "$word") ;;
         backup) mapfile -t COMPREPLY < <(compgen -W "dump redis media offsite list verify" -- "$word") ;;
-        pitr) mapfile -t COMPREPLY < <(compgen -W "base wal check verify drill list plan restore exchange undo" -- "$word") ;;
+        pitr) mapfile -t COMPREPLY < <(compgen -W "base wal check verify drill drills list plan restore exchange undo" -- "$word") ;;
     esac
 }
 complete -F _senex senex

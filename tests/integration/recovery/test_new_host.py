@@ -150,6 +150,10 @@ def test_archive_and_bucket_go_on_and_the_lost_hosts_history_stays(new, storage,
     new.sh("senex pitr wal && senex pitr check", timeout=180)
     new.sh("senex backup offsite", timeout=300)
     new.sh("senex backup offsite-check", timeout=600)
+    new.sh("senex pitr drill --from bucket", timeout=600)
+    drill = json.loads(new.sh(f"cat {HOME}/backups/status/drill.json"))
+    assert (drill["result"], drill["source"]) == ("ok", "bucket") and drill["migrations"] and drill["sources"]["bucket"]["proved"]
+    assert "from the bucket alone" in new.ssh("senex status").stdout
     after = copies(new)
     gone = {key: tags for key, tags in before.items() if key not in after}
     assert not [tags for tags in gone.values() if lost["name"] in tags], "the lost host's history is thinned out"

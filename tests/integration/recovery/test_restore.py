@@ -56,3 +56,23 @@ def test_the_application_works_with_the_database_of_an_earlier_moment(stack):
     assert len(aside) == 1
     stack.task_runs()
     stack.sh(f"cd /; runuser -u senex -- env XDG_RUNTIME_DIR=/run/user/{UID} podman unshare rm -rf {aside[0]}")
+
+
+def test_media_and_redis_come_back_under_the_application(stack):
+    """Containers that have the directory mounted, and nginx that serves from it, see what was restored."""
+    path = f"{HOME}/data/media/kept.txt"
+
+    def write(text):
+        stack.user("podman", "unshare", "sh", "-c", f"echo {text} >{path} && chown 1000:1000 {path} && chmod 644 {path}")
+
+    write("before")
+    stack.sh("senex backup media && senex backup redis", timeout=120)
+    write("after")
+    restore(stack, restore_media="newest", restore_confirm=True).expect()
+    stack.ready(60)
+    assert stack.get("/media/kept.txt")[1].strip() == "before"
+    restore(stack, restore_redis="newest", restore_confirm=True).expect()
+    stack.ready(60)
+    stack.task_runs()
+    beat = ["podman", "exec", "postgres", "psql", "-XAtU", "senex", "-d", "senex", "-c"]
+    wait(lambda: stack.user(*beat, "select max(last_run_at) > now() - interval '2 minutes' from django_celery_beat_periodictask").strip() == "t", 150, "Beat")

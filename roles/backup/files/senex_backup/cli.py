@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 
-from senex_backup import common, dump, fetch, listing, media, offsite, redis, rekey, restore
+from senex_backup import common, dump, exchange, fetch, listing, media, offsite, redis, rekey, restore, restore_files
 from senex_backup.common import JOBS, Settings, Trouble
 
+FETCHED = "which one: an id, machine-ID, own (of this machine), or %(default)s, of the machine before this one if any"
 WAIT = 900  # seconds that a second run waits for the first, unless told otherwise
-IN_NAMESPACE = ("media", "verify", "offsite", "offsite-wal", "offsite-check", "fetch", "rekey", "try-keys", "restic")
+IN_NAMESPACE = ("media", "list", "verify", "offsite", "offsite-wal", "offsite-check", "fetch", "rekey", "try-keys", "restic", "exchange")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -35,7 +36,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     verb("offsite-wal", "send WAL alone off the host, encrypted")
     verb("offsite-check", "drop what is too old off the host, and check the rest")
     one = verb("fetch", "bring back what lies off the host; nothing of this host is overwritten", job=False)
-    one.add_argument("snapshot", nargs="?", default=fetch.LATEST, help="which one: an id, machine-ID, or %(default)s, of the machine before this one if any")
+    one.add_argument("snapshot", nargs="?", default=fetch.LATEST, help=FETCHED)
     one.add_argument("--what", action="append", choices=fetch.PLACES, help="this alone; may be given several times (all)")
     one.add_argument("--into", metavar="DIRECTORY", help="a directory of its own, beside which nothing is touched; with --path")
     one.add_argument("--path", action="append", metavar="PATTERN", help="what of the copy goes there; may be given several times")
@@ -45,10 +46,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     one = verb("rekey", "let the repository take a second passphrase, given on standard input, or no longer (playbooks/rotate.yml calls it)", job=False)
     one.add_argument("stage", choices=("accept", "refuse"))
     verb("try-keys", "open the repository with keys of the storage that standard input gives (playbooks/rotate.yml calls it)", job=False)
-    one = verb("restore", "one step of a restore of a dump; playbooks/restore.yml takes them in order", job=False)
-    one.add_argument("step", choices=("plan", "load", "swap"))
-    one.add_argument("argument", metavar="NAME|PLAN", help="name of a dump (or newest), then what the step before printed")
+    one = verb("restore", "one step of a restore; playbooks/restore.yml takes them in order", job=False)
+    one.add_argument("step", choices=("plan", "load", "swap", "loaded"))
+    one.add_argument("argument", metavar="NAME|PLAN", help="name of a backup (or newest), then what the step before printed")
+    one.add_argument("--what", choices=("dump", *restore_files.MODULES), default="dump", help="what is restored (%(default)s)")
     one.add_argument("--fetched", action="store_true", help="newest is the newest of those that were fetched last")
+    one = verb("exchange", "put files of a copy in place, in the user namespace (restores call it)", job=False)
+    one.add_argument("step", choices=tuple(exchange.STEPS))
+    one.add_argument("argument", metavar="PLAN")
     verb("list", "show every backup and the last outcome of each job", job=False).add_argument("--json", action="store_true", help="for machines")
     verb("verify", "read backups to their end and compare checksums", job=False).add_argument("names", nargs="*", metavar="NAME", help="all, without a name")
     verb("prepare", "make the directories and the first status files (the role calls it)", job=False)
@@ -69,17 +74,33 @@ def prepare(settings: Settings) -> int:
 def fetched(settings: Settings, given: argparse.Namespace) -> int:
     """Nothing is sent meanwhile."""
     with common.alone(settings, "offsite", WAIT):
-        if given.into:
-            common.say(json.dumps(fetch.fetch_into(settings, given.snapshot, given.path, given.into)))
-        else:
-            fetch.fetch(settings, given.snapshot, given.what or list(fetch.PLACES))
+        try:
+            if given.into:
+                common.say(json.dumps(fetch.fetch_into(settings, given.snapshot, given.path, given.into)))
+            else:
+                fetch.fetch(settings, given.snapshot, given.what or list(fetch.PLACES))
+        except Trouble:
+            offsite.reachable(settings)  # a storage that went away meanwhile says nothing of what lies there
+            raise
     return 0
 
 
 def restored(settings: Settings, given: argparse.Namespace) -> int:
-    """No dump is made or removed meanwhile."""
-    with common.alone(settings, "dump", WAIT):
-        common.say(json.dumps(restore.step(settings, given.step, given.argument, given.fetched)))
+    """No backup of the kind is made or removed meanwhile."""
+    if given.what not in settings["jobs"]:
+        raise Trouble(f"{given.what} is no job of this host: those are {', '.join(job for job in JOBS if job in settings['jobs'])}")
+    with common.alone(settings, given.what, WAIT):
+        if given.what == "dump":
+            done = restore.step(settings, given.step, given.argument, given.fetched)
+        else:
+            done = restore_files.step(settings, given.what, given.step, given.argument, given.fetched)
+        common.say(json.dumps(done))
+    return 0
+
+
+def exchanged(settings: Settings, given: argparse.Namespace) -> int:
+    """Under the lock of the restore that calls it."""
+    exchange.STEPS[given.step](settings, json.loads(given.argument))
     return 0
 
 
@@ -132,6 +153,7 @@ def main() -> int:
             "fetch": lambda: fetched(settings, given),
             "taken-over": lambda: taken_over(settings, given.machine),
             "restore": lambda: restored(settings, given),
+            "exchange": lambda: exchanged(settings, given),
             "rekey": lambda: rekey.rekey(settings, given.stage),
             "try-keys": lambda: rekey.try_keys(settings),
             "restic": lambda: offsite.passthrough(settings, given.words),

@@ -24,6 +24,10 @@ class Trouble(Exception):
     """What went wrong, in one sentence for a person."""
 
 
+class NotNow(Trouble):
+    """What has nothing to do with any backup: the storage does not answer, or somebody else is at it."""
+
+
 class Settings:
     """What the role wrote for this host, and the directories that follow from it."""
 
@@ -134,7 +138,7 @@ def alone(settings: Settings, job: str, wait: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= end:
-                    raise Trouble(f"another backup of {job} is under way, and did not end in {wait:.0f} s") from None
+                    raise NotNow(f"another backup of {job} is under way, and did not end in {wait:.0f} s") from None
                 if not told:
                     say(f"another backup of {job} is under way: waiting for it, {wait:.0f} s at most")
                     told = True
@@ -185,4 +189,4 @@ def sentence(error: BaseException) -> str:
 
 def fail(error: BaseException) -> int:
     print(f"backup: {sentence(error)}", file=sys.stderr, flush=True)
-    return 1
+    return 75 if isinstance(error, NotNow) else 1  # EX_TEMPFAIL

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import shutil
+import socket
+import time
 
-from senex_backup import dump_file
+from senex_backup import dump_file, media, redis
 from senex_backup.common import Settings, Trouble, put, say
 from senex_backup.offsite import TAG, WAL_TAG, machine, opened, restic
 
 PLACES = ("postgresql", "redis", "media")  # what is fetched beside what is there; an archive of WAL is never mixed with another
-LATEST = "latest"
+LATEST, OWN = "latest", "own"
+LISTED = {"dump": ("postgresql", dump_file.dumps), "redis": ("redis", redis.copies), "media": ("media", media.copies)}
 
 
 def state(settings: Settings, name: str) -> str:
@@ -34,10 +38,19 @@ def sender(snapshot: dict) -> str:
     return next((tag.removeprefix("machine-") for tag in snapshot.get("tags") or [] if tag.startswith("machine-")), "")
 
 
+def name_of(snapshot: dict) -> str:
+    """The name of the host that sent a copy."""
+    return next((tag.removeprefix("on-") for tag in snapshot.get("tags") or [] if tag.startswith("on-")), "a machine without a name")
+
+
+def when(snapshot: dict) -> float:
+    """When a copy was sent, by its sender's clock."""
+    return datetime.datetime.fromisoformat(snapshot["time"][:19] + "+00:00").timestamp()
+
+
 def title(snapshot: dict) -> str:
     """A copy, for a person."""
-    name = next((tag.removeprefix("on-") for tag in snapshot.get("tags") or [] if tag.startswith("on-")), "a machine without a name")
-    return f"{snapshot['id'][:8]} of {snapshot['time'][:19].replace('T', ' ')} by {name} (machine {sender(snapshot) or 'unknown'})"
+    return f"{snapshot['id'][:8]} of {snapshot['time'][:19].replace('T', ' ')} by {name_of(snapshot)} (machine {sender(snapshot) or 'unknown'})"
 
 
 def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None]:
@@ -45,6 +58,8 @@ def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None
     host = settings["offsite"]["host"]
     there = sorted(json.loads(restic(settings, "snapshots", "--json", "--host", host).stdout), key=lambda one: one["time"])
     whole = [one for one in there if TAG in (one.get("tags") or []) and job in one["tags"]]
+    if wanted == OWN:
+        wanted, whole = f"machine-{machine()}", [one for one in whole if name_of(one) == socket.gethostname()]
     if wanted.startswith("machine-"):
         whole = [one for one in whole if sender(one) == wanted.removeprefix("machine-")]
     elif wanted != LATEST:
@@ -57,13 +72,21 @@ def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None
         hint = f"; it holds copies of {', '.join(sorted(others))}: is backup_offsite_host right?" if others else ""
         raise Trouble(f"the repository holds no copy of {host if wanted == LATEST else f'{host} by {wanted}'} with a {job}{hint}")
     known, own = set(read(settings, "taken-over.json")), machine()
+    # A clock that was ahead once would have the newest for years
+    now = [one for one in whole if when(one) < time.time() + dump_file.DAY] or whole
     ranks = (
-        [one for one in whole if sender(one) not in {own, *known}],
-        [one for one in whole if sender(one) == own],
-        whole,
+        [one for one in now if sender(one) not in {own, *known}],
+        [one for one in now if sender(one) == own],
+        now,
     )
-    found = next(rank for rank in ranks if rank)[-1]
-    wal = [one for one in there if WAL_TAG in (one.get("tags") or []) and sender(one) == sender(found) and one["time"] > found["time"]]
+    rank = next(rank for rank in ranks if rank)
+    newest = {(sender(one), name_of(one)): one for one in rank}
+    if wanted == LATEST and rank is ranks[0] and len(newest) > 1:
+        several = "; ".join(title(one) for one in newest.values())
+        raise Trouble(f"copies of several machines lie off the host, and none of them is this one: name one (restore_copy=ID, or machine-ID): {several}")
+    found = rank[-1]
+    wal = [one for one in there if WAL_TAG in (one.get("tags") or []) and (sender(one), name_of(one)) == (sender(found), name_of(found))
+           and one["time"] > found["time"]]  # fmt: skip
     return found, wal[-1] if wal else None
 
 
@@ -81,16 +104,22 @@ def fetch(settings: Settings, wanted: str, places: list[str]) -> dict:
     shutil.rmtree(incoming, ignore_errors=True)
     os.makedirs(incoming, mode=0o700)
     bring(settings, snapshot, [f"/{place}" for place in places], incoming)
-    dumps = os.path.join(incoming, "postgresql")
-    newest = dump_file.dumps(dumps)[-1:] if os.path.isdir(dumps) else []
+    # Which are the newest of those that came: this host may have made newer ones of its own that is empty
+    newest = {kind: newest_of(os.path.join(incoming, place), listed) for kind, (place, listed) in LISTED.items()}
     came, kept = 0, []
     for name in sorted(os.listdir(incoming)):
         more, there = merge(os.path.join(incoming, name), os.path.join(settings.backups, name))
         came, kept = came + more, kept + there
     shutil.rmtree(incoming)
-    put(state(settings, "fetched.json"), {"machine": sender(snapshot), "dump": newest[0] if newest else None, "copy": title(snapshot)})
+    put(state(settings, "fetched.json"), {"machine": sender(snapshot), **newest, "copy": title(snapshot)})
     say(f"fetched {came} files and directories to {settings.backups} from {title(snapshot)}; {len(kept)} files were here already and stay as they are")
     return {"what": settings.backups, "came": came, "kept": len(kept)}
+
+
+def newest_of(directory: str, listed) -> str | None:
+    """The last of what a directory holds, if there is one."""
+    found = listed(directory) if os.path.isdir(directory) else []
+    return found[-1] if found else None
 
 
 def fetch_into(settings: Settings, wanted: str, only: list[str], target: str) -> dict:

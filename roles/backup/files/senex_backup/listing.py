@@ -6,7 +6,7 @@ import datetime
 import json
 import os
 
-from senex_backup import dump, dump_file, media, redis
+from senex_backup import dump, dump_file, exchange, media, redis
 from senex_backup.common import JOBS, Settings, Trouble, read_status, say
 
 
@@ -33,12 +33,15 @@ def found(settings: Settings) -> list[dict]:
 def show(settings: Settings, as_json: bool) -> int:
     """A table for a person, or JSON."""
     rows, jobs = found(settings), [read_status(settings, job) for job in JOBS if job in settings["jobs"]]
+    aside = [(kind, name) for kind in ("redis", "media") if kind in settings["jobs"] for name in exchange.kept(settings, kind)]
     if as_json:
-        say(json.dumps({"backups": rows, "jobs": jobs}, indent=1))
+        say(json.dumps({"backups": rows, "jobs": jobs, "kept_aside": [{"kind": kind, "name": name} for kind, name in aside]}, indent=1))
         return 0
     for row in rows:
         size = f"{row['bytes']:>14,}" if row["bytes"] is not None else " " * 14
         say(f"{row['kind']:<6} {row['made']:<25} {size}  {row['name']}" + (f"  {row['rows']:,} rows" if row.get("rows") is not None else ""))
+    for kind, name in aside:
+        say(f"{kind:<6} {name}  kept aside by a restore")
     for job in jobs:
         say(f"job {job['job']:<14} {job['result']:<7} {job['finished'] or ''}" + (f"  {job['error']}" if job["error"] else ""))
     return 0

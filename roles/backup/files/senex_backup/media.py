@@ -5,6 +5,7 @@ Runs inside the user namespace (`podman unshare`), for the files belong to the c
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import os
 import re
@@ -19,6 +20,8 @@ from senex_backup.common import PODMAN, Settings, Trouble, need, say
 DIRECTORY = "media"
 NAME = re.compile(r"media-(\d{4}-\d\d-\d\d-\d{6})")
 SUMS = "SHA256SUMS"
+# What restores keep in the directory itself is no media of now
+NOT_OURS = ("--exclude=/.before-restore-*Z/", "--exclude=/.restored-*Z/", "--exclude=/.coming-*Z/", "--exclude=/lost+found/")
 INSIDE = "_CONTAINERS_USERNS_CONFIGURED"
 
 
@@ -42,9 +45,9 @@ def make(settings: Settings) -> dict:
     link = [f"--link-dest={os.path.join(directory, before[0], 'files')}"] if before else []
     os.makedirs(os.path.join(part, "files"), mode=0o700)
     try:
-        plan = rsync("--dry-run", "--stats", *link, f"{source}/", f"{part}/files/")
+        plan = rsync("--dry-run", "--stats", *NOT_OURS, *link, f"{source}/", f"{part}/files/")
         need(directory, int(re.sub(r"\D", "", re.search(r"Total transferred file size: ([\d,.]+)", plan)[1])), "the copy of media")
-        rsync(*link, f"{source}/", f"{part}/files/")
+        rsync(*NOT_OURS, *link, f"{source}/", f"{part}/files/")
         size = sums(part, os.path.join(directory, before[0]) if before else None)
         os.sync()  # thousands of small files: one call for all
         os.rename(part, path)
@@ -66,11 +69,10 @@ def rsync(*words: str) -> str:
     return result.stdout
 
 
-def files(copy: str) -> list[str]:
-    """Regular files of a copy, by their path in it."""
-    root = os.path.join(copy, "files")
-    found = [os.path.relpath(os.path.join(place, name), copy) for place, _, names in os.walk(root) for name in names]
-    return sorted(name for name in found if not os.path.islink(os.path.join(copy, name)))
+def files(root: str) -> list[str]:
+    """Regular files of a directory, by the path that they have in a copy."""
+    found = [os.path.join(place, name) for place, _, names in os.walk(root) for name in names]
+    return sorted(os.path.join("files", os.path.relpath(path, root)) for path in found if not os.path.islink(path))
 
 
 def read_sums(copy: str) -> dict[str, str]:
@@ -87,7 +89,7 @@ def digest(path: str) -> str:
 def sums(copy: str, before: str | None) -> int:
     """Write the checksums of a copy; a hard link to the copy before has that one's. How many bytes the copy shows."""
     old, size, lines = read_sums(before) if before else {}, 0, []
-    for name in files(copy):
+    for name in files(os.path.join(copy, "files")):
         seen = os.stat(os.path.join(copy, name))
         size += seen.st_size
         same = name in old and os.path.exists(f"{before}/{name}") and os.stat(f"{before}/{name}").st_ino == seen.st_ino
@@ -99,11 +101,22 @@ def sums(copy: str, before: str | None) -> int:
 
 def verify(copy: str) -> None:
     """Raise an error that names each file that is not what was once copied."""
-    wanted, there = read_sums(copy), set(files(copy))
-    wrong = [name for name, digest_ in wanted.items() if name in there and digest(os.path.join(copy, name)) != digest_]
+    compare(copy, os.path.join(copy, "files"))
+
+
+def compare(copy: str, root: str) -> None:
+    """The same of a directory that is to hold the files of a copy."""
+    wanted, there = read_sums(copy), set(files(root))
+    paths = {name: os.path.join(root, os.path.relpath(name, "files")) for name in there}
+    wrong = [name for name, digest_ in wanted.items() if name in there and digest(paths[name]) != digest_]
     wrong += [f"{name} (missing)" for name in wanted if name not in there] + [f"{name} (not of this copy)" for name in there - set(wanted)]
     if wrong:
         raise Trouble(f"{os.path.basename(copy)} is damaged: {', '.join(sorted(wrong)[:10])}" + (f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""))
+
+
+def stamp(name: str) -> float:
+    """When a copy was made, in seconds since 1970, by its name."""
+    return float(calendar.timegm(time.strptime(NAME.fullmatch(name)[1], "%Y-%m-%d-%H%M%S")))
 
 
 def copies(directory: str) -> list[str]:
@@ -119,8 +132,7 @@ def sweep(directory: str) -> None:
 
 def prune(directory: str, days: int, spare: str) -> list[str]:
     """Remove copies older than `days`, never the one just made. A copy loses its name first, so that half a one never looks whole."""
-    limit = time.strftime("%Y-%m-%d-%H%M%S", time.gmtime(time.time() - days * dump_file.DAY))
-    gone = [name for name in copies(directory) if NAME.fullmatch(name)[1] < limit and name != spare]
+    gone = dump_file.outlived({name: stamp(name) for name in copies(directory)}, days, spare)
     for name in gone:
         os.rename(os.path.join(directory, name), os.path.join(directory, f"{name}.gone"))
         shutil.rmtree(os.path.join(directory, f"{name}.gone"))

@@ -13,11 +13,13 @@ import socket
 import subprocess
 import urllib.parse
 
-from senex_backup.common import Settings, Trouble, alone, say
+from senex_backup.common import NotNow, Settings, Trouble, alone, say
 
 RESTIC = "/usr/bin/restic"
 DIRECTORIES = ("postgresql", "redis", "media", "barman")  # whichever are there
 TAG, WAL_TAG = "senex", "senex-wal"  # whole copies, and those of WAL alone
+UNFINISHED = ("postgresql/*.part", "redis/*.part", "media/*.part", "media/*.gone")
+NOT_WAL = ("barman/*/base", "barman/*/meta", "barman/kept/*/*/base", "barman/kept/*/*/meta")  # for the whole copy
 LOCKED = "1h"  # how long a run waits while the repository is being thinned out or checked
 ANSWER = 60  # seconds in which the storage must let the repository be opened; restic itself would try for a quarter of an hour
 GONE = "no such file or directory"
@@ -51,7 +53,7 @@ def reachable(settings: Settings) -> None:
     try:
         socket.create_connection((url.hostname, port), timeout=15).close()
     except OSError as error:
-        raise Trouble(f"the storage of backup_offsite_repository, {url.hostname}:{port}, cannot be reached: {error.strerror or error}") from error
+        raise NotNow(f"the storage of backup_offsite_repository, {url.hostname}:{port}, cannot be reached: {error.strerror or error}") from error
 
 
 def restic(settings: Settings, *words: str, allowed: tuple[int, ...] = (0,), timeout: int | None = None, keep: tuple[int, ...] = (),
@@ -64,7 +66,7 @@ def restic(settings: Settings, *words: str, allowed: tuple[int, ...] = (0,), tim
                                 errors="replace", stdin=subprocess.DEVNULL, timeout=timeout, check=False)  # fmt: skip
     except subprocess.TimeoutExpired as error:
         said = (error.stderr or b"").decode(errors="replace").strip().rpartition("\n")[2][-500:]
-        raise Trouble(f"the storage of backup_offsite_repository gave no good answer in {timeout} s: are bucket and keys right? {said}") from error
+        raise NotNow(f"the storage of backup_offsite_repository gave no good answer in {timeout} s: are bucket and keys right? {said}") from error
     if result.returncode not in allowed:
         raise Trouble(f"restic {words[0]} ended with {result.returncode}: {told(result)}")
     return result
@@ -107,7 +109,7 @@ def send(settings: Settings) -> dict:
     opened(settings)
     places = [name for name in DIRECTORIES if os.path.isdir(os.path.join(settings.backups, name))]
     jobs = [job for job in settings["jobs"] if not job.startswith("offsite")]
-    summary = backup(settings, [TAG, *jobs], "--exclude", "*.part", "--exclude", "*.gone", *places)
+    summary = backup(settings, [TAG, *jobs], *without(settings, UNFINISHED), *places)
     say(f"sent {', '.join(places)}: {summary['total_bytes_processed']} bytes, {summary['data_added']} of them new, as {summary['snapshot_id'][:8]}")
     # What is in a whole copy is not needed twice
     thinned = restic(settings, "forget", *mine(settings, WAL_TAG), "--group-by", "host", "--keep-last", "3", allowed=(0, 1, 3))
@@ -122,8 +124,7 @@ def send_wal(settings: Settings) -> dict:
     if not os.path.isdir(os.path.join(settings.backups, place)):
         raise Trouble(f"there is no {settings.backups}/{place}: role pitr has not run, or backup_offsite_wal_interval should be 0")
     reachable(settings)
-    # Base backups are for the whole copy
-    words = [[WAL_TAG], "--exclude", f"{place}/*/base", "--exclude", f"{place}/*/meta", place]
+    words = [[WAL_TAG], *without(settings, NOT_WAL), place]
     try:
         summary = backup(settings, *words)
     except Trouble:
@@ -132,13 +133,19 @@ def send_wal(settings: Settings) -> dict:
     return outcome(summary)
 
 
+def without(settings: Settings, patterns: tuple[str, ...]) -> list[str]:
+    """Words that leave out paths below backups, and nothing of the same name elsewhere: users may call an upload what they like."""
+    return [word for pattern in patterns for word in ("--exclude", f"{os.path.realpath(settings.backups)}/{pattern}")]
+
+
 def outcome(summary: dict) -> dict:
     return {"what": summary["snapshot_id"], "bytes": summary["total_bytes_processed"], "new_bytes": summary["data_added"]}
 
 
 def mine(settings: Settings, tag: str) -> list[str]:
     """Words that choose this machine's own copies: those of the machine before are nobody's to thin out."""
-    return ["--host", settings["offsite"]["host"], "--tag", f"{tag},machine-{machine()}"]
+    # Clones may have one machine id: by its name as well
+    return ["--host", settings["offsite"]["host"], "--tag", f"{tag},machine-{machine()},on-{socket.gethostname()}"]
 
 
 def backup(settings: Settings, tags: list[str], *words: str) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import os
 import re
@@ -55,15 +56,26 @@ def digest_of(handle) -> str:
     return found.hexdigest()
 
 
-def check(settings: Settings, path: str) -> None:
-    """Have the image's own checker read a copy, in a container that can do nothing else."""
-    image = podman("inspect", "--format", "{{.Image}}", settings["redis"]["container"]).strip()
+def image_of(settings: Settings) -> str:
+    """The image that Redis runs in, or would: a container that does not start is not there."""
+    try:
+        return podman("inspect", "--format", "{{.Image}}", settings["redis"]["container"]).strip()
+    except Trouble:
+        with open(os.path.join(settings.home, ".config/containers/systemd", f"{settings['redis']['container']}.container"), encoding="utf-8") as unit:
+            return re.search(r"^Image=(\S+)$", unit.read(), re.MULTILINE)[1]
+
+
+def check(settings: Settings, path: str) -> dict:
+    """Have the image's own checker read a copy, in a container that can do nothing else; how many keys there are, and how many of them have an end."""
+    image = image_of(settings)
     # Root of the container is the service user outside, who owns the file
     options = ["--rm", "--pull=never", "--network=none", "--read-only", *confined.OPTIONS, "--log-driver=none"]
     try:
-        podman("run", *options, "--user=0", f"--volume={path}:/copy.rdb:ro", "--entrypoint=redis-check-rdb", image, "/copy.rdb")
+        said = podman("run", *options, "--user=0", f"--volume={path}:/copy.rdb:ro", "--entrypoint=redis-check-rdb", image, "/copy.rdb")
     except Trouble as error:
         raise Trouble(f"{os.path.basename(path)} is damaged: {error}") from error
+    counted = {what: int(number) for number, what in re.findall(r"^\[info\] (\d+) (keys read|expires)$", said, re.MULTILINE)}
+    return {"keys": counted.get("keys read", 0), "expiring": counted.get("expires", 0)}
 
 
 def verify(settings: Settings, path: str) -> None:
@@ -73,14 +85,18 @@ def verify(settings: Settings, path: str) -> None:
             raise Trouble(f"{os.path.basename(path)} is damaged: its SHA-256 is not the one in {os.path.basename(path)}.sha256")
 
 
+def stamp(name: str) -> float:
+    """When a copy was made, in seconds since 1970, by its name."""
+    return float(calendar.timegm(time.strptime(NAME.fullmatch(name)[1], "%Y-%m-%d-%H%M%S")))
+
+
 def copies(directory: str) -> list[str]:
     return sorted(name for name in os.listdir(directory) if NAME.fullmatch(name))
 
 
 def prune(directory: str, days: int, spare: str) -> list[str]:
     """Remove copies older than `days`, never the one just proven; and what killed runs left."""
-    limit = time.strftime("%Y-%m-%d-%H%M%S", time.gmtime(time.time() - days * dump_file.DAY))
-    gone = [name for name in copies(directory) if NAME.fullmatch(name)[1] < limit and name != os.path.basename(spare)]
+    gone = dump_file.outlived({name: stamp(name) for name in copies(directory)}, days, os.path.basename(spare))
     gone += [name for name in os.listdir(directory) if name.endswith(".part")]  # under the lock, so nobody is at it
     for name in gone:
         for suffix in ("", ".sha256"):

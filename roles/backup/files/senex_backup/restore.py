@@ -16,19 +16,20 @@ from senex_backup.common import PODMAN, Settings, Trouble, need, podman, say, sq
 CONNECT = "postgres"  # the database that psql is in while others are renamed
 # Each index against its table; a tree that does not hold what the table holds answers queries wrongly
 AMCHECK = """
-create extension amcheck;
-select count(bt_index_check(c.oid, true)) from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
+select count({schema}.bt_index_check(c.oid, true)) from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
 join pg_namespace n on n.oid = c.relnamespace
 where a.amname = 'btree' and i.indisvalid and i.indisready and c.relpersistence = 'p' and n.nspname <> 'pg_toast';
-drop extension amcheck;
 """
+# The application may have the extension itself, in whichever schema: it stays as it is
+OWN = "senex_restore"  # the schema of one that is there for the check alone
+THERE = "select quote_ident(n.nspname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'amcheck';"
 
 
 def chosen(settings: Settings, name: str) -> str:
     """Path of a dump by its name; `newest` is the newest of any reason."""
     directory = settings.directory(dump.DIRECTORY)
     there = dump_file.dumps(directory)
-    wanted = there[-1] if name == "newest" and there else os.path.basename(name)
+    wanted = dump_file.newest({one: dump_file.stamp(one) for one in there}) if name == "newest" and there else os.path.basename(name)
     if wanted not in there:
         raise Trouble(f"there is no dump {name} in {directory}: see {settings.home}/bin/backup list, and backup fetch for those off the host")
     return os.path.join(directory, wanted)
@@ -41,13 +42,13 @@ def plan(settings: Settings, name: str, fetched: bool = False) -> dict:
     path = chosen(settings, came.get("dump") or name if name == "newest" else name)
     dump_file.verify(path)
     facts, database = dump.facts(path), settings["database"]["name"]
-    version = int(sql(settings, "show server_version_num;"))
+    version = int(sql(settings, "show server_version_num;", CONNECT))
     if facts.get("server_version", version) // 10000 > version // 10000:
         raise Trouble(f"{os.path.basename(path)} is of PostgreSQL {facts['server_version'] // 10000}, and {version // 10000} runs here: restore it on that one")
     size = facts.get("database_bytes") or os.path.getsize(path) * 10
     need(os.path.join(settings.home, "data"), int(size * 1.2), f"the restored database beside {database}")
     stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime())
-    now = int(sql(settings, f"select pg_database_size('{database}');"))
+    now = int(sql(settings, f"select pg_database_size('{database}');", CONNECT))
     made = time.strftime("%F %T UTC", time.gmtime(dump_file.stamp(os.path.basename(path))))
     counted = facts.get("tables", {})
     return {
@@ -61,6 +62,7 @@ def load(settings: Settings, wanted: dict) -> dict:
     path, new, database = wanted["dump"], wanted["restored"], settings["database"]
     began = time.monotonic()
     dump_file.verify(path)
+    allow(settings, database["name"])
     sql(settings, f"""create database "{new}" owner "{database['owner']}" template template0;""", CONNECT)
     try:
         fill(settings, path, new)
@@ -110,7 +112,10 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
             raise Trouble(f"the restored database is not what was dumped: {'; '.join(wrong[:10])}")
         checked += [f"{sum(counts.values())} rows in {len(counts)} tables", f"{len(values)} sequences", f"{len(there)} extensions"]
     if sql(settings, "select count(*) from pg_available_extensions where name = 'amcheck';", new) == "1":
-        checked.append(f"{sql(settings, AMCHECK, new, timeout=7200)} indexes by amcheck")
+        schema = sql(settings, THERE, new)
+        script = AMCHECK.format(schema=schema or OWN)
+        script = script if schema else f"create schema {OWN}; create extension amcheck schema {OWN};{script}drop extension amcheck; drop schema {OWN};"
+        checked.append(f"{sql(settings, script, new, timeout=7200)} indexes by amcheck")
     sql(settings, "analyze;", new, timeout=3600)
     return checked
 
@@ -130,14 +135,22 @@ def swap(settings: Settings, wanted: dict) -> dict:
                 if attempt == 19:
                     raise
                 time.sleep(0.5)
-        sql(settings, f"""alter database "{aside}" allow_connections true;""", CONNECT)
-    except BaseException:
-        sql(settings, f"""alter database "{database}" allow_connections true;""", CONNECT)
-        raise
-    if wanted["machine"]:
-        fetch.take_over(settings, wanted["machine"])
+    except BaseException as error:
+        allow(settings, database)
+        raise Trouble(f"{error} {database} is what it was; {new} holds what was restored") from error
+    try:
+        allow(settings, aside)
+        if wanted["machine"]:
+            fetch.take_over(settings, wanted["machine"])
+    except (Trouble, OSError) as error:
+        raise Trouble(f"{database} is the restored database now, and the one from before is kept as {aside}; what was to follow failed: {error}") from error
     say(f"{database} is the restored database now; the one from before is kept as {aside}")
     return wanted
+
+
+def allow(settings: Settings, database: str) -> None:
+    """Whoever may connect may do so again; a swap that was killed has left it closed."""
+    sql(settings, f"""alter database "{database}" allow_connections true;""", CONNECT)
 
 
 def settings_of(settings: Settings, source: str, target: str) -> None:

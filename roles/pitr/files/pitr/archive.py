@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import re
 import time
 
 from pitr import jobs, recovery, wal
 from pitr.jobs import Failure, say
-from pitr.plan import Plan, check_space
+from pitr.plan import LATEST, Plan, check_space, plan
 from pitr.programs import Base, barman, base, catalogue, query, run, systemctl, unfinished
 from pitr.settings import Settings
 
@@ -79,9 +80,9 @@ def take_wal(settings: Settings) -> dict:
     """File away what was received, and say how far behind the archive is."""
     with jobs.run(settings, "wal", wait=300) as record:
         try:
-            _file_away(settings)
+            on = _file_away(settings)
         except Failure:
-            _file_away(settings)  # the database may have gone just then, to come back
+            on = _file_away(settings)  # the database may have gone just then, to come back
         errors = os.path.join(settings.barman_server, "errors")
         found = lag(settings)
         record |= {"bytes": found["bytes"], "what": f"{found['slot_bytes']} bytes of WAL kept for the archive by the database"}
@@ -96,27 +97,49 @@ def take_wal(settings: Settings) -> dict:
             raise Failure(f"the archive is {found['bytes']} bytes behind, more than pitr_wal_max_lag ({settings.wal_max_lag})")
         if os.path.isdir(errors) and os.listdir(errors):
             raise Failure(f"Barman could not file {', '.join(sorted(os.listdir(errors))[:3])}: look into {errors}")
-        begin_chain(settings)
+        begin_chain(settings, on)
     return found
 
 
-def _file_away(settings: Settings) -> None:
+def _file_away(settings: Settings) -> dict | None:
     """A moment to restore to, and whole segments in their place. A receiver that is not there is told by whoever looks at the lag."""
     _receiver_trouble(settings, only_coming=True)
-    mark = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-    query(settings, f"select pg_create_restore_point('{wal.MARK}{mark}')")
+    on = mark(settings)
     if any(not name.endswith(".partial") for name in wal.names_in(os.path.join(settings.barman_server, "streaming"))):
         barman(settings, "archive-wal", settings.server)  # half a second of CPU, for which most minutes have no need
+    return on
 
 
-def begin_chain(settings: Settings) -> None:
-    """Without a base backup no WAL can be restored: the first one of an archive is not left to its hour."""
+def mark(settings: Settings) -> dict | None:
+    """A moment to restore to in the WAL, and on which timeline it is; nothing where another cluster runs than the archive is of."""
+    now = datetime.datetime.now(datetime.UTC)
+    query(settings, f"select pg_create_restore_point('{wal.MARK}{now.strftime('%Y-%m-%d %H:%M:%S.%f')}')")
+    system, timeline = query(settings, "IDENTIFY_SYSTEM", replication=True)[0][:2]
+    return wal.ran(settings, int(timeline), now.timestamp()) if system == _identity(settings) else None
+
+
+def _identity(settings: Settings) -> str | None:
+    """The cluster that the archive is of, as Barman has written it down."""
+    try:
+        with open(os.path.join(settings.barman_server, "identity.json"), encoding="utf-8") as handle:
+            return str(json.load(handle)["systemid"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def begin_chain(settings: Settings, on: dict | None = None) -> None:
+    """Without a base backup no WAL can be restored: the first one of an archive, and of a timeline, is not left to its hour.
+
+    `on`: the timeline that the database is on, and since when.
+    """
     last = jobs.read(settings, "base")
     place = os.path.join(settings.barman_server, "base")
-    if last.get("result") == "ok" and os.path.isdir(place) and os.listdir(place):
+    # Written down by this version alone; the next base backup has it
+    of_another = bool(on and last.get("timeline", on["timeline"]) != on["timeline"])
+    if last.get("result") == "ok" and not of_another and os.path.isdir(place) and os.listdir(place):
         return
     tried = last.get("finished") if last.get("result") == "failed" else None
-    if (tried and time.time() - jobs.moment(tried) < RETRY) or catalogue(settings):
+    if (tried and time.time() - jobs.moment(tried) < RETRY) or (not of_another and catalogue(settings)):
         return
     try:
         with jobs.alone(settings, "base"):
@@ -124,11 +147,15 @@ def begin_chain(settings: Settings) -> None:
     except Failure:
         return  # somebody is taking one
     systemctl("start", "--no-block", "pitr-base.service")
+    if of_another and time.time() - jobs.moment(on["since"]) > RETRY:
+        raise Failure(f"the database has been on timeline {on['timeline']} since {on['since']}, and there is no base backup of it: one was begun again")
 
 
 def take_base(settings: Settings, wait: float = 0) -> Base:
     """A base backup, verified; older ones go when the recovery window has passed them."""
     with jobs.run(settings, "base", wait) as record:
+        if "timeline" in (before := jobs.read(settings, "base")):
+            record["timeline"] = before["timeline"]  # of the last good one, whatever becomes of this
         check_versions(settings)
         check_cluster(settings)
         size = int(query(settings, "select sum(pg_database_size(oid)) from pg_database where datallowconn")[0][0])
@@ -139,7 +166,7 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
         barman(settings, "backup", "--immediate-checkpoint", settings.server)
         _last_wal(settings)
         newest = base(settings, catalogue(settings)[-1])
-        record |= {"bytes": newest.bytes, "what": newest.name}
+        record |= {"bytes": newest.bytes, "what": newest.name, "timeline": newest.timeline}
         recovery.verify_base(settings, Plan(None, newest, []))
         # Beside what else it does, it removes what no moment of the window needs
         barman(settings, "cron")
@@ -147,10 +174,11 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
 
 
 def first_base(settings: Settings, wait: float = 0) -> str:
-    """The name of the newest base backup. One is taken where there is none, nor comes from somebody who is at it."""
+    """The name of the newest base backup. One is taken where there is none of the timeline that runs, nor comes from somebody who is at it."""
     with jobs.alone(settings, "base", wait):
         found = catalogue(settings)
-    return (found[-1] if found else take_base(settings, wait)).name
+        there = bool(found) and base(settings, found[-1]).timeline == wal.running_timeline(settings)
+    return (found[-1] if there else take_base(settings, wait)).name
 
 
 def _receiver_trouble(settings: Settings, only_coming: bool) -> Failure | None:
@@ -249,12 +277,10 @@ def _check_barman(settings: Settings) -> None:
 
 
 def _check_chain(settings: Settings) -> None:
-    there = catalogue(settings)
-    if not there:
-        raise Failure("there is no base backup yet: 'pitr base' makes one")
-    newest = base(settings, there[-1])
-    for segment in wal.needed(settings, newest, None):
-        wal.examined(segment, newest)
+    """The newest moment can be restored: from a base backup of the timeline that runs, by WAL without a gap."""
+    newest = plan(settings, LATEST)
+    for segment in newest.chain:
+        wal.examined(segment, newest.base)
 
 
 def verify(settings: Settings) -> list[str]:

@@ -1,33 +1,50 @@
-"""The proof: the newest base backup and all WAL after it, restored into a throwaway server and looked at."""
+"""The proof: the newest base backup and all WAL after it, restored into a throwaway server and looked at. From the archive on the database's own disk,
+and from the bucket alone, in turn: what is proven of the one is lost with the host."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
+import statistics
 import time
 
-from pitr import checks, jobs, recovery
+from pitr import checks, jobs, offsite, recovery, removal
 from pitr.jobs import Failure, iso, say
 from pitr.plan import LATEST, plan
 from pitr.settings import Settings
 
+ROOT = "pitr-drill"  # a directory of its own, whatever drill_directory is
+ARCHIVE, BUCKET = "archive", "bucket"
+SOURCES = {ARCHIVE: "the archive on this host", BUCKET: "the bucket alone"}
+KEPT = 52  # drills that are remembered; a year of weekly ones
+OUTCOMES = {"ok": "proved", "failed": "failed", "unverified": "could not verify"}
 
-def drill(settings: Settings) -> dict:
+
+def due(settings: Settings) -> str:
+    """Where the next drill restores from: not where the last one did, unless there is but one."""
+    last = jobs.read(settings, "drill").get("source", BUCKET)
+    return BUCKET if offsite.sends(settings) and last == ARCHIVE else ARCHIVE
+
+
+def drill(settings: Settings, source: str | None = None) -> dict:
     """Restore, check, remove, and say how long it took and how much would have been lost."""
-    with jobs.run(settings, "drill") as record:
+    source = source or due(settings)
+    with jobs.run(settings, "drill", remember=lambda record: remembered(settings, record)) as record:
         began = time.time()
-        directory = os.path.join(settings.drill_directory, "data")
-        recovery.remove(settings, directory, recovery.wal_of(directory))  # of a drill that was killed
-        os.makedirs(settings.drill_directory, mode=0o700, exist_ok=True)
-        wanted = plan(settings, LATEST)
-        record |= {"what": wanted.base.name, "bytes": wanted.base.bytes}
+        record["source"] = source
+        root = removal.begin(settings, os.path.join(settings.drill_directory, ROOT))
+        directory = os.path.join(root, "data")
         try:
-            reading = recovery.fill(settings, wanted, directory)
-            with recovery.server(settings, wanted, reading, directory, "pitr-drill", durable=False) as server:
+            where = fetched(settings, root) if source == BUCKET else settings
+            wanted = plan(where, LATEST)
+            record |= {"what": wanted.base.name, "bytes": wanted.base.bytes}
+            reading = recovery.fill(where, wanted, directory)
+            with recovery.server(where, wanted, reading, directory, "pitr-drill", durable=False) as server:
                 serving = time.time()
                 found = checks.verify(server, settings.drill_columns)
         finally:
-            recovery.remove(settings, directory, recovery.wal_of(directory))
+            removal.remove(settings, root)
         newest = found.get("newest_row") or (reading.end and reading.end.replace(" ", "T") + "Z")
         record["rto_seconds"] = round(serving - began, 1)
         record["rpo_seconds"] = _age(newest, began)
@@ -36,8 +53,50 @@ def drill(settings: Settings) -> dict:
         record["migrations"] = found.get("migrations")
         if not found["rows"]:
             raise Failure(f"the restored database {settings.database} has no table")
-        say(f"restored {wanted.base.name} in {record['rto_seconds']} s, newest {newest or 'unknown'} ({record['rpo_seconds']} s before), at {iso(began)}")
+        say(f"restored {wanted.base.name} from {SOURCES[source]} in {record['rto_seconds']} s, newest {newest or 'unknown'} "
+            f"({record['rpo_seconds']} s before), at {iso(began)}")  # fmt: skip
     return record
+
+
+def fetched(settings: Settings, root: str) -> Settings:
+    """What this host sent off itself, fetched as on a new one; nothing of its own archive is used."""
+    place = dataclasses.replace(settings, archive=os.path.join(root, "archive"))
+    offsite.fetch(place, LATEST, offsite.OWN)
+    return offsite.fetched(place)
+
+
+def remembered(settings: Settings, record: dict) -> dict:
+    """The last drill of each source, and the last of all in their order; a bounded number of them."""
+    before, source = jobs.read(settings, "drill"), record["source"]
+    sources = before.get("sources") or ({ARCHIVE: _last(before, None)} if before.get("result") in OUTCOMES else {})
+    sources[source] = _last(record, sources.get(source))
+    if not offsite.sends(settings):
+        sources.pop(BUCKET, None)
+    entry = {name: record.get(name) for name in ("finished", "source", "result", "seconds", "rto_seconds", "rpo_seconds", "bytes")}
+    return {"sources": sources, "history": [*before.get("history", []), entry][-KEPT:]}
+
+
+def _last(record: dict, before: dict | None) -> dict:
+    """What is known of a source after a drill; the proof of before stays, with its time."""
+    proved = record.get("finished") if record["result"] == "ok" else (before or {}).get("proved")
+    return {**{name: record.get(name) for name in ("result", "finished", "error", "rto_seconds", "rpo_seconds")}, "proved": proved}
+
+
+def lines(settings: Settings) -> list[str]:
+    """The drills that are remembered, for a person, and how long a restore takes by them."""
+    history = jobs.read(settings, "drill").get("history", [])
+    if not history:
+        return ["no drill yet: 'pitr drill' makes one"]
+    told = [f"{'when':<21} {'from':<8} {'outcome':<17} {'serves after':>12} {'newest before':>14} {'MB':>8}"]
+    for one in history:
+        seconds = [f"{one[name]:.0f} s" if one.get(name) is not None else "" for name in ("rto_seconds", "rpo_seconds")]
+        size = one["bytes"] // 1024**2 if one.get("bytes") else ""
+        told.append(f"{one['finished']:<21} {one['source']:<8} {OUTCOMES[one['result']]:<17} {seconds[0]:>12} {seconds[1]:>14} {size:>8}")
+    for source, words in SOURCES.items():
+        times = [one["rto_seconds"] for one in history if one["source"] == source and one["result"] == "ok"]
+        if times:
+            told.append(f"from {words}: {times[-1]:.0f} s, median of {len(times)} drills {statistics.median(times):.0f} s, longest {max(times):.0f} s")
+    return told
 
 
 def _age(newest: str | None, moment: float) -> float | None:

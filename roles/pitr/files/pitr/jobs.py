@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import json
 import os
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pitr.settings import Settings
 
 JOBS = ("base", "wal", "drill")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 PATIENCE = 900  # seconds that somebody who asks for a base backup waits for the one that is being taken
 
 
 class Failure(Exception):
     """What went wrong, in a sentence for the person on call."""
+
+
+class Unverified(Failure):
+    """What was to be tried could not be tried, by no fault of any backup: the storage does not answer, the disk has no room."""
 
 
 def iso(moment: float) -> str:
@@ -42,12 +47,19 @@ def write(settings: Settings, job: str, **fields: object) -> None:
     record = {"job": job, "result": "never", "started": None, "finished": None, "seconds": None, "bytes": None, "what": None, "error": None}
     record |= fields | {"max_age_seconds": max_age(settings, job)}
     os.makedirs(settings.status, mode=0o700, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=settings.status, prefix=f".{job}.", delete=False, encoding="utf-8") as handle:
-        json.dump(record, handle, indent=1)
-        handle.write("\n")
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(handle.name, os.path.join(settings.status, f"{job}.json"))
+    path = os.path.join(settings.status, f"{job}.json")
+    part = f"{path}.{os.getpid()}"
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
+            json.dump(record, handle, indent=1)
+            handle.write("\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)  # a full disk would get one a minute
+        raise
 
 
 def read(settings: Settings, job: str) -> dict:
@@ -87,19 +99,28 @@ def alone(settings: Settings, name: str, wait: float = 0) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def run(settings: Settings, job: str, wait: float = 0) -> Iterator[dict]:
-    """Run a job alone. What the body puts into the record is written with the result, whatever the result is."""
+def run(settings: Settings, job: str, wait: float = 0, remember: Callable[[dict], dict] | None = None) -> Iterator[dict]:
+    """Run a job alone. What the body puts into the record is written with the result, whatever the result is.
+
+    `remember`: more fields, made of the record; such a job tells what failed from what could not be tried.
+    """
     with alone(settings, job, wait):
         began, record = time.time(), {}
         try:
             yield record
         except BaseException as error:
             words = str(error) if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
-            ended = time.time()
-            write(settings, job, **record, result="failed", started=iso(began), finished=iso(ended), seconds=round(ended - began, 1), error=words)
+            untried = isinstance(error, Unverified) or (isinstance(error, OSError) and error.errno in NO_ROOM)
+            with contextlib.suppress(OSError):  # a full disk may have no room for it either; the reason is the first one
+                _end(settings, job, began, {**record, "result": "unverified" if remember and untried else "failed", "error": words}, remember)
             raise
-        ended = time.time()
-        write(settings, job, **record, result="ok", started=iso(began), finished=iso(ended), seconds=round(ended - began, 1))
+        _end(settings, job, began, {**record, "result": "ok"}, remember)
+
+
+def _end(settings: Settings, job: str, began: float, record: dict, remember: Callable[[dict], dict] | None) -> None:
+    ended = time.time()
+    record |= {"started": iso(began), "finished": iso(ended), "seconds": round(ended - began, 1)}
+    write(settings, job, **record, **(remember(record) if remember else {}))
 
 
 def say(text: str) -> None:

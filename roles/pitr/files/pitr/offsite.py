@@ -7,15 +7,15 @@ import datetime
 import json
 import os
 import re
-import shutil
 
-from pitr import programs, wal
-from pitr.jobs import Failure, iso, say
+from pitr import programs, removal, wal
+from pitr.jobs import Failure, Unverified, iso, say
 from pitr.plan import check_space, choose
 from pitr.programs import Base
 from pitr.settings import Settings
 
-LATEST = "latest"
+LATEST, OWN = "latest", "own"  # of the machine before this one, if any; and of this one
+NOT_NOW = 75  # how the command of role backup ends when the storage does not answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,15 @@ def note(settings: Settings) -> str:
     return f"{fetched(settings).archive}.json"
 
 
+def sends(settings: Settings) -> bool:
+    """Whether this host sends copies off itself."""
+    try:
+        with open(os.path.join(settings.home, "config/backup/settings.json"), encoding="utf-8") as handle:
+            return bool(json.load(handle)["offsite"]["repository"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def backup(settings: Settings, *words: str) -> str:
     """The last line that the command of role backup says; its reason when it fails."""
     program = os.path.join(settings.home, "bin/backup")
@@ -46,13 +55,15 @@ def backup(settings: Settings, *words: str) -> str:
         raise Failure("there is no copy off the host: role backup is not here (site.yml --tags backup)")
     done = programs.run(program, *words, check=False)
     if done.returncode:
-        raise Failure(programs.last_words(done.stderr or done.stdout, 1).removeprefix("backup: "))
+        raise (Unverified if done.returncode == NOT_NOW else Failure)(programs.last_words(done.stderr or done.stdout, 1).removeprefix("backup: "))
     return done.stdout
 
 
 def bring(settings: Settings, snapshot: str, only: list[str]) -> Copy:
     """Paths below the archive, out of a copy."""
     place = fetched(settings).archive
+    if not os.path.isdir(f"{place}.part"):
+        removal.begin(settings, f"{place}.part")
     words = [word for path in only for word in ("--path", f"/barman/{settings.server}/{path}")]
     return Copy(**json.loads(backup(settings, "fetch", snapshot, "--into", f"{place}.part", *words).splitlines()[-1]))
 
@@ -60,8 +71,7 @@ def bring(settings: Settings, snapshot: str, only: list[str]) -> Copy:
 def emptied(settings: Settings) -> None:
     """Nothing of an earlier fetch is taken for this one's."""
     place = fetched(settings).archive
-    for left in (place, f"{place}.part"):
-        shutil.rmtree(left, ignore_errors=True)
+    removal.remove(settings, place, f"{place}.part")
 
 
 def settle(settings: Settings) -> Settings:
@@ -70,6 +80,7 @@ def settle(settings: Settings) -> Settings:
     brought = os.path.join(f"{found.archive}.part", "barman")
     if not os.path.isdir(os.path.join(brought, settings.server)):
         raise Failure(f"the copy holds no archive of WAL of the server {settings.server} (pitr_server): its host had no role pitr, or another name for it")
+    os.rename(os.path.join(f"{found.archive}.part", removal.MARK), os.path.join(brought, removal.MARK))
     os.rename(brought, found.archive)
     os.rmdir(f"{found.archive}.part")
     with open(settings.barman, encoding="utf-8") as here, open(found.barman, "w", encoding="utf-8") as there:
@@ -81,7 +92,7 @@ def segments(settings: Settings, copy: Copy) -> dict[str, list[str]]:
     """{directory: segments} of the archive's WAL in the copy; later ones have theirs in the same directories."""
     there: dict[str, list[str]] = {}
     for identity in copy.ids:
-        listed = programs.run(os.path.join(settings.home, "bin/backup"), "restic", "ls", identity, f"/barman/{settings.server}/wals", "--recursive").stdout
+        listed = backup(settings, "restic", "ls", identity, f"/barman/{settings.server}/wals", "--recursive")
         for found in re.finditer(r"(?m)/wals/([0-9A-F]{16})/([0-9A-F]{24})$", listed):
             there.setdefault(found[1], []).append(found[2])
     return there
@@ -90,7 +101,7 @@ def segments(settings: Settings, copy: Copy) -> dict[str, list[str]]:
 def look(settings: Settings, to: str, snapshot: str = LATEST) -> tuple[Copy, Base]:
     """Which copy and which base backup of it would be taken: the catalogue alone is fetched for that."""
     emptied(settings)
-    copy = bring(settings, snapshot, ["identity.json", "meta", "base/*/backup.info"])
+    copy = bring(settings, snapshot, ["identity.json", wal.JOURNAL, "meta", "base/*/backup.info"])
     try:
         until, base = choose(settle(settings), to)
     except Failure:
@@ -119,7 +130,7 @@ def fetch(settings: Settings, to: str, snapshot: str = LATEST) -> None:
     check_space(os.path.dirname(settings.archive), int(base.bytes * 1.1), "the base backup from off the host")
     emptied(settings)
     places = [place for place in segments(settings, copy) if place >= base.begin_wal[:16]]
-    chosen = ["identity.json", f"meta/{base.name}-backup.info", f"base/{base.name}", "streaming", "partial", "wals/*.history"]
+    chosen = ["identity.json", wal.JOURNAL, f"meta/{base.name}-backup.info", f"base/{base.name}", "streaming", "partial", "wals/*.history"]
     bring(settings, ",".join(copy.ids), chosen + [f"wals/{place}" for place in places])
     found = settle(settings)
     for name in ("streaming", "incoming", "errors", "wals"):
@@ -137,6 +148,7 @@ def put_in_place(settings: Settings, stamp: str) -> str:
     if not os.path.isdir(found.archive):
         raise Failure(f"{found.archive} is not there; 'pitr fetch' makes it")
     os.remove(found.barman)
+    removal.clear(settings, found.archive)
     if os.path.exists(settings.archive):
         os.rename(settings.archive, aside)
     os.rename(found.archive, settings.archive)

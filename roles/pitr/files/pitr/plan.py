@@ -7,7 +7,7 @@ import datetime
 import shutil
 
 from pitr import programs, wal
-from pitr.jobs import Failure, iso
+from pitr.jobs import Failure, Unverified, iso
 from pitr.programs import Base
 from pitr.settings import Settings
 
@@ -66,18 +66,21 @@ def choose(settings: Settings, to: str, name: str | None = None) -> tuple[dateti
     usable = [item for item in there if stamp is None or item.end_time <= stamp]
     if not usable:
         raise Failure(f"--to {to}: the oldest base backup was complete at {iso(there[0].end_time)}; no earlier moment can be restored")
-    return until, programs.base(settings, usable[-1])
+    timeline = wal.running_timeline(settings) if stamp is None else wal.timeline_at(settings, stamp)
+    found = None
+    for item in reversed(usable):
+        found = programs.base(settings, item)
+        if name or timeline in (None, found.timeline):
+            return until, found
+    raise Failure(
+        f"--to {to}: the database {'is' if stamp is None else 'was then'} on timeline {timeline}, which began with a restore, and no base backup of it "
+        f"was complete by then: 'pitr base' takes one of now; --base takes another timeline, such as {usable[-1].name}"
+    )
 
 
 def plan(settings: Settings, to: str, name: str | None = None) -> Plan:
-    """The newest base backup that ended before the moment, and the WAL from it on."""
+    """The newest base backup that ended before the moment, of the timeline that the database was on, and the WAL from it on."""
     until, chosen = choose(settings, to, name)
-    newest = wal.newest_timeline(settings)
-    if until is None and name is None and newest > chosen.timeline:
-        raise Failure(
-            f"the newest base backup, {chosen.name}, is of timeline {chosen.timeline}, and the database has gone on in timeline {newest} since a restore: "
-            f"'pitr base' makes one of it; --base {chosen.name} takes the end of timeline {chosen.timeline}"
-        )
     return Plan(until, chosen, wal.needed(settings, chosen, until.timestamp() if until else None))
 
 
@@ -85,4 +88,4 @@ def check_space(where: str, wanted: int, what: str) -> None:
     """A full disk would stop the database that still runs."""
     free = shutil.disk_usage(where).free
     if free < wanted:
-        raise Failure(f"{what} needs {wanted // 1024**2} MB in {where}, and {free // 1024**2} MB are free")
+        raise Unverified(f"{what} needs {wanted // 1024**2} MB in {where}, and {free // 1024**2} MB are free")

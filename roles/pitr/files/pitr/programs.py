@@ -8,9 +8,10 @@ import os
 import subprocess
 
 from pitr import confined
-from pitr.jobs import Failure
+from pitr.jobs import Failure, Unverified
 from pitr.settings import Settings
 
+PODMANS_OWN = (125, 126, 127)  # exit statuses of Podman when the program was not even run
 Result = subprocess.CompletedProcess
 
 
@@ -97,6 +98,12 @@ def query(settings: Settings, sql: str, replication: bool = False) -> list[list[
     if done.returncode:
         raise Failure(f"the database does not answer: {last_words(done.stderr)}")
     return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def unrun(done: Result[str], what: str) -> None:
+    """Say so when Podman could not run a program of the image: nothing was learned of what it was to look at."""
+    if done.returncode in PODMANS_OWN:
+        raise Unverified(f"{what} could not be run: {last_words(done.stderr)}")
 
 
 def podman(*words: str, check: bool = True, timeout: float | None = None, stdin: str | None = None) -> Result[str]:

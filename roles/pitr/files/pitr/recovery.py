@@ -9,10 +9,10 @@ import re
 import time
 from collections.abc import Iterator
 
-from pitr import confined, wal
-from pitr.jobs import Failure
+from pitr import confined, removal, wal
+from pitr.jobs import Failure, Unverified
 from pitr.plan import Plan, check_space
-from pitr.programs import as_container_user, barman, in_image, last_words, podman, run
+from pitr.programs import as_container_user, barman, in_image, last_words, podman, run, unrun
 from pitr.settings import Settings
 
 PASSED_ON = "pitr.recovery.conf"
@@ -50,7 +50,7 @@ def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
     """A new directory with the base backup, and the WAL beside it, each file of which was found whole."""
     base, place = plan.base, wal_of(directory)
     check_space(os.path.dirname(directory), int(base.bytes * 1.1) + len(plan.chain) * wal.DEFAULT_SIZE, "the restored copy")
-    os.mkdir(place, 0o700)
+    removal.begin(settings, place)
     for segment in plan.chain:
         with open(os.path.join(place, segment.name), "wb") as handle:
             handle.write(wal.examined(segment, base))
@@ -68,6 +68,8 @@ def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
     with open(os.path.join(directory, "recovery.signal"), "w", encoding="utf-8"):
         pass
     os.chmod(directory, 0o700)
+    with open(os.path.join(directory, removal.MARK), "w", encoding="utf-8") as handle:
+        handle.write("{}\n")  # whatever the base backup had there
     as_container_user(settings, "chown", "-R", f"{settings.container_uid}:{settings.container_uid}", directory, place)
     return reading
 
@@ -81,6 +83,7 @@ def verify_base(settings: Settings, plan: Plan) -> None:
     """Checksums of all files of the base backup against its manifest."""
     command = in_image(settings, ["pg_verifybackup", "--no-parse-wal", "--exit-on-error", "/base"], [f"{plan.base.data}:/base:ro"])
     done = run(*command, check=False)
+    unrun(done, "pg_verifybackup")
     if done.returncode:
         raise Failure(f"base backup {plan.base.name} is damaged: {last_words(done.stderr).replace('/base', plan.base.data)}")
 
@@ -117,7 +120,10 @@ def server(settings: Settings, plan: Plan, reading: wal.Reading, directory: str,
     closed += [*confined.OPTIONS, "--log-driver=k8s-file", "--stop-timeout=600", f"--user={settings.container_uid}"]
     mounts = [f"--volume={directory}:{DATA}", f"--volume={wal_of(directory)}:/wal:ro"]
     mounts += [f"--volume={settings.postgresql_configuration}:/etc/postgresql:ro"]
-    podman("run", "--detach", f"--name={name}", *cgroups, *closed, *mounts, settings.image, "postgres", *options)
+    try:
+        podman("run", "--detach", f"--name={name}", *cgroups, *closed, *mounts, settings.image, "postgres", *options)
+    except Failure as failure:
+        raise Unverified(f"the server could not be started: {failure}") from None
     up = Server(settings, name)
     try:
         _await(up, settings.recovery_timeout)
@@ -144,10 +150,3 @@ def _await(up: Server, patience: float) -> None:
             raise Failure(f"recovery failed: {last_words(chr(10).join(told))}")
         time.sleep(0.5)
     raise Failure(f"recovery was not over in {patience:.0f} s (pitr_recovery_timeout): {last_words(up.log(), 2)}")
-
-
-def remove(settings: Settings, *directories: str) -> None:
-    """Remove directories of the container user's."""
-    there = [directory for directory in directories if os.path.exists(directory)]
-    if there:
-        as_container_user(settings, "rm", "-rf", "--", *there)

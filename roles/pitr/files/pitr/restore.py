@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 
-from pitr import checks, jobs, offsite, recovery, wal
+from pitr import archive, checks, jobs, offsite, recovery, removal, wal
 from pitr.jobs import Failure, alone, say
-from pitr.plan import plan
-from pitr.programs import last_words, podman, systemctl
+from pitr.plan import Plan, plan
+from pitr.programs import in_image, last_words, podman, run, systemctl
 from pitr.settings import Settings
 
 UNITS = ("pitr-receive.service", "postgres.service")
 CONTAINER = "pitr-restore"
+UNIT = ".config/containers/systemd/postgres.container"  # below the home; role postgresql writes it
 
 
 def usual(settings: Settings) -> str:
@@ -27,10 +29,13 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
     with alone(settings, "restore"):
         began = time.monotonic()
         podman("rm", "--force", "--time=10", CONTAINER, check=False)  # of a restore that was killed, like its directory
+        removal.refuse(settings, directory)
         if directory == usual(settings):
-            recovery.remove(settings, directory, recovery.wal_of(directory))
-        if os.path.exists(directory):
-            raise Failure(f"--into {directory}: is there already; name a new directory beside {settings.data}")
+            exchangeable(settings)
+            removal.remove(settings, directory, recovery.wal_of(directory))
+        for there in (directory, recovery.wal_of(directory)):
+            if os.path.lexists(there):
+                raise Failure(f"--into {directory}: {there} is there already; name a new directory beside {settings.data}")
         wanted = plan(settings, to, base)
         for line in wanted.lines():
             say(line)
@@ -40,20 +45,27 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
             say(f"archive:      whole; {reading.commits} transactions, the last wanted one of {reading.last_wanted or 'before the backup ended'}")
             with recovery.server(settings, wanted, reading, directory, CONTAINER, durable=True) as server:
                 recovered = time.monotonic()
+                timeline = int(server.sql("select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)", "postgres")[0], 16)
+                if timeline in wal.known_timelines(settings):
+                    raise Failure(f"the copy would go on in timeline {timeline}, which the archive has already, without {timeline:08X}.history")
+                if wanted.until is None and base is None:
+                    complete(settings, wanted, server, timeline, reading)
                 found = checks.verify(server, settings.drill_columns)
                 log = server.log()
             stopped = re.search(r"recovery stopping (?:before|after|at) (.*)", log)
             if wanted.until and not stopped:
                 raise Failure(f"recovery ended and did not say that it reached {wanted.until_text} UTC")
         except BaseException:
-            recovery.remove(settings, directory)
+            removal.remove(settings, directory)
             raise
         finally:
-            recovery.remove(settings, recovery.wal_of(directory))
+            removal.remove(settings, recovery.wal_of(directory))
         done = time.monotonic()
+        removal.note(directory, {"proven": jobs.iso(time.time()), "base": wanted.base.name, "to": to})
         return {
             "directory": directory,
             "base": wanted.base.name,
+            "timeline": timeline,
             "to": wanted.until_text and wanted.until_text + " UTC",
             "last_transaction": reading.last_wanted,
             "stopped": stopped[1] if stopped else "end of the archive",
@@ -62,8 +74,37 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
         }
 
 
-def exchange(settings: Settings, directory: str, fetched: bool = False, undone: str = "") -> str:
-    """Put a restored copy in the place of the data; the old data's new place. A fetched archive, or that of `undone`, goes with its data."""
+def complete(settings: Settings, wanted: Plan, server: recovery.Server, timeline: int, reading: wal.Reading) -> None:
+    """A copy of the latest has all that the stopped database had: the receiver may have been away, or the end of the server hurried."""
+    stopped = stopped_at(settings, wanted.base.system_id)
+    history = server.sql(f"select pg_read_file('pg_wal/{timeline:08X}.history')", "postgres")
+    ended = [found[1] for line in history if (found := re.match(r"\d+\t([0-9A-F]+/[0-9A-F]+)", line))]
+    if stopped and ended and position(ended[-1]) <= position(stopped):
+        raise Failure(
+            f"the archive ends at {ended[-1]}, and the database was stopped at {stopped}: {position(stopped) - position(ended[-1])} bytes of WAL are missing "
+            f"in it; restore_to='{reading.end}+00' takes what there is"
+        )
+
+
+def position(lsn: str) -> int:
+    """A place in the WAL as a number."""
+    high, _, low = lsn.partition("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+def stopped_at(settings: Settings, system: int) -> str | None:
+    """The last thing that a server in production wrote when it ended in order; nothing where it runs, was killed, or is another cluster."""
+    done = run(*in_image(settings, ["pg_controldata", "/data"], [f"{settings.data}:/data:ro"], user=settings.container_uid), check=False)
+    said = dict(re.findall(r"(?m)^([^:]+):\s+(.*)$", done.stdout))
+    whole = said.get("Database cluster state") == "shut down" and said.get("Database system identifier") == str(system)
+    return said.get("Latest checkpoint location") if whole else None
+
+
+def exchange(settings: Settings, directory: str, fetched: bool = False, undone: str = "", kept: bool = False) -> str:
+    """Put a restored copy in the place of the data; the old data's new place. A fetched archive, or that of `undone`, goes with its data.
+
+    `kept`: the directory is data that a restore kept aside, and need not be proven.
+    """
     directory = os.path.abspath(directory)
     if os.path.dirname(directory) != os.path.dirname(settings.data):
         raise Failure(f"{directory}: must lie beside {settings.data}, so that the exchange is a rename")
@@ -72,27 +113,68 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
     ran, comes = (_major(found) for found in (settings.data, directory))
     if ran and comes != ran:
         raise Failure(f"{directory} is of PostgreSQL {comes}, and {ran} runs here: playbooks/upgrade_postgresql.yml leads from one version to another")
+    if not kept and not (removal.noted(directory) or {}).get("proven"):
+        raise Failure(f"{directory} is no copy that 'pitr restore' has made and proven, or it is in use already: it does not become the data")
+    exchangeable(settings)
     # What is at work in the archive has its end first
     with alone(settings, "restore"), alone(settings, "base", jobs.PATIENCE), alone(settings, "wal", jobs.PATIENCE):
         systemctl("stop", *UNITS)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        aside = f"{settings.data}.before-restore-{stamp}"
-        if os.path.exists(settings.data):
-            os.rename(settings.data, aside)
-        else:
-            aside = ""
-        os.rename(directory, settings.data)
-        if fetched:
-            offsite.put_in_place(settings, stamp)
-        if undone:
-            offsite.put_back(settings, undone, stamp)
-        wal.set_partials_aside(settings)
-        systemctl("start", "postgres.service")
+        aside = f"{settings.data}.before-restore-{stamp}" if os.path.exists(settings.data) else ""
+        try:
+            if aside:
+                os.rename(settings.data, aside)
+            os.rename(directory, settings.data)
+            removal.clear(settings, settings.data)
+            if fetched:
+                offsite.put_in_place(settings, stamp)
+            if undone:
+                offsite.put_back(settings, undone, stamp)
+            wal.set_partials_aside(settings)
+            systemctl("start", "postgres.service")
+        except (Failure, OSError) as error:
+            raise Failure(f"{error}. {_as_it_was(settings, directory, aside, stamp if fetched or undone else '', undone)}") from error
         done = podman("exec", "postgres", "sh", recovery.ROLES, check=False)
         if done.returncode:
             jobs.complain(f"the roles of this data are not those of now: {last_words(done.stderr)}; run site.yml")
         systemctl("start", "pitr-receive.service")
+        with contextlib.suppress(Failure):  # the next look at the archive writes it down as well
+            archive.mark(settings)
     return aside
+
+
+def exchangeable(settings: Settings) -> None:
+    """The data is where PostgreSQL has it, and can be renamed; found before anything is stopped, and before a copy is made."""
+    if os.path.ismount(settings.data):
+        raise Failure(
+            f"{settings.data} is a mount point, which cannot be renamed: mount its parent, or a directory above; docs/pitr.md says how to restore there"
+        )
+    try:
+        with open(os.path.join(settings.home, UNIT), encoding="utf-8") as unit:
+            used = re.search(r"(?m)^Volume=([^:\n]+):/var/lib/postgresql(?:/data)?(?::\S*)?$", unit.read())
+    except OSError:
+        return  # by another unit, or none
+    if used and os.path.realpath(used[1]) != os.path.realpath(settings.data):
+        raise Failure(f"PostgreSQL has its data in {used[1]}, and pitr_data_directory is {settings.data}: nothing that is restored there would be used")
+
+
+def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, undone: str) -> str:
+    """The way back from an exchange that failed; what is where then."""
+    systemctl("stop", "postgres.service", check=False)
+    try:
+        if os.path.exists(settings.data) and not os.path.exists(directory):
+            os.rename(settings.data, directory)
+        if archived:
+            offsite.put_back(settings, archived, undone or f"{archived}-failed")
+        if not aside:
+            return f"There was no data before; the copy lies in {directory}"
+        if not os.path.exists(settings.data):
+            os.rename(aside, settings.data)
+        systemctl("start", "postgres.service")
+        systemctl("start", "pitr-receive.service")
+    except (Failure, OSError) as error:
+        return f"The way back failed too: {error}; the data from before lies in {aside if os.path.exists(aside) else settings.data}, the copy in {directory}"
+    return f"The data is what it was, and PostgreSQL runs on it; the copy lies in {directory}"
 
 
 def _major(directory: str) -> str:
@@ -105,7 +187,7 @@ def exchange_back(settings: Settings, aside: str) -> str:
     aside = os.path.abspath(aside)
     if not aside.startswith(f"{settings.data}.before-restore-"):
         raise Failure(f"{aside}: is no directory that a restore kept aside; they are called {settings.data}.before-restore-TIME")
-    return exchange(settings, aside, undone=aside.rpartition("-")[2])
+    return exchange(settings, aside, undone=aside.rpartition("-")[2], kept=True)
 
 
 def kept_aside(settings: Settings) -> list[str]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import json
 import os
 import re
 import struct
 import subprocess
 import zlib
 
-from pitr.jobs import Failure
-from pitr.programs import Base, in_image
+from pitr.jobs import Failure, iso, moment
+from pitr.programs import Base, in_image, unrun
 from pitr.settings import Settings
 
 NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})")
@@ -19,6 +20,7 @@ NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})")
 HEADER = struct.Struct("=HHIQI4xQII")
 LONG_HEADER = 0x0002
 DEFAULT_SIZE = 16 * 1024 * 1024
+JOURNAL = "timelines.json"  # beside the WAL, and sent off the host with it
 COMMIT = re.compile(r"desc: COMMIT(?:_PREPARED)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC")
 # Restore points that the archive's job makes, so that time passes in the WAL of an idle database too
 MARK = "pitr "
@@ -74,10 +76,45 @@ def segments(settings: Settings, timeline: int) -> dict[int, Segment]:
     return found
 
 
-def newest_timeline(settings: Settings) -> int:
-    """The timeline that the archive's newest WAL is of."""
-    names = [name for place in ("wals", "streaming") for name in names_in(os.path.join(settings.barman_server, place))]
-    return max((int(name[:8], 16) for name in names if re.match(r"[0-9A-F]{16}", name)), default=1)
+def known_timelines(settings: Settings) -> set[int]:
+    """The timelines that the archive has WAL or a history of."""
+    names = [name for place in ("wals", "streaming", "partial") for name in names_in(os.path.join(settings.barman_server, place))]
+    return {int(name[:8], 16) for name in names if re.match(r"[0-9A-F]{16}|[0-9A-F]{8}\.history$", name)}
+
+
+def journal(settings: Settings) -> list[dict]:
+    """Which timeline the database was on, and when: a number says nothing of that, for the way back from a restore leads to a smaller one."""
+    try:
+        with open(os.path.join(settings.barman_server, JOURNAL), encoding="utf-8") as handle:
+            return json.load(handle)
+    except FileNotFoundError:
+        return []
+
+
+def ran(settings: Settings, timeline: int, now: float) -> dict:
+    """Write down that the database is on a timeline; since when it has been."""
+    known = journal(settings)
+    if not known or known[-1]["timeline"] != timeline:
+        known.append({"timeline": timeline, "since": iso(now)})
+    known[-1]["until"] = iso(now)
+    path = os.path.join(settings.barman_server, JOURNAL)
+    with open(f"{path}.part", "w", encoding="utf-8") as handle:
+        json.dump(known, handle, indent=1)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(f"{path}.part", path)
+    return known[-1]
+
+
+def running_timeline(settings: Settings) -> int:
+    """The timeline that the database is on, or was when it was lost."""
+    known = journal(settings)
+    return known[-1]["timeline"] if known else max(known_timelines(settings), default=1)
+
+
+def timeline_at(settings: Settings, when: float) -> int | None:
+    """The timeline of a moment; None where nobody has written it down."""
+    return next((one["timeline"] for one in reversed(journal(settings)) if moment(one["since"]) <= when), None)
 
 
 def needed(settings: Settings, base: Base, until: float | None) -> list[Segment]:
@@ -110,16 +147,17 @@ def content(path: str) -> bytes:
 
 
 def copy_history(settings: Settings, base: Base, place: str) -> None:
-    """How the timeline came to be; the first has no such file."""
-    name = f"{base.timeline:08X}.history"
+    """How each timeline came to be. All of them: a server that is promoted takes the first number that it finds no history of."""
+    there = set()
     for directory in ("wals", "streaming"):
-        path = os.path.join(settings.barman_server, directory, name)
-        if os.path.exists(path):
-            with open(os.path.join(place, name), "wb") as handle:
-                handle.write(content(path))
-            return
-    if base.timeline > 1:
-        raise Failure(f"{os.path.join(settings.barman_server, 'wals', name)} is missing: timeline {base.timeline} cannot be followed without it")
+        for name in names_in(os.path.join(settings.barman_server, directory)):
+            if re.fullmatch(r"[0-9A-F]{8}\.history", name) and name not in there:
+                there.add(name)
+                with open(os.path.join(place, name), "wb") as handle:
+                    handle.write(content(os.path.join(settings.barman_server, directory, name)))
+    wanted = f"{base.timeline:08X}.history"
+    if base.timeline > 1 and wanted not in there:
+        raise Failure(f"{os.path.join(settings.barman_server, 'wals', wanted)} is missing: timeline {base.timeline} cannot be followed without it")
 
 
 def examined(segment: Segment, base: Base) -> bytes:
@@ -178,6 +216,7 @@ def read_records(settings: Settings, base: Base, directory: str, chain: list[Seg
         for line in process.stdout:
             reading.add(line, until)
         said = process.stderr.read()
+    unrun(subprocess.CompletedProcess(dump, process.returncode, "", said), "pg_waldump")
     if process.returncode:
         _judge(said, directory, chain)
     return reading

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import ssl
+import statistics
 import time
 
 from . import in_force, untrusted
@@ -18,7 +19,9 @@ LOCK = "/var/lib/senex.trader/deploy.lock"
 LEASE = 1800  # as plugins/module_utils/release_record.py has it
 DAY = 86400
 RECOVERY_JOBS = ("base", "wal", "drill")
-RESULTS = ("ok", "failed", "never")
+RESULTS = ("ok", "failed", "unverified", "never")
+SOURCES = {"archive": "the archive on this host", "bucket": "the bucket alone"}  # of a restore drill
+UNPROVEN = 3  # times its age that a source may go without a proof: two are tried in turn
 JOB = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
@@ -181,8 +184,29 @@ def read_backups(host, config) -> list[dict]:
 def status_of(data: dict, job: str) -> dict:
     """What a status file may say, and nothing that could pass for something else on a screen."""
     words = {name: untrusted.plain(data[name]) for name in ("finished", "error") if data.get(name) is not None}
-    numbers = {name: data[name] for name in ("bytes", "max_age_seconds") if type(data.get(name)) in (int, float)}
-    return {"job": job, "result": data["result"] if data.get("result") in RESULTS else "unreadable", **words, **numbers}
+    numbers = {name: data[name] for name in ("bytes", "max_age_seconds") if is_number(data.get(name))}
+    more = {"drills": drills(data)} if job == "drill" else {}
+    return {"job": job, "result": data["result"] if data.get("result") in RESULTS else "unreadable", **words, **numbers, **more}
+
+
+def is_number(value: object) -> bool:
+    """One that can be reckoned with and shown."""
+    return type(value) in (int, float) and abs(value) < 1e15
+
+
+def drills(data: dict) -> dict:
+    """{source: how its last drill went, and how long the good ones took}, in words and numbers alone."""
+    sources = data["sources"] if isinstance(data.get("sources"), dict) else {}
+    history = [one for one in data["history"][-100:] if isinstance(one, dict)] if isinstance(data.get("history"), list) else []
+    found = {}
+    for source in SOURCES:
+        if isinstance(sources.get(source), dict):
+            one = status_of(sources[source], source)
+            proved = sources[source].get("proved")
+            good = [other["rto_seconds"] for other in history
+                    if other.get("source") == source and other.get("result") == "ok" and is_number(other.get("rto_seconds"))]  # fmt: skip
+            found[source] = {**one, "proved": untrusted.plain(proved) if proved else None, "seconds": good}
+    return found
 
 
 def when(text) -> float | None:
@@ -204,6 +228,9 @@ def judge_backups(data: list[dict], config, now: float) -> list[Finding]:
         again = f"senex {'pitr' if job in RECOVERY_JOBS else 'backup'} {job}"
         do = f"journalctl _UID=$(id -u {config.user}) -g {job} -n 50; then run it again: {again}"
         finished, limit = when(one.get("finished")), one.get("max_age_seconds")
+        if trouble := judge_drills(one.get("drills") or {}, limit, key, now):
+            found.append(trouble)
+            continue
         if one["result"] == "never":
             found.append(warn(key, "has not run yet", f"wait for its timer, or run it: {again}"))
         elif one["result"] == "failed":
@@ -213,8 +240,31 @@ def judge_backups(data: list[dict], config, now: float) -> list[Finding]:
         elif isinstance(limit, int | float) and now - finished > limit:
             found.append(fail(key, f"last done {age(now - finished)} ago, which is more than {age(limit)}", do))
         else:
-            found.append(ok(key, f"done {age(max(0, now - finished))} ago, {size(one.get('bytes') or 0)}"))
+            took = "".join(f"; {took_of(source, drill)}" for source, drill in (one.get("drills") or {}).items() if drill["seconds"])
+            found.append(ok(key, f"done {age(max(0, now - finished))} ago, {size(one.get('bytes') or 0)}{took}"))
     return found
+
+
+def took_of(source: str, drill: dict) -> str:
+    """How long a restore takes, and how long it used to."""
+    seconds = drill["seconds"]
+    return f"{seconds[-1]:.0f} s from {SOURCES[source]}" + (f" (median of {len(seconds)}: {statistics.median(seconds):.0f} s)" if len(seconds) > 1 else "")
+
+
+def judge_drills(data: dict, limit: object, key: str, now: float) -> Finding | None:
+    """The worst of what the sources of restores have shown: one that went well takes nothing back of what another has told."""
+    worst = None
+    for source, one in data.items():
+        proved, again = when(one["proved"]), f"senex pitr drill --from {source}"
+        long = isinstance(limit, int | float) and now - (proved or 0) > UNPROVEN * limit
+        last = f"last proved {age(now - proved)} ago" if proved else "never proved"
+        if one["result"] == "failed":
+            return fail(key, f"failed: {one.get('error') or 'it does not say why'}; restored from {SOURCES[source]}",
+                        f"journalctl -g drill -n 50; then try it again: {again}")  # fmt: skip
+        if one["result"] == "unverified" or (proved and long):
+            why = one.get("error") or "it does not say why" if one["result"] == "unverified" else "nobody has tried"
+            worst = worst or (fail if long else warn)(key, f"could not verify {SOURCES[source]} ({last}): {why}", f"mend that, then try it again: {again}")
+    return worst
 
 
 def read_release(host, config) -> dict | None:

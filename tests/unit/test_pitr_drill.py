@@ -1,0 +1,140 @@
+"""Restore drills: from the archive and from the bucket in turn, each with one of three outcomes, and what is remembered of them."""
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import types
+
+import pytest
+
+FILES = pathlib.Path(__file__).parents[2] / "roles/pitr/files"
+sys.path.insert(0, str(FILES))
+
+from pitr import drill, jobs, offsite, recovery  # noqa: E402  (the path above must come first)
+from pitr.jobs import Failure, Unverified  # noqa: E402
+from test_pitr_removal import conf  # noqa: E402, F401  (a fixture)
+
+
+@pytest.fixture
+def host(conf, monkeypatch):  # noqa: F811
+    """A host that sends copies off; what restoring from a source does is in `does`."""
+    settings = pathlib.Path(conf.home, "config/backup/settings.json")
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_text('{"offsite": {"repository": "s3:x"}}', encoding="utf-8")
+    asked, does = [], {}
+
+    def plan(where, _to):
+        source = drill.BUCKET if where.archive != conf.archive else drill.ARCHIVE
+        asked.append(source)
+        if source in does:
+            raise does[source]
+        return types.SimpleNamespace(base=types.SimpleNamespace(name="B", bytes=7 << 20))
+
+    monkeypatch.setattr(drill, "plan", plan)
+    monkeypatch.setattr(offsite, "fetch", lambda where, to, which: asked.append((os.path.dirname(where.archive), to, which)))
+    monkeypatch.setattr(recovery, "fill", lambda *_: types.SimpleNamespace(end="2026-11-28 12:00:00.000000"))
+    monkeypatch.setattr(recovery, "server", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(drill.checks, "verify", lambda *_: {"rows": {"a": 3}})
+    return types.SimpleNamespace(conf=conf, asked=asked, does=does, settings=settings, status=lambda: jobs.read(conf, "drill"))
+
+
+def test_the_two_are_tried_in_turn(host):
+    for _ in range(3):
+        drill.drill(host.conf)
+    root = os.path.join(host.conf.drill_directory, drill.ROOT)
+    assert host.asked == ["archive", (root, "latest", "own"), "bucket", "archive"]
+    assert not os.path.exists(root)
+    host.settings.write_text('{"offsite": {"repository": ""}}', encoding="utf-8")
+    for _ in range(2):
+        drill.drill(host.conf)
+    assert host.asked[4:] == ["archive", "archive"] and list(host.status()["sources"]) == ["archive"]
+
+
+def test_somebody_may_say_which(host):
+    drill.drill(host.conf, drill.BUCKET)
+    drill.drill(host.conf, drill.BUCKET)
+    assert host.asked.count("bucket") == 2 and drill.due(host.conf) == "archive"
+
+
+@pytest.mark.parametrize(
+    ("what", "result"),
+    [
+        (Failure("WAL segment x is missing"), "failed"),
+        (Unverified("the storage does not answer"), "unverified"),
+        (OSError(errno.ENOSPC, "No space left on device"), "unverified"),
+        (OSError(errno.EIO, "Input/output error"), "failed"),
+        (ValueError("a mistake of the program"), "failed"),
+    ],
+)
+def test_three_outcomes(host, what, result):
+    """What could not be tried is no proof, and no failure of a backup; the other source's last word stays."""
+    drill.drill(host.conf)
+    host.does["bucket"] = what
+    with pytest.raises(type(what)):
+        drill.drill(host.conf)
+    status = host.status()
+    assert (status["result"], status["source"]) == (result, "bucket") and str(what).split("] ")[-1] in status["error"]
+    drill.drill(host.conf)
+    status = host.status()
+    assert status["result"] == "ok" and {name: one["result"] for name, one in status["sources"].items()} == {"archive": "ok", "bucket": result}
+    assert status["sources"]["bucket"]["proved"] is None and status["sources"]["archive"]["proved"]
+
+
+def test_a_proof_stays_known_when_the_next_one_could_not_be(host):
+    drill.drill(host.conf, drill.BUCKET)
+    proved = host.status()["sources"]["bucket"]["proved"]
+    host.does["bucket"] = Unverified("away")
+    with pytest.raises(Unverified):
+        drill.drill(host.conf, drill.BUCKET)
+    assert host.status()["sources"]["bucket"]["proved"] == proved
+
+
+def test_the_history_is_bounded_and_shows_a_trend(host):
+    for number in range(drill.KEPT + 3):
+        drill.drill(host.conf, drill.ARCHIVE if number % 2 else drill.BUCKET)
+    host.does["archive"] = Failure("gone")
+    with pytest.raises(Failure):
+        drill.drill(host.conf, drill.ARCHIVE)
+    history = host.status()["history"]
+    assert len(history) == drill.KEPT and history[-1]["result"] == "failed" and history[-1]["rto_seconds"] is None
+    told = drill.lines(host.conf)
+    assert (
+        len(told) == 1 + drill.KEPT + 2
+        and " failed " in told[drill.KEPT]
+        and " proved " in told[1]
+        and told[-1].startswith("from the bucket alone: 0 s, median of ")
+    )
+    assert len(json.dumps(host.status())) < 20_000, "status reads 64 kB at most"
+
+
+def test_a_drill_of_before_is_one_of_the_archive(host):
+    jobs.write(host.conf, "drill", result="failed", finished="2026-11-20T05:00:00Z", error="the reason")
+    assert drill.lines(host.conf)[0].startswith("no drill yet")
+    drill.drill(host.conf, drill.BUCKET)
+    assert host.status()["sources"]["archive"] == {"result": "failed", "finished": "2026-11-20T05:00:00Z", "error": "the reason", "rto_seconds": None,
+                                                   "rpo_seconds": None, "proved": None}  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "kind"), [(75, Unverified), (1, Failure)])
+def test_a_storage_that_does_not_answer_is_told_from_a_bucket_without_the_copy(host, monkeypatch, code, kind):
+    program = pathlib.Path(host.conf.home, "bin/backup")
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho 'backup: the reason' >&2\nexit {code}\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr(offsite.programs, "run", lambda *words, **_: subprocess.run(words, capture_output=True, text=True, check=False))
+    with pytest.raises(Failure, match="^the reason$") as raised:
+        offsite.backup(host.conf, "fetch")
+    assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize(("code", "kind"), [(1, Failure), (125, Unverified), (127, Unverified)])
+def test_a_podman_that_runs_nothing_says_nothing_of_the_backup(monkeypatch, code, kind):
+    monkeypatch.setattr(recovery, "run", lambda *_, **__: subprocess.CompletedProcess([], code, "", "the reason"))
+    monkeypatch.setattr(recovery, "in_image", lambda *_: [])
+    with pytest.raises(Failure, match="the reason") as raised:
+        recovery.verify_base(None, types.SimpleNamespace(base=types.SimpleNamespace(name="B", data="/b")))
+    assert type(raised.value) is kind

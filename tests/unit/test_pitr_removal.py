@@ -1,0 +1,233 @@
+"""What the program of point-in-time recovery removes: what it made itself, and nothing that is, holds or lies in anybody's data."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import types
+
+import pytest
+from test_input_checks import refusal
+
+FILES = pathlib.Path(__file__).parents[2] / "roles/pitr/files"
+sys.path.insert(0, str(FILES))
+
+from pitr import drill, removal, restore  # noqa: E402  (the path above must come first)
+from pitr.jobs import Failure  # noqa: E402
+from pitr.settings import Settings  # noqa: E402
+
+
+@pytest.fixture
+def conf(tmp_path, monkeypatch):
+    """A home with data in it; podman unshare does what it is told."""
+    names = ("image", "database", "owner", "archive_role")
+    numbers = ("container_uid", "base_max_age", "wal_max_age", "wal_max_lag", "drill_max_age", "recovery_timeout")
+    home = tmp_path / "home"
+    places = {"data": "data/postgres", "sockets": "run/postgresql", "archive": "backups/barman", "status": "backups/status", "drill_directory": "backups/drill"}
+    found = Settings(home=str(home), **dict.fromkeys(names, "x"), **dict.fromkeys(numbers, 1), server="main", drill_columns=[],
+                     **{name: f"{home}/{path}" for name, path in places.items()})  # fmt: skip
+    for path in ("data/postgres", "data/redis", "data/media", "backups/postgresql", "backups/barman/main/base", "backups/status", "run/postgresql", "config"):
+        (home / path).mkdir(parents=True)
+        (home / path / "canary").touch()
+
+    def run(*words, check=True, stdin=None, **_):
+        assert words[:2] == ("podman", "unshare"), words
+        return subprocess.run(words[2:], capture_output=True, text=True, input=stdin or "", check=check)
+
+    for module in (removal, sys.modules["pitr.programs"]):
+        monkeypatch.setattr(module, "run", run)
+    return found
+
+
+def refused(**inputs):
+    return refusal("pitr", group_names=["postgresql"], **inputs)
+
+
+def canaries(conf):
+    return sorted(str(path.relative_to(conf.home)) for path in pathlib.Path(conf.home).rglob("canary"))
+
+
+def other(conf, **fields):
+    return Settings(**{**{name: getattr(conf, name) for name in Settings.__dataclass_fields__}, **fields})
+
+
+@pytest.mark.parametrize("text", ["", ".", "data", "data/..", "backups", "backups/barman", "data/postgres/x", "..", "linked"])
+def test_a_drill_removes_nothing_wherever_it_is_told_to_work(conf, monkeypatch, text):
+    """Its directory used to be its own `data`: that of the home where the input was empty."""
+    (pathlib.Path(conf.home) / "linked").symlink_to(f"{conf.home}/data")
+    before = canaries(conf)
+    monkeypatch.setattr(drill, "plan", lambda *_: (_ for _ in ()).throw(Failure("no base backup")))
+    with pytest.raises(Failure):
+        drill.drill(other(conf, drill_directory=os.path.join(conf.home, text)))
+    assert canaries(conf) == before
+    assert not list(pathlib.Path(conf.home).rglob(drill.ROOT)), "what it made itself is gone"
+
+
+@pytest.mark.parametrize(
+    "name", ["data", "data/postgres", "data/postgres/base", "backups", "backups/barman/main", "backups/postgresql", "config", "", "../home"]
+)
+def test_even_with_a_mark_nobodys_data_is_removed(conf, name):
+    directory = pathlib.Path(conf.home) / name
+    directory.mkdir(exist_ok=True)
+    (directory / removal.MARK).touch()
+    with pytest.raises(Failure, match="it is not removed"):
+        removal.remove(conf, str(directory))
+    assert len(canaries(conf)) == 8
+
+
+def test_what_it_did_not_make_stays(conf):
+    directory = pathlib.Path(conf.home) / "data/postgres.restored"
+    directory.mkdir()
+    (directory / "of-somebody").touch()
+    with pytest.raises(Failure, match="was not made by this program"):
+        removal.remove(conf, str(directory))
+    with pytest.raises(Failure, match="was not made by this program"):
+        removal.begin(conf, str(directory))
+    assert (directory / "of-somebody").exists()
+
+
+def test_what_it_made_goes_and_what_a_kill_left(conf):
+    place = f"{conf.home}/data/postgres.restored"
+    removal.begin(conf, f"{place}.wal")
+    pathlib.Path(place, "base").mkdir(parents=True)  # killed while it was filled: the mark is beside it
+    removal.remove(conf, place, f"{place}.wal")
+    os.mkdir(place)  # killed before there was a mark
+    removal.begin(conf, place)
+    pathlib.Path(place, "x").touch()
+    removal.begin(conf, place)
+    assert os.listdir(place) == [removal.MARK]
+    removal.remove(conf, place, f"{place}.wal", f"{conf.home}/never-was")
+    assert not os.path.exists(place) and len(canaries(conf)) == 8
+
+
+def test_a_directory_beside_a_copy_that_was_there_before_stays(conf, monkeypatch):
+    """What `--into X` calls X.wal may be somebody's, and used to go at the end of a restore that was refused."""
+    monkeypatch.setattr(restore, "podman", lambda *_, **__: None)
+    pathlib.Path(conf.home, "data/x.wal").mkdir()
+    pathlib.Path(conf.home, "data/x.wal/mine").touch()
+    with pytest.raises(Failure, match="x.wal is there already"):
+        restore.restore(conf, "latest", f"{conf.home}/data/x")
+    assert os.path.exists(f"{conf.home}/data/x.wal/mine")
+
+
+@pytest.mark.parametrize("mark", [None, "{}", '{"proven": null}', "no json"])
+def test_a_copy_that_is_not_proven_does_not_become_the_data(conf, monkeypatch, mark):
+    """A restore that was killed leaves one, with a server on it perhaps; one that has been in use has no mark any more."""
+    copy = pathlib.Path(conf.home) / "data/postgres.restored"
+    copy.mkdir()
+    if mark:
+        (copy / removal.MARK).write_text(mark, encoding="utf-8")
+    monkeypatch.setattr(restore, "_major", lambda _directory: "15")
+    monkeypatch.setattr(restore, "systemctl", lambda *_: pytest.fail("nothing may be stopped"))
+    with pytest.raises(Failure, match="no copy that 'pitr restore' has made and proven"):
+        restore.exchange(conf, str(copy))
+    assert "data/postgres/canary" in canaries(conf)
+
+
+def test_a_proven_copy_becomes_the_data_and_bears_no_mark_there(conf, monkeypatch):
+    copy = removal.begin(conf, f"{conf.home}/data/postgres.restored")
+    removal.note(copy, {"proven": "2026-11-28T12:00:00Z"})
+    told = []
+    monkeypatch.setattr(restore, "_major", lambda _directory: "15")
+    monkeypatch.setattr(restore, "systemctl", lambda *words: told.append((words[0], os.path.exists(f"{conf.data}/{removal.MARK}"))))
+    monkeypatch.setattr(restore.archive, "mark", lambda _settings: None)
+    aside = restore.exchange(conf, copy)
+    assert os.path.exists(f"{aside}/canary") and told[-1] == ("start", False)
+    with pytest.raises(Failure, match="its old place|no copy"):
+        restore.exchange(conf, aside)
+
+
+@pytest.fixture
+def copy(conf, monkeypatch):
+    """A proven copy, and what systemd was told."""
+    found = removal.begin(conf, f"{conf.home}/data/postgres.restored")
+    removal.note(found, {"proven": "2026-11-28T12:00:00Z"})
+    (pathlib.Path(found) / "copied").touch()
+    monkeypatch.setattr(restore, "_major", lambda _directory: "15")
+    monkeypatch.setattr(restore.archive, "mark", lambda _settings: None)
+    return found
+
+
+@pytest.mark.parametrize("where", ["put_in_place", "set_partials_aside", "start"])
+def test_an_exchange_that_fails_is_taken_back(conf, monkeypatch, copy, where):
+    """A full disk between the renames, an archive that is not there, a server that does not start on the copy."""
+    told = []
+
+    def failing(*_words):
+        raise OSError("no space left")
+
+    def systemctl(*words, check=True):
+        told.append(words)
+        if where == "start" and words == ("start", "postgres.service") and os.path.exists(f"{conf.data}/copied"):
+            raise Failure("it does not start")
+
+    monkeypatch.setattr(restore, "systemctl", systemctl)
+    if where != "start":
+        monkeypatch.setattr({"put_in_place": restore.offsite, "set_partials_aside": restore.wal}[where], where, failing)
+    with pytest.raises(Failure, match="(no space left|does not start).*The data is what it was, and PostgreSQL runs on it; the copy lies in"):
+        restore.exchange(conf, copy, fetched=where == "put_in_place")
+    assert os.path.exists(f"{conf.data}/canary") and os.path.exists(f"{copy}/copied") and not restore.kept_aside(conf)
+    assert told[-2:] == [("start", "postgres.service"), ("start", "pitr-receive.service")]
+
+
+def test_data_elsewhere_or_on_a_mount_point_is_found_before_anything_stops(conf, monkeypatch, copy):
+    monkeypatch.setattr(restore, "systemctl", lambda *_: pytest.fail("nothing may be stopped"))
+    unit = pathlib.Path(conf.home, restore.UNIT)
+    unit.parent.mkdir(parents=True)
+    unit.write_text(f"[Container]\nVolume={conf.home}/data/pg15:/var/lib/postgresql/data\nVolume=/x:/run/postgresql\n", encoding="utf-8")
+    with pytest.raises(Failure, match="has its data in .*/data/pg15, and pitr_data_directory is .*/data/postgres"):
+        restore.exchange(conf, copy)
+    for text in (f"Volume={conf.data}:/var/lib/postgresql/data\n", f"Volume={conf.data}:/var/lib/postgresql:rslave\n", "Volume=/x:/run/postgresql\n"):
+        unit.write_text(text, encoding="utf-8")
+        restore.exchangeable(conf)
+    monkeypatch.setattr(restore.os.path, "ismount", lambda path: path == conf.data)
+    with pytest.raises(Failure, match="is a mount point, which cannot be renamed"):
+        restore.exchange(conf, copy)
+
+
+CONTROL = """Database system identifier:           7
+Database cluster state:               {state}
+Latest checkpoint location:           0/5000060
+Latest checkpoint's REDO location:    0/5000028
+"""
+
+
+@pytest.mark.parametrize(
+    ("state", "system", "ended", "missing"),
+    [("shut down", 7, "0/50000D8", False), ("shut down", 7, "0/5000060", True), ("shut down", 7, "0/4FFFFF8", True),
+     ("in production", 7, "0/4FFFFF8", False), ("shut down", 8, "0/4FFFFF8", False)],
+)  # fmt: skip
+def test_latest_is_all_that_the_stopped_database_had(conf, monkeypatch, state, system, ended, missing):
+    """The receiver was away when it ended: what it had not received used to be missing without a word."""
+    monkeypatch.setattr(restore, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, CONTROL.format(state=state), ""))
+    wanted = types.SimpleNamespace(base=types.SimpleNamespace(system_id=system))
+    server = types.SimpleNamespace(sql=lambda *_: ["1\t0/3000000\tno recovery target specified", "", f"2\t{ended}\tno recovery target specified"])
+    reading = types.SimpleNamespace(end="2026-11-28 12:00:00.000000")
+    if missing:
+        with pytest.raises(Failure, match=r"the archive ends at .* was stopped at 0/5000060: \d+ bytes .* restore_to='2026-11-28 12:00:00.000000\+00'"):
+            restore.complete(conf, wanted, server, 3, reading)
+    else:
+        restore.complete(conf, wanted, server, 3, reading)
+
+
+@pytest.mark.parametrize("name", ["pitr_drill_directory", "pitr_directory", "pitr_status_directory", "pitr_data_directory", "pitr_socket_directory"])
+@pytest.mark.parametrize("path", ["", ".", "/srv/x", "../x", "a/../b", "a/", "a//b"])
+def test_directories_are_below_the_home(name, path):
+    assert f"{name}: must be a path below senex_home" in refused(**{name: path})
+
+
+@pytest.mark.parametrize("path", ["data/postgres", "data/postgres/drill", "backups", "backups/barman/drill", "data", "backups/status"])
+def test_a_drill_has_a_directory_of_its_own(path):
+    assert "drills need one of their own" in refused(pitr_drill_directory=path)
+
+
+def test_the_defaults_are_right():
+    assert refused() == "" and refused(pitr_drill_directory="srv/drills") == "" and refused(pitr_drill_directory="data/post") == ""
+
+
+def test_nothing_else_removes_a_tree():
+    """One owner: whoever removes a directory of a configured path calls it."""
+    for path in (FILES / "pitr").glob("*.py"):
+        if path.name != "removal.py":
+            text = path.read_text(encoding="utf-8")
+            assert "rmtree" not in text and '"rm"' not in text.replace('podman("rm"', ""), path.name

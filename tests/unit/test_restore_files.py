@@ -1,0 +1,223 @@
+"""Redis and media taken back from a copy: what is in use is kept, and an exchange that is killed at any moment loses nothing and is ended by the next."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from test_backup_command import command, settings  # noqa: F401  (fixtures)
+
+STAMP, LATER = "20261128T120000Z", "20261128T130000Z"
+
+
+class Killed(BaseException):
+    """As by SIGKILL: nobody cleans up."""
+
+
+@pytest.fixture
+def place(command, settings, monkeypatch):  # noqa: F811
+    """The directory of media, with what is in use, and a copy of something else."""
+    from senex_backup import exchange, media, restore_files
+
+    settings.given["media"] = {"directory": "data/media"}
+    settings.given["redis"] = {"directory": "data/redis", "container": "redis"}
+    monkeypatch.setattr(os, "chown", lambda *_: None)
+    monkeypatch.setattr(media, "rsync", lambda *words: shutil.copytree(words[-2], words[-1], dirs_exist_ok=True, symlinks=True))
+    directory = Path(settings.home, "data/media")
+    for name in ("one", "deep/two", "lost+found/x"):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(f"in use: {name}", encoding="utf-8")
+    copy = Path(settings.backups, "media/media-2026-11-20-020000")
+    for name in ("one", "deep/three"):
+        (copy / "files" / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / "files" / name).write_text(f"copied: {name}", encoding="utf-8")
+    media.sums(str(copy), None)
+    wanted = {"kind": "media", "stamp": STAMP, "name": copy.name, "path": str(copy)}
+    return type("Place", (), {"exchange": exchange, "restore_files": restore_files, "media": media, "directory": directory, "copy": copy,
+                              "settings": settings, "wanted": wanted})  # fmt: skip
+
+
+def tree(directory):
+    """{path: text}"""
+    return {str(path.relative_to(directory)): path.read_text(encoding="utf-8") for path in sorted(directory.rglob("*")) if path.is_file()}
+
+
+COPIED = {"one": "copied: one", "deep/three": "copied: deep/three"}
+USED = {"one": "in use: one", "deep/two": "in use: deep/two"}
+STAYS = {"lost+found/x": "in use: lost+found/x"}
+
+
+def below(name, files):
+    return {f"{name}/{path}": text for path, text in files.items()}
+
+
+def test_the_copy_is_in_place_and_what_was_there_is_kept(place):
+    place.exchange.bring(place.settings, place.wanted)
+    assert tree(place.directory) == {**USED, **STAYS, **below(f".restored-{STAMP}", COPIED)}, "what is in use is used on"
+    place.exchange.swap(place.settings, place.wanted)
+    assert tree(place.directory) == {**COPIED, **STAYS, **below(f".before-restore-{STAMP}", USED)}
+    assert (place.directory / f".before-restore-{STAMP}").stat().st_mode & 0o777 == 0o700, "nginx serves this directory"
+    assert place.exchange.kept(place.settings, "media") == [f"before-restore-{STAMP}"]
+
+
+def test_the_way_back_is_a_restore_of_what_was_kept(place):
+    place.exchange.bring(place.settings, place.wanted)
+    place.exchange.swap(place.settings, place.wanted)
+    place.exchange.swap(place.settings, {"kind": "media", "stamp": LATER, "name": "x", "back": f"before-restore-{STAMP}"})
+    assert tree(place.directory) == {**USED, **STAYS, **below(f".before-restore-{LATER}", COPIED)}
+
+
+@pytest.mark.parametrize("call", ["rename", "mkdir", "rmdir"])
+@pytest.mark.parametrize("late", [False, True])
+def test_killed_at_any_moment_the_next_one_ends_it(place, monkeypatch, call, late):
+    """Before and after each change of a name, until one run gets through."""
+    for number in range(1, 30):
+        shutil.rmtree(place.directory)
+        for name, text in {**USED, **STAYS}.items():
+            (place.directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (place.directory / name).write_text(text, encoding="utf-8")
+        place.exchange.bring(place.settings, place.wanted)
+        real, calls = getattr(os, call), []
+
+        def counted(*words, _real=real, _calls=calls, _number=number):
+            _calls.append(words)
+            if len(_calls) == _number and not late:
+                raise Killed
+            _real(*words)
+            if len(_calls) == _number and late:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, counted)
+            try:
+                place.exchange.swap(place.settings, place.wanted)
+            except Killed:
+                pass
+            else:
+                return
+        place.exchange.finish(str(place.directory))
+        found = tree(place.directory)
+        begun = {**COPIED, **STAYS, **below(f".before-restore-{STAMP}", USED)}
+        unbegun = {**USED, **STAYS, **below(f".restored-{STAMP}", COPIED)}
+        assert found in (begun, unbegun), (call, number)
+    pytest.fail("it never ended")
+
+
+def test_a_copy_that_is_not_what_was_copied_leaves_nothing(place, command):  # noqa: F811
+    (place.copy / "files/one").write_text("copied: two", encoding="utf-8")
+    with pytest.raises(command.common.Trouble, match="files/one"):
+        place.exchange.bring(place.settings, place.wanted)
+    assert tree(place.directory) == {**USED, **STAYS}
+
+
+@pytest.mark.parametrize("name", ["data", "media", ".restored-", ".restored-x", ".before-restore-latest", "one"])
+def test_nothing_is_removed_that_no_restore_made(place, command, name, tmp_path):  # noqa: F811
+    (tmp_path / name).mkdir(exist_ok=True)
+    with pytest.raises(command.common.Trouble, match="nothing that a restore made"):
+        place.exchange.remove(str(tmp_path / name))
+    assert (tmp_path / name).exists()
+
+
+def test_a_link_with_such_a_name_leads_nowhere(place, command, tmp_path):  # noqa: F811
+    (tmp_path / f".restored-{STAMP}").symlink_to(place.directory)
+    with pytest.raises(command.common.Trouble, match="nothing that a restore made"):
+        place.exchange.remove(str(tmp_path / f".restored-{STAMP}"))
+    assert (place.directory / "one").exists()
+
+
+def test_a_backup_of_media_leaves_out_what_restores_kept(place):
+    """As rsync takes it."""
+    assert all(f"--exclude=/{mark}*Z/" in place.media.NOT_OURS for mark in (place.exchange.READY, place.exchange.COMING, place.exchange.ASIDE))
+
+
+@pytest.fixture
+def redis(place, monkeypatch):
+    """A copy of Redis, a directory of it, and a container that answers what it is told to."""
+    directory, answers = Path(place.settings.home, "data/redis"), {}
+    (directory / "appendonlydir").mkdir(parents=True)
+    (directory / "appendonlydir/log").write_text("in use", encoding="utf-8")
+    copies = Path(place.settings.directory("redis"))
+    (copies / "redis-2026-11-20-021000.rdb").write_bytes(b"REDIS copied")
+    digest = place.restore_files.redis.digest_of((copies / "redis-2026-11-20-021000.rdb").open("rb"))
+    (copies / "redis-2026-11-20-021000.rdb.sha256").write_text(f"{digest}  x\n", encoding="ascii")
+
+    def podman(*words, **_more):
+        key = next((key for key in answers if key in " ".join(words)), None)
+        if key is None:
+            raise place.restore_files.Trouble(f"no container: {words}")
+        return answers[key]
+
+    def namespace(step, wanted):
+        return {"show": "[]"}.get(step) or str(place.exchange.STEPS[step](place.settings, wanted))
+
+    for module in (place.restore_files, place.restore_files.redis):
+        monkeypatch.setattr(module, "podman", podman)
+    monkeypatch.setattr(place.restore_files, "namespace", namespace)
+    monkeypatch.setattr(place.restore_files, "running", lambda _settings: False)
+    return type("Redis", (), {"directory": directory, "answers": answers, "copies": copies})
+
+
+def test_redis_starts_from_the_copy_alone(place, redis):
+    redis.answers |= {"inspect": "image", "run --rm": "[info] 12 keys read\n[info] 2 expires\n[info] 1 already expired\n"}
+    redis.answers["info keyspace"] = "db0:keys=3,expires=0"
+    redis.answers |= {"scan 0": "7\n\n", "scan 7": "0\ncelery\n", "llen": "7\n", "hlen": "2\n"}
+    plan = place.restore_files.step(place.settings, "redis", "plan", "newest")
+    assert plan["holds"] == {"keys": 12, "expiring": 2}
+    assert plan["now"] == ["database 0: 3 keys", "database 0: 7 messages in 'celery'", "database 0: 2 tasks that workers have begun and not finished"]
+    place.restore_files.load(place.settings, plan)
+    place.restore_files.swap(place.settings, plan)
+    assert tree(redis.directory) == {"dump.rdb": "REDIS copied", f".before-restore-{plan['stamp']}/appendonlydir/log": "in use"}
+    for held, good in ((10, True), (9, False)):
+        redis.answers["info keyspace"] = f"db0:keys={held - 4},expires=0\ndb1:keys=4,expires=0"
+        if good:
+            place.restore_files.loaded(place.settings, plan)
+        else:
+            with pytest.raises(place.restore_files.Trouble, match="Redis holds 9 keys, and .* has 10 that last"):
+                place.restore_files.loaded(place.settings, plan)
+
+
+def test_a_redis_that_does_not_start_is_restored_all_the_same(place, redis):
+    """There is no container to ask which image it is of."""
+    redis.answers["run --rm"] = "[info] 12 keys read\n"
+    unit = Path(place.settings.home, ".config/containers/systemd/redis.container")
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Container]\nImage=docker.io/library/redis:7-alpine\n", encoding="utf-8")
+    plan = place.restore_files.step(place.settings, "redis", "plan", "newest")
+    assert plan["holds"]["keys"] == 12 and plan["now"][0].startswith("Redis does not answer")
+
+
+def test_redis_may_begin_empty(place, redis):
+    """With a database of an earlier moment, whose rows the queued tasks do not know."""
+    redis.answers |= {"info keyspace": "db1:keys=3", "scan 0": "0\n\n", "hlen": "0"}
+    plan = place.restore_files.step(place.settings, "redis", "plan", "empty")
+    assert plan["now"] == ["database 1: 3 keys"]
+    for step in ("load", "swap", "loaded"):
+        plan = place.restore_files.STEPS[step](place.settings, plan)
+    assert tree(redis.directory) == {f".before-restore-{plan['stamp']}/appendonlydir/log": "in use"}
+    with pytest.raises(place.restore_files.Trouble, match="there is no copy empty"):
+        place.restore_files.step(place.settings, "media", "plan", "empty")
+
+
+def test_a_redis_that_runs_is_not_touched(place, redis, monkeypatch):
+    monkeypatch.setattr(place.restore_files, "running", lambda _settings: True)
+    with pytest.raises(place.restore_files.Trouble, match="stop redis.service first"):
+        place.restore_files.swap(place.settings, {"kind": "redis", "stamp": STAMP, "name": "x"})
+    assert tree(redis.directory) == {"appendonlydir/log": "in use"}
+
+
+def test_newest_is_the_newest_that_was_fetched(place, redis):
+    redis.answers |= {"inspect": "image", "run --rm": "", "info keyspace": ""}
+    for suffix in ("", ".sha256"):
+        shutil.copy(redis.copies / f"redis-2026-11-20-021000.rdb{suffix}", redis.copies / f"redis-2026-11-28-021000.rdb{suffix}")
+    state = Path(place.settings.home, ".local/state/senex-backup/fetched.json")
+    state.parent.mkdir(parents=True)
+    state.write_text('{"machine": "lost", "redis": "redis-2026-11-20-021000.rdb", "copy": "c"}', encoding="utf-8")
+    assert place.restore_files.step(place.settings, "redis", "plan", "newest", True)["name"] == "redis-2026-11-20-021000.rdb"
+    assert place.restore_files.step(place.settings, "redis", "plan", "newest")["name"] == "redis-2026-11-28-021000.rdb"
+
+
+def test_damage_ends_it_before_anything_changes(place, redis):
+    (redis.copies / "redis-2026-11-20-021000.rdb").write_bytes(b"REDIS copiee")
+    with pytest.raises(place.restore_files.Trouble, match="is damaged"):
+        place.restore_files.step(place.settings, "redis", "plan", "newest")
+    assert tree(redis.directory) == {"appendonlydir/log": "in use"}
