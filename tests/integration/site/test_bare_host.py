@@ -6,10 +6,9 @@ import pytest
 from stack import LAB, ROOT, SSH_CONFIG, Stack, environment
 
 NAME = "bare-plan"
-# What a change of any kind would show in; what is mounted, and what each log-in writes, aside
-STATE = (
-    "find /etc /opt /usr/local /var/lib/senex.trader /var/lib/systemd/linger -xdev -printf '%p %s %m %u %T@\\n' 2>/dev/null | sort; dpkg -l; ufw status 2>&1"
-)
+# What a change of any kind would show in. Not the time of a directory: a home's storage is tried in one that is removed again
+FIND = "find /etc /opt /usr/local /var/lib/senex.trader /var/lib/systemd/linger -xdev"
+STATE = f"{FIND} '(' -type f -printf '%p %s %m %u %T@\\n' ')' -o -printf '%p %y %m %u %l\\n' 2>/dev/null | sort; dpkg -l; ufw status 2>&1"
 
 
 @pytest.fixture(scope="module")
