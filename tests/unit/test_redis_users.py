@@ -1,10 +1,11 @@
 """Who may log in to Redis and what they may call, as the role renders it; and whether somebody still logs in as before there were names."""
 
 import os
+import re
 import subprocess
 
 import pytest
-from rendered import ROLES, Renderer, action, part, value, variables
+from rendered import ROLES, Renderer, action, loaded, part, value, variables
 from test_rendered_units import BASE
 
 OFF = ["off", "~*", "&*", "+@all"]  # with rights, for Redis loads its log as this user
@@ -161,3 +162,21 @@ def test_the_host_of_redis_tells_who_is_logged_in_so(ask):
 def test_a_host_that_cannot_tell_has_not_said_no(ask, programs, code):
     """Where there is no service user, or nothing of it runs, there is no container either."""
     assert ask(**programs) == (code, [])
+
+
+def test_no_include_asks_for_what_it_sets_itself():
+    """The variables of an include count in its own condition: one that sets what it asks for never runs, or always does."""
+    wrong = []
+
+    def look(path, tasks):
+        for task in tasks if isinstance(tasks, list) else []:
+            for key in ("block", "rescue", "always", "tasks", "pre_tasks"):
+                look(path, task.get(key))
+            if any(name.startswith("ansible.builtin.include") for name in task):
+                asked = str(task.get("when", ""))
+                wrong.extend(f"{path.name}: {name}" for name in task.get("vars", {}) if re.search(rf"\b{name}\b", asked))
+
+    for path in [*ROLES.glob("*/tasks/*.yml"), *(ROLES.parent / "playbooks").rglob("*.yml")]:
+        look(path, loaded(path))
+    assert wrong == []
+    assert "__redis_unnamed" not in " ".join(str(value) for value in loaded(ROLES / "redis/tasks/finish.yml")[1]["vars"].values()), "nor by way of another"
