@@ -1,5 +1,6 @@
 """What a release says of migrations, asked as it asks: the plan's script in the demo image beside a real database."""
 
+import base64
 import json
 
 import migration_cases
@@ -10,7 +11,8 @@ DEMO = "localhost/senex-lab/demo:1"
 FILES = ROOT / "roles/release/files"
 # What the demo application's settings want; nothing but the database is asked
 SETTINGS = {
-    **dict.fromkeys(("SECRET_KEY", "FIELD_ENCRYPTION_KEY", "ALLOWED_HOSTS"), "x"),
+    **dict.fromkeys(("SECRET_KEY", "ALLOWED_HOSTS"), "x"),
+    "FIELD_ENCRYPTION_KEY": base64.urlsafe_b64encode(bytes(32)).decode(),
     **dict.fromkeys(("REDIS_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"), "redis://x"),
     **{"DB_NAME": "postgres", "DB_USER": "postgres", "DB_PASSWORD": "cases", "LOG_DIR": ""},
     **{"DJANGO_SETTINGS_MODULE": "cases", "CASES_BASE": "demo.settings"},
