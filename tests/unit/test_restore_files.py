@@ -221,3 +221,31 @@ def test_damage_ends_it_before_anything_changes(place, redis):
     with pytest.raises(place.restore_files.Trouble, match="is damaged"):
         place.restore_files.step(place.settings, "redis", "plan", "newest")
     assert tree(redis.directory) == {"appendonlydir/log": "in use"}
+
+
+SNAPSHOT = b"REDIS0011\xfa\x09redis-ver\x057.2.4\xfe\x00\xfb\x01\x00\x00\x04kept\x03yes\xff" + bytes(range(8))
+
+
+@pytest.mark.parametrize(
+    ("there", "left"),
+    [
+        (SNAPSHOT + b"0123456789abcdef" * 2 + b"01234567", SNAPSHOT),
+        (SNAPSHOT, SNAPSHOT),
+        (SNAPSHOT[:-9] + b"0123456789abcdef" * 3 + SNAPSHOT[-9:], SNAPSHOT[:-9] + b"0123456789abcdef" * 3 + SNAPSHOT[-9:]),
+        (SNAPSHOT + b"0123456789ABCDEF" * 2 + b"01234567", SNAPSHOT + b"0123456789ABCDEF" * 2 + b"01234567"),
+        (b"", b""),
+        (b"REDIS", b"REDIS"),
+    ],
+)
+def test_the_mark_of_a_transfer_is_no_part_of_a_copy(place, tmp_path, there, left):
+    """A log that begins with such a snapshot goes on with the mark, which is no command: Redis ended at each start."""
+    (tmp_path / "x.rdb").write_bytes(there)
+    place.restore_files.redis.without_mark(str(tmp_path / "x.rdb"))
+    assert (tmp_path / "x.rdb").read_bytes() == left
+
+
+def test_a_copy_of_before_is_restored_without_the_mark(place, redis):
+    path = redis.copies / "redis-2026-11-20-021000.rdb"
+    path.write_bytes(SNAPSHOT + b"f" * 40)
+    place.exchange.bring(place.settings, {"kind": "redis", "stamp": STAMP, "path": str(path)})
+    assert (redis.directory / f".restored-{STAMP}/dump.rdb").read_bytes() == SNAPSHOT and path.stat().st_size == len(SNAPSHOT) + 40

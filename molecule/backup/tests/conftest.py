@@ -112,7 +112,7 @@ def journal(request, host):
     """The last words of the units, when a test fails."""
     yield
     if getattr(request.node, "failed", False):
-        print(host.run("journalctl SYSLOG_IDENTIFIER=backup --no-pager -q -n 40").stdout)
+        print(host.run("journalctl SYSLOG_IDENTIFIER=backup + _SYSTEMD_USER_UNIT=redis.service + CONTAINER_NAME=redis --no-pager -q -n 80").stdout)
 
 
 @pytest.hookimpl(wrapper=True)

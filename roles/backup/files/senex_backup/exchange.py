@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 
-from senex_backup import dump_file, media
+from senex_backup import dump_file, media, redis
 from senex_backup.common import Settings, Trouble, say
 
 # In the directory itself: what waits to be put in place, what is being put in place, and what was there before
@@ -62,6 +62,7 @@ def bring(settings: Settings, wanted: dict) -> None:
             owner = os.stat(directory)
             target = os.path.join(ready, "dump.rdb")
             shutil.copyfile(wanted["path"], target)
+            redis.without_mark(target)  # copies of before have it
             os.chmod(target, 0o600)
             os.chown(target, owner.st_uid, owner.st_gid)
         os.sync()

@@ -13,6 +13,7 @@ from senex_backup import confined, dump_file
 from senex_backup.common import PODMAN, Settings, Trouble, need, podman, say
 
 DIRECTORY = "redis"
+MARK, SUM = 40, 8  # bytes of the end mark of a transfer, and of the checksum of a snapshot
 NAME = re.compile(r"redis-(\d{4}-\d\d-\d\d-\d{6})\.rdb")
 
 
@@ -32,6 +33,7 @@ def make(settings: Settings) -> dict:
             os.fsync(raw.fileno())
         if result.returncode or not os.path.getsize(part):
             raise Trouble(f"redis-cli --rdb ended with {result.returncode}: {result.stderr.decode(errors='replace').strip()[-500:]}")
+        without_mark(part)
         check(settings, part)
         with open(part, "rb") as handle:
             digest = digest_of(handle)
@@ -47,6 +49,23 @@ def make(settings: Settings) -> dict:
     gone = prune(directory, int(settings["retention"]["redis"]["days"]), path)
     say(f"{path}: {os.path.getsize(path)} bytes" + (f"; removed {len(gone)} old" if gone else ""))
     return {"what": path, "path": path, "bytes": os.path.getsize(path), "removed": gone}
+
+
+def without_mark(path: str) -> None:
+    """Cut off the mark by which a replica knows the end: redis-cli leaves it where it writes to its standard output.
+
+    A server that loads a snapshot does not look behind its end, but one whose log begins with it does, and ends.
+    """
+    with open(path, "r+b") as handle:
+        size = handle.seek(0, os.SEEK_END)
+        if size < len(b"REDIS0011\xff") + SUM + MARK:
+            return
+        handle.seek(size - MARK - SUM - 1)
+        tail = handle.read()
+        # The last instruction and its checksum, and behind them the mark
+        if tail[:1] == b"\xff" and re.fullmatch(rb"[0-9a-f]{%d}" % MARK, tail[1 + SUM :]):
+            handle.truncate(size - MARK)
+            os.fsync(handle.fileno())
 
 
 def digest_of(handle) -> str:
