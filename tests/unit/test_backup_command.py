@@ -231,7 +231,7 @@ def cluster(command, settings, monkeypatch):
     """Names of databases, whether they take connections, and a statement that fails."""
     from senex_backup import restore
 
-    settings.given["database"] = {"name": "senex", "role": "senex", "container": "postgres"}
+    settings.given["database"] = {"name": "senex", "owner": "senex", "role": "postgres", "container": "postgres"}
     found = type("Cluster", (), {"open": {"senex": True, "new": True}, "fails": "", "restore": restore, "asked": []})
 
     def sql(_settings, text, database=None, **_more):

@@ -102,7 +102,7 @@ def test_activity_names_who_holds_others_up_and_not_who_waits_too():
 def test_activity_prints_no_line_or_colour_of_a_clients_making():
     text = "select 1 \x1b[32m\x1fOK  all well\u2028\u202e"
     rows = [["42\x1b[1m", "600", "active\nOK  all well", "13 x;reboot", *text.split("\x1f")]]
-    lines = activity.statements(rows)
+    lines = activity.statements(rows, "postgres")
     assert len(lines) == 2 and all(line.isprintable() for line in lines), lines
     assert lines[1].startswith("13 holds others up") and "reboot" not in lines[1]
 

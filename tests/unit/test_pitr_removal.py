@@ -20,7 +20,7 @@ from pitr.settings import Settings  # noqa: E402
 @pytest.fixture
 def conf(tmp_path, monkeypatch):
     """A home with data in it; podman unshare does what it is told."""
-    names = ("image", "database", "owner", "archive_role")
+    names = ("image", "database", "superuser", "owner", "archive_role")
     numbers = ("container_uid", "base_max_age", "wal_max_age", "wal_max_lag", "drill_max_age", "recovery_timeout")
     home = tmp_path / "home"
     places = {"data": "data/postgres", "sockets": "run/postgresql", "archive": "backups/barman", "status": "backups/status", "drill_directory": "backups/drill"}
@@ -31,6 +31,8 @@ def conf(tmp_path, monkeypatch):
         (home / path / "canary").touch()
 
     def run(*words, check=True, stdin=None, **_):
+        if words[:3] == ("podman", "exec", "postgres"):  # the roles of restored data
+            return subprocess.CompletedProcess(words, 0, "", "")
         assert words[:2] == ("podman", "unshare"), words
         return subprocess.run(words[2:], capture_output=True, text=True, input=stdin or "", check=check)
 
@@ -175,7 +177,7 @@ def test_data_elsewhere_or_on_a_mount_point_is_found_before_anything_stops(conf,
     unit = pathlib.Path(conf.home, restore.UNIT)
     unit.parent.mkdir(parents=True)
     unit.write_text(f"[Container]\nVolume={conf.home}/data/pg15:/var/lib/postgresql/data\nVolume=/x:/run/postgresql\n", encoding="utf-8")
-    with pytest.raises(Failure, match="has its data in .*/data/pg15, and pitr_data_directory is .*/data/postgres"):
+    with pytest.raises(Failure, match="has its data in .*/data/pg15, and postgresql_data_directory is .*/data/postgres"):
         restore.exchange(conf, copy)
     for text in (f"Volume={conf.data}:/var/lib/postgresql/data\n", f"Volume={conf.data}:/var/lib/postgresql:rslave\n", "Volume=/x:/run/postgresql\n"):
         unit.write_text(text, encoding="utf-8")
@@ -210,7 +212,9 @@ def test_latest_is_all_that_the_stopped_database_had(conf, monkeypatch, state, s
         restore.complete(conf, wanted, server, 3, reading)
 
 
-@pytest.mark.parametrize("name", ["pitr_drill_directory", "pitr_directory", "pitr_status_directory", "pitr_data_directory", "pitr_socket_directory"])
+@pytest.mark.parametrize(
+    "name", ["pitr_drill_directory", "pitr_directory", "pitr_status_directory", "postgresql_data_directory", "postgresql_socket_directory"]
+)
 @pytest.mark.parametrize("path", ["", ".", "/srv/x", "../x", "a/../b", "a/", "a//b"])
 def test_directories_are_below_the_home(name, path):
     assert f"{name}: must be a path below senex_home" in refused(**{name: path})

@@ -51,7 +51,8 @@ alter table plain owner to senex;
 ROLES = """
 create role reader; create role team; grant team to senex; create role helper login in role senex; alter role helper set role = senex;
 alter role senex set search_path = "$user", public, trading; alter role senex set statement_timeout = '5min';
-create role boss superuser; set role boss; grant senex to reader with admin option; reset role; create role barman login replication; create database reports; create database "it's \\ odd"; create database theirs owner reader;
+create role boss superuser; set role boss; grant senex to reader with admin option; reset role; create role barman login replication;
+create database reports; create database "it's \\ odd"; create database theirs owner reader;
 alter role senex password 'first-password-1';
 """
 

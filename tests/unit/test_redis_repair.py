@@ -2,10 +2,15 @@
 
 import importlib.util
 import subprocess
+import sys
+import types
 from pathlib import Path
 
 import pytest
+from ansible_collections.senex.trader.plugins.module_utils import confined
 
+# As role redis installs it: a module of the collection's beside it
+sys.modules["senex_redis"] = types.SimpleNamespace(confined=confined)
 SPEC = importlib.util.spec_from_file_location("redis_program", Path(__file__).parents[2] / "roles/redis/files/redis.py")
 program = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(program)

@@ -151,7 +151,9 @@ def test_the_search_finds_one():
     assert unconfined('def f(user):\n    return user.podman("exec", "x", "run")\n') == []
 
 
-@pytest.mark.parametrize(("role", "place"), [("backup", "senex_backup/"), ("pitr", "lib/pitr/"), ("watchdog", "senex_ops/")])
+@pytest.mark.parametrize(
+    ("role", "place"), [("backup", "senex_backup/"), ("redis", "lib/senex_redis/"), ("pitr", "lib/pitr/"), ("watchdog", "senex_ops/")]
+)
 def test_the_options_lie_beside_the_programs_that_use_them(role, place):
-    text = (ROLES / role / "vars/main.yml").read_text()
+    text = "".join((ROLES / role / path).read_text() for path in ("vars/main.yml", "tasks/main.yml"))
     assert "module_utils/confined.py" in text and f"{place}confined.py" in text

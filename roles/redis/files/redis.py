@@ -11,11 +11,16 @@ import sys
 import time
 
 HOME = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(HOME, "lib"))
+
+from senex_redis import confined  # noqa: E402  (the path above must come first)
+
 UNIT_FILE = os.path.join(HOME, ".config/containers/systemd/redis.container")
 COPIES = os.path.join(HOME, "backups/redis")
 UNIT = "redis.service"
 COPY = re.compile(r"redis-\d{4}-\d\d-\d\d-\d{6}\.rdb")
-CONFINED = ["--rm", "--pull=never", "--network=none", "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--log-driver=none"]
+CLOSED = ["--rm", "--pull=never", "--network=none", "--read-only", "--log-driver=none"]
 ANALYZED = re.compile(r"^AOF analyzed: filename=(\S+), size=(\d+), ok_up_to=(\d+)", re.MULTILINE)
 LOOKED_AT = re.compile(r"(?:Checking RDB file|Cannot (?:open|stat) file) (?:\S*/)?([\w.-]+\w)")
 REASON = re.compile(r"^0x\s*[0-9a-f]+: (.+)$", re.MULTILINE)
@@ -81,7 +86,8 @@ class Data:
 
     def ask(self, script: str, stdin=None) -> subprocess.CompletedProcess:
         """What a script says. Never read-only: redis-check-aof opens what it checks for writing."""
-        words = [*CONFINED, *(["--interactive"] if stdin else []), f"--user={self.user}", f"--volume={self.directory}:/data", "--entrypoint=sh"]
+        words = [*confined.OPTIONS, *CLOSED, *(["--interactive"] if stdin else []), "--entrypoint=sh"]
+        words += [f"--user={self.user}", f"--volume={self.directory}:/data"]
         return run("podman", "run", *words, self.image, "-c", script, stdin=stdin or subprocess.DEVNULL)
 
     def do(self, script: str, stdin=None) -> None:

@@ -155,7 +155,7 @@ def exchangeable(settings: Settings) -> None:
     except OSError:
         return  # by another unit, or none
     if used and os.path.realpath(used[1]) != os.path.realpath(settings.data):
-        raise Failure(f"PostgreSQL has its data in {used[1]}, and pitr_data_directory is {settings.data}: nothing that is restored there would be used")
+        raise Failure(f"PostgreSQL has its data in {used[1]}, and postgresql_data_directory is {settings.data}: nothing that is restored there would be used")
 
 
 def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, undone: str) -> str:

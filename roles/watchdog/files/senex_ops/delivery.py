@@ -91,13 +91,22 @@ def send_webhook(hook, url: str, subject: str, lines: list[str], about: dict) ->
 
 
 def fetch(url: str, timeout: float, body: bytes | None = None, ca_file: str = "") -> None:
-    """GET, or POST of JSON; any status but 2xx is an OSError. The address may be a secret, so no error names it."""
+    """GET, or POST of JSON; any status but 2xx is an OSError. Twice its time is for all of it: looking its name up has no limit of its own."""
+    within(2 * timeout, ask, url, timeout, body, ca_file)
+
+
+def ask(url: str, timeout: float, body: bytes | None, ca_file: str) -> None:
+    """One request. The address may be a secret, so no error names it."""
     headers = {"Content-Type": "application/json", "User-Agent": "senex-watchdog"}
     context = ssl.create_default_context(cafile=ca_file or None)
     try:
         answer = bounded.fetch(url, headers, timeout, context, method="GET" if body is None else "POST", data=body or b"", whole=False)
+    except TimeoutError:
+        raise OSError(f"no answer within {timeout:g} s") from None
+    except ValueError:
+        raise OSError("its address is none") from None
     except http.client.HTTPException as error:
-        raise OSError(type(error).__name__) from None
+        raise OSError(f"it does not speak HTTP: {type(error).__name__}") from None
     if not 200 <= answer.status < 300:
         raise OSError(f"it answered {answer.status}")
 
