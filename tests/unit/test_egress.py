@@ -37,6 +37,15 @@ def test_a_list_of_what_is_allowed_denies_the_rest():
     assert METADATA not in found["IPAddressAllow"] and "10.88.0.0/15" in found["IPAddressAllow"], "containers reach each other"
 
 
+def test_a_manager_that_runs_is_held_to_them_without_a_restart():
+    for inputs in ({}, {"podman_allowed_addresses": ["192.0.2.0/24"]}):
+        words = value("podman", "__podman_hold", **inputs)
+        assert words[-1] == f"IPAddressDeny={' '.join(drop_in(**inputs)['IPAddressDeny'])}" and "user@987.service" in words
+        assert [word for word in words if word.startswith("IPAddressAllow=")] == [
+            f"IPAddressAllow={' '.join(found)}" for key, found in drop_in(**inputs).items() if key == "IPAddressAllow"]  # fmt: skip
+    assert value("podman", "__podman_hold", podman_denied_addresses=[])[-1] == "user@987.service", "the shell then does nothing"
+
+
 @pytest.mark.parametrize("wrong", ["metadata.example.com", "10.0.0.0/33", "any", "", "169.254.169.254 ", 7, "10.0.0.1-10.0.0.9"])
 def test_what_is_no_address_would_be_left_out_by_systemd_and_is_refused(wrong):
     for name in ("podman_denied_addresses", "podman_allowed_addresses"):
