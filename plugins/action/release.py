@@ -100,4 +100,4 @@ class ActionModule(ActionBase):
         try:
             return self._ask({**asked, "source": self._transfer_file(archive, self._connection._shell.join_path(directory, "image.tar"))})
         finally:
-            self._remove_tmp_path(directory)  # mitogen has no force
+            self._remove_tmp_path(directory)

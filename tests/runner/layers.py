@@ -24,8 +24,13 @@ FIRST = (
 )  # fmt: skip
 # Those with tests that make test has no time for; `make faults` runs these alone
 FAULTS = ("failures", "recovery", "upgrade", "oncall", "conversion")
-# Unit tests that start small programs and wait for them, which costs a core little
-WAITING = ("test_start_checks", "test_prober", "test_engine_rotation", "test_untrusted", "test_registry_login", "test_release_record", "test_nginx_ways")
+# Unit tests that start programs and wait for them, which costs a core little: each group runs beside the others
+WAITING = {
+    "unit-programs": (
+        "test_start_checks", "test_prober", "test_engine_rotation", "test_untrusted", "test_registry_login", "test_release_record",
+    ),
+    "unit-servers": ("test_nginx_sources", "test_nginx_ways", "test_postgresql_roles", "test_current_release", "test_bounded", "test_watchdog_site"),
+}  # fmt: skip
 ROLES_BEFORE = re.compile(r"molecule_roles_before: \[([a-z_, ]*)\]")
 SNAPSHOTS = {"made": 0, "reused": 0}
 _counting = threading.Lock()
@@ -77,10 +82,10 @@ def _pytest(name, *wrapper, label=None, paths=None, without=()):
 
 def unit():
     """Those that wait for programs of their own run beside the others."""
-    waiting = [f"tests/unit/{name}.py" for name in WAITING]
+    groups = {label: [f"tests/unit/{name}.py" for name in names] for label, names in WAITING.items()}
     with ThreadPoolExecutor() as pool:
-        beside = pool.submit(_pytest, "unit", label="unit-waiting", paths=waiting)
-        return _pytest("unit", without=waiting) + beside.result()
+        beside = [pool.submit(_pytest, "unit", label=label, paths=paths) for label, paths in groups.items()]
+        return sum((job.result() for job in beside), _pytest("unit", without=[path for paths in groups.values() for path in paths]))
 
 
 def snapshot(*names):
