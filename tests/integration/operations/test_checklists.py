@@ -102,7 +102,12 @@ BREAK = {
         "senex manage shell -c \"from django.contrib.auth import get_user_model as u; u().objects.filter(username='golive').delete()\"",
         "golive",
     ),
-    "unit golive-broken.service": ("systemd-run --quiet --unit=golive-broken false; true", "systemctl reset-failed golive-broken", "failed"),
+    # What systemd-run makes for one command is nobody's service, and not watched
+    "unit golive-broken.service": (
+        "printf '[Service]\\nExecStart=false\\n' >/etc/systemd/system/golive-broken.service && systemctl daemon-reload && systemctl start --wait golive-broken; true",
+        "rm -f /etc/systemd/system/golive-broken.service; systemctl reset-failed golive-broken; systemctl daemon-reload",
+        "failed",
+    ),
 }  # fmt: skip
 
 

@@ -104,8 +104,8 @@ def test_database_and_redis_take_the_new_ones_alone(stack, rotated):
 
 
 def test_no_role_stands_in_any_more(stack, rotated):
-    roles = stack.user("podman", "exec", "postgres", "psql", "-XqAt", "-U", "senex", "-d", "senex", "-c", "select rolname from pg_roles where rolcanlogin")
-    assert sorted(roles.split()) == ["barman", "senex"]
+    roles = stack.user("podman", "exec", "postgres", "psql", "-XqAt", "-U", "postgres", "-d", "senex", "-c", "select rolname from pg_roles where rolcanlogin")
+    assert sorted(roles.split()) == ["barman", "postgres", "senex"]
 
 
 def test_redis_did_not_restart_and_its_own_clients_are_logged_in(stack, rotated):
