@@ -104,7 +104,8 @@ BREAK = {
     ),
     # What systemd-run makes for one command is nobody's service, and not watched
     "unit golive-broken.service": (
-        "printf '[Service]\\nExecStart=false\\n' >/etc/systemd/system/golive-broken.service && systemctl daemon-reload && systemctl start --wait golive-broken; true",
+        "printf '[Service]\\nExecStart=false\\n' >/etc/systemd/system/golive-broken.service && systemctl daemon-reload"
+        " && systemctl start --wait golive-broken; true",
         "rm -f /etc/systemd/system/golive-broken.service; systemctl reset-failed golive-broken; systemctl daemon-reload",
         "failed",
     ),
