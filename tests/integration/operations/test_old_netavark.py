@@ -50,7 +50,8 @@ def bridge(stack):
 
 def run(stack, name, *words):
     image = stack.user("podman", "inspect", "--format", "{{.ImageName}}", "web-1").strip()
-    options = ["--rm", "--detach", "--pull=never", f"--network={NETWORK}", "--dns-option=timeout:1", "--dns-option=attempts:5", "--stop-timeout=0"]
+    # A log of its own: the service user does not read the journal
+    options = ["--rm", "--detach", "--pull=never", "--log-driver=k8s-file", f"--network={NETWORK}", "--dns-option=timeout:1", "--dns-option=attempts:5", "--stop-timeout=0"]
     stack.user("podman", "run", *options, "--name", name, image, *words)
 
 
