@@ -51,7 +51,8 @@ def bridge(stack):
 def run(stack, name, *words):
     image = stack.user("podman", "inspect", "--format", "{{.ImageName}}", "web-1").strip()
     # A log of its own: the service user does not read the journal
-    options = ["--rm", "--detach", "--pull=never", "--log-driver=k8s-file", f"--network={NETWORK}", "--dns-option=timeout:1", "--dns-option=attempts:5", "--stop-timeout=0"]
+    options = ["--rm", "--detach", "--pull=never", "--log-driver=k8s-file", "--stop-timeout=0",
+               f"--network={NETWORK}", "--dns-option=timeout:1", "--dns-option=attempts:5"]  # fmt: skip
     stack.user("podman", "run", *options, "--name", name, image, *words)
 
 
