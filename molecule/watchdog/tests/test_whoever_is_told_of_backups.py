@@ -61,7 +61,8 @@ def test_an_index_that_is_not_in_order(host, watched, part):
     assert part.begin("pitr-drill") == "success"
     host.check_output(f"python3 - <<'END'\n{DAMAGE.format(path=f'{HOME}/data/postgres/{path}')}\nEND")
     assert part.begin("pitr-base") == "success"
-    assert part.begin("pitr-drill") != "success"
+    # The archive and the bucket, which is not to be reached here, in turn
+    assert {part.begin("pitr-drill") for _ in range(2)} != {"success"}
     level, says = shown(host, "backup drill")
     assert level == "FAIL" and "amcheck found damage" in says and "told_word" in says
     told_once(watched, "FAIL  backup drill: failed: amcheck found damage", "told_word")
@@ -71,7 +72,7 @@ def test_an_index_that_is_not_in_order(host, watched, part):
 def test_when_it_is_mended_that_is_told_too(host, watched, part):
     host.check_output("senex psql -qc 'reindex index told_word'")
     assert part.begin("pitr-base") == "success"
-    assert part.begin("pitr-drill") == "success"
+    assert [part.begin("pitr-drill") for _ in range(2)] == ["success"] * 2
     eventually(lambda: watched.told("OK    backup drill"), 60)
     assert len(watched.told("FAIL  backup offsite: failed")) == 1
     assert host.run(f"{SYSTEMCTL} is-failed pitr-drill.service").rc != 0
