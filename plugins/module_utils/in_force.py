@@ -271,7 +271,9 @@ def judge_apt(wanted, answers):
             now = values.get(name, "")
             says, wrong_at_all = f"is {now or 'not set'}, not {value}", now != str(value) and not (not now and name == "APT::Periodic::Enable")
         if wrong_at_all:
-            yield trouble(f"apt {name}", says, named(name.rpartition("::")[2], "/etc/apt/apt.conf.d/*", "/etc/apt/apt.conf"))
+            # Of files that spell it out the last one counts; others may have it in blocks
+            places = "/etc/apt/apt.conf.d/*", "/etc/apt/apt.conf"
+            yield trouble(f"apt {name}", says, named(name, *places).rpartition(", ")[2] or named(name.rpartition("::")[2], *places))
 
 
 def judge_units(wanted, answers):
