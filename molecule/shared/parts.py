@@ -151,7 +151,7 @@ class Part:
 
     def is_filtered(self):
         """Assert what the kernel answers to calls from inside, and that programs and children still start."""
-        asked = "".join(f"$!=0; $r=syscall({number},{words}); exit if !$r; print $! + 0, ' ';" for number, words, _ in CALLS.values())
+        asked = "".join(f"$!=0; $r=syscall({number},{words}); exit if !$r; print $! + 0, qq( );" for number, words, _ in CALLS.values())
         said = self.script(f"perl -e '{asked}' && (true & wait) && sh -c 'unshare --user true; echo $?'").stdout.split()
         assert dict(zip(CALLS, map(int, said), strict=False)) == {name: error for name, (_, _, error) in CALLS.items()}
         assert said[len(CALLS) :] != ["0"]

@@ -8,6 +8,7 @@ import pytest
 from releases import deploy, release, versions
 from stack import HOME, LAB, UID, wait
 
+pytestmark = pytest.mark.faults
 NETWORK = "senex-trader_senex_network"
 ADDRESS = "02:73:65:6e:65:78"  # as roles/podman/files/bridge_address.sh has it
 PLACE = "/usr/lib/podman"
