@@ -30,7 +30,7 @@ def ready(sent):
     """The command, and a dump of a table that is changed afterwards."""
     backup = sent
     # An extension that restores need too, and that is the application's own here
-    backup.sql("create schema checks; create extension amcheck schema checks;")
+    backup.sql("create schema checks; create extension amcheck schema checks;", role="postgres")
     backup.sql("drop table if exists big, ledger; create table ledger (id serial primary key, word citext); create index on ledger (word);"
                "insert into ledger (word) select 'before ' || n from generate_series(1, 5000) n; alter database senex set work_mem = '5MB';")  # fmt: skip
     backup.dump = os.path.basename(backup.made("dump")["path"])
