@@ -9,7 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.senex.trader.plugins.module_utils import data_directory, fileset, quadlet_check, unit_text, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import confined, data_directory, fileset, quadlet_check, unit_text, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import (
     BEGUN,
@@ -152,9 +152,14 @@ class Transaction:
             self._refuse("a unit was refused by this host's own checks, nothing was changed:\n  " + "\n  ".join(found))
 
     def _filtered(self) -> None:
-        """Podman would say it of each container when the old one is gone; a release that comes before site.yml does not know of the file."""
-        named = sorted({path for text in self.part.unit_texts().values() for path in unit_text.seccomp_profiles(text)})
-        missing = [path for path in named if untrusted.kind(path, follow=False) != "file"]
+        """Podman would say it of each container when the old one is gone; a release that comes before site.yml does not know of the file.
+
+        Programs that start containers themselves would meet it in a backup or a restore. They have confined.py beside them.
+        """
+        named = {path for text in self.part.unit_texts().values() for path in unit_text.seccomp_profiles(text)}
+        if any(os.path.basename(item.path) == "confined.py" for item in self.part.files):
+            named.add(confined.SECCOMP)
+        missing = [path for path in sorted(named) if untrusted.kind(path, follow=False) != "file"]
         if missing:
             self._refuse(f"{', '.join(missing)} is not there, nothing was changed: role podman brings it (site.yml --tags podman)")
 

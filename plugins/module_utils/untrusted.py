@@ -373,8 +373,12 @@ def owner_above(path: str) -> int | None:
 
 def plain(text: object, most: int = 200) -> str:
     """Words of somebody else's in one line of printable characters, so that they are taken for nothing else."""
-    line = " ".join(str(text).encode(errors="replace").decode().split())
-    return "".join(letter if letter.isprintable() else "?" for letter in line)[:most]
+    return printable(" ".join(str(text).split()), most)
+
+
+def printable(text: str, most: int) -> str:
+    """The same of a line whose spaces are ours."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text.encode(errors="replace").decode())[:most]
 
 
 def major(content: bytes | None) -> int | None:

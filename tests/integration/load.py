@@ -8,7 +8,7 @@ import time
 
 from stack import DOMAIN, Https
 
-# nginx lets one address ask 10 times a second; the health page has no limit, and the same instances answer it
+# nginx lets one address ask 10 times a second; the health page has no limit for the lab's network, and the same instances answer it
 MIX = ("/version/", "/health/simple/", "/health/simple/", "/health/simple/", "/health/simple/")
 
 

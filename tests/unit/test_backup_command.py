@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import socket
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +19,7 @@ JOBS = ("dump", "redis", "media")
 def command(tmp_path_factory):
     place = tmp_path_factory.mktemp("lib")
     shutil.copytree(ROOT / "roles/backup/files/senex_backup", place / "senex_backup", ignore=shutil.ignore_patterns("__pycache__"))
-    for shared in ("confined.py", "dump_file.py"):
+    for shared in ("bounded.py", "confined.py", "dump_file.py"):
         shutil.copy(ROOT / "plugins/module_utils" / shared, place / "senex_backup")
     sys.path.insert(0, str(place))
     from senex_backup import cli, common, fetch, media, redis
@@ -285,3 +287,38 @@ def test_an_exchange_that_was_killed_is_begun_again(command, settings, cluster, 
     monkeypatch.setattr(cluster.restore, "check", lambda *_: [])
     cluster.restore.load(settings, {"dump": "x", "restored": "new", "database": "senex"})
     assert cluster.open["senex"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 204 No Content\r\n\r\n", ""),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", "it answered 302"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "it answered 404"),
+        (b"no HTTP at all\r\n\r\n", "BadStatusLine"),
+    ],
+    ids=["taken", "elsewhere", "unknown", "no HTTP"],
+)
+def test_a_heartbeat_that_was_not_taken_is_told_without_its_address(command, settings, capsys, answer, said):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/secret-path"
+        (Path(settings.home) / "config/backup/heartbeats.json").write_text(json.dumps({"dump": address}), encoding="utf-8")
+        asked = []
+
+        def serve():
+            stream, _ = listening.accept()
+            with stream:
+                asked.append(stream.recv(4096))
+                stream.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        command.common.heartbeat(settings, "dump")
+    assert asked[0].startswith(b"GET /secret-path HTTP/1.1")
+    told = capsys.readouterr().out
+    assert told == (f"<4>the heartbeat of dump was not taken: {said}\n" if said else "") and "secret-path" not in told
+
+
+def test_what_the_programs_import_lies_beside_them():
+    text = (ROOT / "roles/backup/vars/main.yml").read_text(encoding="utf-8")
+    for shared in ("bounded.py", "confined.py", "dump_file.py"):
+        assert f"module_utils/{shared}', 'dest': 'lib/senex_backup/{shared}'" in text

@@ -113,8 +113,8 @@ def clients(path):
     return [node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in names]
 
 
-def test_all_that_runs_as_root_or_on_the_controller_asks_by_the_one_place():
-    places = [*ROOT.glob("plugins/**/*.py"), *ROOT.glob("roles/watchdog/files/**/*.py"), *ROOT.glob("roles/*/files/*.py"), *ROOT.glob("playbooks/files/*")]
+def test_all_that_runs_on_a_host_or_on_the_controller_asks_by_the_one_place():
+    places = [*ROOT.glob("plugins/**/*.py"), *ROOT.glob("roles/*/files/**/*.py"), *ROOT.glob("playbooks/files/*")]
     found = {path.name: names for path in places if path.suffix == ".py" and (names := clients(path))}
     assert found == {}
     tasks = {path: path.read_text() for path in [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("playbooks/**/*.yml")]}

@@ -353,6 +353,19 @@ def test_a_filter_of_system_calls_that_is_not_there_stops_everything_before_the_
     assert live.run()["changed"] and "restart web.service" in live.host.log
 
 
+def test_programs_that_start_containers_themselves_are_not_installed_without_it(live, tmp_path, monkeypatch):
+    """They would meet it when somebody needs a backup."""
+    path = tmp_path / "seccomp.json"
+    monkeypatch.setattr(quadlet_transaction.confined, "SECCOMP", str(path))
+    live.configuration["lib/program/confined.py"] = b"OPTIONS = ()"
+    before = live.seen()
+    with pytest.raises(Refused, match=rf"{path} is not there, nothing was changed: role podman brings it"):
+        live.run()
+    assert live.seen() == before
+    path.write_text("{}")
+    assert live.run()["changed"]
+
+
 def test_a_filter_that_changed_restarts_what_runs_under_it(live, tmp_path):
     path = tmp_path / "seccomp.json"
     path.write_text("{}")

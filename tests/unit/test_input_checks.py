@@ -191,13 +191,17 @@ def test_a_home_that_holds_no_images():
     tried = {"findings": [other, {"key": "storage", "level": "FAIL", "says": "/opt is on nfs4", "do": "do this"}]}
     assert refusal("podman", __podman_tried=tried) == "senex_home: /opt is on nfs4; right is do this."
     assert refusal("podman", __podman_tried={"skipped": True}) == refusal("podman") == ""
+
+
 @pytest.mark.parametrize("inputs", [{"senex_database_user": "postgres"}, {"senex_database_superuser": "senex"}, {"postgresql_archive_role": "postgres"}])
 def test_the_application_is_not_the_superuser(inputs):
     assert "three roles, so write three names" in refusal("postgresql", **inputs)
 
 
-@pytest.mark.parametrize("name", ["pitr_data_directory", "pitr_socket_directory", "pitr_archive_role"])
-def test_recovery_is_not_told_another_place_than_postgresql(name):
-    same = {"pitr_data_directory": "data/postgres", "pitr_socket_directory": "run/postgresql", "pitr_archive_role": "barman"}[name]
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [("pitr_data_directory", "data/postgres"), ("pitr_socket_directory", "run/postgresql"), ("pitr_archive_role", "barman"), ("pitr_owner", "senex")],
+)
+def test_recovery_is_not_told_another_place_than_postgresql(name, same):
     assert refusal("pitr", **{name: same}) == ""
     assert f"{name}: no inputs any more" in refusal("pitr", **{name: "elsewhere"})

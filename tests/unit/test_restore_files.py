@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rendered import ROLES, loaded, value
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
 
 STAMP, LATER = "20261128T120000Z", "20261128T130000Z"
@@ -249,3 +250,17 @@ def test_a_copy_of_before_is_restored_without_the_mark(place, redis):
     path.write_bytes(SNAPSHOT + b"f" * 40)
     place.exchange.bring(place.settings, {"kind": "redis", "stamp": STAMP, "path": str(path)})
     assert (redis.directory / f".restored-{STAMP}/dump.rdb").read_bytes() == SNAPSHOT and path.stat().st_size == len(SNAPSHOT) + 40
+
+
+@pytest.mark.parametrize(
+    ("inputs", "done"),
+    [({"backup_switch_queue": True}, True), ({}, False), ({"backup_switch_queue": True, "senex_redis_cache_instance": "false"}, False),
+     ({"backup_switch_queue": True, "__backup_swapped": {"rc": 1}}, False)],
+    ids=["beside a restored database", "Redis from a copy", "there is none", "Redis is as it was"],
+)  # fmt: skip
+def test_the_caches_own_redis_begins_empty_with_the_queue(inputs, done):
+    (play,) = loaded(ROLES / "backup/tasks/restore_files_switch.yml")
+    (task,) = [task for task in play["block"] if "redis-cache.service" in str(task.get("ansible.builtin.command"))]
+    given = {"senex_redis_cache_instance": True, "__backup_swapped": {"rc": 0}, **inputs}
+    assert all(bool(value("backup", condition, **given)) for condition in task["when"]) == done
+    assert "__backup_cache" in str(play["block"][-1]), "one that does not come back is said"

@@ -235,6 +235,12 @@ def test_every_sentence_of_every_check_has_a_reading_that_brings_it():
     assert sentences.unsaid(modules, lambda: [judge(data, settings(image="registry/x:1"), NOW) for judge, data, _, _ in TABLE]) == []
 
 
+def test_where_no_connections_are_left_the_superuser_is_advised():
+    """The application is refused then, and does not see what others do."""
+    (found,) = checks_stack.judge_database([["connections", "99", "100"]], settings(), NOW)
+    assert found.do.startswith("senex psql -U postgres -c 'select")
+
+
 def test_a_reading_that_fails_is_a_finding():
     def read(*_):
         raise OSError("psql in postgres: no such container")

@@ -12,6 +12,7 @@ from parts import HOME, SYSTEMCTL, Applied
 
 ROOT = Path(__file__).parents[3]
 MEDIA = f"{HOME}/data/media"
+CACHE = f"{HOME}/.config/systemd/user/redis-cache.service"
 
 
 def restore(check=True, **inputs):
@@ -30,7 +31,7 @@ def ready(sent):
     """The command, and a dump of a table that is changed afterwards."""
     backup = sent
     # An extension that restores need too, and that is the application's own here
-    backup.sql("create schema checks; create extension amcheck schema checks;")
+    backup.sql("create schema checks; create extension amcheck schema checks;", role="postgres")
     backup.sql("drop table if exists big, ledger; create table ledger (id serial primary key, word citext); create index on ledger (word);"
                "insert into ledger (word) select 'before ' || n from generate_series(1, 5000) n; alter database senex set work_mem = '5MB';")  # fmt: skip
     backup.dump = os.path.basename(backup.made("dump")["path"])
@@ -97,7 +98,14 @@ def test_confirmed_it_restores_from_the_storage_alone_and_keeps_what_was(host, r
     host.check_output(f"rm -rf {BACKUPS}/postgresql {BACKUPS}/redis {BACKUPS}/media")
     # Somebody who does not leave: he is sent away, and finds the restored database when he comes back
     ready.podman("exec -d postgres psql -U senex -d senex -c 'select pg_sleep(600)'")
-    result = restore(restore_dump=ready.dump, restore_fetch=True, restore_confirm=True, restore_queue="aside", **ready.inputs)
+    # What stands for the cache's own Redis: it begins anew
+    unit = "[Service]\nExecStart=/usr/bin/sleep infinity\n"
+    host.check_output(f"printf '{unit}' >{CACHE} && {SYSTEMCTL} daemon-reload && {SYSTEMCTL} start redis-cache.service")
+    cache = ready.show("MainPID", "redis-cache.service")
+    inputs = {**ready.inputs, "senex_redis_cache_instance": True}
+    result = restore(restore_dump=ready.dump, restore_fetch=True, restore_confirm=True, restore_queue="aside", **inputs)
+    assert ready.show("MainPID", "redis-cache.service") not in (cache, "0")
+    host.check_output(f"{SYSTEMCTL} stop redis-cache.service && rm {CACHE} && {SYSTEMCTL} daemon-reload")
     assert ready.redis("dbsize") == "0"
     assert ready.sql("select count(*), max(id), nextval('ledger_id_seq') from ledger") == "5000|5000|5001"
     (aside,) = [name for name in databases(ready) if name.startswith("senex_before_restore_")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
+import http.client
 import json
 import os
 import pwd
@@ -12,8 +13,9 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
+
+from senex_backup import bounded
 
 PODMAN = "/usr/bin/podman"
 MARGIN = 16 << 20  # bytes that stay free beside what a backup is expected to need
@@ -151,12 +153,12 @@ def heartbeat(settings: Settings, job: str) -> None:
     try:
         with open(settings.secret("heartbeats.json"), encoding="utf-8") as handle:
             url = json.load(handle).get(job)
-        if url:
-            with urllib.request.urlopen(url, timeout=10):  # noqa: S310  (the role takes https and http alone)
-                pass
-    except (OSError, ValueError) as error:
+        status = bounded.fetch(url, {"User-Agent": "senex-backup"}, 10, whole=False).status if url else 200
+        if not 200 <= status < 300:
+            raise OSError(f"it answered {status}")
+    except (OSError, ValueError, http.client.HTTPException) as error:
         # Without the address, which whoever has it could use
-        print(f"<4>the heartbeat of {job} was not taken: {getattr(error, 'reason', type(error).__name__)}", flush=True)
+        print(f"<4>the heartbeat of {job} was not taken: {error if isinstance(error, OSError) else type(error).__name__}", flush=True)
 
 
 def ended(number: int, _frame: object) -> None:

@@ -147,7 +147,7 @@ def exchangeable(settings: Settings) -> None:
     """The data is where PostgreSQL has it, and can be renamed; found before anything is stopped, and before a copy is made."""
     if os.path.ismount(settings.data):
         raise Failure(
-            f"{settings.data} is a mount point, which cannot be renamed: mount its parent, or a directory above; docs/pitr.md says how to restore there"
+            f"{settings.data} is a mount point, which cannot be renamed: mount its parent, or a directory above; docs/host.md says where a disk goes"
         )
     try:
         with open(os.path.join(settings.home, UNIT), encoding="utf-8") as unit:

@@ -199,7 +199,8 @@ def judge_database(data: list[list[str]], config, now: float) -> list[Finding]:
         if kind == "connections":
             used, most = int(values[0]), int(values[1])
             says = f"answers, {used} of {most} connections"
-            do = "senex psql -c 'select usename, state, count(*) from pg_stat_activity group by 1, 2'"
+            # Where none are left some are kept for the superuser, who also sees what others do
+            do = f"senex psql -U {config.database.superuser} -c 'select usename, state, count(*) from pg_stat_activity group by 1, 2'"
             found.append(ok("database", says) if used < 0.9 * most else warn("database", says, do))
         elif kind == "archiver" and (values[2] == "true" or (values[1] and int(values[1]) > 10 * limits.wal_lag)):
             says = f"archiving fails ({values[0]} times), last done {age(int(values[1])) + ' ago' if values[1] else 'never'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
+from . import untrusted
 from .findings import FAIL, OK, Finding
 
 HOUR = 3600
@@ -72,7 +73,7 @@ class Notices:
 
     def _say(self, line: str, now: float) -> None:
         # Events are no findings; here all that is told comes by
-        self.lines.append("".join(letter if letter.isprintable() else "?" for letter in line.encode(errors="replace").decode())[:2000])
+        self.lines.append(untrusted.printable(line, 2000))
         self.waiting_since = now if self.waiting_since is None else min(self.waiting_since, now)
 
     def message(self, now: float, hold: bool) -> list[str] | None:
