@@ -250,6 +250,20 @@ def no_networks(values: Sequence[Any]) -> list[str]:
     return [str(value) for value in values if not good(value)]
 
 
+def below(values: Mapping[str, Any], least: int) -> list[str]:
+    """One line for each number that is smaller; what is no number was refused before."""
+    return [f"{name}: {value} is too small; write {least} or more" for name, value in values.items() if _is_decimal(value) and float(value) < least]
+
+
+PLACE = re.compile(r"(?!\.{1,2}(/|$))[A-Za-z0-9._-]+(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)*")
+
+
+def no_places(values: Mapping[str, Any]) -> list[str]:
+    """One line for each value that names no directory below the home: a container gets it as its own, so it is never the home, nor outside of it."""
+    said = "is no path below senex_home; write one such as data/redis (letters, digits, '.', '_' and '-', neither . nor .. as a part)"
+    return [f"{name}: '{value}' {said}" for name, value in values.items() if not PLACE.fullmatch(str(value))]
+
+
 class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
@@ -258,4 +272,6 @@ class FilterModule:
             "shape_problems": shape_problems,
             "environment_problems": environment_problems,
             "no_networks": no_networks,
+            "below": below,
+            "no_places": no_places,
         }

@@ -7,7 +7,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from rendered import ROLES, trusted, variables
-from test_input_checks import GIVEN, said
+from test_input_checks import GIVEN, refusal
 
 ROOT = ROLES.parent
 CHECKED = [name for name in sorted(path.name for path in ROLES.iterdir()) if (ROLES / name / "meta/argument_specs.yml").exists()]
@@ -90,3 +90,24 @@ def test_shared_inputs(name):
     templar = Templar(loader=DataLoader(), variables=values | trusted(task["vars"]))
     (line,) = templar.template(trusted("{{ __check_types }}"))
     assert line.startswith(f"{name}: is a text, and must be ")
+
+
+FORMS = [
+    ("nginx", {"nginx_trusted_proxies": ["10.0.0.0/8", "lb.senex.test"]}, "nginx_trusted_proxies: lb.senex.test is neither an address nor a network"),
+    ("nginx", {"nginx_health_networks": ["10.0.0.0/255.0.0.0"]}, "nginx_health_networks: 10.0.0.0/255.0.0.0 is neither"),
+    ("nginx", {"nginx_rate_limit_exempt_networks": ["10.0.0.1-10.0.0.9"]}, "nginx_rate_limit_exempt_networks: 10.0.0.1-10.0.0.9 is neither"),
+    ("nginx", {"nginx_login_paths": ["accounts/login/"]}, "nginx_login_paths: each is the beginning of a path"),
+    ("nginx", {"nginx_api_paths": ['/api"']}, "nginx_api_paths: each is the beginning of a path"),
+    ("nginx", {"nginx_proxy_connect_timeout": "0"}, "nginx_proxy_connect_timeout: 0 is too small"),
+    ("nginx", {"nginx_upstream_keepalive": 0}, "nginx_upstream_keepalive: 0 is too small"),
+    ("nginx", {"nginx_worker_connections": 1}, "nginx_worker_connections: 1 is too small; write 64 or more"),
+    ("nginx", {"nginx_static_directory": "/srv/my files"}, "nginx_static_directory: must be an absolute path"),
+    ("nginx", {"nginx_static_immutable_pattern": '"'}, "nginx_static_immutable_pattern: holds a double quote"),
+    ("nginx", {"nginx_web_hosts": ["elsewhere"], "groups": GIVEN["groups"] | {"all": ["one"]}}, "nginx_web_hosts: elsewhere is no host of the inventory"),
+    ("nginx", {"nginx_status_port": 80}, "nginx_status_port: 80 is no free port"),
+]
+
+
+@pytest.mark.parametrize(("role", "inputs", "says"), FORMS, ids=[f"{' '.join(inputs)}" for _, inputs, _ in FORMS])
+def test_form(role, inputs, says):
+    assert refusal(role, **inputs).startswith(says) and "\n" not in refusal(role, **inputs), refusal(role, **inputs)
