@@ -214,6 +214,10 @@ def unfit(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
         return [f"{name}: is {_found(value)}, and must be {said}{hint}"]
     if misread(value):
         return [f"{name}: {misread(value)}"]
+    if kind == "dict":
+        lines = [f"{name}.{key}: {misread(item)}" for key, item in value.items() if isinstance(item, int) and misread(item)]
+        if lines:
+            return lines
     if name not in OF_LINES and _has_control(value):
         return [f"{name}: holds a line break or another control character; remove it"]
     if kind == "list" and option.get("elements"):
@@ -264,6 +268,11 @@ def no_places(values: Mapping[str, Any]) -> list[str]:
     return [f"{name}: '{value}' {said}" for name, value in values.items() if not PLACE.fullmatch(str(value))]
 
 
+def unlike(forms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One line for each value that is not of its form."""
+    return [f"{name}: '{form['value']}' is {form['says']}" for name, form in forms.items() if not re.search(form["form"], str(form["value"]))]
+
+
 class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
@@ -273,5 +282,6 @@ class FilterModule:
             "environment_problems": environment_problems,
             "no_networks": no_networks,
             "below": below,
+            "unlike": unlike,
             "no_places": no_places,
         }

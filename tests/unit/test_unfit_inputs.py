@@ -1,15 +1,21 @@
 """Inputs of roles of a wrong type or form, as playbooks/tasks/check_inventory.yml refuses them before the first change."""
 
 import datetime
+from dataclasses import fields
 
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from rendered import ROLES, trusted, variables
+from rendered import ROLES, trusted, value, variables
+from test_common_preflight import refusals
 from test_input_checks import GIVEN, refusal
+from watched import config as _  # noqa: F401  (finds the watchdog's modules)
+
+from senex_ops import config  # isort: skip
 
 ROOT = ROLES.parent
+MAIL = {"senex_admin_email": "ops@senex.test"}
 CHECKED = [name for name in sorted(path.name for path in ROLES.iterdir()) if (ROLES / name / "meta/argument_specs.yml").exists()]
 
 
@@ -105,9 +111,88 @@ FORMS = [
     ("nginx", {"nginx_static_immutable_pattern": '"'}, "nginx_static_immutable_pattern: holds a double quote"),
     ("nginx", {"nginx_web_hosts": ["elsewhere"], "groups": GIVEN["groups"] | {"all": ["one"]}}, "nginx_web_hosts: elsewhere is no host of the inventory"),
     ("nginx", {"nginx_status_port": 80}, "nginx_status_port: 80 is no free port"),
+    ("postgresql", {"postgresql_data_directory": ""}, "postgresql_data_directory: '' is no path below senex_home"),
+    ("postgresql", {"postgresql_socket_directory": "run/my sockets"}, "postgresql_socket_directory: 'run/my sockets' is no path"),
+    ("postgresql", {"postgresql_publish_address": "db.senex.test"}, "postgresql_publish_address: 'db.senex.test' is no IPv4 address"),
+    ("postgresql", {"postgresql_image": "postgres:17 "}, "postgresql_image: 'postgres:17 ' is no image"),
+    ("postgresql", {"postgresql_settings": {"shared_preload_libraries": ["a", "b"]}}, "postgresql_settings: shared_preload_libraries must be a text"),
+    ("postgresql", {"postgresql_settings": {"work mem": 1}}, "postgresql_settings: work mem is no name of a setting"),
+    ("postgresql", {"postgresql_user": "pg_senex"}, "postgresql_database, postgresql_databases, postgresql_user"),
+    ("postgresql", {"postgresql_databases": [{"name": "senex"}]}, "postgresql_databases: a name is there twice"),
+    ("postgresql", {"postgresql_extensions": ['x"; drop']}, "postgresql_extensions, postgresql_databases: x"),
+    ("postgresql", {"postgresql_stop_timeout": 0}, "postgresql_stop_timeout: 0 is too small"),
+    ("postgresql", {"postgresql_max_connections": "3"}, "postgresql_max_connections: 3 is too small"),
+    ("postgresql", {"postgresql_tasks_max": 100}, "postgresql_tasks_max: 100 is too small; write 232 or more"),
+    ("redis", {"redis_data_directory": "."}, "redis_data_directory: '.' is no path below senex_home"),
+    ("redis", {"redis_data_directory": "data/postgres/redis"}, "redis_data_directory: data/postgres/redis is, holds or lies in"),
+    ("redis", {"redis_data_directory": "data"}, "redis_data_directory: data is, holds or lies in"),
+    ("redis", {"redis_publish_address": "fd00::1"}, "redis_publish_address: 'fd00::1' is no IPv4 address"),
+    ("redis", {"redis_settings": {"slowlog-max-len": None}}, "redis_settings, redis_cache_settings: slowlog-max-len is no directive"),
+    ("redis", {"redis_cache_settings": {"hz 10 #": 5}}, "redis_settings, redis_cache_settings: hz 10 # is no directive"),
+    ("redis", {"redis_tasks_max": 4}, "redis_tasks_max: 4 is too small"),
+    ("django", {"django_health_alive_path": "health"}, "django_health_alive_path: 'health' is no path"),
+    ("django", {"django_media_directory": "/app/media:ro"}, "django_media_directory: '/app/media:ro' is no absolute path"),
+    ("django", {"django_stop_timeout": "0"}, "django_stop_timeout: 0 is too small"),
+    ("celery", {"senex_celery_queues": ["celery", "a b"]}, "celery_workers, senex_celery_queues: a b is no name of a queue"),
+    ("celery", {"celery_flower_user": "a:b"}, "celery_flower_user: 'a:b' is no user"),
+    ("celery", {"celery_flower_enabled": True, "celery_flower_password": 12345}, "celery_flower_password: Flower is never without"),
+    ("backup", {"backup_redis_directory": "../redis"}, "backup_redis_directory: '../redis' is no path"),
+    ("backup", {"backup_offsite_check_subset": "a tenth"}, "backup_offsite_check_subset: a tenth is no part"),
+    ("backup", {"backup_offsite_keep": {"daily": "x", "weekly": 3}}, "backup_offsite_keep: each must be a number"),
+    ("pitr", {"pitr_server": "barman"}, "pitr_server: barman is no name"),
+    ("pitr", {"pitr_wal_interval": 0}, "pitr_wal_interval: 0 is too small"),
+    ("pitr", {"pitr_base_schedule": ""}, "pitr_base_schedule: '' is no time"),
+    ("podman", {"podman_network_name": "my net"}, "podman_network_name, podman_network_unit"),
+    ("podman", {"podman_denied_addresses": ["fe80::1%eth0"]}, "podman_denied_addresses, podman_allowed_addresses: fe80::1%eth0"),
+    ("podman", {"podman_min_version": ""}, "podman_min_version is ''"),
+    ("watchdog", {"watchdog_alive_path": "health"}, "watchdog_alive_path: 'health' is no path"),
 ]
 
 
 @pytest.mark.parametrize(("role", "inputs", "says"), FORMS, ids=[f"{' '.join(inputs)}" for _, inputs, _ in FORMS])
 def test_form(role, inputs, says):
     assert refusal(role, **inputs).startswith(says) and "\n" not in refusal(role, **inputs), refusal(role, **inputs)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"common_ssh_sources": ["999.1.1.1"]}, "common_ssh_sources: 999.1.1.1 is neither"),
+        ({"common_ssh_sources": ["10.0.0.0/64"]}, "common_ssh_sources: 10.0.0.0/64 is neither"),
+        ({"common_firewall_rules": [{"port": 443, "from": "office.senex.test"}]}, "common_firewall_rules: from: office.senex.test is neither"),
+        ({"common_firewall_rules": [{"port": 70000}]}, "common_firewall_rules: 70000 is no port"),
+        ({"common_firewall_rules": [{"port": "8010:8000"}]}, "common_firewall_rules: 8010:8000 is no port"),
+        ({"common_sysctl_overrides": {"vm swappiness": 1}}, "common_sysctl, common_sysctl_overrides: vm swappiness is no name"),
+        ({"common_unattended_upgrades_reboot_time": 240}, "common_unattended_upgrades_reboot_time is '240'"),
+        ({"common_swap_file": "/swap file"}, "common_swap_file is '/swap file'"),
+    ],
+)
+def test_form_of_the_hosts(inputs, says):
+    (line,) = refusals(**inputs)
+    assert line.startswith(says), line
+
+
+def leasts(kind):
+    """Names and smallest values as the watchdog itself has them."""
+    return {one.name: one.metadata["least"] for one in fields(kind) if "least" in one.metadata}
+
+
+@pytest.mark.parametrize("kind", [config.Probe, config.Restart, config.Limits, config.Notify, config.Mail, config.Broker, config.Config])
+def test_what_the_watchdog_would_refuse_is_refused_before(kind):
+    """It would end, when all has been put in place, and speak of keys of its file."""
+    inputs = {
+        "interval": "interval", "timeout": {config.Probe: "timeout", config.Restart: "restart_timeout", config.Mail: "smtp_timeout"}.get(kind),
+        "failures": "failures", "dns_interval": "dns_interval", "slow_interval": "slow_interval", "disk_warn": "disk_warn_percent",
+        "disk_fail": "disk_fail_percent", "nginx_errors": "nginx_errors", "beat_silence": "beat_max_silence", "wal_lag": "wal_lag_seconds",
+        "wal_kept": "wal_kept_mb", "per_hour": "messages_per_hour", "retry": "retry_seconds", "heartbeat_interval": "heartbeat_interval",
+        "queue_limit": "queue_limit",
+    }  # fmt: skip
+    for name, least in leasts(kind).items():
+        if least > 0 and name not in ("reminder", "visibility_timeout") and (kind, name) != (config.Restart, "per_hour"):
+            wrong = {f"watchdog_{inputs[name]}": least - 0.1 if least < 1 else least - 1}
+            assert f"watchdog_{inputs[name]}" in refusal("watchdog", **MAIL, **wrong), wrong
+
+
+def test_numbers_for_texts_are_texts_to_the_watchdog():
+    found = value("watchdog", "[__watchdog_configuration.environment, __watchdog_mail.user]", **GIVEN, senex_environment=2026, watchdog_smtp_user=17)
+    assert found == ["2026", "17"]
