@@ -127,7 +127,7 @@ def _found(value: Any) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0 or isinstance(value, str) and re.fullmatch("[0-9]+", value) is not None
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0 or isinstance(value, str) and re.fullmatch("0|[1-9][0-9]*", value) is not None
 
 
 def _is_decimal(value: Any) -> bool:
@@ -165,6 +165,8 @@ def _shape(name: str, value: Any, shape: Mapping[str, Any]) -> list[str]:
     if not passes(value):
         inside = f" ({TYPES[each][0]} each)" if each else f" ({', '.join(shape['keys'])})" if shape.get("keys") else ""
         return [f"{name}: is {_found(value)}, and must be {said}{inside}"]
+    if shape["type"] in ("number", "line") and misread(value):
+        return [f"{name}: {misread(value)}"]
     if shape["type"] == "list" and each:
         return [line for number, item in enumerate(value, 1) for line in _shape(f"{name}, number {number}", item, {"type": each})]
     if shape["type"] != "dict":
@@ -212,7 +214,7 @@ def unfit(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
         elif kind in ("list", "dict") and isinstance(value, str):
             hint = f"; with -e as JSON, -e '{{\"{name}\": {'[...]' if kind == 'list' else '{...}'}}}'"
         return [f"{name}: is {_found(value)}, and must be {said}{hint}"]
-    if misread(value):
+    if kind != "decimal" and misread(value):  # 1.50 is as good as 1.5 where a number is meant
         return [f"{name}: {misread(value)}"]
     if kind == "dict":
         lines = [f"{name}.{key}: {misread(item)}" for key, item in value.items() if isinstance(item, int) and misread(item)]

@@ -9,8 +9,8 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from rendered import ROLES, trusted, value, variables
 from test_common_preflight import refusals
-from test_input_checks import GIVEN, refusal
-from watched import config as _  # noqa: F401  (finds the watchdog's modules)
+from test_input_checks import GIVEN, message_of, refusal
+from watched import settings  # noqa: F401  (its module finds the watchdog's)
 
 from senex_ops import config  # isort: skip
 
@@ -196,3 +196,33 @@ def test_what_the_watchdog_would_refuse_is_refused_before(kind):
 def test_numbers_for_texts_are_texts_to_the_watchdog():
     found = value("watchdog", "[__watchdog_configuration.environment, __watchdog_mail.user]", **GIVEN, senex_environment=2026, watchdog_smtp_user=17)
     assert found == ["2026", "17"]
+
+
+def test_numbers_as_they_are_written(tmp_path):
+    """Where a template stands the number is not written at all."""
+    path = tmp_path / "vars.yml"
+    path.write_text(
+        'postgresql_memory: "{{ 2 * 1024 }}"\nredis_memory: 010\npodman_min_version: 5.0\npitr_server: 5.10\nwatchdog_interval: 2.50\n'
+        "postgresql_settings: {max_wal_senders: 012, hash_mem_multiplier: 1.50}\n"
+    )
+    given = DataLoader().load_from_file(str(path), trusted_as_template=True)
+    text = "{{ query('senex.trader.unfit_inputs', 'postgresql', 'redis', 'podman', 'pitr', 'watchdog') }}"
+    found = Templar(loader=DataLoader(), variables=given).template(trusted(text))
+    assert [line.partition(":")[0] for line in found] == ["postgresql_settings.max_wal_senders", "redis_memory", "pitr_server"], found
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({}, ""),
+        ({"release_probe_paths": ["health/"]}, "release_probe_paths: each must begin with a slash"),
+        ({"release_probe_paths": []}, "release_probe_paths: each must begin with a slash, and there must be one"),
+        ({"release_websocket_path": "ws/"}, "release_websocket_path: 'ws/' is no path"),
+        ({"release_accepted_migrations": ["0007_name"]}, "release_accepted_migrations: 0007_name is no name of a migration"),
+        ({"release_plan_timeout": "0"}, "release_plan_timeout: 0 is too small"),
+    ],
+)
+def test_form_of_a_release(inputs, says):
+    task, *_ = yaml.safe_load((ROLES / "release/tasks/main.yml").read_text())
+    message = message_of(task, variables("release", **GIVEN, **inputs))
+    assert message.startswith(says) and bool(message) == bool(says), message
