@@ -1,12 +1,14 @@
 """Inputs of roles of a wrong type or form, as playbooks/tasks/check_inventory.yml refuses them before the first change."""
 
 import datetime
+import re
 from dataclasses import fields
 
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
+from ansible_collections.senex.trader.plugins.lookup import unfit_inputs
 from rendered import ROLES, trusted, value, variables
 from test_common_preflight import refusals
 from test_input_checks import GIVEN, message_of, refusal
@@ -226,3 +228,21 @@ def test_form_of_a_release(inputs, says):
     task, *_ = yaml.safe_load((ROLES / "release/tasks/main.yml").read_text())
     message = message_of(task, variables("release", **GIVEN, **inputs))
     assert message.startswith(says) and bool(message) == bool(says), message
+
+
+def test_a_name_that_is_almost_an_input():
+    names = ["nginx_rate_limit_enabled", "nginx_ipv6", "senex_web_instance", "my_nginx_ipv7", "redis_max_memory", "nginx_office_network"]
+    assert unfit_inputs.misspelt(names, CHECKED) == [
+        "nginx_rate_limit_enabled: no role has an input of this name; nginx_rate_limits_enabled is one",
+        "redis_max_memory: no role has an input of this name; redis_maxmemory is one",
+        "senex_web_instance: no role has an input of this name; senex_web_instances is one",
+    ]
+
+
+def test_names_of_the_playbooks_own_are_no_mistakes():
+    """What they set, register and are told, with the names that are fixed by the engine."""
+    begins = "|".join((*CHECKED, "senex"))
+    texts = [path.read_text() for folder in ("roles", "playbooks", "inventory", "molecule") for path in (ROOT / folder).rglob("*.yml")]
+    texts += [path.read_text() for path in (ROOT / "docs").glob("*.md")]
+    names = {name for text in texts for name in re.findall(rf"\b(?:{begins})_[a-z0-9_]+(?==|:)", text)}
+    assert len(names) > 400 and unfit_inputs.misspelt(names, CHECKED) == []
