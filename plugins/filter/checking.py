@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime
 import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -120,18 +121,37 @@ def group_problems(groups: Mapping[str, Sequence[str]], exactly_one: Sequence[st
 
 def _found(value: Any) -> str:
     """What a value is, in the words of whoever writes an inventory."""
-    kinds = ((bool, "true or false"), (str, "a text"), (int, "a number"), (float, "a decimal"), (Mapping, "a dictionary"), (Sequence, "a list"))
+    kinds = ((bool, "true or false"), (str, "a text"), (int, "a number"), (float, "a decimal"), (Mapping, "a dictionary"), (Sequence, "a list"),
+             (datetime.date, "a date"))  # fmt: skip
     return next((name for kind, name in kinds if isinstance(value, kind)), "nothing")
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) or isinstance(value, str) and re.fullmatch(r"-?\d+", value.strip()) is not None
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0 or isinstance(value, str) and re.fullmatch("0|[1-9][0-9]*", value) is not None
+
+
+def _is_decimal(value: Any) -> bool:
+    return _is_number(value) or isinstance(value, float) and value >= 0 or isinstance(value, str) and re.fullmatch(r"[0-9]+\.[0-9]+", value) is not None
+
+
+# What the filter `bool` knows; it takes all else for no
+FLAGS = ("true", "false", "yes", "no", "on", "off", "y", "n", "t", "f", "1", "0")
+
+
+CONTROL = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
+
+
+def _is_line(value: Any) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip() != "" and CONTROL.search(str(value)) is None
 
 
 # Name of a type: how it is said, and what passes. -e NAME=VALUE gives texts, so a number may be one
 TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "text": ("a text", lambda value: value is None or isinstance(value, (str, int)) and not isinstance(value, bool)),
-    "number": ("a whole number", _is_number),
+    "number": ("a whole number, 0 or more", _is_number),
+    "line": ("a text in one line, not empty", _is_line),
+    "decimal": ("a number, 0 or more", _is_decimal),
+    "flag": ("true or false", lambda value: isinstance(value, (bool, int, str)) and str(value).lower() in FLAGS),
     "bool": ("true or false, without quotes", lambda value: isinstance(value, bool)),
     "list": ("a list", lambda value: isinstance(value, Sequence) and not isinstance(value, (str, bytes))),
     "dict": ("a dictionary", lambda value: isinstance(value, Mapping)),
@@ -145,6 +165,8 @@ def _shape(name: str, value: Any, shape: Mapping[str, Any]) -> list[str]:
     if not passes(value):
         inside = f" ({TYPES[each][0]} each)" if each else f" ({', '.join(shape['keys'])})" if shape.get("keys") else ""
         return [f"{name}: is {_found(value)}, and must be {said}{inside}"]
+    if shape["type"] in ("number", "line") and misread(value):
+        return [f"{name}: {misread(value)}"]
     if shape["type"] == "list" and each:
         return [line for number, item in enumerate(value, 1) for line in _shape(f"{name}, number {number}", item, {"type": each})]
     if shape["type"] != "dict":
@@ -164,6 +186,47 @@ def shape_problems(values: Mapping[str, Any], shapes: Mapping[str, Mapping[str, 
     return [line for name, shape in shapes.items() if name in values for line in _shape(name, values[name], shape)]
 
 
+# Types of an argument specification, and the inputs that may have several lines
+SPECIFIED = {"str": "text", "path": "text", "int": "number", "float": "decimal", "bool": "flag", "list": "list", "dict": "dict"}
+OF_LINES = ("common_login_banner", "nginx_tls_certificate_content", "nginx_tls_private_key_content", "nginx_acme_ca_certificate",
+            "backup_offsite_ca_certificate", "certificate_ca_certificate", "certificate_ca_private_key")  # fmt: skip
+
+
+def _has_control(value: Any) -> bool:
+    """Whether a text anywhere within would be more than one line of a file."""
+    if isinstance(value, Mapping):
+        return any(_has_control(part) for pair in value.items() for part in pair)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return any(_has_control(item) for item in value)
+    return isinstance(value, str) and CONTROL.search(value) is not None
+
+
+def unfit(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the input of a role, by its argument specification. Ansible's own check takes a list or false for a text, and a text for a list."""
+    kind = SPECIFIED.get(option.get("type", "str"), "any")
+    said, passes = TYPES[kind]
+    if kind != "any" and (value is None or not passes(value)) and not (kind == "text" and isinstance(value, float)):
+        hint = ""
+        if value is None:
+            hint = "; take the line out for the default" + (', or write ""' if kind == "text" else "")
+        elif kind == "text":
+            hint = "; put it in quotes" if isinstance(value, (bool, datetime.date)) else ""
+        elif kind in ("list", "dict") and isinstance(value, str):
+            hint = f"; with -e as JSON, -e '{{\"{name}\": {'[...]' if kind == 'list' else '{...}'}}}'"
+        return [f"{name}: is {_found(value)}, and must be {said}{hint}"]
+    if kind != "decimal" and misread(value):  # 1.50 is as good as 1.5 where a number is meant
+        return [f"{name}: {misread(value)}"]
+    if kind == "dict":
+        lines = [f"{name}.{key}: {misread(item)}" for key, item in value.items() if isinstance(item, int) and misread(item)]
+        if lines:
+            return lines
+    if name not in OF_LINES and _has_control(value):
+        return [f"{name}: holds a line break or another control character; remove it"]
+    if kind == "list" and option.get("elements"):
+        return [line for number, item in enumerate(value, 1) for line in unfit(f"{name}, number {number}", item, {"type": option["elements"]})]
+    return []
+
+
 def environment_problems(variables: Any, extra: Any) -> list[str]:
     """What keeps the application's environment file from being written, or from holding what was meant."""
     if not isinstance(extra, Mapping):
@@ -181,15 +244,35 @@ def environment_problems(variables: Any, extra: Any) -> list[str]:
 
 
 def no_networks(values: Sequence[Any]) -> list[str]:
-    """The values that are neither an address nor a network, as systemd's IPAddressDeny= has them: it would leave them out with a line in the journal."""
+    """The values that are neither an address nor a network, as systemd, nginx and ufw have them. systemd would leave them out with a line in the journal."""
 
     def good(value: Any) -> bool:
         try:
-            return isinstance(value, str) and bool(ipaddress.ip_network(value, strict=False))
+            # A mask is a number: nginx and systemd know no 255.255.0.0
+            return isinstance(value, str) and "." not in value.partition("/")[2] and "%" not in value and bool(ipaddress.ip_network(value, strict=False))
         except ValueError:
             return False
 
     return [str(value) for value in values if not good(value)]
+
+
+def below(values: Mapping[str, Any], least: int) -> list[str]:
+    """One line for each number that is smaller; what is no number was refused before."""
+    return [f"{name}: {value} is too small; write {least} or more" for name, value in values.items() if _is_decimal(value) and float(value) < least]
+
+
+PLACE = re.compile(r"(?!\.{1,2}(/|$))[A-Za-z0-9._-]+(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)*")
+
+
+def no_places(values: Mapping[str, Any]) -> list[str]:
+    """One line for each value that names no directory below the home: a container gets it as its own, so it is never the home, nor outside of it."""
+    said = "is no path below senex_home; write one such as data/redis (letters, digits, '.', '_' and '-', neither . nor .. as a part)"
+    return [f"{name}: '{value}' {said}" for name, value in values.items() if not PLACE.fullmatch(str(value))]
+
+
+def unlike(forms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One line for each value that is not of its form."""
+    return [f"{name}: '{form['value']}' is {form['says']}" for name, form in forms.items() if not re.search(form["form"], str(form["value"]))]
 
 
 class FilterModule:
@@ -200,4 +283,7 @@ class FilterModule:
             "shape_problems": shape_problems,
             "environment_problems": environment_problems,
             "no_networks": no_networks,
+            "below": below,
+            "unlike": unlike,
+            "no_places": no_places,
         }

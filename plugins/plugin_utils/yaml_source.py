@@ -24,7 +24,8 @@ def written(value: Any) -> str | None:
         found = re.match(r"[^\s,\]}#]+", lines[origin.line_num - 1][origin.col_num - 1 :])
     except (OSError, UnicodeDecodeError, IndexError):
         return None
-    if lines[0].startswith("$ANSIBLE_VAULT") or not found:
+    # Of a template's result the template's place is known
+    if lines[0].startswith("$ANSIBLE_VAULT") or not found or not re.match(r"[-+.\d]", found.group()):
         return None
     return found.group()
 

@@ -94,6 +94,8 @@ SHAPES = {
     "c": {"type": "dict", "or_empty": True, "keys": {"username": "text"}},
     "d": {"type": "number"},
     "e": {"type": "dict", "of": "number"},
+    "f": {"type": "line"},
+    "g": {"type": "flag"},
 }
 
 
@@ -111,10 +113,18 @@ SHAPES = {
         ("b", "mx", ["b: is a text, and must be a dictionary (host, port, tls)"]),
         ("c", {}, []),
         ("d", "5", []),
-        ("d", "five", ["d: is a text, and must be a whole number"]),
-        ("d", True, ["d: is true or false, and must be a whole number"]),
-        ("d", 1.5, ["d: is a decimal, and must be a whole number"]),
-        ("e", {"x": "y"}, ["e.x: is a text, and must be a whole number"]),
+        ("d", "five", ["d: is a text, and must be a whole number, 0 or more"]),
+        ("d", True, ["d: is true or false, and must be a whole number, 0 or more"]),
+        ("d", 1.5, ["d: is a decimal, and must be a whole number, 0 or more"]),
+        ("d", -5, ["d: is a number, and must be a whole number, 0 or more"]),
+        ("d", "１", ["d: is a text, and must be a whole number, 0 or more"]),
+        ("d", "010", ["d: is a text, and must be a whole number, 0 or more"]),
+        ("f", 1.1, ["f: is a decimal, and must be a text in one line, not empty"]),
+        ("f", "x\ny", ["f: is a text, and must be a text in one line, not empty"]),
+        ("f", None, ["f: is nothing, and must be a text in one line, not empty"]),
+        ("g", "no", []),
+        ("g", "ture", ["g: is a text, and must be true or false"]),
+        ("e", {"x": "y"}, ["e.x: is a text, and must be a whole number, 0 or more"]),
     ],
 )
 def test_types(name, value, says):

@@ -2,7 +2,7 @@
 import subprocess
 
 import pytest
-from nginx_door import evaluated, needs_nginx, pair, rendered, written
+from nginx_door import ROLE, evaluated, needs_nginx, pair, rendered, written
 
 
 def test_http2_is_written_as_the_version_knows_it():
@@ -107,3 +107,23 @@ def test_nginx_accepts_it(tmp_path, inputs):
     checked = subprocess.run(["nginx", "-t", "-c", main], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
     assert "[warn]" not in checked.stderr
+
+
+@pytest.mark.parametrize(("size", "code", "ends", "rotated"), [(0, 0, 0, False), (256 << 20, 0, 0, True), (256 << 20, 3, 0, True), (256 << 20, 1, 1, True)])
+def test_a_full_log_rotates_before_its_day_is_over(tmp_path, size, code, ends, rotated):
+    (tmp_path / "logrotate").write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\nexit {code}\n')
+    (tmp_path / "logrotate").chmod(0o755)
+    with (tmp_path / "access.log").open("wb") as log:
+        log.truncate(size)  # takes no room
+    script = rendered("rotate-logs.sh.j2").replace("/usr/sbin/", f"{tmp_path}/").replace("/var/log/nginx", str(tmp_path))
+    assert subprocess.run(["/bin/sh", "-c", script], check=False).returncode == ends
+    assert (tmp_path / "asked").exists() is rotated
+    assert not rotated or (tmp_path / "asked").read_text() == "--force /etc/logrotate.d/nginx\n"
+
+
+def test_the_timer_that_rotates_full_logs_is_there():
+    """And goes with the role."""
+    files = {item["dest"] for item in evaluated("__nginx_files")}
+    assert {"/etc/nginx/senex/rotate-logs", "/etc/systemd/system/senex-nginx-logs.service", "/etc/systemd/system/senex-nginx-logs.timer"} <= files
+    tasks = {name: (ROLE / f"tasks/{name}.yml").read_text() for name in ("present", "absent")}
+    assert "'senex-nginx-logs.timer'" in tasks["present"] and "disable, --now, senex-nginx-logs.timer" in tasks["absent"]

@@ -1,5 +1,6 @@
 """What visitors get of nginx itself, known holes of the server behind it, and words, servers and checks that mean no good."""
 
+import base64
 import contextlib
 import http.server
 import os
@@ -65,6 +66,24 @@ def test_the_log_tells_nginxs_errors_from_the_applications(tmp_path, monkeypatch
         time.sleep(0.2)
         monkeypatch.setattr(checks_site, "LOG", str(tmp_path / "access.log"))
         assert checks_site.read_errors(Fake(), settings()) == {"seen": 16, "own": {"502": 13}}
+
+
+@needs_nginx
+def test_a_client_does_not_fill_the_logs(tmp_path):
+    """A request is a short line, however much is in it, and one that is refused is none of error.log."""
+    long = "x" * 7000
+    with door(tmp_path, nginx_general_burst="0", nginx_login_burst="3", nginx_static_directory="") as site:
+        credentials = base64.b64encode((long[:3000] + ":y").encode()).decode()
+        who = {"source": "127.0.0.9", "headers": {"User-Agent": long, "Referer": long, "Authorization": f"Basic {credentials}"}}
+        assert 429 in site.statuses(12, f"/page?{long}", **who)
+        assert site.ask("/page", source="127.0.0.10").status == 200
+        time.sleep(0.2)
+        *cut, whole = (tmp_path / "access.log").read_text().splitlines()
+        assert len(cut) == 12 and max(map(len, cut)) < 2500, max(map(len, cut))
+        assert f' - {"x" * 64}... [' in cut[0] and f'"GET /page?{"x" * 100}' in cut[0]
+        assert ' - - [' in whole and '"GET /page HTTP/1.1" 200' in whole and '"-" "-" host=www.senex.test' in whole
+        assert "limiting" not in (tmp_path / "error.log").read_text()
+        assert all(checks_site.LINE.fullmatch(line) for line in (*cut, whole))
 
 
 @pytest.mark.parametrize(("out", "level", "says"), [

@@ -1,0 +1,84 @@
+# Copyright: senex.trader maintainers
+# SPDX-License-Identifier: MIT
+"""Inputs of roles that are not of their type, before any role begins."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
+from ansible.utils.display import Display
+from ansible_collections.senex.trader.plugins.filter.checking import unfit
+
+DOCUMENTATION = """
+name: unfit_inputs
+short_description: Say which inputs of roles are not of their type
+version_added: 0.1.0
+author: senex.trader maintainers
+description:
+  - Returns one line for each variable that an inventory or C(-e) gives a role of this collection, and that is not of the type in the role's
+    argument specification. A line names the variable, what was found and what is wanted, and never the value.
+  - Warns of a variable that is no input and has almost the name of one; it may be a variable of somebody's own.
+options:
+  _terms:
+    description: Names of roles.
+    required: true
+"""
+EXAMPLES = """
+- name: Say which inputs are not of their type
+  ansible.builtin.debug:
+    msg: "{{ query('senex.trader.unfit_inputs', 'nginx', 'redis') }}"
+"""
+RETURN = """
+_raw:
+  description: The lines; empty when all is well.
+  type: list
+  elements: str
+"""
+
+ALMOST = 0.9
+ROLES = Path(__file__).parents[2] / "roles"
+
+
+@functools.cache
+def options(role: str) -> dict[str, Any]:
+    text = (ROLES / role / "meta/argument_specs.yml").read_text(encoding="utf-8")
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["argument_specs"]["main"].get("options", {})  # noqa: S506  (a safe loader)
+
+
+@functools.cache
+def shared() -> list[str]:
+    text = (ROLES / "senex/defaults/main.yml").read_text(encoding="utf-8")
+    return list(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))  # noqa: S506  (a safe loader)
+
+
+def misspelt(names: Iterable[str], roles: Iterable[str]) -> list[str]:
+    """One line for each name that is no input and almost one: it would be taken, and change nothing."""
+    inputs = [name for role in roles for name in options(role)] + shared()
+    known, begins = set(inputs), tuple(f"{role}_" for role in (*roles, "senex"))
+    unknown = [name for name in names if name.startswith(begins) and name not in known]
+    found = [(name, difflib.get_close_matches(name, inputs, 1, ALMOST)) for name in sorted(unknown)]
+    return [f"{name}: no role has an input of this name; {near[0]} is one" for name, near in found if near]
+
+
+class LookupModule(LookupBase):
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **_: Any) -> list[str]:
+        lines = []
+        for role in terms:
+            for name, option in options(role).items():
+                if name not in (variables or {}):
+                    continue
+                try:
+                    value = self._templar.template(variables[name])
+                    lines += unfit(name, value, option)
+                except AnsibleError:  # made of what the role has not said yet; its own check judges what comes out
+                    continue
+        for line in misspelt(variables or {}, terms):
+            Display().warning(line)
+        return lines

@@ -1,0 +1,248 @@
+"""Inputs of roles of a wrong type or form, as playbooks/tasks/check_inventory.yml refuses them before the first change."""
+
+import datetime
+import re
+from dataclasses import fields
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from ansible_collections.senex.trader.plugins.lookup import unfit_inputs
+from rendered import ROLES, trusted, value, variables
+from test_common_preflight import refusals
+from test_input_checks import GIVEN, message_of, refusal
+from watched import settings  # noqa: F401  (its module finds the watchdog's)
+
+from senex_ops import config  # isort: skip
+
+ROOT = ROLES.parent
+MAIL = {"senex_admin_email": "ops@senex.test"}
+CHECKED = [name for name in sorted(path.name for path in ROLES.iterdir()) if (ROLES / name / "meta/argument_specs.yml").exists()]
+
+
+def lines(**inputs):
+    values = trusted({"senex_private_address": "10.0.0.5", **inputs})
+    text = "{{ query('senex.trader.unfit_inputs', " + ", ".join(repr(role) for role in CHECKED) + ") }}"
+    return Templar(loader=DataLoader(), variables=values).template(trusted(text))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("nginx_trusted_proxies", "10.0.0.0/8", "is a text, and must be a list; with -e as JSON, -e '{\"nginx_trusted_proxies\": [...]}'"),
+        ("common_ssh_sources", "10.0.0.1,10.0.0.2", "is a text, and must be a list"),
+        ("release_accepted_migrations", "app.0007_name", "is a text, and must be a list"),
+        ("django_release_commands", ["migrate --noinput"], "number 1: is a text, and must be a list"),
+        ("podman_allowed_addresses", [{"network": "10.0.0.0/8"}], "number 1: is a dictionary, and must be a text"),
+        ("nginx_login_paths", ["/a/", None], "number 2: is nothing, and must be a text"),
+        ("redis_appendfsync", False, "is true or false, and must be a text; put it in quotes"),
+        ("common_ssh_tcp_forwarding", False, "put it in quotes"),
+        ("backup_dump_schedule", datetime.date(2000, 1, 1), "is a date, and must be a text; put it in quotes"),
+        ("nginx_acme_profile", None, 'is nothing, and must be a text; take the line out for the default, or write ""'),
+        ("release_lock_wait", None, "is nothing, and must be a whole number, 0 or more; take the line out for the default"),
+        ("redis_settings", "maxclients 5", "is a text, and must be a dictionary"),
+        ("postgresql_tasks_max", -1, "must be a whole number, 0 or more"),
+        ("nginx_proxy_read_timeout", " 60", "must be a whole number"),
+        ("nginx_proxy_read_timeout", 60.0, "is a decimal, and must be a whole number"),
+        ("release_small_table_mb", "6_4", "must be a whole number"),
+        ("watchdog_interval", "5s", "is a text, and must be a number, 0 or more"),
+        ("redis_appendonly", "ture", "is a text, and must be true or false"),
+        ("common_firewall_enabled", "", "must be true or false"),
+        ("pitr_base_schedule", "daily\nExecStart=/bin/x", "holds a line break"),
+        ("redis_settings", {"maxclients": "5\nmaxmemory 1gb"}, "holds a line break"),
+        ("nginx_health_networks", ["10.0.0.0/8;\u2028"], "holds a line break or another control character"),
+        ("podman_min_version", 5.1, "not read as it is written"),
+    ],
+)
+def test_unfit(name, value, says):
+    (line,) = lines(**{name: value})
+    assert line.startswith(name) and says in line, line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("nginx_trusted_proxies", ["10.0.0.0/8"]), ("watchdog_interval", "2.5"), ("watchdog_interval", 2), ("redis_appendonly", "No"), ("redis_appendonly", 1),
+        ("nginx_acme_profile", ""), ("postgresql_memory", 2048), ("common_login_banner", "Two\nlines"), ("celery_memory", None),
+        ("common_sysctl_overrides", {"net.ipv4.tcp_syncookies": None}), ("celery_workers", [{"name": "celery-worker"}]),
+        # of what the role itself has yet to say
+        ("celery_workers", "{{ celery_anything }}"),
+    ],
+)  # fmt: skip
+def test_fit(name, value):
+    assert lines(**{name: value}) == []
+
+
+def test_no_value_is_shown():
+    assert "geheim" not in str(lines(celery_flower_password=["geheim"], backup_passphrase="geheim\n", redis_password={"geheim": 1}))
+
+
+@pytest.mark.parametrize("role", CHECKED)
+def test_defaults_are_fit(role):
+    """What is written there is what an inventory may write."""
+    given = {key: value for key, value in variables(role, **GIVEN).items() if key.startswith(f"{role}_")}
+    assert lines(**variables(role, **GIVEN) | given) == []
+
+
+def test_it_is_asked_of_every_role_before_any_begins():
+    text = (ROOT / "playbooks/tasks/check_inventory.yml").read_text()
+    (task,) = [task for task in yaml.safe_load(text) if task["name"].startswith("Every input is of its type")]
+    assert [role for role in CHECKED if f"'{role}'" not in task["vars"]["__check_roles"]] == ["certificate"]
+
+
+@pytest.mark.parametrize("name", ["senex_redis_cache_instance", "senex_database_superuser", "senex_home"])
+def test_shared_inputs(name):
+    values = variables("common", **{**GIVEN, "senex_redis_password": "r" * 20, name: "a\nb"})
+    task = next(task for task in yaml.safe_load((ROOT / "playbooks/tasks/check_inventory.yml").read_text()) if "__check_shapes" in task.get("vars", {}))
+    templar = Templar(loader=DataLoader(), variables=values | trusted(task["vars"]))
+    (line,) = templar.template(trusted("{{ __check_types }}"))
+    assert line.startswith(f"{name}: is a text, and must be ")
+
+
+FORMS = [
+    ("nginx", {"nginx_trusted_proxies": ["10.0.0.0/8", "lb.senex.test"]}, "nginx_trusted_proxies: lb.senex.test is neither an address nor a network"),
+    ("nginx", {"nginx_health_networks": ["10.0.0.0/255.0.0.0"]}, "nginx_health_networks: 10.0.0.0/255.0.0.0 is neither"),
+    ("nginx", {"nginx_rate_limit_exempt_networks": ["10.0.0.1-10.0.0.9"]}, "nginx_rate_limit_exempt_networks: 10.0.0.1-10.0.0.9 is neither"),
+    ("nginx", {"nginx_login_paths": ["accounts/login/"]}, "nginx_login_paths: each is the beginning of a path"),
+    ("nginx", {"nginx_api_paths": ['/api"']}, "nginx_api_paths: each is the beginning of a path"),
+    ("nginx", {"nginx_proxy_connect_timeout": "0"}, "nginx_proxy_connect_timeout: 0 is too small"),
+    ("nginx", {"nginx_upstream_keepalive": 0}, "nginx_upstream_keepalive: 0 is too small"),
+    ("nginx", {"nginx_worker_connections": 1}, "nginx_worker_connections: 1 is too small; write 64 or more"),
+    ("nginx", {"nginx_static_directory": "/srv/my files"}, "nginx_static_directory: must be an absolute path"),
+    ("nginx", {"nginx_static_immutable_pattern": '"'}, "nginx_static_immutable_pattern: holds a double quote"),
+    ("nginx", {"nginx_web_hosts": ["elsewhere"], "groups": GIVEN["groups"] | {"all": ["one"]}}, "nginx_web_hosts: elsewhere is no host of the inventory"),
+    ("nginx", {"nginx_status_port": 80}, "nginx_status_port: 80 is no free port"),
+    ("postgresql", {"postgresql_data_directory": ""}, "postgresql_data_directory: '' is no path below senex_home"),
+    ("postgresql", {"postgresql_socket_directory": "run/my sockets"}, "postgresql_socket_directory: 'run/my sockets' is no path"),
+    ("postgresql", {"postgresql_publish_address": "db.senex.test"}, "postgresql_publish_address: 'db.senex.test' is no IPv4 address"),
+    ("postgresql", {"postgresql_image": "postgres:17 "}, "postgresql_image: 'postgres:17 ' is no image"),
+    ("postgresql", {"postgresql_settings": {"shared_preload_libraries": ["a", "b"]}}, "postgresql_settings: shared_preload_libraries must be a text"),
+    ("postgresql", {"postgresql_settings": {"work mem": 1}}, "postgresql_settings: work mem is no name of a setting"),
+    ("postgresql", {"postgresql_user": "pg_senex"}, "postgresql_database, postgresql_databases, postgresql_user"),
+    ("postgresql", {"postgresql_databases": [{"name": "senex"}]}, "postgresql_databases: a name is there twice"),
+    ("postgresql", {"postgresql_extensions": ['x"; drop']}, "postgresql_extensions, postgresql_databases: x"),
+    ("postgresql", {"postgresql_stop_timeout": 0}, "postgresql_stop_timeout: 0 is too small"),
+    ("postgresql", {"postgresql_max_connections": "3"}, "postgresql_max_connections: 3 is too small"),
+    ("postgresql", {"postgresql_tasks_max": 100}, "postgresql_tasks_max: 100 is too small; write 232 or more"),
+    ("redis", {"redis_data_directory": "."}, "redis_data_directory: '.' is no path below senex_home"),
+    ("redis", {"redis_data_directory": "data/postgres/redis"}, "redis_data_directory: data/postgres/redis is, holds or lies in"),
+    ("redis", {"redis_data_directory": "data"}, "redis_data_directory: data is, holds or lies in"),
+    ("redis", {"redis_publish_address": "fd00::1"}, "redis_publish_address: 'fd00::1' is no IPv4 address"),
+    ("redis", {"redis_settings": {"slowlog-max-len": None}}, "redis_settings, redis_cache_settings: slowlog-max-len is no directive"),
+    ("redis", {"redis_cache_settings": {"hz 10 #": 5}}, "redis_settings, redis_cache_settings: hz 10 # is no directive"),
+    ("redis", {"redis_tasks_max": 4}, "redis_tasks_max: 4 is too small"),
+    ("django", {"django_health_alive_path": "health"}, "django_health_alive_path: 'health' is no path"),
+    ("django", {"django_media_directory": "/app/media:ro"}, "django_media_directory: '/app/media:ro' is no absolute path"),
+    ("django", {"django_stop_timeout": "0"}, "django_stop_timeout: 0 is too small"),
+    ("celery", {"senex_celery_queues": ["celery", "a b"]}, "celery_workers, senex_celery_queues: a b is no name of a queue"),
+    ("celery", {"celery_flower_user": "a:b"}, "celery_flower_user: 'a:b' is no user"),
+    ("celery", {"celery_flower_enabled": True, "celery_flower_password": 12345}, "celery_flower_password: Flower is never without"),
+    ("backup", {"backup_redis_directory": "../redis"}, "backup_redis_directory: '../redis' is no path"),
+    ("backup", {"backup_offsite_check_subset": "a tenth"}, "backup_offsite_check_subset: a tenth is no part"),
+    ("backup", {"backup_offsite_keep": {"daily": "x", "weekly": 3}}, "backup_offsite_keep: each must be a number"),
+    ("pitr", {"pitr_server": "barman"}, "pitr_server: barman is no name"),
+    ("pitr", {"pitr_wal_interval": 0}, "pitr_wal_interval: 0 is too small"),
+    ("pitr", {"pitr_base_schedule": ""}, "pitr_base_schedule: '' is no time"),
+    ("podman", {"podman_network_name": "my net"}, "podman_network_name, podman_network_unit"),
+    ("podman", {"podman_denied_addresses": ["fe80::1%eth0"]}, "podman_denied_addresses, podman_allowed_addresses: fe80::1%eth0"),
+    ("podman", {"podman_min_version": ""}, "podman_min_version is ''"),
+    ("watchdog", {"watchdog_alive_path": "health"}, "watchdog_alive_path: 'health' is no path"),
+]
+
+
+@pytest.mark.parametrize(("role", "inputs", "says"), FORMS, ids=[f"{' '.join(inputs)}" for _, inputs, _ in FORMS])
+def test_form(role, inputs, says):
+    assert refusal(role, **inputs).startswith(says) and "\n" not in refusal(role, **inputs), refusal(role, **inputs)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"common_ssh_sources": ["999.1.1.1"]}, "common_ssh_sources: 999.1.1.1 is neither"),
+        ({"common_ssh_sources": ["10.0.0.0/64"]}, "common_ssh_sources: 10.0.0.0/64 is neither"),
+        ({"common_firewall_rules": [{"port": 443, "from": "office.senex.test"}]}, "common_firewall_rules: from: office.senex.test is neither"),
+        ({"common_firewall_rules": [{"port": 70000}]}, "common_firewall_rules: 70000 is no port"),
+        ({"common_firewall_rules": [{"port": "8010:8000"}]}, "common_firewall_rules: 8010:8000 is no port"),
+        ({"common_sysctl_overrides": {"vm swappiness": 1}}, "common_sysctl, common_sysctl_overrides: vm swappiness is no name"),
+        ({"common_unattended_upgrades_reboot_time": 240}, "common_unattended_upgrades_reboot_time is '240'"),
+        ({"common_swap_file": "/swap file"}, "common_swap_file is '/swap file'"),
+    ],
+)
+def test_form_of_the_hosts(inputs, says):
+    (line,) = refusals(**inputs)
+    assert line.startswith(says), line
+
+
+def leasts(kind):
+    """Names and smallest values as the watchdog itself has them."""
+    return {one.name: one.metadata["least"] for one in fields(kind) if "least" in one.metadata}
+
+
+@pytest.mark.parametrize("kind", [config.Probe, config.Restart, config.Limits, config.Notify, config.Mail, config.Broker, config.Config])
+def test_what_the_watchdog_would_refuse_is_refused_before(kind):
+    """It would end, when all has been put in place, and speak of keys of its file."""
+    inputs = {
+        "interval": "interval", "timeout": {config.Probe: "timeout", config.Restart: "restart_timeout", config.Mail: "smtp_timeout"}.get(kind),
+        "failures": "failures", "dns_interval": "dns_interval", "slow_interval": "slow_interval", "disk_warn": "disk_warn_percent",
+        "disk_fail": "disk_fail_percent", "nginx_errors": "nginx_errors", "beat_silence": "beat_max_silence", "wal_lag": "wal_lag_seconds",
+        "wal_kept": "wal_kept_mb", "per_hour": "messages_per_hour", "retry": "retry_seconds", "heartbeat_interval": "heartbeat_interval",
+        "queue_limit": "queue_limit",
+    }  # fmt: skip
+    for name, least in leasts(kind).items():
+        if least > 0 and name not in ("reminder", "visibility_timeout") and (kind, name) != (config.Restart, "per_hour"):
+            wrong = {f"watchdog_{inputs[name]}": least - 0.1 if least < 1 else least - 1}
+            assert f"watchdog_{inputs[name]}" in refusal("watchdog", **MAIL, **wrong), wrong
+
+
+def test_numbers_for_texts_are_texts_to_the_watchdog():
+    found = value("watchdog", "[__watchdog_configuration.environment, __watchdog_mail.user]", **GIVEN, senex_environment=2026, watchdog_smtp_user=17)
+    assert found == ["2026", "17"]
+
+
+def test_numbers_as_they_are_written(tmp_path):
+    """Where a template stands the number is not written at all."""
+    path = tmp_path / "vars.yml"
+    path.write_text(
+        'postgresql_memory: "{{ 2 * 1024 }}"\nredis_memory: 010\npodman_min_version: 5.0\npitr_server: 5.10\nwatchdog_interval: 2.50\n'
+        "postgresql_settings: {max_wal_senders: 012, hash_mem_multiplier: 1.50}\n"
+    )
+    given = DataLoader().load_from_file(str(path), trusted_as_template=True)
+    text = "{{ query('senex.trader.unfit_inputs', 'postgresql', 'redis', 'podman', 'pitr', 'watchdog') }}"
+    found = Templar(loader=DataLoader(), variables=given).template(trusted(text))
+    assert [line.partition(":")[0] for line in found] == ["postgresql_settings.max_wal_senders", "redis_memory", "pitr_server"], found
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({}, ""),
+        ({"release_probe_paths": ["health/"]}, "release_probe_paths: each must begin with a slash"),
+        ({"release_probe_paths": []}, "release_probe_paths: each must begin with a slash, and there must be one"),
+        ({"release_websocket_path": "ws/"}, "release_websocket_path: 'ws/' is no path"),
+        ({"release_accepted_migrations": ["0007_name"]}, "release_accepted_migrations: 0007_name is no name of a migration"),
+        ({"release_plan_timeout": "0"}, "release_plan_timeout: 0 is too small"),
+    ],
+)
+def test_form_of_a_release(inputs, says):
+    task, *_ = yaml.safe_load((ROLES / "release/tasks/main.yml").read_text())
+    message = message_of(task, variables("release", **GIVEN, **inputs))
+    assert message.startswith(says) and bool(message) == bool(says), message
+
+
+def test_a_name_that_is_almost_an_input():
+    names = ["nginx_rate_limit_enabled", "nginx_ipv6", "senex_web_instance", "my_nginx_ipv7", "redis_max_memory", "nginx_office_network"]
+    assert unfit_inputs.misspelt(names, CHECKED) == [
+        "nginx_rate_limit_enabled: no role has an input of this name; nginx_rate_limits_enabled is one",
+        "redis_max_memory: no role has an input of this name; redis_maxmemory is one",
+        "senex_web_instance: no role has an input of this name; senex_web_instances is one",
+    ]
+
+
+def test_names_of_the_playbooks_own_are_no_mistakes():
+    """What they set, register and are told, with the names that are fixed by the engine."""
+    begins = "|".join((*CHECKED, "senex"))
+    texts = [path.read_text() for folder in ("roles", "playbooks", "inventory", "molecule") for path in (ROOT / folder).rglob("*.yml")]
+    texts += [path.read_text() for path in (ROOT / "docs").glob("*.md")]
+    names = {name for text in texts for name in re.findall(rf"\b(?:{begins})_[a-z0-9_]+(?==|:)", text)}
+    assert len(names) > 400 and unfit_inputs.misspelt(names, CHECKED) == []
