@@ -246,3 +246,10 @@ def test_names_of_the_playbooks_own_are_no_mistakes():
     texts += [path.read_text() for path in (ROOT / "docs").glob("*.md")]
     names = {name for text in texts for name in re.findall(rf"\b(?:{begins})_[a-z0-9_]+(?==|:)", text)}
     assert len(names) > 400 and unfit_inputs.misspelt(names, CHECKED) == []
+
+
+def test_it_is_asked_before_there_are_facts():
+    values = variables("senex", **{**GIVEN, "ansible_facts": {}, "senex_private_address": "{{ ansible_host | default(inventory_hostname) }}"})
+    task = next(task for task in yaml.safe_load((ROOT / "playbooks/tasks/check_inventory.yml").read_text()) if "__check_shapes" in task.get("vars", {}))
+    templar = Templar(loader=DataLoader(), variables=values | trusted(task["vars"]))
+    assert templar.template(trusted("{{ __check_types + __check_roles }}")) == []
