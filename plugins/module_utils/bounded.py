@@ -53,6 +53,11 @@ class Reply:
     body: bytes = b""
 
 
+def printable(words: object) -> str:
+    """What a server says of itself, so that it is taken for nothing else on a screen."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(words))[:200]
+
+
 def left(end: float) -> float:
     """Seconds until a moment; TimeoutError when it is over."""
     seconds = end - time.monotonic()
@@ -95,7 +100,10 @@ def ask(
     limit: int = LIMIT,
     whole: bool = True,
 ) -> Reply:
-    """One request on a connection of its own. OSError or http.client.HTTPException where there is no answer, or not the `whole` of it."""
+    """One request on a connection of its own. OSError or http.client.HTTPException where there is no answer, or not the `whole` of it.
+
+    The words of its first line are printable, for they go into messages; headers and body are as they came.
+    """
     end = time.monotonic() + timeout
     words = {"Connection": "close", **({"Content-Length": str(len(data))} if data else {}), **headers}
     for word in (path, *words, *words.values()):
@@ -106,8 +114,11 @@ def ask(
         stream.settimeout(left(end))
         stream.sendall(head.encode() + data)
         answer = http.client.HTTPResponse(Reading(stream, end, limit), method=method)  # type: ignore[arg-type]
-        answer.begin()
-        found = Reply(answer.status, answer.reason, {key.lower(): value for key, value in answer.getheaders()})
+        try:
+            answer.begin()
+        except (http.client.BadStatusLine, http.client.UnknownProtocol) as error:
+            raise type(error)(printable(error)) from None
+        found = Reply(answer.status, printable(answer.reason), {key.lower(): value for key, value in answer.getheaders()})
         found.body = answer.read(KEPT)
         while whole and answer.read(1 << 16):
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from ansible_collections.senex.trader.plugins.module_utils import fileset, untru
 
 PODMAN = "/usr/bin/podman"
 SYSTEMCTL = "/usr/bin/systemctl"
+LINES = 1 << 20  # bytes of a journal that go into a message
 FULL = ("no space left on device", "disk quota exceeded")
 
 
@@ -77,22 +79,22 @@ class ServiceUser:
     def run(self, argv: list[str], check: bool = True, stdin: str | IO | None = None, extra: dict | None = None, timeout: int = 900):
         """Run a command as the user, in its home (root's own directory is closed to it). `stdin` is a text or an open file."""
         try:
-            result = subprocess.run(
+            result = untrusted.told(
                 argv,
-                **({"stdin": stdin} if hasattr(stdin, "fileno") else {"input": stdin}),
-                capture_output=True,
-                text=True,
-                errors="replace",
+                stdin,
+                timeout,
                 cwd=self.home if untrusted.kind(self.home) == "directory" else "/",
                 env={**self.environment, **(extra or {})},
                 user=self.uid,
                 group=self.gid,
                 extra_groups=[],
-                timeout=timeout,
-                check=False,
             )
         except subprocess.TimeoutExpired:
             result = subprocess.CompletedProcess(argv, 124, "", f"no end after {timeout} s")
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            result = subprocess.CompletedProcess(argv, 125, "", error.strerror)
         if check and result.returncode:
             raise CommandError(argv, result)
         return result
@@ -196,10 +198,13 @@ class ServiceUser:
 
 def journal(unit: str, uid: int, since: float, lines: int = 50) -> str:
     """Last lines of a user unit's journal (a system account has no journal of its own, so root reads it)."""
-    result = subprocess.run(
-        ["/usr/bin/journalctl", f"_SYSTEMD_USER_UNIT={unit}", f"_UID={uid}", "+", f"USER_UNIT={unit}", f"_UID={uid}",
-         "--no-pager", "--quiet", "--output=short-iso", f"--since=@{int(since)}", "--lines", str(lines)],
-        capture_output=True, text=True, errors="replace", check=False,
-    )
+    words = [
+        "/usr/bin/journalctl", f"_SYSTEMD_USER_UNIT={unit}", f"_UID={uid}", "+", f"USER_UNIT={unit}", f"_UID={uid}",
+        "--no-pager", "--quiet", "--output=short-iso", f"--since=@{int(since)}", "--lines", str(lines),
+    ]  # fmt: skip
+    try:
+        said = untrusted.told(words, timeout=60, limit=LINES).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:  # a line may be of any length
+        return f"journalctl: {error}"
     noise = ("<nwarn>", "health_status=")  # Podman's own events, of which there may be many
-    return "\n".join(line for line in result.stdout.splitlines() if not any(word in line for word in noise))
+    return "\n".join(line for line in said.splitlines() if not any(word in line for word in noise))

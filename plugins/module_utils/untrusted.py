@@ -18,11 +18,14 @@ import os
 import pwd
 import re
 import select
+import selectors
 import signal
 import stat
+import subprocess
 import time
 
 LIMIT = 64 << 10  # bytes of a file that is read for what is in it; a larger one is not read at all
+SAID = 16 << 20  # bytes that a command may print
 PATIENCE = 10.0  # seconds for all that is asked at once
 MOST = 1000  # paths that one pattern may lead to
 LINKS = 40  # as the kernel has it
@@ -375,6 +378,69 @@ def plain(text: object, most: int = 200) -> str:
     """Words of somebody else's in one line of printable characters, so that they are taken for nothing else."""
     line = " ".join(str(text).encode(errors="replace").decode().split())
     return "".join(letter if letter.isprintable() else "?" for letter in line)[:most]
+
+
+def lines(text: object, most: int = 20_000) -> str:
+    """The same of several lines, which stay lines; of what is too long the beginning and the end."""
+    found = str(text).encode(errors="replace").decode().expandtabs().splitlines()
+    whole = "\n".join("".join(letter if letter.isprintable() else "?" for letter in line).rstrip() for line in found)
+    return whole if len(whole) <= most else f"{whole[: most // 2]}\n…\n{whole[len(whole) - most // 2 :]}"
+
+
+def told(argv: list[str], stdin=None, timeout: float | None = None, limit: int = SAID, **process) -> subprocess.CompletedProcess:
+    """As subprocess.run with a text or a file as input and all that is printed as text. Whoever prints more than `limit` bytes is ended: OSError (EFBIG)."""
+    file, given = (stdin, b"") if hasattr(stdin, "fileno") else (None, (stdin or "").encode())
+    source = file or (subprocess.PIPE if given else subprocess.DEVNULL)
+    end = None if timeout is None else time.monotonic() + timeout
+    running = subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process)
+    out, errors = bytearray(), bytearray()
+    try:
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(running.stdout, selectors.EVENT_READ, out)
+            waiting.register(running.stderr, selectors.EVENT_READ, errors)
+            if given:
+                os.set_blocking(running.stdin.fileno(), False)
+                waiting.register(running.stdin, selectors.EVENT_WRITE)
+            while waiting.get_map():
+                ready = waiting.select(None if end is None else max(0.0, end - time.monotonic()))
+                if end is not None and time.monotonic() >= end:
+                    raise subprocess.TimeoutExpired(argv, timeout)
+                for key, _events in ready:
+                    if key.data is None:
+                        given = _put(key.fd, given)
+                        over = not given
+                    else:
+                        piece = os.read(key.fd, 1 << 16)
+                        key.data.extend(piece)
+                        over = not piece
+                    if over:
+                        waiting.unregister(key.fileobj)
+                        key.fileobj.close()
+                if len(out) + len(errors) > limit:
+                    raise OSError(errno.EFBIG, f"printed more than {limit} bytes")
+        running.wait(None if end is None else max(0.0, end - time.monotonic()))
+    except BaseException:
+        with contextlib.suppress(OSError):  # root without CAP_KILL: it ends by its pipes, or by a limit of its own
+            running.kill()
+        for stream in (running.stdin, running.stdout, running.stderr):
+            with contextlib.suppress(AttributeError, OSError):
+                stream.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(5)
+        raise
+    return subprocess.CompletedProcess(argv, running.returncode, _text(out), _text(errors))
+
+
+def _put(descriptor: int, given: bytes) -> bytes:
+    """What is still to be written to a pipe; nothing where nobody reads it."""
+    try:
+        return given[os.write(descriptor, given[: 1 << 16]) :]
+    except BrokenPipeError:
+        return b""
+
+
+def _text(said: bytearray) -> str:
+    return said.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def major(content: bytes | None) -> int | None:

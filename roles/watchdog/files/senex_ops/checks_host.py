@@ -7,12 +7,11 @@ import datetime
 import json
 import os
 import re
-import socket
 import ssl
 import statistics
 import time
 
-from . import in_force, untrusted
+from . import bounded, in_force, untrusted
 from .findings import Check, Finding, age, fail, named, ok, size, warn
 
 LOCK = "/var/lib/senex.trader/deploy.lock"
@@ -137,12 +136,7 @@ def read_certificates(host, config) -> dict:
 
 def served(public) -> str:
     """The certificate that nginx hands out now, which may be older than the file."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with (
-        socket.create_connection((public.address, public.port), timeout=5) as raw,
-        context.wrap_socket(raw, server_hostname=public.domain) as secure,
-    ):
+    with bounded.connect(public.address, public.port, time.monotonic() + 5, bounded.unverified(), public.domain) as secure:
         return ssl.DER_cert_to_PEM_cert(secure.getpeercert(True) or b"")
 
 
