@@ -73,7 +73,19 @@ def plan(user: ServiceUser, container: dict, script: str) -> dict:
     found = [line for line in result.stdout.splitlines() if line.startswith(MARK)]
     if result.returncode or not found:
         raise OSError(f"the plan of {container['image']} could not be made, nothing was changed: {(result.stderr or result.stdout).strip()[-1500:]}")
-    return json.loads(found[-1].removeprefix(MARK))
+    try:
+        return _clean(json.loads(found[-1].removeprefix(MARK)))
+    except RecursionError:
+        raise OSError(f"the plan of {container['image']} is none, nothing was changed") from None
+
+
+def _clean(said):
+    """What the application says of itself goes into messages and records: printable lines, whatever is in its names."""
+    if isinstance(said, dict):
+        return {untrusted.plain(name): _clean(value) for name, value in said.items()}
+    if isinstance(said, list):
+        return [_clean(one) for one in said]
+    return untrusted.plain(said, 2000) if isinstance(said, str) else said
 
 
 def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int, container: str = "postgres") -> dict:

@@ -143,7 +143,7 @@ class ServiceUser:
         begin += f"the image {reference} cannot be pulled, nothing was changed or stopped; "
         if any(word in said.lower() for word in FULL):
             # Layers come by way of the one to the other; Podman's own words may name a path inside the layer
-            places = self.podman("info", "--format", "{{.Store.GraphRoot}}/overlay\n{{.Store.ImageCopyTmpDir}}", check=False).stdout.split()
+            places = self.podman("info", "--format", "{{.Store.GraphRoot}}/overlay\n{{.Store.ImageCopyTmpDir}}", check=False).stdout.split()[:2]
             begin += (
                 f"the disk is full: {room(places or [f'{self.home}/.local/share/containers/storage/overlay', '/var/tmp'])}. Make room and run the playbook "  # noqa: S108
                 f"again: {self.home}/bin/senex-prune-images --keep 1 (as {self.name}) removes images that nothing runs; then old dumps in {self.home}/backups"

@@ -387,12 +387,18 @@ def lines(text: object, most: int = 20_000) -> str:
     return whole if len(whole) <= most else f"{whole[: most // 2]}\n…\n{whole[len(whole) - most // 2 :]}"
 
 
-def told(argv: list[str], stdin=None, timeout: float | None = None, limit: int = SAID, **process) -> subprocess.CompletedProcess:
-    """As subprocess.run with a text or a file as input and all that is printed as text. Whoever prints more than `limit` bytes is ended: OSError (EFBIG)."""
+def told(argv: list[str], stdin=None, timeout: float | None = None, limit: int = 0, began=None, **process) -> subprocess.CompletedProcess:
+    """As subprocess.run with a text or a file as input, and all that is printed as text.
+
+    Whoever prints more than `limit` bytes (SAID) is ended: OSError (EFBIG). `began` is called with the process.
+    """
+    limit = limit or SAID
     file, given = (stdin, b"") if hasattr(stdin, "fileno") else (None, (stdin or "").encode())
     source = file or (subprocess.PIPE if given else subprocess.DEVNULL)
     end = None if timeout is None else time.monotonic() + timeout
     running = subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process)
+    if began:
+        began(running)
     out, errors = bytearray(), bytearray()
     try:
         with selectors.DefaultSelector() as waiting:
@@ -402,9 +408,11 @@ def told(argv: list[str], stdin=None, timeout: float | None = None, limit: int =
                 os.set_blocking(running.stdin.fileno(), False)
                 waiting.register(running.stdin, selectors.EVENT_WRITE)
             while waiting.get_map():
-                ready = waiting.select(None if end is None else max(0.0, end - time.monotonic()))
+                ready = waiting.select(1.0 if end is None else max(0.0, min(1.0, end - time.monotonic())))
                 if end is not None and time.monotonic() >= end:
                     raise subprocess.TimeoutExpired(argv, timeout)
+                if not ready and running.poll() is not None:
+                    break  # what it left behind may hold its pipes for ever
                 for key, _events in ready:
                     if key.data is None:
                         given = _put(key.fd, given)
@@ -422,13 +430,18 @@ def told(argv: list[str], stdin=None, timeout: float | None = None, limit: int =
     except BaseException:
         with contextlib.suppress(OSError):  # root without CAP_KILL: it ends by its pipes, or by a limit of its own
             running.kill()
-        for stream in (running.stdin, running.stdout, running.stderr):
-            with contextlib.suppress(AttributeError, OSError):
-                stream.close()
+        _close(running)
         with contextlib.suppress(subprocess.TimeoutExpired):
             running.wait(5)
         raise
+    _close(running)
     return subprocess.CompletedProcess(argv, running.returncode, _text(out), _text(errors))
+
+
+def _close(running: subprocess.Popen) -> None:
+    for stream in (running.stdin, running.stdout, running.stderr):
+        with contextlib.suppress(AttributeError, OSError):
+            stream.close()
 
 
 def _put(descriptor: int, given: bytes) -> bytes:

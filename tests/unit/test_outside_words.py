@@ -1,19 +1,36 @@
 """What others print: no more of it than fits, no longer than it may take, and nothing in it that a screen would obey."""
 
+import ast
 import http.client
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import bounded, preflight, prober, quadlet_plan, service_user, untrusted
+import rendered
+import yaml
+from ansible_collections.senex.trader.plugins.filter.status import printable
+from ansible_collections.senex.trader.plugins.module_utils import (
+    bounded,
+    preflight,
+    prober,
+    quadlet_plan,
+    release_record,
+    release_steps,
+    service_user,
+    untrusted,
+)
+from ansible_collections.senex.trader.plugins.modules import release
 from test_bounded import door as door  # noqa: F401  (a fixture)
 from watched import host
 
 from senex_ops import cures  # isort: skip
 
+ROOT = Path(__file__).parents[2]
 ENDLESS = ("sh", "-c", "exec cat /dev/zero")
 RED = "\x1b[31mred\x9b\u202e\r"
 
@@ -59,7 +76,7 @@ def test_the_watchdog_keeps_no_more_of_an_answer_than_it_has_room_for(monkeypatc
 
 
 def test_the_engine_keeps_no_more_of_an_answer_than_it_has_room_for(user, monkeypatch):
-    monkeypatch.setattr(untrusted.told, "__defaults__", (None, None, 1_000_000))
+    monkeypatch.setattr(untrusted, "SAID", 1_000_000)
     done = user.run(list(ENDLESS), check=False, timeout=20)
     assert done.returncode == 125 and "printed more than" in done.stderr
     with pytest.raises(service_user.CommandError, match="printed more than"):
@@ -151,3 +168,117 @@ def test_a_mail_server_that_never_comes_to_its_end_is_left_alone(monkeypatch):
         listening.kill()
         listening.wait()
         listening.stdout.close()
+
+
+# A release
+def test_a_command_of_a_release_fills_no_disk(monkeypatch, tmp_path):
+    monkeypatch.setattr(untrusted, "SAID", 1_000_000)
+    ledger = release_record.Ledger(str(tmp_path))
+    monkeypatch.setattr(ledger, "_write", lambda name, text, mode: (tmp_path / name).write_text(text))
+    ledger.begin({"id": "r", "what": "restore", "who": "me"})
+    with pytest.raises(OSError, match="printed more than"):
+        release.run({"id": "r", "what": "restore", "argv": list(ENDLESS)}, ledger)
+    done = release.run({"id": "r", "what": "restore", "argv": ["sh", "-c", "echo '{}'; printf 'no \\033[2J\\nwhy' >&2; exit 4"]}, ledger)
+    assert (done["rc"], done["stdout"], done["stderr"]) == (4, "{}", "no ?[2J\nwhy")
+
+
+def test_a_command_whose_children_live_on_is_not_waited_for_for_ever():
+    began = time.monotonic()
+    assert untrusted.told(["sh", "-c", "sleep 30 & echo done"]).stdout == "done\n" and time.monotonic() - began < 5
+
+
+def test_what_the_application_says_of_its_migrations_is_printable(user, monkeypatch):
+    plan = {"pending": [{"name": f"app.0001{RED}", "unsafe": [f"{RED}\nreleased"], "reversible": True}], "due": {RED: 3}}
+    monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{release_steps.MARK}{json.dumps(plan)}\n", ""))
+    container = {name: "x" for name in ("network", "env_file", "user", "image")} | {"dns_options": [], "volumes": [], "manage": [], "timeout": 1}
+    found = release_steps.plan(user, container, "")
+    (one,) = found["pending"]
+    assert one["name"].isprintable() and one["unsafe"][0].isprintable() and one["reversible"] is True and list(found["due"].values()) == [3]
+    assert all(name.isprintable() for name in found["due"])
+
+
+def test_a_full_disk_is_not_asked_for_as_many_places_as_a_user_names(user, monkeypatch):
+    asked = []
+    monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, "\n".join(f"/x/{one}" for one in range(1000)), ""))
+    monkeypatch.setattr(service_user, "room", lambda paths: asked.extend(paths) or "")
+    user.cannot_pull("x", "y", "no space left on device")
+    assert asked == ["/x/0", "/x/1"]
+
+
+# Facts
+@pytest.fixture(scope="module")
+def fact(tmp_path_factory):
+    path = tmp_path_factory.mktemp("facts") / "senex_fact.py"
+    path.write_text(rendered.value("common", "__common_fact_script"))
+    made = {"__name__": "senex_fact"}
+    exec(compile(path.read_text(), str(path), "exec"), made)  # noqa: S102
+    return made
+
+
+@pytest.mark.parametrize("date", ["Bad time value", "", "Jan 99 00:00:00 2026 GMT"])
+def test_a_certificate_made_by_hand_does_not_end_the_facts(fact, date):
+    assert fact["parse_certificate"](f"notAfter={date}\nsha256 Fingerprint=AA\n") is None
+
+
+def test_who_listens_is_named_by_printable_letters(fact, monkeypatch):
+    texts = {"/proc/net/tcp": "0: 0100007F:01BB 00000000:0000 0A 0 0 0 0 0 77 1\n"}
+    monkeypatch.setitem(fact, "system_text", lambda path: texts.get(path, f"ngi{RED}" if path.endswith("/comm") else ""))
+    monkeypatch.setattr(fact["glob"], "iglob", lambda pattern: ["/proc/7/fd/3"])
+    monkeypatch.setattr(fact["os"], "readlink", lambda link: "socket:[77]")
+    assert fact["listening"]()["443"].isprintable()
+
+
+# What Ansible puts on the screen as it is: the messages of modules, and of fail and assert
+def test_no_module_ends_with_the_words_of_others():
+    bare = []
+    for path in sorted((ROOT / "plugins/modules").glob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "fail_json":
+                message = next(word.value for word in call.keywords if word.arg == "msg")
+                words = {node.id for node in ast.walk(message) if isinstance(node, ast.Name)}
+                if words & {"error", "said", "answer", "result"} and not ast.unparse(message).startswith("untrusted.lines("):
+                    bare.append(f"{path.name}: {ast.unparse(message)}")
+    assert bare == []
+
+
+def tasks_of(found):
+    if isinstance(found, list):
+        for one in found:
+            yield from tasks_of(one)
+    elif isinstance(found, dict):
+        yield found
+        for name in ("tasks", "pre_tasks", "post_tasks", "block", "rescue", "always"):
+            yield from tasks_of(found.get(name, []))
+
+
+def test_no_task_ends_with_the_words_of_others():
+    bare, seen = [], 0
+    for path in [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("playbooks/**/*.yml")]:
+        for task in tasks_of(yaml.safe_load(path.read_text())):
+            shown = task.get("ansible.builtin.fail") or task.get("ansible.builtin.assert")
+            if not shown:
+                continue
+            texts = [str(shown.get("msg", "")), str(shown.get("fail_msg", "")), *map(str, (task.get("vars") or {}).values())]
+            for said in re.findall(r"\{[{%].*?[}%]\}", "\n".join(texts), re.DOTALL):
+                if re.search(r"(\.|attribute=')(stderr|stdout)\b", said) and not re.search(r"\{%-? *(for|if|set keyed)", said):
+                    seen += 1
+                    bare += [f"{path.relative_to(ROOT)}: {said}"] if "senex.trader.printable" not in said else []
+    assert seen > 10 and bare == []
+    assert "senex.trader.printable" in yaml.safe_load((ROOT / "roles/nginx/vars/main.yml").read_text())["__nginx_certbot_said"]
+    assert printable(f"a\n{RED}") == "a\n?[31mred??"
+
+
+@pytest.mark.parametrize("name", ["restore_plan", "restore_files_plan"])
+def test_no_command_to_be_pasted_holds_more_than_a_name(name):
+    aside = """x"'; reboot '"""
+    plan = {"aside": aside, "database": "senex", "dump": "x", "name": "x"}
+    (task,) = [one for one in yaml.safe_load((ROOT / f"roles/backup/tasks/{name}.yml").read_text()) if one["name"] == "Carry it out"]
+    inputs = {"__backup_plan": plan, "senex_database_superuser": "postgres", "senex_user": "senex", "backup_restore_kind": "media"}
+    shown = rendered.value("backup", "afterwards", afterwards=task["vars"]["__backup_afterwards"], **inputs)
+    pasted = [line for line in shown if "reboot" in line and re.search("senex psql|podman unshare|-e restore", line)]
+    assert pasted
+    for line in pasted:
+        command = re.search(r"senex psql.*|podman unshare[^(]*|-e restore.*", line)[0]
+        script = f"reboot() {{ echo REBOOTED; }}; senex() {{ :; }}; podman() {{ :; }}; : {command}"
+        said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+        assert "REBOOTED" not in said.stdout and said.returncode == 0, line
