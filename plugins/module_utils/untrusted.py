@@ -13,6 +13,7 @@ import contextlib
 import errno
 import fnmatch
 import functools
+import itertools
 import json
 import os
 import pwd
@@ -28,6 +29,8 @@ LIMIT = 64 << 10  # bytes of a file that is read for what is in it; a larger one
 SAID = 16 << 20  # bytes that a command may print
 PATIENCE = 10.0  # seconds for all that is asked at once
 MOST = 1000  # paths that one pattern may lead to
+NAMES = 50_000  # names that are looked through for it
+TOTAL = 16 << 20  # bytes of all files that are read at once: root keeps them several times on their way
 LINKS = 40  # as the kernel has it
 NOBODY = 65534
 ABOVE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -140,6 +143,7 @@ class Walk:
     def __init__(self, switching: bool = False):
         self.switching, self.root = switching, os.geteuid() == 0
         self.who = self.base = 0
+        self.room = TOTAL
         self.known: dict[str, tuple] = {}  # directories that were walked to, each once
         self.opened = contextlib.ExitStack()
 
@@ -154,9 +158,14 @@ class Walk:
         with open(descriptor, "rb") as handle:
             info = os.fstat(descriptor)
             self._regular(path, info)
-            content = handle.read(limit + 1) if info.st_size <= limit else b""
-            if max(info.st_size, len(content)) > limit:
+            most = min(limit, self.room)
+            content = handle.read(most + 1) if info.st_size <= most else b""
+            size = max(info.st_size, len(content))
+            if size > limit:
                 raise OSError(f"{path} has more than {limit} bytes: move it away")
+            if size > self.room:
+                raise OSError(f"{path} and what is read with it have more than {TOTAL} bytes: move some away")
+            self.room -= size
         return {"content": content, "owner": [stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid]}
 
     def look(self, path: str, follow: bool) -> dict:
@@ -247,18 +256,23 @@ class Walk:
             if "*" not in part and "?" not in part:
                 found = [f"{base}/{part}" for base in found]
                 continue
-            names = [(base, name) for base in found for name in self._names(base or "/")]
+            names = []
+            for base in found:
+                names += [(base, name) for name in self._names(base or "/", NAMES + 1 - len(names))]
+            if len(names) > NAMES:
+                raise OSError(f"{pattern} has more than {NAMES} names on its way: move some away")
             found = [f"{base}/{name}" for base, name in names if fnmatch.fnmatchcase(name, part) and (part[0] == "." or name[0] != ".")][:MOST]
         return sorted(path for path in found if not {errno.ENOENT, errno.ENOTDIR} & set(self.safely("look", path, False).get("error", [])[:1]))
 
-    def _names(self, path: str) -> list[str]:
+    def _names(self, path: str, most: int) -> list[str]:
         try:
             with self._last(f"{path}/.", False) as (above, name, _info):
                 descriptor = os.open(name, LIST, dir_fd=above)
         except OSError:
             return []
         try:
-            return sorted(os.listdir(descriptor))
+            with os.scandir(descriptor) as entries:
+                return sorted(entry.name for entry in itertools.islice(entries, most))
         finally:
             os.close(descriptor)
 

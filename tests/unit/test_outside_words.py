@@ -1,6 +1,7 @@
 """What others print: no more of it than fits, no longer than it may take, and nothing in it that a screen would obey."""
 
 import ast
+import concurrent.futures
 import http.client
 import json
 import os
@@ -26,9 +27,10 @@ from ansible_collections.senex.trader.plugins.module_utils import (
 )
 from ansible_collections.senex.trader.plugins.modules import release
 from test_bounded import door as door  # noqa: F401  (a fixture)
-from watched import host
+from watched import config as watched_config
+from watched import host, settings
 
-from senex_ops import cures  # isort: skip
+from senex_ops import checks_host, checks_stack, cures, delivery, service  # isort: skip
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = ("sh", "-c", "exec cat /dev/zero")
@@ -203,6 +205,81 @@ def test_a_full_disk_is_not_asked_for_as_many_places_as_a_user_names(user, monke
     monkeypatch.setattr(service_user, "room", lambda paths: asked.extend(paths) or "")
     user.cannot_pull("x", "y", "no space left on device")
     assert asked == ["/x/0", "/x/1"]
+
+
+GOOD = {"path": "/opt/senex-trader/backups/postgresql/pre-deploy-2026-01-02-030405.sql.gz", "bytes": 7, "sha256": "0" * 64}
+BAD = [{"path": RED}, {"path": "/x/y.sql.gz"}, {"path": f"/{RED}/{os.path.basename(GOOD['path'])}"}, {"path": 7}, {"bytes": "7"}, {"sha256": RED}]
+
+
+@pytest.mark.parametrize("said", [*({**GOOD, **one} for one in BAD), [GOOD], {}])
+def test_a_dump_in_a_record_is_one(user, monkeypatch, said):
+    monkeypatch.setattr(release_steps.untrusted, "kind", lambda *_: "file")
+    monkeypatch.setattr(user, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{json.dumps(GOOD)}\n", ""))
+    assert release_steps.dump(user, "a", "b", "/x", 1)["path"] == GOOD["path"]
+    monkeypatch.setattr(user, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{json.dumps(said)}\n", ""))
+    with pytest.raises(OSError, match="does not say what it made"):
+        release_steps.dump(user, "a", "b", "/x", 1)
+
+
+@pytest.mark.parametrize("said", ["2026-01-02 03:04:05.678901+00'; reboot #", RED, "", "2026-01-02 03:04:05.678901+00\nx"])
+def test_a_moment_that_a_person_may_give_to_a_restore_is_one(user, monkeypatch, said):
+    monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, "2026-01-02 03:04:05.678901+00\n", ""))
+    assert release_steps.restore_point(user, "a", "b", "n")["restore_point_at"] == "2026-01-02 03:04:05.678901+00"
+    monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, said, ""))
+    with pytest.raises(OSError, match="no time"):
+        release_steps.restore_point(user, "a", "b", "n")
+
+
+# Many files and many names
+def test_many_files_are_no_more_than_one_that_is_too_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(untrusted, "TOTAL", 250)
+    for number in range(5):
+        (tmp_path / f"{number}.json").write_text("x" * 100)
+    found = untrusted.matching([f"{tmp_path}/*.json"])
+    assert [len(one.get("content", b"")) for one in found.values()] == [100, 100, 0, 0, 0] and "move some away" in str(
+        untrusted.problem(found[f"{tmp_path}/4.json"])
+    )
+    assert sum("content" in one for one in untrusted.read([f"{tmp_path}/{number}.json" for number in range(5)]).values()) == 2
+
+
+@pytest.mark.parametrize("pattern", ["*.json", "*/*.json"])
+def test_a_directory_of_a_user_is_not_looked_through_for_ever(tmp_path, monkeypatch, pattern):
+    monkeypatch.setattr(untrusted, "NAMES", 10)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            (tmp_path / name / f"{number}.json").touch()
+            (tmp_path / f"{name}{number}.json").touch()
+    (found,) = untrusted.matching([f"{tmp_path}/{pattern}"]).values()
+    assert "more than 10 names" in str(untrusted.problem(found))
+
+
+@pytest.mark.parametrize("trouble", [KeyError("ActiveState"), ValueError(f"invalid literal {RED}"), OSError("gone")])
+def test_a_manager_that_answers_nonsense_does_not_end_the_watchdog(monkeypatch, trouble, tmp_path):
+    dog = service.Watchdog(settings(), watched_config.Secrets(), None, str(tmp_path), str(tmp_path))
+    future = concurrent.futures.Future()
+    future.set_exception(trouble)
+    dog.cure = (service.decide.Part("web-1"), "says", future, 0.0)
+    dog._take_cure(0.0)
+    assert dog.cure is None and dog.held["web-1"].isprintable()
+    dog.control.server_close()
+
+
+def test_a_flood_of_units_or_containers_pushes_nothing_else_out():
+    many = [("user", f"x{number}.service") for number in range(500)]
+    data = {"user": {}, "system": {}, "failed": [*many, ("system", "cron.service")], "uptime": 1.0}
+    found = checks_host.judge_units(data, settings(user_units=[], system_units=[]), 0)
+    assert len(found) == 22 and "unit cron.service" in [one.key for one in found] and found[-1].says == "and 480 more"
+    rows = [{"name": f"x{number}", "state": "exited", "status": ""} for number in range(500)]
+    assert len(checks_stack.judge_containers(rows, settings(), 0)) == 21 == len(checks_stack.judge_containers(rows[:20], settings(), 0)) + 1
+
+
+def test_slack_takes_words_of_others_for_words(monkeypatch):
+    sent = []
+    monkeypatch.setattr(delivery, "fetch", lambda url, timeout, body, ca: sent.append(json.loads(body)["text"]))
+    hook = watched_config.Webhook(format="slack")
+    delivery.send_webhook(hook, "x", "<!channel>", ["<https://evil.example|senex doctor> & more"], {})
+    assert sent == ["*&lt;!channel&gt;*\n&lt;https://evil.example|senex doctor&gt; &amp; more"]
 
 
 # Facts

@@ -212,7 +212,7 @@ def repair(data: Data, snapshot: bool, yes: bool) -> int:
         done = run("systemctl", "--user", "start", UNIT)
     if done.returncode:
         raise Trouble(f"{UNIT} did not come up: {done.stdout.strip()[-300:]}; senex logs redis -n 30 says why")
-    print(f"{UNIT}: ready. When nothing is missed, remove {data.directory}/*.damaged-{now} (as root)")
+    print(f"{UNIT}: ready. When nothing is missed: podman unshare sh -c 'rm -r {data.directory}/*.damaged-{now}', as this user")
     return 0
 
 

@@ -12,7 +12,7 @@ import statistics
 import time
 
 from . import bounded, in_force, untrusted
-from .findings import Check, Finding, age, fail, named, ok, size, warn
+from .findings import Check, Finding, age, fail, few, named, ok, size, warn
 
 LOCK = "/var/lib/senex.trader/deploy.lock"
 LEASE = 1800  # as plugins/module_utils/release_record.py has it
@@ -59,10 +59,10 @@ def judge_units(data: dict, config, now: float) -> list[Finding]:
             else:
                 found.append(fail(f"unit {name}", f"is {active} ({state.get('Result', '')})", f"{logs}; then {restart_word(scope, name)}"))
     expected = set(config.user_units) | set(config.system_units)
-    for scope, name in data["failed"]:
-        if name not in expected:
-            where = f"systemctl --user -M {config.user}@ " if scope == "user" else "systemctl "
-            found.append(fail(f"unit {name}", "failed", f"{where}status {named(name)}; when mended {where}reset-failed {named(name)}"))
+    for scope, where in (("system", "systemctl "), ("user", f"systemctl --user -M {config.user}@ ")):
+        others = [fail(f"unit {name}", "failed", f"{where}status {named(name)}; when mended {where}reset-failed {named(name)}")
+                  for of, name in data["failed"] if of == scope and name not in expected]  # fmt: skip
+        found += few(others, f"units of the {scope}", f"{where}--failed")
     return found + ([ok("units", f"{running} run, none failed")] if not found else [])
 
 

@@ -222,7 +222,10 @@ class Watchdog:
         if self.cure is None or not self.cure[2].done():
             return
         (part, says, future, _), self.cure = self.cure, None
-        outcome = future.result()
+        try:
+            outcome = future.result()
+        except Exception as error:  # an answer that nobody foresaw, of a manager that is not root's, must not end the watchdog
+            outcome = cures.Outcome(decide.Decision(decide.WAIT, untrusted.plain(f"{type(error).__name__}: {error}", 300)))
         decision = outcome.decision
         if decision.what == decide.WAIT:
             if decision.why != self.held.get(part.name):
