@@ -27,6 +27,7 @@ from ansible_collections.senex.trader.plugins.module_utils import (
 )
 from ansible_collections.senex.trader.plugins.modules import release
 from test_bounded import door as door  # noqa: F401  (a fixture)
+from test_redis_repair import program as redis_repair
 from watched import config as watched_config
 from watched import host, settings
 
@@ -280,6 +281,10 @@ def test_slack_takes_words_of_others_for_words(monkeypatch):
     hook = watched_config.Webhook(format="slack")
     delivery.send_webhook(hook, "x", "<!channel>", ["<https://evil.example|senex doctor> & more"], {})
     assert sent == ["*&lt;!channel&gt;*\n&lt;https://evil.example|senex doctor&gt; &amp; more"]
+
+
+def test_what_a_checker_of_redis_repeats_of_a_file_is_printable():
+    assert redis_repair.run("printf", f"0x1: got {RED}\n\tx").stdout == "0x1: got ?[31mred??\n\tx"
 
 
 # Facts

@@ -62,8 +62,10 @@ class Trouble(Exception):
 
 
 def run(*argv: str, stdin=subprocess.DEVNULL) -> subprocess.CompletedProcess:
-    """A command, with what it said."""
-    return subprocess.run(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+    """A command, with what it said: a checker repeats what is in a file, and whoever wrote that is not who reads it here."""
+    done = subprocess.run(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+    done.stdout = "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in done.stdout)
+    return done
 
 
 def unit(text: str) -> tuple[str, str, str]:
