@@ -6,8 +6,10 @@ import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -285,6 +287,24 @@ def test_slack_takes_words_of_others_for_words(monkeypatch):
 
 def test_what_a_checker_of_redis_repeats_of_a_file_is_printable():
     assert redis_repair.run("printf", f"0x1: got {RED}\n\tx").stdout == "0x1: got ?[31mred??\n\tx"
+
+
+def test_nobody_else_is_answered_by_the_watchdog(tmp_path):
+    """Connections that say nothing would take all of its files: 1024 for a service."""
+    dog = service.Watchdog(settings(), watched_config.Secrets(), None, str(tmp_path), str(tmp_path))
+    threading.Thread(target=dog.control.serve_forever, daemon=True).start()
+    silent = [socket.create_connection(dog.control.server_address, 5) for _ in range(50)]
+    try:
+        for one in silent:
+            one.settimeout(5)
+            assert one.recv(1) == b"", "closed at once"
+        for _ in range(3):
+            assert dog.control.ask(5).status == 200 and dog.control.expected == set()
+    finally:
+        for one in silent:
+            one.close()
+        dog.control.shutdown()
+        dog.control.server_close()
 
 
 # Facts
