@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ansible_collections.senex.trader.plugins.module_utils import untrusted
+
 
 def status_lines(hosts: list) -> list:
     """One screen: of a single host every finding, of a fleet what is not well; below each what to do."""
@@ -26,9 +28,14 @@ def refusal_findings(message: str, key: str) -> list:
     return [{"key": key, "level": "FAIL", "says": line, "do": ""} for line in told]
 
 
+def printable(text: object) -> str:
+    """What a program said, for the message of a task: Ansible puts that on the screen as it is, and whoever said it may not be root."""
+    return untrusted.lines(text)
+
+
 class FilterModule:
     """Filters."""
 
     def filters(self) -> dict:
         """By name."""
-        return {"status_lines": status_lines, "refusal_findings": refusal_findings}
+        return {"status_lines": status_lines, "refusal_findings": refusal_findings, "printable": printable}

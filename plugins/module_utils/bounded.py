@@ -53,6 +53,11 @@ class Reply:
     body: bytes = b""
 
 
+def printable(words: object) -> str:
+    """What a server says of itself, so that it is taken for nothing else on a screen."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(words))[:200]
+
+
 def left(end: float) -> float:
     """Seconds until a moment; TimeoutError when it is over."""
     seconds = end - time.monotonic()
@@ -68,10 +73,10 @@ def unverified() -> ssl.SSLContext:
     return made
 
 
-def connect(address: str, port: int, end: float, context: ssl.SSLContext | None = None, name: str = "") -> socket.socket:
+def connect(address: str, port: int, end: float, context: ssl.SSLContext | None = None, name: str = "", source: tuple | None = None) -> socket.socket:
     """A connection, by TLS under a name where there is a context."""
     try:
-        raw = socket.create_connection((address, port), left(end))
+        raw = socket.create_connection((address, port), left(end), source)
     except UnicodeError:
         raise OSError("its address is none") from None
     try:
@@ -94,20 +99,27 @@ def ask(
     data: bytes = b"",
     limit: int = LIMIT,
     whole: bool = True,
+    source: tuple | None = None,
 ) -> Reply:
-    """One request on a connection of its own. OSError or http.client.HTTPException where there is no answer, or not the `whole` of it."""
+    """One request on a connection of its own. OSError or http.client.HTTPException where there is no answer, or not the `whole` of it.
+
+    The words of its first line are printable, for they go into messages; headers and body are as they came.
+    """
     end = time.monotonic() + timeout
     words = {"Connection": "close", **({"Content-Length": str(len(data))} if data else {}), **headers}
     for word in (path, *words, *words.values()):
         if any(ord(letter) <= 32 and letter != " " for letter in word) or (word is path and " " in path):
             raise OSError("the request has a character that none may have")
-    with contextlib.closing(connect(address, port, end, context, name)) as stream:
+    with contextlib.closing(connect(address, port, end, context, name, source)) as stream:
         head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{key}: {value}\r\n" for key, value in words.items()) + "\r\n"
         stream.settimeout(left(end))
         stream.sendall(head.encode() + data)
         answer = http.client.HTTPResponse(Reading(stream, end, limit), method=method)  # type: ignore[arg-type]
-        answer.begin()
-        found = Reply(answer.status, answer.reason, {key.lower(): value for key, value in answer.getheaders()})
+        try:
+            answer.begin()
+        except (http.client.BadStatusLine, http.client.UnknownProtocol) as error:
+            raise type(error)(printable(error)) from None
+        found = Reply(answer.status, printable(answer.reason), {key.lower(): value for key, value in answer.getheaders()})
         found.body = answer.read(KEPT)
         while whole and answer.read(1 << 16):
             pass

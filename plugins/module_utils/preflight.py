@@ -14,7 +14,7 @@ import ssl
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 
-from ansible_collections.senex.trader.plugins.module_utils import bounded, data_directory, storage
+from ansible_collections.senex.trader.plugins.module_utils import bounded, data_directory, storage, untrusted
 
 MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
@@ -24,8 +24,8 @@ TIMEOUT = 15
 
 
 def finding(key: str, level: str, says: str, do: str = "") -> dict[str, str]:
-    """One line of the screen, as `senex status --json` has it."""
-    return {"key": key, "level": level, "says": says, "do": do}
+    """One line of the screen, as `senex status --json` has it; whoever's words they are, each is printable."""
+    return {"key": untrusted.plain(key, 150), "level": level, "says": untrusted.plain(says, 1000), "do": untrusted.plain(do, 500)}
 
 
 def names(domains: Sequence[str], addresses: Sequence[str], wanted: bool, resolve: Callable = socket.getaddrinfo) -> list[dict]:
@@ -80,6 +80,8 @@ def authorization(challenge: str, user: str, password: str) -> str:
     if status != 200:
         return ""
     answer = json.loads(body)
+    if not isinstance(answer, dict):
+        raise ValueError("its token is none")
     return f"Bearer {answer.get('token') or answer.get('access_token')}"
 
 
@@ -97,7 +99,7 @@ def image(reference: str, login: Mapping[str, str], what: str) -> dict:
         if status == 401 and "www-authenticate" in headers:
             token = authorization(headers["www-authenticate"], login.get("username", ""), login.get("password", ""))
             status, headers, _ = fetch(url, {"Accept": MANIFESTS, **({"Authorization": token} if token else {})}, "HEAD")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         return finding(key, "FAIL", f"the registry does not answer: {error}", f"{what}: name, network, and a certificate that the host trusts")
     if status in (401, 403):
         says = "the registry does not take the login" if login else "the registry wants a login"
@@ -108,8 +110,19 @@ def image(reference: str, login: Mapping[str, str], what: str) -> dict:
 
 
 def mail(host: str, port: int, security: str, user: str, password: str, ca_file: str = "") -> dict:
-    """The mail server answers, encrypts and takes the login. Nothing is sent."""
+    """The mail server answers, encrypts and takes the login. Nothing is sent. smtplib waits for each line alone, and for as many as there come."""
     key, do = f"mail {host}:{port}", "senex_email, or watchdog_smtp_*: host, port, user and password; is the port open on the way out?"
+    try:
+        told = untrusted.run(os.geteuid(), os.getegid(), _log_in, host, port, security, user, password, ca_file, patience=3 * TIMEOUT)
+    except OSError as error:
+        told = str(error)
+    if told:
+        return finding(key, "FAIL", told, do)
+    return finding(key, "OK", f"takes the login of {user}" if user else "answers; no login is asked for")
+
+
+def _log_in(host: str, port: int, security: str, user: str, password: str, ca_file: str) -> str:
+    """What is wrong with the mail server, or nothing."""
     context = ssl.create_default_context(cafile=ca_file or None)
     try:
         server = smtplib.SMTP_SSL(host, port, timeout=TIMEOUT, context=context) if security == "tls" else smtplib.SMTP(host, port, timeout=TIMEOUT)
@@ -119,10 +132,10 @@ def mail(host: str, port: int, security: str, user: str, password: str, ca_file:
             if user:
                 server.login(user, password)
     except smtplib.SMTPAuthenticationError as error:
-        return finding(key, "FAIL", f"does not take the login of {user} ({error.smtp_code})", do)
+        return f"does not take the login of {user} ({error.smtp_code})"
     except (OSError, smtplib.SMTPException, UnicodeEncodeError) as error:
-        return finding(key, "FAIL", f"does not answer as it should: {error}", do)
-    return finding(key, "OK", f"takes the login of {user}" if user else "answers; no login is asked for")
+        return f"does not answer as it should: {error}"
+    return ""
 
 
 def answers(key: str, url: str, do: str) -> dict:

@@ -23,8 +23,8 @@ import threading
 import time
 
 try:
-    from ansible_collections.senex.trader.plugins.module_utils import bounded
-except ImportError:
+    from ansible_collections.senex.trader.plugins.module_utils import bounded, untrusted
+except ImportError:  # of its own on the host: there it reads nothing that it wrote
     import bounded  # type: ignore[no-redef]
 
 PAUSE = 0.1
@@ -32,6 +32,7 @@ READY_PAUSE = 0.5
 KEPT = 20  # failures that are kept with their text
 LONGEST = 200  # characters of each
 PLACE = 32 << 10  # bytes of one of the two places of STATE
+NUMBERS = ("requests", "failed", "slowest", "reconnects", "cut", "longest_gap", "began", "saved")
 FRAME = 1 << 20  # bytes of a WebSocket message; a longer one is as good as none
 
 
@@ -42,12 +43,23 @@ def context() -> ssl.SSLContext:
 
 
 def latest(text: bytes | None) -> dict:
-    """What STATE says: of the places that are whole the one written last; nothing where there is none."""
-    found = [{}]
+    """What STATE says: of the places that are whole the one written last; nothing where there is none.
+
+    Its writer has seen what the application says, and whoever reads this is root: numbers and printable lines, and nothing else.
+    """
+    found = []
     for line in (text or b"").splitlines():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             found.append(json.loads(line))
-    return max((one for one in found if isinstance(one, dict)), key=lambda one: one.get("saved", 0 if one else -1))
+    whole = max((one for one in found if isinstance(one, dict)), key=lambda one: _number(one.get("saved")) or 0, default={})
+    numbers = {name: number for name in NUMBERS if (number := _number(whole.get(name))) is not None}
+    failures = whole["failures"] if isinstance(whole.get("failures"), list) else None
+    return {**numbers, **({"failures": [untrusted.plain(one, LONGEST) for one in failures[-KEPT:]]} if failures is not None else {})}
+
+
+def _number(value: object) -> int | float | None:
+    """One that can be reckoned with and shown, or None."""
+    return value if type(value) in (int, float) and abs(value) < 1e15 else None  # type: ignore[operator, return-value]
 
 
 class Results:

@@ -206,7 +206,7 @@ def forgive(unit: dict) -> None:
     if wanted:
         time.sleep(PROBE_SECONDS)  # until it has written down its last failure
         failed = prober.latest(fileset.read(wanted["file"])[0]).get("failed", 0)
-        fileset.swap([(wanted["file"] + FORGIVEN, str(failed).encode(), (0o644, os.geteuid(), os.getegid()))])
+        fileset.swap([(wanted["file"] + FORGIVEN, str(int(failed)).encode(), (0o644, os.geteuid(), os.getegid()))])
 
 
 def probed(unit: dict) -> str:
@@ -221,7 +221,7 @@ def probed(unit: dict) -> str:
         return ""
     last = "; ".join(seen.get("failures", [])[-3:])
     beside = f" beside the {forgiven} while the only instance restarted" if forgiven else ""
-    return f"{seen['failed'] - forgiven} of {seen['requests']} requests of the prober failed{beside}, {wanted['failed']} may; the last: {last}"
+    return f"{seen['failed'] - forgiven} of {seen.get('requests', 0)} requests of the prober failed{beside}, {wanted['failed']} may; the last: {last}"
 
 
 def _why(unit, state, prints, manifest, texts, unhealthy) -> tuple[str, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 
 from ansible_collections.senex.trader.plugins.module_utils import confined, dump_file, untrusted
@@ -14,6 +15,7 @@ MARK = "senex-plan:"
 REASON = "pre-deploy"
 LONGEST = 6 * 3600  # seconds that a dump may take
 MOMENT = "YYYY-MM-DD HH24:MI:SS.US+00"
+AT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\+00"  # a moment that looks so
 FORMAT = "{{.Id}} {{.Digest}}"
 
 
@@ -73,7 +75,19 @@ def plan(user: ServiceUser, container: dict, script: str) -> dict:
     found = [line for line in result.stdout.splitlines() if line.startswith(MARK)]
     if result.returncode or not found:
         raise OSError(f"the plan of {container['image']} could not be made, nothing was changed: {(result.stderr or result.stdout).strip()[-1500:]}")
-    return json.loads(found[-1].removeprefix(MARK))
+    try:
+        return _clean(json.loads(found[-1].removeprefix(MARK)))
+    except RecursionError:
+        raise OSError(f"the plan of {container['image']} is none, nothing was changed") from None
+
+
+def _clean(said):
+    """What the application says of itself goes into messages and records: printable lines, whatever is in its names."""
+    if isinstance(said, dict):
+        return {untrusted.plain(name): _clean(value) for name, value in said.items()}
+    if isinstance(said, list):
+        return [_clean(one) for one in said]
+    return untrusted.plain(said, 2000) if isinstance(said, str) else said
 
 
 def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int, container: str = "postgres") -> dict:
@@ -88,7 +102,7 @@ def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int,
             result = user.run([command, "dump", "--reason", REASON, "--keep", str(keep), "--json"], check=False, timeout=LONGEST)
             if result.returncode:
                 raise OSError((result.stderr or result.stdout).strip())
-            made = json.loads(result.stdout.splitlines()[-1])
+            made = _whole(json.loads(result.stdout.splitlines()[-1]))
         else:
             if untrusted.kind(directory) != "directory":
                 user.make_directory(directory, 0o700, None, None)
@@ -98,6 +112,20 @@ def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int,
         where = f". {room([directory])}" if any(word in str(error).lower() for word in FULL) else ""
         raise OSError(f"the backup before the release failed, nothing was changed: {error}{where}") from error
     return {**{key: made[key] for key in ("path", "bytes", "sha256")}, "seconds": round(time.monotonic() - began, 1)}
+
+
+def _whole(made: object) -> dict:
+    """What a dump may be in a record: the command that says it is the service user's own."""
+    if not (
+        isinstance(made, dict)
+        and isinstance(made.get("path"), str)
+        and made["path"].isprintable()
+        and dump_file.NAME.fullmatch(os.path.basename(made["path"]))
+        and type(made.get("bytes")) is int
+        and re.fullmatch("[0-9a-f]{64}", str(made.get("sha256")))
+    ):
+        raise ValueError("bin/backup does not say what it made: site.yml --tags backup brings it anew")
+    return made
 
 
 def _dumped(directory: str, argv: list[str], keep: int, home: str, environment: dict[str, str]) -> dict:
@@ -113,4 +141,7 @@ def restore_point(user: ServiceUser, database: str, role: str, name: str, contai
         "exec", "--interactive", container, "psql", "-XqAt", "--username", role, "--dbname", database, "-v", "ON_ERROR_STOP=1", "-v", f"name={name}",
         stdin=f"select to_char(clock_timestamp() at time zone 'utc', '{MOMENT}') from pg_create_restore_point(:'name');\n",
     )  # fmt: skip
-    return {"restore_point": name, "restore_point_at": result.stdout.strip()}
+    at = result.stdout.strip()
+    if not re.fullmatch(AT, at):  # it stands in the record, for a person to give to a restore
+        raise OSError(f"{container} gives no time for the restore point, nothing was changed")
+    return {"restore_point": name, "restore_point_at": at}

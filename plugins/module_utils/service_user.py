@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from ansible_collections.senex.trader.plugins.module_utils import fileset, untru
 
 PODMAN = "/usr/bin/podman"
 SYSTEMCTL = "/usr/bin/systemctl"
+LINES = 1 << 20  # bytes of a journal that go into a message
 FULL = ("no space left on device", "disk quota exceeded")
 
 
@@ -77,22 +79,22 @@ class ServiceUser:
     def run(self, argv: list[str], check: bool = True, stdin: str | IO | None = None, extra: dict | None = None, timeout: int = 900):
         """Run a command as the user, in its home (root's own directory is closed to it). `stdin` is a text or an open file."""
         try:
-            result = subprocess.run(
+            result = untrusted.told(
                 argv,
-                **({"stdin": stdin} if hasattr(stdin, "fileno") else {"input": stdin}),
-                capture_output=True,
-                text=True,
-                errors="replace",
+                stdin,
+                timeout,
                 cwd=self.home if untrusted.kind(self.home) == "directory" else "/",
                 env={**self.environment, **(extra or {})},
                 user=self.uid,
                 group=self.gid,
                 extra_groups=[],
-                timeout=timeout,
-                check=False,
             )
         except subprocess.TimeoutExpired:
             result = subprocess.CompletedProcess(argv, 124, "", f"no end after {timeout} s")
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            result = subprocess.CompletedProcess(argv, 125, "", error.strerror)
         if check and result.returncode:
             raise CommandError(argv, result)
         return result
@@ -141,7 +143,7 @@ class ServiceUser:
         begin += f"the image {reference} cannot be pulled, nothing was changed or stopped; "
         if any(word in said.lower() for word in FULL):
             # Layers come by way of the one to the other; Podman's own words may name a path inside the layer
-            places = self.podman("info", "--format", "{{.Store.GraphRoot}}/overlay\n{{.Store.ImageCopyTmpDir}}", check=False).stdout.split()
+            places = self.podman("info", "--format", "{{.Store.GraphRoot}}/overlay\n{{.Store.ImageCopyTmpDir}}", check=False).stdout.split()[:2]
             begin += (
                 f"the disk is full: {room(places or [f'{self.home}/.local/share/containers/storage/overlay', '/var/tmp'])}. Make room and run the playbook "  # noqa: S108
                 f"again: {self.home}/bin/senex-prune-images --keep 1 (as {self.name}) removes images that nothing runs; then old dumps in {self.home}/backups"
@@ -196,10 +198,13 @@ class ServiceUser:
 
 def journal(unit: str, uid: int, since: float, lines: int = 50) -> str:
     """Last lines of a user unit's journal (a system account has no journal of its own, so root reads it)."""
-    result = subprocess.run(
-        ["/usr/bin/journalctl", f"_SYSTEMD_USER_UNIT={unit}", f"_UID={uid}", "+", f"USER_UNIT={unit}", f"_UID={uid}",
-         "--no-pager", "--quiet", "--output=short-iso", f"--since=@{int(since)}", "--lines", str(lines)],
-        capture_output=True, text=True, errors="replace", check=False,
-    )
+    words = [
+        "/usr/bin/journalctl", f"_SYSTEMD_USER_UNIT={unit}", f"_UID={uid}", "+", f"USER_UNIT={unit}", f"_UID={uid}",
+        "--no-pager", "--quiet", "--output=short-iso", f"--since=@{int(since)}", "--lines", str(lines),
+    ]  # fmt: skip
+    try:
+        said = untrusted.told(words, timeout=60, limit=LINES).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:  # a line may be of any length
+        return f"journalctl: {error}"
     noise = ("<nwarn>", "health_status=")  # Podman's own events, of which there may be many
-    return "\n".join(line for line in result.stdout.splitlines() if not any(word in line for word in noise))
+    return "\n".join(line for line in said.splitlines() if not any(word in line for word in noise))

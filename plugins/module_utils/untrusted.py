@@ -13,18 +13,24 @@ import contextlib
 import errno
 import fnmatch
 import functools
+import itertools
 import json
 import os
 import pwd
 import re
 import select
+import selectors
 import signal
 import stat
+import subprocess
 import time
 
 LIMIT = 64 << 10  # bytes of a file that is read for what is in it; a larger one is not read at all
+SAID = 16 << 20  # bytes that a command may print
 PATIENCE = 10.0  # seconds for all that is asked at once
 MOST = 1000  # paths that one pattern may lead to
+NAMES = 50_000  # names that are looked through for it
+TOTAL = 16 << 20  # bytes of all files that are read at once: root keeps them several times on their way
 LINKS = 40  # as the kernel has it
 NOBODY = 65534
 ABOVE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -137,6 +143,7 @@ class Walk:
     def __init__(self, switching: bool = False):
         self.switching, self.root = switching, os.geteuid() == 0
         self.who = self.base = 0
+        self.room = TOTAL
         self.known: dict[str, tuple] = {}  # directories that were walked to, each once
         self.opened = contextlib.ExitStack()
 
@@ -151,9 +158,14 @@ class Walk:
         with open(descriptor, "rb") as handle:
             info = os.fstat(descriptor)
             self._regular(path, info)
-            content = handle.read(limit + 1) if info.st_size <= limit else b""
-            if max(info.st_size, len(content)) > limit:
+            most = min(limit, self.room)
+            content = handle.read(most + 1) if info.st_size <= most else b""
+            size = max(info.st_size, len(content))
+            if size > limit:
                 raise OSError(f"{path} has more than {limit} bytes: move it away")
+            if size > self.room:
+                raise OSError(f"{path} and what is read with it have more than {TOTAL} bytes: move some away")
+            self.room -= size
         return {"content": content, "owner": [stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid]}
 
     def look(self, path: str, follow: bool) -> dict:
@@ -244,18 +256,23 @@ class Walk:
             if "*" not in part and "?" not in part:
                 found = [f"{base}/{part}" for base in found]
                 continue
-            names = [(base, name) for base in found for name in self._names(base or "/")]
+            names = []
+            for base in found:
+                names += [(base, name) for name in self._names(base or "/", NAMES + 1 - len(names))]
+            if len(names) > NAMES:
+                raise OSError(f"{pattern} has more than {NAMES} names on its way: move some away")
             found = [f"{base}/{name}" for base, name in names if fnmatch.fnmatchcase(name, part) and (part[0] == "." or name[0] != ".")][:MOST]
         return sorted(path for path in found if not {errno.ENOENT, errno.ENOTDIR} & set(self.safely("look", path, False).get("error", [])[:1]))
 
-    def _names(self, path: str) -> list[str]:
+    def _names(self, path: str, most: int) -> list[str]:
         try:
             with self._last(f"{path}/.", False) as (above, name, _info):
                 descriptor = os.open(name, LIST, dir_fd=above)
         except OSError:
             return []
         try:
-            return sorted(os.listdir(descriptor))
+            with os.scandir(descriptor) as entries:
+                return sorted(entry.name for entry in itertools.islice(entries, most))
         finally:
             os.close(descriptor)
 
@@ -379,6 +396,82 @@ def plain(text: object, most: int = 200) -> str:
 def printable(text: str, most: int) -> str:
     """The same of a line whose spaces are ours."""
     return "".join(letter if letter.isprintable() else "?" for letter in text.encode(errors="replace").decode())[:most]
+
+
+def lines(text: object, most: int = 20_000) -> str:
+    """The same of several lines, which stay lines; of what is too long the beginning and the end."""
+    found = str(text).encode(errors="replace").decode().expandtabs().splitlines()
+    whole = "\n".join("".join(letter if letter.isprintable() else "?" for letter in line).rstrip() for line in found)
+    return whole if len(whole) <= most else f"{whole[: most // 2]}\n…\n{whole[len(whole) - most // 2 :]}"
+
+
+def told(argv: list[str], stdin=None, timeout: float | None = None, limit: int = 0, began=None, **process) -> subprocess.CompletedProcess:
+    """As subprocess.run with a text or a file as input, and all that is printed as text.
+
+    Whoever prints more than `limit` bytes (SAID) is ended: OSError (EFBIG). `began` is called with the process.
+    """
+    limit = limit or SAID
+    file, given = (stdin, b"") if hasattr(stdin, "fileno") else (None, (stdin or "").encode())
+    source = file or (subprocess.PIPE if given else subprocess.DEVNULL)
+    end = None if timeout is None else time.monotonic() + timeout
+    running = subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process)
+    if began:
+        began(running)
+    out, errors = bytearray(), bytearray()
+    try:
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(running.stdout, selectors.EVENT_READ, out)
+            waiting.register(running.stderr, selectors.EVENT_READ, errors)
+            if given:
+                os.set_blocking(running.stdin.fileno(), False)
+                waiting.register(running.stdin, selectors.EVENT_WRITE)
+            while waiting.get_map():
+                ready = waiting.select(1.0 if end is None else max(0.0, min(1.0, end - time.monotonic())))
+                if end is not None and time.monotonic() >= end:
+                    raise subprocess.TimeoutExpired(argv, timeout)
+                if not ready and running.poll() is not None:
+                    break  # what it left behind may hold its pipes for ever
+                for key, _events in ready:
+                    if key.data is None:
+                        given = _put(key.fd, given)
+                        over = not given
+                    else:
+                        piece = os.read(key.fd, 1 << 16)
+                        key.data.extend(piece)
+                        over = not piece
+                    if over:
+                        waiting.unregister(key.fileobj)
+                        key.fileobj.close()
+                if len(out) + len(errors) > limit:
+                    raise OSError(errno.EFBIG, f"printed more than {limit} bytes")
+        running.wait(None if end is None else max(0.0, end - time.monotonic()))
+    except BaseException:
+        with contextlib.suppress(OSError):  # root without CAP_KILL: it ends by its pipes, or by a limit of its own
+            running.kill()
+        _close(running)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(5)
+        raise
+    _close(running)
+    return subprocess.CompletedProcess(argv, running.returncode, _text(out), _text(errors))
+
+
+def _close(running: subprocess.Popen) -> None:
+    for stream in (running.stdin, running.stdout, running.stderr):
+        with contextlib.suppress(AttributeError, OSError):
+            stream.close()
+
+
+def _put(descriptor: int, given: bytes) -> bytes:
+    """What is still to be written to a pipe; nothing where nobody reads it."""
+    try:
+        return given[os.write(descriptor, given[: 1 << 16]) :]
+    except BrokenPipeError:
+        return b""
+
+
+def _text(said: bytearray) -> str:
+    return said.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def major(content: bytes | None) -> int | None:

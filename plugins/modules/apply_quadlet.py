@@ -44,7 +44,7 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import quadlet_apply
+from ansible_collections.senex.trader.plugins.module_utils import quadlet_apply, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
 
 
@@ -84,7 +84,7 @@ def main() -> None:
     else:
         result = beside(data, module.params["beside"], module.params["beside_at_once"])
     if "msg" in result:
-        module.fail_json(msg=result["msg"], plan=result["plan"])
+        module.fail_json(msg=untrusted.lines(result["msg"]), plan=result["plan"])
     if not module._diff:  # the public way to ask is not there on core 2.18
         result.pop("diff", None)
     module.exit_json(**result)

@@ -34,6 +34,7 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.senex.trader.plugins.module_utils import untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
 from ansible_collections.senex.trader.plugins.module_utils.payload import keep, system_part
 from ansible_collections.senex.trader.plugins.module_utils.system_transaction import Refused, SystemTransaction
@@ -51,9 +52,9 @@ def main() -> None:
             if not module.check_mode:
                 keep(data)
     except Refused as error:
-        module.fail_json(msg=str(error), plan=error.plan)
+        module.fail_json(msg=untrusted.lines(error), plan=error.plan)
     except (LookupError, OSError) as error:
-        module.fail_json(msg=f"{data['part']}: {error}")
+        module.fail_json(msg=untrusted.lines(f"{data['part']}: {error}"))
     if not module._diff:  # the public way to ask is not there on core 2.18
         result.pop("diff", None)
     module.exit_json(**result)

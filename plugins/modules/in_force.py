@@ -31,7 +31,7 @@ troubles:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import in_force
+from ansible_collections.senex.trader.plugins.module_utils import in_force, untrusted
 
 
 def main() -> None:
@@ -41,10 +41,10 @@ def main() -> None:
     try:
         troubles = in_force.look(in_force.read())
     except (OSError, ValueError) as error:
-        module.fail_json(msg=f"{in_force.WANTED}: {error}")
+        module.fail_json(msg=untrusted.lines(f"{in_force.WANTED}: {error}"))
     if troubles:
         said = "\n".join(in_force.sentence(one) for one in troubles)
-        module.fail_json(msg=f"Not in force, though the files are in place:\n{said}", troubles=troubles)
+        module.fail_json(msg=untrusted.lines(f"Not in force, though the files are in place:\n{said}"), troubles=troubles)
     module.exit_json(changed=False, troubles=[])
 
 

@@ -65,7 +65,7 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import pg_plan
+from ansible_collections.senex.trader.plugins.module_utils import pg_plan, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.pg_server import Wanted
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade import Upgrade, leased
@@ -125,7 +125,7 @@ def main() -> None:
     try:
         answer = step(module.params)
     except (LookupError, OSError, CommandError, ValueError) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=untrusted.lines(error))
     module.exit_json(**answer)
 
 

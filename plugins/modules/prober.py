@@ -44,7 +44,7 @@ seen:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import prober, prober_unit
+from ansible_collections.senex.trader.plugins.module_utils import prober, prober_unit, untrusted
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
             module.exit_json(changed=False, problems=[found for path in target["paths"] if (found := prober.ask(target, path))])
         prober_unit.stop()
     except OSError as error:
-        module.fail_json(msg=f"prober: {error}")
+        module.fail_json(msg=untrusted.lines(f"prober: {error}"))
     module.exit_json(changed=False, seen=prober_unit.seen())
 
 

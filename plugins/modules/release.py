@@ -113,10 +113,9 @@ records:
 
 import os
 import subprocess
-import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import prober_unit, release_steps
+from ansible_collections.senex.trader.plugins.module_utils import prober_unit, release_steps, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
@@ -190,16 +189,11 @@ def work(given: dict) -> dict:
 def run(given: dict, ledger: Ledger) -> dict:
     """A command under the lock; it does not go on when the lock is another's."""
     ledger.renew(given["id"], given["what"])
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(given["argv"], stdin=subprocess.DEVNULL, stdout=out, stderr=errors)
-        with ledger.kept(given["id"], given["what"], lost=process.terminate):
-            code = process.wait()
-        ledger.renew(given["id"], given["what"])
-        said = {}
-        for name, handle in (("stdout", out), ("stderr", errors)):
-            handle.seek(0)
-            said[name] = handle.read().strip()
-    return {"changed": True, "rc": code, **said}
+    running: list[subprocess.Popen] = []
+    with ledger.kept(given["id"], given["what"], lost=lambda: [process.terminate() for process in running]):
+        done = untrusted.told(given["argv"], began=running.append)
+    ledger.renew(given["id"], given["what"])
+    return {"changed": True, "rc": done.returncode, "stdout": done.stdout.strip(), "stderr": untrusted.lines(done.stderr.strip())}
 
 
 def main() -> None:
@@ -213,9 +207,9 @@ def main() -> None:
     except Busy as busy:
         module.exit_json(changed=False, busy=busy.holder, message=str(busy))
     except (LookupError, OSError, CommandError, ValueError) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=untrusted.lines(error))
     if answer.get("rc"):
-        module.fail_json(msg=f"{given['argv'][-1]} ended with {answer['rc']}: {answer['stderr'] or answer['stdout']}", **answer)
+        module.fail_json(msg=untrusted.lines(f"{given['argv'][-1]} ended with {answer['rc']}: {answer['stderr'] or answer['stdout']}"), **answer)
     module.exit_json(**answer)
 
 

@@ -58,6 +58,7 @@ cut:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.senex.trader.plugins.module_utils import untrusted
 from ansible_collections.senex.trader.plugins.module_utils.rotation import CONTRACT, Rotation
 
 ARGUMENTS = {
@@ -89,7 +90,7 @@ def main() -> None:
             rotation.back()
         after = before if stays else list(rotation.servers) if wanted["state"] == "out" else []
     except OSError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=untrusted.lines(error))
     module.exit_json(changed=sorted(before) != sorted(after), out=after, cut=rotation.cut)
 
 

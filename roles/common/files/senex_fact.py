@@ -151,8 +151,10 @@ def has_ipv6(text):
 def parse_certificate(text):
     """From openssl x509 -enddate -fingerprint -sha256 -ext …"""
     lines = [line.strip() for line in text.splitlines()]
-    end = next((line[9:] for line in lines if line.startswith("notAfter=")), None)
-    if end is None:
+    end = next((line[9:] for line in lines if line.startswith("notAfter=")), "")
+    try:
+        not_after = calendar.timegm(time.strptime(end.replace(" GMT", ""), "%b %d %H:%M:%S %Y"))
+    except ValueError:  # none, or "Bad time value" of one that somebody made by hand
         return None
 
     def after(heading):
@@ -163,7 +165,7 @@ def parse_certificate(text):
     issuer = after("X509v3 Authority Key Identifier").removeprefix("keyid:")
     fingerprint = next((line.split("=", 1)[1] for line in lines if " fingerprint=" in line.lower()), "")
     return {
-        "not_after": calendar.timegm(time.strptime(end.replace(" GMT", ""), "%b %d %H:%M:%S %Y")),
+        "not_after": not_after,
         "sans": [re.sub(r"^(DNS|IP Address):", "", name) for name in after("X509v3 Subject Alternative Name").split(", ") if name],
         "fingerprint": fingerprint.replace(":", "").lower(),
         "key_id": key_id.lower(),
@@ -276,7 +278,7 @@ def listening():
         except OSError:
             continue
         if target.startswith("socket:[") and target[8:-1] in ports:
-            found[str(ports[target[8:-1]])] = system_text("/".join(link.split("/")[:3]) + "/comm").strip()
+            found[str(ports[target[8:-1]])] = untrusted.plain(system_text("/".join(link.split("/")[:3]) + "/comm"))
     return found
 
 

@@ -7,13 +7,12 @@ import datetime
 import json
 import os
 import re
-import socket
 import ssl
 import statistics
 import time
 
-from . import in_force, untrusted
-from .findings import Check, Finding, age, fail, named, ok, size, warn
+from . import bounded, in_force, untrusted
+from .findings import Check, Finding, age, fail, few, named, ok, size, warn
 
 LOCK = "/var/lib/senex.trader/deploy.lock"
 LEASE = 1800  # as plugins/module_utils/release_record.py has it
@@ -60,10 +59,10 @@ def judge_units(data: dict, config, now: float) -> list[Finding]:
             else:
                 found.append(fail(f"unit {name}", f"is {active} ({state.get('Result', '')})", f"{logs}; then {restart_word(scope, name)}"))
     expected = set(config.user_units) | set(config.system_units)
-    for scope, name in data["failed"]:
-        if name not in expected:
-            where = f"systemctl --user -M {config.user}@ " if scope == "user" else "systemctl "
-            found.append(fail(f"unit {name}", "failed", f"{where}status {named(name)}; when mended {where}reset-failed {named(name)}"))
+    for scope, where in (("system", "systemctl "), ("user", f"systemctl --user -M {config.user}@ ")):
+        others = [fail(f"unit {name}", "failed", f"{where}status {named(name)}; when mended {where}reset-failed {named(name)}")
+                  for of, name in data["failed"] if of == scope and name not in expected]  # fmt: skip
+        found += few(others, f"units of the {scope}", f"{where}--failed")
     return found + ([ok("units", f"{running} run, none failed")] if not found else [])
 
 
@@ -137,12 +136,7 @@ def read_certificates(host, config) -> dict:
 
 def served(public) -> str:
     """The certificate that nginx hands out now, which may be older than the file."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with (
-        socket.create_connection((public.address, public.port), timeout=5) as raw,
-        context.wrap_socket(raw, server_hostname=public.domain) as secure,
-    ):
+    with bounded.connect(public.address, public.port, time.monotonic() + 5, bounded.unverified(), public.domain) as secure:
         return ssl.DER_cert_to_PEM_cert(secure.getpeercert(True) or b"")
 
 

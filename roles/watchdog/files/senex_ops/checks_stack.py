@@ -7,7 +7,7 @@ import json
 import os
 import re
 
-from .findings import Check, Finding, age, fail, named, ok, size, warn
+from .findings import Check, Finding, age, fail, few, named, ok, size, warn
 from .host import Answer
 
 SLIRP = "/usr/bin/slirp4netns"
@@ -172,9 +172,10 @@ def judge_containers(data: list[dict], config, now: float) -> list[Finding]:
     bad = [one for one in data if one["state"] != "running" or "(unhealthy)" in one["status"]]
     if not bad:
         return [ok("containers", f"{len(data)} run and none is unhealthy")]
-    return [
+    found = [
         fail(f"container {one['name']}", one["status"] or one["state"], f"senex logs {named(one['name'])}; senex restart {named(one['name'])}") for one in bad
     ]  # fmt: skip
+    return few(found, "containers that do not run", "podman ps --all, as the service user")
 
 
 def psql(host, config, text: str, role: str = "") -> list[list[str]]:

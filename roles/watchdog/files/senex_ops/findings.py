@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from . import untrusted
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
+MOST = 20  # findings of a kind
 RANK = {OK: 0, WARN: 1, FAIL: 2}
 
 
@@ -64,6 +65,12 @@ class Check:
         except Exception as error:  # a check that breaks must neither end the watchdog nor pass for good news
             reason = str(error) or type(error).__name__
             return [fail(self.name, f"cannot be read: {reason}", "senex doctor; then look at what it names")]
+
+
+def few(found: list[Finding], key: str, do: str) -> list[Finding]:
+    """Of what the service user can have any number of, so many as a message bears: a flood of them must not push all else out of it."""
+    more = len(found) - MOST
+    return found if more <= 0 else [*found[:MOST], fail(key, f"and {more} more", do)]
 
 
 def worst(findings: list[Finding]) -> str:

@@ -9,9 +9,10 @@ import subprocess
 import time
 from dataclasses import dataclass
 
-from . import bounded, confined
+from . import bounded, confined, untrusted
 
 ROOT_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+PRINTED = 4 << 20  # bytes that a command may print: several run at once, and the watchdog itself has a limit of memory
 SHOWN = "Id,Transient,ActiveState,SubState,LoadState,Result,NRestarts,ActiveExitTimestampMonotonic,InactiveExitTimestampMonotonic"
 
 
@@ -25,9 +26,9 @@ class Ended:
 
     @property
     def said(self) -> str:
-        """One line of what it printed, for a message."""
+        """One line of what it printed, for a message or a log: whoever it was, in printable characters."""
         lines = (self.err.strip() or self.out.strip()).splitlines()
-        return lines[-1][-300:] if lines else f"ended with {self.code} and said nothing"
+        return untrusted.plain(lines[-1][-300:], 300) if lines else f"ended with {self.code} and said nothing"
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,11 @@ class Host:
     @staticmethod
     def _run(argv: list[str], timeout: float, stdin: str | None, **more) -> Ended:
         try:
-            done = subprocess.run(
-                argv, input=stdin or "", capture_output=True, text=True, errors="replace", timeout=timeout, check=False, **more
-            )  # fmt: skip
+            done = untrusted.told(argv, stdin, timeout, PRINTED, **more)
         except subprocess.TimeoutExpired:
             return Ended(124, "", f"{' '.join(argv[:4])} … gave no answer within {timeout:g} s")
         except OSError as error:
-            return Ended(127, "", f"{argv[0]}: {error.strerror}")
+            return Ended(127, "", f"{' '.join(argv[:4])}: {error.strerror}")
         return Ended(done.returncode, done.stdout, done.stderr)
 
     def run(self, *argv: str, timeout: float = 15, stdin: str | None = None) -> Ended:
@@ -159,12 +158,12 @@ class Host:
         return get(address, port, path, domain, timeout, tls)
 
 
-def get(address: str, port: int, path: str, domain: str, timeout: float, tls: bool = False) -> Answer:
+def get(address: str, port: int, path: str, domain: str, timeout: float, tls: bool = False, source: tuple | None = None) -> Answer:
     """One GET of an address that needs no name resolution."""
     began = time.monotonic()
     headers = {"Host": domain, "User-Agent": "senex-watchdog", **({} if tls else {"X-Forwarded-Proto": "https"})}
     try:
-        answer = bounded.ask(address, port, path, headers, timeout, bounded.unverified() if tls else None, domain, whole=False)
+        answer = bounded.ask(address, port, path, headers, timeout, bounded.unverified() if tls else None, domain, whole=False, source=source)
         return Answer(answer.status, "", answer.headers.get("location", ""), time.monotonic() - began, answer.body[:4096].decode(errors="replace"))
     except TimeoutError:
         return Answer(0, f"no answer within {timeout:g} s", "", time.monotonic() - began)

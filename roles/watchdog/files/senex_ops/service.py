@@ -42,6 +42,8 @@ def notify(text: str) -> None:
 class Control(http.server.BaseHTTPRequestHandler):
     """Answers the watchdog's own question, which fails only when the asking is what is broken."""
 
+    timeout = 10  # seconds that it waits for a line of a request
+
     def do_GET(self) -> None:  # noqa: N802
         """200."""
         self.send_response(200)
@@ -50,6 +52,32 @@ class Control(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *words) -> None:
         """Nothing."""
+
+
+class Own(http.server.ThreadingHTTPServer):
+    """Answers this process alone, by the port that it asks from: every user of the host can connect, and a thousand that say nothing would
+    leave the watchdog no file to open."""
+
+    request_queue_size = 128
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Control)
+        self.expected: set[int] = set()
+
+    def verify_request(self, request, client_address) -> bool:
+        """Whoever else it is, is not waited for."""
+        return client_address[1] in self.expected
+
+    def ask(self, timeout: float) -> Answer:
+        """Its own question."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            source = free.getsockname()
+        self.expected.add(source[1])
+        try:
+            return get("127.0.0.1", self.server_address[1], "/", "control", timeout, source=source)
+        finally:
+            self.expected.discard(source[1])
 
 
 @dataclass
@@ -79,7 +107,7 @@ class Watchdog:
         self.settling, self.settled_at, self.starting = "", 0.0, set()
         self.release_until = self.paused_until = 0.0
         self.stopping = False
-        self.control = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Control)
+        self.control = Own()
         self.channels: list[delivery.Channel] = []
         self.jobs = self._jobs()
         # A thread for each job and for a restart, so that those which do not end leave the others theirs
@@ -89,8 +117,7 @@ class Watchdog:
 
     def _jobs(self) -> list[Job]:
         probe, web, jobs = self.config.probe, self.config.web, []
-        port = self.control.server_address[1]
-        jobs.append(Job("control", probe.interval, lambda: get("127.0.0.1", port, "/", "control", probe.timeout), self._take_control))
+        jobs.append(Job("control", probe.interval, lambda: self.control.ask(probe.timeout), self._take_control))
         for one in web.instances if web else []:
             jobs.append(Job(
                 one.unit, probe.interval,
@@ -222,7 +249,10 @@ class Watchdog:
         if self.cure is None or not self.cure[2].done():
             return
         (part, says, future, _), self.cure = self.cure, None
-        outcome = future.result()
+        try:
+            outcome = future.result()
+        except Exception as error:  # an answer that nobody foresaw, of a manager that is not root's, must not end the watchdog
+            outcome = cures.Outcome(decide.Decision(decide.WAIT, untrusted.plain(f"{type(error).__name__}: {error}", 300)))
         decision = outcome.decision
         if decision.what == decide.WAIT:
             if decision.why != self.held.get(part.name):

@@ -1,0 +1,386 @@
+"""What others print: no more of it than fits, no longer than it may take, and nothing in it that a screen would obey."""
+
+import ast
+import concurrent.futures
+import http.client
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import rendered
+import yaml
+from ansible_collections.senex.trader.plugins.filter.status import printable
+from ansible_collections.senex.trader.plugins.module_utils import (
+    bounded,
+    preflight,
+    prober,
+    quadlet_plan,
+    release_record,
+    release_steps,
+    service_user,
+    untrusted,
+)
+from ansible_collections.senex.trader.plugins.modules import release
+from test_bounded import door as door  # noqa: F401  (a fixture)
+from test_redis_repair import program as redis_repair
+from watched import config as watched_config
+from watched import host, settings
+
+from senex_ops import checks_host, checks_stack, cures, delivery, service  # isort: skip
+
+ROOT = Path(__file__).parents[2]
+ENDLESS = ("sh", "-c", "exec cat /dev/zero")
+RED = "\x1b[31mred\x9b\u202e\r"
+
+
+@pytest.fixture
+def user(monkeypatch):
+    """A service user who is whoever runs the test."""
+    name = service_user.pwd.getpwuid(os.getuid()).pw_name
+    return service_user.ServiceUser(name, "/")
+
+
+# How much
+@pytest.mark.parametrize("where", ["", ">&2"])
+def test_a_command_that_never_stops_printing_is_ended(where):
+    began = time.monotonic()
+    with pytest.raises(OSError, match="printed more than 1000000 bytes"):
+        untrusted.told(["sh", "-c", f"exec cat /dev/zero {where}"], timeout=20, limit=1_000_000)
+    assert time.monotonic() - began < 5
+
+
+def test_a_command_is_told_apart_from_its_input_and_its_end():
+    whole = "x" * (1 << 20)
+    done = untrusted.told(["sh", "-c", "cat; echo no >&2; exit 3"], whole, 20)
+    assert (done.returncode, done.stdout, done.stderr) == (3, whole, "no\n")
+    assert untrusted.told(["true"], whole, 20).returncode == 0, "one that does not read its input"
+    assert untrusted.told(["printf", "a\\r\\nb\\rc\\377"], timeout=20).stdout == "a\nb\nc\ufffd"
+    with open(__file__, encoding="utf-8") as handle:
+        assert "apart from its input" in untrusted.told(["cat"], handle, 20).stdout
+
+
+@pytest.mark.parametrize("script", ["sleep 30", "exec >&- 2>&-; sleep 30"])
+def test_a_command_that_does_not_end_is_ended(script):
+    began = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired):
+        untrusted.told(["sh", "-c", script], timeout=0.3)
+    assert time.monotonic() - began < 8
+
+
+def test_the_watchdog_keeps_no_more_of_an_answer_than_it_has_room_for(monkeypatch):
+    monkeypatch.setattr(host, "PRINTED", 1_000_000)
+    done = host.Host._run(list(ENDLESS), 20, None)
+    assert done.code and "printed more than 1000000 bytes" in done.said
+
+
+def test_the_engine_keeps_no_more_of_an_answer_than_it_has_room_for(user, monkeypatch):
+    monkeypatch.setattr(untrusted, "SAID", 1_000_000)
+    done = user.run(list(ENDLESS), check=False, timeout=20)
+    assert done.returncode == 125 and "printed more than" in done.stderr
+    with pytest.raises(service_user.CommandError, match="printed more than"):
+        user.run(list(ENDLESS), timeout=20)
+
+
+def test_a_line_of_a_journal_may_be_of_any_length(monkeypatch, tmp_path):
+    program = tmp_path / "journalctl"
+    program.write_text(f"#!{sys.executable}\nprint('x' * (3 << 20))\n")
+    program.chmod(0o755)
+    told = untrusted.told
+    monkeypatch.setattr(untrusted, "told", lambda words, **more: told([str(program), *words[1:]], **more))
+    assert len(service_user.journal("web-1.service", 1000, 0)) < 200
+
+
+# Which words
+def test_lines_stay_lines_and_nothing_else_stays():
+    assert untrusted.lines(f"one\ttwo\n{RED}\n\x00") == "one     two\n?[31mred??\n?"
+    assert untrusted.lines("a" * 50 + "b" * 50, 20) == "a" * 10 + "\n…\n" + "b" * 10
+
+
+def test_what_goes_into_the_watchdogs_log_is_printable():
+    said = host.Ended(1, "", f"no bus {RED}").said
+    assert said.isprintable() and said.startswith("no bus ?[31m")
+    refused = type("Refusing", (), {"units": lambda *_: (_ for _ in ()).throw(OSError(f"the user manager does not answer: {said}"))})()
+    assert cures.attempt(refused, None, None, cures.Cure("web-1", "user", "web-1.service"), False, 0).decision.why.isprintable()
+
+
+@pytest.mark.parametrize("first", [b"HTTP/1.1 500 \x1b[2J\x9bno\r\n", b"\x1b[2J\x9bno\r\n", b"HTTP/\x1b[2J 200 OK\r\n"])
+def test_a_first_line_of_http_is_shown_as_text(door, first):  # noqa: F811
+    port, told = door
+    told["pieces"] = [first + b"\r\n"]
+    seen = prober.ask({"address": "127.0.0.1", "port": port, "domain": "x", "plain": True, "timeout": 2}, "/")
+    silent = quadlet_plan._wrong_answer({"url": f"http://127.0.0.1:{port}/"})
+    assert seen.isprintable() and silent.isprintable() and "[2J" in seen + silent
+    try:
+        assert bounded.fetch(f"http://127.0.0.1:{port}/", {}, 2).reason.isprintable()
+    except http.client.HTTPException as error:
+        assert str(error).isprintable()
+
+
+@pytest.mark.parametrize("field", ["failed", "requests", "saved", "slowest", "began"])
+@pytest.mark.parametrize("value", ["3", [1], {}, True, None, float("nan"), 10**400])
+def test_the_prober_says_numbers_or_nothing(field, value):
+    assert field not in prober.latest(json.dumps({"failures": [], field: value}).encode())
+
+
+def test_the_prober_says_printable_lines():
+    found = prober.latest(json.dumps({"failed": 1, "failures": [RED, {"a": RED}, "x" * 999], "more": RED}).encode())
+    assert found.keys() == {"failed", "failures"} and all(one.isprintable() and len(one) <= prober.LONGEST for one in found["failures"])
+    assert prober.latest(b"[" * 30_000) == prober.latest(b'{"failures": "x"}') == {}
+
+
+def test_one_that_says_nothing_good_does_not_break_a_release(tmp_path, monkeypatch):
+    monkeypatch.setattr(quadlet_plan, "PROBE_SECONDS", 0)
+    monkeypatch.setattr(quadlet_plan.fileset, "own_ground", lambda paths: None)
+    state = tmp_path / "prober.json"
+    state.write_text(json.dumps({"failed": 2.0, "failures": 7}))
+    unit = {"probe": {"file": str(state), "failed": 0}}
+    assert "2.0 of 0 requests" in quadlet_plan.probed(unit)
+    quadlet_plan.forgive(unit)
+    state.write_text(json.dumps({"failed": "x"}))
+    assert quadlet_plan.probed(unit) == ""
+
+
+# Whom a host asks before the first deployment
+@pytest.mark.parametrize("token", [b"[]", b"7", b"[" * 60_000])
+def test_a_registry_that_gives_no_token_is_a_finding(monkeypatch, token):
+    answers = iter([(401, {"www-authenticate": 'Bearer realm="https://x/"'}, b""), (200, {}, token)])
+    monkeypatch.setattr(preflight, "fetch", lambda *_, **__: next(answers))
+    assert preflight.image("r.acme.io/a:1", {}, "senex_image_tag")["level"] == "FAIL"
+
+
+def test_findings_of_the_world_are_printable_lines():
+    found = preflight.finding(f"image {RED}", "FAIL", f"says {RED}\nOK all well", RED)
+    assert all(word.isprintable() for word in found.values())
+
+
+def test_a_mail_server_that_never_comes_to_its_end_is_left_alone(monkeypatch):
+    monkeypatch.setattr(preflight, "TIMEOUT", 0.3)
+    listening = subprocess.Popen(
+        [sys.executable, "-c", "import socket, time\ns = socket.create_server(('127.0.0.1', 0))\nprint(s.getsockname()[1], flush=True)\n"
+         "c, _ = s.accept()\nwhile True:\n    c.sendall(b'220-more\\r\\n')\n    time.sleep(0.1)"], stdout=subprocess.PIPE, text=True)  # fmt: skip
+    try:
+        began = time.monotonic()
+        found = preflight.mail("127.0.0.1", int(listening.stdout.readline()), "none", "", "")
+        assert found["level"] == "FAIL" and "no answer" in found["says"] and time.monotonic() - began < 5
+    finally:
+        listening.kill()
+        listening.wait()
+        listening.stdout.close()
+
+
+# A release
+def test_a_command_of_a_release_fills_no_disk(monkeypatch, tmp_path):
+    monkeypatch.setattr(untrusted, "SAID", 1_000_000)
+    ledger = release_record.Ledger(str(tmp_path))
+    monkeypatch.setattr(ledger, "_write", lambda name, text, mode: (tmp_path / name).write_text(text))
+    ledger.begin({"id": "r", "what": "restore", "who": "me"})
+    with pytest.raises(OSError, match="printed more than"):
+        release.run({"id": "r", "what": "restore", "argv": list(ENDLESS)}, ledger)
+    done = release.run({"id": "r", "what": "restore", "argv": ["sh", "-c", "echo '{}'; printf 'no \\033[2J\\nwhy' >&2; exit 4"]}, ledger)
+    assert (done["rc"], done["stdout"], done["stderr"]) == (4, "{}", "no ?[2J\nwhy")
+
+
+def test_a_command_whose_children_live_on_is_not_waited_for_for_ever():
+    began = time.monotonic()
+    assert untrusted.told(["sh", "-c", "sleep 30 & echo done"]).stdout == "done\n" and time.monotonic() - began < 5
+
+
+def test_what_the_application_says_of_its_migrations_is_printable(user, monkeypatch):
+    plan = {"pending": [{"name": f"app.0001{RED}", "unsafe": [f"{RED}\nreleased"], "reversible": True}], "due": {RED: 3}}
+    monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{release_steps.MARK}{json.dumps(plan)}\n", ""))
+    container = {name: "x" for name in ("network", "env_file", "user", "image")} | {"dns_options": [], "volumes": [], "manage": [], "timeout": 1}
+    found = release_steps.plan(user, container, "")
+    (one,) = found["pending"]
+    assert one["name"].isprintable() and one["unsafe"][0].isprintable() and one["reversible"] is True and list(found["due"].values()) == [3]
+    assert all(name.isprintable() for name in found["due"])
+
+
+def test_a_full_disk_is_not_asked_for_as_many_places_as_a_user_names(user, monkeypatch):
+    asked = []
+    monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, "\n".join(f"/x/{one}" for one in range(1000)), ""))
+    monkeypatch.setattr(service_user, "room", lambda paths: asked.extend(paths) or "")
+    user.cannot_pull("x", "y", "no space left on device")
+    assert asked == ["/x/0", "/x/1"]
+
+
+GOOD = {"path": "/opt/senex-trader/backups/postgresql/pre-deploy-2026-01-02-030405.sql.gz", "bytes": 7, "sha256": "0" * 64}
+BAD = [{"path": RED}, {"path": "/x/y.sql.gz"}, {"path": f"/{RED}/{os.path.basename(GOOD['path'])}"}, {"path": 7}, {"bytes": "7"}, {"sha256": RED}]
+
+
+@pytest.mark.parametrize("said", [*({**GOOD, **one} for one in BAD), [GOOD], {}])
+def test_a_dump_in_a_record_is_one(user, monkeypatch, said):
+    monkeypatch.setattr(release_steps.untrusted, "kind", lambda *_: "file")
+    monkeypatch.setattr(user, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{json.dumps(GOOD)}\n", ""))
+    assert release_steps.dump(user, "a", "b", "/x", 1)["path"] == GOOD["path"]
+    monkeypatch.setattr(user, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{json.dumps(said)}\n", ""))
+    with pytest.raises(OSError, match="does not say what it made"):
+        release_steps.dump(user, "a", "b", "/x", 1)
+
+
+@pytest.mark.parametrize("said", ["2026-01-02 03:04:05.678901+00'; reboot #", RED, "", "2026-01-02 03:04:05.678901+00\nx"])
+def test_a_moment_that_a_person_may_give_to_a_restore_is_one(user, monkeypatch, said):
+    monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, "2026-01-02 03:04:05.678901+00\n", ""))
+    assert release_steps.restore_point(user, "a", "b", "n")["restore_point_at"] == "2026-01-02 03:04:05.678901+00"
+    monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, said, ""))
+    with pytest.raises(OSError, match="no time"):
+        release_steps.restore_point(user, "a", "b", "n")
+
+
+# Many files and many names
+def test_many_files_are_no_more_than_one_that_is_too_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(untrusted, "TOTAL", 250)
+    for number in range(5):
+        (tmp_path / f"{number}.json").write_text("x" * 100)
+    found = untrusted.matching([f"{tmp_path}/*.json"])
+    assert [len(one.get("content", b"")) for one in found.values()] == [100, 100, 0, 0, 0] and "move some away" in str(
+        untrusted.problem(found[f"{tmp_path}/4.json"])
+    )
+    assert sum("content" in one for one in untrusted.read([f"{tmp_path}/{number}.json" for number in range(5)]).values()) == 2
+
+
+@pytest.mark.parametrize("pattern", ["*.json", "*/*.json"])
+def test_a_directory_of_a_user_is_not_looked_through_for_ever(tmp_path, monkeypatch, pattern):
+    monkeypatch.setattr(untrusted, "NAMES", 10)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            (tmp_path / name / f"{number}.json").touch()
+            (tmp_path / f"{name}{number}.json").touch()
+    (found,) = untrusted.matching([f"{tmp_path}/{pattern}"]).values()
+    assert "more than 10 names" in str(untrusted.problem(found))
+
+
+@pytest.mark.parametrize("trouble", [KeyError("ActiveState"), ValueError(f"invalid literal {RED}"), OSError("gone")])
+def test_a_manager_that_answers_nonsense_does_not_end_the_watchdog(monkeypatch, trouble, tmp_path):
+    dog = service.Watchdog(settings(), watched_config.Secrets(), None, str(tmp_path), str(tmp_path))
+    future = concurrent.futures.Future()
+    future.set_exception(trouble)
+    dog.cure = (service.decide.Part("web-1"), "says", future, 0.0)
+    dog._take_cure(0.0)
+    assert dog.cure is None and dog.held["web-1"].isprintable()
+    dog.control.server_close()
+
+
+def test_a_flood_of_units_or_containers_pushes_nothing_else_out():
+    many = [("user", f"x{number}.service") for number in range(500)]
+    data = {"user": {}, "system": {}, "failed": [*many, ("system", "cron.service")], "uptime": 1.0}
+    found = checks_host.judge_units(data, settings(user_units=[], system_units=[]), 0)
+    assert len(found) == 22 and "unit cron.service" in [one.key for one in found] and found[-1].says == "and 480 more"
+    rows = [{"name": f"x{number}", "state": "exited", "status": ""} for number in range(500)]
+    assert len(checks_stack.judge_containers(rows, settings(), 0)) == 21 == len(checks_stack.judge_containers(rows[:20], settings(), 0)) + 1
+
+
+def test_slack_takes_words_of_others_for_words(monkeypatch):
+    sent = []
+    monkeypatch.setattr(delivery, "fetch", lambda url, timeout, body, ca: sent.append(json.loads(body)["text"]))
+    hook = watched_config.Webhook(format="slack")
+    delivery.send_webhook(hook, "x", "<!channel>", ["<https://evil.example|senex doctor> & more"], {})
+    assert sent == ["*&lt;!channel&gt;*\n&lt;https://evil.example|senex doctor&gt; &amp; more"]
+
+
+def test_what_a_checker_of_redis_repeats_of_a_file_is_printable():
+    assert redis_repair.run("printf", f"0x1: got {RED}\n\tx").stdout == "0x1: got ?[31mred??\n\tx"
+
+
+def test_nobody_else_is_answered_by_the_watchdog(tmp_path):
+    """Connections that say nothing would take all of its files: 1024 for a service."""
+    dog = service.Watchdog(settings(), watched_config.Secrets(), None, str(tmp_path), str(tmp_path))
+    threading.Thread(target=dog.control.serve_forever, daemon=True).start()
+    silent = [socket.create_connection(dog.control.server_address, 5) for _ in range(50)]
+    try:
+        for one in silent:
+            one.settimeout(5)
+            assert one.recv(1) == b"", "closed at once"
+        for _ in range(3):
+            assert dog.control.ask(5).status == 200 and dog.control.expected == set()
+    finally:
+        for one in silent:
+            one.close()
+        dog.control.shutdown()
+        dog.control.server_close()
+
+
+# Facts
+@pytest.fixture(scope="module")
+def fact(tmp_path_factory):
+    path = tmp_path_factory.mktemp("facts") / "senex_fact.py"
+    path.write_text(rendered.value("common", "__common_fact_script"))
+    made = {"__name__": "senex_fact"}
+    exec(compile(path.read_text(), str(path), "exec"), made)  # noqa: S102
+    return made
+
+
+@pytest.mark.parametrize("date", ["Bad time value", "", "Jan 99 00:00:00 2026 GMT"])
+def test_a_certificate_made_by_hand_does_not_end_the_facts(fact, date):
+    assert fact["parse_certificate"](f"notAfter={date}\nsha256 Fingerprint=AA\n") is None
+
+
+def test_who_listens_is_named_by_printable_letters(fact, monkeypatch):
+    texts = {"/proc/net/tcp": "0: 0100007F:01BB 00000000:0000 0A 0 0 0 0 0 77 1\n"}
+    monkeypatch.setitem(fact, "system_text", lambda path: texts.get(path, f"ngi{RED}" if path.endswith("/comm") else ""))
+    monkeypatch.setattr(fact["glob"], "iglob", lambda pattern: ["/proc/7/fd/3"])
+    monkeypatch.setattr(fact["os"], "readlink", lambda link: "socket:[77]")
+    assert fact["listening"]()["443"].isprintable()
+
+
+# What Ansible puts on the screen as it is: the messages of modules, and of fail and assert
+def test_no_module_ends_with_the_words_of_others():
+    bare = []
+    for path in sorted((ROOT / "plugins/modules").glob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "fail_json":
+                message = next(word.value for word in call.keywords if word.arg == "msg")
+                words = {node.id for node in ast.walk(message) if isinstance(node, ast.Name)}
+                if words & {"error", "said", "answer", "result"} and not ast.unparse(message).startswith("untrusted.lines("):
+                    bare.append(f"{path.name}: {ast.unparse(message)}")
+    assert bare == []
+
+
+def tasks_of(found):
+    if isinstance(found, list):
+        for one in found:
+            yield from tasks_of(one)
+    elif isinstance(found, dict):
+        yield found
+        for name in ("tasks", "pre_tasks", "post_tasks", "block", "rescue", "always"):
+            yield from tasks_of(found.get(name, []))
+
+
+def test_no_task_ends_with_the_words_of_others():
+    bare, seen = [], 0
+    for path in [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("playbooks/**/*.yml")]:
+        for task in tasks_of(yaml.safe_load(path.read_text())):
+            shown = task.get("ansible.builtin.fail") or task.get("ansible.builtin.assert")
+            if not shown:
+                continue
+            texts = [str(shown.get("msg", "")), str(shown.get("fail_msg", "")), *map(str, (task.get("vars") or {}).values())]
+            for said in re.findall(r"\{[{%].*?[}%]\}", "\n".join(texts), re.DOTALL):
+                if re.search(r"(\.|attribute=')(stderr|stdout)\b", said) and not re.search(r"\{%-? *(for|if|set keyed)", said):
+                    seen += 1
+                    bare += [f"{path.relative_to(ROOT)}: {said}"] if "senex.trader.printable" not in said else []
+    assert seen > 10 and bare == []
+    assert "senex.trader.printable" in yaml.safe_load((ROOT / "roles/nginx/vars/main.yml").read_text())["__nginx_certbot_said"]
+    assert printable(f"a\n{RED}") == "a\n?[31mred??"
+
+
+@pytest.mark.parametrize("name", ["restore_plan", "restore_files_plan"])
+def test_no_command_to_be_pasted_holds_more_than_a_name(name):
+    aside = """x"'; reboot '"""
+    plan = {"aside": aside, "database": "senex", "dump": "x", "name": "x"}
+    (task,) = [one for one in yaml.safe_load((ROOT / f"roles/backup/tasks/{name}.yml").read_text()) if one["name"] == "Carry it out"]
+    inputs = {"__backup_plan": plan, "senex_database_superuser": "postgres", "senex_user": "senex", "backup_restore_kind": "media"}
+    shown = rendered.value("backup", "afterwards", afterwards=task["vars"]["__backup_afterwards"], **inputs)
+    pasted = [line for line in shown if "reboot" in line and re.search("senex psql|podman unshare|-e restore", line)]
+    assert pasted
+    for line in pasted:
+        command = re.search(r"senex psql.*|podman unshare[^(]*|-e restore.*", line)[0]
+        script = f"reboot() {{ echo REBOOTED; }}; senex() {{ :; }}; podman() {{ :; }}; : {command}"
+        said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+        assert "REBOOTED" not in said.stdout and said.returncode == 0, line
