@@ -135,7 +135,8 @@ def unconfined(source):
 
 
 def test_no_podman_run_in_the_tree_goes_without():
-    found = {path.relative_to(ROOT).as_posix(): names for path in PROGRAMS if (names := unconfined(re.sub(r"{[{%].*?[%}]}", "0", path.read_text())))}
+    plain = {path: path.read_text() if path.suffix == ".py" else re.sub(r"{[{%].*?[%}]}", "0", path.read_text()) for path in PROGRAMS}
+    found = {path.relative_to(ROOT).as_posix(): names for path, text in plain.items() if (names := unconfined(text))}
     assert found == {}
     count = sum(len(list(starts(ast.parse(path.read_text())))) for path in PROGRAMS if path.suffix == ".py")
     assert count >= 7, "the search sees those that are there"
