@@ -30,6 +30,15 @@ BLOCKS = [
 ]
 
 
+# What a command says where there is nothing for it to do, on a host that is well and has no Redis for the cache alone
+OTHERWISE = {
+    "senex shell redis-cache": (1, "there is no part 'redis-cache'"),
+    "senex redis check": (1, "Redis runs, so its files are good enough"),
+    "senex redis repair": (1, "Redis runs, so its files are good enough"),
+    "systemctl --user -M senex@ status 'web-*' release": (3, "release.service"),  # systemctl(1): a unit that has done its work is not active
+}
+
+
 def test_every_page_has_commands():
     assert {page for page, _ in BLOCKS} == {"application", "celery", "postgresql", "redis"}
 
@@ -37,7 +46,8 @@ def test_every_page_has_commands():
 @pytest.mark.parametrize(("page", "command"), BLOCKS)
 def test_command_of_a_block_works_as_written(stack, page, command):
     result = stack.ssh(command.replace("-A APP", "-A demo").replace("www.example.com", DOMAIN) + " </dev/null")
-    assert result.returncode == 0, result.stderr
+    code, says = next((found for begin, found in OTHERWISE.items() if command.startswith(begin)), (0, ""))
+    assert (result.returncode, says in result.stdout + result.stderr) == (code, True), result.stdout + result.stderr
 
 
 def test_a_command_with_a_mistake_leaves_nothing_behind(stack):
