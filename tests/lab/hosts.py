@@ -61,6 +61,8 @@ def up(name, image, snapshot=None):
 
 
 def _create(name, address, image, snapshot):
+    # What a host of this name left whose container somebody removed
+    run("podman", "volume", "rm", "--force", snapshots.volume(name), check=False)
     reference, hostname = snapshots.restore(snapshot, name) if snapshot else (f"{IMAGE_PREFIX}/{image}:latest", name)
     run(
         "podman", "run", "--detach", "--name", name, "--hostname", hostname, "--network", NETWORK, "--ip", address, "--mac-address", network.mac(address),

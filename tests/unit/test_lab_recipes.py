@@ -96,3 +96,11 @@ def test_layers_stand_on_each_other(recipes):
     assert recipes.line("site") == ["common", "podman", "data", "application", "site"]
     assert recipes.roles_there("application") == ["common", "podman", "postgresql", "redis", "django"]
     assert recipes.roles_there("stack") == []
+
+
+def test_a_new_host_has_nothing_of_one_whose_container_was_removed_by_hand(recipes, monkeypatch):
+    """Its volume would be its own otherwise, with a database in it."""
+    asked = []
+    monkeypatch.setattr(recipes.hosts, "run", lambda *words, **_: asked.append(words))
+    recipes.hosts._create("demo", "10.203.0.10", "host", None)
+    assert asked[0] == ("podman", "volume", "rm", "--force", "demo-opt") and asked[1][:2] == ("podman", "run")
