@@ -396,3 +396,11 @@ def test_a_unit_of_a_single_command_is_not_watched(monkeypatch):
     monkeypatch.setattr(here, "systemctl", lambda scope, *words, timeout=15: host.Ended(0, "\n".join(f"{name} loaded failed failed x" for name in shown), ""))
     monkeypatch.setattr(here, "units", lambda scope, names: {name: shown[name] for name in names})
     assert here.failed("system") == ["nightly.service"]
+
+
+def test_a_copy_that_does_not_restore_is_told_beside_a_bucket_that_could_not_be_tried():
+    """A trouble that is open is not told again, so the two have names of their own."""
+    found = checks_host.judge_backups(drill(archive=("failed", None), bucket=("unverified", None)), settings(), NOW)
+    assert [(one.key, one.level) for one in found] == [("backup drill", FAIL), ("backup drill from bucket", FAIL)]
+    found = checks_host.judge_backups(drill(archive=("ok", RECENT, 40), bucket=("unverified", RECENT)), settings(), NOW)
+    assert {one.key: one.level for one in found} == {"backup drill": OK, "backup drill from bucket": WARN}

@@ -222,8 +222,9 @@ def judge_backups(data: list[dict], config, now: float) -> list[Finding]:
         again = f"senex {'pitr' if job in RECOVERY_JOBS else 'backup'} {job}"
         do = f"journalctl _UID=$(id -u {config.user}) -g {job} -n 50; then run it again: {again}"
         finished, limit = when(one.get("finished")), one.get("max_age_seconds")
-        if trouble := judge_drills(one.get("drills") or {}, limit, key, now):
-            found.append(trouble)
+        troubles = judge_drills(one.get("drills") or {}, limit, key, now)
+        found += troubles
+        if any(trouble.key == key for trouble in troubles) or (troubles and one["result"] == "unverified"):
             continue
         if one["result"] == "never":
             found.append(warn(key, "has not run yet", f"wait for its timer, or run it: {again}"))
@@ -245,20 +246,24 @@ def took_of(source: str, drill: dict) -> str:
     return f"{seconds[-1]:.0f} s from {SOURCES[source]}" + (f" (median of {len(seconds)}: {statistics.median(seconds):.0f} s)" if len(seconds) > 1 else "")
 
 
-def judge_drills(data: dict, limit: object, key: str, now: float) -> Finding | None:
-    """The worst of what the sources of restores have shown: one that went well takes nothing back of what another has told."""
-    worst = None
+def judge_drills(data: dict, limit: object, key: str, now: float) -> list[Finding]:
+    """What the sources of restores have shown: one that went well takes nothing back of what another has told.
+
+    What could not be verified has a name of its own, for a trouble that is open is not told again, and a copy that does not restore is to be told.
+    """
+    failed, unsure = [], []
     for source, one in data.items():
         proved, again = when(one["proved"]), f"senex pitr drill --from {source}"
         long = isinstance(limit, int | float) and now - (proved or 0) > UNPROVEN * limit
         last = f"last proved {age(now - proved)} ago" if proved else "never proved"
         if one["result"] == "failed":
-            return fail(key, f"failed: {one.get('error') or 'it does not say why'}; restored from {SOURCES[source]}",
-                        f"journalctl -g drill -n 50; then try it again: {again}")  # fmt: skip
-        if one["result"] == "unverified" or (proved and long):
+            says = f"failed: {one.get('error') or 'it does not say why'}; restored from {SOURCES[source]}"
+            failed.append(fail(key, says, f"journalctl -g drill -n 50; then try it again: {again}"))
+        elif one["result"] == "unverified" or (proved and long):
             why = one.get("error") or "it does not say why" if one["result"] == "unverified" else "nobody has tried"
-            worst = worst or (fail if long else warn)(key, f"could not verify {SOURCES[source]} ({last}): {why}", f"mend that, then try it again: {again}")
-    return worst
+            says = f"could not verify {SOURCES[source]} ({last}): {why}"
+            unsure.append((fail if long else warn)(f"{key} from {source}", says, f"mend that, then try it again: {again}"))
+    return failed[:1] + unsure
 
 
 def read_release(host, config) -> dict | None:
