@@ -19,15 +19,15 @@ cd "$(mktemp -d)"
 for package in *.deb; do dpkg-deb --extract "$package" there; done
 tar --create --directory there/usr/lib/podman netavark aardvark-dns
 """
-# Asked as the application asks: its resolver for names of the network, and the way out to the door of the host. Says each second what it has seen
+# Asked as the application asks, for names of the network. Says each second what it has seen
 ASK = """
-import json, socket, sys, time
+import json, socket, time
 seen, told = {"asked": 0, "failed": 0, "slowest": 0.0, "last": ""}, time.monotonic()
 while True:
-    for ask in (lambda: socket.getaddrinfo("postgres", 5432), lambda: socket.create_connection((sys.argv[1], 443), 5).close()):
+    for name in ("postgres", "redis"):
         began = time.monotonic()
         try:
-            ask()
+            socket.getaddrinfo(name, 1)
         except OSError as error:
             seen.update(failed=seen["failed"] + 1, last=str(error))
         seen.update(asked=seen["asked"] + 1, slowest=round(max(seen["slowest"], time.monotonic() - began), 2))
@@ -95,7 +95,7 @@ def test_the_bridge_keeps_its_address_while_containers_start(old):
 
 
 def test_a_release_and_the_way_back_lose_no_look_up(old):
-    run(old, "asks", "python", "-c", ASK, old.address)
+    run(old, "asks", "python", "-c", ASK)
 
     def seen():
         return json.loads(old.user("podman", "logs", "--tail=1", "asks") or "{}")
@@ -111,6 +111,6 @@ def test_a_release_and_the_way_back_lose_no_look_up(old):
         old.user("podman", "rm", "--force", "--ignore", "--time=0", "asks")
     print(f"{seconds:.0f} s: {found}")
     # The resolver reads its files anew with each start, and loses what it is asked meanwhile: the next attempt comes after a second
-    assert found["failed"] == 0 and found["slowest"] < 4, found
+    assert found["failed"] == 0 and found["slowest"] <= 1.5, found
     assert found["asked"] > seconds, found
     assert ADDRESS in bridge(old) and versions(old) == {"1"}
