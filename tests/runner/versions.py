@@ -121,5 +121,6 @@ def versions():
         raise Failure("no interpreter of a supported version")
     results = [_checked(version, place) for version, place in places.items()]
     layers.images()
-    results += [_converged(version, places[version]) for version in dict.fromkeys((min(places, key=SUPPORTED.index), max(places, key=SUPPORTED.index)))]
+    found = list(places)  # oldest first
+    results += [_converged(version, places[version]) for version in dict.fromkeys((found[0], found[-1]))]
     return sum(results, Result())
