@@ -14,6 +14,9 @@ TAIL = 80
 # Seconds after which a job that hangs is ended, and counts as failed
 LIMIT = 1500
 SECOND_TRIES: list[str] = []
+# What the summary says of each failed test, for the log may be long, or lost
+FAILED: list[str] = []
+WORDS = 800
 
 
 def options(report, more=()):
@@ -30,7 +33,17 @@ def counted(report):
     for suite in ElementTree.parse(report).getroot().iter("testsuite"):  # noqa: S314  (pytest wrote it a moment ago)
         bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
         total += Result(passed=int(suite.get("tests", 0)) - bad - int(suite.get("skipped", 0)), failed=bad)
+        FAILED.extend(_said(report.stem, case) for case in suite.iter("testcase") if case.find("failure") is not None or case.find("error") is not None)
     return total
+
+
+def _said(label, case):
+    """The name of a failed test and its message: the beginning, and the end of a long one, where Ansible says why."""
+    found = case.find("failure")
+    message = (case.find("error") if found is None else found).get("message", "").strip()
+    if len(message) > 2 * WORDS:
+        message = f"{message[:WORDS]}\n[...]\n{message[-WORDS:]}"
+    return f"{label}: {case.get('name')}\n" + "\n".join(f"    {line}" for line in message.splitlines())
 
 
 def run(label, command, hosts=(), environment=None):

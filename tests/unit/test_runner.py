@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "runner"), str(ROOT / "tests" / "plugins")]
 
-import layers  # noqa: E402  (the path above must come first)
+import common  # noqa: E402  (the path above must come first)
+import jobs  # noqa: E402
+import layers  # noqa: E402
 import quick  # noqa: E402
 import senex_quarantine  # noqa: E402
 import usage  # noqa: E402
@@ -81,3 +83,20 @@ def test_what_is_said_to_be_supported_is_what_is_tried():
     assert f'requires_ansible: ">={oldest[0]}.{oldest[1]}.0,<{newest[0]}.{newest[1] + 1}.0"' in asked
     for path in ROOT.glob("roles/*/meta/main.yml"):
         assert f'min_ansible_version: "{oldest[0]}.{oldest[1]}"' in path.read_text(encoding="utf-8"), path
+
+
+def test_a_failed_test_is_named_with_its_message(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "FAILED", [])
+    report = tmp_path / "molecule-pitr.xml"
+    long = "AssertionError: no" + "." * 5000 + "the reason"
+    report.write_text(
+        '<testsuites><testsuite tests="4" failures="2" errors="1" skipped="0"><testcase name="good"/>'
+        f'<testcase name="bad"><failure message="{long}">text</failure></testcase>'
+        '<testcase name="short"><failure message="assert 2 == 0"/></testcase><testcase name="host"><error message="no host"/></testcase>'
+        "</testsuite></testsuites>",
+        encoding="utf-8",
+    )
+    assert jobs.counted(report) == common.Result(passed=1, failed=3)
+    first, *others = jobs.FAILED
+    assert first.startswith("molecule-pitr: bad\n    AssertionError: no") and first.endswith("the reason") and len(first) < 2000
+    assert others == ["molecule-pitr: short\n    assert 2 == 0", "molecule-pitr: host\n    no host"]
