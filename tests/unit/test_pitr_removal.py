@@ -227,11 +227,3 @@ def test_a_drill_has_a_directory_of_its_own(path):
 
 def test_the_defaults_are_right():
     assert refused() == "" and refused(pitr_drill_directory="srv/drills") == "" and refused(pitr_drill_directory="data/post") == ""
-
-
-def test_nothing_else_removes_a_tree():
-    """One owner: whoever removes a directory of a configured path calls it."""
-    for path in (FILES / "pitr").glob("*.py"):
-        if path.name != "removal.py":
-            text = path.read_text(encoding="utf-8")
-            assert "rmtree" not in text and '"rm"' not in text.replace('podman("rm"', ""), path.name

@@ -2,14 +2,17 @@
 
 import importlib.util
 import pathlib
+import sys
 
 import pytest
+from ansible_collections.senex.trader.plugins.module_utils import owned
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "roles/podman/files/prune_images.py"
 
 
 @pytest.fixture(scope="module")
 def prune():
+    sys.modules.setdefault("owned", owned)  # the role installs it where the program looks
     specification = importlib.util.spec_from_file_location("prune_images", SCRIPT)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)

@@ -9,7 +9,7 @@ import shutil
 import socket
 import time
 
-from senex_backup import dump_file, media, redis
+from senex_backup import dump_file, media, owned, redis
 from senex_backup.common import Settings, Trouble, put, say
 from senex_backup.offsite import TAG, WAL_TAG, machine, opened, restic
 
@@ -101,16 +101,18 @@ def fetch(settings: Settings, wanted: str, places: list[str]) -> dict:
     # Several hosts of one environment may send to one repository
     snapshot, _wal = chosen(settings, wanted, next((job for job in ("dump", "redis", "media") if job in settings["jobs"]), TAG))
     incoming = os.path.join(settings.backups, "incoming")
-    shutil.rmtree(incoming, ignore_errors=True)
-    os.makedirs(incoming, mode=0o700)
+    if os.path.isdir(incoming) and set(os.listdir(incoming)) <= set(PLACES):
+        owned.mark(incoming)  # of a run of before that was killed
+    owned.remove(settings.home, incoming, data=settings.data)
+    owned.begin(incoming)
     bring(settings, snapshot, [f"/{place}" for place in places], incoming)
     # Which are the newest of those that came: this host may have made newer ones of its own that is empty
     newest = {kind: newest_of(os.path.join(incoming, place), listed) for kind, (place, listed) in LISTED.items()}
     came, kept = 0, []
-    for name in sorted(os.listdir(incoming)):
+    for name in sorted(set(os.listdir(incoming)) & set(PLACES)):
         more, there = merge(os.path.join(incoming, name), os.path.join(settings.backups, name))
         came, kept = came + more, kept + there
-    shutil.rmtree(incoming)
+    owned.remove(settings.home, incoming, data=settings.data)
     put(state(settings, "fetched.json"), {"machine": sender(snapshot), **newest, "copy": title(snapshot)})
     say(f"fetched {came} files and directories to {settings.backups} from {title(snapshot)}; {len(kept)} files were here already and stay as they are")
     return {"what": settings.backups, "came": came, "kept": len(kept)}

@@ -68,8 +68,7 @@ def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
     with open(os.path.join(directory, "recovery.signal"), "w", encoding="utf-8"):
         pass
     os.chmod(directory, 0o700)
-    with open(os.path.join(directory, removal.MARK), "w", encoding="utf-8") as handle:
-        handle.write("{}\n")  # whatever the base backup had there
+    removal.owned.mark(directory)  # whatever the base backup had there
     as_container_user(settings, "chown", "-R", f"{settings.container_uid}:{settings.container_uid}", directory, place)
     return reading
 
