@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -9,9 +10,22 @@ import re
 import time
 
 from pitr import jobs, recovery, wal
-from pitr.jobs import Failure, say
+from pitr.jobs import Failure, Unverified, say
 from pitr.plan import LATEST, Plan, check_space, plan
-from pitr.programs import Base, barman, base, catalogue, query, run, systemctl, unfinished
+from pitr.programs import (
+    Base,
+    barman,
+    base,
+    catalogue,
+    condemn,
+    damaged,
+    last_words,
+    never_whole,
+    query,
+    run,
+    systemctl,
+    unfinished,
+)
 from pitr.settings import Settings
 
 COMING = 60  # seconds that database and receiver have to be there again
@@ -97,8 +111,29 @@ def take_wal(settings: Settings) -> dict:
             raise Failure(f"the archive is {found['bytes']} bytes behind, more than pitr_wal_max_lag ({settings.wal_max_lag})")
         if os.path.isdir(errors) and os.listdir(errors):
             raise Failure(f"Barman could not file {', '.join(sorted(os.listdir(errors))[:3])}: look into {errors}")
+        clear_up(settings)
         begin_chain(settings, on)
     return found
+
+
+def clear_up(settings: Settings) -> None:
+    """A base backup that was killed is not the last good one, and may have filled the disk: it does not stay until the next. Barman is asked then alone."""
+    names = wal.names_in(os.path.join(settings.barman_server, "base"))
+    if not names or names[-1] == jobs.read(settings, "base").get("what"):
+        return
+    with contextlib.suppress(Failure), jobs.alone(settings, "base"):  # somebody is taking one
+        sweep(settings)
+
+
+def sweep(settings: Settings) -> None:
+    """Remove what failed or killed base backups left; under the lock, so nobody is at it."""
+    _delete(settings, never_whole(settings))
+
+
+def _delete(settings: Settings, names: list[str]) -> None:
+    for name in names:
+        done = barman(settings, "delete", settings.server, name, check=False)
+        say(f"removed {name}, a base backup that is not whole" if done.returncode == 0 else f"{name} is not whole, and stays: {last_words(done.stderr, 1)}")
 
 
 def _file_away(settings: Settings) -> dict | None:
@@ -158,16 +193,30 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
             record["timeline"] = before["timeline"]  # of the last good one, whatever becomes of this
         check_versions(settings)
         check_cluster(settings)
+        sweep(settings)
         size = int(query(settings, "select sum(pg_database_size(oid)) from pg_database where datallowconn")[0][0])
         check_space(settings.archive, int(size * 1.2), "a base backup")
         if trouble := _receiver_trouble(settings, only_coming=False):
             raise trouble
         _first_wal(settings)
-        barman(settings, "backup", "--immediate-checkpoint", settings.server)
+        try:
+            barman(settings, "backup", "--immediate-checkpoint", settings.server)
+        except Failure:
+            with contextlib.suppress(Failure):  # the reason is the first one
+                sweep(settings)
+            raise
         _last_wal(settings)
         newest = base(settings, catalogue(settings)[-1])
-        record |= {"bytes": newest.bytes, "what": newest.name, "timeline": newest.timeline}
-        recovery.verify_base(settings, Plan(None, newest, []))
+        record |= {"bytes": newest.bytes, "what": newest.name}
+        try:
+            recovery.verify_base(settings, Plan(None, newest, []))
+        except Unverified:
+            raise
+        except Failure:
+            condemn(settings, newest.name)
+            raise
+        record["timeline"] = newest.timeline
+        _delete(settings, damaged(settings))
         # Beside what else it does, it removes what no moment of the window needs
         barman(settings, "cron")
     return newest
@@ -261,12 +310,17 @@ def reset(settings: Settings) -> Base:
 def check(settings: Settings) -> list[str]:
     """What is wrong with the archive; nothing when all is well."""
     wrong = []
-    for attempt in (check_versions, check_cluster, _check_barman, _check_chain):
+    for attempt in (check_versions, check_cluster, _check_damaged, _check_barman, _check_chain):
         try:
             attempt(settings)
         except Failure as failure:
             wrong.append(str(failure))
     return wrong
+
+
+def _check_damaged(settings: Settings) -> None:
+    if names := damaged(settings):
+        raise Failure(f"base backup {', '.join(names)} was damaged when it was taken, and is passed over: 'pitr base' takes another, and removes it")
 
 
 def _check_barman(settings: Settings) -> None:

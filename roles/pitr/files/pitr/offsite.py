@@ -101,7 +101,7 @@ def segments(settings: Settings, copy: Copy) -> dict[str, list[str]]:
 def look(settings: Settings, to: str, snapshot: str = LATEST) -> tuple[Copy, Base]:
     """Which copy and which base backup of it would be taken: the catalogue alone is fetched for that."""
     emptied(settings)
-    copy = bring(settings, snapshot, ["identity.json", wal.JOURNAL, "meta", "base/*/backup.info"])
+    copy = bring(settings, snapshot, ["identity.json", wal.JOURNAL, "meta", "base/*/backup.info", f"base/*/{programs.DAMAGED}"])
     try:
         until, base = choose(settle(settings), to)
     except Failure:

@@ -48,7 +48,7 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
                 timeline = int(server.sql("select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)", "postgres")[0], 16)
                 if timeline in wal.known_timelines(settings):
                     raise Failure(f"the copy would go on in timeline {timeline}, which the archive has already, without {timeline:08X}.history")
-                if wanted.until is None and base is None:
+                if wanted.until is None and wanted.base.timeline == wal.running_timeline(settings):
                     complete(settings, wanted, server, timeline, reading)
                 found = checks.verify(server, settings.drill_columns)
                 log = server.log()
