@@ -58,7 +58,11 @@ def test_base_backup_under_its_timer(archive):
     archive.sql(f"drop table if exists ticks, orders; {ticks}", role="senex")
     archive.sql("create table orders as select g as id, md5(g::text) as word from generate_series(1, 20000) g; create index on orders (word)", role="senex")
     first = archive.status("base")["what"]
+    left = f"{first[:8]}T235959"  # one that was killed, as Barman has it
+    copied = f"cp -a base/{first} base/{left}; test ! -e meta/{first}-backup.info || cp -a meta/{first}-backup.info meta/{left}-backup.info"
+    archive.host.check_output(f"cd {ARCHIVE} && {copied}; sed -i 's/^status=.*/status=STARTED/' base/{left}/backup.info meta/{left}-backup.info; true")
     assert archive.fire("pitr-base") == "success"
+    assert left not in archive.host.check_output(f"ls {ARCHIVE}/base {ARCHIVE}/meta 2>&1")
     status = archive.status("base")
     assert status["what"] > first
     assert (status["result"], status["error"]) == ("ok", None)
