@@ -9,7 +9,7 @@ import os
 import re
 import time
 
-from pitr import jobs, recovery, wal
+from pitr import jobs, offsite, recovery, wal
 from pitr.jobs import Failure, Unverified, say
 from pitr.plan import LATEST, Plan, check_space, plan
 from pitr.programs import (
@@ -171,10 +171,11 @@ def begin_chain(settings: Settings, on: dict | None = None) -> None:
     place = os.path.join(settings.barman_server, "base")
     # Written down by this version alone; the next base backup has it
     of_another = bool(on and last.get("timeline", on["timeline"]) != on["timeline"])
-    if last.get("result") == "ok" and not of_another and os.path.isdir(place) and os.listdir(place):
+    missing = "" if of_another else gap(settings, last)
+    if last.get("result") == "ok" and not of_another and not missing and os.path.isdir(place) and os.listdir(place):
         return
     tried = last.get("finished") if last.get("result") == "failed" else None
-    if (tried and time.time() - jobs.moment(tried) < RETRY) or (not of_another and catalogue(settings)):
+    if (tried and time.time() - jobs.moment(tried) < RETRY) or (not of_another and not missing and catalogue(settings)):
         return
     try:
         with jobs.alone(settings, "base"):
@@ -184,16 +185,19 @@ def begin_chain(settings: Settings, on: dict | None = None) -> None:
     systemctl("start", "--no-block", "pitr-base.service")
     if of_another and time.time() - jobs.moment(on["since"]) > RETRY:
         raise Failure(f"the database has been on timeline {on['timeline']} since {on['since']}, and there is no base backup of it: one was begun again")
+    if missing:
+        raise Failure(f"WAL segment {missing} is missing in the archive: no later moment can be restored before the base backup that was begun now is there")
 
 
 def take_base(settings: Settings, wait: float = 0) -> Base:
     """A base backup, verified; older ones go when the recovery window has passed them."""
     with jobs.run(settings, "base", wait) as record:
-        if "timeline" in (before := jobs.read(settings, "base")):
-            record["timeline"] = before["timeline"]  # of the last good one, whatever becomes of this
+        before = jobs.read(settings, "base")
+        record |= {name: before[name] for name in ("timeline", "begin_wal") if name in before}  # of the last good one, whatever becomes of this
         check_versions(settings)
         check_cluster(settings)
         sweep(settings)
+        begins = not catalogue(settings) or bool(gap(settings, before))
         size = int(query(settings, "select sum(pg_database_size(oid)) from pg_database where datallowconn")[0][0])
         check_space(settings.archive, int(size * 1.2), "a base backup")
         if trouble := _receiver_trouble(settings, only_coming=False):
@@ -215,11 +219,29 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
         except Failure:
             condemn(settings, newest.name)
             raise
-        record["timeline"] = newest.timeline
+        begins = begins or before.get("timeline") != newest.timeline
+        record |= {"timeline": newest.timeline, "begin_wal": newest.begin_wal}
         _delete(settings, damaged(settings))
         # Beside what else it does, it removes what no moment of the window needs
         barman(settings, "cron")
+    if begins and offsite.sends(settings):
+        # WAL that has gone off the host is worth nothing there without it; how it goes its own status says
+        systemctl("start", "--no-block", "backup-offsite.service", check=False)
     return newest
+
+
+def gap(settings: Settings, last: dict) -> str:
+    """The first segment that is missing in the WAL since the last good base backup."""
+    if "begin_wal" not in last:
+        return ""  # of a version that did not write it down
+    missing: set[int] = set()
+    for attempt in range(2):  # one may be on its way from one directory to another just now
+        first, there = wal.number(last["begin_wal"]), wal.segments(settings, last["timeline"])
+        now = set(range(first, max(there, default=first) + 1)) - set(there)
+        missing = missing & now if attempt else now
+        if not missing:
+            return ""
+    return wal.name_of(last["timeline"], min(missing))
 
 
 def first_base(settings: Settings, wait: float = 0) -> str:

@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import subprocess
+import time
 
 from pitr import confined
 from pitr.jobs import Failure, Unverified
@@ -14,6 +15,7 @@ from pitr.settings import Settings
 
 DAMAGED = ".senex-damaged"  # in a base backup that was not what its manifest says when it was taken; it is passed over, and goes with the next good one
 NEVER_WHOLE = ("EMPTY", "STARTED", "FAILED")  # what Barman leaves of one that failed or was killed: at its full size, and `barman check` fails
+DAY = 86400
 PODMANS_OWN = (125, 126, 127)  # exit statuses of Podman when the program was not even run
 Result = subprocess.CompletedProcess
 
@@ -90,7 +92,8 @@ def catalogue(settings: Settings) -> list[Listed]:
     listed = [item for item in _listed(settings) if item["backup_id"] not in bad]
     # The time is in whole seconds, rounded down
     found = [Listed(item["backup_id"], float(item["end_time_timestamp"]) + 1, item["size_bytes"]) for item in listed if item.get("status") == "DONE"]
-    return sorted(found, key=lambda item: item.end_time)
+    ahead = time.time() + DAY  # of a clock that was ahead once: it would be the newest for years
+    return sorted(found, key=lambda item: (item.end_time <= ahead, item.end_time))
 
 
 def base(settings: Settings, listed: Listed) -> Base:

@@ -123,8 +123,8 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
         aside = f"{settings.data}.before-restore-{stamp}" if os.path.exists(settings.data) else ""
         try:
             if aside:
-                os.rename(settings.data, aside)
-            os.rename(directory, settings.data)
+                renamed(settings.data, aside)
+            renamed(directory, settings.data)
             removal.clear(settings, settings.data)
             if fetched:
                 offsite.put_in_place(settings, stamp)
@@ -141,6 +141,16 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
         with contextlib.suppress(Failure):  # the next look at the archive writes it down as well
             archive.mark(settings)
     return aside
+
+
+def renamed(source: str, target: str) -> None:
+    """Give a directory another name beside its own, on the disk when this returns."""
+    os.rename(source, target)
+    place = os.open(os.path.dirname(target), os.O_RDONLY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)
 
 
 def exchangeable(settings: Settings) -> None:
@@ -163,13 +173,13 @@ def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, un
     systemctl("stop", "postgres.service", check=False)
     try:
         if os.path.exists(settings.data) and not os.path.exists(directory):
-            os.rename(settings.data, directory)
+            renamed(settings.data, directory)
         if archived:
             offsite.put_back(settings, archived, undone or f"{archived}-failed")
         if not aside:
             return f"There was no data before; the copy lies in {directory}"
         if not os.path.exists(settings.data):
-            os.rename(aside, settings.data)
+            renamed(aside, settings.data)
         systemctl("start", "postgres.service")
         systemctl("start", "pitr-receive.service")
     except (Failure, OSError) as error:

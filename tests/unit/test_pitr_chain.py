@@ -1,0 +1,106 @@
+"""The chain from the newest base backup to now: a gap in it is seen and mended, a new one goes off the host at once, a clock that was ahead owns nothing."""
+
+import os
+import pathlib
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "roles/pitr/files"))
+
+from pitr import archive, jobs, offsite, programs, restore, wal  # noqa: E402  (the path above must come first)
+from pitr.jobs import Failure  # noqa: E402
+from test_pitr_not_whole import barman  # noqa: E402, F401  (a fixture)
+from test_pitr_removal import conf  # noqa: E402, F401  (a fixture)
+
+
+@pytest.fixture
+def begun(barman, monkeypatch):  # noqa: F811
+    """What systemd was told, with a base backup and three segments since it."""
+    told = []
+    monkeypatch.setattr(archive, "systemctl", lambda *words, check=True: told.append(words))
+    barman.put("20261119T033000", "DONE")
+    jobs.write(barman.settings, "base", result="ok", what="20261119T033000", timeline=1, begin_wal=wal.name_of(1, 254))
+    for place, which in (("wals/0000000100000000", (253, 254, 255)), ("wals/0000000100000001", (256,)), ("streaming", (257,))):
+        os.makedirs(os.path.join(barman.settings.barman_server, place), exist_ok=True)
+        for one in which:
+            pathlib.Path(barman.settings.barman_server, place, wal.name_of(1, one)).touch()
+    return told
+
+
+def test_a_whole_chain_begins_nothing(barman, begun):  # noqa: F811
+    archive.begin_chain(barman.settings, {"timeline": 1, "since": jobs.iso(time.time())})
+    assert begun == []
+
+
+@pytest.mark.parametrize("which", [254, 255, 256])
+def test_a_gap_is_told_and_begins_a_base_backup(barman, begun, which):  # noqa: F811
+    """All was green, and nothing after the gap could be restored until the night."""
+    next(pathlib.Path(barman.settings.barman_server).rglob(wal.name_of(1, which))).unlink()
+    with pytest.raises(Failure, match=f"WAL segment {wal.name_of(1, which)} is missing"):
+        archive.begin_chain(barman.settings, {"timeline": 1, "since": jobs.iso(time.time())})
+    assert begun == [("start", "--no-block", "pitr-base.service")]
+
+
+def test_a_segment_on_its_way_is_no_gap(barman, begun, monkeypatch):  # noqa: F811
+    """It is looked for twice: Barman moves it from one directory to another."""
+    real, calls = wal.segments, []
+
+    def segments(settings, timeline):
+        calls.append(timeline)
+        found = real(settings, timeline)
+        return {number: one for number, one in found.items() if number != 255 + len(calls)} if len(calls) < 3 else found
+
+    monkeypatch.setattr(wal, "segments", segments)
+    assert archive.gap(barman.settings, jobs.read(barman.settings, "base")) == "" and len(calls) == 2
+
+
+def test_a_version_that_did_not_write_it_down_has_no_gap(barman, begun):  # noqa: F811
+    jobs.write(barman.settings, "base", result="ok", what="x", timeline=1)
+    archive.begin_chain(barman.settings)
+    assert begun == []
+
+
+@pytest.mark.parametrize(
+    ("before", "sends", "sent"),
+    [({"timeline": 1}, True, False), ({"timeline": 2}, True, True), ({"timeline": 2}, False, False), ({}, True, True),
+     ({"timeline": 1, "begin_wal": wal.name_of(1, 100)}, True, True)],
+)  # fmt: skip
+def test_a_new_chain_goes_off_the_host_at_once(barman, begun, monkeypatch, before, sends, sent):  # noqa: F811
+    """WAL is sent every three minutes, and was worth nothing there for over an hour after each restore, undo and upgrade."""
+    monkeypatch.setattr(offsite, "sends", lambda _settings: sends)
+    jobs.write(barman.settings, "base", result="ok", what="20261119T033000", **before)
+    if "begin_wal" in before:
+        pathlib.Path(barman.settings.barman_server, "wals/0000000100000000", wal.name_of(1, 100)).touch()  # and none up to 253
+    archive.take_base(barman.settings)
+    assert begun == ([("start", "--no-block", "backup-offsite.service")] if sent else [])
+    assert jobs.read(barman.settings, "base")["begin_wal"]
+
+
+def test_an_empty_archive_is_a_new_chain_whatever_was_before(barman, begun, monkeypatch):  # noqa: F811
+    """An upgrade has put the one before aside; the timeline has the same number."""
+    monkeypatch.setattr(offsite, "sends", lambda _settings: True)
+    barman.put("20261119T033000", "FAILED")
+    archive.take_base(barman.settings)
+    assert begun == [("start", "--no-block", "backup-offsite.service")]
+
+
+def test_a_base_backup_of_the_future_is_not_the_newest(barman, monkeypatch):  # noqa: F811
+    now = time.time()
+    rows = [("old", now - 9000), ("ahead", now + 400 * 86400), ("new", now - 60)]
+    listed = [{"backup_id": name, "status": "DONE", "end_time_timestamp": str(int(end)), "size_bytes": 1} for name, end in rows]
+    monkeypatch.setattr(programs, "_listed", lambda _settings: listed)
+    assert [item.name for item in programs.catalogue(barman.settings)] == ["ahead", "old", "new"]
+
+
+def test_names_that_an_exchange_gives_are_on_the_disk_in_their_order(conf, monkeypatch):  # noqa: F811
+    done = []
+    real = os.rename
+    monkeypatch.setattr(os, "rename", lambda source, target: (real(source, target), done.append("rename")))
+    monkeypatch.setattr(os, "fsync", lambda _handle: done.append("fsync"))
+    restore.renamed(f"{conf.home}/data/redis", f"{conf.home}/data/other")
+    assert done == ["rename", "fsync"]
+    text = (ROOT / "roles/pitr/files/pitr/restore.py").read_text(encoding="utf-8")
+    assert text.count("os.rename(") == 1, "every name by renamed()"
