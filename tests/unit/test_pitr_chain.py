@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "roles/pitr/files"))
 
-from pitr import archive, jobs, offsite, programs, restore, wal  # noqa: E402  (the path above must come first)
+from pitr import archive, drill, jobs, offsite, programs, removal, restore, wal  # noqa: E402  (the path above must come first)
 from pitr.jobs import Failure  # noqa: E402
 from test_pitr_not_whole import barman  # noqa: E402, F401  (a fixture)
 from test_pitr_removal import conf  # noqa: E402, F401  (a fixture)
@@ -104,3 +104,39 @@ def test_names_that_an_exchange_gives_are_on_the_disk_in_their_order(conf, monke
     assert done == ["rename", "fsync"]
     text = (ROOT / "roles/pitr/files/pitr/restore.py").read_text(encoding="utf-8")
     assert text.count("os.rename(") == 1, "every name by renamed()"
+
+
+@pytest.mark.parametrize("what", ["restore", "drill"])
+def test_what_a_killed_run_left_goes_with_the_minutely_look(conf, monkeypatch, what):  # noqa: F811
+    """The copy has the size of the database, and a server may be on it; the next drill is a week away."""
+    told, module = [], {"restore": restore, "drill": drill}[what]
+    monkeypatch.setattr(module, "podman", lambda *words, check=True: told.append(words))
+    if what == "restore":
+        left = [f"{conf.data}.restored", f"{conf.data}.restored.wal"]
+        removal.begin(conf, left[1])
+        pathlib.Path(left[0], "base").mkdir(parents=True)
+    else:
+        left = [removal.begin(conf, f"{conf.drill_directory}/{drill.ROOT}")]
+    with jobs.alone(conf, what):
+        module.clear_up(conf)
+    assert told == [] and all(map(os.path.exists, left)), "somebody is at it"
+    module.clear_up(conf)
+    assert told == [("rm", "--force", "--time=10", f"pitr-{what}")] and not any(map(os.path.exists, left))
+    module.clear_up(conf)
+    assert len(told) == 1
+
+
+def test_a_proven_copy_is_not_what_a_killed_run_left(conf, monkeypatch):  # noqa: F811
+    """It waits for somebody to put it in place."""
+    monkeypatch.setattr(restore, "podman", lambda *_, **__: pytest.fail("nothing is to be removed"))
+    copied = removal.begin(conf, f"{conf.data}.restored")
+    removal.note(copied, {"proven": "2026-11-28T12:00:00Z"})
+    restore.clear_up(conf)
+    assert os.path.exists(copied)
+
+
+def test_what_is_of_somebody_else_is_told_and_costs_the_look_nothing(conf, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setattr(restore, "podman", lambda *_, **__: None)
+    pathlib.Path(f"{conf.data}.restored.wal/mine").mkdir(parents=True)
+    restore.clear_up(conf)
+    assert "was not made by this program" in capsys.readouterr().err and os.path.exists(f"{conf.data}.restored.wal/mine")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import subprocess
 import time
 
-from pitr import archive, checks, jobs, offsite, recovery, removal, wal
+from pitr import archive, checks, jobs, offsite, recovery, removal, sequences, wal
 from pitr.jobs import Failure, alone, say
 from pitr.plan import Plan, plan
 from pitr.programs import in_image, last_words, podman, run, systemctl
@@ -74,6 +75,14 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
         }
 
 
+def clear_up(settings: Settings) -> None:
+    """A restore that was killed leaves a copy at its full size, and perhaps a server on it. One that ended has removed the WAL beside the copy."""
+    directory = usual(settings)
+    if os.path.lexists(recovery.wal_of(directory)):
+        jobs.left(settings, "restore", lambda: (podman("rm", "--force", "--time=10", CONTAINER, check=False),
+                                                removal.remove(settings, directory, recovery.wal_of(directory))))  # fmt: skip
+
+
 def complete(settings: Settings, wanted: Plan, server: recovery.Server, timeline: int, reading: wal.Reading) -> None:
     """A copy of the latest has all that the stopped database had: the receiver may have been away, or the end of the server hurried."""
     stopped = stopped_at(settings, wanted.base.system_id)
@@ -100,10 +109,10 @@ def stopped_at(settings: Settings, system: int) -> str | None:
     return said.get("Latest checkpoint location") if whole else None
 
 
-def exchange(settings: Settings, directory: str, fetched: bool = False, undone: str = "", kept: bool = False) -> str:
+def exchange(settings: Settings, directory: str, fetched: bool = False, undone: str = "", kept: bool = False, exact: bool = False) -> str:
     """Put a restored copy in the place of the data; the old data's new place. A fetched archive, or that of `undone`, goes with its data.
 
-    `kept`: the directory is data that a restore kept aside, and need not be proven.
+    `kept`: the directory is data that a restore kept aside, and need not be proven. `exact`: sequences are what they were at its moment.
     """
     directory = os.path.abspath(directory)
     if os.path.dirname(directory) != os.path.dirname(settings.data):
@@ -118,6 +127,7 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
     exchangeable(settings)
     # What is at work in the archive has its end first
     with alone(settings, "restore"), alone(settings, "base", jobs.PATIENCE), alone(settings, "wal", jobs.PATIENCE):
+        before = {} if exact else handed_out(settings)
         systemctl("stop", *UNITS)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         aside = f"{settings.data}.before-restore-{stamp}" if os.path.exists(settings.data) else ""
@@ -137,10 +147,36 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
         done = podman("exec", "postgres", "sh", recovery.ROLES, check=False)
         if done.returncode:
             jobs.complain(f"the roles of this data are not those of now: {last_words(done.stderr)}; run site.yml")
+        raise_sequences(settings, before)
         systemctl("start", "pitr-receive.service")
         with contextlib.suppress(Failure):  # the next look at the archive writes it down as well
             archive.mark(settings)
     return aside
+
+
+def asked(settings: Settings, script: str) -> list[list[str]] | None:
+    """What the database in production answers to its superuser; nothing where it does not."""
+    words = ["psql", "-X", "-w", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-U", settings.superuser, "-d", settings.database, "-f", "-"]
+    try:
+        done = podman("exec", "--interactive", "postgres", *words, check=False, stdin=script, timeout=60)
+    except subprocess.TimeoutExpired:  # one that hangs may be why this is done
+        return None
+    return [line.split("\t") for line in done.stdout.splitlines()] if done.returncode == 0 else None
+
+
+def handed_out(settings: Settings) -> dict[str, int]:
+    """Where the sequences stand; nothing where the database does not run: then it is lost, or all of it is in the archive."""
+    return sequences.held(asked(settings, sequences.HELD) or [])
+
+
+def raise_sequences(settings: Settings, before: dict[str, int]) -> None:
+    """Numbers that were handed out since are not handed out again: what is outside of the database may know rows by them."""
+    if not before:
+        return
+    restored = asked(settings, sequences.HELD)
+    numbers = sequences.raised(before, sequences.held(restored or []))
+    if restored is None or (numbers and asked(settings, sequences.script(numbers)) is None):
+        jobs.complain("sequences are as restored, and numbers will be handed out again: the database did not take others")
 
 
 def renamed(source: str, target: str) -> None:
@@ -192,12 +228,12 @@ def _major(directory: str) -> str:
     return podman("unshare", "cat", os.path.join(directory, "PG_VERSION"), check=False).stdout.strip()
 
 
-def exchange_back(settings: Settings, aside: str) -> str:
+def exchange_back(settings: Settings, aside: str, exact: bool = False) -> str:
     """The way back: the data that a restore kept aside takes its old place."""
     aside = os.path.abspath(aside)
     if not aside.startswith(f"{settings.data}.before-restore-"):
         raise Failure(f"{aside}: is no directory that a restore kept aside; they are called {settings.data}.before-restore-TIME")
-    return exchange(settings, aside, undone=aside.rpartition("-")[2], kept=True)
+    return exchange(settings, aside, undone=aside.rpartition("-")[2], kept=True, exact=exact)
 
 
 def kept_aside(settings: Settings) -> list[str]:

@@ -1,0 +1,27 @@
+"""Sequences of a restored database: none goes back below a number that was handed out after its moment, which somebody else may know a row by.
+
+Standard library alone, and no import from __future__: roles backup and pitr install this file beside their programs.
+"""
+
+# Those that go up, without an end at which they begin anew; a name is as SQL takes it
+HELD = "select format('%I.%I', schemaname, sequencename), coalesce(last_value, 0) from pg_sequences where increment_by > 0 and not cycle;"
+
+
+def held(rows: list) -> dict:
+    """{name: last number}, of the rows that HELD answers."""
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2}
+
+
+def raised(before: dict, restored: dict) -> dict:
+    """Those of a restored database that handed out more before: a sequence that was made since has no place in it."""
+    return {name: number for name, number in before.items() if name in restored and restored[name] < number}
+
+
+def script(numbers: dict) -> str:
+    """What brings them there: the next number is one that nobody has."""
+    return "".join(f"select setval({literal(name)}::regclass, {number:d});\n" for name, number in sorted(numbers.items()))
+
+
+def literal(text: str) -> str:
+    """A text as SQL takes it."""
+    return "'" + text.replace("'", "''") + "'"
