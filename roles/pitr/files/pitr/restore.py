@@ -85,14 +85,17 @@ def clear_up(settings: Settings) -> None:
 
 def complete(settings: Settings, wanted: Plan, server: recovery.Server, timeline: int, reading: wal.Reading) -> None:
     """A copy of the latest has all that the stopped database had: the receiver may have been away, or the end of the server hurried."""
-    stopped = stopped_at(settings, wanted.base.system_id)
+    stopped, in_order = stopped_at(settings, wanted.base.system_id)
     history = server.sql(f"select pg_read_file('pg_wal/{timeline:08X}.history')", "postgres")
     ended = [found[1] for line in history if (found := re.match(r"\d+\t([0-9A-F]+/[0-9A-F]+)", line))]
     if stopped and ended and position(ended[-1]) <= position(stopped):
+        how = "was stopped at" if in_order else "was killed later than"
         raise Failure(
-            f"the archive ends at {ended[-1]}, and the database was stopped at {stopped}: {position(stopped) - position(ended[-1])} bytes of WAL are missing "
+            f"the archive ends at {ended[-1]}, and the database {how} {stopped}: {position(stopped) - position(ended[-1])} bytes of WAL are missing "
             f"in it; restore_to='{reading.end}+00' takes what there is"
         )
+    if stopped and not in_order:
+        say(f"The database that is to be replaced did not end in order: what it wrote after {reading.end} UTC, if anything, is in its own directory alone")
 
 
 def position(lsn: str) -> int:
@@ -101,12 +104,15 @@ def position(lsn: str) -> int:
     return int(high, 16) << 32 | int(low, 16)
 
 
-def stopped_at(settings: Settings, system: int) -> str | None:
-    """The last thing that a server in production wrote when it ended in order; nothing where it runs, was killed, or is another cluster."""
+def stopped_at(settings: Settings, system: int) -> tuple[str | None, bool]:
+    """The last checkpoint of the server in production, and whether it ended with that in order; nothing where it runs, or is another cluster."""
+    if podman("inspect", "--format={{.State.Running}}", "postgres", check=False).stdout.strip() == "true":
+        return None, False
     done = run(*in_image(settings, ["pg_controldata", "/data"], [f"{settings.data}:/data:ro"], user=settings.container_uid), check=False)
     said = dict(re.findall(r"(?m)^([^:]+):\s+(.*)$", done.stdout))
-    whole = said.get("Database cluster state") == "shut down" and said.get("Database system identifier") == str(system)
-    return said.get("Latest checkpoint location") if whole else None
+    if said.get("Database system identifier") != str(system):
+        return None, False
+    return said.get("Latest checkpoint location"), said.get("Database cluster state") == "shut down"
 
 
 def exchange(settings: Settings, directory: str, fetched: bool = False, undone: str = "", kept: bool = False, exact: bool = False) -> str:
