@@ -22,7 +22,7 @@ def begun(barman, monkeypatch):  # noqa: F811
     told = []
     monkeypatch.setattr(archive, "systemctl", lambda *words, check=True: told.append(words))
     barman.put("20261119T033000", "DONE")
-    jobs.write(barman.settings, "base", result="ok", what="20261119T033000", timeline=1, begin_wal=wal.name_of(1, 254))
+    jobs.write(barman.settings, "base", result="ok", what="20261119T033000", timeline=1, good="20261119T033000", begin_wal=wal.name_of(1, 254))
     for place, which in (("wals/0000000100000000", (253, 254, 255)), ("wals/0000000100000001", (256,)), ("streaming", (257,))):
         os.makedirs(os.path.join(barman.settings.barman_server, place), exist_ok=True)
         for one in which:
@@ -60,13 +60,15 @@ def test_a_segment_on_its_way_is_no_gap(barman, begun, monkeypatch):  # noqa: F8
 def test_a_version_that_did_not_write_it_down_has_no_gap(barman, begun):  # noqa: F811
     jobs.write(barman.settings, "base", result="ok", what="x", timeline=1)
     archive.begin_chain(barman.settings)
+    jobs.write(barman.settings, "base", result="ok", what="x", timeline=1, good="of-another-archive", begin_wal=wal.name_of(1, 3))
+    archive.begin_chain(barman.settings)
     assert begun == []
 
 
 @pytest.mark.parametrize(
     ("before", "sends", "sent"),
     [({"timeline": 1}, True, False), ({"timeline": 2}, True, True), ({"timeline": 2}, False, False), ({}, True, True),
-     ({"timeline": 1, "begin_wal": wal.name_of(1, 100)}, True, True)],
+     ({"timeline": 1, "good": "20261119T033000", "begin_wal": wal.name_of(1, 100)}, True, True)],
 )  # fmt: skip
 def test_a_new_chain_goes_off_the_host_at_once(barman, begun, monkeypatch, before, sends, sent):  # noqa: F811
     """WAL is sent every three minutes, and was worth nothing there for over an hour after each restore, undo and upgrade."""

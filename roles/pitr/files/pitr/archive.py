@@ -193,7 +193,7 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
     """A base backup, verified; older ones go when the recovery window has passed them."""
     with jobs.run(settings, "base", wait) as record:
         before = jobs.read(settings, "base")
-        record |= {name: before[name] for name in ("timeline", "begin_wal") if name in before}  # of the last good one, whatever becomes of this
+        record |= {name: before[name] for name in ("timeline", "good", "begin_wal") if name in before}  # of the last good one, whatever becomes of this
         check_versions(settings)
         check_cluster(settings)
         sweep(settings)
@@ -220,7 +220,7 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
             condemn(settings, newest.name)
             raise
         begins = begins or before.get("timeline") != newest.timeline
-        record |= {"timeline": newest.timeline, "begin_wal": newest.begin_wal}
+        record |= {"timeline": newest.timeline, "good": newest.name, "begin_wal": newest.begin_wal}
         _delete(settings, damaged(settings))
         # Beside what else it does, it removes what no moment of the window needs
         barman(settings, "cron")
@@ -232,8 +232,9 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
 
 def gap(settings: Settings, last: dict) -> str:
     """The first segment that is missing in the WAL since the last good base backup."""
-    if "begin_wal" not in last:
-        return ""  # of a version that did not write it down
+    # Of a version that did not write it down, or of the archive that had this one's place before
+    if "begin_wal" not in last or not os.path.isdir(os.path.join(settings.barman_server, "base", last["good"])):
+        return ""
     missing: set[int] = set()
     for attempt in range(2):  # one may be on its way from one directory to another just now
         first, there = wal.number(last["begin_wal"]), wal.segments(settings, last["timeline"])
