@@ -4,6 +4,7 @@ import os
 import pathlib
 import sys
 import time
+import types
 
 import pytest
 
@@ -142,3 +143,32 @@ def test_what_is_of_somebody_else_is_told_and_costs_the_look_nothing(conf, monke
     pathlib.Path(f"{conf.data}.restored.wal/mine").mkdir(parents=True)
     restore.clear_up(conf)
     assert "was not made by this program" in capsys.readouterr().err and os.path.exists(f"{conf.data}.restored.wal/mine")
+
+
+def test_damage_is_told_with_the_next_base_backup(barman, begun, monkeypatch):  # noqa: F811
+    """It is taken all the same: it is what helps."""
+    chain = [wal.Segment(name, f"/wals/{name}", 1.0) for name in ("one", "two")] + [wal.Segment("three", "/streaming/three.partial", 1.0)]
+    monkeypatch.setattr(archive, "plan", lambda *_: types.SimpleNamespace(base="B", chain=chain))
+    read = {"one": b"", "two": Failure("WAL segment two is damaged")}  # and never what is being written
+    monkeypatch.setattr(wal, "examined", lambda segment, base: (_ for _ in ()).throw(found) if isinstance(found := read[segment.name], Failure) else found)
+    with pytest.raises(Failure, match=r"WAL segment two is damaged\. Base backup \d+T\d+ was taken, and needs none of it"):
+        archive.take_base(barman.settings)
+    assert len(barman.there()) == 2 and jobs.read(barman.settings, "base")["result"] == "failed"
+    for reason in (Failure("WAL segment x is missing"), None):  # told by whoever looks each minute, or nothing at all
+        monkeypatch.setattr(archive, "plan", lambda *_, reason=reason: (_ for _ in ()).throw(reason) if reason else types.SimpleNamespace(base="B", chain=[]))
+        archive.take_base(barman.settings)
+        assert jobs.read(barman.settings, "base")["result"] == "ok"
+
+
+def test_a_segment_that_was_filed_away_since_it_was_found_is_read_there(tmp_path):
+    """The job that files WAL runs each minute, and a restore reads for many."""
+    name = wal.name_of(1, 3)
+    header = wal.HEADER.pack(0xD110, wal.LONG_HEADER, 1, 3 * wal.DEFAULT_SIZE, 0, 7, wal.DEFAULT_SIZE, 8192)
+    filed = tmp_path / "wals" / name[:16] / name
+    filed.parent.mkdir(parents=True)
+    filed.write_bytes(header.ljust(wal.DEFAULT_SIZE, b"\0"))
+    base = programs.Base("B", "/x", 1, name, 1.0, 7, 1)
+    assert len(wal.examined(wal.Segment(name, str(tmp_path / "streaming" / name), 1.0), base)) == wal.DEFAULT_SIZE
+    filed.unlink()
+    with pytest.raises(Failure, match="streaming/.* is damaged: .*No such file"):
+        wal.examined(wal.Segment(name, str(tmp_path / "streaming" / name), 1.0), base)

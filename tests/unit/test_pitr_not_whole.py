@@ -59,6 +59,7 @@ def barman(conf, monkeypatch):  # noqa: F811
     monkeypatch.setattr(archive, "query", lambda *_, **__: [["1"]])
     monkeypatch.setattr(archive, "base", lambda _settings, item: programs.Base(item.name, "/x", 1, "0" * 24, item.end_time, 1, item.bytes))
     monkeypatch.setattr(recovery, "verify_base", lambda *_: None)
+    monkeypatch.setattr(archive, "plan", lambda *_: (_ for _ in ()).throw(Failure("nothing to restore")))
     return made
 
 

@@ -197,6 +197,7 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
         check_versions(settings)
         check_cluster(settings)
         sweep(settings)
+        spoilt = spoilt_since(settings)
         begins = not catalogue(settings) or bool(gap(settings, before))
         size = int(query(settings, "select sum(pg_database_size(oid)) from pg_database where datallowconn")[0][0])
         check_space(settings.archive, int(size * 1.2), "a base backup")
@@ -224,10 +225,30 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
         _delete(settings, damaged(settings))
         # Beside what else it does, it removes what no moment of the window needs
         barman(settings, "cron")
-    if begins and offsite.sends(settings):
-        # WAL that has gone off the host is worth nothing there without it; how it goes its own status says
-        systemctl("start", "--no-block", "backup-offsite.service", check=False)
+        if begins and offsite.sends(settings):
+            # WAL that has gone off the host is worth nothing there without it; how it goes its own status says
+            systemctl("start", "--no-block", "backup-offsite.service", check=False)
+        if spoilt:
+            raise Failure(f"{spoilt}. Base backup {newest.name} was taken, and needs none of it; moments from that segment on until then cannot be restored")
     return newest
+
+
+def spoilt_since(settings: Settings) -> str:
+    """What is damaged in the WAL since the newest base backup: each has its look before the next makes it the way to old moments alone.
+
+    Where no base backup is, or a segment is missing, the job that files WAL away has told so.
+    """
+    try:
+        newest = plan(settings, LATEST)
+    except Failure:
+        return ""
+    try:
+        for segment in newest.chain:
+            if not segment.partial:  # that one is being written
+                wal.examined(segment, newest.base)
+    except Failure as failure:
+        return str(failure)
+    return ""
 
 
 def gap(settings: Settings, last: dict) -> str:
