@@ -172,3 +172,17 @@ def test_a_segment_that_was_filed_away_since_it_was_found_is_read_there(tmp_path
     filed.unlink()
     with pytest.raises(Failure, match="streaming/.* is damaged: .*No such file"):
         wal.examined(wal.Segment(name, str(tmp_path / "streaming" / name), 1.0), base)
+
+
+@pytest.mark.parametrize(("status", "words"), [("lost", "had to let go of WAL"), ("", "")])
+def test_a_slot_that_holds_nothing_is_no_end_of_the_look(conf, monkeypatch, status, words):  # noqa: F811
+    """One that was lost, or made a moment ago: what is to be told of it is told."""
+    monkeypatch.setattr(archive, "query", lambda *_, **__: [["t", status, "", wal.name_of(1, 0), "0"]])
+    assert archive.lag(conf) == {"active": True, "wal_status": status, "slot_bytes": 0, "bytes": 0}
+    for name in ("_file_away", "clear_up", "begin_chain"):
+        monkeypatch.setattr(archive, name, lambda *_: None)
+    if words:
+        with pytest.raises(Failure, match=words):
+            archive.take_wal(conf)
+    else:
+        archive.take_wal(conf)

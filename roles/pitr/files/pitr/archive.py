@@ -68,9 +68,9 @@ def lag(settings: Settings) -> dict:
     rows = query(settings, LAG)
     if not rows:
         raise Failure("replication slot barman does not exist: pitr-receive.service makes it, see its journal")
-    active, status, held, newest, position = rows[0]
+    active, status, held, newest, position = rows[0]  # `held` is nothing where the slot is lost, or was made just now
     received = _received(settings, newest, int(position))
-    return {"active": active == "t", "wal_status": status, "slot_bytes": int(held), "bytes": received}
+    return {"active": active == "t", "wal_status": status, "slot_bytes": int(held or 0), "bytes": received}
 
 
 def _received(settings: Settings, newest: str, position: int) -> int:
