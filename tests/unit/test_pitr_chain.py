@@ -103,10 +103,10 @@ def test_names_that_an_exchange_gives_are_on_the_disk_in_their_order(conf, monke
     real = os.rename
     monkeypatch.setattr(os, "rename", lambda source, target: (real(source, target), done.append("rename")))
     monkeypatch.setattr(os, "fsync", lambda _handle: done.append("fsync"))
-    restore.renamed(f"{conf.home}/data/redis", f"{conf.home}/data/other")
+    jobs.renamed(f"{conf.home}/data/redis", f"{conf.home}/data/other")
     assert done == ["rename", "fsync"]
-    text = (ROOT / "roles/pitr/files/pitr/restore.py").read_text(encoding="utf-8")
-    assert text.count("os.rename(") == 1, "every name by renamed()"
+    files = (ROOT / "roles/pitr/files/pitr").glob("*.py")
+    assert [path.name for path in files if "os.rename(" in path.read_text(encoding="utf-8")] == ["jobs.py"], "every name of a directory by renamed()"
 
 
 @pytest.mark.parametrize("what", ["restore", "drill"])

@@ -132,6 +132,16 @@ def _end(settings: Settings, job: str, began: float, record: dict, remember: Cal
     write(settings, job, **record, **(remember(record) if remember else {}))
 
 
+def renamed(source: str, target: str) -> None:
+    """Give a directory another name beside its own, on the disk when this returns."""
+    os.rename(source, target)
+    place = os.open(os.path.dirname(target), os.O_RDONLY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)
+
+
 def say(text: str) -> None:
     """A line for the person and for the journal."""
     print(text, flush=True)

@@ -139,8 +139,8 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
         aside = f"{settings.data}.before-restore-{stamp}" if os.path.exists(settings.data) else ""
         try:
             if aside:
-                renamed(settings.data, aside)
-            renamed(directory, settings.data)
+                jobs.renamed(settings.data, aside)
+            jobs.renamed(directory, settings.data)
             removal.clear(settings, settings.data)
             if fetched:
                 offsite.put_in_place(settings, stamp)
@@ -185,16 +185,6 @@ def raise_sequences(settings: Settings, before: dict[str, int]) -> None:
         jobs.complain("sequences are as restored, and numbers will be handed out again: the database did not take others")
 
 
-def renamed(source: str, target: str) -> None:
-    """Give a directory another name beside its own, on the disk when this returns."""
-    os.rename(source, target)
-    place = os.open(os.path.dirname(target), os.O_RDONLY)
-    try:
-        os.fsync(place)
-    finally:
-        os.close(place)
-
-
 def exchangeable(settings: Settings) -> None:
     """The data is where PostgreSQL has it, and can be renamed; found before anything is stopped, and before a copy is made."""
     if os.path.ismount(settings.data):
@@ -215,13 +205,13 @@ def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, un
     systemctl("stop", "postgres.service", check=False)
     try:
         if os.path.exists(settings.data) and not os.path.exists(directory):
-            renamed(settings.data, directory)
+            jobs.renamed(settings.data, directory)
         if archived:
             offsite.put_back(settings, archived, undone or f"{archived}-failed")
         if not aside:
             return f"There was no data before; the copy lies in {directory}"
         if not os.path.exists(settings.data):
-            renamed(aside, settings.data)
+            jobs.renamed(aside, settings.data)
         systemctl("start", "postgres.service")
         systemctl("start", "pitr-receive.service")
     except (Failure, OSError) as error:
