@@ -5,6 +5,8 @@ Standard library alone, and no import from __future__: roles backup and pitr ins
 
 # Those that go up, without an end at which they begin anew; a name is as SQL takes it
 HELD = "select format('%I.%I', schemaname, sequencename), coalesce(last_value, 0) from pg_sequences where increment_by > 0 and not cycle;"
+TO = "select setval({name}::regclass, least({number:d}, seqmax)) from pg_sequence where seqrelid = {name}::regclass;\n"
+MARGIN = 1000  # numbers that may have been handed out between the question and the end of the last session
 
 
 def held(rows: list) -> dict:
@@ -13,13 +15,13 @@ def held(rows: list) -> dict:
 
 
 def raised(before: dict, restored: dict) -> dict:
-    """Those of a restored database that handed out more before: a sequence that was made since has no place in it."""
-    return {name: number for name, number in before.items() if name in restored and restored[name] < number}
+    """Where those of a restored database that handed out more before are to go on: a sequence that was made since has no place in it."""
+    return {name: number + MARGIN for name, number in before.items() if name in restored and restored[name] < number}
 
 
 def script(numbers: dict) -> str:
     """What brings them there: the next number is one that nobody has."""
-    return "".join(f"select setval({literal(name)}::regclass, {number:d});\n" for name, number in sorted(numbers.items()))
+    return "".join(TO.format(name=literal(name), number=number) for name, number in sorted(numbers.items()))
 
 
 def literal(text: str) -> str:
