@@ -5,7 +5,8 @@ Standard library alone, and no import from __future__: roles backup and pitr ins
 
 # Those that go up, without an end at which they begin anew; a name is as SQL takes it
 HELD = "select format('%I.%I', schemaname, sequencename), coalesce(last_value, 0) from pg_sequences where increment_by > 0 and not cycle;"
-TO = "select setval({name}::regclass, least({number:d}, seqmax)) from pg_sequence where seqrelid = {name}::regclass;\n"
+# Without the margin where that would be its end
+TO = "select setval({name}::regclass, case when {number:d} < seqmax then {number:d} else {asked:d} end) from pg_sequence where seqrelid = {name}::regclass;\n"
 MARGIN = 1000  # numbers that may have been handed out between the question and the end of the last session
 
 
@@ -21,7 +22,7 @@ def raised(before: dict, restored: dict) -> dict:
 
 def script(numbers: dict) -> str:
     """What brings them there: the next number is one that nobody has."""
-    return "".join(TO.format(name=literal(name), number=number) for name, number in sorted(numbers.items()))
+    return "".join(TO.format(name=literal(name), number=number, asked=number - MARGIN) for name, number in sorted(numbers.items()))
 
 
 def literal(text: str) -> str:
