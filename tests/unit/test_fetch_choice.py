@@ -2,6 +2,7 @@
 
 import datetime
 import time
+from pathlib import Path
 
 import pytest
 from test_backup_command import bucket, command, settings, snapshot  # noqa: F401  (fixtures)
@@ -43,3 +44,38 @@ def test_what_came_from_a_host_whose_clock_was_ahead(command, tmp_path, kind):  
         (tmp_path / name).mkdir()
     assert command.fetch.newest_of(str(tmp_path), *command.fetch.LISTED[kind][1:]) == there[2]
     assert command.fetch.newest_of(str(tmp_path / "none"), *command.fetch.LISTED[kind][1:]) is None
+
+
+@pytest.fixture
+def storage(command, settings, bucket, monkeypatch):  # noqa: F811
+    """A bucket whose copy holds a dump and a directory that nobody asked for."""
+    bucket.append(at(1, 1, "lost", "senex", "dump"))
+    monkeypatch.setattr(command.fetch, "opened", lambda *_, **__: None)
+
+    def bring(_settings, _snapshot, _only, target):
+        for path in ("postgresql/daily-2026-11-20-020000.sql.gz", "other/x"):
+            place = Path(target, path)
+            place.parent.mkdir()
+            place.write_text("theirs", encoding="utf-8")
+
+    monkeypatch.setattr(command.fetch, "bring", bring)
+    return Path(settings.backups)
+
+
+@pytest.mark.parametrize("left", [None, "of before", "of now"])
+def test_a_fetch_leaves_nothing_and_takes_what_a_killed_one_left(command, settings, storage, left):  # noqa: F811
+    incoming = storage / "incoming"
+    if left:
+        (incoming / "redis").mkdir(parents=True)
+    if left == "of now":
+        command.fetch.owned.mark(str(incoming))
+    command.fetch.fetch(settings, "latest", ["postgresql"])
+    assert sorted(path.name for path in storage.iterdir()) == ["postgresql"] and (storage / "postgresql/daily-2026-11-20-020000.sql.gz").exists()
+
+
+def test_a_directory_of_somebody_elses_is_in_the_way(command, settings, storage):  # noqa: F811
+    """One of that name went, whatever was in it."""
+    (storage / "incoming/mail").mkdir(parents=True)
+    with pytest.raises(OSError, match="incoming was not made by this program, and is not removed: move it away"):
+        command.fetch.fetch(settings, "latest", ["postgresql"])
+    assert (storage / "incoming/mail").is_dir()

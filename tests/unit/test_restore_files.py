@@ -276,3 +276,20 @@ def test_the_caches_own_redis_begins_empty_with_the_queue(inputs, done):
     given = {"senex_redis_cache_instance": True, "__backup_swapped": {"rc": 0}, **inputs}
     assert all(bool(value("backup", condition, **given)) for condition in task["when"]) == done
     assert "__backup_cache" in str(play["block"][-1]), "one that does not come back is said"
+
+
+def test_media_copies_that_go_are_ours(place):
+    """Of this version, and of those before; a directory of somebody else's with such a name stays."""
+    directory = place.copy.parent
+    names = [f"media-2026-11-{day}-020000" for day in (10, 11, 12)]
+    place.exchange.owned.begin(str(directory / f"{names[0]}.part"))
+    (directory / f"{names[1]}.gone/files/deep").mkdir(parents=True)
+    (directory / "mine.part/x").mkdir(parents=True)
+    (directory / f"{names[2]}.gone").mkdir()
+    (directory / f"{names[2]}.gone/SHA256SUMS").touch()
+    place.media.sweep(place.settings, str(directory))
+    assert sorted(path.name for path in directory.iterdir()) == [place.copy.name, "mine.part"]
+    (directory / f"{names[2]}.part/notes").mkdir(parents=True)
+    with pytest.raises(OSError, match="was not made by this program"):
+        place.media.sweep(place.settings, str(directory))
+    assert (directory / f"{names[2]}.part/notes").is_dir()

@@ -112,7 +112,7 @@ def fetch(settings: Settings, wanted: str, places: list[str]) -> dict:
     incoming = os.path.join(settings.backups, "incoming")
     if os.path.isdir(incoming) and set(os.listdir(incoming)) <= set(PLACES):
         owned.mark(incoming)  # of a run of before that was killed
-    owned.remove(settings.home, incoming, data=settings.data)
+    owned.remove(settings.home, incoming, data=settings.data, place=settings.backups)
     owned.begin(incoming)
     bring(settings, snapshot, [f"/{place}" for place in places], incoming)
     # Which are the newest of those that came: this host may have made newer ones of its own that is empty
@@ -121,7 +121,7 @@ def fetch(settings: Settings, wanted: str, places: list[str]) -> dict:
     for name in sorted(set(os.listdir(incoming)) & set(PLACES)):
         more, there = merge(os.path.join(incoming, name), os.path.join(settings.backups, name))
         came, kept = came + more, kept + there
-    owned.remove(settings.home, incoming, data=settings.data)
+    owned.remove(settings.home, incoming, data=settings.data, place=settings.backups)
     put(state(settings, "fetched.json"), {"machine": sender(snapshot), **newest, "copy": title(snapshot)})
     say(f"fetched {came} files and directories to {settings.backups} from {title(snapshot)}; {len(kept)} files were here already and stay as they are")
     return {"what": settings.backups, "came": came, "kept": len(kept)}

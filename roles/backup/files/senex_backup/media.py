@@ -128,7 +128,7 @@ def copies(directory: str) -> list[str]:
 
 def remove(settings: Settings, path: str) -> None:
     """A copy, or what became of one. Those of before have no mark: what they are made of tells them."""
-    if os.path.isdir(path) and not os.path.islink(path) and set(os.listdir(path)) in ({"files"}, {"files", SUMS}):
+    if os.path.isdir(path) and not os.path.islink(path) and set(os.listdir(path)) <= {"files", SUMS}:
         owned.mark(path)
     owned.remove(settings.home, path, data=settings.data, place=os.path.dirname(path))
 
