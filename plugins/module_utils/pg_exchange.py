@@ -69,7 +69,7 @@ class Exchange:
         self.user.systemctl("start", UNIT)
         if state.data.get("files"):
             Server(self.user, wanted).rows("select pg_reload_conf()")
-        pg_server.discard(self.user, *(state.data[name] for name in ("making", "dumps") if name in state.data))
+        pg_server.discard(self.user, wanted, *(state.data[name] for name in ("making", "dumps") if name in state.data))
         state.put(phase=None, pending=None, comes=None, returns=None, making=None, dumps=None, files=None)
 
     def complete(self) -> bool:
@@ -84,7 +84,7 @@ class Exchange:
         """The new cluster serves: from here on a run goes forward only, and the other one is what the way back leads to."""
         if self.state.phase == "exchanging":
             self.state.put(phase="finishing", kept=self.state.data["pending"], pending=None, comes=None, returns=None, making=None, files=None)
-            pg_server.discard(self.user, *([self.state.data["dumps"]] if "dumps" in self.state.data else []))
+            pg_server.discard(self.user, self.wanted, *([self.state.data["dumps"]] if "dumps" in self.state.data else []))
             self.state.put(dumps=None)
         return {name: self.state.kept.get(name) for name in ("major", "data", "archive")}
 

@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import dataclass
 
-from ansible_collections.senex.trader.plugins.module_utils import confined, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import confined, owned, prober_unit, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 BESIDE = "postgres-upgrade"  # the container of the new cluster until it takes the old one's place
@@ -131,11 +131,19 @@ def remove(user: ServiceUser) -> None:
     user.podman("rm", "--force", "--time=10", "--ignore", BESIDE)
 
 
-def discard(user: ServiceUser, *directories: str) -> None:
-    """Remove directories that an upgrade made; they are the container user's."""
+def owned_do(user: ServiceUser, step: str, *arguments: str, **options: object) -> None:
+    """A step of owned.py in the user's namespace: the files are the container user's."""
+    words = owned.words(step, *arguments, program="-", **options)
+    done = user.podman("unshare", *words, stdin=prober_unit.source(owned), check=False, timeout=LONGEST)
+    if done.returncode:
+        raise OSError((done.stderr.strip().splitlines() or [f"podman unshare ended with {done.returncode}"])[-1])
+
+
+def discard(user: ServiceUser, wanted: Wanted, *directories: str) -> None:
+    """Remove directories that an upgrade made. The mark is in that of the dumps: initdb wants an empty one."""
     there = [path for path, seen in untrusted.look(directories, follow=False).items() if "kind" in seen]
     if there:
-        user.podman("unshare", "rm", "-rf", "--", *there)
+        owned_do(user, "remove", user.home, *there, data=[wanted.data, wanted.sockets, wanted.configuration], beside=".dump")
 
 
 def last_words(error: CommandError, lines: int = 3) -> str:

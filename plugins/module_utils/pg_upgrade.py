@@ -122,9 +122,10 @@ class Upgrade:
     def _make(self) -> None:
         """An empty cluster like the old one, and its server."""
         pg_server.remove(self.user)
-        pg_server.discard(self.user, self.new, self.dumps)
-        pg_server.initialise(self.user, self.wanted, self.new, alike(self.old.rows(LOCALE)[0], self.wanted.version))
+        pg_server.discard(self.user, self.wanted, self.new, self.dumps)
         self.user.make_directory(self.dumps, 0o700, self.wanted.uid, None)
+        pg_server.owned_do(self.user, "mark", self.dumps)
+        pg_server.initialise(self.user, self.wanted, self.new, alike(self.old.rows(LOCALE)[0], self.wanted.version))
         self.fresh = pg_server.start(self.user, self.wanted, self.new, self.dumps)
 
     def _rehearse(self) -> None:

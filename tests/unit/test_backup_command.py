@@ -19,7 +19,7 @@ JOBS = ("dump", "redis", "media")
 def command(tmp_path_factory):
     place = tmp_path_factory.mktemp("lib")
     shutil.copytree(ROOT / "roles/backup/files/senex_backup", place / "senex_backup", ignore=shutil.ignore_patterns("__pycache__"))
-    for shared in ("bounded.py", "confined.py", "dump_file.py"):
+    for shared in ("bounded.py", "confined.py", "dump_file.py", "owned.py", "sequences.py"):
         shutil.copy(ROOT / "plugins/module_utils" / shared, place / "senex_backup")
     sys.path.insert(0, str(place))
     from senex_backup import cli, common, fetch, media, redis
@@ -105,14 +105,14 @@ def test_damaged_media_are_named(command, tmp_path):
     assert "good" not in str(raised.value)
 
 
-def test_old_media_go_and_the_one_just_made_stays(command, tmp_path):
-    names = [f"media-{ago(days)}" for days in (50, 1, 0)]
+def test_old_media_go_and_the_one_just_made_stays(command, settings):
+    names, place = [f"media-{ago(days)}" for days in (50, 1, 0)], Path(settings.directory("media"))
     for name in names[::2]:
-        (tmp_path / name / "files").mkdir(parents=True)
-    assert command.media.prune(str(tmp_path), 30, names[2]) == [], "all the others at once: is the clock right?"
-    (tmp_path / names[1] / "files").mkdir(parents=True)
-    assert command.media.prune(str(tmp_path), 30, names[2]) == names[:1]
-    assert sorted(os.listdir(tmp_path)) == names[1:]
+        (place / name / "files").mkdir(parents=True)
+    assert command.media.prune(settings, str(place), 30, names[2]) == [], "all the others at once: is the clock right?"
+    (place / names[1] / "files").mkdir(parents=True)
+    assert command.media.prune(settings, str(place), 30, names[2]) == names[:1]
+    assert sorted(os.listdir(place)) == names[1:]
 
 
 def test_fetching_brings_what_is_missing_and_overwrites_nothing(command, tmp_path):
@@ -320,5 +320,5 @@ def test_a_heartbeat_that_was_not_taken_is_told_without_its_address(command, set
 
 def test_what_the_programs_import_lies_beside_them():
     text = (ROOT / "roles/backup/vars/main.yml").read_text(encoding="utf-8")
-    for shared in ("bounded.py", "confined.py", "dump_file.py"):
+    for shared in ("bounded.py", "confined.py", "dump_file.py", "owned.py", "sequences.py"):
         assert f"module_utils/{shared}', 'dest': 'lib/senex_backup/{shared}'" in text

@@ -34,7 +34,7 @@ def conf(tmp_path):
 def test_a_fetched_archive_takes_the_place_of_the_own_and_leaves_it(conf, monkeypatch, tmp_path):
     told = []
     monkeypatch.setattr(offsite, "backup", lambda _settings, *words: told.append(words))
-    monkeypatch.setattr(offsite.removal, "as_container_user", lambda _settings, *words: pathlib.Path(words[-1]).unlink())
+    monkeypatch.setattr(offsite.removal, "as_container_user", lambda _settings, *words: offsite.removal.owned.main(words[-1:]))
     (tmp_path / "barman.fetched" / offsite.removal.MARK).touch()
     offsite.put_in_place(conf, "T1")
     assert (tmp_path / "barman/main/identity").read_text() == "lost" and (tmp_path / "barman.before-restore-T1/main/identity").read_text() == "empty"

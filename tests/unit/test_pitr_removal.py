@@ -31,7 +31,7 @@ def conf(tmp_path, monkeypatch):
         (home / path / "canary").touch()
 
     def run(*words, check=True, stdin=None, **_):
-        if words[:3] == ("podman", "exec", "postgres"):  # the roles of restored data
+        if words[:2] == ("podman", "exec"):  # the roles of restored data, and its sequences
             return subprocess.CompletedProcess(words, 0, "", "")
         assert words[:2] == ("podman", "unshare"), words
         return subprocess.run(words[2:], capture_output=True, text=True, input=stdin or "", check=check)
@@ -195,21 +195,24 @@ Latest checkpoint's REDO location:    0/5000028
 
 
 @pytest.mark.parametrize(
-    ("state", "system", "ended", "missing"),
-    [("shut down", 7, "0/50000D8", False), ("shut down", 7, "0/5000060", True), ("shut down", 7, "0/4FFFFF8", True),
-     ("in production", 7, "0/4FFFFF8", False), ("shut down", 8, "0/4FFFFF8", False)],
+    ("state", "system", "ended", "runs", "missing", "told"),
+    [("shut down", 7, "0/50000D8", False, "", False), ("shut down", 7, "0/5000060", False, "was stopped at", False),
+     ("shut down", 7, "0/4FFFFF8", False, "was stopped at", False), ("in production", 7, "0/4FFFFF8", False, "was killed later than", False),
+     ("in production", 7, "0/50000D8", False, "", True), ("in production", 7, "0/4FFFFF8", True, "", False), ("shut down", 8, "0/4FFFFF8", False, "", False)],
 )  # fmt: skip
-def test_latest_is_all_that_the_stopped_database_had(conf, monkeypatch, state, system, ended, missing):
-    """The receiver was away when it ended: what it had not received used to be missing without a word."""
+def test_latest_is_all_that_the_stopped_database_had(conf, monkeypatch, capsys, state, system, ended, runs, missing, told):
+    """The receiver was away when it ended, or it was killed for it took too long: what it had not received used to be missing without a word."""
     monkeypatch.setattr(restore, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, CONTROL.format(state=state), ""))
+    monkeypatch.setattr(restore, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{runs}\n".lower(), ""))
     wanted = types.SimpleNamespace(base=types.SimpleNamespace(system_id=system))
     server = types.SimpleNamespace(sql=lambda *_: ["1\t0/3000000\tno recovery target specified", "", f"2\t{ended}\tno recovery target specified"])
     reading = types.SimpleNamespace(end="2026-11-28 12:00:00.000000")
     if missing:
-        with pytest.raises(Failure, match=r"the archive ends at .* was stopped at 0/5000060: \d+ bytes .* restore_to='2026-11-28 12:00:00.000000\+00'"):
+        with pytest.raises(Failure, match=rf"the archive ends at .* {missing} 0/5000060: \d+ bytes .* restore_to='2026-11-28 12:00:00.000000\+00'"):
             restore.complete(conf, wanted, server, 3, reading)
     else:
         restore.complete(conf, wanted, server, 3, reading)
+    assert ("did not end in order" in capsys.readouterr().out) is told
 
 
 @pytest.mark.parametrize(
@@ -227,11 +230,3 @@ def test_a_drill_has_a_directory_of_its_own(path):
 
 def test_the_defaults_are_right():
     assert refused() == "" and refused(pitr_drill_directory="srv/drills") == "" and refused(pitr_drill_directory="data/post") == ""
-
-
-def test_nothing_else_removes_a_tree():
-    """One owner: whoever removes a directory of a configured path calls it."""
-    for path in (FILES / "pitr").glob("*.py"):
-        if path.name != "removal.py":
-            text = path.read_text(encoding="utf-8")
-            assert "rmtree" not in text and '"rm"' not in text.replace('podman("rm"', ""), path.name

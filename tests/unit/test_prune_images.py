@@ -2,14 +2,17 @@
 
 import importlib.util
 import pathlib
+import sys
 
 import pytest
+from ansible_collections.senex.trader.plugins.module_utils import owned
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "roles/podman/files/prune_images.py"
 
 
 @pytest.fixture(scope="module")
 def prune():
+    sys.modules.setdefault("owned", owned)  # the role installs it where the program looks
     specification = importlib.util.spec_from_file_location("prune_images", SCRIPT)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
@@ -117,3 +120,29 @@ def test_a_disk_without_room_is_left_as_it_is(prune, tmp_path, monkeypatch):
     monkeypatch.setattr(prune.os, "posix_fallocate", full)
     prune.keep_room()
     assert not (tmp_path / prune.ROOM).exists()
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_static_files_of_a_release_go_where_the_role_has_marked_their_place(prune, tmp_path, monkeypatch, marked):
+    """And never what a unit mounts, nor the place itself."""
+    (tmp_path / ".config/containers/systemd").mkdir(parents=True)
+    (tmp_path / ".config/containers/systemd/web-1.container").write_text(f"[Container]\nVolume={tmp_path}/data/static/2:/app/staticfiles:ro\n")
+    for name in ("1", "2"):
+        (tmp_path / "data/static" / name / "css").mkdir(parents=True)
+    if marked:
+        owned.mark(str(tmp_path / "data/static"), name=owned.CHILDREN)
+    real = prune.subprocess.run
+    monkeypatch.chdir(tmp_path)  # it goes to the home, and the test back
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(prune, "podman", lambda *_: "[]")
+    monkeypatch.setattr(prune.subprocess, "run", lambda words, **more: real(words[2:], **more))
+    monkeypatch.setattr(prune.os, "posix_fallocate", lambda *_: None)
+    (tmp_path / prune.ROOM).parent.mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(sys, "argv", ["prune", "--keep", "1"])
+    assert prune.main() == 0
+    assert sorted(path.name for path in (tmp_path / "data/static").iterdir() if path.is_dir()) == (["2"] if marked else ["1", "2"])
+
+
+def test_the_role_marks_it():
+    text = (SCRIPT.parents[2] / "django/vars/main.yml").read_text(encoding="utf-8")
+    assert f"dest: data/static/{owned.CHILDREN}" in text

@@ -39,8 +39,9 @@ def place(command, settings, monkeypatch):  # noqa: F811
 
 
 def tree(directory):
-    """{path: text}"""
-    return {str(path.relative_to(directory)): path.read_text(encoding="utf-8") for path in sorted(directory.rglob("*")) if path.is_file()}
+    """{path: text}, without the mark of what may be removed."""
+    found = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != ".senex-made"]
+    return {str(path.relative_to(directory)): path.read_text(encoding="utf-8") for path in found}
 
 
 COPIED = {"one": "copied: one", "deep/three": "copied: deep/three"}
@@ -113,16 +114,27 @@ def test_a_copy_that_is_not_what_was_copied_leaves_nothing(place, command):  # n
 
 @pytest.mark.parametrize("name", ["data", "media", ".restored-", ".restored-x", ".before-restore-latest", "one"])
 def test_nothing_is_removed_that_no_restore_made(place, command, name, tmp_path):  # noqa: F811
-    (tmp_path / name).mkdir(exist_ok=True)
-    with pytest.raises(command.common.Trouble, match="nothing that a restore made"):
-        place.exchange.remove(str(tmp_path / name))
-    assert (tmp_path / name).exists()
+    (tmp_path / name / "x").mkdir(parents=True, exist_ok=True)
+    with pytest.raises(OSError, match="it is not removed|was not made by this program"):
+        place.exchange.remove(place.settings, str(tmp_path / name))
+    assert (tmp_path / name / "x").exists()
+
+
+def test_what_was_kept_and_was_to_be_put_back_stays(place, monkeypatch):
+    """A way back that was killed between its first two names: the next restore took what was kept for a copy of its own, and removed it."""
+    place.exchange.bring(place.settings, place.wanted)
+    place.exchange.swap(place.settings, place.wanted)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, "mkdir", lambda *_: (_ for _ in ()).throw(Killed))
+        place.exchange.swap(place.settings, {"kind": "media", "stamp": LATER, "name": "x", "back": f"before-restore-{STAMP}"})
+    place.exchange.bring(place.settings, {**place.wanted, "stamp": "20261128T140000Z"})
+    assert tree(place.directory / f".before-restore-{LATER}") == USED and place.exchange.kept(place.settings, "media") == [f"before-restore-{LATER}"]
 
 
 def test_a_link_with_such_a_name_leads_nowhere(place, command, tmp_path):  # noqa: F811
     (tmp_path / f".restored-{STAMP}").symlink_to(place.directory)
-    with pytest.raises(command.common.Trouble, match="nothing that a restore made"):
-        place.exchange.remove(str(tmp_path / f".restored-{STAMP}"))
+    with pytest.raises(OSError, match="is a link"):
+        place.exchange.remove(place.settings, str(tmp_path / f".restored-{STAMP}"))
     assert (place.directory / "one").exists()
 
 
@@ -264,3 +276,20 @@ def test_the_caches_own_redis_begins_empty_with_the_queue(inputs, done):
     given = {"senex_redis_cache_instance": True, "__backup_swapped": {"rc": 0}, **inputs}
     assert all(bool(value("backup", condition, **given)) for condition in task["when"]) == done
     assert "__backup_cache" in str(play["block"][-1]), "one that does not come back is said"
+
+
+def test_media_copies_that_go_are_ours(place):
+    """Of this version, and of those before; a directory of somebody else's with such a name stays."""
+    directory = place.copy.parent
+    names = [f"media-2026-11-{day}-020000" for day in (10, 11, 12)]
+    place.exchange.owned.begin(str(directory / f"{names[0]}.part"))
+    (directory / f"{names[1]}.gone/files/deep").mkdir(parents=True)
+    (directory / "mine.part/x").mkdir(parents=True)
+    (directory / f"{names[2]}.gone").mkdir()
+    (directory / f"{names[2]}.gone/SHA256SUMS").touch()
+    place.media.sweep(place.settings, str(directory))
+    assert sorted(path.name for path in directory.iterdir()) == [place.copy.name, "mine.part"]
+    (directory / f"{names[2]}.part/notes").mkdir(parents=True)
+    with pytest.raises(OSError, match="was not made by this program"):
+        place.media.sweep(place.settings, str(directory))
+    assert (directory / f"{names[2]}.part/notes").is_dir()

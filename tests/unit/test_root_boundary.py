@@ -19,6 +19,7 @@ OF_PATHLIB = {"read_text", "read_bytes", "write_text", "write_bytes", "iterdir",
 ROOTS = ("/etc/", "/proc/", "/sys/", "/usr/", "/boot/", "/run/senex", "/run/systemd/", "/run/reboot-required", "/var/lib/")
 # Not run as root, or the one place that knows how to
 APART = {"untrusted.py": "the one place", "dump_file.py": "whoever calls it is the service user (release_steps._dumped, role backup)",
+         "owned.py": "the service user runs it in its namespace (pg_server.owned_do, roles backup, pitr and podman)",
          "prober.py": "a file of /run/senex.trader, by a unit of its own"}  # fmt: skip
 # Functions whose paths are arguments, and why root may go there
 ALLOWED = {

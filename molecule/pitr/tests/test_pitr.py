@@ -58,7 +58,11 @@ def test_base_backup_under_its_timer(archive):
     archive.sql(f"drop table if exists ticks, orders; {ticks}", role="senex")
     archive.sql("create table orders as select g as id, md5(g::text) as word from generate_series(1, 20000) g; create index on orders (word)", role="senex")
     first = archive.status("base")["what"]
+    left = f"{first[:8]}T235959"  # one that was killed, as Barman has it
+    copied = f"cp -a base/{first} base/{left}; test ! -e meta/{first}-backup.info || cp -a meta/{first}-backup.info meta/{left}-backup.info"
+    archive.host.check_output(f"cd {ARCHIVE} && {copied}; sed -i 's/^status=.*/status=STARTED/' base/{left}/backup.info meta/{left}-backup.info; true")
     assert archive.fire("pitr-base") == "success"
+    assert left not in archive.host.check_output(f"ls {ARCHIVE}/base {ARCHIVE}/meta 2>&1")
     status = archive.status("base")
     assert status["what"] > first
     assert (status["result"], status["error"]) == ("ok", None)
@@ -113,6 +117,8 @@ def test_dropped_table_comes_back(archive):
     acknowledged, there = archive.acknowledged(), archive.rows()
     assert {number for number, at in acknowledged if at <= moment - 0.2} <= there
     assert not {number for number, at in acknowledged if at > moment} & there
+    # What was handed out since the moment is not handed out again
+    assert int(archive.sql("select last_value from ticks_id_seq")) >= max(number for number, _ in acknowledged)
     assert archive.sql("select count(*) from orders") == "20000"
     aside = archive.newest(f"{DATA}.before-restore-*")
     assert aside in result.message

@@ -14,6 +14,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from pitr import archive, drill, jobs, kept, offsite, programs, restore, settings  # noqa: E402  (the path above must come first)
 from pitr.plan import plan  # noqa: E402
 
+EXACT = "sequences as they were then, and not raised to what has been handed out since"
+
 
 def parse(argv):
     parser = argparse.ArgumentParser(prog="pitr", description=__doc__)
@@ -42,6 +44,7 @@ def parse(argv):
     verb = verbs.add_parser("exchange", help="put a restored copy in the place of the data, which is kept aside")
     verb.add_argument("directory")
     verb.add_argument("--fetched", action="store_true", help="the archive that 'pitr fetch' brought takes the place of this host's, which is kept aside too")
+    verb.add_argument("--exact", action="store_true", help=EXACT)
     verb = verbs.add_parser("fetch", help="bring what a moment needs from off the host, beside this host's archive")
     verb.add_argument("--to", required=True, metavar="TIME", help="as for a restore")
     which = "which copy: an id, machine-ID, or %(default)s (of the machine before this one, if any)"
@@ -49,6 +52,7 @@ def parse(argv):
     verb.add_argument("--plan", action="store_true", help="say what would be fetched, and fetch nothing")
     verb = verbs.add_parser("undo", help="put data that was kept aside back into its place")
     verb.add_argument("directory")
+    verb.add_argument("--exact", action="store_true", help=EXACT)
     verb = verbs.add_parser("set-aside", help="keep the archive under another name, for another cluster to have its place (an upgrade calls it)")
     verb.add_argument("name")
     verb.add_argument("--image", help="the image that reads it")
@@ -89,6 +93,8 @@ def act(conf, wanted):
         case "base":
             print(archive.first_base(conf, wanted.wait) if wanted.first else archive.take_base(conf, wanted.wait).name)
         case "wal":
+            for left in (restore, drill):
+                left.clear_up(conf)
             print(json.dumps(archive.take_wal(conf)))
         case "check" | "verify":
             wrong = getattr(archive, wanted.verb)(conf)
@@ -116,9 +122,9 @@ def act(conf, wanted):
             if wanted.json:
                 pathlib.Path(wanted.json).write_text(found + "\n", encoding="utf-8")
         case "exchange":
-            print(restore.exchange(conf, wanted.directory, wanted.fetched))
+            print(restore.exchange(conf, wanted.directory, wanted.fetched, exact=wanted.exact))
         case "undo":
-            print(restore.exchange_back(conf, wanted.directory))
+            print(restore.exchange_back(conf, wanted.directory, wanted.exact))
         case "set-aside":
             kept.set_aside(conf, wanted.name, wanted.image)
         case "take-back":

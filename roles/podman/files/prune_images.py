@@ -5,14 +5,21 @@ Kept are: images of containers, running or not; images that an installed Quadlet
 of each repository, so that a release can be rolled back. A release's directory below data/static stays as long
 as an image of its tag or digest, or a unit that mounts it.
 """
+
 import argparse
 import contextlib
 import glob
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib/senex_prune"))
+
+import owned  # noqa: E402  (the path above must come first)
 
 # Podman writes its lists anew to forget an image, which a disk without a byte left does not let it: this much is kept, and given away first
 ROOM = ".local/share/containers/room"
@@ -115,11 +122,13 @@ def main():
         images = json.loads(podman("images", "--format", "json") or "[]") or []
         going = []
     there = [image for image in images if image not in going]
-    directories = sorted(filter(os.path.isdir, glob.glob(os.path.join(home, "data/static/*"))))
+    # Role django marks it; what lies in one of before stays until then
+    static = os.path.join(home, "data/static")
+    directories = sorted(filter(os.path.isdir, glob.glob(f"{static}/*"))) if owned.marked(static, (owned.CHILDREN,)) else []
     for directory in left_behind(directories, there, mounted_by_units(os.path.join(home, ".config/containers/systemd"))):
         print("would remove" if arguments.dry_run else "removing", directory, flush=True)
         if not arguments.dry_run:  # they are a container's user's
-            failed |= subprocess.run(["podman", "unshare", "rm", "-rf", "--", directory], check=False).returncode != 0
+            failed |= subprocess.run(["podman", "unshare", *owned.words("remove", home, directory)], check=False).returncode != 0
     if not arguments.dry_run:
         keep_room()
     return 1 if failed else 0

@@ -53,6 +53,11 @@ class Settings:
         return os.path.join(self.home, "config/backup", name)
 
     @property
+    def data(self) -> list[str]:
+        """What of this host is copied: nothing that is removed may be, hold or lie in it."""
+        return [os.path.join(self.home, self.given[kind]["directory"]) for kind in ("media", "redis") if "directory" in self.given.get(kind, {})]
+
+    @property
     def status(self) -> str:
         return self.directory("status")
 

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 
-from senex_backup import dump_file, media, redis
+from senex_backup import dump_file, media, owned, redis
 from senex_backup.common import Settings, Trouble, say
 
 # In the directory itself: what waits to be put in place, what is being put in place, and what was there before
@@ -36,22 +36,28 @@ def kept(settings: Settings, kind: str) -> list[str]:
     return sorted(name[1:] for name in there if own(name) and name.startswith(ASIDE))
 
 
-def remove(path: str) -> None:
-    """Only what bears a name that nothing but this module gives."""
-    if not own(os.path.basename(path)) or os.path.islink(path):
-        raise Trouble(f"{path} is nothing that a restore made: it stays")
-    shutil.rmtree(path)
+def remove(settings: Settings, path: str) -> None:
+    """What was to be put in place, and was not."""
+    owned.remove(settings.home, path, data=settings.data, place=os.path.dirname(path))
+
+
+def sweep(settings: Settings, directory: str) -> None:
+    """Of restores that were killed before anything was exchanged. Without the mark it may be what was kept aside and was to be put back: it stays kept."""
+    for name in os.listdir(directory):
+        if own(name) and name.startswith(READY):
+            path = os.path.join(directory, name)
+            if owned.marked(path) or not os.listdir(path):
+                remove(settings, path)
+            else:
+                os.rename(path, os.path.join(directory, ASIDE + name.removeprefix(READY)))
 
 
 def bring(settings: Settings, wanted: dict) -> None:
     """The copy's files, beside those in use; each is what was once copied."""
     directory = place(settings, wanted["kind"])
     finish(directory)
-    for name in os.listdir(directory):  # of a restore that was killed before anything was exchanged
-        if own(name) and name.startswith(READY):
-            remove(os.path.join(directory, name))
-    ready = os.path.join(directory, READY + wanted["stamp"])
-    os.mkdir(ready, 0o700)
+    sweep(settings, directory)
+    ready = owned.begin(os.path.join(directory, READY + wanted["stamp"]))
     try:
         if wanted["kind"] == "media":
             media.rsync(f"{wanted['path']}/files/", f"{ready}/")
@@ -67,7 +73,7 @@ def bring(settings: Settings, wanted: dict) -> None:
             os.chown(target, owner.st_uid, owner.st_gid)
         os.sync()
     except BaseException:
-        remove(ready)
+        remove(settings, ready)
         raise
 
 
@@ -79,7 +85,7 @@ def swap(settings: Settings, wanted: dict) -> None:
     if wanted.get("back"):  # what an earlier restore put aside is ready as it lies
         os.rename(os.path.join(directory, f".{wanted['back']}"), ready)
     if wanted.get("empty"):
-        os.mkdir(ready, 0o700)
+        owned.begin(ready)
     if not os.path.isdir(ready):
         raise Trouble(f"{ready} is not there: begin the restore again")
     os.mkdir(os.path.join(directory, ASIDE + wanted["stamp"]), 0o700)
@@ -98,6 +104,7 @@ def finish(directory: str) -> None:
         stamp = name.removeprefix(READY)
         if name.startswith(READY) and own(name) and ASIDE + stamp in there:
             move([entry for entry in os.listdir(directory) if not own(entry) and entry not in STAYS], directory, os.path.join(directory, ASIDE + stamp))
+            owned.unmark(os.path.join(directory, name))
             os.rename(os.path.join(directory, name), os.path.join(directory, COMING + stamp))
             dump_file.sync(directory)
     for name in sorted(os.listdir(directory)):

@@ -9,13 +9,18 @@ import shutil
 import socket
 import time
 
-from senex_backup import dump_file, media, redis
+from senex_backup import dump_file, media, owned, redis
 from senex_backup.common import Settings, Trouble, put, say
 from senex_backup.offsite import TAG, WAL_TAG, machine, opened, restic
 
 PLACES = ("postgresql", "redis", "media")  # what is fetched beside what is there; an archive of WAL is never mixed with another
 LATEST, OWN = "latest", "own"
-LISTED = {"dump": ("postgresql", dump_file.dumps), "redis": ("redis", redis.copies), "media": ("media", media.copies)}
+LISTED = {
+    "dump": ("postgresql", dump_file.dumps, dump_file.stamp),
+    "redis": ("redis", redis.copies, redis.stamp),
+    "media": ("media", media.copies, media.stamp),
+}
+SETTLED = 2 * dump_file.DAY  # seconds between its first copy and its last after which a machine has a history of its own
 
 
 def state(settings: Settings, name: str) -> str:
@@ -57,6 +62,8 @@ def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None
     """The copy to take, and the newer one of WAL that goes with it. Without a word: of the machine that was here before this one."""
     host = settings["offsite"]["host"]
     there = sorted(json.loads(restic(settings, "snapshots", "--json", "--host", host).stdout), key=lambda one: one["time"])
+    # A clock that was ahead once would have the newest for years
+    plausible = [one["id"] for one in there if when(one) < time.time() + dump_file.DAY]
     whole = [one for one in there if TAG in (one.get("tags") or []) and job in one["tags"]]
     if wanted == OWN:
         wanted, whole = f"machine-{machine()}", [one for one in whole if name_of(one) == socket.gethostname()]
@@ -72,8 +79,7 @@ def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None
         hint = f"; it holds copies of {', '.join(sorted(others))}: is backup_offsite_host right?" if others else ""
         raise Trouble(f"the repository holds no copy of {host if wanted == LATEST else f'{host} by {wanted}'} with a {job}{hint}")
     known, own = set(read(settings, "taken-over.json")), machine()
-    # A clock that was ahead once would have the newest for years
-    now = [one for one in whole if when(one) < time.time() + dump_file.DAY] or whole
+    now = [one for one in whole if one["id"] in plausible] or whole
     ranks = (
         [one for one in now if sender(one) not in {own, *known}],
         [one for one in now if sender(one) == own],
@@ -81,12 +87,15 @@ def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None
     )
     rank = next(rank for rank in ranks if rank)
     newest = {(sender(one), name_of(one)): one for one in rank}
+    # One that took a machine's place by hand never said so; a new one has sent its empty database for some hours at most
+    if rank is ranks[0] and ranks[1] and when(ranks[1][-1]) - when(ranks[1][0]) > SETTLED:
+        newest[machine(), "this one"] = ranks[1][-1]
     if wanted == LATEST and rank is ranks[0] and len(newest) > 1:
         several = "; ".join(title(one) for one in newest.values())
-        raise Trouble(f"copies of several machines lie off the host, and none of them is this one: name one (restore_copy=ID, or machine-ID): {several}")
+        raise Trouble(f"copies of several machines lie off the host: name one (restore_copy=ID, or machine-ID): {several}")
     found = rank[-1]
     wal = [one for one in there if WAL_TAG in (one.get("tags") or []) and (sender(one), name_of(one)) == (sender(found), name_of(found))
-           and one["time"] > found["time"]]  # fmt: skip
+           and one["time"] > found["time"] and (one["id"] in plausible or found["id"] not in plausible)]  # fmt: skip
     return found, wal[-1] if wal else None
 
 
@@ -101,25 +110,26 @@ def fetch(settings: Settings, wanted: str, places: list[str]) -> dict:
     # Several hosts of one environment may send to one repository
     snapshot, _wal = chosen(settings, wanted, next((job for job in ("dump", "redis", "media") if job in settings["jobs"]), TAG))
     incoming = os.path.join(settings.backups, "incoming")
-    shutil.rmtree(incoming, ignore_errors=True)
-    os.makedirs(incoming, mode=0o700)
+    if os.path.isdir(incoming) and set(os.listdir(incoming)) <= set(PLACES):
+        owned.mark(incoming)  # of a run of before that was killed
+    owned.remove(settings.home, incoming, data=settings.data, place=settings.backups)
+    owned.begin(incoming)
     bring(settings, snapshot, [f"/{place}" for place in places], incoming)
     # Which are the newest of those that came: this host may have made newer ones of its own that is empty
-    newest = {kind: newest_of(os.path.join(incoming, place), listed) for kind, (place, listed) in LISTED.items()}
+    newest = {kind: newest_of(os.path.join(incoming, place), *how) for kind, (place, *how) in LISTED.items()}
     came, kept = 0, []
-    for name in sorted(os.listdir(incoming)):
+    for name in sorted(set(os.listdir(incoming)) & set(PLACES)):
         more, there = merge(os.path.join(incoming, name), os.path.join(settings.backups, name))
         came, kept = came + more, kept + there
-    shutil.rmtree(incoming)
+    owned.remove(settings.home, incoming, data=settings.data, place=settings.backups)
     put(state(settings, "fetched.json"), {"machine": sender(snapshot), **newest, "copy": title(snapshot)})
     say(f"fetched {came} files and directories to {settings.backups} from {title(snapshot)}; {len(kept)} files were here already and stay as they are")
     return {"what": settings.backups, "came": came, "kept": len(kept)}
 
 
-def newest_of(directory: str, listed) -> str | None:
-    """The last of what a directory holds, if there is one."""
-    found = listed(directory) if os.path.isdir(directory) else []
-    return found[-1] if found else None
+def newest_of(directory: str, listed, stamp) -> str | None:
+    """The newest of what a directory holds, if there is one."""
+    return dump_file.newest({name: stamp(name) for name in listed(directory)} if os.path.isdir(directory) else {})
 
 
 def fetch_into(settings: Settings, wanted: str, only: list[str], target: str) -> dict:

@@ -6,15 +6,15 @@ Runs inside the user namespace (`podman unshare`), for the files belong to the c
 from __future__ import annotations
 
 import calendar
+import contextlib
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 
-from senex_backup import dump_file
+from senex_backup import dump_file, owned
 from senex_backup.common import PODMAN, Settings, Trouble, need, say
 
 DIRECTORY = "media"
@@ -40,11 +40,12 @@ def make(settings: Settings) -> dict:
     path, part = os.path.join(directory, name), os.path.join(directory, f"{name}.part")
     if os.path.exists(path):
         raise FileExistsError(f"{path} is there already: is the clock right?")
-    sweep(directory)
+    sweep(settings, directory)
     before = copies(directory)[-1:]
     link = [f"--link-dest={os.path.join(directory, before[0], 'files')}"] if before else []
-    os.makedirs(os.path.join(part, "files"), mode=0o700)
+    owned.begin(part)
     try:
+        os.mkdir(os.path.join(part, "files"), 0o700)
         plan = rsync("--dry-run", "--stats", *NOT_OURS, *link, f"{source}/", f"{part}/files/")
         need(directory, int(re.sub(r"\D", "", re.search(r"Total transferred file size: ([\d,.]+)", plan)[1])), "the copy of media")
         rsync(*NOT_OURS, *link, f"{source}/", f"{part}/files/")
@@ -53,9 +54,10 @@ def make(settings: Settings) -> dict:
         os.rename(part, path)
         dump_file.sync(directory)
     except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
+        with contextlib.suppress(OSError):  # the next run removes it; the reason is the first one
+            remove(settings, part)
         raise
-    gone = prune(directory, int(settings["retention"]["media"]["days"]), name)
+    gone = prune(settings, directory, int(settings["retention"]["media"]["days"]), name)
     say(f"{path}: {size} bytes" + (f"; removed {', '.join(gone)}" if gone else ""))
     return {"what": path, "path": path, "bytes": size, "removed": gone}
 
@@ -109,7 +111,8 @@ def compare(copy: str, root: str) -> None:
     wanted, there = read_sums(copy), set(files(root))
     paths = {name: os.path.join(root, os.path.relpath(name, "files")) for name in there}
     wrong = [name for name, digest_ in wanted.items() if name in there and digest(paths[name]) != digest_]
-    wrong += [f"{name} (missing)" for name in wanted if name not in there] + [f"{name} (not of this copy)" for name in there - set(wanted)]
+    more = there - {*wanted, os.path.join("files", owned.MARK)}
+    wrong += [f"{name} (missing)" for name in wanted if name not in there] + [f"{name} (not of this copy)" for name in more]
     if wrong:
         raise Trouble(f"{os.path.basename(copy)} is damaged: {', '.join(sorted(wrong)[:10])}" + (f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""))
 
@@ -123,17 +126,24 @@ def copies(directory: str) -> list[str]:
     return sorted(name for name in os.listdir(directory) if NAME.fullmatch(name))
 
 
-def sweep(directory: str) -> None:
+def remove(settings: Settings, path: str) -> None:
+    """A copy, or what became of one. Those of before have no mark: what they are made of tells them."""
+    if os.path.isdir(path) and not os.path.islink(path) and set(os.listdir(path)) <= {"files", SUMS}:
+        owned.mark(path)
+    owned.remove(settings.home, path, data=settings.data, place=os.path.dirname(path))
+
+
+def sweep(settings: Settings, directory: str) -> None:
     """What killed runs left; under the lock, so nobody is at it."""
     for name in os.listdir(directory):
-        if name.endswith((".part", ".gone")):
-            shutil.rmtree(os.path.join(directory, name))
+        if NAME.fullmatch(name.removesuffix(".part").removesuffix(".gone")) and name.endswith((".part", ".gone")):
+            remove(settings, os.path.join(directory, name))
 
 
-def prune(directory: str, days: int, spare: str) -> list[str]:
+def prune(settings: Settings, directory: str, days: int, spare: str) -> list[str]:
     """Remove copies older than `days`, never the one just made. A copy loses its name first, so that half a one never looks whole."""
     gone = dump_file.outlived({name: stamp(name) for name in copies(directory)}, days, spare)
     for name in gone:
         os.rename(os.path.join(directory, name), os.path.join(directory, f"{name}.gone"))
-        shutil.rmtree(os.path.join(directory, f"{name}.gone"))
+        remove(settings, os.path.join(directory, f"{name}.gone"))
     return gone

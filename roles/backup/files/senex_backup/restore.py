@@ -10,9 +10,10 @@ import subprocess
 import tempfile
 import time
 
-from senex_backup import dump, dump_file, fetch
+from senex_backup import dump, dump_file, fetch, sequences
 from senex_backup.common import PODMAN, Settings, Trouble, need, podman, say, sql
 
+RAISE = "raise"  # what becomes of sequences, unless the plan says otherwise
 CONNECT = "postgres"  # the database that psql is in while others are renamed
 # Each index against its table; a tree that does not hold what the table holds answers queries wrongly
 AMCHECK = """
@@ -120,11 +121,25 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
     return checked
 
 
+def raise_sequences(settings: Settings, database: str, new: str) -> None:
+    """Numbers that the database in use has handed out since are not handed out again. One that does not answer may be why this is done."""
+    try:
+        rows = {name: [line.rpartition("|")[::2] for line in sql(settings, sequences.HELD, name).splitlines()] for name in (database, new)}
+        numbers = sequences.raised(sequences.held(rows[database]), sequences.held(rows[new]))
+        if numbers:
+            sql(settings, sequences.script(numbers), new)
+            say(f"sequences go on where {database} had come to: {', '.join(f'{name} at {number}' for name, number in sorted(numbers.items()))}")
+    except (Trouble, ValueError) as error:
+        say(f"sequences are as restored: {error}")
+
+
 def swap(settings: Settings, wanted: dict) -> dict:
     """The restored database takes the name of the one in use, which keeps its data under another. Both at once, or neither."""
     database, new, aside = wanted["database"], wanted["restored"], wanted["aside"]
     keep_out = f"""alter database "{database}" allow_connections false;
     select count(pg_terminate_backend(pid)) from pg_stat_activity where datname in ('{database}', '{new}') and pid <> pg_backend_pid();"""
+    if wanted.get("sequences", RAISE) == RAISE:
+        raise_sequences(settings, database, new)
     try:
         sql(settings, keep_out, CONNECT)
         for attempt in range(20):  # a session that was told to end takes a moment

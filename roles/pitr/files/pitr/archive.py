@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
 import re
 import time
 
-from pitr import jobs, recovery, wal
-from pitr.jobs import Failure, say
+from pitr import jobs, offsite, recovery, wal
+from pitr.jobs import Failure, Unverified, say
 from pitr.plan import LATEST, Plan, check_space, plan
-from pitr.programs import Base, barman, base, catalogue, query, run, systemctl, unfinished
+from pitr.programs import (
+    Base,
+    barman,
+    base,
+    catalogue,
+    condemn,
+    damaged,
+    last_words,
+    never_whole,
+    query,
+    run,
+    systemctl,
+    unfinished,
+)
 from pitr.settings import Settings
 
 COMING = 60  # seconds that database and receiver have to be there again
@@ -54,9 +68,9 @@ def lag(settings: Settings) -> dict:
     rows = query(settings, LAG)
     if not rows:
         raise Failure("replication slot barman does not exist: pitr-receive.service makes it, see its journal")
-    active, status, held, newest, position = rows[0]
+    active, status, held, newest, position = rows[0]  # `held` is nothing where the slot is lost, or was made just now
     received = _received(settings, newest, int(position))
-    return {"active": active == "t", "wal_status": status, "slot_bytes": int(held), "bytes": received}
+    return {"active": active == "t", "wal_status": status, "slot_bytes": int(held or 0), "bytes": received}
 
 
 def _received(settings: Settings, newest: str, position: int) -> int:
@@ -97,8 +111,29 @@ def take_wal(settings: Settings) -> dict:
             raise Failure(f"the archive is {found['bytes']} bytes behind, more than pitr_wal_max_lag ({settings.wal_max_lag})")
         if os.path.isdir(errors) and os.listdir(errors):
             raise Failure(f"Barman could not file {', '.join(sorted(os.listdir(errors))[:3])}: look into {errors}")
+        clear_up(settings)
         begin_chain(settings, on)
     return found
+
+
+def clear_up(settings: Settings) -> None:
+    """A base backup that was killed is not the last good one, and may have filled the disk: it does not stay until the next. Barman is asked then alone."""
+    names = wal.names_in(os.path.join(settings.barman_server, "base"))
+    if not names or names[-1] == jobs.read(settings, "base").get("what"):
+        return
+    with contextlib.suppress(Failure), jobs.alone(settings, "base"):  # somebody is taking one
+        sweep(settings)
+
+
+def sweep(settings: Settings) -> None:
+    """Remove what failed or killed base backups left; under the lock, so nobody is at it."""
+    _delete(settings, never_whole(settings))
+
+
+def _delete(settings: Settings, names: list[str]) -> None:
+    for name in names:
+        done = barman(settings, "delete", settings.server, name, check=False)
+        say(f"removed {name}, a base backup that is not whole" if done.returncode == 0 else f"{name} is not whole, and stays: {last_words(done.stderr, 1)}")
 
 
 def _file_away(settings: Settings) -> dict | None:
@@ -136,10 +171,11 @@ def begin_chain(settings: Settings, on: dict | None = None) -> None:
     place = os.path.join(settings.barman_server, "base")
     # Written down by this version alone; the next base backup has it
     of_another = bool(on and last.get("timeline", on["timeline"]) != on["timeline"])
-    if last.get("result") == "ok" and not of_another and os.path.isdir(place) and os.listdir(place):
+    missing = "" if of_another else gap(settings, last)
+    if last.get("result") == "ok" and not of_another and not missing and os.path.isdir(place) and os.listdir(place):
         return
     tried = last.get("finished") if last.get("result") == "failed" else None
-    if (tried and time.time() - jobs.moment(tried) < RETRY) or (not of_another and catalogue(settings)):
+    if (tried and time.time() - jobs.moment(tried) < RETRY) or (not of_another and not missing and catalogue(settings)):
         return
     try:
         with jobs.alone(settings, "base"):
@@ -149,28 +185,85 @@ def begin_chain(settings: Settings, on: dict | None = None) -> None:
     systemctl("start", "--no-block", "pitr-base.service")
     if of_another and time.time() - jobs.moment(on["since"]) > RETRY:
         raise Failure(f"the database has been on timeline {on['timeline']} since {on['since']}, and there is no base backup of it: one was begun again")
+    if missing:
+        raise Failure(f"WAL segment {missing} is missing in the archive: no later moment can be restored before the base backup that was begun now is there")
 
 
 def take_base(settings: Settings, wait: float = 0) -> Base:
     """A base backup, verified; older ones go when the recovery window has passed them."""
     with jobs.run(settings, "base", wait) as record:
-        if "timeline" in (before := jobs.read(settings, "base")):
-            record["timeline"] = before["timeline"]  # of the last good one, whatever becomes of this
+        before = jobs.read(settings, "base")
+        record |= {name: before[name] for name in ("timeline", "good", "begin_wal") if name in before}  # of the last good one, whatever becomes of this
         check_versions(settings)
         check_cluster(settings)
+        sweep(settings)
+        spoilt = spoilt_since(settings)
+        begins = not catalogue(settings) or bool(gap(settings, before))
         size = int(query(settings, "select sum(pg_database_size(oid)) from pg_database where datallowconn")[0][0])
         check_space(settings.archive, int(size * 1.2), "a base backup")
         if trouble := _receiver_trouble(settings, only_coming=False):
             raise trouble
         _first_wal(settings)
-        barman(settings, "backup", "--immediate-checkpoint", settings.server)
+        try:
+            barman(settings, "backup", "--immediate-checkpoint", settings.server)
+        except Failure:
+            with contextlib.suppress(Failure):  # the reason is the first one
+                sweep(settings)
+            raise
         _last_wal(settings)
         newest = base(settings, catalogue(settings)[-1])
-        record |= {"bytes": newest.bytes, "what": newest.name, "timeline": newest.timeline}
-        recovery.verify_base(settings, Plan(None, newest, []))
+        record |= {"bytes": newest.bytes, "what": newest.name}
+        try:
+            recovery.verify_base(settings, Plan(None, newest, []))
+        except Unverified:
+            raise
+        except Failure:
+            condemn(settings, newest.name)
+            raise
+        begins = begins or before.get("timeline") != newest.timeline
+        record |= {"timeline": newest.timeline, "good": newest.name, "begin_wal": newest.begin_wal}
+        _delete(settings, damaged(settings))
         # Beside what else it does, it removes what no moment of the window needs
         barman(settings, "cron")
+        if begins and offsite.sends(settings):
+            # WAL that has gone off the host is worth nothing there without it; how it goes its own status says
+            systemctl("start", "--no-block", "backup-offsite.service", check=False)
+        if spoilt:
+            raise Failure(f"{spoilt}. Base backup {newest.name} was taken, and needs none of it; moments from that segment on until then cannot be restored")
     return newest
+
+
+def spoilt_since(settings: Settings) -> str:
+    """What is damaged in the WAL since the newest base backup: each has its look before the next makes it the way to old moments alone.
+
+    Where no base backup is, or a segment is missing, the job that files WAL away has told so.
+    """
+    try:
+        newest = plan(settings, LATEST)
+    except Failure:
+        return ""
+    try:
+        for segment in newest.chain:
+            if not segment.partial:  # that one is being written
+                wal.examined(segment, newest.base)
+    except Failure as failure:
+        return str(failure)
+    return ""
+
+
+def gap(settings: Settings, last: dict) -> str:
+    """The first segment that is missing in the WAL since the last good base backup."""
+    # Of a version that did not write it down, or of the archive that had this one's place before
+    if "begin_wal" not in last or not os.path.isdir(os.path.join(settings.barman_server, "base", last["good"])):
+        return ""
+    missing: set[int] = set()
+    for attempt in range(2):  # one may be on its way from one directory to another just now
+        first, there = wal.number(last["begin_wal"]), wal.segments(settings, last["timeline"])
+        now = set(range(first, max(there, default=first) + 1)) - set(there)
+        missing = missing & now if attempt else now
+        if not missing:
+            return ""
+    return wal.name_of(last["timeline"], min(missing))
 
 
 def first_base(settings: Settings, wait: float = 0) -> str:
@@ -261,12 +354,17 @@ def reset(settings: Settings) -> Base:
 def check(settings: Settings) -> list[str]:
     """What is wrong with the archive; nothing when all is well."""
     wrong = []
-    for attempt in (check_versions, check_cluster, _check_barman, _check_chain):
+    for attempt in (check_versions, check_cluster, _check_damaged, _check_barman, _check_chain):
         try:
             attempt(settings)
         except Failure as failure:
             wrong.append(str(failure))
     return wrong
+
+
+def _check_damaged(settings: Settings) -> None:
+    if names := damaged(settings):
+        raise Failure(f"base backup {', '.join(names)} was damaged when it was taken, and is passed over: 'pitr base' takes another, and removes it")
 
 
 def _check_barman(settings: Settings) -> None:

@@ -12,9 +12,11 @@ import time
 from pitr import checks, jobs, offsite, recovery, removal
 from pitr.jobs import Failure, iso, say
 from pitr.plan import LATEST, plan
+from pitr.programs import podman
 from pitr.settings import Settings
 
 ROOT = "pitr-drill"  # a directory of its own, whatever drill_directory is
+CONTAINER = "pitr-drill"
 ARCHIVE, BUCKET = "archive", "bucket"
 SOURCES = {ARCHIVE: "the archive on this host", BUCKET: "the bucket alone"}
 KEPT = 52  # drills that are remembered; a year of weekly ones
@@ -40,7 +42,7 @@ def drill(settings: Settings, source: str | None = None) -> dict:
             wanted = plan(where, LATEST)
             record |= {"what": wanted.base.name, "bytes": wanted.base.bytes}
             reading = recovery.fill(where, wanted, directory)
-            with recovery.server(where, wanted, reading, directory, "pitr-drill", durable=False) as server:
+            with recovery.server(where, wanted, reading, directory, CONTAINER, durable=False) as server:
                 serving = time.time()
                 found = checks.verify(server, settings.drill_columns)
         finally:
@@ -56,6 +58,13 @@ def drill(settings: Settings, source: str | None = None) -> dict:
         say(f"restored {wanted.base.name} from {SOURCES[source]} in {record['rto_seconds']} s, newest {newest or 'unknown'} "
             f"({record['rpo_seconds']} s before), at {iso(began)}")  # fmt: skip
     return record
+
+
+def clear_up(settings: Settings) -> None:
+    """What a drill that was killed left, which the next one is a week away to remove."""
+    root = os.path.join(settings.drill_directory, ROOT)
+    if os.path.lexists(root):
+        jobs.left(settings, "drill", lambda: (podman("rm", "--force", "--time=10", CONTAINER, check=False), removal.remove(settings, root)))
 
 
 def fetched(settings: Settings, root: str) -> Settings:

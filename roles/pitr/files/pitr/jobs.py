@@ -117,10 +117,29 @@ def run(settings: Settings, job: str, wait: float = 0, remember: Callable[[dict]
         _end(settings, job, began, {**record, "result": "ok"}, remember)
 
 
+def left(settings: Settings, name: str, remove: Callable[[], object]) -> None:
+    """Remove what a killed run left, unless somebody is at it now. What cannot be removed is told, and is no failure of whoever looks."""
+    with contextlib.suppress(Failure), alone(settings, name):
+        try:
+            remove()
+        except Failure as failure:
+            complain(str(failure))
+
+
 def _end(settings: Settings, job: str, began: float, record: dict, remember: Callable[[dict], dict] | None) -> None:
     ended = time.time()
     record |= {"started": iso(began), "finished": iso(ended), "seconds": round(ended - began, 1)}
     write(settings, job, **record, **(remember(record) if remember else {}))
+
+
+def renamed(source: str, target: str) -> None:
+    """Give a directory another name beside its own, on the disk when this returns."""
+    os.rename(source, target)
+    place = os.open(os.path.dirname(target), os.O_RDONLY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)
 
 
 def say(text: str) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import time
 
+from pitr import jobs
 from pitr.jobs import Failure
 from pitr.programs import systemctl
 from pitr.settings import Settings
@@ -69,7 +70,7 @@ def set_aside(settings: Settings, name: str, image: str | None) -> None:
         named = {"name": settings.server, "since": now, "sockets": settings.sockets, "role": settings.archive_role}
         handle.write(CONFIGURATION.format(user=getpass.getuser(), home=home, **named))
     if os.path.isdir(settings.barman_server) and name not in names(settings):
-        os.rename(settings.barman_server, os.path.join(home, settings.server))
+        jobs.renamed(settings.barman_server, os.path.join(home, settings.server))
 
 
 def take_back(settings: Settings, name: str, instead_of: str | None) -> None:
@@ -77,5 +78,5 @@ def take_back(settings: Settings, name: str, instead_of: str | None) -> None:
     if name in names(settings):
         if os.path.isdir(settings.barman_server):
             set_aside(settings, instead_of or f"aside-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}", None if instead_of else settings.image)
-        os.rename(os.path.join(_home(settings, name), settings.server), settings.barman_server)
+        jobs.renamed(os.path.join(_home(settings, name), settings.server), settings.barman_server)
     systemctl("start", *UNITS, check=False)

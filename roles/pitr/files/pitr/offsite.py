@@ -8,7 +8,7 @@ import json
 import os
 import re
 
-from pitr import programs, removal, wal
+from pitr import jobs, programs, removal, wal
 from pitr.jobs import Failure, Unverified, iso, say
 from pitr.plan import check_space, choose
 from pitr.programs import Base
@@ -80,8 +80,8 @@ def settle(settings: Settings) -> Settings:
     brought = os.path.join(f"{found.archive}.part", "barman")
     if not os.path.isdir(os.path.join(brought, settings.server)):
         raise Failure(f"the copy holds no archive of WAL of the server {settings.server} (pitr_server): its host had no role pitr, or another name for it")
-    os.rename(os.path.join(f"{found.archive}.part", removal.MARK), os.path.join(brought, removal.MARK))
-    os.rename(brought, found.archive)
+    jobs.renamed(os.path.join(f"{found.archive}.part", removal.MARK), os.path.join(brought, removal.MARK))
+    jobs.renamed(brought, found.archive)
     os.rmdir(f"{found.archive}.part")
     with open(settings.barman, encoding="utf-8") as here, open(found.barman, "w", encoding="utf-8") as there:
         there.write(re.sub(r"(?m)^barman_home = .*$", f"barman_home = {found.archive}", here.read()))
@@ -101,7 +101,7 @@ def segments(settings: Settings, copy: Copy) -> dict[str, list[str]]:
 def look(settings: Settings, to: str, snapshot: str = LATEST) -> tuple[Copy, Base]:
     """Which copy and which base backup of it would be taken: the catalogue alone is fetched for that."""
     emptied(settings)
-    copy = bring(settings, snapshot, ["identity.json", wal.JOURNAL, "meta", "base/*/backup.info"])
+    copy = bring(settings, snapshot, ["identity.json", wal.JOURNAL, "meta", "base/*/backup.info", f"base/*/{programs.DAMAGED}"])
     try:
         until, base = choose(settle(settings), to)
     except Failure:
@@ -150,8 +150,8 @@ def put_in_place(settings: Settings, stamp: str) -> str:
     os.remove(found.barman)
     removal.clear(settings, found.archive)
     if os.path.exists(settings.archive):
-        os.rename(settings.archive, aside)
-    os.rename(found.archive, settings.archive)
+        jobs.renamed(settings.archive, aside)
+    jobs.renamed(found.archive, settings.archive)
     with open(note(settings), encoding="utf-8") as handle:
         machine = json.load(handle)["machine"]
     os.remove(note(settings))
@@ -163,5 +163,5 @@ def put_back(settings: Settings, stamp: str, now: str) -> None:
     """The way back: the archive that belongs to data which a restore kept aside."""
     kept = f"{settings.archive}.before-restore-{stamp}"
     if os.path.isdir(kept):
-        os.rename(settings.archive, f"{settings.archive}.before-restore-{now}")
-        os.rename(kept, settings.archive)
+        jobs.renamed(settings.archive, f"{settings.archive}.before-restore-{now}")
+        jobs.renamed(kept, settings.archive)

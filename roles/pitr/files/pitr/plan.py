@@ -74,7 +74,7 @@ def choose(settings: Settings, to: str, name: str | None = None) -> tuple[dateti
             return until, found
     raise Failure(
         f"--to {to}: the database {'is' if stamp is None else 'was then'} on timeline {timeline}, which began with a restore, and no base backup of it "
-        f"was complete by then: 'pitr base' takes one of now; --base takes another timeline, such as {usable[-1].name}"
+        f"was complete by then: 'pitr base' takes one of now; --base (restore_base) takes another timeline, such as {usable[-1].name}"
     )
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import json
 import os
 import subprocess
+import time
 
 from pitr import confined
 from pitr.jobs import Failure, Unverified
 from pitr.settings import Settings
 
+DAMAGED = ".senex-damaged"  # in a base backup that was not what its manifest says when it was taken; it is passed over, and goes with the next good one
+NEVER_WHOLE = ("EMPTY", "STARTED", "FAILED")  # what Barman leaves of one that failed or was killed: at its full size, and `barman check` fails
+DAY = 86400
 PODMANS_OWN = (125, 126, 127)  # exit statuses of Podman when the program was not even run
 Result = subprocess.CompletedProcess
 
@@ -65,12 +70,30 @@ def unfinished(settings: Settings) -> list[str]:
     return [item["backup_id"] for item in _listed(settings) if item.get("status") == "WAITING_FOR_WALS"]
 
 
+def never_whole(settings: Settings) -> list[str]:
+    """Base backups that failed or were killed, where nobody is taking one now."""
+    return [item["backup_id"] for item in _listed(settings) if item.get("status") in NEVER_WHOLE]
+
+
+def condemn(settings: Settings, name: str) -> None:
+    """Say of a base backup that it is damaged."""
+    with open(os.path.join(settings.barman_server, "base", name, DAMAGED), "w", encoding="utf-8"):
+        pass
+
+
+def damaged(settings: Settings) -> list[str]:
+    """Base backups of which that was said."""
+    return [os.path.basename(os.path.dirname(path)) for path in sorted(glob.glob(os.path.join(settings.barman_server, "base", "*", DAMAGED)))]
+
+
 def catalogue(settings: Settings) -> list[Listed]:
     """Whole base backups, oldest first."""
-    listed = _listed(settings)
+    bad = damaged(settings)
+    listed = [item for item in _listed(settings) if item["backup_id"] not in bad]
     # The time is in whole seconds, rounded down
     found = [Listed(item["backup_id"], float(item["end_time_timestamp"]) + 1, item["size_bytes"]) for item in listed if item.get("status") == "DONE"]
-    return sorted(found, key=lambda item: item.end_time)
+    ahead = time.time() + DAY  # of a clock that was ahead once: it would be the newest for years
+    return sorted(found, key=lambda item: (item.end_time <= ahead, item.end_time))
 
 
 def base(settings: Settings, listed: Listed) -> Base:

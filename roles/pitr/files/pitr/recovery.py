@@ -58,7 +58,12 @@ def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
     reading = wal.read_records(settings, base, place, plan.chain, plan.until_text)
     if plan.until and not reading.passed and not reading.mark:
         raise Failure(f"the archive ends at {reading.end or 'the base backup'} UTC, before {plan.until_text}; restore to latest")
-    verify_base(settings, plan)
+    try:
+        verify_base(settings, plan)
+    except Unverified:
+        raise
+    except Failure as failure:
+        raise Failure(f"{failure}; --base (restore_base) takes another, which 'pitr list' names") from None
     # Barman makes the directory; it is told to leave the WAL alone, which is here already
     barman(settings, "recover", "--get-wal", f"--recovery-conf-filename={PASSED_ON}", settings.server, base.name, directory)
     for name in (PASSED_ON, "standby.signal"):
@@ -68,8 +73,7 @@ def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
     with open(os.path.join(directory, "recovery.signal"), "w", encoding="utf-8"):
         pass
     os.chmod(directory, 0o700)
-    with open(os.path.join(directory, removal.MARK), "w", encoding="utf-8") as handle:
-        handle.write("{}\n")  # whatever the base backup had there
+    removal.owned.mark(directory)  # whatever the base backup had there
     as_container_user(settings, "chown", "-R", f"{settings.container_uid}:{settings.container_uid}", directory, place)
     return reading
 

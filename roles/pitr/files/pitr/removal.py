@@ -1,44 +1,36 @@
-"""Directories that this program makes and removes again. It removes those alone: each bears a mark, and none is, holds or lies in anybody's data."""
+"""Directories that this program makes and removes again, by the collection's own rules (owned.py): their files may be the container user's."""
 
 from __future__ import annotations
 
 import json
 import os
 
+from pitr import owned
 from pitr.jobs import Failure
-from pitr.programs import as_container_user, run
+from pitr.programs import as_container_user, last_words, run
 from pitr.settings import Settings
 
-MARK = ".senex-pitr"
+MARK = owned.MARK
 
 
-def of_others(settings: Settings) -> list[str]:
-    """What nothing that is removed may be, hold or lie in."""
-    own = [os.path.join(settings.home, name) for name in ("backups/postgresql", "backups/redis", "backups/media", "config", "bin", "lib")]
-    return [settings.data, settings.archive, settings.sockets, settings.status, *own]
+def data(settings: Settings) -> list[str]:
+    """What nothing that is removed may be, hold or lie in, beside what is so everywhere."""
+    return [settings.data, settings.archive, settings.sockets, settings.status]
 
 
 def refuse(settings: Settings, directory: str) -> None:
     """Raise a Failure unless a directory may be one that this program removes."""
-    real = os.path.realpath(directory)
-    if os.path.islink(directory) or os.path.ismount(real):
-        raise Failure(f"{directory} is a link or a mount point: it is not removed")
-    if not real.startswith(os.path.realpath(settings.home) + os.sep):
-        raise Failure(f"{directory} is not below {settings.home}: it is not removed")
-    for other in map(os.path.realpath, of_others(settings)):
-        if f"{real}/".startswith(f"{other}/") or f"{other}/".startswith(f"{real}/"):
-            raise Failure(f"{directory} is, holds or lies in {other}: it is not removed")
+    try:
+        owned.refuse(settings.home, directory, data(settings))
+    except owned.Refused as refused:
+        raise Failure(str(refused)) from None
 
 
 def begin(settings: Settings, directory: str) -> str:
     """A new directory that may be removed; one that is left of a run that was killed goes first."""
     remove(settings, directory)
     refuse(settings, directory)
-    os.makedirs(os.path.dirname(directory), mode=0o700, exist_ok=True)
-    os.mkdir(directory, 0o700)
-    with open(os.path.join(directory, MARK), "w", encoding="utf-8") as handle:
-        handle.write("{}\n")
-    return directory
+    return owned.begin(directory)
 
 
 def note(directory: str, about: dict) -> None:
@@ -57,19 +49,13 @@ def noted(directory: str) -> dict | None:
 
 def clear(settings: Settings, directory: str) -> None:
     """A directory that is to stay bears no mark."""
-    as_container_user(settings, "rm", "-f", "--", os.path.join(directory, MARK))
+    as_container_user(settings, *owned.words("unmark", directory))
 
 
 def remove(settings: Settings, *directories: str) -> None:
-    """Remove directories with the mark, or whose WAL beside them has it. Their files may be the container user's."""
-    for directory in directories:
-        if not os.path.lexists(directory):
-            continue
-        refuse(settings, directory)
-        if noted(directory) is None and noted(f"{directory}.wal") is None:
-            try:
-                os.rmdir(directory)  # made, and killed before the mark was there
-            except OSError:
-                raise Failure(f"{directory} was not made by this program, and is not removed: move it away") from None
-            continue
-        as_container_user(settings, "rm", "-rf", "--one-file-system", "--", directory)
+    """Remove directories with the mark, or whose WAL beside them has it."""
+    there = [directory for directory in directories if os.path.lexists(directory)]
+    if there:
+        done = run("podman", "unshare", *owned.words("remove", settings.home, *there, data=data(settings), beside=".wal"), check=False)
+        if done.returncode:
+            raise Failure(last_words(done.stderr, 1))

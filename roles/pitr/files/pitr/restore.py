@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import subprocess
 import time
 
-from pitr import archive, checks, jobs, offsite, recovery, removal, wal
+from pitr import archive, checks, jobs, offsite, recovery, removal, sequences, wal
 from pitr.jobs import Failure, alone, say
 from pitr.plan import Plan, plan
 from pitr.programs import in_image, last_words, podman, run, systemctl
@@ -48,7 +49,7 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
                 timeline = int(server.sql("select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)", "postgres")[0], 16)
                 if timeline in wal.known_timelines(settings):
                     raise Failure(f"the copy would go on in timeline {timeline}, which the archive has already, without {timeline:08X}.history")
-                if wanted.until is None and base is None:
+                if wanted.until is None and wanted.base.timeline == wal.running_timeline(settings):
                     complete(settings, wanted, server, timeline, reading)
                 found = checks.verify(server, settings.drill_columns)
                 log = server.log()
@@ -74,16 +75,27 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
         }
 
 
+def clear_up(settings: Settings) -> None:
+    """A restore that was killed leaves a copy at its full size, and perhaps a server on it. One that ended has removed the WAL beside the copy."""
+    directory = usual(settings)
+    if os.path.lexists(recovery.wal_of(directory)):
+        jobs.left(settings, "restore", lambda: (podman("rm", "--force", "--time=10", CONTAINER, check=False),
+                                                removal.remove(settings, directory, recovery.wal_of(directory))))  # fmt: skip
+
+
 def complete(settings: Settings, wanted: Plan, server: recovery.Server, timeline: int, reading: wal.Reading) -> None:
     """A copy of the latest has all that the stopped database had: the receiver may have been away, or the end of the server hurried."""
-    stopped = stopped_at(settings, wanted.base.system_id)
+    stopped, in_order = stopped_at(settings, wanted.base.system_id)
     history = server.sql(f"select pg_read_file('pg_wal/{timeline:08X}.history')", "postgres")
     ended = [found[1] for line in history if (found := re.match(r"\d+\t([0-9A-F]+/[0-9A-F]+)", line))]
     if stopped and ended and position(ended[-1]) <= position(stopped):
+        how = "was stopped at" if in_order else "was killed later than"
         raise Failure(
-            f"the archive ends at {ended[-1]}, and the database was stopped at {stopped}: {position(stopped) - position(ended[-1])} bytes of WAL are missing "
+            f"the archive ends at {ended[-1]}, and the database {how} {stopped}: {position(stopped) - position(ended[-1])} bytes of WAL are missing "
             f"in it; restore_to='{reading.end}+00' takes what there is"
         )
+    if stopped and not in_order:
+        say(f"The database that is to be replaced did not end in order: what it wrote after {reading.end} UTC, if anything, is in its own directory alone")
 
 
 def position(lsn: str) -> int:
@@ -92,18 +104,21 @@ def position(lsn: str) -> int:
     return int(high, 16) << 32 | int(low, 16)
 
 
-def stopped_at(settings: Settings, system: int) -> str | None:
-    """The last thing that a server in production wrote when it ended in order; nothing where it runs, was killed, or is another cluster."""
+def stopped_at(settings: Settings, system: int) -> tuple[str | None, bool]:
+    """The last checkpoint of the server in production, and whether it ended with that in order; nothing where it runs, or is another cluster."""
+    if podman("inspect", "--format={{.State.Running}}", "postgres", check=False).stdout.strip() == "true":
+        return None, False
     done = run(*in_image(settings, ["pg_controldata", "/data"], [f"{settings.data}:/data:ro"], user=settings.container_uid), check=False)
     said = dict(re.findall(r"(?m)^([^:]+):\s+(.*)$", done.stdout))
-    whole = said.get("Database cluster state") == "shut down" and said.get("Database system identifier") == str(system)
-    return said.get("Latest checkpoint location") if whole else None
+    if said.get("Database system identifier") != str(system):
+        return None, False
+    return said.get("Latest checkpoint location"), said.get("Database cluster state") == "shut down"
 
 
-def exchange(settings: Settings, directory: str, fetched: bool = False, undone: str = "", kept: bool = False) -> str:
+def exchange(settings: Settings, directory: str, fetched: bool = False, undone: str = "", kept: bool = False, exact: bool = False) -> str:
     """Put a restored copy in the place of the data; the old data's new place. A fetched archive, or that of `undone`, goes with its data.
 
-    `kept`: the directory is data that a restore kept aside, and need not be proven.
+    `kept`: the directory is data that a restore kept aside, and need not be proven. `exact`: sequences are what they were at its moment.
     """
     directory = os.path.abspath(directory)
     if os.path.dirname(directory) != os.path.dirname(settings.data):
@@ -118,13 +133,14 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
     exchangeable(settings)
     # What is at work in the archive has its end first
     with alone(settings, "restore"), alone(settings, "base", jobs.PATIENCE), alone(settings, "wal", jobs.PATIENCE):
+        before = {} if exact else handed_out(settings)
         systemctl("stop", *UNITS)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         aside = f"{settings.data}.before-restore-{stamp}" if os.path.exists(settings.data) else ""
         try:
             if aside:
-                os.rename(settings.data, aside)
-            os.rename(directory, settings.data)
+                jobs.renamed(settings.data, aside)
+            jobs.renamed(directory, settings.data)
             removal.clear(settings, settings.data)
             if fetched:
                 offsite.put_in_place(settings, stamp)
@@ -137,10 +153,36 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
         done = podman("exec", "postgres", "sh", recovery.ROLES, check=False)
         if done.returncode:
             jobs.complain(f"the roles of this data are not those of now: {last_words(done.stderr)}; run site.yml")
+        raise_sequences(settings, before)
         systemctl("start", "pitr-receive.service")
         with contextlib.suppress(Failure):  # the next look at the archive writes it down as well
             archive.mark(settings)
     return aside
+
+
+def asked(settings: Settings, script: str) -> list[list[str]] | None:
+    """What the database in production answers to its superuser; nothing where it does not."""
+    words = ["psql", "-X", "-w", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-U", settings.superuser, "-d", settings.database, "-f", "-"]
+    try:
+        done = podman("exec", "--interactive", "postgres", *words, check=False, stdin=script, timeout=60)
+    except subprocess.TimeoutExpired:  # one that hangs may be why this is done
+        return None
+    return [line.split("\t") for line in done.stdout.splitlines()] if done.returncode == 0 else None
+
+
+def handed_out(settings: Settings) -> dict[str, int]:
+    """Where the sequences stand; nothing where the database does not run: then it is lost, or all of it is in the archive."""
+    return sequences.held(asked(settings, sequences.HELD) or [])
+
+
+def raise_sequences(settings: Settings, before: dict[str, int]) -> None:
+    """Numbers that were handed out since are not handed out again: what is outside of the database may know rows by them."""
+    if not before:
+        return
+    restored = asked(settings, sequences.HELD)
+    numbers = sequences.raised(before, sequences.held(restored or []))
+    if restored is None or (numbers and asked(settings, sequences.script(numbers)) is None):
+        jobs.complain("sequences are as restored, and numbers will be handed out again: the database did not take others")
 
 
 def exchangeable(settings: Settings) -> None:
@@ -163,13 +205,13 @@ def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, un
     systemctl("stop", "postgres.service", check=False)
     try:
         if os.path.exists(settings.data) and not os.path.exists(directory):
-            os.rename(settings.data, directory)
+            jobs.renamed(settings.data, directory)
         if archived:
             offsite.put_back(settings, archived, undone or f"{archived}-failed")
         if not aside:
             return f"There was no data before; the copy lies in {directory}"
         if not os.path.exists(settings.data):
-            os.rename(aside, settings.data)
+            jobs.renamed(aside, settings.data)
         systemctl("start", "postgres.service")
         systemctl("start", "pitr-receive.service")
     except (Failure, OSError) as error:
@@ -182,12 +224,12 @@ def _major(directory: str) -> str:
     return podman("unshare", "cat", os.path.join(directory, "PG_VERSION"), check=False).stdout.strip()
 
 
-def exchange_back(settings: Settings, aside: str) -> str:
+def exchange_back(settings: Settings, aside: str, exact: bool = False) -> str:
     """The way back: the data that a restore kept aside takes its old place."""
     aside = os.path.abspath(aside)
     if not aside.startswith(f"{settings.data}.before-restore-"):
         raise Failure(f"{aside}: is no directory that a restore kept aside; they are called {settings.data}.before-restore-TIME")
-    return exchange(settings, aside, undone=aside.rpartition("-")[2], kept=True)
+    return exchange(settings, aside, undone=aside.rpartition("-")[2], kept=True, exact=exact)
 
 
 def kept_aside(settings: Settings) -> list[str]:

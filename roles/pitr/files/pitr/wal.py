@@ -162,7 +162,9 @@ def copy_history(settings: Settings, base: Base, place: str) -> None:
 
 def examined(segment: Segment, base: Base) -> bytes:
     """A segment's bytes, when it is whole, of this cluster, and what its name says."""
-    data = content(segment.path)
+    # One that was received may have been filed away since it was found
+    filed = os.path.join(os.path.dirname(os.path.dirname(segment.path)), "wals", segment.name[:16], segment.name)
+    data = content(segment.path if os.path.exists(segment.path) or not os.path.exists(filed) else filed)
     if len(data) < HEADER.size:
         raise Failure(f"WAL segment {segment.path} is damaged: {len(data)} bytes are no segment")
     _magic, info, _timeline, address, _rest, system, size, _block = HEADER.unpack_from(data)

@@ -1,0 +1,81 @@
+"""Which copy off the host is the newest of this database: one that took a machine's place by hand is asked, and a clock that was ahead decides nothing."""
+
+import datetime
+import time
+from pathlib import Path
+
+import pytest
+from test_backup_command import bucket, command, settings, snapshot  # noqa: F401  (fixtures)
+
+
+def at(number, days, sent_by, *tags):
+    """A copy of so many days ago."""
+    when = datetime.datetime.fromtimestamp(time.time() - days * 86400, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {**snapshot(number, sent_by, *tags), "time": when}
+
+
+def test_one_that_took_a_place_by_hand_is_asked(command, settings, bucket):  # noqa: F811
+    """It was given the copy of the machine before, of last year."""
+    bucket += [at(1, 400, "lost", "senex", "dump"), at(2, 300, "new", "senex", "dump"), at(3, 0, "new", "senex", "dump")]
+    with pytest.raises(command.common.Trouble, match=r"copies of several machines .*11111111 .*\(machine lost\); 33333333 .*\(machine new\)"):
+        command.fetch.chosen(settings, "latest", "dump")
+    assert command.fetch.chosen(settings, "machine-new", "dump")[0]["id"][0] == "3"
+
+
+def test_a_new_machine_that_has_sent_for_some_hours_is_not(command, settings, bucket):  # noqa: F811
+    bucket += [at(1, 2, "lost", "senex", "dump"), at(2, 1, "new", "senex", "dump"), at(3, 0, "new", "senex", "dump")]
+    assert command.fetch.chosen(settings, "latest", "dump")[0]["id"][0] == "1"
+
+
+def test_wal_of_the_future_is_older_than_it_says(command, settings, bucket):  # noqa: F811
+    """It would take the place of the segments that came later."""
+    bucket += [at(1, 2, "lost", "senex", "dump"), at(2, 1, "lost", "senex-wal"), at(3, -3000, "lost", "senex-wal")]
+    assert command.fetch.chosen(settings, "latest", "dump")[1]["id"][0] == "2"
+    bucket[0] = at(1, -4000, "lost", "senex", "dump")
+    found, wal = command.fetch.chosen(settings, "1111", "dump")
+    assert (found["id"][0], wal) == ("1", None)
+
+
+@pytest.mark.parametrize("kind", ["dump", "redis", "media"])
+def test_what_came_from_a_host_whose_clock_was_ahead(command, tmp_path, kind):  # noqa: F811
+    names = {"dump": "daily-{}.sql.gz", "redis": "redis-{}.rdb", "media": "media-{}"}
+    there = [names[kind].format(when) for when in ("2026-11-20-020000", "2036-11-20-020000", "2026-11-21-020000")]
+    for name in there:
+        (tmp_path / name).mkdir()
+    assert command.fetch.newest_of(str(tmp_path), *command.fetch.LISTED[kind][1:]) == there[2]
+    assert command.fetch.newest_of(str(tmp_path / "none"), *command.fetch.LISTED[kind][1:]) is None
+
+
+@pytest.fixture
+def storage(command, settings, bucket, monkeypatch):  # noqa: F811
+    """A bucket whose copy holds a dump and a directory that nobody asked for."""
+    bucket.append(at(1, 1, "lost", "senex", "dump"))
+    monkeypatch.setattr(command.fetch, "opened", lambda *_, **__: None)
+
+    def bring(_settings, _snapshot, _only, target):
+        for path in ("postgresql/daily-2026-11-20-020000.sql.gz", "other/x"):
+            place = Path(target, path)
+            place.parent.mkdir()
+            place.write_text("theirs", encoding="utf-8")
+
+    monkeypatch.setattr(command.fetch, "bring", bring)
+    return Path(settings.backups)
+
+
+@pytest.mark.parametrize("left", [None, "of before", "of now"])
+def test_a_fetch_leaves_nothing_and_takes_what_a_killed_one_left(command, settings, storage, left):  # noqa: F811
+    incoming = storage / "incoming"
+    if left:
+        (incoming / "redis").mkdir(parents=True)
+    if left == "of now":
+        command.fetch.owned.mark(str(incoming))
+    command.fetch.fetch(settings, "latest", ["postgresql"])
+    assert sorted(path.name for path in storage.iterdir()) == ["postgresql"] and (storage / "postgresql/daily-2026-11-20-020000.sql.gz").exists()
+
+
+def test_a_directory_of_somebody_elses_is_in_the_way(command, settings, storage):  # noqa: F811
+    """One of that name went, whatever was in it."""
+    (storage / "incoming/mail").mkdir(parents=True)
+    with pytest.raises(OSError, match="incoming was not made by this program, and is not removed: move it away"):
+        command.fetch.fetch(settings, "latest", ["postgresql"])
+    assert (storage / "incoming/mail").is_dir()

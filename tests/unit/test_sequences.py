@@ -1,0 +1,115 @@
+"""Sequences of a restored database: none goes back below a number that was handed out after its moment."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "roles/pitr/files"))
+
+from ansible_collections.senex.trader.plugins.module_utils import sequences  # noqa: E402  (the path above must come first)
+from pitr import removal, restore  # noqa: E402
+from test_backup_command import WANTED, cluster, command, settings  # noqa: E402, F401  (fixtures)
+from test_pitr_removal import conf, copy  # noqa: E402, F401  (fixtures)
+
+NAME = 'public."Order_id_seq"'
+
+
+@pytest.mark.parametrize(("now", "then", "wanted"), [(90, 50, {NAME: 1090}), (90, 0, {NAME: 1090}), (50, 90, {}), (50, 50, {}), (0, 0, {}), (90, None, {})])
+def test_no_number_is_handed_out_twice(now, then, wanted):
+    """One that nobody had used at that moment is raised too; one that was not there then has no place. Nobody stands still while it is asked."""
+    assert sequences.raised({NAME: now}, {} if then is None else {NAME: then}) == wanted
+
+
+def test_a_name_is_handed_to_sql_as_it_is():
+    said = sequences.script({'public."it\'s"': 1007})
+    assert said.startswith("select setval('public.\"it''s\"'::regclass, case when 1007 < seqmax then 1007 else 7 end)") and sequences.script({}) == ""
+    assert sequences.held([[NAME, "7"], ["a line of something else"]]) == {NAME: 7}
+
+
+# A restored dump
+@pytest.mark.parametrize(("way", "raised"), [({}, True), ({"sequences": "raise"}, True), ({"sequences": "restored"}, False)])
+def test_a_dump_goes_on_where_the_database_had_come_to(cluster, command, settings, monkeypatch, capsys, way, raised):  # noqa: F811
+    said, sql = [], cluster.restore.sql
+
+    def answering(given, text, database=None, **more):
+        if text == sequences.HELD:
+            return f"{NAME}|90\npublic.other|1" if database == "senex" else f"{NAME}|50\npublic.other|1"
+        said.append((database, text))
+        return sql(given, text, database, **more)
+
+    monkeypatch.setattr(cluster.restore, "sql", answering)
+    cluster.restore.swap(settings, {**WANTED, "machine": None, **way})
+    assert [text for database, text in said if "setval" in text] == ([sequences.script({NAME: 1090})] if raised else [])
+    assert not raised or said[0][0] == "new", "before it is the one in use"
+    assert (f"{NAME} at 1090" in capsys.readouterr().out) is raised
+
+
+def test_a_database_that_does_not_answer_is_replaced_all_the_same(cluster, command, settings, monkeypatch, capsys):  # noqa: F811
+    sql = cluster.restore.sql
+
+    def broken(given, text, database=None, **more):
+        if text == sequences.HELD:
+            raise command.common.Trouble("could not read block 3")
+        return sql(given, text, database, **more)
+
+    monkeypatch.setattr(cluster.restore, "sql", broken)
+    cluster.restore.swap(settings, {**WANTED, "machine": None})
+    assert set(cluster.open) == {"old", "senex"} and "sequences are as restored: could not read block 3" in capsys.readouterr().out
+
+
+# A moment
+@pytest.mark.parametrize(("runs", "exact", "raised"), [(True, False, True), (True, True, False), (False, False, False)])
+def test_a_moment_goes_on_where_the_database_had_come_to(conf, copy, monkeypatch, runs, exact, raised):  # noqa: F811
+    """It is asked before it stops, and the numbers are there before the application is."""
+    order, up = [], [runs]
+
+    def podman(*words, check=True, stdin=None, **_):
+        if "psql" in words:
+            order.append("ask" if stdin == sequences.HELD else "set")
+            old = not any(word == "start" for word in order)
+            rows = f"{NAME}\t{90 if old else 50}\n" if stdin == sequences.HELD else ""
+            assert stdin in (sequences.HELD, sequences.script({NAME: 1090}))
+            return subprocess.CompletedProcess(words, 0 if up[0] else 125, rows if up[0] else "", "")
+        return subprocess.CompletedProcess(words, 0, "", "")
+
+    def systemctl(*words, check=True):
+        order.append(words[0])
+        up[0] = runs or words[0] == "start"
+
+    monkeypatch.setattr(restore, "podman", podman)
+    monkeypatch.setattr(restore, "systemctl", systemctl)
+    restore.exchange(conf, copy, exact=exact)
+    assert ("set" in order) is raised and order.index("stop") >= (0 if exact else 1)
+    assert not raised or order == ["ask", "stop", "start", "ask", "set", "start"], order
+
+
+def test_what_is_restored_and_cannot_be_raised_is_told(conf, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setattr(restore, "asked", lambda *_: None)
+    restore.raise_sequences(conf, {NAME: 90})
+    assert "numbers will be handed out again" in capsys.readouterr().err
+    restore.raise_sequences(conf, {})
+    assert capsys.readouterr().err == ""
+
+
+# What is asked of a person
+def test_each_way_hands_the_answer_over():
+    plan = (ROOT / "roles/backup/tasks/restore_plan.yml").read_text(encoding="utf-8")
+    assert "'sequences': restore_sequences | default('raise')" in plan
+    switch = (ROOT / "roles/pitr/tasks/restore_switch.yml").read_text(encoding="utf-8")
+    assert "(['--exact'] if restore_sequences | default('raise') == 'restored' else [])" in switch
+    for role in ("backup/tasks", "pitr/tasks"):
+        assert "restore_sequences=restored" in (ROOT / f"roles/{role}/restore_plan.yml").read_text(encoding="utf-8"), "the plan says it"
+    text = (ROOT / "playbooks/restore.yml").read_text(encoding="utf-8")
+    assert re.search(r"restore_sequences \| default\('raise'\) not in \['raise', 'restored'\]", text) and yaml.safe_load(text)
+
+
+def test_what_the_programs_import_lies_beside_them():
+    for role, place in (("backup", "senex_backup"), ("pitr", "pitr")):
+        assert f"lib/{place}/sequences.py" in (ROOT / f"roles/{role}/vars/main.yml").read_text(encoding="utf-8")
+    assert json.dumps(removal.MARK)
