@@ -15,6 +15,7 @@ from . import bounded, in_force, untrusted
 from .findings import Check, Finding, age, fail, few, named, ok, size, warn
 
 LOCK = "/var/lib/senex.trader/deploy.lock"
+BOOT = "/run/senex.trader/boot"
 LEASE = 1800  # as plugins/module_utils/release_record.py has it
 DAY = 86400
 RECOVERY_JOBS = ("base", "wal", "drill")
@@ -267,17 +268,46 @@ def judge_drills(data: dict, limit: object, key: str, now: float) -> list[Findin
 
 
 def read_release(host, config) -> dict | None:
-    """Who holds the lock of a release."""
+    """Who holds the lock of a release; of a damaged file, that it lies there and since when."""
     try:
         with open(LOCK, encoding="utf-8") as handle:
-            return json.load(handle)
+            written = os.fstat(handle.fileno()).st_mtime
+            found = json.load(handle)
     except FileNotFoundError:
         return None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not is_number(found.get("renewed")):
+        return {"what": "a release whose lock is damaged", "renewed": written}
+    return found
+
+
+def left(holder: dict | None, now: float) -> float:
+    """Seconds for which a lock still holds; 0 where there is none, where nobody renewed it, or where the host has started since.
+
+    By a clock that nobody sets, where the lock has that.
+    """
+    if holder is None:
+        return 0.0
+    if is_number(holder.get("uptime")) and isinstance(holder.get("boot"), str):
+        if holder["boot"] != this_boot():
+            return 0.0
+        return max(0.0, holder["uptime"] + LEASE - time.clock_gettime(time.CLOCK_BOOTTIME))
+    return max(0.0, holder["renewed"] + LEASE - now)
+
+
+def this_boot() -> str:
+    """As plugins/module_utils/release_record.py notes it with a lock: gone after a reboot."""
+    try:
+        with open(BOOT, encoding="utf-8") as handle:
+            return handle.read(100).strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def under_way(holder: dict | None, now: float) -> bool:
     """Whether a release goes on, by a lock that is renewed."""
-    return holder is not None and now < holder.get("renewed", 0) + LEASE
+    return left(holder, now) > 0
 
 
 def judge_release(data: dict | None, config, now: float) -> list[Finding]:
@@ -287,8 +317,10 @@ def judge_release(data: dict | None, config, now: float) -> list[Finding]:
     what = f"{data.get('what', 'a release')} by {data.get('who', 'somebody')}, at '{data.get('step', '?')}'"
     if under_way(data, now):
         return [ok("release", f"under way: {what}; nothing is restarted meanwhile")]
+    if isinstance(data.get("boot"), str) and data["boot"] != this_boot():
+        what += ", cut off by a start of this host"
     do = "ansible-playbook playbooks/deploy.yml … takes a dead lock over; look at senex releases for what was left"
-    return [fail("release", f"its lock is stale, last renewed {age(now - data.get('renewed', 0))} ago: {what}", do)]
+    return [fail("release", f"its lock is stale, last renewed {age(max(0.0, now - data.get('renewed', 0)))} ago: {what}", do)]
 
 
 class Timex(ctypes.Structure):
