@@ -190,7 +190,7 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
         old_secrets={name: there[name] for name in secrets if name in there},
         pull=[reference for reference in references if reference not in images],
         stop=[name for name in stale if states.get(name, {}).get("ActiveState") not in (None, "inactive", "deactivating")],
-        act=act,
+        act=dead_first(act, states, [name for name in names if _is_ill(name, texts, unhealthy)]),
         fingerprints={unit["name"]: prints.of(unit) for unit in part.units},
         running=[name for name, state in states.items() if state.get("ActiveState") in ("active", "activating", "reloading")],
         repairs=repairs,
@@ -202,6 +202,31 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
         reload=manifest.unfinished or any(is_unit(change.path) for change in changes),
         resumed=manifest.unfinished,
     )
+
+
+def dead_first(act: list[dict], states: dict[str, dict], ill: list[str]) -> list[dict]:
+    """Of the units that leave a rotation while they are replaced, those that serve nobody come first: the others are what is left until then.
+
+    What a place in the order says (`meanwhile`) stays with the place.
+    """
+    places = [place for place, unit in enumerate(act) if unit.get("rotation")]
+    if len(places) < 2:
+        return act
+    dead = {
+        act[place]["name"]
+        for place in places
+        if states.get(act[place]["name"], {}).get("ActiveState") != "active" or act[place]["name"] in ill or answers(act[place])
+    }
+    turned = list(act)
+    for place, unit in zip(places, sorted((act[place] for place in places), key=lambda unit: unit["name"] not in dead), strict=True):
+        kept = {key: value for key, value in unit.items() if key != "meanwhile"}
+        turned[place] = {**kept, "meanwhile": True} if act[place].get("meanwhile") else kept
+    return turned
+
+
+def _is_ill(name: str, texts: dict[str, str], unhealthy: set[str]) -> bool:
+    source = next((file for file in texts if unit_text.service_of(file) == name), name)
+    return unit_text.container_name(texts.get(source, ""), source) in unhealthy
 
 
 def installs(name: str, texts: dict[str, str]) -> bool:
@@ -283,8 +308,7 @@ def _why(unit, state, prints, manifest, texts, unhealthy) -> tuple[str, str] | N
         return "restart", "what it reads has changed" if name in manifest.started else "first run under this collection"
     if active != "active":
         return "restart", f"it is {active}"
-    source = next((file for file in texts if unit_text.service_of(file) == name), name)
-    if unit_text.container_name(texts.get(source, ""), source) in unhealthy:
+    if _is_ill(name, texts, unhealthy):
         return "restart", "its health check fails"
     silent = answers(unit, patience=5)
     return ("restart", silent) if silent else None

@@ -192,7 +192,8 @@ class Transaction:
                     self.beside.begin()
             for name, rotation in leaving.items():  # last, when those that stay are all in service
                 self.at, self.began = name, time.time()
-                self._out_of_rotation({"name": name, "rotation": rotation})
+                if self._out_of_rotation({"name": name, "rotation": rotation}).alone:
+                    raise OSError("no other server answers, so it goes on")
                 user.systemctl("stop", name)
                 user.systemctl("reset-failed", name, check=False)
         except (CommandError, OSError) as error:
@@ -272,9 +273,8 @@ class Transaction:
         silent = answers(unit, patience=30, started=started)
         if silent:
             raise OSError(silent)
-        alone = rotation.servers and not rotation.others()
         rotation.back()
-        if alone:
+        if rotation.alone:
             forgive(unit)
         complaint = probed(unit) if started else ""
         if complaint:

@@ -22,6 +22,8 @@ RECOVERY_JOBS = ("base", "wal", "drill")
 RESULTS = ("ok", "failed", "unverified", "never")
 SOURCES = {"archive": "the archive on this host", "bucket": "the bucket alone"}  # of a restore drill
 UNPROVEN = 3  # times its age that a source may go without a proof: two are tried in turn
+UNREACHED = ("masked", "disabled", "enabled-runtime")  # states of a unit's file
+OF_NGINX = "/etc/nginx/senex/tls/*.crt"
 JOB = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
@@ -50,6 +52,10 @@ def judge_units(data: dict, config, now: float) -> list[Finding]:
             logs = f"senex logs {name.removesuffix('.service')}" if scope == "user" else f"journalctl -u {name} -n 50"
             if state.get("LoadState") == "not-found":
                 found.append(fail(f"unit {name}", "is not on this host", f"run the playbook with the tag of its part; {logs}"))
+            elif active == "active" and state.get("UnitFileState", "").startswith(UNREACHED) and not state.get("TriggeredBy"):
+                how = "masked" if state["UnitFileState"].startswith("masked") else "not enabled"
+                do = f"run the playbook with the tag of its part, which {'unmasks' if how == 'masked' else 'enables'} it"
+                found.append(warn(f"unit {name}", f"runs and is {how}: the next start of the host does not bring it", do))
             elif active == "active":
                 running += 1
             elif active in ("activating", "reloading", "deactivating"):
@@ -125,6 +131,8 @@ def read_certificates(host, config) -> dict:
         name = f"{config.public.domain} (served)"
         try:
             texts[name] = served(config.public)
+            if files := unread(texts[name], time.time()):
+                found[f"{config.public.domain} (in use)"] = f"is not the one of {files}, which nginx has not read: systemctl reload nginx"
         except OSError as error:
             found[name] = f"not served: {error}"
     for name, text in texts.items():
@@ -139,6 +147,19 @@ def served(public) -> str:
     """The certificate that nginx hands out now, which may be older than the file."""
     with bounded.connect(public.address, public.port, time.monotonic() + 5, bounded.unverified(), public.domain) as secure:
         return ssl.DER_cert_to_PEM_cert(secure.getpeercert(True) or b"")
+
+
+def unread(served: str, now: float) -> str:
+    """The files, where nginx hands out none of them: they were written, and it was not told. A reload takes some seconds."""
+    texts = {path: one["content"].decode(errors="replace") for path, one in untrusted.matching([OF_NGINX]).items() if "content" in one}
+    if not texts or first_certificate(served) in {first_certificate(text) for text in texts.values()}:
+        return ""
+    return " and ".join(sorted(texts)) if all(now - os.stat(path).st_mtime > 60 for path in texts) else ""
+
+
+def first_certificate(text: str) -> str:
+    """What is between the first two marks, however its lines are broken."""
+    return "".join(text.partition("-----BEGIN CERTIFICATE-----")[2].partition("-----END")[0].split())
 
 
 def judge_certificates(data: dict, config, now: float) -> list[Finding]:

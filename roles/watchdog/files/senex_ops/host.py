@@ -13,7 +13,7 @@ from . import bounded, confined, untrusted
 
 ROOT_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 PRINTED = 4 << 20  # bytes that a command may print: several run at once, and the watchdog itself has a limit of memory
-SHOWN = "Id,Transient,ActiveState,SubState,LoadState,Result,NRestarts,ActiveExitTimestampMonotonic,InactiveExitTimestampMonotonic"
+SHOWN = "Id,Transient,UnitFileState,TriggeredBy,ActiveState,SubState,LoadState,Result,NRestarts,ActiveExitTimestampMonotonic,InactiveExitTimestampMonotonic"
 
 
 @dataclass(frozen=True)
