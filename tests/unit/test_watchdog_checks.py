@@ -399,9 +399,12 @@ def test_a_unit_of_a_single_command_is_not_watched(monkeypatch):
     shown["nightly.service"] = {"Id": "nightly.service", "ActiveState": "failed", "Transient": "no"}
     shown["gone.service"] = {"Id": "gone.service", "ActiveState": "inactive"}
     here = host.Host("senex", "/nowhere")
-    monkeypatch.setattr(here, "systemctl", lambda scope, *words, timeout=15: host.Ended(0, "\n".join(f"{name} loaded failed failed x" for name in shown), ""))
-    monkeypatch.setattr(here, "units", lambda scope, names: {name: shown[name] for name in names})
-    assert here.failed("system") == ["nightly.service"]
+    shown["nginx.service"] = {"Id": "nginx.service", "ActiveState": "active"}
+    said = "\n\n".join("\n".join(f"{key}={value}" for key, value in state.items()) for state in shown.values())
+    asked = []
+    monkeypatch.setattr(here, "systemctl", lambda scope, *words, timeout=15: asked.append(words) or host.Ended(0, said, ""))
+    states, failed = here.seen("system", ["nginx.service", "absent.service"])
+    assert failed == ["nightly.service"] and list(states) == ["nginx.service"] and len(asked) == 1, "one process for all of it"
 
 
 def test_a_copy_that_does_not_restore_is_told_beside_a_bucket_that_could_not_be_tried():

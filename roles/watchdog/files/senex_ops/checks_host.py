@@ -29,12 +29,10 @@ JOB = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 def read_units(host, config) -> dict:
     """State of the expected units, and all units that failed."""
-    return {
-        "user": host.units("user", config.user_units),
-        "system": host.units("system", config.system_units),
-        "failed": [(scope, name) for scope in (["user"] if config.user_units else []) + ["system"] for name in host.failed(scope)],
-        "uptime": time.monotonic(),
-    }
+    user, failed = host.seen("user", config.user_units) if config.user_units else ({}, [])
+    system, others = host.seen("system", config.system_units)
+    every = [*(("user", name) for name in failed), *(("system", name) for name in others)]
+    return {"user": user, "system": system, "failed": every, "uptime": time.monotonic()}
 
 
 def restart_word(scope: str, unit: str) -> str:
