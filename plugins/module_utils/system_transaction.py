@@ -215,6 +215,9 @@ class SystemTransaction:
             for path in self.foreign:
                 self._put_aside(path)
             self._reload_systemd()
+            for unit in (unit for unit, state in self.idle.items() if state.startswith("masked")):  # a masked one is not even reloaded
+                command(["systemctl", "unmask", unit])
+                command(["systemctl", "unmask", "--runtime", unit])
             trouble = self._check() or self._tell(self.due) or self._start()
         except OSError as error:
             trouble = str(error)
@@ -298,10 +301,7 @@ class SystemTransaction:
         return ["systemctl", verb, handler["unit"]]
 
     def _start(self) -> str:
-        for unit, state in self.idle.items():
-            if state.startswith("masked"):
-                command(["systemctl", "unmask", unit])
-                command(["systemctl", "unmask", "--runtime", unit])
+        for unit in self.idle:
             result = command(["systemctl", "enable", "--now", unit])
             if result.returncode:
                 tail = command(["journalctl", "-u", unit, "-n", "20", "--no-pager"]).stdout

@@ -178,7 +178,7 @@ def test_a_unit_that_is_not_there_after_a_boot_is_repaired_and_told(system, part
         changed = f"ActiveState=active\nUnitFileState={state}\nConditionResult=yes\n"
         patch.setattr(system_transaction, "command", lambda argv: type(real(argv))(argv, 0, changed, "") if "show" in argv else real(argv))
         assert run(part(site="a"))["plan"] == [f"enable and start nginx.service (it is {state})"]
-    assert system.log == ["nginx -t", *[f"systemctl unmask {how}nginx.service" for how in asked], "systemctl enable --now nginx.service"]
+    assert system.log == [*[f"systemctl unmask {how}nginx.service" for how in asked], "nginx -t", "systemctl enable --now nginx.service"]
 
 
 # --- Units of the service user
