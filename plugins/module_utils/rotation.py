@@ -14,8 +14,9 @@ import time
 
 from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset
 
-# What role nginx says of its upstream: {version, servers: [address:port], hosts: [address], flags: directory, ask: {path, host}}. `ask` is what a server
-# that serves answers. A file in the directory, which nginx looks for with each request, leaves out the server of that name or all servers of that host: no reload, so no client's connection is closed
+# What role nginx says of its upstream: {version, servers: [address:port], hosts: [address], flags: directory, ask: {path, host}}. A file in the
+# directory, which nginx looks for with each request, leaves out the server of that name or all servers of that host: no reload, so no client's connection
+# is closed. `ask` is a page that a server answers when it serves
 CONTRACT = "/etc/nginx/senex/upstream.json"
 VERSION = 1
 # Where there is no contract yet, until the next site.yml: what earlier versions of the role wrote

@@ -134,7 +134,7 @@ def judge_rotation(data: dict, config, now: float) -> list[Finding]:
     in_turn = [server for server in data.get("servers", []) if not {server, re.sub(r":[0-9]+$", "", server)} & set(data["out"])]
     found = []
     for name in long:
-        says = f"gets no requests since {age(max(0.0, now - data['out'][name]))}, and no release is under way: a run was cut off"
+        says = f"gets no requests since {age(max(0.0, now - data['out'][name]))}, and no release is under way: left so by hand, or by a run that was cut off"
         do = f"run site.yml, or rm {named(data['flags'])}/{named(name)} when it answers"
         found.append((warn if in_turn else fail)(f"rotation {untrusted.plain(name, 100)}", says + ("" if in_turn else "; no server is left"), do))
     return found or [ok("rotation", f"{len(in_turn)} of {len(data.get('servers', []))} servers get requests")]
