@@ -271,6 +271,7 @@ def test_what_is_forgiven_may_be_damaged(tmp_path, monkeypatch):
 
 def rotation(tmp_path, monkeypatch, *out, release=None):
     monkeypatch.setattr(checks_site, "CONTRACT", str(tmp_path / "upstream.json"))
+    monkeypatch.setattr(checks_site, "CLOSING", str(tmp_path / "closing"))
     monkeypatch.setattr(checks_host, "LOCK", str(tmp_path / LOCK))
     servers = ["127.0.0.1:8001", "127.0.0.1:8002"]
     (tmp_path / "upstream.json").write_text(json.dumps({"version": 1, "servers": servers, "hosts": [], "flags": str(tmp_path / "out")}))
@@ -299,6 +300,9 @@ def test_a_server_that_a_killed_run_left_out_is_told(tmp_path, monkeypatch, out,
 def test_during_a_release_a_server_may_be_out(tmp_path, monkeypatch):
     (tmp_path / LOCK).write_text(json.dumps({"renewed": time.time()}))
     assert rotation(tmp_path, monkeypatch, ("127.0.0.1:8001", 3600)) == [("OK", "rotation")]
+    (tmp_path / "closing").touch()
+    os.utime(tmp_path / "closing", (1, 1))
+    assert rotation(tmp_path, monkeypatch) == [("WARN", "nginx reload")]
     (tmp_path / "upstream.json").write_text("{")
     with pytest.raises(OSError, match=r"cannot be read \(JSONDecodeError\): run site.yml"):
         checks_site.read_rotation(None, None)

@@ -114,6 +114,8 @@ TABLE = [
     (checks_site.judge_server, {"daphne": "4.2.2"}, OK, "daphne 4.2.2"),
     (checks_site.judge_server, {"daphne": "4.2.1"}, WARN, "CVE-2026-44545"),
     (checks_site.judge_rotation, {}, OK, "0 of 0"),
+    (checks_site.judge_rotation, {"closing": NOW - 3, "out": {}}, OK, ""),
+    (checks_site.judge_rotation, {"closing": NOW - 7200, "out": {}}, WARN, "connections end since 2 h: a reload was cut off"),
     (checks_site.judge_rotation, {"flags": "/f", "servers": ["a:1", "a:2"], "out": {"a:1": NOW - 60}}, OK, "1 of 2 servers"),
     (checks_site.judge_rotation, {"flags": "/f", "servers": ["a:1", "a:2"], "out": {"a:1": NOW - 7200}}, WARN, "no requests since 2 h"),
     (checks_site.judge_rotation, {"flags": "/f", "servers": ["a:1", "a:2"], "out": {"a": NOW - 7200}}, FAIL, "no server is left"),

@@ -17,6 +17,8 @@ LOG = "/var/log/nginx/access.log"
 MOST = 2 << 20  # bytes of its end that are read
 SPAN = 300
 CONTRACT = "/etc/nginx/senex/upstream.json"  # as role nginx writes it, and plugins/module_utils/rotation.py reads it
+CLOSING = "/run/senex.trader/nginx-closing"  # there while a reload of nginx is about to come
+CLOSES = 60
 TURN = 600  # seconds that a server may be left out without a release: site.yml replaces instances too
 # As role nginx has it written. nginx escapes quotes and control characters of what a client sends, so no client writes a field of its own.
 LINE = re.compile(r'(\S+) - .*? \[([^\]]+)\] "[^"]*" (\d{3}) \d+ "[^"]*" "[^"]*" host=.* by=(\S+) id=\S+')
@@ -124,8 +126,11 @@ def read_rotation(host, config) -> dict:
     for name in sorted(os.listdir(flags)) if os.path.isdir(flags) else []:
         with contextlib.suppress(FileNotFoundError):
             out[name] = os.lstat(f"{flags}/{name}").st_mtime
+    closing = 0.0
+    with contextlib.suppress(FileNotFoundError):
+        closing = os.lstat(CLOSING).st_mtime
     now = datetime.datetime.now(datetime.UTC).timestamp()
-    return {"flags": flags, "servers": servers, "out": out, "release": checks_host.under_way(checks_host.read_release(host, config), now)}
+    return {"closing": closing, "flags": flags, "servers": servers, "out": out, "release": checks_host.under_way(checks_host.read_release(host, config), now)}
 
 
 def judge_rotation(data: dict, config, now: float) -> list[Finding]:
@@ -137,6 +142,9 @@ def judge_rotation(data: dict, config, now: float) -> list[Finding]:
         says = f"gets no requests since {age(max(0.0, now - data['out'][name]))}, and no release is under way: left so by hand, or by a run that was cut off"
         do = f"run site.yml, or rm {named(data['flags'])}/{named(name)} when it answers"
         found.append((warn if in_turn else fail)(f"rotation {untrusted.plain(name, 100)}", says + ("" if in_turn else "; no server is left"), do))
+    if data.get("closing") and not 0 <= now - data["closing"] < CLOSES:
+        says = f"tells clients that their connections end since {age(max(0.0, now - data['closing']))}: a reload was cut off"
+        found.append(warn("nginx reload", says, "systemctl reload nginx"))
     return found or [ok("rotation", f"{len(in_turn)} of {len(data.get('servers', []))} servers get requests")]
 
 
