@@ -111,6 +111,18 @@ def test_the_loop_outlives_what_nobody_foresaw(life, monkeypatch):
     watchdog.tick()
 
 
+def test_a_way_out_that_fails_loses_nobody_elses_message(life):
+    watchdog, put = life(), []
+    broken, good = (
+        type("Channel", (), {"label": name, "put": what})
+        for name, what in (("mail", lambda self, message: 1 / 0), ("hook", lambda self, message: put.append(message)))
+    )
+    watchdog.channels = [broken(), good()]
+    watchdog.notices.event("DONE  x", 1000.0)
+    watchdog._out(2000.0)
+    assert put[0]["lines"] == ["DONE  x"]
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "5", '"x"', "null", '{"restarts": []}', '{"restarts": {"web-1": "x"}}', '{"restarts": {"web-1": ["x", null, 999000.0]}, "notices": 5}',

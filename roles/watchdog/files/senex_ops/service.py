@@ -328,7 +328,10 @@ class Watchdog:
             title = notices.subject(lines, self.config.environment, self.config.host)
             log.info("tells: %s", title)
             for channel in self.channels:
-                channel.put({"created": now, "subject": title, "lines": lines})
+                try:
+                    channel.put({"created": now, "subject": title, "lines": lines})
+                except Exception as error:  # the others are to have it all the same
+                    log.error("%s: a message is lost: %s", channel.label, untrusted.plain(error, 300))
             self.save()
 
     def _write(self, path: str, data: dict) -> bool:
