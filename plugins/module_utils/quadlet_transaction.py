@@ -192,8 +192,9 @@ class Transaction:
                     self.beside.begin()
             for name, rotation in leaving.items():  # last, when those that stay are all in service
                 self.at, self.began = name, time.time()
-                if self._out_of_rotation({"name": name, "rotation": rotation}).alone:
-                    raise OSError("no other server answers, so it goes on")
+                turn = self._out_of_rotation({"name": name, "rotation": rotation})
+                if turn.alone and turn.others():
+                    raise OSError(f"{', '.join(turn.others())} answer nothing, so it is needed")
                 user.systemctl("stop", name)
                 user.systemctl("reset-failed", name, check=False)
         except (CommandError, OSError) as error:

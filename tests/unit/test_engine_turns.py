@@ -190,6 +190,21 @@ def test_the_last_one_that_answers_stays_in_rotation(rotated, monkeypatch):
     assert live.run()["changed"] and "restart db.service" in live.host.log and not any(line.startswith("out") for line in live.host.log)
 
 
+def test_the_last_one_that_answers_is_not_taken_away(rotated, monkeypatch):
+    """By fewer instances; where none of the others is there, nobody is to answer in its place."""
+    live, _flags = rotated
+    live.texts["web.container"] += "PublishPort=127.0.0.1:2:8000\n"
+    live.run()
+    monkeypatch.setattr(sys.modules[__name__], "DEAD", {"127.0.0.1:1"})
+    text, unit = live.texts.pop("web.container"), live.units.pop()
+    with pytest.raises(Refused, match="127.0.0.1:1 answer nothing, so it is needed"):
+        live.run()
+    assert "restart web.service" in live.host.log and live.texts.get("web.container") is None and text and unit
+    monkeypatch.setattr(sys.modules[__name__], "DEAD", set())
+    live.run()
+    assert "stop web.service" in live.host.log
+
+
 def test_a_place_keeps_what_it_says_of_the_order():
     act = [{"name": "once"}, {"name": "web-1", "rotation": TURN, "meanwhile": True}, {"name": "other"}, {"name": "web-2", "rotation": TURN}, {"name": "target"}]
     turned = quadlet_plan.dead_first(act, {"web-1": {"ActiveState": "active"}, "web-2": {"ActiveState": "failed"}}, [])
