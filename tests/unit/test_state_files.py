@@ -84,8 +84,9 @@ def test_a_cure_that_raises_counts_and_is_told(life):
     fails(watchdog, 1000.0)
     watchdog._take_cure(1003.0)
     assert watchdog.parts["web-1"].restarts == [1003.0] and watchdog.parts["web-1"].failures == 0
+    watchdog.save()
     assert any("did not come up" in line and "RuntimeError: what is this" in line for line in watchdog.notices.lines)
-    assert life().parts["web-1"].restarts
+    assert life().parts["web-1"].restarts == [1003.0], "once"
 
 
 def test_a_disk_that_is_full_counts_in_memory_and_where_nothing_is_written_nothing_restarts(life, tmp_path):
@@ -93,7 +94,10 @@ def test_a_disk_that_is_full_counts_in_memory_and_where_nothing_is_written_nothi
     (tmp_path / "state").rmdir()
     fails(watchdog, 1000.0)
     watchdog._take_cure(1003.0)
-    assert json.loads((tmp_path / "run/restarts.json").read_text()) and life().parts["web-1"].restarts
+    assert json.loads((tmp_path / "run/restarts.json").read_text()) and life().parts["web-1"].restarts == [1003.0]
+    watchdog = life()
+    watchdog._keep({"web-1": [1003.0, 1400.0]})
+    assert not (tmp_path / "run/restarts.json").exists() and len(life().parts["web-1"].restarts) == 2, "the disk has room again"
     watchdog = life()
     for directory in ("state", "run"):
         for path in (tmp_path / directory).iterdir():

@@ -262,6 +262,7 @@ def test_what_restarts_do_not_cure_is_left_alone_and_said_once(watched):
         eventually(lambda: len(watched.log("web-2: failure")) >= failures + 4, 90)  # three would make another restart
         assert watched.restarts == before + 1
         assert len(watched.log("web-2: given up")) == given_up + 1
+        assert len(json.loads(host.check_output("cat /var/lib/senex-watchdog/restarts.json"))["web-2"]) == limit
     finally:
         host.check_output(f"mv /root/whole.json {path} && systemctl restart senex-watchdog.service")
     watched.calm(90)

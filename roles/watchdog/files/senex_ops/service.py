@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import logging
@@ -250,10 +251,19 @@ class Watchdog:
         """Written before it is done: the process may not live to see the end of it, and the next one has to know. Where the disk takes nothing,
         memory does; where neither does nothing is restarted, for nobody could count it."""
         moments = [*decide.recent(part.restarts, now), now]
-        known = {**self.restarts(), part.name: moments}
-        if not any(self._write(f"{directory}/restarts.json", known) for directory in (self.state, self.runtime)):
+        if not self._keep({**self.restarts(), part.name: moments}):
             raise OSError("that it is restarted can be written down nowhere, so nothing is restarted")
         part.restarts = moments
+
+    def _keep(self, restarts: dict) -> bool:
+        """The restarts of the hour, on disk; where that takes nothing, in memory, which the next process believes rather than the disk."""
+        kept, spare = self._write(f"{self.state}/restarts.json", restarts), f"{self.runtime}/restarts.json"
+        if not kept:
+            return self._write(spare, restarts)
+        with contextlib.suppress(OSError):
+            os.unlink(spare)
+            self.written.pop(spare, None)
+        return True
 
     def _take_cure(self, now: float) -> None:
         if self.cure is None or not self.cure[2].done():
@@ -284,6 +294,7 @@ class Watchdog:
         self.notices.event(line, now)
         if part.name == "dns":
             self._sooner("dns", 1)
+        self._keep(self.restarts())
         self.save()
 
     # --- The loop --------------------------------------------------------------------------------------------------------------
@@ -356,8 +367,8 @@ class Watchdog:
         return {name: part.restarts for name, part in list(self.parts.items()) if part.restarts}
 
     def save(self) -> bool:
-        """Keep what the next process must know: restarts of the hour, open problems."""
-        return self._write(f"{self.state}/state.json", {"restarts": self.restarts(), "notices": self.notices.saved()})
+        """Keep what the next process must know beside the restarts: open problems."""
+        return self._write(f"{self.state}/state.json", {"notices": self.notices.saved()})
 
     def load(self) -> None:
         """Go on where the process before ended, with as much of it as can be read."""
@@ -366,11 +377,11 @@ class Watchdog:
             self.notices.load(data.get("notices") or {})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("begins anew, for what was open cannot be read: %s", untrusted.plain(error, 300))
-        for known in (data.get("restarts"), self._known(f"{self.state}/restarts.json"), self._known(f"{self.runtime}/restarts.json")):
-            for name, restarts in known.items() if isinstance(known, dict) else ():
-                moments = [float(one) for one in restarts if checks_host.is_number(one)] if isinstance(restarts, list) else []
-                part = self.parts.setdefault(name, decide.Part(name))
-                part.restarts = sorted({*part.restarts, *moments})
+        # Earlier versions kept them with the rest
+        known = self._known(f"{self.runtime}/restarts.json") or self._known(f"{self.state}/restarts.json") or data.get("restarts")
+        for name, restarts in known.items() if isinstance(known, dict) else ():
+            moments = [float(one) for one in restarts if checks_host.is_number(one)] if isinstance(restarts, list) else []
+            self.parts.setdefault(name, decide.Part(name)).restarts = sorted(moments)
 
     @staticmethod
     def _known(path: str) -> dict:
