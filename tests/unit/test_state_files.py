@@ -94,10 +94,10 @@ def test_a_disk_that_is_full_counts_in_memory_and_where_nothing_is_written_nothi
     (tmp_path / "state").rmdir()
     fails(watchdog, 1000.0)
     watchdog._take_cure(1003.0)
-    assert json.loads((tmp_path / "run/restarts.json").read_text()) and life().parts["web-1"].restarts == [1003.0]
+    assert json.loads((tmp_path / "run/restarts.spare.json").read_text()) and life().parts["web-1"].restarts == [1003.0]
     watchdog = life()
     watchdog._keep({"web-1": [1003.0, 1400.0]})
-    assert not (tmp_path / "run/restarts.json").exists() and len(life().parts["web-1"].restarts) == 2, "the disk has room again"
+    assert not (tmp_path / "run/restarts.spare.json").exists() and len(life().parts["web-1"].restarts) == 2, "the disk has room again"
     watchdog = life()
     for directory in ("state", "run"):
         for path in (tmp_path / directory).iterdir():

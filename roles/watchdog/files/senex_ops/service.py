@@ -257,7 +257,7 @@ class Watchdog:
 
     def _keep(self, restarts: dict) -> bool:
         """The restarts of the hour, on disk; where that takes nothing, in memory, which the next process believes rather than the disk."""
-        kept, spare = self._write(f"{self.state}/restarts.json", restarts), f"{self.runtime}/restarts.json"
+        kept, spare = self._write(f"{self.state}/restarts.json", restarts), f"{self.runtime}/restarts.spare.json"
         if not kept:
             return self._write(spare, restarts)
         with contextlib.suppress(OSError):
@@ -378,7 +378,7 @@ class Watchdog:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("begins anew, for what was open cannot be read: %s", untrusted.plain(error, 300))
         # Earlier versions kept them with the rest
-        known = self._known(f"{self.runtime}/restarts.json") or self._known(f"{self.state}/restarts.json") or data.get("restarts")
+        known = self._known(f"{self.runtime}/restarts.spare.json") or self._known(f"{self.state}/restarts.json") or data.get("restarts")
         for name, restarts in known.items() if isinstance(known, dict) else ():
             moments = [float(one) for one in restarts if checks_host.is_number(one)] if isinstance(restarts, list) else []
             self.parts.setdefault(name, decide.Part(name)).restarts = sorted(moments)
