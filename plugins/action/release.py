@@ -34,7 +34,8 @@ def started(pid: int) -> str:
 
 def dead(holder: dict) -> bool:
     """Whether the holder ran on this controller and does not any more."""
-    return bool(machine()) and holder.get("machine") == machine() and started(int(holder.get("pid", 0))) != holder.get("started")
+    pid = str(holder.get("pid"))
+    return bool(machine()) and holder.get("machine") == machine() and pid.isdecimal() and started(int(pid)) != holder.get("started")
 
 
 class ActionModule(ActionBase):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
+import time
 from dataclasses import dataclass, field
 
 from ansible_collections.senex.trader.plugins.module_utils import untrusted
@@ -194,10 +196,39 @@ def install(changes: list[Change]) -> None:
 
 
 def put_back(changes: list[Change]) -> None:
-    """Undo as much of `install` as happened."""
+    """Undo as much of `install` as happened, also on a disk that is full by now. What cannot be undone is an error when all else is."""
+    there, troubles = read_all([change.path for change in changes]), []
     undo = [(change.path, change.before, change.before_owner) for change in reversed(changes)]
-    there = read_all([change.path for change in changes])
-    swap([item for item in undo if there[item[0]] != item[1:]])
+    undo = [item for item in undo if there[item[0]] != item[1:]]
+    try:
+        swap(undo)
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+    for item in sorted(undo, key=lambda item: item[1] is not None):  # what goes makes room for what comes back
+        try:
+            swap([item])
+        except OSError as error:
+            try:
+                overwrite(*item)
+            except OSError:
+                troubles.append(f"{item[0]}: {error.strerror}")
+    if troubles:
+        raise OSError("; ".join(troubles))
+
+
+def overwrite(path: str, content: bytes, owner: tuple) -> None:
+    """A file written over where it lies, which takes no room that it does not have already. Only where `swap` finds none."""
+    with open(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "wb", buffering=0) as handle:
+        left = memoryview(content)
+        while left:
+            left = left[handle.write(left) :]
+        handle.truncate(len(content))
+        if owner[1:] != (os.geteuid(), os.getegid()):
+            os.fchown(handle.fileno(), *owner[1:])
+        os.fchmod(handle.fileno(), owner[0])
+        os.fsync(handle.fileno())
 
 
 def missing_directory(path: str) -> bool:
@@ -234,6 +265,17 @@ def digest(*parts: bytes | str | None) -> str:
     return total.hexdigest()
 
 
+def by_hand(changes: list[Change], manifest: Manifest) -> list[Change]:
+    """Those that undo what somebody else did to a file since the last run; also where a manifest of before does not say how that left it."""
+    ours = [change for change in changes if change.after is not None and not change.block and change.path in manifest.files]
+    return [change for change in ours if manifest.written.get(change.path) in (None, as_written(change.after, change.after_owner))]
+
+
+def as_written(content: bytes, owner: tuple) -> str:
+    """The digest that a manifest keeps of a file."""
+    return digest(content, owner_text(owner, content))
+
+
 class Manifest:
     """What a part has put on this host: its files, secrets and units, and what each unit last started with."""
 
@@ -248,6 +290,9 @@ class Manifest:
             self.units: list[str] = list(data.get("units", []))
             self.started: dict[str, str] = dict(data.get("started", {}))
             self.blocks: list[str] = list(data.get("blocks", []))  # files of others that hold a block of ours
+            # Digest of each file and secret as the last run left it, and how many times somebody else's hand was undone: what reads it starts anew then
+            self.written: dict[str, str] = dict(data.get("written", {}))
+            self.repairs: dict[str, int] = {name: int(count) for name, count in dict(data.get("repairs", {})).items()}
             # A run that has begun to change things and has not come to its end
             self.unfinished = bool(data.get("unfinished", False))
         except (ValueError, TypeError, AttributeError) as error:
@@ -259,8 +304,7 @@ class Manifest:
     def save(self) -> None:
         """Write the manifest, 0600, where it differs."""
         data: dict = {"files": self.files, "secrets": self.secrets, "units": self.units, "started": self.started}
-        if self.blocks:
-            data["blocks"] = self.blocks
+        data.update({name: value for name in ("blocks", "written", "repairs") if (value := getattr(self, name))})
         if self.unfinished:
             data["unfinished"] = True
         content = (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()
@@ -268,6 +312,10 @@ class Manifest:
             os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
             swap([(self.path, content, (0o600, os.geteuid(), os.getegid()))])
         self.found = True
+
+    def since(self) -> str:
+        """When it was written: the last run that changed something."""
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(os.stat(self.path).st_mtime))
 
     def delete(self) -> None:
         """Forget the part."""

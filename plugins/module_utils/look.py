@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -50,6 +51,10 @@ def _texts(data: dict) -> list[str]:
     return [base64.b64decode(item["content"]).decode(errors="replace") for item in data["files"] if not item["secret"]]
 
 
+def _units(data: dict) -> list[str]:
+    return [item["path"] for item in data["files"] if quadlet_plan.is_unit(item["path"])]
+
+
 def _glance(name: str, home: str, parts: list[dict]) -> Glance:
     user = Glance(name, home)
     user.check_manager()
@@ -60,7 +65,9 @@ def _glance(name: str, home: str, parts: list[dict]) -> Glance:
         {item["name"] for data in parts for item in data["secrets"]}
         | {found for text in texts for found in unit_text.secrets_read(text)}
         | {found for manifest in manifests for found in manifest.secrets},
-        {unit["name"] for data in parts for unit in data["units"]} | {found for manifest in manifests for found in manifest.units},
+        {unit["name"] for data in parts for unit in data["units"]}
+        | {found for manifest in manifests for found in manifest.units}
+        | {unit_text.service_of(name) for data in parts for name in map(os.path.basename, _units(data)) if "@." not in name},
     )
     return user
 
@@ -83,7 +90,7 @@ def look(directory: str = fileset.MANIFESTS) -> dict[str, str]:
     for who in {(data["user"], data["home"]) for data in quadlets}:
         try:
             users[who] = _glance(*who, [data for data in quadlets if (data["user"], data["home"]) == who])
-        except (LookupError, CommandError, OSError):
+        except (LookupError, CommandError, OSError, ValueError, TypeError):
             continue
     seen = {}
     for item in found:
@@ -94,7 +101,7 @@ def look(directory: str = fileset.MANIFESTS) -> dict[str, str]:
             else:
                 user = users.get((data["user"], data["home"]))
                 whole = user is not None and _quadlet_is_whole(data, user)
-        except (Refused, LookupError, CommandError, OSError, ValueError, KeyError):
+        except (Refused, LookupError, CommandError, OSError, ValueError, TypeError, AttributeError):
             continue
         if whole:
             seen[data["part"]] = item["digest"]

@@ -92,8 +92,14 @@ def is_kept(data: dict, directory: str = fileset.MANIFESTS) -> bool:
     """Whether the last run that ended well handed over the very same."""
     try:
         return json.loads(fileset.read(os.path.join(directory, data["part"] + SUFFIX))[0] or b"{}").get("digest") == digest(data)
-    except ValueError:
+    except (ValueError, AttributeError, RecursionError):
         return False
+
+
+def _is_kept(one: object) -> bool:
+    """Whether a file holds what `keep` wrote."""
+    data = one.get("data") if isinstance(one, dict) else None
+    return isinstance(data, dict) and {"part", "files", *(["user"] if "home" in data else [])} <= set(data) and isinstance(one.get("digest"), str)
 
 
 def kept(directory: str = fileset.MANIFESTS) -> list[dict]:
@@ -101,8 +107,9 @@ def kept(directory: str = fileset.MANIFESTS) -> list[dict]:
     found = []
     for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
         if name.endswith(SUFFIX):
-            with contextlib.suppress(ValueError):
-                found.append(json.loads(fileset.read(os.path.join(directory, name))[0] or b""))
+            with contextlib.suppress(ValueError, RecursionError):
+                one = json.loads(fileset.read(os.path.join(directory, name))[0] or b"")
+                found += [one] if _is_kept(one) else []
     return found
 
 

@@ -6,6 +6,7 @@ import functools
 import http.client
 import os
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -64,31 +65,48 @@ class Plan:
     act: list[dict]  # units to start, restart or run, in order
     fingerprints: dict[str, str]
     running: list[str]  # what ran before
+    repairs: dict[str, int]  # as the manifest is to have them
+    hand: set[str]  # files and secrets that somebody changed since the last run
+    unmask: list[str]
+    enable: list[str]  # units that the next boot would not bring
+    since: str = ""
     reload: bool = False
     resumed: bool = False
 
     @property
     def empty(self) -> bool:
         """Nothing to do."""
-        return not (self.changes or self.directories or self.secrets or self.pull or self.stop or self.act or self.resumed)
+        return not (self.changes or self.directories or self.secrets or self.pull or self.stop or self.act or self.unmask or self.enable or self.resumed)
 
     def sentences(self) -> list[str]:
         """The plan, a line each, for a person."""
         lines = ["finish what an earlier run began and did not end"] if self.resumed else []
         lines += [f"create directory {item['path']}" for item in self.directories]
         lines += [f"pull {reference}" for reference in self.pull]
-        lines += [f"{'remove' if change.after is None else 'install'} {change.path}" for change in self.changes]
-        lines += [f"{'remove' if value is None else 'set'} secret {name}" for name, value in self.secrets.items()]
+        lines += [f"{'remove' if change.after is None else 'install'} {change.path}{self._by_hand(change.path)}" for change in self.changes]
+        lines += [f"{'remove' if value is None else 'set'} secret {name}{self._by_hand(secret_key(name))}" for name, value in self.secrets.items()]
+        lines += [f"unmask {name} (it is masked)" for name in self.unmask]
+        lines += [f"enable {name} (it is disabled)" for name in self.enable]
         lines += [f"stop {unit}" for unit in self.stop]
         lines += [f"{item['verb']} {item['name']} ({item['why']})" for item in self.act]
         return lines
 
+    def _by_hand(self, what: str) -> str:
+        return f" (changed by hand since {self.since})" if what in self.hand else ""
+
+
+def secret_key(name: str) -> str:
+    """The name of a Podman secret among paths of files."""
+    return f"secret {name}"
+
 
 class Fingerprints:
-    """One value for everything a unit reads when it starts: text, files, secrets, image."""
+    """One value for everything a unit reads when it starts: text, files, secrets, image. And how often somebody's change of one of these was undone:
+    the unit may have started with that, and looks the same as before."""
 
-    def __init__(self, part: Part, user: ServiceUser, images: dict[str, str], secrets: dict[str, str], managed: set[str]):
-        self.user, self.images, self.secrets, self.live = user, images, secrets, part.live
+    def __init__(self, part: Part, user: ServiceUser, images: dict[str, str], secrets: dict[str, str], managed: set[str], repairs: Counter):
+        self.user, self.images, self.secrets, self.live, self.repairs = user, images, secrets, part.live, repairs
+        self.paths = {os.path.basename(item.path): item.path for item in part.files if is_unit(item.path)}
         self.wanted = {item.path: item.content for item in part.files}
         self.managed = sorted(managed | set(self.wanted))
         self.units = {unit_text.service_of(name): (name, text) for name, text in part.unit_texts().items()}
@@ -102,13 +120,16 @@ class Fingerprints:
             return digest(str(unit["run_once_key"]), text, image_id)
         directory = os.path.join(self.user.home, QUADLET_DIRECTORY)
         read = [text, image_id]
+        known = [self.paths.get(name, name)]
         for path in unit_text.paths_read(text, self.user.home, directory):
             for managed in self.managed:
                 if managed == path or managed.startswith(path.rstrip("/") + "/"):
                     read += [managed, self.wanted[managed] if managed in self.wanted else self.of_others[managed][0]]
+                    known.append(managed)
         for secret in unit_text.secrets_read(text):
             read += [secret, None if secret in self.live else self.secrets.get(secret)]
-        return digest(name, *read)
+            known += [] if secret in self.live else [secret_key(secret)]
+        return digest(name, *read, *(f"repaired {what} {self.repairs[what]}" for what in dict.fromkeys(known) if self.repairs[what]))
 
     @functools.cached_property
     def of_others(self) -> dict[str, tuple]:
@@ -119,34 +140,44 @@ class Fingerprints:
 def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
     """Compare a part with the host."""
     wanted_paths = {item.path for item in part.files}
-    others = manifest.of_others()
+    neighbours = manifest.others()
+    others = {path for other in neighbours for path in other.files}
     gone = [path for path in manifest.files if path not in wanted_paths and path not in others]
     changes = fileset.compare(part.files, gone)
+    hand = {change.path for change in fileset.by_hand(changes, manifest)}
     with user.acting():
         directories = [item for item in part.directories if fileset.missing_directory(item["path"])]
 
     texts = part.unit_texts()
     references = sorted({found for found in map(unit_text.image, texts.values()) if found})
-    shared_secrets = {name for other in manifest.others() for name in other.secrets}
+    shared_secrets = {name for other in neighbours for name in other.secrets}
     gone_secrets = [name for name in manifest.secrets if name not in part.secrets and name not in shared_secrets]
     read_secrets = {name for text in texts.values() for name in unit_text.secrets_read(text)}
     names = [unit["name"] for unit in part.units]
     stale = [name for name in manifest.units if name not in names]
+    beside = [name for name in map(unit_text.service_of, texts) if "@." not in name and name not in names + stale]  # of timers, slices
     containers = any(name.endswith(".container") for name in texts)
     with ThreadPoolExecutor() as pool:  # each asks a program of its own, which takes longer than all else here
         asked = [
             pool.submit(user.image_ids, references),
             pool.submit(user.secret_values, sorted({*part.secrets, *gone_secrets, *read_secrets})),
-            pool.submit(user.unit_states, names + stale),
+            pool.submit(user.unit_states, names + stale + beside),
             pool.submit(user.unhealthy) if containers else pool.submit(set),
         ]
         images, there, states, unhealthy = (answer.result() for answer in asked)
+    stand_ins = [name for name in stale if name in map(unit_text.service_of, texts)]
+    at_boot = {name: states.get(name, {}).get("UnitFileState", "") for name in names + stand_ins + beside}
+    states = {name: state for name, state in states.items() if name not in beside}
     if not manifest.unfinished:
         states = _settled(user, states)
     secrets: dict[str, str | None] = {name: value for name, value in part.secrets.items() if there.get(name) != value}
     secrets.update({name: None for name in gone_secrets if name in there})
 
-    prints = Fingerprints(part, user, images, {**there, **part.secrets}, others)
+    mine = {secret_key(name): digest(part.secrets[name]) for name in secrets if name in part.secrets and name in manifest.secrets}
+    hand |= {key for key, value in mine.items() if manifest.written.get(key, value) == value}
+    repairs = {**manifest.repairs, **{key: manifest.repairs.get(key, 0) + 1 for key in hand}}
+    undone = sum((Counter(other.repairs) for other in neighbours), Counter(repairs))
+    prints = Fingerprints(part, user, images, {**there, **part.secrets}, others, undone)
     act = []
     for unit in part.units:
         why = _why(unit, states.get(unit["name"], {}), prints, manifest, texts, unhealthy)
@@ -159,13 +190,48 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
         old_secrets={name: there[name] for name in secrets if name in there},
         pull=[reference for reference in references if reference not in images],
         stop=[name for name in stale if states.get(name, {}).get("ActiveState") not in (None, "inactive", "deactivating")],
-        act=act,
+        act=dead_first(act, states, [name for name in names if _is_ill(name, texts, unhealthy)]),
         fingerprints={unit["name"]: prints.of(unit) for unit in part.units},
         running=[name for name, state in states.items() if state.get("ActiveState") in ("active", "activating", "reloading")],
+        repairs=repairs,
+        hand=set() if manifest.unfinished else {key for key in hand if key in manifest.written},
+        since=manifest.since() if manifest.found else "",
+        unmask=[name for name, state in at_boot.items() if state.startswith("masked")],
+        enable=[name for name, state in at_boot.items() if state in ("disabled", "enabled-runtime") and installs(name, texts)],
         # After a run that was cut short, files may lie there that systemd has not read yet
         reload=manifest.unfinished or any(is_unit(change.path) for change in changes),
         resumed=manifest.unfinished,
     )
+
+
+def dead_first(act: list[dict], states: dict[str, dict], ill: list[str]) -> list[dict]:
+    """Of the units that leave a rotation while they are replaced, those that serve nobody come first: the others are what is left until then.
+
+    What a place in the order says (`meanwhile`) stays with the place.
+    """
+    places = [place for place, unit in enumerate(act) if unit.get("rotation")]
+    if len(places) < 2:
+        return act
+    dead = {
+        act[place]["name"]
+        for place in places
+        if states.get(act[place]["name"], {}).get("ActiveState") != "active" or act[place]["name"] in ill or answers(act[place])
+    }
+    turned = list(act)
+    for place, unit in zip(places, sorted((act[place] for place in places), key=lambda unit: unit["name"] not in dead), strict=True):
+        kept = {key: value for key, value in unit.items() if key != "meanwhile"}
+        turned[place] = {**kept, "meanwhile": True} if act[place].get("meanwhile") else kept
+    return turned
+
+
+def _is_ill(name: str, texts: dict[str, str], unhealthy: set[str]) -> bool:
+    source = next((file for file in texts if unit_text.service_of(file) == name), name)
+    return unit_text.container_name(texts.get(source, ""), source) in unhealthy
+
+
+def installs(name: str, texts: dict[str, str]) -> bool:
+    """Whether a unit has a plain file that says what brings it at boot; what the generator makes is linked by it."""
+    return "[Install]" in texts.get(name, "")
 
 
 def _settled(user: ServiceUser, states: dict[str, dict]) -> dict[str, dict]:
@@ -216,7 +282,8 @@ def probed(unit: dict) -> str:
         return ""
     time.sleep(PROBE_SECONDS)
     seen = prober.latest(fileset.read(wanted["file"])[0])
-    forgiven = int(fileset.read(wanted["file"] + FORGIVEN)[0] or 0)
+    said = fileset.read(wanted["file"] + FORGIVEN)[0] or b""
+    forgiven = int(said) if said.isdigit() else 0
     if seen.get("failed", 0) - forgiven <= int(wanted["failed"]):
         return ""
     last = "; ".join(seen.get("failures", [])[-3:])
@@ -241,8 +308,7 @@ def _why(unit, state, prints, manifest, texts, unhealthy) -> tuple[str, str] | N
         return "restart", "what it reads has changed" if name in manifest.started else "first run under this collection"
     if active != "active":
         return "restart", f"it is {active}"
-    source = next((file for file in texts if unit_text.service_of(file) == name), name)
-    if unit_text.container_name(texts.get(source, ""), source) in unhealthy:
+    if _is_ill(name, texts, unhealthy):
         return "restart", "its health check fails"
     silent = answers(unit, patience=5)
     return ("restart", silent) if silent else None

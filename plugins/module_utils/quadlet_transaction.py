@@ -21,6 +21,7 @@ from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import (
     is_unit,
     make_plan,
     probed,
+    secret_key,
 )
 from ansible_collections.senex.trader.plugins.module_utils.rotation import Rotation
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser, journal
@@ -191,7 +192,9 @@ class Transaction:
                     self.beside.begin()
             for name, rotation in leaving.items():  # last, when those that stay are all in service
                 self.at, self.began = name, time.time()
-                self._out_of_rotation({"name": name, "rotation": rotation})
+                turn = self._out_of_rotation({"name": name, "rotation": rotation})
+                if turn.alone and turn.others():
+                    raise OSError(f"{', '.join(turn.others())} answer nothing, so it is needed")
                 user.systemctl("stop", name)
                 user.systemctl("reset-failed", name, check=False)
         except (CommandError, OSError) as error:
@@ -204,8 +207,13 @@ class Transaction:
             fileset.install(changes)
         for name, value in secrets.items():
             self.user.set_secret(name, value)
-        if self.plan.reload:
+        if self.plan.unmask:
+            self.user.systemctl("unmask", *self.plan.unmask)
+            self.user.systemctl("unmask", "--runtime", *self.plan.unmask)
+        if self.plan.reload or self.plan.unmask:
             self.user.systemctl("daemon-reload")
+        for name in self.plan.enable:
+            self.user.systemctl("reenable", name)
         written = self.part.files if self.plan.resumed else [item for item in self.part.files if item.path in {change.path for change in changes}]
         self._enable(written, lambda item: item.content)
         for unit in self.plan.stop:  # a failed unit would be remembered after its file is gone
@@ -266,9 +274,8 @@ class Transaction:
         silent = answers(unit, patience=30, started=started)
         if silent:
             raise OSError(silent)
-        alone = rotation.servers and not rotation.others()
         rotation.back()
-        if alone:
+        if rotation.alone:
             forgive(unit)
         complaint = probed(unit) if started else ""
         if complaint:
@@ -314,7 +321,7 @@ class Transaction:
             reason += f" (and {trouble})"
         if failed:
             self.user.systemctl("stop", failed, check=False)
-        self._enable([change for change in self.plan.changes if change.before is None], lambda change: change.before)
+        attempt(self._enable, [change for change in self.plan.changes if change.before is None], lambda change: change.before)
         with self.user.acting():
             attempt(fileset.put_back, self.plan.changes)
         for name in self.plan.secrets:
@@ -343,11 +350,7 @@ class Transaction:
         self._relieve(self.stand_ins)
         if troubles:  # the next run has to know of everything that may lie here
             self.manifest.started = self.before.started
-            self.manifest.save()
-        elif self.before.found:
-            self.before.save()
-        else:
-            self.before.delete()
+        attempt(self.manifest.save if troubles else self.before.save if self.before.found else self.before.delete)
         said = "The files from before are back" + (f", running again: {', '.join(back)}" if back else "")
         if troubles:
             said = f"Not all is back as it was ({'; '.join(troubles)})" + (f"; running again: {', '.join(back)}" if back else "")
@@ -368,6 +371,11 @@ class Transaction:
         self.manifest.secrets = sorted({*self.part.secrets, *([] if final else self.manifest.secrets)})
         self.manifest.units = list(dict.fromkeys([*names, *([] if final else self.manifest.units)]))
         self.manifest.unfinished = not final
+        self.manifest.repairs = self.plan.repairs
         if final:
+            mine = {*paths, *(secret_key(name) for name in self.part.secrets)}
+            self.manifest.repairs = {name: count for name, count in self.plan.repairs.items() if name in mine}
+            self.manifest.written = {item.path: fileset.as_written(item.content, (item.mode, item.uid, item.gid)) for item in self.part.files}
+            self.manifest.written.update({secret_key(name): fileset.digest(value) for name, value in self.part.secrets.items()})
             self.manifest.started = {name: value for name, value in self.manifest.started.items() if name in names}
         self.manifest.save()

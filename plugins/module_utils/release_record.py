@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset
@@ -16,6 +18,7 @@ LOCK, RECORDS = "deploy.lock", "releases.jsonl"
 # A controller that dies between two steps leaves the lock behind for that long; a step renews it while it lasts
 LEASE = 1800
 RENEWAL = 60
+BOOT = "/run/senex.trader/boot"
 
 
 class Busy(Exception):
@@ -36,9 +39,53 @@ def sentence(holder: dict, now: float | None = None) -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(holder["since"]))
     return (
         f"a release is under way: {holder['what']} by {holder['who']} since {since} UTC ({int(now - holder['since'])} s ago), now at '{holder['step']}'. "
-        f"Wait for its end. When its machine is gone, the lock is free in {max(0, int(holder['renewed'] + LEASE - now))} s, "
+        f"Wait for its end. When its machine is gone, the lock is free in {max(0, int(-outlived(holder)))} s, "
         "or at once with -e release_take_over=true"
     )
+
+
+def outlived(holder: dict) -> float:
+    """Seconds since nobody renewed a lock any more, below 0 as long as it holds. By a clock that nobody sets while the host runs; a lock of before its
+    start is at least as old as that."""
+    uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
+    if "boot" not in holder:
+        return time.time() - holder["renewed"] - LEASE
+    if holder["boot"] == this_boot():
+        return uptime - holder["uptime"] - LEASE
+    return max(time.time() - holder["renewed"], uptime) - LEASE
+
+
+def this_boot() -> str:
+    """A word that is another one after each start of the host, for its file is gone then."""
+    with contextlib.suppress(OSError, ValueError), open(BOOT, encoding="utf-8") as handle:
+        if word := handle.read(100).strip():
+            return word
+    word = uuid.uuid4().hex
+    fileset.swap([(BOOT, f"{word}\n".encode(), (0o644, os.geteuid(), os.getegid()))])
+    return word
+
+
+def stamp() -> dict:
+    """When a lock is renewed: for a person, and for whoever judges it."""
+    now: dict = {"renewed": time.time(), "uptime": time.clock_gettime(time.CLOCK_BOOTTIME)}
+    with contextlib.suppress(OSError):  # where it cannot be written, the time of day has to do
+        now["boot"] = this_boot()
+    return now
+
+
+def of_damaged(path: str) -> dict:
+    """A lock that nobody can read is somebody's, since it was written."""
+    written = os.stat(path).st_mtime
+    return {"id": f"damaged-{int(written)}", "what": "a release whose lock is damaged", "who": "somebody", "step": "?", "since": written, "renewed": written}
+
+
+def is_holder(found: object) -> bool:
+    """Whether a lock's file holds what this module wrote."""
+    if not isinstance(found, dict) or not isinstance(found.get("about", {}), dict):
+        return False
+    words = [found.get("id"), *(found.get(name, "") for name in ("what", "who", "step", "boot"))]
+    numbers = [found.get(name) for name in ("since", "renewed", *(["uptime"] if "boot" in found else []))]
+    return all(isinstance(word, str) for word in words) and all(type(number) in (int, float) for number in numbers)
 
 
 class Ledger:
@@ -64,9 +111,12 @@ class Ledger:
         """Who holds the lock."""
         try:
             with open(self._path(LOCK), encoding="utf-8") as handle:
-                return json.load(handle)
-        except (FileNotFoundError, ValueError):
+                found = json.load(handle)
+        except FileNotFoundError:
             return None
+        except (ValueError, RecursionError):
+            found = None
+        return {"what": "a release", "who": "somebody", "step": "?", **found} if is_holder(found) else of_damaged(self._path(LOCK))
 
     def begin(self, identity: dict, take_over: str = "") -> dict | None:
         """Take the lock; the holder it was taken from when that one is dead. `take_over` names the holder the caller knows to be dead, or is `any`."""
@@ -74,13 +124,14 @@ class Ledger:
             holder = self.holder()
             mine = holder is not None and holder["id"] == identity["id"]
             if holder and not mine:
-                dead = take_over in ("any", holder["id"]) or time.time() > holder["renewed"] + LEASE
+                dead = take_over in ("any", holder["id"]) or outlived(holder) > 0
                 if not dead:
                     raise Busy(holder)
                 end = {"result": "interrupted", "reason": f"it ended at '{holder['step']}' without a word"}
-                self._append({**self._outline(holder), **holder.get("about", {}), **end})
+                with contextlib.suppress(OSError):  # a full disk: the lock is what matters
+                    self._append({**self._outline(holder), **holder.get("about", {}), **end})
             since = holder["since"] if mine else time.time()
-            self._write(LOCK, json.dumps({**identity, "since": since, "renewed": time.time(), "step": "begin"}), 0o600)
+            self._write(LOCK, json.dumps({**identity, "since": since, **stamp(), "step": "begin"}), 0o600)
             return None if mine else holder
 
     def renew(self, identifier: str, step: str, about: dict | None = None) -> None:
@@ -89,7 +140,7 @@ class Ledger:
             holder = self.holder()
             if holder is None or holder["id"] != identifier:
                 raise Lost("the lock of this release is gone: " + (sentence(holder) if holder else "somebody removed it"))
-            self._write(LOCK, json.dumps({**holder, "renewed": time.time(), "step": step, **({"about": about} if about else {})}), 0o600)
+            self._write(LOCK, json.dumps({**holder, **stamp(), "step": step, **({"about": about} if about else {})}), 0o600)
 
     @contextlib.contextmanager
     def kept(self, identifier: str, step: str, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -115,15 +166,23 @@ class Ledger:
             thread.join()
 
     def finish(self, identifier: str, record: dict | None) -> bool:
-        """Write the record, once, and give the lock up. Whether it was held."""
+        """Write the record, once, and give the lock up, also where the record cannot be written. Whether it was held."""
         with self._alone():
             holder = self.holder()
             held = holder is not None and holder["id"] == identifier
-            if record is not None and held:
-                self._append({**self._outline(holder), **record, "seconds": round(time.time() - holder["since"], 1)})
-            if held:
-                os.unlink(self._path(LOCK))
-            return held
+            if not held:
+                return False
+            whole = {**self._outline(holder), **(record or {}), "seconds": round(time.time() - holder["since"], 1)}
+            full = False
+            try:
+                if record is not None:
+                    self._append(whole)
+            except OSError:
+                full = True
+            os.unlink(self._path(LOCK))
+            if full:  # in the room that the lock had, for `_append` takes that of all records once more
+                self._add(whole)
+            return True
 
     @staticmethod
     def _outline(holder: dict) -> dict:
@@ -134,11 +193,28 @@ class Ledger:
         lines = [json.dumps(one, sort_keys=True) for one in self.records() if one["id"] != record["id"]]
         self._write(RECORDS, "\n".join([*lines, json.dumps(record, sort_keys=True)]) + "\n", 0o644)
 
+    def _add(self, record: dict) -> None:
+        """A record behind the others, or not at all."""
+        line = (json.dumps(record, sort_keys=True) + "\n").encode()
+        try:
+            with open(self._path(RECORDS), "ab", buffering=0) as handle:
+                before = handle.tell()
+                try:
+                    if handle.write(line) != len(line):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    os.fsync(handle.fileno())
+                except OSError:
+                    handle.truncate(before)
+                    raise
+        except OSError as error:
+            raise OSError(f"the lock is given up, and {self._path(RECORDS)} takes no record of {record['what']}: {error.strerror}") from error
+
     def records(self) -> list[dict]:
         """Every release, oldest first; a line that a full disk cut short is left out."""
         found = []
         with contextlib.suppress(FileNotFoundError), open(self._path(RECORDS), encoding="utf-8") as handle:
             for line in handle:
-                with contextlib.suppress(ValueError):
-                    found.append(json.loads(line))
+                with contextlib.suppress(ValueError, RecursionError):
+                    one = json.loads(line)
+                    found += [one] if isinstance(one, dict) and isinstance(one.get("id"), str) else []
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import ipaddress
 import json
 import os
@@ -11,10 +12,11 @@ import socket
 import sys
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset
+from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset
 
-# What role nginx says of its upstream: {version, servers: [address:port], hosts: [address], flags: directory}. A file in the directory, which nginx looks
-# for with each request, leaves out the server of that name or all servers of that host: no reload, so no client's connection is closed
+# What role nginx says of its upstream: {version, servers: [address:port], hosts: [address], flags: directory, ask: {path, host}}. A file in the
+# directory, which nginx looks for with each request, leaves out the server of that name or all servers of that host: no reload, so no client's connection
+# is closed. `ask` is a page that a server answers when it serves
 CONTRACT = "/etc/nginx/senex/upstream.json"
 VERSION = 1
 # Where there is no contract yet, until the next site.yml: what earlier versions of the role wrote
@@ -22,6 +24,8 @@ EARLIER, EARLIER_FLAGS = "/etc/nginx/conf.d/senex-maps.conf", "/run/senex.trader
 DRAIN_SECONDS = 15.0
 NOTICE_AFTER = 0.2  # a usual request has ended by then; what is left may be a WebSocket
 POLL = 0.1
+ASKING = 3.0  # seconds that a server has to answer before another one leaves
+LOOKS = 3  # that it gets, for one that has just restarted may need them
 # An old worker may still send on what it had just accepted, so one look that finds nothing is not enough
 QUIET_POLLS = 3
 ESTABLISHED = "01"
@@ -60,7 +64,8 @@ def read_contract(path: str) -> dict:
     try:
         found = json.loads(content)
         if found["version"] == VERSION:
-            return {**found, "servers": list(found["servers"]), "hosts": list(found["hosts"]), "flags": str(found["flags"])}
+            ask = {name: str(found["ask"][name]) for name in ("path", "host")} if "ask" in found else {}  # of before: that it takes connections
+            return {**found, "servers": list(found["servers"]), "hosts": list(found["hosts"]), "flags": str(found["flags"]), "ask": ask}
         trouble = f"is of version {found['version']}, and this collection knows {VERSION}"
     except (KeyError, TypeError, ValueError) as error:
         trouble = f"cannot be read ({type(error).__name__}: {error})"
@@ -75,6 +80,19 @@ def of_earlier_version() -> dict:
     servers = re.findall(r"^ *server (\S+?)[ ;]", first[1], re.MULTILINE) if first else []
     hosts = list(dict.fromkeys(map(host_of, servers))) if "\nupstream senex_web_elsewhere_1 " in text else []
     return {"servers": servers, "hosts": hosts, "flags": EARLIER_FLAGS}
+
+
+def serves(server: str, ask: dict) -> bool:
+    """Whether a server answers, with a page of the application where it is known which."""
+    try:
+        if not ask:
+            host, _, port = server.rpartition(":")
+            bounded.connect(host.strip("[]"), int(port), time.monotonic() + ASKING).close()
+            return True
+        headers = {"Host": ask["host"], "X-Forwarded-Proto": "https"}
+        return 0 < bounded.fetch(f"http://{server}{ask['path']}", headers, ASKING, whole=False).status < 500
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def host_of(server: str) -> str:
@@ -92,17 +110,22 @@ class Rotation:
         self.contract = read_contract(self.wanted.get("contract", CONTRACT)) if self.named else {"servers": [], "hosts": [], "flags": ""}
         self.servers = list(dict.fromkeys(server for name in self.named for server in self._meant(name)))
         self.cut = 0  # connections that were left when the time was over
+        self.alone = False  # whether it stayed in rotation because no other server answered
 
     def leave(self, tell=None) -> bool:
-        """Send no more requests to the servers, where another one of the upstream can take them. Whether they are out now."""
+        """Send no more requests to the servers, where another one of the upstream answers. Whether they are out now."""
         flag = self.flag()
-        if not flag or self.missing() or not self.others():
+        self.alone = bool(self.servers) and not self.relieved()
+        if not flag or self.missing() or self.alone:
             return False
         os.makedirs(self.contract["flags"], mode=0o755, exist_ok=True)
         with open(self._file(flag), "w", encoding="utf-8"):
             pass
         self.cut = self._drain(tell)
-        return True
+        if not self.relieved():  # it died meanwhile, and these still serve
+            self.back()
+            self.alone = True
+        return not self.alone
 
     def back(self) -> bool:
         """Send requests to the servers again. Whether that changed anything."""
@@ -120,6 +143,16 @@ class Rotation:
     def others(self) -> list[str]:
         """Servers of the upstream that get requests and are none of these."""
         return [server for server in self.contract["servers"] if server not in self.servers and not self._is_out(server)]
+
+    def relieved(self) -> bool:
+        """Whether one of the others answers: that it is not flagged says nothing of one that is dead."""
+        others, ask = self.others(), self.contract.get("ask") or {}
+        for look in range(LOOKS if others else 0):
+            if any(serves(server, ask) for server in others):
+                return True
+            if look + 1 < LOOKS:
+                time.sleep(5 * POLL)
+        return False
 
     def missing(self) -> list[str]:
         """Those of the servers that the upstream does not have."""

@@ -7,10 +7,12 @@ import grp
 import os
 import pwd
 import shutil
+import ssl
 import subprocess
+import time
 from dataclasses import dataclass, field
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile, digest
 
 ASIDE = "/var/lib/senex.trader/aside"
@@ -69,6 +71,24 @@ def command(argv: list[str]) -> subprocess.CompletedProcess:
         return subprocess.CompletedProcess(argv, 124, "", "no end after 600 s")
 
 
+def old_certificate(file: str, port: int, name: str) -> bool:
+    """Whether what listens on this host hands out another certificate than the file has: it was written, and nobody has said so."""
+    content = fileset.read(file)[0]
+    if content is None:
+        return False
+    try:
+        with bounded.connect("127.0.0.1", int(port), time.monotonic() + 5, bounded.unverified(), name) as stream:
+            served = ssl.DER_cert_to_PEM_cert(stream.getpeercert(True) or b"")
+    except OSError:  # what does not answer is not asked: `units` starts it, or its check says what is wrong
+        return False
+    return first_certificate(content.decode(errors="replace")) != first_certificate(served)
+
+
+def first_certificate(text: str) -> str:
+    """What is between the first two marks, however its lines are broken."""
+    return "".join(text.partition("-----BEGIN CERTIFICATE-----")[2].partition("-----END")[0].split())
+
+
 def make_directory(item: dict) -> None:
     """Create a directory with its owner, or set its mode: below a directory of that owner's as the owner, below another's not at all."""
     uid, gid = ids(item.get("owner", "root"), item.get("group", "root"))
@@ -123,12 +143,16 @@ class SystemTransaction:
         self.directories = wrong_directories(self.part.directories)
         self.foreign = [path for path in self.part.absent if os.path.lexists(path)]
         self.prints = {name: self._handler_print(name) for name in self.part.handlers}
-        # What others did to their file may have told its program already that our block is gone
-        lost = {name for change in self.changes if change.block for name in change.notify}
-        self.due = [name for name, value in self.prints.items() if name in lost or self.manifest.started.get(name) != value]
+        undone = fileset.by_hand(self.changes, self.manifest)
+        self.repairs = {**self.manifest.repairs, **{change.path: self.manifest.repairs.get(change.path, 0) + 1 for change in undone}}
+        self.hand = {change.path for change in undone if change.path in self.manifest.written and not self.manifest.unfinished}
+        # Whoever changed a file, or took our block out of theirs, may have told its program already
+        read = {name for change in self.changes for name in change.notify}
+        read |= {name for name, handler in self.part.handlers.items() if "serves" in handler and old_certificate(**handler["serves"])}
+        self.due = [name for name, value in self.prints.items() if name in read or self.manifest.started.get(name) != value]
         if not self.present and self.changes:
             self.due = list(self.part.handlers)
-        self.idle = self._idle_units() if self.present else []
+        self.idle = self._idle_units() if self.present else {}
         plan = self.sentences()
         answer = {"changed": bool(plan), "plan": plan, "diff": [change.diff() for change in self.changes]}
         if check:
@@ -142,11 +166,16 @@ class SystemTransaction:
         """The plan, a line each, for a person."""
         lines = ["finish what an earlier run began and did not end"] if self.before.unfinished else []
         lines += [f"make directory {item['path']} ({item.get('mode', '0755')})" for item in self.directories]
-        lines += [f"{'remove' if change.after is None else 'install'} {change.path}" for change in self.changes if not change.block]
+        hand = f" (changed by hand since {self.manifest.since()})" if self.hand else ""
+        lines += [
+            f"{'remove' if change.after is None else 'install'} {change.path}{hand if change.path in self.hand else ''}"
+            for change in self.changes
+            if not change.block
+        ]
         lines += [f"{'write' if fileset.BEGIN in change.after else 'take out'} our lines in {change.path}" for change in self.changes if change.block]
         lines += [f"put aside {path}" for path in self.foreign]
         lines += [self._handler_text(name) for name in self.due]
-        return lines + [f"enable and start {unit}" for unit in self.idle]
+        return lines + [f"enable and start {unit}{f' (it is {state})' if state else ''}" for unit, state in self.idle.items()]
 
     def _handler_text(self, name: str) -> str:
         handler = self.part.handlers[name]
@@ -156,16 +185,17 @@ class SystemTransaction:
         parts = [item for item in self.part.files if name in item.notify]
         return digest(*(piece for item in parts for piece in (item.path, item.content)))
 
-    def _idle_units(self) -> list[str]:
-        idle = []
+    def _idle_units(self) -> dict[str, str]:
+        """Units that do not run, or that the next boot would not bring: disabled or masked, which is the value."""
+        idle = {}
         for unit in self.part.units:
             shown = command(["systemctl", "show", "--property=ActiveState,UnitFileState,ConditionResult", unit]).stdout
             state = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
-            enabled = state.get("UnitFileState") in ("enabled", "enabled-runtime", "static", "alias", "generated")
+            enabled = state.get("UnitFileState") in ("enabled", "static", "alias", "generated")
             # A unit whose Condition… says no (time sync in a container) is as the system wants it
             running = state.get("ActiveState") == "active" or (state.get("ConditionResult") == "no" and enabled)
             if not (enabled and running):
-                idle.append(unit)
+                idle[unit] = "" if enabled else state.get("UnitFileState", "")
         return idle
 
     def _apply(self, plan: list[str]) -> None:
@@ -173,6 +203,9 @@ class SystemTransaction:
         self.manifest.files = sorted({*self.manifest.files, *(item.path for item in self.part.files if not item.block_at)})
         self.manifest.blocks = sorted({*self.manifest.blocks, *(item.path for item in self.part.files if item.block_at)})
         self.manifest.unfinished = True
+        self.manifest.repairs = self.repairs
+        # Killed from here on, nobody knows whom the new files have been told
+        self.manifest.started = {name: value for name, value in self.manifest.started.items() if name not in self.due}
         self.manifest.save()
         try:
             for item in self.directories:
@@ -182,21 +215,42 @@ class SystemTransaction:
             for path in self.foreign:
                 self._put_aside(path)
             self._reload_systemd()
+            for unit in (unit for unit, state in self.idle.items() if state.startswith("masked")):  # a masked one is not even reloaded
+                command(["systemctl", "unmask", unit])
+                command(["systemctl", "unmask", "--runtime", unit])
             trouble = self._check() or self._tell(self.due) or self._start()
         except OSError as error:
             trouble = str(error)
         if trouble:
-            fileset.put_back(self.changes)
-            for path in self.foreign:
-                if os.path.lexists(ASIDE + path) and not os.path.lexists(path):
-                    shutil.move(ASIDE + path, path)
-            self._reload_systemd()
-            again = self._tell([name for name in self.due if self.before.started.get(name)])
-            if self.before.found:
-                self.before.save()
-            else:
-                self.before.delete()
-            raise Refused(f"{self.part.name}: {trouble}\nThe files from before are back{'; but ' + again if again else ''}.", plan)
+            raise Refused(f"{self.part.name}: {trouble}\n{self._put_back()}.", plan)
+
+    def _put_back(self) -> str:
+        """All as it was, as far as the disk lets it; what is not is said, and known to the next run, which finishes it."""
+        troubles = []
+        for action in (lambda: fileset.put_back(self.changes), self._bring_back):
+            try:
+                action()
+            except OSError as error:
+                troubles.append(str(error))
+        self._reload_systemd()
+        again = self._tell([name for name in self.due if self.before.started.get(name)])
+        said = "The files from before are back"
+        if not troubles:
+            try:
+                if self.before.found:
+                    self.before.save()
+                else:
+                    self.before.delete()
+            except OSError as error:
+                again += f"{'; ' if again else ''}{error}"
+        else:
+            said = f"Not all is back as it was ({'; '.join(troubles)}): run the playbook again when that is mended"
+        return said + (f"; but {again}" if again else "")
+
+    def _bring_back(self) -> None:
+        for path in self.foreign:
+            if os.path.lexists(ASIDE + path) and not os.path.lexists(path):
+                shutil.move(ASIDE + path, path)
 
     def _keep_originals(self) -> None:
         """A file that was here before us is copied aside, once."""
@@ -261,5 +315,8 @@ class SystemTransaction:
         self.manifest.files = sorted(item.path for item in self.part.files if not item.block_at)
         self.manifest.blocks = sorted(item.path for item in self.part.files if item.block_at)
         self.manifest.started = self.prints
+        owners = [(item, (item.mode, item.uid, item.gid)) for item in self.part.files if not item.block_at]
+        self.manifest.written = {item.path: fileset.as_written(item.content, owner) for item, owner in owners}
+        self.manifest.repairs = {path: count for path, count in self.repairs.items() if path in self.manifest.written}
         self.manifest.unfinished = False
         self.manifest.save()

@@ -81,9 +81,9 @@ def main() -> None:
             module.fail_json(msg=f"nginx's upstream has no server {', '.join(missing)}: name them as it does, address:port")
         if wanted["state"] == "out" and rotation.servers and not rotation.flag():
             module.fail_json(msg=f"{', '.join(wanted['servers'])}: one server can leave at once, or all of one host by its address")
-        stays = wanted["state"] == "out" and bool(rotation.servers) and not rotation.others()
+        stays = wanted["state"] == "out" and bool(rotation.servers) and not rotation.relieved()
         if stays:
-            module.warn(f"{', '.join(wanted['servers'])}: still in rotation, for no other server gets requests; those that come too early try again")
+            module.warn(f"{', '.join(wanted['servers'])}: still in rotation, for no other server answers; requests that come too early try again")
         elif not module.check_mode and wanted["state"] == "out":
             rotation.leave()  # also where they are out already: an earlier run may not have waited to the end
         elif not module.check_mode:

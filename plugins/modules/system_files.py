@@ -48,11 +48,12 @@ options:
   handlers:
     description:
       - Name to C(unit) and C(action) (reload, restart, start, none), or to C(command).
-      - Run in this order, once, when a file that notifies them changed.
+      - Run in this order, once, when a file that notifies them changed, also when this only undoes what somebody changed by hand.
+      - With C(serves), a C(file) with a certificate and the C(port) and C(name) where this host hands it out, also when another one is handed out.
     type: dict
     default: {}
   units:
-    description: System units that are enabled and running when done.
+    description: System units that are enabled, not masked, and running when done.
     type: list
     elements: str
     default: []

@@ -112,7 +112,7 @@ def test_a_hung_instance(stack, keep):
     values = []
     for _ in range(RUNS):
         # One that was restarted a minute ago would have to wait
-        stack.sh("systemctl stop senex-watchdog.service; rm -f /var/lib/senex-watchdog/state.json; systemctl start senex-watchdog.service")
+        stack.sh("systemctl stop senex-watchdog.service; rm -f /var/lib/senex-watchdog/*.json; systemctl start senex-watchdog.service")
         wait(lambda: "web-1" in stack.instance(1), 60, "web-1 answers")
         values.append(hung(stack))
     keep("watchdog_cure_seconds", values, 45, "kill -STOP of web-1's main process")

@@ -80,7 +80,7 @@ class World:
         part = self.part()
         self.manifest.files = [item.path for item in part.files]
         self.manifest.secrets, self.manifest.units = list(self.secrets), [unit["name"] for unit in self.units]
-        self.manifest.started = dict(plan.fingerprints)
+        self.manifest.started, self.manifest.repairs = dict(plan.fingerprints), plan.repairs
         self.manifest.save()
         return self
 

@@ -1,6 +1,7 @@
 """Out of nginx's rotation and back in: only the named servers, only where another one is there, and what is under way ends first."""
 
 import contextlib
+import http.server
 import json
 import re
 import socket
@@ -21,6 +22,7 @@ def contract(tmp_path, monkeypatch):
     """Writes what role nginx says of these servers; nothing else is there."""
     monkeypatch.setattr(rotation, "EARLIER", str(tmp_path / "maps.conf"))
     monkeypatch.setattr(rotation, "EARLIER_FLAGS", str(tmp_path / "out"))
+    monkeypatch.setattr(rotation, "serves", lambda server, ask: True)
     file = tmp_path / "upstream.json"
 
     def write(*servers, **more):
@@ -180,3 +182,52 @@ def test_what_does_not_end_is_counted(busy):
     leaving = turn(file, server, drain=1)
     assert leaving.leave() and leaving.cut == len(clients)
     assert 1 <= time.monotonic() - began < 2
+
+
+@pytest.fixture
+def answering():
+    """A server of the application's, which answers with the number in its path."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.path, self.headers["Host"]))
+            self.send_response(int(self.path.strip("/")))
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_one_leaves_only_while_another_answers(tmp_path, monkeypatch, answering):
+    """That a server is not flagged says nothing of one that is dead, or that accepts and never answers."""
+    monkeypatch.setattr(rotation, "POLL", 0)
+    monkeypatch.setattr(rotation, "ASKING", 0.3)
+    file, (good, asked) = tmp_path / "upstream.json", answering
+    with socket.socket() as hung:
+        hung.bind(("127.0.0.1", 0))
+        hung.listen()
+        stuck = f"127.0.0.1:{hung.getsockname()[1]}"
+        for other, path, leaves in ((good, "/200", True), (good, "/404", True), (good, "/503", False), ("127.0.0.1:1", "/200", False), (stuck, "/200", False)):
+            contract = {"version": 1, "servers": [TWO[0], other], "hosts": [], "flags": str(tmp_path / "out"), "ask": {"path": path, "host": "www.senex.test"}}
+            file.write_text(json.dumps(contract))
+            leaving = turn(file, TWO[0])
+            assert (leaving.leave(), leaving.alone) == (leaves, not leaves), (other, path)
+            leaving.back()
+            file.write_text(json.dumps({name: value for name, value in contract.items() if name != "ask"}))  # of a run of before: that it takes connections
+            assert turn(file, TWO[0]).leave() == (other != "127.0.0.1:1")
+            turn(file, TWO[0]).back()
+    assert ("/200", "www.senex.test") in asked
+
+
+def test_one_that_dies_while_the_other_leaves_brings_it_back(contract, monkeypatch):
+    looks = iter([True, False, False, False])
+    monkeypatch.setattr(rotation, "POLL", 0)
+    monkeypatch.setattr(rotation, "serves", lambda server, ask: next(looks))
+    leaving = turn(contract(*TWO), TWO[0])
+    assert not leaving.leave() and leaving.alone and leaving.out() == []

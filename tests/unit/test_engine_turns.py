@@ -3,12 +3,15 @@
 
 import json
 import pathlib
+import sys
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import quadlet_plan, rotation
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused
 from test_engine_transaction import live, quiet_host  # noqa: F401 - fixtures
 
+TURN = {"server": "127.0.0.1:1"}
+DEAD: set[str] = set()  # servers that do not answer
 STAND_IN = "[Container]\nImage=registry/app:1\nContainerName=web-next\n"
 
 
@@ -84,6 +87,7 @@ def test_a_stand_in_that_a_killed_run_left_is_stopped_by_the_next(relieved):
 def upstream(tmp_path, monkeypatch):
     """Writes what role nginx says of its servers; a flag a server lies in `out`."""
     monkeypatch.setattr(rotation, "POLL", 0)
+    monkeypatch.setattr(rotation, "serves", lambda server, ask: server not in DEAD)
 
     def write(*servers):
         (tmp_path / "upstream.json").write_text(json.dumps({"version": 1, "servers": servers, "hosts": [], "flags": str(tmp_path / "out")}))
@@ -159,3 +163,51 @@ def test_what_failed_while_the_only_instance_restarted_does_not_count(live, upst
     else:
         with pytest.raises(Refused, match="40 of 90 requests of the prober failed, 3 may; the last: /: 502"):
             live.run()
+
+
+@pytest.mark.parametrize("dead", ["db", "web"])
+def test_an_instance_that_serves_nobody_is_replaced_first(rotated, monkeypatch, dead):
+    """A release that mends what killed one of them must not begin with the other."""
+    live, flags = rotated
+    names = {"db": "127.0.0.1:1", "web": "127.0.0.1:2"}
+    alive = next(name for name in names if name != dead)
+    live.host.states[f"{dead}.service"] = {"ActiveState": "failed"}
+    monkeypatch.setattr(sys.modules[__name__], "DEAD", {names[dead]})
+    started = rotation.Rotation.back
+    monkeypatch.setattr(rotation.Rotation, "back", lambda turn: (DEAD.difference_update(turn.servers), started(turn))[1])
+    for name in ("db.container", "web.container"):
+        live.texts[name] += "Exec=new\n"
+    live.run()
+    assert [line for line in live.host.log if line.startswith(("start", "restart", "out:"))] == [
+        f"out: {names[dead]}", f"start {dead}.service", f"out: {names[alive]}", f"restart {alive}.service",
+    ]  # fmt: skip
+
+
+def test_the_last_one_that_answers_stays_in_rotation(rotated, monkeypatch):
+    live, flags = rotated
+    monkeypatch.setattr(sys.modules[__name__], "DEAD", {"127.0.0.1:2"})
+    live.configuration["config/db.conf"] = b"new"
+    assert live.run()["changed"] and "restart db.service" in live.host.log and not any(line.startswith("out") for line in live.host.log)
+
+
+def test_the_last_one_that_answers_is_not_taken_away(rotated, monkeypatch):
+    """By fewer instances; where none of the others is there, nobody is to answer in its place."""
+    live, _flags = rotated
+    live.texts["web.container"] += "PublishPort=127.0.0.1:2:8000\n"
+    live.run()
+    monkeypatch.setattr(sys.modules[__name__], "DEAD", {"127.0.0.1:1"})
+    text, unit = live.texts.pop("web.container"), live.units.pop()
+    with pytest.raises(Refused, match="127.0.0.1:1 answer nothing, so it is needed"):
+        live.run()
+    assert "restart web.service" in live.host.log and live.texts.get("web.container") is None and text and unit
+    monkeypatch.setattr(sys.modules[__name__], "DEAD", set())
+    live.run()
+    assert "stop web.service" in live.host.log
+
+
+def test_a_place_keeps_what_it_says_of_the_order():
+    act = [{"name": "once"}, {"name": "web-1", "rotation": TURN, "meanwhile": True}, {"name": "other"}, {"name": "web-2", "rotation": TURN}, {"name": "target"}]
+    turned = quadlet_plan.dead_first(act, {"web-1": {"ActiveState": "active"}, "web-2": {"ActiveState": "failed"}}, [])
+    assert [unit["name"] for unit in turned] == ["once", "web-2", "other", "web-1", "target"]
+    assert [bool(unit.get("meanwhile")) for unit in turned] == [False, True, False, False, False]
+    assert quadlet_plan.dead_first(act, {name: {"ActiveState": "active"} for name in ("web-1", "web-2")}, ["web-1"]) == act

@@ -178,6 +178,7 @@ def test_a_mail_server_that_never_comes_to_its_end_is_left_alone(monkeypatch):
 # A release
 def test_a_command_of_a_release_fills_no_disk(monkeypatch, tmp_path):
     monkeypatch.setattr(untrusted, "SAID", 1_000_000)
+    monkeypatch.setattr(release_record, "BOOT", str(tmp_path / "boot"))
     ledger = release_record.Ledger(str(tmp_path))
     monkeypatch.setattr(ledger, "_write", lambda name, text, mode: (tmp_path / name).write_text(text))
     ledger.begin({"id": "r", "what": "restore", "who": "me"})

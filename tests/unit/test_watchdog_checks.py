@@ -113,7 +113,15 @@ TABLE = [
     (checks_site.judge_errors, {"seen": 90, "own": {"502": 9, "504": 2}}, WARN, "11 of 90"),
     (checks_site.judge_server, {"daphne": "4.2.2"}, OK, "daphne 4.2.2"),
     (checks_site.judge_server, {"daphne": "4.2.1"}, WARN, "CVE-2026-44545"),
+    (checks_site.judge_rotation, {}, OK, "0 of 0"),
+    (checks_site.judge_rotation, {"closing": NOW - 3, "out": {}}, OK, ""),
+    (checks_site.judge_rotation, {"closing": NOW - 7200, "out": {}}, WARN, "connections end since 2 h: a reload was cut off"),
+    (checks_site.judge_rotation, {"flags": "/f", "servers": ["a:1", "a:2"], "out": {"a:1": NOW - 60}}, OK, "1 of 2 servers"),
+    (checks_site.judge_rotation, {"flags": "/f", "servers": ["a:1", "a:2"], "out": {"a:1": NOW - 7200}}, WARN, "no requests since 2 h"),
+    (checks_site.judge_rotation, {"flags": "/f", "servers": ["a:1", "a:2"], "out": {"a": NOW - 7200}}, FAIL, "no server is left"),
     (checks_host.judge_units, units(), OK, "5 run"),
+    (checks_host.judge_units, units(**{"nginx.service": {"ActiveState": "active", "UnitFileState": "disabled"}}), WARN, "runs and is not enabled"),
+    (checks_host.judge_units, units(**{"web-1.service": {"ActiveState": "active", "UnitFileState": "masked"}}), WARN, "runs and is masked"),
     (checks_host.judge_units, units(**{"web-1.service": {"ActiveState": "failed", "LoadState": "loaded", "Result": "oom-kill"}}), FAIL, "is failed (oom-kill)"),
     (checks_host.judge_units, units(**{"nginx.service": {"ActiveState": "inactive", "LoadState": "loaded"}}), FAIL, "is inactive"),
     (checks_host.judge_units, units(**{"web-1.service": {"LoadState": "not-found"}}), FAIL, "is not on this host"),
@@ -393,9 +401,12 @@ def test_a_unit_of_a_single_command_is_not_watched(monkeypatch):
     shown["nightly.service"] = {"Id": "nightly.service", "ActiveState": "failed", "Transient": "no"}
     shown["gone.service"] = {"Id": "gone.service", "ActiveState": "inactive"}
     here = host.Host("senex", "/nowhere")
-    monkeypatch.setattr(here, "systemctl", lambda scope, *words, timeout=15: host.Ended(0, "\n".join(f"{name} loaded failed failed x" for name in shown), ""))
-    monkeypatch.setattr(here, "units", lambda scope, names: {name: shown[name] for name in names})
-    assert here.failed("system") == ["nightly.service"]
+    shown["nginx.service"] = {"Id": "nginx.service", "ActiveState": "active"}
+    said = "\n\n".join("\n".join(f"{key}={value}" for key, value in state.items()) for state in shown.values())
+    asked = []
+    monkeypatch.setattr(here, "systemctl", lambda scope, *words, timeout=15: asked.append(words) or host.Ended(0, said, ""))
+    states, failed = here.seen("system", ["nginx.service", "absent.service"])
+    assert failed == ["nightly.service"] and list(states) == ["nginx.service"] and len(asked) == 1, "one process for all of it"
 
 
 def test_a_copy_that_does_not_restore_is_told_beside_a_bucket_that_could_not_be_tried():

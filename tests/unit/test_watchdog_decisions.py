@@ -45,6 +45,7 @@ def test_a_day_of_a_part_that_no_restart_cures():
     for now in range(0, 86_400, 5):
         known.failed(now, "no answer")
         if decide.decide(known, now, 3, LIMITS, ACTIVE).what == decide.RESTART:
+            known.restarts.append(now)
             known.restarted(now, now)
             done.append(now)
     assert done[0] == 10

@@ -137,6 +137,7 @@ def test_what_cannot_be_cured_calls_somebody_once(watchdog):
 
 def test_the_limit_survives_a_new_start(watchdog):
     watchdog.parts["web-1"] = service.decide.Part("web-1", restarts=[500.0, 600.0, 700.0])
+    watchdog._keep(watchdog.restarts())
     watchdog.save()
     watchdog.parts = {}
     watchdog.load()

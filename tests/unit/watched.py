@@ -50,8 +50,8 @@ class Fake:
     def units(self, scope, names):
         return {name: {"Id": name, "ActiveState": "active", "SubState": "running", "LoadState": "loaded", **self.states.get(name, {})} for name in names}
 
-    def failed(self, scope):
-        return [name for where, name in self.failures if where == scope]
+    def seen(self, scope, names):
+        return self.units(scope, names), [name for where, name in self.failures if where == scope]
 
     def get(self, address, port, path, domain, timeout, tls=False):
         return self.answers.get(port, GOOD)

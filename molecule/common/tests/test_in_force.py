@@ -60,3 +60,17 @@ def test_all_is_in_force_again(host):
     done = verify()
     assert done.returncode == 0, done.stdout
     assert watch(host) == []
+
+
+def test_a_file_that_is_put_back_is_told_to_its_program(host):
+    """Somebody let passwords in and reloaded sshd: a file that is right again closes nothing while sshd goes on with what it has read."""
+    asked = "ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o PreferredAuthentications=none nobody@127.0.0.1"
+    file, timer = "/etc/ssh/sshd_config.d/00-senex.conf", "apt-daily-upgrade.timer"
+    host.check_output(f"sed -i 's/^PasswordAuthentication .*/PasswordAuthentication yes/' {file} && systemctl reload ssh && systemctl disable {timer}")
+    assert "password" in host.run(asked).stderr
+    playbook = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"], "molecule/shared/converge.yml")
+    command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], str(playbook)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_NOCOLOR": "1"})
+    assert done.returncode == 0, done.stdout
+    assert "publickey" in host.run(asked).stderr and "password" not in host.run(asked).stderr
+    assert host.check_output(f"systemctl is-enabled {timer}") == "enabled"

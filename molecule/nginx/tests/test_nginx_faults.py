@@ -155,7 +155,18 @@ def test_the_firewalls_own_rules_and_those_of_others_stay(host):
     host.check_output("ufw allow 81/tcp && ufw reload && ufw delete allow 81/tcp")
     assert "-A senex-web -m connlimit" in rules()
     host.check_output("sed -i '/^# BEGIN senex.trader/,/^# END senex.trader/d' /etc/ufw/before.rules && ufw reload")
+    # Beside that: a certificate that is written and not read, a unit that is masked, one that is disabled, a file that nginx has read as somebody left it
+    tls, site, certificate = "/etc/nginx/senex/tls/ownca", "/etc/nginx/conf.d/senex-site.conf", "openssl x509 -noout -fingerprint"
+    served = f"openssl s_client -connect 127.0.0.1:443 -servername www.senex.test </dev/null 2>/dev/null | {certificate}"
+    host.check_output(
+        f"cp -a {tls}.crt {tls}.crt.kept && cp -a {tls}.key {tls}.key.kept && echo '# by hand' >>{site}"
+        f" && openssl req -x509 -newkey rsa:2048 -nodes -keyout {tls}.key -out {tls}.crt -days 9 -subj /CN=by-hand 2>&1 && systemctl reload nginx"
+        f" && mv {tls}.crt.kept {tls}.crt && mv {tls}.key.kept {tls}.key && systemctl mask nginx && systemctl disable senex-nginx-logs.timer"
+    )
+    assert host.check_output(served) != host.check_output(f"{certificate} -in {tls}.crt")
     assert apply().changed and "--connlimit-above 512" in rules()
+    assert host.check_output(served) == host.check_output(f"{certificate} -in {tls}.crt")
+    assert host.check_output("systemctl is-enabled nginx senex-nginx-logs.timer").split() == ["enabled"] * 2 and not host.file(site).contains("by hand")
     try:
         apply({"nginx_source_connections": 0, "nginx_source_connection_rate": "0"})
         assert "-A ufw-before-input -p tcp -m tcp --dport 9 -j ACCEPT" in rules() and "-j senex-web" not in rules()

@@ -2,7 +2,9 @@
 
 import base64
 import json
+import os
 import pathlib
+import subprocess
 import time
 
 import pytest
@@ -157,3 +159,17 @@ def test_facts_name_podman(host):
     assert facts["linger"] == ["senex"]
     assert host.file(facts["quadlet"]).exists
     assert facts["netavark_version"] == host.check_output("/usr/lib/podman/netavark --version").split()[-1]
+
+
+def test_what_the_next_start_of_the_host_would_not_bring_is_repaired(host):
+    """A timer that is disabled and a network that is masked, which both go on until then."""
+    timer, network = "senex-prune-images.timer", "senex-network-network.service"
+    host.check_output(f"systemctl --user -M senex@ disable {timer} && systemctl --user -M senex@ mask {network}")
+    assert (show(host, timer, "UnitFileState"), show(host, network, "UnitFileState")) == ("disabled", "masked")
+    playbook = pathlib.Path(os.environ["MOLECULE_PROJECT_DIRECTORY"], "molecule/shared/converge.yml")
+    command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], str(playbook)]
+    for changed in (True, False):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_NOCOLOR": "1"})
+        assert done.returncode == 0 and ("changed=0" not in done.stdout) == changed, done.stdout
+        assert (show(host, timer, "UnitFileState"), show(host, network, "UnitFileState")) == ("enabled", "generated")
+        assert show(host, network, "ActiveState") == "active"

@@ -175,6 +175,7 @@ def test_quiet_troubles_are_told_with_what_to_do(watched):
     host.check_output(
         f"fallocate -l 8M /mnt/small/full || true; mv {aside} /root/certificates/ && systemctl start nightly.timer"
         f" && mv {made} {HOME}/backups/status && cd /var/lib/senex.trader && mv deploy.lock.new deploy.lock"
+        f" && mkdir -p /run/senex.trader/out && touch -d '1 hour ago' /run/senex.trader/out/127.0.0.1:8001 && {SYSTEMCTL} mask web-2.service"
     )
     for words in (
         ("FAIL  disk /mnt/small", "100 % full", "senex prune-images --keep 1"),
@@ -183,6 +184,8 @@ def test_quiet_troubles_are_told_with_what_to_do(watched):
         ("FAIL  backup dump", "last done"),
         ("FAIL  backup media", "the disk of the archive is full"),
         ("FAIL  release", "deploy of 2 by somebody"),
+        ("WARN  rotation 127.0.0.1:8001", "gets no requests since", "run site.yml"),
+        ("WARN  unit web-2.service", "runs and is masked", "unmasks it"),
     ):
         eventually(lambda words=words: watched.told(*words), 90)
     mine = ("disk /mnt/small", "old.crt", "nightly.service", "backup dump", "backup media", "  release:")
@@ -191,7 +194,7 @@ def test_quiet_troubles_are_told_with_what_to_do(watched):
     host.check_output(
         "systemctl stop nightly.timer nightly.service; systemctl reset-failed nightly.service;"
         f" rm -r /mnt/small/full /root/certificates/old.crt /var/lib/senex.trader/deploy.lock /etc/systemd/system/nightly.* {HOME}/backups/status;"
-        " systemctl daemon-reload"
+        f" systemctl daemon-reload; rm /run/senex.trader/out/127.0.0.1:8001; {SYSTEMCTL} unmask web-2.service"
     )
     eventually(lambda: watched.told("OK    disk /mnt/small") and watched.told("OK    release"), 45)
     watched.calm(90)
@@ -259,6 +262,7 @@ def test_what_restarts_do_not_cure_is_left_alone_and_said_once(watched):
         eventually(lambda: len(watched.log("web-2: failure")) >= failures + 4, 90)  # three would make another restart
         assert watched.restarts == before + 1
         assert len(watched.log("web-2: given up")) == given_up + 1
+        assert len(json.loads(host.check_output("cat /var/lib/senex-watchdog/restarts.json"))["web-2"]) == limit
     finally:
         host.check_output(f"mv /root/whole.json {path} && systemctl restart senex-watchdog.service")
     watched.calm(90)

@@ -15,23 +15,24 @@ from . import bounded, in_force, untrusted
 from .findings import Check, Finding, age, fail, few, named, ok, size, warn
 
 LOCK = "/var/lib/senex.trader/deploy.lock"
+BOOT = "/run/senex.trader/boot"
 LEASE = 1800  # as plugins/module_utils/release_record.py has it
 DAY = 86400
 RECOVERY_JOBS = ("base", "wal", "drill")
 RESULTS = ("ok", "failed", "unverified", "never")
 SOURCES = {"archive": "the archive on this host", "bucket": "the bucket alone"}  # of a restore drill
 UNPROVEN = 3  # times its age that a source may go without a proof: two are tried in turn
+UNREACHED = ("masked", "disabled", "enabled-runtime")  # states of a unit's file
+OF_NGINX = "/etc/nginx/senex/tls/*.crt"
 JOB = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
 def read_units(host, config) -> dict:
     """State of the expected units, and all units that failed."""
-    return {
-        "user": host.units("user", config.user_units),
-        "system": host.units("system", config.system_units),
-        "failed": [(scope, name) for scope in (["user"] if config.user_units else []) + ["system"] for name in host.failed(scope)],
-        "uptime": time.monotonic(),
-    }
+    user, failed = host.seen("user", config.user_units) if config.user_units else ({}, [])
+    system, others = host.seen("system", config.system_units)
+    every = [*(("user", name) for name in failed), *(("system", name) for name in others)]
+    return {"user": user, "system": system, "failed": every, "uptime": time.monotonic()}
 
 
 def restart_word(scope: str, unit: str) -> str:
@@ -49,6 +50,10 @@ def judge_units(data: dict, config, now: float) -> list[Finding]:
             logs = f"senex logs {name.removesuffix('.service')}" if scope == "user" else f"journalctl -u {name} -n 50"
             if state.get("LoadState") == "not-found":
                 found.append(fail(f"unit {name}", "is not on this host", f"run the playbook with the tag of its part; {logs}"))
+            elif active == "active" and state.get("UnitFileState", "").startswith(UNREACHED) and not state.get("TriggeredBy"):
+                how = "masked" if state["UnitFileState"].startswith("masked") else "not enabled"
+                do = f"run the playbook with the tag of its part, which {'unmasks' if how == 'masked' else 'enables'} it"
+                found.append(warn(f"unit {name}", f"runs and is {how}: the next start of the host does not bring it", do))
             elif active == "active":
                 running += 1
             elif active in ("activating", "reloading", "deactivating"):
@@ -124,6 +129,8 @@ def read_certificates(host, config) -> dict:
         name = f"{config.public.domain} (served)"
         try:
             texts[name] = served(config.public)
+            if files := unread(texts[name], time.time()):
+                found[f"{config.public.domain} (in use)"] = f"is not the one of {files}, which nginx has not read: systemctl reload nginx"
         except OSError as error:
             found[name] = f"not served: {error}"
     for name, text in texts.items():
@@ -138,6 +145,19 @@ def served(public) -> str:
     """The certificate that nginx hands out now, which may be older than the file."""
     with bounded.connect(public.address, public.port, time.monotonic() + 5, bounded.unverified(), public.domain) as secure:
         return ssl.DER_cert_to_PEM_cert(secure.getpeercert(True) or b"")
+
+
+def unread(served: str, now: float) -> str:
+    """The files, where nginx hands out none of them: they were written, and it was not told. A reload takes some seconds."""
+    texts = {path: one["content"].decode(errors="replace") for path, one in untrusted.matching([OF_NGINX]).items() if "content" in one}
+    if not texts or first_certificate(served) in {first_certificate(text) for text in texts.values()}:
+        return ""
+    return " and ".join(sorted(texts)) if all(now - os.stat(path).st_mtime > 60 for path in texts) else ""
+
+
+def first_certificate(text: str) -> str:
+    """What is between the first two marks, however its lines are broken."""
+    return "".join(text.partition("-----BEGIN CERTIFICATE-----")[2].partition("-----END")[0].split())
 
 
 def judge_certificates(data: dict, config, now: float) -> list[Finding]:
@@ -267,17 +287,46 @@ def judge_drills(data: dict, limit: object, key: str, now: float) -> list[Findin
 
 
 def read_release(host, config) -> dict | None:
-    """Who holds the lock of a release."""
+    """Who holds the lock of a release; of a damaged file, that it lies there and since when."""
     try:
         with open(LOCK, encoding="utf-8") as handle:
-            return json.load(handle)
+            written = os.fstat(handle.fileno()).st_mtime
+            found = json.load(handle)
     except FileNotFoundError:
         return None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not is_number(found.get("renewed")):
+        return {"what": "a release whose lock is damaged", "renewed": written}
+    return found
+
+
+def left(holder: dict | None, now: float) -> float:
+    """Seconds for which a lock still holds; 0 where there is none, where nobody renewed it, or where the host has started since.
+
+    By a clock that nobody sets, where the lock has that.
+    """
+    if holder is None:
+        return 0.0
+    if is_number(holder.get("uptime")) and isinstance(holder.get("boot"), str):
+        if holder["boot"] != this_boot():
+            return 0.0
+        return max(0.0, holder["uptime"] + LEASE - time.clock_gettime(time.CLOCK_BOOTTIME))
+    return max(0.0, holder["renewed"] + LEASE - now)
+
+
+def this_boot() -> str:
+    """As plugins/module_utils/release_record.py notes it with a lock: gone after a reboot."""
+    try:
+        with open(BOOT, encoding="utf-8") as handle:
+            return handle.read(100).strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def under_way(holder: dict | None, now: float) -> bool:
     """Whether a release goes on, by a lock that is renewed."""
-    return holder is not None and now < holder.get("renewed", 0) + LEASE
+    return left(holder, now) > 0
 
 
 def judge_release(data: dict | None, config, now: float) -> list[Finding]:
@@ -287,8 +336,10 @@ def judge_release(data: dict | None, config, now: float) -> list[Finding]:
     what = f"{data.get('what', 'a release')} by {data.get('who', 'somebody')}, at '{data.get('step', '?')}'"
     if under_way(data, now):
         return [ok("release", f"under way: {what}; nothing is restarted meanwhile")]
+    if isinstance(data.get("boot"), str) and data["boot"] != this_boot():
+        what += ", cut off by a start of this host"
     do = "ansible-playbook playbooks/deploy.yml … takes a dead lock over; look at senex releases for what was left"
-    return [fail("release", f"its lock is stale, last renewed {age(now - data.get('renewed', 0))} ago: {what}", do)]
+    return [fail("release", f"its lock is stale, last renewed {age(max(0.0, now - data.get('renewed', 0)))} ago: {what}", do)]
 
 
 class Timex(ctypes.Structure):

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import os
 import re
 import stat
 from collections import Counter
 
-from .findings import Check, Finding, age, fail, ok, warn
+from . import checks_host, untrusted
+from .findings import Check, Finding, age, fail, named, ok, warn
 
 LOG = "/var/log/nginx/access.log"
 MOST = 2 << 20  # bytes of its end that are read
 SPAN = 300
+CONTRACT = "/etc/nginx/senex/upstream.json"  # as role nginx writes it, and plugins/module_utils/rotation.py reads it
+CLOSING = "/run/senex.trader/nginx-closing"  # there while a reload of nginx is about to come
+CLOSES = 60
+TURN = 600  # seconds that a server may be left out without a release: site.yml replaces instances too
 # As role nginx has it written. nginx escapes quotes and control characters of what a client sends, so no client writes a field of its own.
 LINE = re.compile(r'(\S+) - .*? \[([^\]]+)\] "[^"]*" (\d{3}) \d+ "[^"]*" "[^"]*" host=.* by=(\S+) id=\S+')
 OURS = ("127.0.0.1", "::1")  # the watchdog's own questions, and those of a release
@@ -106,7 +112,44 @@ def judge_server(data: dict, config, now: float) -> list[Finding]:
     return found or [ok("server", ", ".join(f"{name} {version}" for name, version in data.items()) or "is none whose version can be asked")]
 
 
+def read_rotation(host, config) -> dict:
+    """Which servers nginx leaves out, since when, and whether a release does that now."""
+    try:
+        with open(CONTRACT, encoding="utf-8") as handle:
+            contract = json.load(handle)
+        flags, servers = str(contract["flags"]), [str(one) for one in contract["servers"]]
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise OSError(f"{CONTRACT} cannot be read ({type(error).__name__}): run site.yml") from None
+    out = {}
+    for name in sorted(os.listdir(flags)) if os.path.isdir(flags) else []:
+        with contextlib.suppress(FileNotFoundError):
+            out[name] = os.lstat(f"{flags}/{name}").st_mtime
+    closing = 0.0
+    with contextlib.suppress(FileNotFoundError):
+        closing = os.lstat(CLOSING).st_mtime
+    now = datetime.datetime.now(datetime.UTC).timestamp()
+    return {"closing": closing, "flags": flags, "servers": servers, "out": out, "release": checks_host.under_way(checks_host.read_release(host, config), now)}
+
+
+def judge_rotation(data: dict, config, now: float) -> list[Finding]:
+    """No server is left out of nginx's rotation by a run that is over."""
+    long = [] if data.get("release") else [name for name, since in data.get("out", {}).items() if not 0 <= now - since < TURN]
+    in_turn = [server for server in data.get("servers", []) if not {server, re.sub(r":[0-9]+$", "", server)} & set(data["out"])]
+    found = []
+    for name in long:
+        says = f"gets no requests since {age(max(0.0, now - data['out'][name]))}, and no release is under way: left so by hand, or by a run that was cut off"
+        do = f"run site.yml, or rm {named(data['flags'])}/{named(name)} when it answers"
+        found.append((warn if in_turn else fail)(f"rotation {untrusted.plain(name, 100)}", says + ("" if in_turn else "; no server is left"), do))
+    if data.get("closing") and not 0 <= now - data["closing"] < CLOSES:
+        says = f"tells clients that their connections end since {age(max(0.0, now - data['closing']))}: a reload was cut off"
+        found.append(warn("nginx reload", says, "systemctl reload nginx"))
+    return found or [ok("rotation", f"{len(in_turn)} of {len(data.get('servers', []))} servers get requests")]
+
+
 CHECKS = [
+    Check("rotation", read_rotation, judge_rotation, lambda config: config.public),
     Check("errors", read_errors, judge_errors, lambda config: config.public),
     Check("server", read_server, judge_server, lambda config: config.web),
 ]

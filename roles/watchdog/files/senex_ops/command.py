@@ -193,9 +193,10 @@ def seconds(text: str) -> float:
 def watchdog(host: Host, settings: config.Config, options) -> int:
     """Its state; pause and resume it."""
     if options.verb == "pause":
-        until = time.time() + min(seconds(options.duration), 86400)
+        now = time.time()
+        until = now + min(seconds(options.duration), cures.LONGEST_PAUSE)
         with open(cures.PAUSE, "w", encoding="utf-8") as handle:
-            json.dump({"until": until}, handle)
+            json.dump({"at": now, "until": until}, handle)
         print(f"no restarts until {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(until))} UTC; senex watchdog resume ends it")
         return 0
     if options.verb == "resume":

@@ -6,12 +6,14 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import checks_host, decide
+from . import checks_host, decide, untrusted
 from .findings import age
 
 PAUSE = "/var/lib/senex-watchdog/paused"
+LONGEST_PAUSE = 86400
 NO_CURE = (301, 302, 308, 400, 401, 403, 404)  # answers of a process that lives and is configured wrongly
 
 
@@ -43,10 +45,14 @@ def paused_until(now: float) -> float:
     """Until when `senex watchdog pause` asked for quiet; 0 for not at all. What is over goes, for scale.yml leaves a pause alone that is there."""
     try:
         with open(PAUSE, encoding="utf-8") as handle:
-            until = float(json.load(handle)["until"])
-    except (OSError, ValueError, KeyError, TypeError):
+            found = json.load(handle)
+        until, begin = float(found["until"]), float(found.get("at", now))
+    except OSError:
         return 0.0
-    if now < until:
+    except (ValueError, KeyError, TypeError, AttributeError):
+        until, begin = 0.0, now
+    # A clock that was set back would make it last; a file that says nothing is none
+    if begin - 60 < now < until <= now + LONGEST_PAUSE:
         return until
     with contextlib.suppress(OSError):
         os.unlink(PAUSE)
@@ -55,6 +61,7 @@ def paused_until(now: float) -> float:
 
 def works_hard(host, cure: Cure, seconds: float = 2.0) -> bool:
     """Whether the unit uses most of a core right now."""
+
     def used() -> int:
         return int(host.systemctl(cure.scope, "show", "--property=CPUUsageNSec", "--value", cure.unit).out.strip() or 0)
 
@@ -73,8 +80,8 @@ def gone(host, cure: Cure, seconds: float = 10.0) -> bool:
     return False
 
 
-def attempt(host, config, part: decide.Part, cure: Cure, starved: bool, now: float) -> Outcome:
-    """Decide with what is so now, and restart where that is the decision."""
+def attempt(host, config, part: decide.Part, cure: Cure, starved: bool, now: float, begun: Callable[[], None] = lambda: None) -> Outcome:
+    """Decide with what is so now, and restart where that is the decision. `begun` is called before anything is touched: it writes down that it will be."""
     try:
         found = {"ActiveState": "active"} if cure.resolver else host.units(cure.scope, [cure.unit]).get(cure.unit, {})
         state = decide.GONE if found.get("LoadState") == "not-found" else found.get("ActiveState", "unknown")
@@ -91,15 +98,23 @@ def attempt(host, config, part: decide.Part, cure: Cure, starved: bool, now: flo
         tested = host.run("systemd-run", "--quiet", "--pipe", "--wait", "--collect", *cure.test, timeout=30)
         if tested.code:
             return Outcome(decide.Decision(decide.ESCALATE, f"a restart would not start it again: {tested.said}"))
+    begun()
     began = time.monotonic()
+    try:
+        done = cured(host, config, cure, state)
+    except Exception as error:  # of a manager that is not root's: the restart was tried, and counts
+        return Outcome(decision, False, time.monotonic() - began, untrusted.plain(f"{type(error).__name__}: {error}", 300))
+    return Outcome(decision, done.code == 0, time.monotonic() - began, done.said if done.code else "")
+
+
+def cured(host, config, cure: Cure, state: str):
+    """The restart itself; how it ended."""
     if cure.resolver:
-        done = host.revive_resolver(config.network, config.image)
-        return Outcome(decision, done.code == 0, time.monotonic() - began, done.said if done.code else "")
+        return host.revive_resolver(config.network, config.image)
     verb = "restart"
     if cure.container and state == "active" and host.kill_container(cure.container).code == 0 and gone(host, cure):
         verb = "start"  # systemd is about to do so by itself; `restart` would stop that start first
-    done = host.systemctl(cure.scope, verb, cure.unit, timeout=config.restart.timeout)
-    return Outcome(decision, done.code == 0, time.monotonic() - began, done.said if done.code else "")
+    return host.systemctl(cure.scope, verb, cure.unit, timeout=config.restart.timeout)
 
 
 def told(part: str, says: str, outcome: Outcome) -> str:

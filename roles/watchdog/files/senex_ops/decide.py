@@ -35,8 +35,8 @@ class Part:
         self.says = says
 
     def restarted(self, now: float, ended: float) -> None:
-        """A restart was done; what was asked before its end tells nothing."""
-        self.restarts = [moment for moment in self.restarts if now - HOUR < moment <= now] + [now]
+        """A restart was done, which was counted when it began; what was asked before its end tells nothing."""
+        self.restarts = [*self.restarts[:-1], now]
         self.failures, self.since, self.quiet_until = 0, None, ended
 
 
@@ -63,6 +63,11 @@ def pause_after(count: int, pause: float) -> float:
     return pause * 2 ** max(0, count - 1)
 
 
+def recent(restarts: list[float], now: float) -> list[float]:
+    """Those of the last hour."""
+    return [moment for moment in restarts if now - HOUR < moment <= now]
+
+
 def decide(part: Part, now: float, needed: int, restart, situation: Situation) -> Decision:
     """The one rule of restarts. `needed` failures in a row, `restart` the limits of the configuration."""
     if part.failures < needed:
@@ -78,9 +83,9 @@ def decide(part: Part, now: float, needed: int, restart, situation: Situation) -
     if situation.state == GONE:
         return Decision(WAIT, "this host has no such unit: when no playbook is under way, run site.yml")
     # A clock that was set back must not hold a restart for ever
-    recent = [moment for moment in part.restarts if now - HOUR < moment <= now]
-    if len(recent) >= restart.per_hour:
-        return Decision(ESCALATE, f"{len(recent)} restarts within the hour did not cure it")
-    if recent and now < recent[-1] + pause_after(len(recent), restart.pause):
-        return Decision(WAIT, f"restarted {now - recent[-1]:.0f} s ago, next at {pause_after(len(recent), restart.pause):.0f} s")
+    done = recent(part.restarts, now)
+    if len(done) >= restart.per_hour:
+        return Decision(ESCALATE, f"{len(done)} restarts within the hour did not cure it")
+    if done and now < done[-1] + pause_after(len(done), restart.pause):
+        return Decision(WAIT, f"restarted {now - done[-1]:.0f} s ago, next at {pause_after(len(done), restart.pause):.0f} s")
     return Decision(RESTART, part.says)

@@ -13,7 +13,7 @@ from . import bounded, confined, untrusted
 
 ROOT_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 PRINTED = 4 << 20  # bytes that a command may print: several run at once, and the watchdog itself has a limit of memory
-SHOWN = "Id,Transient,ActiveState,SubState,LoadState,Result,NRestarts,ActiveExitTimestampMonotonic,InactiveExitTimestampMonotonic"
+SHOWN = "Id,Transient,UnitFileState,TriggeredBy,ActiveState,SubState,LoadState,Result,NRestarts,ActiveExitTimestampMonotonic,InactiveExitTimestampMonotonic"
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,6 @@ def parse_units(text: str) -> dict[str, dict[str, str]]:
     """`systemctl show` of several units."""
     blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
     return {block["Id"]: block for block in blocks if "Id" in block}
-
-
-def parse_failed(text: str) -> list[str]:
-    """`systemctl list-units --failed --plain --no-legend`."""
-    return [line.split()[0] for line in text.splitlines() if line.strip()]
 
 
 class Host:
@@ -135,13 +130,16 @@ class Host:
             raise OSError(f"the {scope} manager does not answer: {done.said}")
         return parse_units(done.out)
 
-    def failed(self, scope: str) -> list[str]:
-        """Units that failed and are to be there again. One that systemd-run or Podman made for a single command is whoever's ran it."""
-        done = self.systemctl(scope, "list-units", "--failed", "--plain", "--no-legend", "--full")
+    def seen(self, scope: str, names: list[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+        """State of the named units, and all units that failed and are to be there again, by one question: it comes four times a minute.
+        A unit that systemd-run or Podman made for a single command is whoever's ran it."""
+        # --state holds for what the pattern finds, not for names
+        done = self.systemctl(scope, "show", "--state=failed", f"--property={SHOWN}", "--", *names, "*")
         if done.code:
             raise OSError(f"the {scope} manager does not answer: {done.said}")
-        states = self.units(scope, parse_failed(done.out))
-        return [name for name, state in states.items() if state.get("ActiveState") == "failed" and state.get("Transient") != "yes"]
+        states = parse_units(done.out)
+        failed = [name for name, state in states.items() if state.get("ActiveState") == "failed" and state.get("Transient") != "yes"]
+        return {name: states[name] for name in names if name in states}, failed
 
     def kill_container(self, name: str) -> Ended:
         """End a container that answers nothing at once: asked politely, a hung process takes the whole of its stop timeout."""

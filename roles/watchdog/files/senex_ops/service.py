@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import logging
@@ -107,6 +108,7 @@ class Watchdog:
         self.settling, self.settled_at, self.starting = "", 0.0, set()
         self.release_until = self.paused_until = 0.0
         self.stopping = False
+        self.writing, self.written = threading.Lock(), {}  # what lies in the files of the state
         self.control = Own()
         self.channels: list[delivery.Channel] = []
         self.jobs = self._jobs()
@@ -242,8 +244,26 @@ class Watchdog:
             return
         log.info("%s: thinks of a restart after %d failures", part.name, part.failures)
         says = part.says
-        future = self.pool.submit(cures.attempt, self.host, self.config, part, cure, self.starved, now)
+        future = self.pool.submit(cures.attempt, self.host, self.config, part, cure, self.starved, now, lambda: self._begun(part, now))
         self.cure = (part, says, future, time.monotonic())
+
+    def _begun(self, part: decide.Part, now: float) -> None:
+        """Written before it is done: the process may not live to see the end of it, and the next one has to know. Where the disk takes nothing,
+        memory does; where neither does nothing is restarted, for nobody could count it."""
+        moments = [*decide.recent(part.restarts, now), now]
+        if not self._keep({**self.restarts(), part.name: moments}):
+            raise OSError("that it is restarted can be written down nowhere, so nothing is restarted")
+        part.restarts = moments
+
+    def _keep(self, restarts: dict) -> bool:
+        """The restarts of the hour, on disk; where that takes nothing, in memory, which the next process believes rather than the disk."""
+        kept, spare = self._write(f"{self.state}/restarts.json", restarts), f"{self.runtime}/restarts.spare.json"
+        if not kept:
+            return self._write(spare, restarts)
+        with contextlib.suppress(OSError):
+            os.unlink(spare)
+            self.written.pop(spare, None)
+        return True
 
     def _take_cure(self, now: float) -> None:
         if self.cure is None or not self.cure[2].done():
@@ -251,7 +271,7 @@ class Watchdog:
         (part, says, future, _), self.cure = self.cure, None
         try:
             outcome = future.result()
-        except Exception as error:  # an answer that nobody foresaw, of a manager that is not root's, must not end the watchdog
+        except Exception as error:  # before anything was touched: an answer that nobody foresaw must not end the watchdog
             outcome = cures.Outcome(decide.Decision(decide.WAIT, untrusted.plain(f"{type(error).__name__}: {error}", 300)))
         decision = outcome.decision
         if decision.what == decide.WAIT:
@@ -274,6 +294,7 @@ class Watchdog:
         self.notices.event(line, now)
         if part.name == "dns":
             self._sooner("dns", 1)
+        self._keep(self.restarts())
         self.save()
 
     # --- The loop --------------------------------------------------------------------------------------------------------------
@@ -284,8 +305,8 @@ class Watchdog:
         self.paused_until = cures.paused_until(now)
         try:
             holder = checks_host.read_release(self.host, self.config)
-            self.release_until = holder["renewed"] + checks_host.LEASE if holder else 0.0
-        except (OSError, ValueError, KeyError, TypeError):
+            self.release_until = now + checks_host.left(holder, now)
+        except OSError:
             self.release_until = 0.0
         for job in self.jobs:
             if job.future is not None and job.future.done():
@@ -305,8 +326,11 @@ class Watchdog:
                 job.stuck = True
                 says = f"has not ended within {age(STUCK)}, and is not asked again until it does; everything else is"
                 self._tell(f"stuck {job.name}", [fail(f"check {job.name}", says, "senex doctor; systemctl restart senex-watchdog")], now, 1)
-        self._take_cure(now)
-        self._out(now)
+        for step in (self._take_cure, self._out):
+            try:
+                step(now)
+            except Exception as error:  # as with the jobs
+                log.warning("%s: %s", step.__name__.strip("_"), untrusted.plain(error, 500))
 
     def _out(self, now: float) -> None:
         settling = time.monotonic() < self.settled_at and (bool(self.settling) or bool(self.starting & set(self.notices.open)))
@@ -315,33 +339,63 @@ class Watchdog:
             title = notices.subject(lines, self.config.environment, self.config.host)
             log.info("tells: %s", title)
             for channel in self.channels:
-                channel.put({"created": now, "subject": title, "lines": lines})
+                try:
+                    channel.put({"created": now, "subject": title, "lines": lines})
+                except Exception as error:  # the others are to have it all the same
+                    log.error("%s: a message is lost: %s", channel.label, untrusted.plain(error, 300))
             self.save()
 
-    def _write(self, path: str, data: dict) -> None:
-        try:
-            with open(path + ".part", "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
-                json.dump(data, handle)
-            os.rename(path + ".part", path)
-        except OSError as error:
-            log.error("cannot write %s: %s", path, error)
+    def _write(self, path: str, data: dict) -> bool:
+        """Whether it lies there now. What lies there already is not written again."""
+        with self.writing:
+            text = json.dumps(data)
+            if self.written.get(path) == text:
+                return True
+            try:
+                with open(path + ".part", "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
+                    handle.write(text)
+                os.rename(path + ".part", path)
+            except OSError as error:
+                self.written.pop(path, None)
+                log.error("cannot write %s: %s", path, error)
+                return False
+            self.written[path] = text
+            return True
 
-    def save(self) -> None:
-        """Keep what the next process must know: restarts of the hour, open problems."""
-        parts = {name: part.restarts for name, part in self.parts.items() if part.restarts}
-        self._write(f"{self.state}/state.json", {"restarts": parts, "notices": self.notices.saved()})
+    def restarts(self) -> dict:
+        """The restarts of each part."""
+        return {name: part.restarts for name, part in list(self.parts.items()) if part.restarts}
+
+    def save(self) -> bool:
+        """Keep what the next process must know beside the restarts: open problems."""
+        return self._write(f"{self.state}/state.json", {"notices": self.notices.saved()})
 
     def load(self) -> None:
-        """Go on where the process before ended."""
+        """Go on where the process before ended, with as much of it as can be read."""
+        data = self._known(f"{self.state}/state.json")
         try:
-            with open(f"{self.state}/state.json", encoding="utf-8") as handle:
+            self.notices.load(data.get("notices") or {})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("begins anew, for what was open cannot be read: %s", untrusted.plain(error, 300))
+        # Earlier versions kept them with the rest
+        known = self._known(f"{self.runtime}/restarts.spare.json") or self._known(f"{self.state}/restarts.json") or data.get("restarts")
+        for name, restarts in known.items() if isinstance(known, dict) else ():
+            moments = [float(one) for one in restarts if checks_host.is_number(one)] if isinstance(restarts, list) else []
+            self.parts.setdefault(name, decide.Part(name)).restarts = sorted(moments)
+
+    @staticmethod
+    def _known(path: str) -> dict:
+        try:
+            with open(path, encoding="utf-8") as handle:
                 data = json.load(handle)
-            self.notices.load(data["notices"])
-            self.parts = {name: decide.Part(name, restarts=list(restarts)) for name, restarts in data["restarts"].items()}
+            if isinstance(data, dict):
+                return data
+            raise ValueError("it holds something else")
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("begins anew, for what was known before cannot be read: %s", error)
+        except (OSError, ValueError, RecursionError) as error:
+            log.warning("%s: begins anew, for what was known before cannot be read: %s", path, error)
+        return {}
 
     def show(self) -> None:
         """What `senex watchdog` reads."""
