@@ -231,7 +231,7 @@ def judge_cluster(identifier: str, checksums: str, failures: str) -> Finding:
     """By its system identifier, as the archive and copies off the host have it too."""
     if int(failures):
         says = f"cluster {identifier}: {failures} pages were read whose checksum is wrong, so the disk gives other bytes than were written"
-        return fail("database pages", says, "senex logs postgres names the files; docs/on-call.md: a page of the database is damaged")
+        return fail("database pages", says, "senex logs postgres names the file; look at the disk (dmesg), and see docs/postgresql.md")
     return ok("database cluster", f"{identifier}, data checksums {checksums}" + ("" if checksums == "on" else " (playbooks/checksums.yml enables them)"))
 
 
