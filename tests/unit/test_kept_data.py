@@ -1,15 +1,18 @@
 """Data that a host had and that is not there: a disk that is not mounted, a path that was mistyped. Neither becomes an empty site."""
 
+import contextlib
 import json
 import os
 import re
 import struct
 import subprocess
+import types
 
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.action.quadlet import directory_of
-from ansible_collections.senex.trader.plugins.module_utils import kept_data, quadlet_plan, quadlet_transaction
+from ansible_collections.senex.trader.plugins.module_utils import kept_data, pg_exchange, quadlet_plan, quadlet_transaction
+from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused
 from rendered import ROLES, part
 from test_engine_transaction import Live
@@ -202,3 +205,44 @@ def test_a_boot_on_an_empty_mount_point_makes_no_data(tmp_path, role, script):
 def test_a_note_is_json_of_roots_own(had):
     path = os.path.join(had.state, "part.data")
     assert json.load(open(path)) == {had.data: str(had.what)} and os.stat(path).st_mode & 0o777 == 0o600  # noqa: SIM115
+
+
+class Away:
+    """A user whose units do nothing."""
+
+    def __init__(self, home):
+        self.home, self.uid, self.gid = str(home), os.geteuid(), os.getegid()
+
+    def acting(self):
+        return contextlib.nullcontext()
+
+    def does(self, function, *arguments):
+        return function(*arguments)
+
+    def systemctl(self, *words, check=True):
+        pass
+
+    def podman(self, *words, check=True):
+        return subprocess.CompletedProcess(words, 0, "postgres:15", "")
+
+
+def test_an_upgrade_tells_which_cluster_is_the_one_now_and_its_undoing_which_it_was(tmp_path, monkeypatch):
+    data, witness = tmp_path / "data/postgres", tmp_path / "config/postgresql/cluster"
+    witness.parent.mkdir(parents=True)
+    cluster(data)
+    cluster(f"{data}.upgrade", OTHER)
+    wanted = types.SimpleNamespace(data=str(data), configuration=str(witness.parent))
+    state = State(str(tmp_path / "state"))
+    monkeypatch.setattr(pg_exchange.pg_upgrade_state, "put_back", lambda *_: None)
+    monkeypatch.setattr(pg_exchange.pg_server, "discard", lambda *_: None)
+    exchange = pg_exchange.Exchange(Away(tmp_path), wanted, state)
+    exchange.away({"data": f"{data}.15-then", "archive": "15-then", "image": "postgres:15", "files": {}}, f"{data}.upgrade")
+    assert witness.read_text() == f"{OTHER}\n"
+    exchange.undo()
+    assert witness.read_text() == f"{CLUSTER}\n" and kept_data.clusters([str(data)]) == {str(data): str(CLUSTER)}
+
+
+def test_playbooks_that_begin_without_data_are_the_only_ones_that_do_not_ask_for_it():
+    """A restore onto a lost disk, and an upgrade that was killed between two renames."""
+    not_asking = {path.name for path in (ROLES.parent / "playbooks").glob("*.yml") if re.search(r"^ +look_data: false", path.read_text(), re.MULTILINE)}
+    assert not_asking == {"restore.yml", "upgrade_postgresql.yml"}
