@@ -36,7 +36,9 @@ def test_first_base_backup_comes_by_itself(archive):
     assert archive.show("LastTriggerUSec", "pitr-base.timer") == ""
     status = eventually(lambda: archive.status("base")["result"] != "never" and archive.status("base"), 120)
     assert (status["result"], status["error"]) == ("ok", None)
-    assert [one["id"] for one in json.loads(archive.pitr("list --json").stdout)["base_backups"]] == [status["what"]]
+    listed = json.loads(archive.pitr("list --json").stdout)
+    assert [one["id"] for one in listed["base_backups"]] == [status["what"]]
+    assert listed["cluster"] == archive.sql("select system_identifier from pg_control_system()")
     assert eventually(lambda: archive.show("ActiveState", "pitr-base.service") == "inactive")
     assert archive.status("drill")["result"] == "never"
     assert oct(archive.host.file(f"{HOME}/backups/status/base.json").mode) == "0o600"
