@@ -25,6 +25,14 @@ def path_of(dest: str, home: str) -> str:
     return os.path.join(home, dest)
 
 
+def directory_of(item: dict, home: str) -> dict:
+    """A directory as the engine takes it, with whole paths."""
+    data = dict(item.get("data") or {})
+    if data.get("witness"):
+        data["witness"] = path_of(data["witness"], home)
+    return {**item, "path": path_of(item["path"], home), **({"data": {**data, "new": boolean(data.get("new", False))}} if data else {})}
+
+
 class ActionModule(RenderingAction):
     """Render one part and hand it to the host in one call."""
 
@@ -46,7 +54,7 @@ class ActionModule(RenderingAction):
         files = self.rendered(arguments.get("files"), task_vars) if present else []
         for item in files:
             item["path"] = path_of(item["dest"], home)
-        directories = [{**item, "path": path_of(item["path"], home)} for item in (known("directories", arguments.get("directories")) if present else [])]
+        directories = [directory_of(item, home) for item in (known("directories", arguments.get("directories")) if present else [])]
         data = {
             "part": arguments["part"],
             "image_input": arguments.get("image_input", ""),

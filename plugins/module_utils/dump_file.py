@@ -23,6 +23,8 @@ ENDS = b"PostgreSQL database dump complete"
 LEFT_AFTER = 60  # seconds without a write after which a file under way counts as given up
 BLOCK = 1 << 20
 DAY = 86400
+FEW = 100  # rows, or files: fewer come and go
+ACCEPTED = "accepted"  # beside the backups; its time counts
 # What a database holds, to be compared with what comes of its dump. Names in full: what regclass prints goes by the search path
 COUNTS = r"""
 select format('select ''T'', %L, count(*) from only %s;', format('%I.%I', n.nspname, c.relname), format('%I.%I', n.nspname, c.relname))
@@ -173,8 +175,44 @@ def newest(made: dict[str, float]) -> str | None:
     return max(there, key=lambda name: (made[name], name), default=None)
 
 
+def facts(path: str) -> dict:
+    """What was written beside a dump; nothing where it is an old one."""
+    try:
+        with open(f"{path}.json", encoding="utf-8") as handle:
+            return json.load(handle)
+    except (OSError, ValueError):
+        return {}
+
+
+def fell(before: int, now: int) -> bool:
+    """Whether there is so much less that it may be another site: less than half, of a number that is not small."""
+    return before >= FEW and now * 2 < before
+
+
+def accepted(directory: str) -> float:
+    """Until when backups may hold more than those that come after: somebody has said that what was there is gone for good."""
+    try:
+        return os.stat(os.path.join(directory, ACCEPTED)).st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def richer(directory: str, spare: str) -> list[str]:
+    """Dumps that hold far more than the one that was just made, which may be of an empty site: they are all that is left of the other."""
+    now, since = facts(spare).get("tables"), accepted(directory)
+    if now is None:
+        return []
+    found = []
+    for name in dumps(directory):
+        had = facts(os.path.join(directory, name)).get("tables") or {}
+        if name != os.path.basename(spare) and stamp(name) > since and fell(sum(had.values()), sum(now.values())):
+            found.append(name)
+    return found
+
+
 def prune(directory: str, reason: str, days: int = 0, keep: int = 0, spare: str = "") -> list[str]:
-    """Remove dumps of a reason that are older than `days` and not among the newest `keep`; `spare`, just proven whole, and the newest never.
+    """Remove dumps of a reason that are older than `days` and not among the newest `keep`; `spare`, just proven whole, and the newest never;
+    nor those that hold far more than `spare`.
 
     What killed runs left of theirs goes too.
     """
@@ -189,7 +227,7 @@ def prune(directory: str, reason: str, days: int = 0, keep: int = 0, spare: str 
                     os.unlink(path)
     found = dumps(directory, reason)
     old = set(outlived({name: stamp(name) for name in found}, days, os.path.basename(spare))) if days else set(found)
-    kept = {*found[-max(1, keep) :], os.path.basename(spare)}
+    kept = {*found[-max(1, keep) :], os.path.basename(spare), *(richer(directory, spare) if spare else [])}
     gone = [name for name in found if name in old and name not in kept]
     for name in gone:
         for suffix in ("", *SUFFIXES):

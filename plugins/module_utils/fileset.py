@@ -74,9 +74,9 @@ def owner_text(owner: tuple, content: bytes | None) -> str:
     return "absent" if content is None else f"{owner[0]:04o} {owner[1]}:{owner[2]}"
 
 
-def parts(directory: str = MANIFESTS) -> list[str]:
-    """Names of the parts that have a manifest here."""
-    return sorted(name[: -len(".json")] for name in (os.listdir(directory) if os.path.isdir(directory) else []) if name.endswith(".json"))
+def parts(directory: str = MANIFESTS, suffix: str = ".json") -> list[str]:
+    """Names of the parts that have a manifest here, or another file of their own."""
+    return sorted(name[: -len(suffix)] for name in (os.listdir(directory) if os.path.isdir(directory) else []) if name.endswith(suffix))
 
 
 @contextlib.contextmanager

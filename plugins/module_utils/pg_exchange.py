@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import dump_file, pg_facts, pg_server, pg_upgrade_state, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import dump_file, kept_data, pg_facts, pg_server, pg_upgrade_state, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.pg_server import Server, Wanted
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State, major_of
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
@@ -32,6 +32,11 @@ class Exchange:
     def _rename(self, source: str, target: str) -> None:
         self.user.does(_renamed, source, target)
 
+    def _tell(self) -> None:
+        """Which cluster is the one in production now: a start on an empty directory is refused by it, and another cluster by the engine."""
+        if untrusted.kind(self.wanted.configuration) == "directory" and (there := kept_data.clusters([self.wanted.data])[self.wanted.data]):
+            kept_data.tell(self.user, os.path.join(self.wanted.configuration, "cluster"), there)
+
     def _image(self) -> str:
         return self.user.podman("inspect", "--format={{.ImageName}}", "postgres").stdout.strip()
 
@@ -49,6 +54,7 @@ class Exchange:
         self.user.systemctl("stop", UNIT)
         self._rename(self.wanted.data, current["data"])
         self._rename(comes, self.wanted.data)
+        self._tell()
 
     def undo(self) -> None:
         """What served before serves again. What a run made of a new cluster goes; a kept one returns to its place."""
@@ -61,6 +67,7 @@ class Exchange:
                 if untrusted.kind(wanted.data) == "directory":
                     self._rename(wanted.data, state.data["comes"])
                 self._rename(pending["data"], wanted.data)
+                self._tell()
             pg_upgrade_state.put_back(self.user, pending["files"])
             self._pitr("take-back", pending["archive"], *(["--instead-of", state.data["returns"]] if state.data.get("returns") else []))
         elif state.data.get("files"):

@@ -32,6 +32,7 @@ and n.nspname <> 'information_schema' and not exists (select from pg_depend d wh
 """
 # A table that says how often it was written to, so that a write between two looks is seen
 WRITES = "select coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) from pg_stat_user_tables"
+GAINED = ("P", "data_checksums", "on")  # which a new cluster may have where the old one had none
 KINDS = {"R": "role", "M": "membership", "D": "database", "G": "setting", "P": "property", "T": "table", "S": "sequence", "E": "extension", "O": "count of"}
 SHOWN = {"T": "{} rows", "S": "at {}", "O": "{}", "D": "{}", "G": "{}", "P": "{}"}
 
@@ -62,7 +63,7 @@ def differences(before: dict, after: dict) -> list[str]:
         for kind in sorted({*old, *new}):
             was, now = old.get(kind, {}), new.get(kind, {})
             for name in sorted({*was, *now}):
-                if name not in now or name not in was or (kind != "E" and was[name] != now[name]):
+                if name not in now or name not in was or (kind != "E" and was[name] != now[name] and (kind, name, now[name]) != GAINED):
                     wrong.append(_sentence(kind, name, was.get(name), now.get(name)) + (f" (database {database})" if database else ""))
     return wrong
 

@@ -29,7 +29,8 @@ def plan(upgrade: Upgrade, back: bool) -> dict:
     if broken:
         disk = state.data["pending"]["major"]
     if disk is None:
-        raise OSError(f"postgresql_data_directory: there is no cluster in {wanted.data}; site.yml makes one of any version")
+        raise OSError(f"postgresql_data_directory: there is no cluster in {wanted.data}: mount the disk that holds it, or put the path right; "
+                      "on a host that never had one site.yml makes one, of any version")  # fmt: skip
     answer = {"from": disk, "to": wanted.version, "resumed": state.phase != "", "interrupted": state.phase, "kept": state.kept.get("data", "")}
     if state.phase == "finishing" or (state.phase == "exchanging" and not broken):
         return {**answer, "way": "finish", "to": disk}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import time
 from dataclasses import dataclass
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.senex.trader.plugins.module_utils import confined, owned, prober_unit, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
@@ -33,9 +35,17 @@ class Wanted:
     owner: str  # the application's role, which clusters of earlier versions know alone
     database: str
     shared_memory: int  # MB
+    checksums: bool  # of the pages of a new cluster
     data: str
     sockets: str
     configuration: str
+
+
+def wanted_of(given: dict, home: str) -> Wanted:
+    """Whole paths and numbers."""
+    paths = {name: os.path.join(home, given[name]) for name in ("data", "sockets", "configuration")}
+    return Wanted(int(given["version"]), given["image"], int(given["uid"]), given["superuser"], given["owner"], given["database"],
+                  int(given["shared_memory"]), boolean(given["checksums"]), **paths)  # fmt: skip
 
 
 def conninfo(database: str) -> str:
@@ -81,11 +91,11 @@ class Server:
 def run_once(user: ServiceUser, wanted: Wanted, *argv: str, data: str):
     """A program of the image on a data directory that no server uses."""
     mounts = (f"--volume={data}:{DATA}",)
-    return user.podman("run", "--rm", "--replace", f"--name={BESIDE}", *_confined(wanted), *mounts, f"--entrypoint={argv[0]}", wanted.image, *argv[1:],
+    return user.podman("run", "--rm", "--replace", f"--name={BESIDE}", *confined_options(wanted), *mounts, f"--entrypoint={argv[0]}", wanted.image, *argv[1:],
                        timeout=LONGEST)  # fmt: skip
 
 
-def _confined(wanted: Wanted) -> list[str]:
+def confined_options(wanted: Wanted) -> list[str]:
     tmpfs = ["--tmpfs=/tmp:rw,mode=1777", "--tmpfs=/run/postgresql:rw,mode=1777"]
     place = [f"--env=PGDATA={DATA}", "--image-volume=ignore"]  # from 18 on the image has another place of its own
     safe = [*confined.OPTIONS, "--log-driver=k8s-file", f"--shm-size={wanted.shared_memory}m"]
@@ -106,7 +116,7 @@ def start(user: ServiceUser, wanted: Wanted, data: str, dumps: str) -> Server:
     mounts = {data: DATA, dumps: DUMPS, wanted.configuration: "/etc/postgresql:ro", wanted.sockets: OLD_SOCKETS}
     volumes = [f"--volume={path}:{place}" for path, place in mounts.items()]
     command = ["postgres", "-c", "config_file=/etc/postgresql/postgresql.conf", *options]
-    user.podman("run", "--detach", "--stop-timeout=600", f"--name={BESIDE}", *_confined(wanted), *volumes, wanted.image, *command)
+    user.podman("run", "--detach", "--stop-timeout=600", f"--name={BESIDE}", *confined_options(wanted), *volumes, wanted.image, *command)
     made = Server(user, wanted, BESIDE)
     end = time.monotonic() + READY
     while user.podman("exec", BESIDE, "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode:

@@ -30,13 +30,13 @@ select pg_encoding_to_char(encoding), datlocprovider, datcollate, datctype, coal
 """
 
 
-def alike(row: list[str], version: int) -> list[str]:
-    """Arguments of a version's initdb for a cluster like the one that LOCALE was asked of."""
+def alike(row: list[str], version: int, wanted: bool) -> list[str]:
+    """Arguments of a version's initdb for a cluster like the one that LOCALE was asked of; checksums are never given up, and made where they are wanted."""
     encoding, provider, collate, ctype, locale, checksums, segment = row
     options = [f"--encoding={encoding}", f"--lc-collate={collate}", f"--lc-ctype={ctype}"]
     options += {"i": ["--locale-provider=icu", f"--icu-locale={locale}"], "b": ["--locale-provider=builtin", f"--builtin-locale={locale}"]}.get(provider, [])
     # 18 makes them where nobody says otherwise, and those before have no word for that
-    options += ["--data-checksums"] if checksums == "on" else ["--no-data-checksums"] if version >= 18 else []
+    options += ["--data-checksums"] if wanted or checksums == "on" else ["--no-data-checksums"] if version >= 18 else []
     return [*options, f"--wal-segsize={int(segment.removesuffix('GB')) * 1024 if segment.endswith('GB') else segment.removesuffix('MB')}"]
 
 
@@ -125,7 +125,7 @@ class Upgrade:
         pg_server.discard(self.user, self.wanted, self.new, self.dumps)
         self.user.make_directory(self.dumps, 0o700, self.wanted.uid, None)
         pg_server.owned_do(self.user, "mark", self.dumps)
-        pg_server.initialise(self.user, self.wanted, self.new, alike(self.old.rows(LOCALE)[0], self.wanted.version))
+        pg_server.initialise(self.user, self.wanted, self.new, alike(self.old.rows(LOCALE)[0], self.wanted.version, self.wanted.checksums))
         self.fresh = pg_server.start(self.user, self.wanted, self.new, self.dumps)
 
     def _rehearse(self) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.senex.trader.plugins.module_utils import confined, data_directory, fileset, quadlet_check, unit_text, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import confined, data_directory, fileset, kept_data, quadlet_check, unit_text, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import (
     BEGUN,
@@ -70,6 +70,8 @@ class Transaction:
         self.user, self.present = user, present
         self.manifest = manifest or Manifest(part.name)
         self.before = copy.deepcopy(self.manifest)
+        self.data = kept_data.of_part(self.part.directories)
+        self.notes = os.path.dirname(self.manifest.path)
         self.redact = sorted(secret_words(part), key=len, reverse=True)
         self.stand_ins = [unit["stand_in"] for unit in self.part.units if unit.get("stand_in")]
         self.cut: list[dict] = []  # connections that did not end in time
@@ -97,9 +99,11 @@ class Transaction:
             return answer
         for rotation in out.values():
             rotation.back()
+        kept_data.let_begin(self.data, self.user)
         if not self.plan.empty:
             self._apply()
         self._remember(final=True)
+        kept_data.remember(self.part.name, self.data, self.user, self.notes)
         return {**answer, "cut": self.cut} if self.cut else answer
 
     def whole(self) -> bool:
@@ -107,7 +111,8 @@ class Transaction:
         self.user.check_manager()
         self._guard()
         self.plan = make_plan(self.part, self.manifest, self.user)
-        return self.manifest.found and self.plan.empty and not self._left_out()
+        unnoted = kept_data.news(self.part.name, self.data, self.notes)  # by the call for the part
+        return self.manifest.found and self.plan.empty and not self._left_out() and not unnoted
 
     def _left_out(self) -> dict[str, Rotation]:
         """Units that need nothing, and that a killed run left out of rotation."""
@@ -123,6 +128,9 @@ class Transaction:
     def _guard(self) -> None:
         """Data on the host that the wanted state would not fit (a database of another major version) stops everything."""
         there = untrusted.read([guard["file"] for guard in self.part.guards])
+        # First: an empty mount point is nothing to be removed
+        if reason := kept_data.trouble(self.part.name, self.data, self.notes):
+            raise Refused(f"{self.part.name}: {reason}", [])
         if reason := data_directory.trouble(*(path for path, answer in there.items() if "content" not in answer)):
             raise Refused(f"{self.part.name}: {reason}", [])
         for path, answer in there.items():

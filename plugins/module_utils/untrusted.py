@@ -185,6 +185,16 @@ class Walk:
         numbers = {name: getattr(seen, f"f_{name}") for name in ("frsize", "blocks", "bavail", "files", "favail")}
         return {"device": info.st_dev, **numbers}
 
+    def names(self, path: str, most: int) -> dict:
+        """The first names in a directory, or in the one that a link leads to."""
+        with self._last(f"{path}/.", False) as (above, name, _info):
+            descriptor = os.open(name, LIST, dir_fd=above)
+        try:
+            with os.scandir(descriptor) as entries:
+                return {"names": [entry.name for entry in itertools.islice(entries, most)]}
+        finally:
+            os.close(descriptor)
+
     def matching(self, pattern: str, limit: int, follow: bool) -> dict:
         """`read` of every path that a pattern (* and ? within a component) leads to."""
         return {path: self.safely("read", path, limit, follow) for path in self._expanded(pattern)}
@@ -359,6 +369,11 @@ def matching(patterns, limit: int = LIMIT, follow: bool = False) -> dict[str, di
     """As `read`, for all that lies where the patterns lead; the pattern itself has an `error` where nobody answered."""
     found = _asked("matching", patterns, limit, follow)
     return {path: one for name, answer in found.items() for path, one in ({name: answer} if "error" in answer else answer).items()}
+
+
+def names(paths, most: int = 3) -> dict[str, dict]:
+    """`names`, the first few in each directory, or `error`."""
+    return _asked("names", paths, most)
 
 
 def look(paths, follow: bool = True) -> dict[str, dict]:

@@ -51,6 +51,11 @@ kept:
   returned: always
   type: list
   elements: str
+gone:
+  description: Directories of data (C(path), C(part)) that an earlier run has seen something in, and that are missing or empty now.
+  returned: always
+  type: list
+  elements: dict
 releases:
   description: Every record of a release, oldest first.
   returned: with O(releases)
@@ -68,7 +73,7 @@ import secrets
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import fileset, in_force
+from ansible_collections.senex.trader.plugins.module_utils import fileset, in_force, kept_data
 from ansible_collections.senex.trader.plugins.module_utils.look import look
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 
@@ -106,7 +111,7 @@ def main() -> None:
         troubles = [in_force.trouble(in_force.WANTED, str(error))]
     seen = look() if module.params["parts"] else {}
     records = {"releases": Ledger().records()} if module.params["releases"] else {}
-    more = {**records, "kept": fileset.parts(), "in_force": troubles}
+    more = {**records, "kept": fileset.parts(), "in_force": troubles, "gone": kept_data.gone()}
     module.exit_json(changed=False, ansible_facts=said(process), seen=seen, id=secrets.token_hex(8), **more)
 
 

@@ -41,7 +41,7 @@ options:
     required: true
   cluster:
     description:
-      - C(version), C(image), C(uid), C(superuser), C(owner), C(database), C(shared_memory) (MB) of the cluster as role postgresql describes it.
+      - C(version), C(image), C(uid), C(superuser), C(owner), C(database), C(shared_memory) (MB), C(checksums) of the cluster as role postgresql describes it.
       - C(data), C(sockets), C(configuration), paths below the home.
     type: dict
     default: {}
@@ -67,7 +67,7 @@ import re
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import pg_plan, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import Wanted
+from ansible_collections.senex.trader.plugins.module_utils.pg_server import wanted_of
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade import Upgrade, leased
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
@@ -80,13 +80,6 @@ ARGUMENTS = {
     "home": {"type": "path", "required": True},
     "cluster": {"type": "dict", "default": {}},
 }
-
-
-def wanted_of(given: dict, home: str) -> Wanted:
-    """Whole paths and numbers."""
-    paths = {name: os.path.join(home, given[name]) for name in ("data", "sockets", "configuration")}
-    return Wanted(int(given["version"]), given["image"], int(given["uid"]), given["superuser"], given["owner"], given["database"],
-                  int(given["shared_memory"]), **paths)  # fmt: skip
 
 
 def step(given: dict) -> dict:

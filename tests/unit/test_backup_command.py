@@ -278,7 +278,7 @@ def test_an_exchange_that_was_killed_is_begun_again(command, settings, cluster, 
     """It has left a database that takes no connection: nothing of the next one needs to be in it, and it is opened."""
     monkeypatch.setattr(cluster.restore, "chosen", lambda *_: "daily-2026-11-20-020000.sql.gz")
     monkeypatch.setattr(cluster.restore.dump_file, "verify", lambda _path: None)
-    monkeypatch.setattr(cluster.restore.dump, "facts", lambda _path: {"database_bytes": 1})
+    monkeypatch.setattr(cluster.restore.dump_file, "facts", lambda _path: {"database_bytes": 1})
     monkeypatch.setattr(cluster.restore, "need", lambda *_: None)
     cluster.open["senex"] = False
     cluster.restore.plan(settings, "newest")

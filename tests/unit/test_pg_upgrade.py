@@ -40,7 +40,7 @@ def test_a_newer_extension_is_no_difference():
         ("senex", "E", "pg_trgm", None, "extension pg_trgm is missing (database senex)"),
         ("senex", "O", "indexes", "1", "count of indexes: 2 before, 1 now (database senex)"),
         ("", "R", "reader", "c", "role reader is not what it was"),
-        ("", "P", "data_checksums", "on", "property data_checksums: off before, on now"),
+        ("", "P", "wal_segment_size", "64MB", "property wal_segment_size was not there"),
     ],
 )
 def test_differences_are_said(database, kind, name, value, sentence):
@@ -128,7 +128,7 @@ def test_the_new_cluster_shares_as_much_memory_as_production():
     ],
 )  # fmt: skip
 def test_the_new_cluster_is_like_the_old_one(row, version, options):
-    assert pg_upgrade.alike(row, version) == options.split()
+    assert pg_upgrade.alike(row, version, False) == options.split()
 
 
 def test_the_place_of_the_data_is_said_to_the_image():
@@ -169,3 +169,15 @@ def test_a_cluster_that_is_not_converted_is_not_upgraded(monkeypatch):
     monkeypatch.setattr(pg_plan.pg_upgrade_state, "free", lambda _: 1 << 40)
     with pytest.raises(OSError, match="senex_database_superuser: there is no role postgres .* run site.yml first, with postgresql_version 15"):
         pg_plan._forward(upgrade, 15)
+
+
+@pytest.mark.parametrize(("before", "version", "wanted", "option"), [
+    ("off", 16, True, "--data-checksums"), ("off", 18, True, "--data-checksums"), ("on", 17, False, "--data-checksums"), ("on", 18, False, "--data-checksums"),
+    ("off", 18, False, "--no-data-checksums"), ("off", 17, False, None),
+])  # fmt: skip
+def test_an_upgrade_gives_no_checksums_up_and_makes_those_that_are_wanted(before, version, wanted, option):
+    options = pg_upgrade.alike(["UTF8", "c", "C", "C", "", before, "16MB"], version, wanted)
+    assert [word for word in options if "checksums" in word] == ([option] if option else [])
+    found = {**HELD, "": {**HELD[""], "P": {"data_checksums": "on"}}}
+    assert pg_facts.differences(HELD, found) == [], "gained"
+    assert pg_facts.differences(found, HELD) == ["property data_checksums: on before, off now"]

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import types
@@ -230,3 +231,20 @@ def test_a_drill_has_a_directory_of_its_own(path):
 
 def test_the_defaults_are_right():
     assert refused() == "" and refused(pitr_drill_directory="srv/drills") == "" and refused(pitr_drill_directory="data/post") == ""
+
+
+def test_an_exchange_tells_which_cluster_is_the_one_now(conf, monkeypatch, copy):
+    """On a new host that of the lost one takes the place of an empty one; the next site.yml, which knew that, must find it right."""
+    witness = pathlib.Path(conf.home, "config/postgresql/cluster")
+    witness.parent.mkdir(parents=True)
+    witness.write_text("7400\n", encoding="ascii")
+    monkeypatch.setattr(restore, "systemctl", lambda *_, **__: None)
+    monkeypatch.setattr(restore, "control", lambda _settings, directory: {"Database system identifier": "7400" if directory == conf.data else "7300"})
+    aside = restore.exchange(conf, copy)
+    assert witness.read_text() == "7300\n" and witness.stat().st_mode & 0o777 == 0o644
+    aside = shutil.move(aside, f"{conf.data}.before-restore-20261128T120000Z")
+    monkeypatch.setattr(restore, "control", lambda _settings, directory: {"Database system identifier": "7300" if directory == conf.data else "7400"})
+    monkeypatch.setattr(restore.wal, "set_partials_aside", lambda _settings: (_ for _ in ()).throw(OSError("no space left")))
+    with pytest.raises(Failure, match="no space left"):
+        restore.exchange_back(conf, aside)
+    assert witness.read_text() == "7300\n", "taken back with it"

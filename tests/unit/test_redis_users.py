@@ -180,3 +180,74 @@ def test_no_include_asks_for_what_it_sets_itself():
         look(path, loaded(path))
     assert wrong == []
     assert "__redis_unnamed" not in " ".join(str(value) for value in loaded(ROLES / "redis/tasks/finish.yml")[1]["vars"].values()), "nor by way of another"
+
+
+SERVER = """#!/bin/sh
+echo "server $*" >> "$LOG"
+case "$*" in *--appendonly*) ;; *) exit 0 ;; esac
+[ "$DAMAGED" = no ] || exit 1
+touch "$BASE/loaded"
+while [ -e "$BASE/loaded" ]; do /bin/sleep 0.05; done
+"""
+CLIENT = """#!/bin/sh
+shift 2
+[ "$1" = ping ] && { [ -e "$BASE/loaded" ] && echo PONG; exit 0; }
+echo "asked $*" >> "$LOG"
+[ "$1" = save ] && { [ "$FULL" = no ] && cp "$BASE/data/appendonlydir/tasks" "$BASE/data/dump.rdb" && echo OK || echo 'ERR disk full'; exit 0; }
+rm -f "$BASE/loaded"
+"""
+
+
+@pytest.fixture
+def switched(tmp_path):
+    """What start.sh does with a log that is off now: three tasks in it, and a snapshot of before them."""
+    (tmp_path / "data/appendonlydir").mkdir(parents=True)
+    (tmp_path / "data/appendonlydir/tasks").write_text("three")
+    (tmp_path / "data/dump.rdb").write_text("of long ago")
+    text = part("redis", **BASE, redis_appendonly=False)[0]["config/redis/start.sh"][0]
+    text = text.replace("/tmp/", f"{tmp_path}/").replace("cd /data", f"cd {tmp_path}/data")
+    text = text.replace("/usr/local/etc/redis/bin/redis-cli", f"{tmp_path}/redis-cli")
+    for name, script in (("redis-server", SERVER), ("redis-cli", CLIENT)):
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+
+    def start(**failing):
+        about = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "BASE": str(tmp_path), "LOG": str(tmp_path / "log"), "DAMAGED": "no", "FULL": "no", **failing}
+        done = subprocess.run(["sh", "-c", text], env=about, capture_output=True, text=True, timeout=30, check=False)
+        return done, (tmp_path / "log").read_text().splitlines()
+
+    return tmp_path / "data", start
+
+
+def test_a_log_that_is_switched_off_is_in_the_snapshot_first(switched):
+    data, start = switched
+    (data / "appendonlydir.off").mkdir()  # an earlier version's, which may hold what nothing else does
+    done, log = start()
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1] for line in log] == ["/usr/local/etc/redis/redis.conf", "save", "shutdown", "/usr/local/etc/redis/redis.conf"]
+    assert "--appendonly yes" in log[0] and "--port 0" in log[0], "nobody else reaches it"
+    assert (data / "dump.rdb").read_text() == "three" and not (data / "appendonlydir").exists()
+    (kept,) = data.glob("appendonlydir.off-*")
+    assert (kept / "tasks").read_text() == "three" and (data / "appendonlydir.off").is_dir()
+    assert start()[1][4:] == ["server /usr/local/etc/redis/redis.conf"], "once"
+
+
+@pytest.mark.parametrize("failing", [{"DAMAGED": "yes"}, {"FULL": "yes"}])
+def test_a_log_that_cannot_be_saved_is_not_switched_off(switched, failing):
+    data, start = switched
+    done, _log = start(**failing)
+    assert done.returncode == 1 and "not switched off" in done.stderr
+    assert (data / "dump.rdb").read_text() == "of long ago" and (data / "appendonlydir/tasks").exists()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "refused"),
+    [
+        ({"redis_appendonly": False, "redis_save": ""}, True), ({"redis_appendonly": "no", "redis_save": ""}, True), ({"redis_save": ""}, False),
+        ({"redis_appendonly": False}, False), ({"redis_appendonly": False, "redis_save": "", "redis_holds_broker": False}, False),
+    ],
+)  # fmt: skip
+def test_a_queue_that_no_file_holds_is_refused(inputs, refused):
+    task = loaded(ROLES / "redis/tasks/check.yml")[0]
+    found = value("redis", "__redis_problems", **{**BASE, **task["vars"], **inputs})
+    assert any("neither a log nor snapshots" in line for line in found) == refused

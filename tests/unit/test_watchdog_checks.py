@@ -90,6 +90,8 @@ TABLE = [
     (checks_stack.judge_database, [*ROWS, ["slot", "barman", "true", "1000"]], OK, "is read"),
     (checks_stack.judge_database, [*ROWS, ["slot", "barman", "false", "500000000"]], FAIL, "read by nobody and keeps 500 MB"),
     (checks_stack.judge_database, [*ROWS, ["slot", "barman", "true", "9000000000"]], FAIL, "keeps 9 GB"),
+    (checks_stack.judge_database, [*ROWS, ["cluster", "7300", "on", "0"]], OK, "7300, data checksums on"),
+    (checks_stack.judge_database, [*ROWS, ["cluster", "7300", "on", "2"]], FAIL, "2 pages were read whose checksum is wrong"),
     (checks_stack.judge_database, [*ROWS, ["standby", "replica", "2"]], OK, ""),
     (checks_stack.judge_database, [*ROWS, ["standby", "replica", "900"]], WARN, "15 min behind"),
     (checks_stack.judge_database, [*ROWS, ["lock", "42", "idle in transaction", "3", "90"]], WARN, "42 (idle in transaction) holds up 3 others"),

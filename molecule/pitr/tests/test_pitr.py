@@ -36,7 +36,9 @@ def test_first_base_backup_comes_by_itself(archive):
     assert archive.show("LastTriggerUSec", "pitr-base.timer") == ""
     status = eventually(lambda: archive.status("base")["result"] != "never" and archive.status("base"), 120)
     assert (status["result"], status["error"]) == ("ok", None)
-    assert [one["id"] for one in json.loads(archive.pitr("list --json").stdout)["base_backups"]] == [status["what"]]
+    listed = json.loads(archive.pitr("list --json").stdout)
+    assert [one["id"] for one in listed["base_backups"]] == [status["what"]]
+    assert listed["cluster"] == archive.sql("select system_identifier from pg_control_system()")
     assert eventually(lambda: archive.show("ActiveState", "pitr-base.service") == "inactive")
     assert archive.status("drill")["result"] == "never"
     assert oct(archive.host.file(f"{HOME}/backups/status/base.json").mode) == "0o600"
@@ -295,11 +297,15 @@ def test_a_bucket_that_cannot_be_tried_is_no_failure_and_one_without_a_copy_is(a
 
 
 def test_lost_disk_comes_back_from_the_archive_alone(archive):
-    """The disk is gone while rows are written, and an empty one takes its place: a new cluster, whose WAL must not get into the archive."""
+    """The disk is gone while rows are written, and an empty one takes its place, on which nothing starts by itself. Where somebody lets it begin anew
+    all the same there is a new cluster, whose WAL must not get into the archive."""
     orders = archive.sql("select count(*) from orders")
     archive.write()
     eventually(lambda: len(archive.acknowledged()) > 50)
     archive.host.check_output(f"mv {DATA} {DATA}.lost && install -d -o 200998 -g 200998 -m 0700 {DATA} && kill -9 {archive.pid}")
+    eventually(lambda: "mount its disk" in archive.host.check_output("journalctl --no-pager -q -n 60 _UID=987 + CONTAINER_NAME=postgres"), 60)
+    assert archive.host.check_output(f"ls -A {DATA}") == ""
+    archive.host.check_output(f"rm {HOME}/config/postgresql/cluster")  # as postgresql_new_cluster=true does
     eventually(lambda: archive.host.file(f"{DATA}/PG_VERSION").exists and archive.script("pg_isready -q -h 127.0.0.1").rc == 0, 60)
     # As the next run of the role would make them
     archive.sql("create role barman login replication", "postgres")

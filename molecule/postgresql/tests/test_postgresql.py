@@ -8,6 +8,7 @@ from parts import HOME, HOSTILE, MARK, RUN, SYSTEMCTL, apply, eventually
 
 FILES = (f"{HOME}/.config/containers/systemd/postgres.container", f"{HOME}/config/postgresql/*")
 DATA = f"{HOME}/data/postgres"
+NOTED = f"{HOME}/config/postgresql/cluster /var/lib/senex.trader/postgresql.data"  # that this host has a cluster
 REFUSED = "permission denied|must be superuser"  # in the words of 16, and of 15
 # One parallel query of these may share 288 MB, which PostgreSQL allocates in steps: 382 MB
 LARGE = {"postgresql_settings": {"work_mem": "48MB", "shared_buffers": "256MB"}, "postgresql_parallel_queries": 1}
@@ -235,12 +236,12 @@ def test_a_database_that_is_gone_is_made_again(postgres):
 
 @pytest.fixture
 def without_data(host, postgres):
-    """The cluster is put aside, and comes back."""
+    """The cluster is put aside, with all that knows of it, and comes back."""
     postgres.systemctl("stop")
-    host.check_output(f"mv {DATA} {DATA}.kept")
+    host.check_output(f"mv {DATA} {DATA}.kept; for had in {NOTED}; do mv $had $had.kept; done")
     yield
     postgres.systemctl("stop")
-    host.check_output(f"rm -rf {DATA} && mv {DATA}.kept {DATA}")
+    host.check_output(f"rm -rf {DATA} && mv {DATA}.kept {DATA}; for had in {NOTED}; do mv $had.kept $had; done")
     postgres.systemctl("start")
 
 
@@ -291,3 +292,76 @@ def test_a_directory_that_root_prepared_is_named(host):
     host.check_output(f"mkdir {DATA}/lost+found")
     refused = apply(check=False)
     assert refused.rc and f"mount the disk at {HOME}/data" in refused.message
+
+
+def test_a_cluster_is_known_by_its_system_identifier(host, postgres):
+    known = postgres.administer("select system_identifier from pg_control_system()")
+    first, second = (host.check_output(f"cat {path}") for path in NOTED.split())
+    assert first == known and f'"{DATA}": "{known}"' in second
+
+
+def test_a_disk_that_is_not_mounted_becomes_no_empty_site(host, postgres):
+    """Neither by a run, nor by a boot on the empty mount point, nor where the path was mistyped. The disk mounted again, all is as it was."""
+    postgres.query("create table precious as select 1 as row")
+    postgres.systemctl("stop")
+    host.check_output(f"mv {DATA} {DATA}.disk")
+    try:
+        for there in (f"install -d -o 200998 -g 200998 -m 0700 {DATA}", f"rmdir {DATA}"):
+            host.check_output(there)
+            refused = apply(check=False)
+            assert refused.rc and "is missing or empty, and this host has had cluster" in refused.message, refused.message
+            assert "-e postgresql_new_cluster=true" in refused.message
+        host.check_output(f"install -d -o 200998 -g 200998 -m 0700 {DATA}")
+        since = postgres.now()
+        host.check_output(f"{SYSTEMCTL} start --no-block {postgres.unit}")
+        eventually(lambda: "mount its disk" in postgres.journal(since=since))
+        host.check_output(f"{SYSTEMCTL} stop {postgres.unit}")
+        assert host.check_output(f"ls -A {DATA}") == ""
+    finally:
+        host.check_output(f"rmdir {DATA}; mv {DATA}.disk {DATA}")
+        postgres.systemctl("start")
+    refused = apply({"postgresql_data_directory": "data/postgers"}, check=False)
+    assert refused.rc and f"in {DATA}" in refused.message and host.run(f"test -e {HOME}/data/postgers").rc
+    assert not apply().changed
+    assert postgres.query("select row from precious") == "1"
+
+
+def checksums(step, **options):
+    return apply({"molecule_tasks_from": "checksums_step", "postgresql_checksums_step": step, "checksums_id": "of-a-test"}, **options)
+
+
+@pytest.fixture
+def without_checksums(host, postgres):
+    """As a cluster of an earlier version is, under the lock of a run that enables them."""
+    assert postgres.administer("show data_checksums") == "on", "a new cluster has them"
+    postgres.systemctl("stop")
+    once = f"run --rm --pull=never --network=none --user=999 --volume={DATA}:/data --entrypoint=pg_checksums {IMAGE}"
+    postgres.podman(f"{once} --disable --pgdata=/data")
+    postgres.systemctl("start")
+    assert postgres.administer("show data_checksums") == "off"
+    lock = "/var/lib/senex.trader/deploy.lock"
+    host.check_output(f"""printf '{{"id": "of-a-test", "step": "x", "at": 9999999999, "renewed": 9999999999}}' >{lock}""")
+    yield
+    host.check_output(f"rm -f {lock}")
+
+
+@pytest.mark.usefixtures("without_checksums")
+def test_checksums_are_enabled_and_a_run_that_was_cut_short_has_changed_nothing(host, postgres):
+    """While another program works on the files no server starts; killed there, the cluster is as it was, and the same begins again."""
+    assert checksums("plan").rc == 0
+    postgres.systemctl("stop")
+    hold = "flock -n /data/PG_VERSION sleep 600"
+    postgres.podman(f"run -d --rm --name holds --pull=never --network=none --user=999 --volume={DATA}:/data --entrypoint=sh {IMAGE} -c '{hold}'")
+    since = postgres.now()
+    host.check_output(f"{SYSTEMCTL} start --no-block {postgres.unit}")
+    eventually(lambda: "another program works on the files" in postgres.journal(since=since), 90)
+    postgres.podman("kill holds")
+    eventually(lambda: postgres.show("ActiveState") == "active", 60)
+    assert postgres.administer("show data_checksums") == "off"
+    done = checksums("enable")
+    assert done.changed
+    assert postgres.administer("show data_checksums") == "on" and postgres.query("select row from precious") == "1"
+    assert host.run("test -e /var/lib/senex.trader/postgresql-checksums.begun").rc == 0, "until all serves again"
+    checksums("done")
+    assert host.run("test -e /var/lib/senex.trader/postgresql-checksums.begun").rc == 1
+    assert not apply().changed

@@ -242,13 +242,35 @@ def test_a_damaged_beginning_of_the_log_is_replaced_by_the_snapshot(host, redis)
     host.check_output(f"rm -r {DATA}/*.damaged-*")
 
 
-def test_log_switched_off_and_on_keeps_what_was_written_between(redis):
+def test_log_switched_off_and_on_keeps_what_was_written_between(host, redis):
+    """The snapshot is of before, for there were no save points for a while: the log alone has what came since."""
+    apply({"redis_save": ""})
+    redis.cli("set since-the-snapshot 1")
     apply({"redis_appendonly": False})
-    assert redis.cli("get killed") == "1"
+    assert redis.cli("get killed") == "1" and redis.cli("get since-the-snapshot") == "1"
+    assert redis.cli("llen celery", database=2) == "1000"
+    assert "incr.aof" in host.check_output(f"ls {DATA}/appendonlydir.off-*")
     redis.cli("set between 1")
     assert apply().changed
     assert redis.operate("config get appendonly").split()[1] == "yes"
     assert redis.cli("get between") == "1"
+
+
+def test_a_disk_that_is_not_mounted_becomes_no_empty_redis(host, redis):
+    redis.systemctl("stop")
+    host.check_output(f"mv {DATA} {DATA}.disk && install -d -o 200998 -g 200998 -m 0700 {DATA}")
+    try:
+        refused = apply(check=False)
+        assert refused.rc and "-e redis_new_data=true" in refused.message, refused.message
+        since = redis.now()
+        host.check_output(f"{SYSTEMCTL} start --no-block redis.service")
+        eventually(lambda: "mount its disk" in redis.journal(since=since))
+        host.check_output(f"{SYSTEMCTL} stop redis.service")
+        assert host.check_output(f"ls -A {DATA}") == ""
+    finally:
+        host.check_output(f"rmdir {DATA}; mv {DATA}.disk {DATA}")
+        redis.systemctl("start")
+    assert redis.cli("get killed") == "1"
 
 
 def test_hostile_password_arrives_and_shows_nowhere(redis):

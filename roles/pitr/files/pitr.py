@@ -66,10 +66,13 @@ def parse(argv):
 
 
 def listed(conf, as_json):
+    cluster = archive.identity(conf)
     found = [{"id": item.name, "end": jobs.iso(item.end_time), "bytes": item.bytes} for item in programs.catalogue(conf)]
     if as_json:
-        print(json.dumps({"base_backups": found, "kept_aside": restore.kept_aside(conf), "kept_archives": kept.names(conf)}))
+        print(json.dumps({"cluster": cluster, "base_backups": found, "kept_aside": restore.kept_aside(conf), "kept_archives": kept.names(conf)}))
         return
+    if cluster:
+        print(f"archive of cluster {cluster}")
     for item in found:
         print(f"{item['id']}  every moment from {item['end']} on  {item['bytes'] // 1024**2:>8} MB")
     for directory in restore.kept_aside(conf):

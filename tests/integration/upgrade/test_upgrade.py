@@ -54,6 +54,32 @@ def filled(stack):
     return stack
 
 
+def checksums(stack, **inputs):
+    return stack.play(playbook="playbooks/checksums.yml", tags="all", variables=inputs, timeout=600)
+
+
+def test_checksums_are_enabled_in_a_cluster_that_has_none(filled, figure):
+    """As one that an earlier version made: the plan says for how long, the application rests, and all is as it was, with a new base backup."""
+    assert sql(filled, "show data_checksums") == "on", "a new cluster has them"
+    units = "web-1 web-2 celery-worker celery-beat postgres"
+    filled.user("systemctl", "--user", "stop", *units.split())
+    image = filled.sh(f"sed -n 's/^Image=//p' {HOME}/.config/containers/systemd/postgres.container").strip()
+    filled.user("podman", "run", "--rm", "--pull=never", "--network=none", "--user=70" if "alpine" in image else "--user=999", f"--volume={DATA}:/data",
+                "--entrypoint=pg_checksums", image, "--disable", "--pgdata=/data")  # fmt: skip
+    filled.user("systemctl", "--user", "start", *units.split())
+    filled.ready(120)
+    assert sql(filled, "show data_checksums") == "off" and "data checksums off" in filled.sh("senex status --json || true")
+    before, bases = sql(filled, COUNTED), len(json.loads(filled.sh("senex pitr list --json"))["base_backups"])
+    plan = checksums(filled)
+    assert "has no data checksums" in said(plan) and "stand still for about" in said(plan) and sql(filled, "show data_checksums") == "off"
+    done = checksums(filled, checksums_confirm=True)
+    figure("seconds that the application rests for data checksums", float(said(done).partition("rested for ")[2].split()[0]))
+    assert sql(filled, "show data_checksums") == "on" and sql(filled, COUNTED) == before
+    assert len(json.loads(filled.sh("senex pitr list --json"))["base_backups"]) == bases + 1
+    assert "Nothing to do" in said(checksums(filled, checksums_confirm=True))
+    filled.ready(60)
+
+
 def test_another_major_is_refused_before_anything_changes(filled):
     before = filled.files(), filled.starts()
     run = filled.play(variables=NEW)

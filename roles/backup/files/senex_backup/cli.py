@@ -8,10 +8,10 @@ import os
 import subprocess
 import sys
 
-from senex_backup import common, dump, exchange, fetch, listing, media, offsite, redis, rekey, restore, restore_files
+from senex_backup import common, dump, dump_file, exchange, fetch, listing, media, offsite, redis, rekey, restore, restore_files
 from senex_backup.common import JOBS, Settings, Trouble
 
-FETCHED = "which one: an id, machine-ID, own (of this machine), or %(default)s, of the machine before this one if any"
+FETCHED = "which one: an id, machine-ID, cluster-ID, own (of this machine), or %(default)s, of the machine before this one if any"
 WAIT = 900  # seconds that a second run waits for the first, unless told otherwise
 IN_NAMESPACE = ("media", "list", "verify", "offsite", "offsite-wal", "offsite-check", "fetch", "rekey", "try-keys", "restic", "exchange")
 
@@ -56,6 +56,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     one.add_argument("argument", metavar="PLAN")
     verb("list", "show every backup and the last outcome of each job", job=False).add_argument("--json", action="store_true", help="for machines")
     verb("verify", "read backups to their end and compare checksums", job=False).add_argument("names", nargs="*", metavar="NAME", help="all, without a name")
+    one = verb("accept", "say that what a backup holds less than those before was removed on purpose: those before may go when their time is over", job=False)
+    one.add_argument("kind", choices=("dump", "media"))
     verb("prepare", "make the directories and the first status files (the role calls it)", job=False)
     verb("failed", "note that a unit ended without a result of its own (systemd calls it)", job=False).add_argument("unit")
     return parser.parse_args(arguments)
@@ -95,6 +97,15 @@ def restored(settings: Settings, given: argparse.Namespace) -> int:
         else:
             done = restore_files.step(settings, given.what, given.step, given.argument, given.fetched)
         common.say(json.dumps(done))
+    return 0
+
+
+def accept(settings: Settings, kind: str) -> int:
+    """A file whose time says until when."""
+    path = os.path.join(settings.directory({"dump": dump.DIRECTORY, "media": media.DIRECTORY}[kind]), dump_file.ACCEPTED)
+    with open(path, "w", encoding="ascii"):
+        os.utime(path)
+    common.say(f"backups of {kind} from before now are removed when their time is over")
     return 0
 
 
@@ -154,6 +165,7 @@ def main() -> int:
             "taken-over": lambda: taken_over(settings, given.machine),
             "restore": lambda: restored(settings, given),
             "exchange": lambda: exchanged(settings, given),
+            "accept": lambda: accept(settings, given.kind),
             "rekey": lambda: rekey.rekey(settings, given.stage),
             "try-keys": lambda: rekey.try_keys(settings),
             "restic": lambda: offsite.passthrough(settings, given.words),

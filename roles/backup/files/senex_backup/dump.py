@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 
@@ -60,36 +59,42 @@ class Moment:
 def make(settings: Settings, reason: str, keep: int | None = None) -> dict:
     """A dump of now; older ones of its reason go when their time is over."""
     directory, database = settings.directory(DIRECTORY), settings["database"]
-    size, version = sql(settings, "select pg_database_size(current_database()), current_setting('server_version_num');").split("|")
+    size, version, cluster = sql(
+        settings, "select pg_database_size(current_database()), current_setting('server_version_num'), (select system_identifier from pg_control_system());"
+    ).split("|")
     need(directory, expected(directory, int(size)), "the dump")
     path = dump_file.path_for(directory, reason)
+    before = dump_file.dumps(directory)[-1:]
     moment = Moment(settings)
     try:
         argv = dump_file.command(database["container"], database["role"], database["name"], f"--snapshot={moment.name}")
         made = dump_file.write(path, argv, details=lambda: {
-            "format": 1, "database": database["name"], "database_bytes": int(size), "server_version": int(version), "reason": reason, **moment.facts()
+            "format": 1, "database": database["name"], "database_bytes": int(size), "server_version": int(version), "cluster": cluster, "reason": reason,
+            **moment.facts(),
         })  # fmt: skip
     finally:
         moment.close()
     rule = settings["retention"][reason]
-    gone = dump_file.prune(directory, reason, int(rule["days"]), int(rule["keep"]) if keep is None else keep, path)
+    was = dump_file.facts(os.path.join(directory, before[0])).get("cluster", cluster) if before else cluster
+    if was != cluster:  # after a restore or an upgrade, or where somebody's disk is not mounted
+        say(f"<4>this is the first dump of cluster {cluster}; the one before is of cluster {was}: nothing older is removed this time")
+    gone = [] if was != cluster else dump_file.prune(directory, reason, int(rule["days"]), int(rule["keep"]) if keep is None else keep, path)
     say(f"{path}: {made['bytes']} bytes, {len(made['tables'])} tables, {made['seconds']} s" + (f"; removed {', '.join(gone)}" if gone else ""))
+    if spared := dump_file.richer(directory, path):
+        less = (
+            f"the dump is whole and kept, and holds less than half the rows of {spared[-1]}{', which is of another cluster' if was != cluster else ''}: "
+            f"{len(spared)} dumps from before stay for that. Where what is missing was removed on purpose: {settings.home}/bin/backup accept dump"
+        )
+        if reason == "daily":
+            raise Trouble(less)
+        say(f"<4>{less}")
     return {"path": path, "what": path, "bytes": made["bytes"], "sha256": made["sha256"], "removed": gone}
 
 
 def expected(directory: str, database_bytes: int) -> int:
     """Bytes that a dump will need: a quarter more than the last one, in proportion to the database; its whole size where there is no last one."""
     found = dump_file.dumps(directory)
-    last = facts(os.path.join(directory, found[-1])) if found else {}
+    last = dump_file.facts(os.path.join(directory, found[-1])) if found else {}
     if last.get("database_bytes"):
         return int(last["bytes"] * 1.25 * max(1.0, database_bytes / last["database_bytes"]))
     return database_bytes
-
-
-def facts(path: str) -> dict:
-    """What was written beside a dump; nothing where it is an old one."""
-    try:
-        with open(f"{path}.json", encoding="utf-8") as handle:
-            return json.load(handle)
-    except (OSError, ValueError):
-        return {}

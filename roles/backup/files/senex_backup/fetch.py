@@ -48,6 +48,11 @@ def name_of(snapshot: dict) -> str:
     return next((tag.removeprefix("on-") for tag in snapshot.get("tags") or [] if tag.startswith("on-")), "a machine without a name")
 
 
+def clusters_of(snapshot: dict) -> set[str]:
+    """The clusters of PostgreSQL that a copy is of; none where it was sent before copies said so, or has no database."""
+    return {tag.removeprefix("cluster-") for tag in snapshot.get("tags") or [] if tag.startswith("cluster-")}
+
+
 def when(snapshot: dict) -> float:
     """When a copy was sent, by its sender's clock."""
     return datetime.datetime.fromisoformat(snapshot["time"][:19] + "+00:00").timestamp()
@@ -55,7 +60,9 @@ def when(snapshot: dict) -> float:
 
 def title(snapshot: dict) -> str:
     """A copy, for a person."""
-    return f"{snapshot['id'][:8]} of {snapshot['time'][:19].replace('T', ' ')} by {name_of(snapshot)} (machine {sender(snapshot) or 'unknown'})"
+    return f"{snapshot['id'][:8]} of {snapshot['time'][:19].replace('T', ' ')} by {name_of(snapshot)} (machine {sender(snapshot) or 'unknown'}" + (
+        f", cluster {', '.join(sorted(clusters_of(snapshot)))})" if clusters_of(snapshot) else ")"
+    )
 
 
 def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None]:
@@ -69,6 +76,8 @@ def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None
         wanted, whole = f"machine-{machine()}", [one for one in whole if name_of(one) == socket.gethostname()]
     if wanted.startswith("machine-"):
         whole = [one for one in whole if sender(one) == wanted.removeprefix("machine-")]
+    elif wanted.startswith("cluster-"):
+        whole = [one for one in whole if wanted.removeprefix("cluster-") in clusters_of(one)]
     elif wanted != LATEST:
         found = [one for name in wanted.split(",") for one in there if one["id"].startswith(name)]
         if len(found) != wanted.count(",") + 1:
@@ -95,8 +104,14 @@ def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None
         raise Trouble(f"copies of several machines lie off the host: name one (restore_copy=ID, or machine-ID): {several}")
     found = rank[-1]
     wal = [one for one in there if WAL_TAG in (one.get("tags") or []) and (sender(one), name_of(one)) == (sender(found), name_of(found))
-           and one["time"] > found["time"] and (one["id"] in plausible or found["id"] not in plausible)]  # fmt: skip
+           and one["time"] > found["time"] and same_cluster(one, found) and (one["id"] in plausible or found["id"] not in plausible)]  # fmt: skip
     return found, wal[-1] if wal else None
+
+
+def same_cluster(one: dict, other: dict) -> bool:
+    """Whether two copies may be of one cluster: WAL of the one that came after an upgrade is nothing to the base backups of the one before."""
+    mine, others = clusters_of(one), clusters_of(other)
+    return bool(mine & others) or not (mine and others)
 
 
 def bring(settings: Settings, snapshot: dict, only: list[str], target: str) -> None:

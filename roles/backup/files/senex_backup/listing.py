@@ -16,7 +16,7 @@ def found(settings: Settings) -> list[dict]:
     place = settings.directory(dump.DIRECTORY)
     for name in dump_file.dumps(place):
         path = os.path.join(place, name)
-        facts = dump.facts(path)
+        facts = dump_file.facts(path)
         made = datetime.datetime.fromtimestamp(dump_file.stamp(name), datetime.UTC).isoformat(timespec="seconds")
         rows.append({"kind": "dump", "name": name, "path": path, "made": made, "bytes": os.path.getsize(path), "database": facts.get("database"),
                      "rows": sum(facts["tables"].values()) if "tables" in facts else None})  # fmt: skip

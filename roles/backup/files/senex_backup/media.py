@@ -58,6 +58,11 @@ def make(settings: Settings) -> dict:
             remove(settings, part)
         raise
     gone = prune(settings, directory, int(settings["retention"]["media"]["days"]), name)
+    if spared := richer(directory, name):
+        raise Trouble(
+            f"the copy is whole and kept, and has less than half the files of {spared[-1]}: {len(spared)} copies from before stay for that. "
+            f"Where what is missing was removed on purpose: {settings.home}/bin/backup accept media"
+        )
     say(f"{path}: {size} bytes" + (f"; removed {', '.join(gone)}" if gone else ""))
     return {"what": path, "path": path, "bytes": size, "removed": gone}
 
@@ -140,9 +145,26 @@ def sweep(settings: Settings, directory: str) -> None:
             remove(settings, os.path.join(directory, name))
 
 
+def richer(directory: str, spare: str) -> list[str]:
+    """Copies that have far more files than the one that was just made, which may be of a disk that is not mounted."""
+    now, since = number(os.path.join(directory, spare)), dump_file.accepted(directory)
+    return [name for name in copies(directory) if name != spare and stamp(name) > since and dump_file.fell(number(os.path.join(directory, name)), now)]
+
+
+def number(copy: str) -> int:
+    """How many files a copy has."""
+    try:
+        with open(os.path.join(copy, SUMS), "rb") as handle:
+            return sum(block.count(b"\0") for block in iter(lambda: handle.read(dump_file.BLOCK), b""))
+    except FileNotFoundError:
+        return 0
+
+
 def prune(settings: Settings, directory: str, days: int, spare: str) -> list[str]:
-    """Remove copies older than `days`, never the one just made. A copy loses its name first, so that half a one never looks whole."""
-    gone = dump_file.outlived({name: stamp(name) for name in copies(directory)}, days, spare)
+    """Remove copies older than `days`, never the one just made, nor those that have far more. A copy loses its name first, so that half a one never
+    looks whole."""
+    kept = richer(directory, spare)
+    gone = [name for name in dump_file.outlived({name: stamp(name) for name in copies(directory)}, days, spare) if name not in kept]
     for name in gone:
         os.rename(os.path.join(directory, name), os.path.join(directory, f"{name}.gone"))
         remove(settings, os.path.join(directory, f"{name}.gone"))

@@ -6,6 +6,7 @@ Runs inside the user namespace, so that files of the container's users are read,
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import urllib.parse
 
+from senex_backup import dump_file
 from senex_backup.common import NotNow, Settings, Trouble, alone, say
 
 RESTIC = "/usr/bin/restic"
@@ -148,9 +150,22 @@ def mine(settings: Settings, tag: str) -> list[str]:
     return ["--host", settings["offsite"]["host"], "--tag", f"{tag},machine-{machine()},on-{socket.gethostname()}"]
 
 
+def clusters(settings: Settings) -> list[str]:
+    """Which clusters of PostgreSQL the dumps and the archive of WAL are of: system identifiers, the newest dump's and the archive's own."""
+    found = set()
+    place = os.path.join(settings.backups, "postgresql")
+    for name in dump_file.dumps(place)[-1:] if os.path.isdir(place) else []:
+        found.add(str(dump_file.facts(os.path.join(place, name)).get("cluster", "")))
+    for path in glob.glob(os.path.join(glob.escape(settings.backups), "barman/*/identity.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError), open(path, encoding="utf-8") as handle:
+            found.add(str(json.load(handle)["systemid"]))
+    return sorted(one for one in found if one.isdigit())
+
+
 def backup(settings: Settings, tags: list[str], *words: str) -> dict:
     """A copy, and restic's summary of it."""
-    marks = [word for tag in (*tags, f"machine-{machine()}", f"on-{socket.gethostname()}") for word in ("--tag", tag)]
+    known = [f"cluster-{one}" for one in clusters(settings)]
+    marks = [word for tag in (*tags, f"machine-{machine()}", f"on-{socket.gethostname()}", *known) for word in ("--tag", tag)]
     result = restic(settings, "backup", "--json", "--host", settings["offsite"]["host"], *marks, *words, allowed=(0, 3))
     if result.returncode == 3:
         unread(result)

@@ -42,7 +42,7 @@ def plan(settings: Settings, name: str, fetched: bool = False) -> dict:
     # This host may have made newer ones, of its own empty database
     path = chosen(settings, came.get("dump") or name if name == "newest" else name)
     dump_file.verify(path)
-    facts, database = dump.facts(path), settings["database"]["name"]
+    facts, database = dump_file.facts(path), settings["database"]["name"]
     version = int(sql(settings, "show server_version_num;", CONNECT))
     if facts.get("server_version", version) // 10000 > version // 10000:
         raise Trouble(f"{os.path.basename(path)} is of PostgreSQL {facts['server_version'] // 10000}, and {version // 10000} runs here: restore it on that one")
@@ -64,11 +64,11 @@ def load(settings: Settings, wanted: dict) -> dict:
     began = time.monotonic()
     dump_file.verify(path)
     allow(settings, database["name"])
-    sql(settings, f"""create database "{new}" owner "{database['owner']}" template template0;""", CONNECT)
+    sql(settings, f"""create database "{new}" owner "{database["owner"]}" template template0;""", CONNECT)
     try:
         fill(settings, path, new)
         filled = time.monotonic() - began
-        checked = check(settings, dump.facts(path), new)
+        checked = check(settings, dump_file.facts(path), new)
     except BaseException:
         sql(settings, f"""drop database if exists "{new}" with (force);""", CONNECT)
         raise

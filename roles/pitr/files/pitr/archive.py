@@ -150,10 +150,10 @@ def mark(settings: Settings) -> dict | None:
     now = datetime.datetime.now(datetime.UTC)
     query(settings, f"select pg_create_restore_point('{wal.MARK}{now.strftime('%Y-%m-%d %H:%M:%S.%f')}')")
     system, timeline = query(settings, "IDENTIFY_SYSTEM", replication=True)[0][:2]
-    return wal.ran(settings, int(timeline), now.timestamp()) if system == _identity(settings) else None
+    return wal.ran(settings, int(timeline), now.timestamp()) if system == identity(settings) else None
 
 
-def _identity(settings: Settings) -> str | None:
+def identity(settings: Settings) -> str | None:
     """The cluster that the archive is of, as Barman has written it down."""
     try:
         with open(os.path.join(settings.barman_server, "identity.json"), encoding="utf-8") as handle:

@@ -104,12 +104,33 @@ def position(lsn: str) -> int:
     return int(high, 16) << 32 | int(low, 16)
 
 
+def control(settings: Settings, directory: str) -> dict[str, str]:
+    """What pg_controldata of the image says of a data directory; nothing where there is no cluster."""
+    done = run(*in_image(settings, ["pg_controldata", "/data"], [f"{directory}:/data:ro"], user=settings.container_uid), check=False)
+    return dict(re.findall(r"(?m)^([^:]+):\s+(.*)$", done.stdout))
+
+
+def identity(settings: Settings, directory: str) -> str:
+    """The system identifier of the cluster in a directory; nothing where there is none."""
+    return control(settings, directory).get("Database system identifier", "") if os.path.isdir(directory) else ""
+
+
+def tell(settings: Settings, cluster: str) -> None:
+    """Which cluster is the one in production now. Role postgresql refuses to lay out another, or none, where nobody has told."""
+    place = os.path.join(settings.home, "config/postgresql")
+    if cluster and os.path.isdir(place):
+        with open(os.path.join(place, "cluster.new"), "w", encoding="ascii") as handle:
+            handle.write(f"{cluster}\n")
+            os.fchmod(handle.fileno(), 0o644)
+            os.fsync(handle.fileno())
+        os.replace(os.path.join(place, "cluster.new"), os.path.join(place, "cluster"))
+
+
 def stopped_at(settings: Settings, system: int) -> tuple[str | None, bool]:
     """The last checkpoint of the server in production, and whether it ended with that in order; nothing where it runs, or is another cluster."""
     if podman("inspect", "--format={{.State.Running}}", "postgres", check=False).stdout.strip() == "true":
         return None, False
-    done = run(*in_image(settings, ["pg_controldata", "/data"], [f"{settings.data}:/data:ro"], user=settings.container_uid), check=False)
-    said = dict(re.findall(r"(?m)^([^:]+):\s+(.*)$", done.stdout))
+    said = control(settings, settings.data)
     if said.get("Database system identifier") != str(system):
         return None, False
     return said.get("Latest checkpoint location"), said.get("Database cluster state") == "shut down"
@@ -131,6 +152,7 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
     if not kept and not (removal.noted(directory) or {}).get("proven"):
         raise Failure(f"{directory} is no copy that 'pitr restore' has made and proven, or it is in use already: it does not become the data")
     exchangeable(settings)
+    was, becomes = (identity(settings, found) for found in (settings.data, directory))
     # What is at work in the archive has its end first
     with alone(settings, "restore"), alone(settings, "base", jobs.PATIENCE), alone(settings, "wal", jobs.PATIENCE):
         before = {} if exact else handed_out(settings)
@@ -142,6 +164,7 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
                 jobs.renamed(settings.data, aside)
             jobs.renamed(directory, settings.data)
             removal.clear(settings, settings.data)
+            tell(settings, becomes)
             if fetched:
                 offsite.put_in_place(settings, stamp)
             if undone:
@@ -149,6 +172,8 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
             wal.set_partials_aside(settings)
             systemctl("start", "postgres.service")
         except (Failure, OSError) as error:
+            with contextlib.suppress(OSError):
+                tell(settings, was)
             raise Failure(f"{error}. {_as_it_was(settings, directory, aside, stamp if fetched or undone else '', undone)}") from error
         done = podman("exec", "postgres", "sh", recovery.ROLES, check=False)
         if done.returncode:

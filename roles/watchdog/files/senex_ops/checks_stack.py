@@ -16,6 +16,8 @@ WAY_OUT = "way out"
 # Beat: how long silent, and its shortest interval.
 DATABASE = """
 select 'connections', count(*)::text, current_setting('max_connections') from pg_stat_activity;
+select 'cluster', system_identifier::text, current_setting('data_checksums'),
+       (select coalesce(sum(checksum_failures), 0)::text from pg_stat_database) from pg_control_system();
 select 'archiver', failed_count::text, coalesce(extract(epoch from now() - last_archived_time)::int::text, ''),
        (coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false))::text
   from pg_stat_archiver where current_setting('archive_mode') <> 'off';
@@ -203,6 +205,8 @@ def judge_database(data: list[list[str]], config, now: float) -> list[Finding]:
             # Where none are left some are kept for the superuser, who also sees what others do
             do = f"senex psql -U {config.database.superuser} -c 'select usename, state, count(*) from pg_stat_activity group by 1, 2'"
             found.append(ok("database", says) if used < 0.9 * most else warn("database", says, do))
+        elif kind == "cluster":
+            found.append(judge_cluster(*values))
         elif kind == "archiver" and (values[2] == "true" or (values[1] and int(values[1]) > 10 * limits.wal_lag)):
             says = f"archiving fails ({values[0]} times), last done {age(int(values[1])) + ' ago' if values[1] else 'never'}"
             found.append(fail("wal archive", says, "senex logs postgres; senex backup; disk space of the archive"))
@@ -221,6 +225,14 @@ def judge_database(data: list[list[str]], config, now: float) -> list[Finding]:
             do = f"senex psql -U {config.database.superuser} -c 'select pg_terminate_backend({named(pid)})' ends it"
             found.append(warn("database lock", says, f"senex activity shows what it does; {do}"))
     return found
+
+
+def judge_cluster(identifier: str, checksums: str, failures: str) -> Finding:
+    """By its system identifier, as the archive and copies off the host have it too."""
+    if int(failures):
+        says = f"cluster {identifier}: {failures} pages were read whose checksum is wrong, so the disk gives other bytes than were written"
+        return fail("database pages", says, "senex logs postgres names the file; look at the disk (dmesg), and see docs/postgresql.md")
+    return ok("database cluster", f"{identifier}, data checksums {checksums}" + ("" if checksums == "on" else " (playbooks/checksums.yml enables them)"))
 
 
 def read_beat(host, config) -> dict:

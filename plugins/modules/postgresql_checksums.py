@@ -1,0 +1,100 @@
+#!/usr/bin/python
+"""Data checksums for a cluster that has none."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: postgresql_checksums
+short_description: A step of playbooks/checksums.yml
+description:
+  - Enables data checksums in the cluster of role postgresql, which stands still meanwhile. A run that was cut short is begun again by the next.
+options:
+  step:
+    description:
+      - C(plan) says whether the cluster has checksums, how large it is and how long it would stand still; nothing is changed.
+      - C(enable) stops the database, writes a checksum into each page, and starts it again.
+      - C(done) forgets that a run is under way.
+    type: str
+    choices: [plan, enable, done]
+    required: true
+  id:
+    description: Whose lock it works under.
+    type: str
+    default: ""
+  user:
+    description: The service user.
+    type: str
+    required: true
+  home:
+    description: Its home.
+    type: path
+    required: true
+  cluster:
+    description: As M(senex.trader.postgresql_upgrade) takes it.
+    type: dict
+    required: true
+author: [senex.trader maintainers (@senex-trader)]
+"""
+EXAMPLES = r"""
+- name: See whether the cluster has checksums
+  senex.trader.postgresql_checksums:
+    step: plan
+    user: senex
+    home: /opt/senex-trader
+    cluster: "{{ __postgresql_cluster }}"
+"""
+RETURN = r"""
+plan:
+  description: C(on), C(resumed), C(goes), C(cluster) (its system identifier), C(bytes), C(seconds).
+  returned: with C(plan)
+  type: dict
+blocks:
+  description: How many pages were written.
+  returned: with C(enable)
+  type: int
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.senex.trader.plugins.module_utils import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.pg_checksums import Checksums
+from ansible_collections.senex.trader.plugins.module_utils.pg_server import wanted_of
+from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
+
+ARGUMENTS = {
+    "step": {"type": "str", "required": True, "choices": ["plan", "enable", "done"]},
+    "id": {"type": "str", "default": ""},
+    "user": {"type": "str", "required": True},
+    "home": {"type": "path", "required": True},
+    "cluster": {"type": "dict", "required": True},
+}
+
+
+def step(given: dict) -> dict:
+    """One of them."""
+    user = ServiceUser(given["user"], given["home"])
+    user.check_manager()
+    work = Checksums(user, wanted_of(given["cluster"], given["home"]), given["id"])
+    match given["step"]:
+        case "plan":
+            return {"changed": False, "plan": work.plan()}
+        case "enable":
+            return {"changed": True, **work.enable()}
+    work.end()
+    return {"changed": True}
+
+
+def main() -> None:
+    """One step."""
+    os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
+    module = AnsibleModule(ARGUMENTS, supports_check_mode=False)
+    try:
+        answer = step(module.params)
+    except (LookupError, OSError, CommandError, ValueError) as error:
+        module.fail_json(msg=untrusted.lines(error))
+    module.exit_json(**answer)
+
+
+if __name__ == "__main__":
+    main()
