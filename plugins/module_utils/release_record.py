@@ -1,4 +1,4 @@
-"""Who releases on this host now, and what was released: a lock with a lease, and one line of JSON a release."""
+"""Who changes this host now, and what was released: a lock with a lease, and one line of JSON a release."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ LOCK, RECORDS = "deploy.lock", "releases.jsonl"
 # A controller that dies between two steps leaves the lock behind for that long; a step renews it while it lasts
 LEASE = 1800
 RENEWAL = 60
+# The same for site.yml and its like, which whoever finds it may take over after a shorter while: each part that is applied asks anew
+PASSING_LEASE = 600
 
 
 class Busy(Exception):
-    """Another release holds the lock; `holder` says which."""
+    """Another operation holds the lock; `holder` says which."""
 
     def __init__(self, holder: dict):
         super().__init__(sentence(holder))
@@ -35,10 +37,24 @@ def sentence(holder: dict, now: float | None = None) -> str:
     now = time.time() if now is None else now
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(holder["since"]))
     return (
-        f"a release is under way: {holder['what']} by {holder['who']} since {since} UTC ({int(now - holder['since'])} s ago), now at '{holder['step']}'. "
-        f"Wait for its end. When its machine is gone, the lock is free in {max(0, int(holder['renewed'] + LEASE - now))} s, "
+        f"an operation is under way: {holder['what']} by {holder['who']} since {since} UTC ({int(now - holder['since'])} s ago), now at '{holder['step']}'. "
+        f"Wait for its end. When its machine is gone, the lock is free in {max(0, int(holder['renewed'] + _lease(holder) - now))} s, "
         "or at once with -e release_take_over=true"
     )
+
+
+def _lease(holder: dict) -> float:
+    return holder.get("lease") or LEASE
+
+
+def expired(holder: dict, now: float | None = None) -> bool:
+    """Whether nobody has renewed the lock for so long that its holder counts as dead."""
+    return (time.time() if now is None else now) > holder["renewed"] + _lease(holder)
+
+
+def same_run(holder: dict, identity: dict) -> bool:
+    """Whether both are of one ansible-playbook: what an operation includes works under its lock."""
+    return bool(holder.get("pid")) and all(holder.get(name) == identity.get(name) for name in ("who", "machine", "pid", "started"))
 
 
 class Ledger:
@@ -74,14 +90,68 @@ class Ledger:
             holder = self.holder()
             mine = holder is not None and holder["id"] == identity["id"]
             if holder and not mine:
-                dead = take_over in ("any", holder["id"]) or time.time() > holder["renewed"] + LEASE
-                if not dead:
-                    raise Busy(holder)
-                end = {"result": "interrupted", "reason": f"it ended at '{holder['step']}' without a word"}
-                self._append({**self._outline(holder), **holder.get("about", {}), **end})
+                self._succeed(holder, identity, take_over)
             since = holder["since"] if mine else time.time()
             self._write(LOCK, json.dumps({**identity, "since": since, "renewed": time.time(), "step": "begin"}), 0o600)
             return None if mine else holder
+
+    def _succeed(self, holder: dict, identity: dict, take_over: str) -> None:
+        """Raise Busy unless the holder is dead, or the very run's own; of a dead release there is a record then."""
+        if same_run(holder, identity) and holder.get("passing"):
+            return
+        if take_over not in ("any", holder["id"]) and not expired(holder):
+            raise Busy(holder)
+        if not holder.get("passing"):
+            end = {"result": "interrupted", "reason": f"it ended at '{holder['step']}' without a word"}
+            self._append({**self._outline(holder), **holder.get("about", {}), **end})
+
+    def join(self, run: dict) -> tuple[dict | None, bool]:
+        """Under which lock a run may change this host: that of the operation it is part of, or its own, which is taken now (then True) where it `takes`.
+
+        Busy when it is another's. A run that takes none goes by the lock of a dead one.
+        """
+        takes, take_over = run.get("takes", False), run.get("take_over", "")
+        if not takes and self.holder() is None:
+            return None, False
+        identity = {name: run.get(name) for name in ("who", "machine", "pid", "started")}
+        with self._alone():
+            holder = self.holder()
+            if holder is not None and not same_run(holder, identity):
+                if take_over not in ("any", holder["id"]) and not expired(holder):
+                    raise Busy(holder)
+                if takes:
+                    self._succeed(holder, identity, take_over)
+                holder = None
+            taken = holder is None
+            if taken and not takes:
+                return None, False
+            own = {**identity, "id": run.get("id"), "what": run.get("what"), "passing": True, "lease": PASSING_LEASE, "since": time.time(), "step": "at work"}
+            holder = {**(own if taken else holder), "renewed": time.time()}
+            self._write(LOCK, json.dumps(holder), 0o600)
+            return holder, taken
+
+    @contextlib.contextmanager
+    def working(self, run: dict) -> Iterator[dict]:
+        """Change this host in the body, which says with done["changed"] what became of it; done["holds"] is the id of a lock that the run has to give up.
+
+        One that it took for nothing, or that it fails under, is given up at once.
+        """
+        done: dict = {}
+        holder, taken = self.join(run) if run else (None, False)
+        if holder is None:
+            yield done
+            return
+        failed = True
+        try:
+            with self.kept(holder["id"], holder["step"]):
+                yield done
+            failed = bool(done.get("failed"))
+        finally:
+            if holder.get("passing"):
+                if failed or (taken and not done.get("changed")):
+                    self.finish(holder["id"], None)
+                else:
+                    done["holds"] = holder["id"]
 
     def renew(self, identifier: str, step: str, about: dict | None = None) -> None:
         """Say how far the release is, and what its record has to hold (`about`) should it die; an error when the lock was lost."""

@@ -267,17 +267,23 @@ def judge_drills(data: dict, limit: object, key: str, now: float) -> list[Findin
 
 
 def read_release(host, config) -> dict | None:
-    """Who holds the lock of a release."""
+    """Which operation holds the lock. site.yml, which restarts only what it changes and puts back what does not come up, is none."""
     try:
         with open(LOCK, encoding="utf-8") as handle:
-            return json.load(handle)
+            holder = json.load(handle)
     except FileNotFoundError:
         return None
+    return None if holder.get("passing") else holder
+
+
+def held_until(holder: dict | None) -> float:
+    """Until when a lock holds that nobody renews any more."""
+    return holder.get("renewed", 0) + (holder.get("lease") or LEASE) if holder else 0.0
 
 
 def under_way(holder: dict | None, now: float) -> bool:
     """Whether a release goes on, by a lock that is renewed."""
-    return holder is not None and now < holder.get("renewed", 0) + LEASE
+    return now < held_until(holder)
 
 
 def judge_release(data: dict | None, config, now: float) -> list[Finding]:

@@ -284,7 +284,7 @@ class Watchdog:
         self.paused_until = cures.paused_until(now)
         try:
             holder = checks_host.read_release(self.host, self.config)
-            self.release_until = holder["renewed"] + checks_host.LEASE if holder else 0.0
+            self.release_until = checks_host.held_until(holder)
         except (OSError, ValueError, KeyError, TypeError):
             self.release_until = 0.0
         for job in self.jobs:
