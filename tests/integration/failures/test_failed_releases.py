@@ -200,7 +200,7 @@ def test_a_killed_deploying_machine(served, moments):
             wait(lambda: stack.sh(f"cat {HOLDER}") != dead, 60, "the last release has the lock")
             second = deploy(stack, "1")
             assert last.wait(timeout=300) == 0
-    assert second.code != 0 and "a release is under way: deploy of 2 by" in second.errors[-1]
+    assert second.code != 0 and "an operation is under way: deploy of 2 by" in second.errors[-1]
     load.expect_none_failed()
     assert {version for *_, version in load.answers} == {"1", "2"}
     assert versions(stack) == {"2"} and unlocked(stack) and not stack.inactive()

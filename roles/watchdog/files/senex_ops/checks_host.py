@@ -19,8 +19,8 @@ LEASE = 1800  # as plugins/module_utils/release_record.py has it
 DAY = 86400
 RECOVERY_JOBS = ("base", "wal", "drill")
 RESULTS = ("ok", "failed", "unverified", "never")
-SOURCES = {"archive": "the archive on this host", "bucket": "the bucket alone"}  # of a restore drill
-UNPROVEN = 3  # times its age that a source may go without a proof: two are tried in turn
+SOURCES = {"archive": "the archive on this host", "bucket": "the bucket alone", "dump": "the newest dump"}  # of a restore drill
+UNPROVEN = 4  # times its age that a source may go without a proof: three are tried in turn
 JOB = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
