@@ -23,7 +23,8 @@ ROLES = f"""
 select 'R', r.rolname, json_build_object(
   'options', concat_ws(' ', case when rolcanlogin then 'login' else 'nologin' end, case when rolinherit then 'inherit' else 'noinherit' end,
     case when rolcreatedb then 'createdb' end, case when rolcreaterole then 'createrole' end, format('connection limit %s', rolconnlimit)),
-  'member of', (select coalesce(json_agg(g.rolname order by g.rolname), '[]') from pg_auth_members m join pg_roles g on g.oid = m.roleid where m.member = r.oid),
+  'member of', (select coalesce(json_agg(g.rolname order by g.rolname), '[]') from pg_auth_members m
+    join pg_roles g on g.oid = m.roleid where m.member = r.oid),
   'settings', (select coalesce(json_agg(format('alter role %I set ', r.rolname) || {SETTING} || ';'), '[]') from pg_db_role_setting s
     cross join unnest(s.setconfig) c where s.setrole = r.oid and s.setdatabase = 0))
 from pg_roles r where r.rolname !~ '^pg_' order by 2;
