@@ -26,7 +26,7 @@ class ActionModule(ActionBase):
                 return {"failed": True, "changed": False, "busy": holder, "msg": f"{host}: {result['message']}. Nothing was changed."}
             Display().display(f"{host}: {holder['what']} by {holder['who']} ended at '{holder['step']}' without a word; this run goes on after it")
             result = self._ask({**arguments, "take_over": True}, task_vars)
-        own = {**this_run.own_lock(), "takes": True, **({"take_over": holder["id"]} if holder else {})}
+        own = {**this_run.own_lock(), "takes": True, "after": result.get("after", ""), **({"take_over": holder["id"]} if holder else {})}
         return {**result, "run": own}
 
     def _ask(self, arguments: dict, task_vars: dict) -> dict:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from ansible_collections.senex.trader.plugins.module_utils import fileset
 
 LOCK, RECORDS = "deploy.lock", "releases.jsonl"
+LAST = "deploy.last"  # who had the lock last and changed something, also when it is free again
 # A controller that dies between two steps leaves the lock behind for that long; a step renews it while it lasts
 LEASE = 1800
 RENEWAL = 60
@@ -23,8 +24,8 @@ PASSING_LEASE = 600
 class Busy(Exception):
     """Another operation holds the lock; `holder` says which."""
 
-    def __init__(self, holder: dict):
-        super().__init__(sentence(holder))
+    def __init__(self, holder: dict, text: str = ""):
+        super().__init__(text or sentence(holder))
         self.holder = holder
 
 
@@ -84,6 +85,17 @@ class Ledger:
         except (FileNotFoundError, ValueError):
             return None
 
+    def last(self) -> dict:
+        """Who had the lock last; empty where nobody had."""
+        try:
+            with open(self._path(LAST), encoding="utf-8") as handle:
+                return json.load(handle)
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def _note(self, holder: dict) -> None:
+        self._write(LAST, json.dumps({name: holder.get(name) for name in ("id", "what", "who", "machine", "pid", "started")}), 0o600)
+
     def begin(self, identity: dict, take_over: str = "") -> dict | None:
         """Take the lock; the holder it was taken from when that one is dead. `take_over` names the holder the caller knows to be dead, or is `any`."""
         with self._alone():
@@ -92,6 +104,7 @@ class Ledger:
             if holder and not mine:
                 self._succeed(holder, identity, take_over)
             since = holder["since"] if mine else time.time()
+            self._note(identity)
             self._write(LOCK, json.dumps({**identity, "since": since, "renewed": time.time(), "step": "begin"}), 0o600)
             return None if mine else holder
 
@@ -125,6 +138,12 @@ class Ledger:
             taken = holder is None
             if taken and not takes:
                 return None, False
+            last = self.last()
+            if taken and last.get("id", "") != run.get("after", last.get("id", "")) and not same_run(last, identity):
+                # What this run has read, the vault above all, may be of before a rotation
+                raise Busy(
+                    last, f"{last['what']} by {last['who']} came between the look of this run and its first change, so this host was not changed. Run it again"
+                )
             own = {**identity, "id": run.get("id"), "what": run.get("what"), "passing": True, "lease": PASSING_LEASE, "since": time.time(), "step": "at work"}
             holder = {**(own if taken else holder), "renewed": time.time()}
             self._write(LOCK, json.dumps(holder), 0o600)
@@ -148,6 +167,8 @@ class Ledger:
             failed = bool(done.get("failed"))
         finally:
             if holder.get("passing"):
+                if taken and (failed or done.get("changed")):
+                    self._note(holder)
                 if failed or (taken and not done.get("changed")):
                     self.finish(holder["id"], None)
                 else:

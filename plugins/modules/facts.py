@@ -67,6 +67,10 @@ holder:
   description: Who holds the lock, C(none) where nobody does or nobody renewed it in time.
   returned: always
   type: dict
+after:
+  description: Id of whoever had the lock last. A run does not begin to change what another has changed after it looked.
+  returned: always
+  type: str
 run:
   description: Name of the lock that this run takes with its first change, what it is called, and whom it may take it from.
   returned: with O(alone)
@@ -130,7 +134,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    held = holder()
+    held, after = holder(), Ledger().last().get("id", "")
     if held and module.params["alone"] and not module.params["take_over"] and not module.check_mode:
         module.exit_json(changed=False, **held)
     process = script()  # before the look, during which this process is the service user at times
@@ -140,7 +144,7 @@ def main() -> None:
         troubles = [in_force.trouble(in_force.WANTED, str(error))]
     seen = look() if module.params["parts"] else {}
     records = {"releases": Ledger().records()} if module.params["releases"] else {}
-    more = {**records, "kept": fileset.parts(), "in_force": troubles, "holder": None, **held}
+    more = {**records, "kept": fileset.parts(), "in_force": troubles, "holder": None, **held, "after": after}
     module.exit_json(changed=False, ansible_facts=said(process), seen=seen, id=secrets.token_hex(8), **more)
 
 

@@ -102,6 +102,21 @@ def test_a_dead_holder_is_no_obstacle(ledger, monkeypatch):
     assert len(ledger.records()) == 1, "of a run that was killed there is no record"
 
 
+def test_an_operation_between_the_look_and_the_first_change_is_not_undone(ledger):
+    """The vault was read before a rotation, say, which has come to its end since: the old key would be put back."""
+    after = ledger.last().get("id", "")
+    ledger.begin(operation(what="rotation of field_encryption_key"))
+    ledger.finish("restore-1", None)
+    with pytest.raises(Busy, match="rotation of field_encryption_key by anna@desk came between .* Run it again"):
+        change(ledger, {**SITE, "after": after})
+    assert ledger.holder() is None
+    run = {**SITE, "after": ledger.last()["id"]}
+    assert change(ledger, run) and change(ledger, run), "its own first change is none"
+    ledger.begin(operation(MINE, "deploy-1", "deploy of 2"))
+    ledger.finish("deploy-1", None)
+    assert change(ledger, run), "nor is what the very run has done"
+
+
 def test_a_lease_of_hours_holds_where_no_step_renews_it(ledger, monkeypatch):
     ledger.begin({**operation(), "lease": 21600})
     now = time.time()
@@ -195,6 +210,7 @@ def test_the_look_lets_those_go_on_who_may(monkeypatch, ledger):
     assert free["run"]["takes"] and "take_over" not in free["run"] and free["holder"] is None and ledger.holder() is None, "nothing is taken by looking"
     ledger.begin(operation())
     assert "run" not in looked(monkeypatch, ledger), "a release, which asks for the lock itself"
+    assert free["run"]["after"] == "" and looked(monkeypatch, ledger)["after"] == "restore-1"
     assert looked(monkeypatch, ledger, check_mode=True, alone=True)["seen"] == {}
     assert looked(monkeypatch, ledger, alone=True, take_over=True)["run"]["take_over"] == "restore-1"
     ledger.finish("restore-1", None)
