@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from ansible_collections.senex.trader.plugins.module_utils import fileset
 
 LOCK, RECORDS = "deploy.lock", "releases.jsonl"
-LAST = "deploy.last"  # who had the lock last and changed something, also when it is free again
+LAST = "deploy.previous"  # who had the lock last and changed something, also when it is free again
 # A controller that dies between two steps leaves the lock behind for that long; a step renews it while it lasts
 LEASE = 1800
 RENEWAL = 60

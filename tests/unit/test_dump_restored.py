@@ -143,9 +143,10 @@ def test_the_restore_itself_says_which_roles_it_makes_and_keeps_what_is_set_now(
     server = backup.server
     server.sql("alter database senex set work_mem = '9MB'; revoke all on all tables in schema public from auditor;")
     server.sql("drop owned by boss; drop role boss", database="senex")
+    server.sql("create database elsewhere; create database senex_before_restore_20260101000000")
     monkeypatch.setattr(backup.restore, "need", lambda *_: None)
     plan = backup.restore.plan(backup.settings, "newest")
-    assert plan["roles"] == ["boss"]
+    assert plan["roles"] == ["boss"] and plan["others"] == ["elsewhere"]
     loaded = backup.restore.load(backup.settings, plan)
     before = server.sql(OWN.replace("NAME", plan["restored"]))
     assert "i|7|senex" in before and "work_mem=5MB" in before
@@ -153,7 +154,8 @@ def test_the_restore_itself_says_which_roles_it_makes_and_keeps_what_is_set_now(
     assert "work_mem=9MB" in server.sql(OWN.replace("NAME", plan["restored"]))
     assert server.sql("show search_path", database=plan["restored"]) == '"$user", trading, public'
     assert loaded["checked"]
-    server.sql(f'drop database "{plan["restored"]}"')
+    for name in (plan["restored"], "elsewhere", "senex_before_restore_20260101000000"):
+        server.sql(f"drop database {name}")
 
 
 def test_the_server_in_production_is_no_place_for_a_drill(command, backup):  # noqa: F811

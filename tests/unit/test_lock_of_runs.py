@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.action import facts as facts_action
-from ansible_collections.senex.trader.plugins.module_utils import release_record
+from ansible_collections.senex.trader.plugins.module_utils import fileset, look, payload, release_record
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
 from ansible_collections.senex.trader.plugins.modules import apply_quadlet, apply_system_files, facts
 from ansible_collections.senex.trader.plugins.plugin_utils import this_run
@@ -279,3 +279,12 @@ def test_every_playbook_that_changes_hosts_has_the_lock_of_all_of_them(name):
 def test_whoever_waits_at_a_host_that_is_only_locked_is_heard():
     """A lock that is refused there is a failure of the release."""
     assert all(f"'{group}'" in loaded(ROLES / "release/vars/main.yml")["__release_everyone"] for group in EVERYBODY.split(":"))
+
+
+def test_what_the_lock_leaves_is_taken_for_no_part(ledger):
+    """Manifests and what was last handed over lie in the same directory."""
+    ledger.begin(operation())
+    ledger.finish("restore-1", {"result": "succeeded"})
+    change(ledger)
+    assert len(os.listdir(ledger.directory)) == 4
+    assert fileset.parts(ledger.directory) == [] and payload.kept(ledger.directory) == [] and look.look(ledger.directory) == {}

@@ -85,6 +85,13 @@ def missing(settings: Settings, facts: dict) -> list[str]:
     return [name for name in named if name not in there]
 
 
+def others(settings: Settings) -> list[str]:
+    """Databases of this cluster that no dump holds; those that restores kept or made are no such."""
+    own = settings["database"]["name"]
+    rows = sql(settings, "select datname from pg_database where datallowconn and not datistemplate order by 1;", CLUSTER).splitlines()
+    return [name for name in rows if name not in (own, CLUSTER) and not name.startswith((f"{own}_restore_", f"{own}_before_restore_"))]
+
+
 def make_roles(settings: Settings, facts: dict, names: list[str]) -> None:
     """Roles as they were, but for passwords and a superuser's rights; all of them or none."""
     script = "".join(f"create role {quoted(name)} {facts['roles'][name]['options']};\n" for name in names)

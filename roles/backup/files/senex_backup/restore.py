@@ -55,7 +55,7 @@ def plan(settings: Settings, name: str, fetched: bool = False) -> dict:
     return {
         "dump": path, "made": made, "rows": sum(counted.values()), "tables": len(counted), "database": database, "database_bytes": now,
         "restored": f"{database}_restore_{stamp}", "aside": f"{database}_before_restore_{stamp}", "machine": came.get("machine"), "source": came.get("copy"),
-        "roles": around.missing(settings, facts),
+        "roles": around.missing(settings, facts), "others": around.others(settings),
     }  # fmt: skip
 
 
