@@ -61,6 +61,9 @@ def dumped(host, monkeypatch):
     dump = pathlib.Path(host.conf.home, "backups/postgresql/daily-2026-11-28-020000.sql.gz")
     dump.parent.mkdir(parents=True, exist_ok=True)
     dump.write_bytes(b"")
+    host.able = pathlib.Path(host.conf.home, "lib/senex_backup/around.py")
+    host.able.parent.mkdir(parents=True)
+    host.able.write_text("", encoding="utf-8")
     host.dump, host.says = dump, {"dump": dump.name, "made": "2026-11-28T02:00:00Z", "bytes": 9, "rows": 3, "checked": ["3 rows in 1 tables"]}
     server = contextlib.contextmanager(lambda _settings, directory, name: (yield host.asked.append((directory, name))))
     monkeypatch.setattr(recovery, "blank", server)
@@ -98,10 +101,10 @@ def test_a_dump_has_three_outcomes_too(dumped, what, result):
     assert dumped.status()["sources"]["dump"]["result"] == result and dumped.status()["history"][-1]["rto_seconds"] is None
 
 
-@pytest.mark.parametrize("settings", ['{"jobs": {"media": {}}}', "{}", "[]", "no json", '{"jobs": {"dump": {}}, "offsite": null}'])
+@pytest.mark.parametrize("settings", ['{"jobs": {"media": {}}}', "{}", "[]", "no json", '{"jobs": {"dump": 1}}', '{"jobs": {"dump": {}}, "offsite": null}'])
 def test_a_host_without_dumps_or_a_bucket_is_not_asked_for_them(dumped, settings):
     if "dump" in settings:
-        dumped.dump.unlink()
+        (dumped.able if "1" in settings else dumped.dump).unlink()
     dumped.settings.write_text(settings, encoding="utf-8")
     for _ in range(2):
         drill.drill(dumped.conf)

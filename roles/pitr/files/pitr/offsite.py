@@ -55,12 +55,16 @@ def sends(settings: Settings) -> bool:
 
 
 def dumps(settings: Settings) -> bool:
-    """Whether this host dumps its database, and has a dump. One whose job has stopped is told of by the age of its last run."""
+    """Whether this host dumps its database, has a dump, and a command that restores it for a drill (site.yml may have been told to leave role backup out).
+
+    A job that has stopped is told of by the age of its last run.
+    """
     try:
         there = any(name.endswith(".sql.gz") for name in os.listdir(os.path.join(settings.home, "backups/postgresql")))
     except OSError:
         return False
-    return there and "dump" in (_of_backup(settings).get("jobs") or {})
+    able = os.path.exists(os.path.join(settings.home, "lib/senex_backup/around.py"))
+    return there and able and "dump" in (_of_backup(settings).get("jobs") or {})
 
 
 def backup(settings: Settings, *words: str) -> str:
