@@ -3,39 +3,14 @@ image archives."""
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
 import time
-from pathlib import Path
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.senex.trader.plugins.plugin_utils import image_archive
+from ansible_collections.senex.trader.plugins.plugin_utils.this_run import dead, identity
 
 LOOKS, TELLS = 5, 30  # seconds between two looks at a lock that is waited for, and between two lines about it
-
-
-def machine() -> str:
-    """What tells this boot of this machine from every other; empty where the system does not say."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def started(pid: int) -> str:
-    """When a process began, in ticks of the system; empty when there is none. A pid alone may be somebody else's by now."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def dead(holder: dict) -> bool:
-    """Whether the holder ran on this controller and does not any more."""
-    pid = str(holder.get("pid"))
-    return bool(machine()) and holder.get("machine") == machine() and pid.isdecimal() and started(int(pid)) != holder.get("started")
 
 
 class ActionModule(ActionBase):
@@ -65,13 +40,8 @@ class ActionModule(ActionBase):
         return self._execute_module(module_name="senex.trader.release", module_args=arguments, task_vars=self.task_vars)
 
     def _begin(self, arguments: dict, wait: float) -> dict:
-        pid = os.getppid()  # a worker's parent is ansible-playbook itself
-        arguments["identity"] = {
-            "who": f"{getpass.getuser()}@{socket.gethostname()}",
-            "machine": machine(),
-            "pid": pid,
-            "started": started(pid),
-        }
+        lease = float(arguments.pop("lease", 0) or 0)
+        arguments["identity"] = {**identity(), **({"lease": lease} if lease else {})}
         host, give_up, tell_at = self.task_vars["inventory_hostname"], time.monotonic() + wait, 0.0
         while True:
             result = self._ask(arguments)

@@ -17,7 +17,7 @@ from ansible.errors import AnsibleFilterError
 PLAYS = {"serves": ("podman", "postgresql", "redis", "backup", "watchdog"), "web": ("django",), "workers": ("celery",), "verify": ()}
 VERIFIES = ("postgresql", "redis", "web", "backup")
 # Who has the lock of releases
-LOCKED = ("postgresql", "web", "celery", "celery_beat", "nginx")
+LOCKED = ("postgresql", "redis", "web", "celery", "celery_beat", "nginx", "backup", "watchdog")
 
 
 def _plain(value):

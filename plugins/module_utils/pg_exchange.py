@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from ansible_collections.senex.trader.plugins.module_utils import dump_file, kept_data, pg_facts, pg_server, pg_upgrade_state, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.pg_server import Server, Wanted
@@ -47,10 +48,14 @@ class Exchange:
         place = {"data": f"{self.wanted.data}.{name}", "archive": name}
         return {"major": major, "image": self._image(), **place, "files": files, "facts": facts, "at": time.time()}
 
-    def away(self, current: dict, comes: str, returns: str = "") -> None:
-        """Put the cluster in production aside, and another in its place. `returns` is the name of the archive that comes with it."""
+    def away(self, current: dict, comes: str, returns: str = "", still: Callable[[], None] = lambda: None) -> None:
+        """Put the cluster in production aside, and another in its place. `returns` is the name of the archive that comes with it.
+
+        `still` is called last before the server stops, and raises an error when what was copied of it is not what it holds.
+        """
         self.state.put(phase="exchanging", pending=current, comes=comes, returns=returns or None)
         self._pitr("set-aside", current["archive"], "--image", current["image"])
+        still()
         self.user.systemctl("stop", UNIT)
         self._rename(self.wanted.data, current["data"])
         self._rename(comes, self.wanted.data)

@@ -30,8 +30,17 @@ select 'O', 'triggers', count(*) from pg_trigger t join own on own.oid = t.tgrel
 select 'O', 'functions', count(*) from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname !~ '^pg_'
 and n.nspname <> 'information_schema' and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e');
 """
-# A table that says how often it was written to, so that a write between two looks is seen
-WRITES = "select coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) from pg_stat_user_tables"
+# How often tables were written to, and what no such counter sees: sequences, large objects, TRUNCATE and every other statement that gives a table a new
+# file or the database a table, a column or a function. Another answer is a write between two looks
+WRITES = """
+select concat_ws(' ', (select coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) from pg_stat_user_tables),
+  (select coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) from pg_stat_sys_tables where relname in ('pg_largeobject', 'pg_largeobject_metadata')),
+  (select md5(string_agg(schemaname || '.' || sequencename || '=' || coalesce(last_value, 0), ',' order by schemaname, sequencename)) from pg_sequences),
+  (select md5(string_agg(c.oid || ':' || c.relfilenode || ':' || c.relnatts || ':' || c.relname, ',' order by c.oid)) from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'),
+  (select md5(string_agg(p.oid || ':' || p.xmin, ',' order by p.oid)) from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+    where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'))
+"""
 GAINED = ("P", "data_checksums", "on")  # which a new cluster may have where the old one had none
 KINDS = {"R": "role", "M": "membership", "D": "database", "G": "setting", "P": "property", "T": "table", "S": "sequence", "E": "extension", "O": "count of"}
 SHOWN = {"T": "{} rows", "S": "at {}", "O": "{}", "D": "{}", "G": "{}", "P": "{}"}

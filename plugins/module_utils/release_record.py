@@ -1,4 +1,4 @@
-"""Who releases on this host now, and what was released: a lock with a lease, and one line of JSON a release."""
+"""Who changes this host now, and what was released: a lock with a lease, and one line of JSON a release."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from collections.abc import Callable, Iterator
 from ansible_collections.senex.trader.plugins.module_utils import fileset
 
 LOCK, RECORDS = "deploy.lock", "releases.jsonl"
+LAST = "deploy.previous"  # who had the lock last and changed something, also when it is free again
 # A controller that dies between two steps leaves the lock behind for that long; a step renews it while it lasts
 LEASE = 1800
 RENEWAL = 60
+# The same for site.yml and its like, which whoever finds it may take over after a shorter while: each part that is applied asks anew
+PASSING_LEASE = 600
 BOOT = "/run/senex.trader/boot"
 
 
 class Busy(Exception):
-    """Another release holds the lock; `holder` says which."""
+    """Another operation holds the lock; `holder` says which."""
 
-    def __init__(self, holder: dict):
-        super().__init__(sentence(holder))
+    def __init__(self, holder: dict, text: str = ""):
+        super().__init__(text or sentence(holder))
         self.holder = holder
 
 
@@ -38,10 +41,19 @@ def sentence(holder: dict, now: float | None = None) -> str:
     now = time.time() if now is None else now
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(holder["since"]))
     return (
-        f"a release is under way: {holder['what']} by {holder['who']} since {since} UTC ({int(now - holder['since'])} s ago), now at '{holder['step']}'. "
+        f"an operation is under way: {holder['what']} by {holder['who']} since {since} UTC ({int(now - holder['since'])} s ago), now at '{holder['step']}'. "
         f"Wait for its end. When its machine is gone, the lock is free in {max(0, int(-outlived(holder)))} s, "
         "or at once with -e release_take_over=true"
     )
+
+
+def _lease(holder: dict) -> float:
+    return holder.get("lease") or LEASE
+
+
+def same_run(holder: dict, identity: dict) -> bool:
+    """Whether both are of one ansible-playbook: what an operation includes works under its lock."""
+    return bool(holder.get("pid")) and all(holder.get(name) == identity.get(name) for name in ("who", "machine", "pid", "started"))
 
 
 def outlived(holder: dict) -> float:
@@ -49,10 +61,15 @@ def outlived(holder: dict) -> float:
     start is at least as old as that."""
     uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
     if "boot" not in holder:
-        return time.time() - holder["renewed"] - LEASE
+        return time.time() - holder["renewed"] - _lease(holder)
     if holder["boot"] == this_boot():
-        return uptime - holder["uptime"] - LEASE
-    return max(time.time() - holder["renewed"], uptime) - LEASE
+        return uptime - holder["uptime"] - _lease(holder)
+    return max(time.time() - holder["renewed"], uptime) - _lease(holder)
+
+
+def expired(holder: dict) -> bool:
+    """Whether nobody has renewed the lock for so long that its holder counts as dead."""
+    return outlived(holder) > 0
 
 
 def this_boot() -> str:
@@ -84,7 +101,7 @@ def is_holder(found: object) -> bool:
     if not isinstance(found, dict) or not isinstance(found.get("about", {}), dict):
         return False
     words = [found.get("id"), *(found.get(name, "") for name in ("what", "who", "step", "boot"))]
-    numbers = [found.get(name) for name in ("since", "renewed", *(["uptime"] if "boot" in found else []))]
+    numbers = [found.get(name) for name in ("since", "renewed", *(["uptime"] if "boot" in found else []), *(["lease"] if "lease" in found else []))]
     return all(isinstance(word, str) for word in words) and all(type(number) in (int, float) for number in numbers)
 
 
@@ -118,21 +135,96 @@ class Ledger:
             found = None
         return {"what": "a release", "who": "somebody", "step": "?", **found} if is_holder(found) else of_damaged(self._path(LOCK))
 
+    def last(self) -> dict:
+        """Who had the lock last; empty where nobody had."""
+        try:
+            with open(self._path(LAST), encoding="utf-8") as handle:
+                found = json.load(handle)
+        except (FileNotFoundError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _note(self, holder: dict) -> None:
+        self._write(LAST, json.dumps({name: holder.get(name) for name in ("id", "what", "who", "machine", "pid", "started")}), 0o600)
+
     def begin(self, identity: dict, take_over: str = "") -> dict | None:
         """Take the lock; the holder it was taken from when that one is dead. `take_over` names the holder the caller knows to be dead, or is `any`."""
         with self._alone():
             holder = self.holder()
             mine = holder is not None and holder["id"] == identity["id"]
             if holder and not mine:
-                dead = take_over in ("any", holder["id"]) or outlived(holder) > 0
-                if not dead:
-                    raise Busy(holder)
-                end = {"result": "interrupted", "reason": f"it ended at '{holder['step']}' without a word"}
-                with contextlib.suppress(OSError):  # a full disk: the lock is what matters
-                    self._append({**self._outline(holder), **holder.get("about", {}), **end})
+                self._succeed(holder, identity, take_over)
             since = holder["since"] if mine else time.time()
             self._write(LOCK, json.dumps({**identity, "since": since, **stamp(), "step": "begin"}), 0o600)
+            self._note(identity)
             return None if mine else holder
+
+    def _succeed(self, holder: dict, identity: dict, take_over: str) -> None:
+        """Raise Busy unless the holder is dead, or the very run's own; of a dead release there is a record then."""
+        if same_run(holder, identity) and holder.get("passing"):
+            return
+        if take_over not in ("any", holder["id"]) and not expired(holder):
+            raise Busy(holder)
+        if not holder.get("passing"):
+            end = {"result": "interrupted", "reason": f"it ended at '{holder['step']}' without a word"}
+            with contextlib.suppress(OSError):  # a full disk: the lock is what matters
+                self._append({**self._outline(holder), **holder.get("about", {}), **end})
+
+    def join(self, run: dict) -> tuple[dict | None, bool]:
+        """Under which lock a run may change this host: that of the operation it is part of, or its own, which is taken now (then True) where it `takes`.
+
+        Busy when it is another's. A run that takes none goes by the lock of a dead one.
+        """
+        takes, take_over = run.get("takes", False), run.get("take_over", "")
+        if not takes and self.holder() is None:
+            return None, False
+        identity = {name: run.get(name) for name in ("who", "machine", "pid", "started")}
+        with self._alone():
+            holder = self.holder()
+            if holder is not None and not same_run(holder, identity):
+                if take_over not in ("any", holder["id"]) and not expired(holder):
+                    raise Busy(holder)
+                if takes:
+                    self._succeed(holder, identity, take_over)
+                holder = None
+            taken = holder is None
+            if taken and not takes:
+                return None, False
+            last = self.last()
+            if taken and last.get("id", "") != run.get("after", last.get("id", "")) and not same_run(last, identity):
+                # What this run has read, the vault above all, may be of before a rotation
+                raise Busy(
+                    last, f"{last['what']} by {last['who']} came between the look of this run and its first change, so this host was not changed. Run it again"
+                )
+            own = {**identity, "id": run.get("id"), "what": run.get("what"), "passing": True, "lease": PASSING_LEASE, "since": time.time(), "step": "at work"}
+            holder = {**(own if taken else holder), **stamp()}
+            self._write(LOCK, json.dumps(holder), 0o600)
+            return holder, taken
+
+    @contextlib.contextmanager
+    def working(self, run: dict) -> Iterator[dict]:
+        """Change this host in the body, which says with done["changed"] what became of it; done["holds"] is the id of a lock that the run has to give up.
+
+        One that it took for nothing, or that it fails under, is given up at once.
+        """
+        done: dict = {}
+        holder, taken = self.join(run) if run else (None, False)
+        if holder is None:
+            yield done
+            return
+        failed = True
+        try:
+            with self.kept(holder["id"], holder["step"]):
+                yield done
+            failed = bool(done.get("failed"))
+        finally:
+            if holder.get("passing"):
+                if taken and (failed or done.get("changed")):
+                    self._note(holder)
+                if failed or (taken and not done.get("changed")):
+                    self.finish(holder["id"], None)
+                else:
+                    done["holds"] = holder["id"]
 
     def renew(self, identifier: str, step: str, about: dict | None = None) -> None:
         """Say how far the release is, and what its record has to hold (`about`) should it die; an error when the lock was lost."""

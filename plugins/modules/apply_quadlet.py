@@ -22,6 +22,10 @@ options:
     description: Whether they begin together with this part.
     type: bool
     default: false
+  run:
+    description: Who asks, and whether it takes the host's lock for itself; filled in by the action plugin.
+    type: dict
+    default: {}
 author: [senex.trader maintainers (@senex-trader)]
 """
 EXAMPLES = r"""
@@ -46,6 +50,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import quadlet_apply, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
 
 
 def beside(data: dict, payloads: list[str], at_once: bool) -> dict:
@@ -73,6 +78,7 @@ def main() -> None:
             "payload": {"type": "str", "required": True, "no_log": True},
             "beside": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "beside_at_once": {"type": "bool", "default": False},
+            "run": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
@@ -82,7 +88,15 @@ def main() -> None:
         if result.pop("bare", False):
             module.exit_json(changed=data["state"] == "present", plan=[f"all of {result['msg']}"])
     else:
-        result = beside(data, module.params["beside"], module.params["beside_at_once"])
+        try:
+            with Ledger().working(module.params["run"]) as done:
+                result = beside(data, module.params["beside"], module.params["beside_at_once"])
+                done.update(changed=result["changed"], failed="msg" in result)
+        except Busy as busy:
+            module.exit_json(changed=False, busy=busy.holder, message=str(busy))
+        except OSError as error:
+            module.fail_json(msg=untrusted.lines(f"{data['part']}: {error}"), plan=[])
+        result = {**result, "holds": done.get("holds", "")}
     if "msg" in result:
         module.fail_json(msg=untrusted.lines(result["msg"]), plan=result["plan"])
     if not module._diff:  # the public way to ask is not there on core 2.18

@@ -13,6 +13,10 @@ options:
     description: The part as JSON in base64, so that no secret shows in an invocation and nothing short is masked elsewhere.
     type: str
     required: true
+  run:
+    description: Who asks, and whether it takes the host's lock for itself; filled in by the action plugin.
+    type: dict
+    default: {}
 author: [senex.trader maintainers (@senex-trader)]
 """
 EXAMPLES = r"""
@@ -37,27 +41,31 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
 from ansible_collections.senex.trader.plugins.module_utils.payload import keep, system_part
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
 from ansible_collections.senex.trader.plugins.module_utils.system_transaction import Refused, SystemTransaction
 
 
 def main() -> None:
     """Read the payload, apply it, answer."""
     os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
-    module = AnsibleModule({"payload": {"type": "str", "required": True, "no_log": True}}, supports_check_mode=True)
+    module = AnsibleModule({"payload": {"type": "str", "required": True, "no_log": True}, "run": {"type": "dict", "default": {}}}, supports_check_mode=True)
     data = json.loads(base64.b64decode(module.params["payload"]))
     try:
-        with contextlib.nullcontext() if module.check_mode else lock():
+        with Ledger().working({} if module.check_mode else module.params["run"]) as done, contextlib.nullcontext() if module.check_mode else lock():
             transaction = SystemTransaction(system_part(data, module.check_mode), present=data["state"] == "present")
             result = transaction.run(check=module.check_mode)
             if not module.check_mode:
                 keep(data)
+            done["changed"] = result["changed"]
+    except Busy as busy:
+        module.exit_json(changed=False, busy=busy.holder, message=str(busy))
     except Refused as error:
         module.fail_json(msg=untrusted.lines(error), plan=error.plan)
     except (LookupError, OSError) as error:
         module.fail_json(msg=untrusted.lines(f"{data['part']}: {error}"))
     if not module._diff:  # the public way to ask is not there on core 2.18
         result.pop("diff", None)
-    module.exit_json(**result)
+    module.exit_json(**result, holds=done.get("holds", ""))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,18 @@ options:
     description: Whether to read the records of releases.
     type: bool
     default: false
+  alone:
+    description:
+      - Whether the run ends here while an operation (a release, restore, upgrade or rotation, or another run of this kind) holds the host's lock.
+      - The run then has the lock for itself from the first part that is changed on, until C(senex.trader.release) with C(finish) gives it up.
+        Look-ups cost nothing more, and a run that changes nothing takes none.
+      - Not in check mode.
+    type: bool
+    default: false
+  take_over:
+    description: With O(alone), whether whoever holds the lock is known to be dead.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -56,6 +68,18 @@ gone:
   returned: always
   type: list
   elements: dict
+holder:
+  description: Who holds the lock, C(none) where nobody does or nobody renewed it in time.
+  returned: always
+  type: dict
+after:
+  description: Id of whoever had the lock last. A run does not begin to change what another has changed after it looked.
+  returned: always
+  type: str
+run:
+  description: Name of the lock that this run takes with its first change, what it is called, and whom it may take it from.
+  returned: with O(alone)
+  type: dict
 releases:
   description: Every record of a release, oldest first.
   returned: with O(releases)
@@ -75,7 +99,7 @@ import subprocess
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import fileset, in_force, kept_data
 from ansible_collections.senex.trader.plugins.module_utils.look import look
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, expired, sentence
 
 SCRIPT = "/etc/ansible/facts.d/senex.fact"
 
@@ -97,13 +121,27 @@ def said(process: subprocess.Popen | None) -> dict:
         return {}
 
 
+def holder() -> dict:
+    """Who holds the lock of this host, and the same for a person; empty where nobody does."""
+    found = Ledger().holder()
+    return {"holder": found, "message": sentence(found)} if found and not expired(found) else {}
+
+
 def main() -> None:
     """Ask, and answer."""
     os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule(
-        {"parts": {"type": "bool", "default": True}, "releases": {"type": "bool", "default": False}},
+        {
+            "parts": {"type": "bool", "default": True},
+            "releases": {"type": "bool", "default": False},
+            "alone": {"type": "bool", "default": False},  # for the action plugin, as is the next
+            "take_over": {"type": "bool", "default": False},
+        },
         supports_check_mode=True,
     )
+    held, after = holder(), Ledger().last().get("id", "")
+    if held and module.params["alone"] and not module.params["take_over"] and not module.check_mode:
+        module.exit_json(changed=False, **held)
     process = script()  # before the look, during which this process is the service user at times
     try:
         troubles = in_force.look(in_force.read(), quick=True) if module.params["parts"] else []
@@ -111,7 +149,7 @@ def main() -> None:
         troubles = [in_force.trouble(in_force.WANTED, str(error))]
     seen = look() if module.params["parts"] else {}
     records = {"releases": Ledger().records()} if module.params["releases"] else {}
-    more = {**records, "kept": fileset.parts(), "in_force": troubles, "gone": kept_data.gone()}
+    more = {**records, "kept": fileset.parts(), "in_force": troubles, "gone": kept_data.gone(), "holder": None, **held, "after": after}
     module.exit_json(changed=False, ansible_facts=said(process), seen=seen, id=secrets.token_hex(8), **more)
 
 

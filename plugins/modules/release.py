@@ -42,6 +42,10 @@ options:
     description: With C(begin), id of a holder that is known to be dead, or C(any).
     type: str
     default: ""
+  lease:
+    description: With C(begin), seconds without a sign of life after which the lock is free, on a host where no step renews it; 0 for 30 minutes.
+    type: float
+    default: 0
   wait:
     description: With C(begin), seconds to wait for a lock that another holds; what is waited for is shown.
     type: float
@@ -126,6 +130,7 @@ ARGUMENTS = {
     "what": {"type": "str", "default": ""},
     "identity": {"type": "dict", "default": {}},
     "take_over": {"type": "str", "default": ""},
+    "lease": {"type": "float", "default": 0},
     "wait": {"type": "float", "default": 0},
     "archive": {"type": "str", "default": ""},
     "wanted": {"type": "dict", "default": {}},

@@ -11,6 +11,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.senex.trader.plugins.module_utils.payload import digest, keepable
+from ansible_collections.senex.trader.plugins.plugin_utils import this_run
 
 try:
     from ansible.template import trust_as_template
@@ -138,8 +139,19 @@ class RenderingAction(ActionBase):
         still = look.get("id") and task_vars.get("ansible_facts", {}).get("senex_moved") != look["id"]
         if still and not data.get("lease") and keepable(data) and look["seen"].get(data["part"]) == digest(json.loads(text)):
             return {"changed": False, "plan": []}
-        result = self._execute_module(module_name=f"senex.trader.{module}", module_args={"payload": packed(data), **options}, task_vars=task_vars)
+        run = {**this_run.identity(), **(look.get("run") or {})}
+        given = {"payload": packed(data), **options}
+        result = self._execute_module(module_name=f"senex.trader.{module}", module_args={**given, "run": run}, task_vars=task_vars)
+        holder = result.get("busy")
+        if holder and this_run.dead(holder):
+            run["take_over"] = holder["id"]
+            result = self._execute_module(module_name=f"senex.trader.{module}", module_args={**given, "run": run}, task_vars=task_vars)
+        if result.get("busy"):
+            return {"failed": True, "changed": False, "msg": f"{task_vars['inventory_hostname']}: {data['part']}: {result['message']}"}
         result.pop("invocation", None)
-        if look.get("id") and (result.get("changed") or result.get("failed")):
-            result["ansible_facts"] = {"senex_moved": look["id"]}
+        facts = {"senex_moved": look["id"]} if look.get("id") and (result.get("changed") or result.get("failed")) else {}
+        if holds := result.pop("holds", ""):
+            facts["senex_at_work"] = holds
+        if facts:
+            result["ansible_facts"] = facts
         return result

@@ -31,6 +31,7 @@ def test_a_second_run_changes_nothing(stack, figure):
     assert stack.starts() == starts
     assert stack.nginx() == workers
     assert stack.files() == files
+    assert not stack.sh("ls /var/lib/senex.trader/deploy.lock 2>/dev/null || true"), "what was locked for nothing is free"
     within(best.wall, NO_CHANGE_SECONDS, "a second run")
 
 

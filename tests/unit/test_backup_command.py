@@ -251,6 +251,7 @@ def cluster(command, settings, monkeypatch):
         return "150004"
 
     monkeypatch.setattr(restore, "sql", sql)
+    monkeypatch.setattr(restore.around, "sql", sql)
     monkeypatch.setattr(restore.time, "sleep", lambda _seconds: None)
     return found
 

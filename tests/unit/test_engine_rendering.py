@@ -96,7 +96,7 @@ def call(role, **arguments):
 
 def test_one_call_carries_everything_and_shows_nothing(role):
     result, sent = call(role, files=[{"content": "s3cret", "dest": "config/x", "secret": True}], secrets=[{"name": "n", "value": "s3cret"}])
-    assert set(sent) == {"payload", "name"} and "s3cret" not in str(sent) and "invocation" not in result
+    assert set(sent) == {"payload", "name", "run"} and "s3cret" not in str(sent) and "invocation" not in result
     data = json.loads(base64.b64decode(sent["payload"]))
     assert data["home"] == "/h" and data["files"][0]["path"] == "/h/config/x" and data["files"][0]["mode"] == "0600"
 

@@ -38,7 +38,7 @@ def host(conf, monkeypatch):  # noqa: F811
     monkeypatch.setattr(offsite, "fetch", lambda where, to, which: asked.append((os.path.dirname(where.archive), to, which)))
     monkeypatch.setattr(recovery, "fill", lambda *_: types.SimpleNamespace(end="2026-11-28 12:00:00.000000"))
     monkeypatch.setattr(recovery, "server", lambda *_, **__: contextlib.nullcontext())
-    monkeypatch.setattr(drill.checks, "verify", lambda *_: {"rows": {"a": 3}})
+    monkeypatch.setattr(drill.checks, "verify", lambda *_, **__: {"rows": {"a": 3}})
     return types.SimpleNamespace(conf=conf, asked=asked, does=does, settings=settings, status=lambda: jobs.read(conf, "drill"))
 
 
@@ -52,6 +52,70 @@ def test_the_two_are_tried_in_turn(host):
     for _ in range(2):
         drill.drill(host.conf)
     assert host.asked[4:] == ["archive", "archive"] and list(host.status()["sources"]) == ["archive"]
+
+
+@pytest.fixture
+def dumped(host, monkeypatch):
+    """The same with dumps, and role backup's command; what that answers is in `says`."""
+    host.settings.write_text('{"offsite": {"repository": "s3:x"}, "jobs": {"dump": {}}}', encoding="utf-8")
+    dump = pathlib.Path(host.conf.home, "backups/postgresql/daily-2026-11-28-020000.sql.gz")
+    dump.parent.mkdir(parents=True, exist_ok=True)
+    dump.write_bytes(b"")
+    host.able = pathlib.Path(host.conf.home, "lib/senex_backup/around.py")
+    host.able.parent.mkdir(parents=True)
+    host.able.write_text("", encoding="utf-8")
+    host.dump, host.says = dump, {"dump": dump.name, "made": "2026-11-28T02:00:00Z", "bytes": 9, "rows": 3, "checked": ["3 rows in 1 tables"]}
+    server = contextlib.contextmanager(lambda _settings, directory, name: (yield host.asked.append((directory, name))))
+    monkeypatch.setattr(recovery, "blank", server)
+
+    def backup(_settings, *words):
+        host.asked.append(words)
+        if "dump" in host.does:
+            raise host.does["dump"]
+        return f"said before\n{json.dumps(host.says)}\n"
+
+    monkeypatch.setattr(offsite, "backup", backup)
+    return host
+
+
+def test_a_dump_has_its_turn(dumped):
+    """What is proven of base backups and WAL says nothing of dumps, which are another format in another server."""
+    for _ in range(4):
+        drill.drill(dumped.conf)
+    assert [one["source"] for one in dumped.status()["history"]] == ["archive", "bucket", "dump", "archive"]
+    root = os.path.join(dumped.conf.drill_directory, drill.ROOT)
+    assert (os.path.join(root, "data"), "pitr-drill") in dumped.asked and ("prove", "newest", "--container", "pitr-drill") in dumped.asked
+    assert not os.path.exists(root) and set(dumped.status()["sources"]) == {"archive", "bucket", "dump"}
+    drill.drill(dumped.conf, drill.DUMP)
+    status = dumped.status()
+    assert (status["what"], status["bytes"], status["checked"], status["rows"]) == (dumped.dump.name, 9, ["3 rows in 1 tables"], 3)
+    assert status["rto_seconds"] is not None and status["rpo_seconds"] > 0 and status["newest"] == "2026-11-28T02:00:00Z"
+    assert drill.lines(dumped.conf)[-1].startswith("from the newest dump: ")
+
+
+@pytest.mark.parametrize(("what", "result"), [(Failure('role "reports" does not exist'), "failed"), (Unverified("no room"), "unverified")])
+def test_a_dump_has_three_outcomes_too(dumped, what, result):
+    dumped.does["dump"] = what
+    with pytest.raises(type(what)):
+        drill.drill(dumped.conf, drill.DUMP)
+    assert dumped.status()["sources"]["dump"]["result"] == result and dumped.status()["history"][-1]["rto_seconds"] is None
+
+
+@pytest.mark.parametrize("settings", ['{"jobs": {"media": {}}}', "{}", "[]", "no json", '{"jobs": {"dump": 1}}', '{"jobs": {"dump": {}}, "offsite": null}'])
+def test_a_host_without_dumps_or_a_bucket_is_not_asked_for_them(dumped, settings):
+    if "dump" in settings:
+        (dumped.able if "1" in settings else dumped.dump).unlink()
+    dumped.settings.write_text(settings, encoding="utf-8")
+    for _ in range(2):
+        drill.drill(dumped.conf)
+    assert [one["source"] for one in dumped.status()["history"]] == ["archive", "archive"]
+
+
+def test_a_server_that_cannot_be_made_says_nothing_of_the_dump(conf, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(recovery, "as_container_user", lambda *_: None)
+    monkeypatch.setattr(recovery, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", "initdb: no room"))
+    with pytest.raises(Unverified, match="could not be made: .*no room"), recovery.blank(conf, os.path.join(conf.home, "blank"), "pitr-drill"):
+        pytest.fail("it was asked")
 
 
 def test_somebody_may_say_which(host):

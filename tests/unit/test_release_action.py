@@ -11,7 +11,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.senex.trader.plugins.action import release
-from ansible_collections.senex.trader.plugins.plugin_utils import image_archive
+from ansible_collections.senex.trader.plugins.plugin_utils import image_archive, this_run
 from rendered import ROLES, loaded, trust_as_template, trusted
 
 IMAGE = "ab" * 32
@@ -67,13 +67,13 @@ def act(monkeypatch):
 
 
 def busy(holder=ELSEWHERE):
-    return {"busy": holder, "message": "a release is under way: deploy of 2 by anna, now at 'web'. Wait for its end. Or take over"}
+    return {"busy": holder, "message": "an operation is under way: deploy of 2 by anna, now at 'web'. Wait for its end. Or take over"}
 
 
 def test_a_lock_is_waited_for_and_who_has_it_is_shown(act):
     result, action = act([busy()] * 9 + [{"changed": True}], step="begin", wait=120)
     assert result == {"changed": True} and action.seconds == 9 * release.LOOKS
-    assert action.shown[0] == "one: a release is under way: deploy of 2 by anna, now at 'web'; waiting for another 120 s"
+    assert action.shown[0] == "one: an operation is under way: deploy of 2 by anna, now at 'web'; waiting for another 120 s"
     assert len(action.shown) == 2, "a line each half minute"
     assert not any("wait" in asked or "archive" in asked for asked in action.asked)
 
@@ -85,7 +85,7 @@ def test_it_ends(act, wait, said):
 
 
 def test_a_dead_holder_is_not_waited_for(act):
-    here = {**ELSEWHERE, "machine": release.machine(), "pid": 2**30}
+    here = {**ELSEWHERE, "machine": this_run.machine(), "pid": 2**30}
     result, action = act([busy(here), {"changed": True}], step="begin", wait=600)
     assert result == {"changed": True} and action.seconds == 0 and action.asked[1]["take_over"] == "theirs"
     result, action = act([busy(here)], step="begin")

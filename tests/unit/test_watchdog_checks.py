@@ -181,6 +181,8 @@ TABLE = [
         "could not verify the bucket alone (last proved 45 d ago): the rea",
     ),
     (checks_host.judge_backups, drill(archive=("ok", RECENT), bucket=("unverified", None)), FAIL, "never proved"),
+    (checks_host.judge_backups, drill(archive=("ok", RECENT), dump=("failed", RECENT, 9)), FAIL, "failed: the reason; restored from the newest dump"),
+    (checks_host.judge_backups, drill(archive=("ok", RECENT, 40), dump=("ok", RECENT, 9)), OK, "9 s from the newest dump"),
     (checks_host.judge_backups, drill(archive=("ok", RECENT), bucket=("ok", OLD)), FAIL, "(last proved 45 d ago): nobody has tried"),
     (checks_host.judge_release, None, OK, "none"),
     (checks_host.judge_release, LOCK, OK, "deploy of 2 by ann"),

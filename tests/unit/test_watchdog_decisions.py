@@ -1,5 +1,7 @@
 """When a part is restarted, and when it is left alone: the truth table, with the clock in the test's hand."""
 
+import json
+
 import pytest
 from watched import Fake, config, host, settings
 
@@ -100,6 +102,16 @@ def test_one_that_a_playbook_took_away_is_not_started(here):
 def test_a_release_holds_restarts_until_its_lock_is_stale(here, renewed, what):
     fake, path = here
     (path / "deploy.lock").write_text(f'{{"renewed": {renewed}}}')
+    assert cures.attempt(fake, settings(), part(), CURE, False, 10_000).decision.what == what
+
+
+@pytest.mark.parametrize(("lock", "what"), [({"passing": True}, decide.RESTART), ({"lease": 21600}, decide.WAIT)], ids=["site.yml", "a restore elsewhere"])
+def test_whose_lock_it_is_decides(here, lock, what):
+    """A restore stops the application on hosts where no step of its own renews the lock; site.yml restarts only what it changes."""
+    fake, path = here
+    (path / "deploy.lock").write_text(json.dumps({"renewed": 8_000, **lock}))
+    assert cures.attempt(fake, settings(), part(), CURE, False, 10_000).decision.what == what
+    (path / "deploy.lock").write_text(json.dumps({"renewed": 10_000, **lock}))
     assert cures.attempt(fake, settings(), part(), CURE, False, 10_000).decision.what == what
 
 

@@ -7,19 +7,20 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import BACKUPS
+from conftest import BACKUPS, INPUTS
 from parts import HOME, SYSTEMCTL, Applied
 
 ROOT = Path(__file__).parents[3]
 MEDIA = f"{HOME}/data/media"
+LOCK = "/var/lib/senex.trader/deploy.lock"
 CACHE = f"{HOME}/.config/systemd/user/redis-cache.service"
 
 
-def restore(check=True, **inputs):
+def restore(check=True, playbook="restore", options=(), **inputs):
     with tempfile.NamedTemporaryFile("w", suffix=".json") as handle:
         json.dump(inputs, handle)
         handle.flush()
-        command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "-e", f"@{handle.name}", str(ROOT / "playbooks/restore.yml")]
+        command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "-e", f"@{handle.name}", *options, str(ROOT / f"playbooks/{playbook}.yml")]
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "COLUMNS": "400"}
         result = Applied(subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment))
     assert not check or result.rc == 0, result.output
@@ -89,7 +90,37 @@ def test_a_broken_dump_changes_nothing(host, ready, damage):
     assert result.rc and "Nothing was changed" in result.message
     assert ("public.ledger has 5000 rows instead of 5001" if damage == "wrong rows" else f"{ready.dump} is damaged") in result.message
     assert databases(ready) == before and ready.sql("select count(*) from ledger") == "11"
-    assert not host.file("/var/lib/senex.trader/deploy.lock").exists
+    assert not host.file(LOCK).exists
+
+
+def held(host, **more):
+    """The lock, as an operation of another machine has it."""
+    now = float(host.check_output("date +%s.%N"))
+    holder = {"id": "theirs", "what": "restore", "who": "anna@desk", "machine": "another", "pid": 7, "started": "1", "step": "load", "since": now - 60,
+              "renewed": now, **more}  # fmt: skip
+    host.check_output(f"printf %s '{json.dumps(holder)}' >{LOCK}")
+    return holder
+
+
+def test_whoever_comes_second_is_told_before_anything_is_changed(host, ready):
+    """site.yml and scale.yml beside an operation, an operation beside another, and one beside site.yml."""
+    before = host.check_output(f"cd {HOME} && find bin config lib -printf '%p %T@ %m\\n' | sort")
+    try:
+        for playbook, what in (("site", "restore"), ("scale", "restore"), ("restore", "restore"), ("restore", "site.yml")):
+            options = ["--tags", "backup"] if playbook == "site" else []
+            holder = held(host, what=what, **({"passing": True} if what == "site.yml" else {}))
+            inputs = {"restore_dump": ready.dump, "restore_confirm": True} if playbook == "restore" else {"backup_daily_days": 8}
+            result = restore(check=False, playbook=playbook, options=options, **inputs)
+            assert result.rc and f"an operation is under way: {what} by anna@desk since" in result.message and "now at 'load'" in result.message, result.output
+            assert "Wait for its end." in result.message and "Nothing was changed." in result.message and result.changed == 0
+            assert json.loads(host.check_output(f"cat {LOCK}")) == holder
+        assert host.check_output(f"cd {HOME} && find bin config lib -printf '%p %T@ %m\\n' | sort") == before
+        held(host, what="restore", renewed=0)
+        assert restore(playbook="site", options=["--tags", "backup"], **INPUTS, backup_daily_days=8).changed
+        assert not host.file(LOCK).exists, "taken over from one that is dead, and given up"
+        assert restore(playbook="site", options=["--tags", "backup"], **INPUTS).changed and not host.file(LOCK).exists
+    finally:
+        host.check_output(f"rm -f {LOCK}")
 
 
 def test_confirmed_it_restores_from_the_storage_alone_and_keeps_what_was(host, ready):
@@ -126,7 +157,7 @@ def test_redis_comes_back_from_the_storage_and_what_was_is_kept(host, ready):
     assert (ready.redis("get restored"), ready.redis("llen celery")) == ("after", "2"), back.output
     missing = restore(check=False, restore_redis=aside[1:], restore_confirm=True)
     assert missing.rc and "there is no copy" in missing.message and "kept aside by earlier restores" in missing.message
-    assert not host.file("/var/lib/senex.trader/deploy.lock").exists
+    assert not host.file(LOCK).exists
 
 
 def test_a_redis_whose_log_is_damaged_is_restored(host, ready):

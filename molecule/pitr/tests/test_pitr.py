@@ -296,6 +296,33 @@ def test_a_bucket_that_cannot_be_tried_is_no_failure_and_one_without_a_copy_is(a
         assert archive.pitr(f"drill --from {source}").rc == 0
 
 
+def test_drill_of_a_dump(archive, bucket):
+    """In its turn, under the timer's limits, on a server that knows none of the dump's roles: the restore's own steps, and what they compare."""
+    archive.sql("create role reports login password 'words-of-nobody' connection limit 3; create role clerk in role reports")
+    archive.sql("grant select on ticks to reports; grant connect on database senex to clerk; comment on database senex is 'orders'; "
+                "alter role reports in database senex set statement_timeout = '5s'; select lo_from_bytea(4711, 'a picture')")  # fmt: skip
+    made = json.loads(archive.host.check_output(f"{RUN} {HOME}/bin/backup dump --json").splitlines()[-1])["path"]
+    assert "SCRAM" not in archive.host.check_output(f"cat {made}.json")
+    archive.host.check_output(f'sed -i \'s/"source": "archive"/"source": "bucket"/\' {HOME}/backups/status/drill.json')
+    assert archive.fire("pitr-drill") == "success", archive.status("drill")
+    status = archive.status("drill")
+    assert (status["result"], status["source"], status["what"]) == ("ok", "dump", made.rpartition("/")[2])
+    said = ", ".join(status["checked"])
+    assert "9 bytes in large objects" in said and "grants on tables" in said and "roles made anew" in said and "clerk" in said and "amcheck" in said
+    assert status["rows"] >= 20000 and 0 < status["rto_seconds"] < 120 and 0 <= status["rpo_seconds"] < 600
+    assert set(status["sources"]) == {"archive", "bucket", "dump"} and "from the newest dump: " in archive.pitr("drills").stdout
+    assert archive.host.check_output(f"ls -A {HOME}/backups/drill") == "" and "pitr-drill" not in archive.podman("ps -a --format '{{.Names}}'").split()
+    assert archive.sql("select count(*) from pg_database where datname like 'senex%'", "postgres") == "1", "nothing of it was in the server in production"
+    archive.host.check_output(f'sed -i \'s/"large objects": 1/"large objects": 2/\' {made}.json')
+    done = archive.pitr("drill --from dump")
+    assert done.rc == 1 and "is not what was dumped: large objects: 1 instead of 2" in done.stderr
+    status = archive.status("drill")
+    assert (status["result"], status["sources"]["dump"]["result"], status["sources"]["archive"]["result"]) == ("failed", "failed", "ok")
+    assert status["sources"]["dump"]["proved"] and archive.host.check_output(f"ls -A {HOME}/backups/drill") == ""
+    archive.host.check_output(f"rm {made}*")
+    archive.sql("select lo_unlink(4711); drop owned by reports, clerk; drop role clerk; drop role reports")
+
+
 def test_lost_disk_comes_back_from_the_archive_alone(archive):
     """The disk is gone while rows are written, and an empty one takes its place, on which nothing starts by itself. Where somebody lets it begin anew
     all the same there is a new cluster, whose WAL must not get into the archive."""

@@ -28,7 +28,7 @@ def parse(argv):
     verbs.add_parser("check", help="say what is wrong with the archive; exit 1 when something is")
     verbs.add_parser("verify", help="read every base backup and every segment of the archive; exit 1 when one is damaged")
     verb = verbs.add_parser("drill", help="restore the newest into a throwaway server, check it, remove it; exit 75 when that could not be tried")
-    verb.add_argument("--from", choices=tuple(drill.SOURCES), dest="source", help="the archive here or the bucket alone (default: what the last did not)")
+    verb.add_argument("--from", choices=tuple(drill.SOURCES), dest="source", help="the archive here, the bucket alone, or the newest dump (default: in turn)")
     verbs.add_parser("drills", help="how the last drills ended, and how long a restore takes by them")
     verbs.add_parser("reset", help="begin anew with slot and base backup after WAL was lost")
     verb = verbs.add_parser("list", help="base backups and the moments that can be restored")

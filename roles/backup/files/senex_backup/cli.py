@@ -51,6 +51,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     one.add_argument("argument", metavar="NAME|PLAN", help="name of a backup (or newest), then what the step before printed")
     one.add_argument("--what", choices=("dump", *restore_files.MODULES), default="dump", help="what is restored (%(default)s)")
     one.add_argument("--fetched", action="store_true", help="newest is the newest of those that were fetched last")
+    one = verb("prove", "restore a dump in a server that has nothing yet (pitr drill calls it, with a server that it throws away)", job=False)
+    one.add_argument("name", metavar="NAME", help="name of a dump, or newest")
+    one.add_argument("--container", required=True, metavar="NAME", help="the server's container; never that in production")
     one = verb("exchange", "put files of a copy in place, in the user namespace (restores call it)", job=False)
     one.add_argument("step", choices=tuple(exchange.STEPS))
     one.add_argument("argument", metavar="PLAN")
@@ -109,6 +112,14 @@ def accept(settings: Settings, kind: str) -> int:
     return 0
 
 
+def proven(settings: Settings, given: argparse.Namespace) -> int:
+    """What the drill is told, in the last line."""
+    if given.container == settings["database"]["container"]:
+        raise Trouble(f"--container {given.container}: the server in production is no place for a drill")
+    common.say(json.dumps(restore.prove(settings, given.name, given.container)))
+    return 0
+
+
 def exchanged(settings: Settings, given: argparse.Namespace) -> int:
     """Under the lock of the restore that calls it."""
     exchange.STEPS[given.step](settings, json.loads(given.argument))
@@ -164,6 +175,7 @@ def main() -> int:
             "fetch": lambda: fetched(settings, given),
             "taken-over": lambda: taken_over(settings, given.machine),
             "restore": lambda: restored(settings, given),
+            "prove": lambda: proven(settings, given),
             "exchange": lambda: exchanged(settings, given),
             "accept": lambda: accept(settings, given.kind),
             "rekey": lambda: rekey.rekey(settings, given.stage),

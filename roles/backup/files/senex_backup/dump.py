@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-from senex_backup import dump_file
+from senex_backup import around, dump_file
 from senex_backup.common import PODMAN, Settings, Trouble, need, say, sql
 
 DIRECTORY = "postgresql"
@@ -42,13 +42,15 @@ class Moment:
         return lines
 
     def facts(self) -> dict:
-        """Rows of each table, sequences (which no transaction holds still: before and after), extensions."""
-        rows = [line.split("\t") for line in self.ask(f"{dump_file.COUNTS}\n{dump_file.SEQUENCES}\n{dump_file.EXTENSIONS}\n\\echo .\n")]
+        """Rows of each table, sequences (which no transaction holds still: before and after), extensions, and what is not in the dump itself."""
+        script = "\n".join((dump_file.COUNTS, dump_file.SEQUENCES, dump_file.EXTENSIONS, around.ROLES, around.DATABASE, around.OBJECTS))
+        rows = [line.split("\t") for line in self.ask(f"{script}\n\\echo .\n")]
         after = {name: int(value) for kind, name, value in rows if kind == "S"}
         return {
             "tables": {name: int(count) for kind, name, count in rows if kind == "T"},
             "sequences": {name: [low, after.get(name, low)] for name, low in self.sequences.items()},
             "extensions": {name: version for kind, name, version in rows if kind == "E"},
+            **around.described(rows),
         }
 
     def close(self) -> None:

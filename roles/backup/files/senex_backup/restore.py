@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import os
@@ -10,11 +11,11 @@ import subprocess
 import tempfile
 import time
 
-from senex_backup import dump, dump_file, fetch, sequences
-from senex_backup.common import PODMAN, Settings, Trouble, need, podman, say, sql
+from senex_backup import around, dump, dump_file, fetch, sequences
+from senex_backup.around import CLUSTER
+from senex_backup.common import PODMAN, NotNow, Settings, Trouble, need, podman, say, sql
 
 RAISE = "raise"  # what becomes of sequences, unless the plan says otherwise
-CONNECT = "postgres"  # the database that psql is in while others are renamed
 # Each index against its table; a tree that does not hold what the table holds answers queries wrongly
 AMCHECK = """
 select count({schema}.bt_index_check(c.oid, true)) from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
@@ -42,39 +43,74 @@ def plan(settings: Settings, name: str, fetched: bool = False) -> dict:
     # This host may have made newer ones, of its own empty database
     path = chosen(settings, came.get("dump") or name if name == "newest" else name)
     dump_file.verify(path)
-    facts, database = dump_file.facts(path), settings["database"]["name"]
-    version = int(sql(settings, "show server_version_num;", CONNECT))
+    facts, database = dump.facts(path), settings["database"]["name"]
+    version = int(sql(settings, "show server_version_num;", CLUSTER))
     if facts.get("server_version", version) // 10000 > version // 10000:
         raise Trouble(f"{os.path.basename(path)} is of PostgreSQL {facts['server_version'] // 10000}, and {version // 10000} runs here: restore it on that one")
     size = facts.get("database_bytes") or os.path.getsize(path) * 10
     need(os.path.join(settings.home, "data"), int(size * 1.2), f"the restored database beside {database}")
     stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime())
-    now = int(sql(settings, f"select pg_database_size('{database}');", CONNECT))
+    now = int(sql(settings, f"select pg_database_size('{database}');", CLUSTER))
     made = time.strftime("%F %T UTC", time.gmtime(dump_file.stamp(os.path.basename(path))))
     counted = facts.get("tables", {})
     return {
         "dump": path, "made": made, "rows": sum(counted.values()), "tables": len(counted), "database": database, "database_bytes": now,
         "restored": f"{database}_restore_{stamp}", "aside": f"{database}_before_restore_{stamp}", "machine": came.get("machine"), "source": came.get("copy"),
+        "roles": around.missing(settings, facts), "others": around.others(settings),
     }  # fmt: skip
 
 
 def load(settings: Settings, wanted: dict) -> dict:
     """Restore into a new database and check it; nothing of it stays where that fails."""
-    path, new, database = wanted["dump"], wanted["restored"], settings["database"]
+    path, new = wanted["dump"], wanted["restored"]
     began = time.monotonic()
     dump_file.verify(path)
-    allow(settings, database["name"])
-    sql(settings, f"""create database "{new}" owner "{database["owner"]}" template template0;""", CONNECT)
-    try:
-        fill(settings, path, new)
-        filled = time.monotonic() - began
-        checked = check(settings, dump_file.facts(path), new)
-    except BaseException:
-        sql(settings, f"""drop database if exists "{new}" with (force);""", CONNECT)
-        raise
+    allow(settings, settings["database"]["name"])
+    filled, checked = into(settings, path, new)
     seconds = round(time.monotonic() - began, 1)
     say(f"{os.path.basename(path)} is restored in {new} and checked: {', '.join(checked)}; {seconds} s")
-    return {**wanted, "checked": checked, "load_seconds": round(filled, 1), "seconds": seconds}
+    return {**wanted, "checked": checked, "load_seconds": round(filled - began, 1), "seconds": seconds}
+
+
+def into(settings: Settings, path: str, new: str) -> tuple[float, list[str]]:
+    """A new database with what a dump holds and what belongs around it: when it was filled, and what was compared."""
+    facts = dump.facts(path)
+    roles = around.missing(settings, facts)
+    around.make_roles(settings, facts, roles)
+    try:
+        around.create(settings, new, facts)
+        try:
+            fill(settings, path, new)
+            filled = time.monotonic()
+            checked = check(settings, facts, new)
+            around.dress(settings, new, facts)
+        except BaseException:
+            sql(settings, f"""drop database if exists "{new}" with (force);""", CLUSTER)
+            raise
+    except BaseException:
+        for role in roles:
+            sql(settings, f"drop role {around.quoted(role)};", CLUSTER)
+        raise
+    return filled, checked + ([f"{len(roles)} roles made anew ({', '.join(roles)}), without passwords"] if roles else [])
+
+
+def prove(settings: Settings, name: str, container: str) -> dict:
+    """A drill: the dump restored in a server that has nothing yet, as on a new host. The database has its own name there."""
+    path = chosen(settings, name)
+    facts, database = dump.facts(path), {**settings["database"], "container": container}
+    there = copy.copy(settings)
+    there.given = {**settings.given, "database": database}
+    try:
+        need(settings.home, int((facts.get("database_bytes") or os.path.getsize(path) * 10) * 1.2), "the restored dump")
+    except Trouble as error:
+        raise NotNow(str(error)) from error
+    dump_file.verify(path)
+    own = {"options": "login", "member of": [], "settings": []}
+    owner = {"roles": {database["owner"]: own}}  # a dump of before names no roles
+    around.make_roles(there, owner, around.missing(there, owner) if database["owner"] not in (facts.get("roles") or {}) else [])
+    _, checked = into(there, path, database["name"])
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(dump_file.stamp(os.path.basename(path))))
+    return {"dump": os.path.basename(path), "made": made, "bytes": os.path.getsize(path), "rows": sum(facts.get("tables", {}).values()), "checked": checked}
 
 
 def fill(settings: Settings, path: str, new: str) -> None:
@@ -99,7 +135,8 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
     """Compare with what was written beside the dump; what was compared."""
     checked = []
     if facts.get("tables") is not None:
-        rows = [line.split("|") for line in sql(settings, f"{dump_file.COUNTS}\n{dump_file.SEQUENCES}\n{dump_file.EXTENSIONS}", new, timeout=3600).splitlines()]
+        script = "\n".join((dump_file.COUNTS, dump_file.SEQUENCES, dump_file.EXTENSIONS, around.OBJECTS))
+        rows = [line.split("|") for line in sql(settings, script, new, timeout=3600).splitlines()]
         counts = {name: int(count) for kind, name, count in rows if kind == "T"}
         wrong = [f"{name} has {counts.get(name)} rows instead of {number}" for name, number in facts["tables"].items() if counts.get(name) != number]
         wrong += [f"{name} was not in the dump" for name in counts if name not in facts["tables"]]
@@ -109,9 +146,12 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
                 wrong.append(f"sequence {name} is at {values.get(name)} instead of {high}")
         there = {name for kind, name, _ in rows if kind == "E"}
         wrong += [f"extension {name} is missing" for name in facts["extensions"] if name not in there]
+        objects = {name: int(count) for kind, name, count in rows if kind == "O"}
+        wrong += [f"{name}: {objects.get(name)} instead of {count}" for name, count in facts.get("objects", {}).items() if objects.get(name) != count]
         if wrong:
             raise Trouble(f"the restored database is not what was dumped: {'; '.join(wrong[:10])}")
         checked += [f"{sum(counts.values())} rows in {len(counts)} tables", f"{len(values)} sequences", f"{len(there)} extensions"]
+        checked += [f"{count} {name}" for name, count in facts.get("objects", {}).items() if count]
     if sql(settings, "select count(*) from pg_available_extensions where name = 'amcheck';", new) == "1":
         schema = sql(settings, THERE, new)
         script = AMCHECK.format(schema=schema or OWN)
@@ -141,10 +181,10 @@ def swap(settings: Settings, wanted: dict) -> dict:
     if wanted.get("sequences", RAISE) == RAISE:
         raise_sequences(settings, database, new)
     try:
-        sql(settings, keep_out, CONNECT)
+        sql(settings, keep_out, CLUSTER)
         for attempt in range(20):  # a session that was told to end takes a moment
             try:
-                sql(settings, f"""begin; alter database "{database}" rename to "{aside}"; alter database "{new}" rename to "{database}"; commit;""", CONNECT)
+                sql(settings, f"""begin; alter database "{database}" rename to "{aside}"; alter database "{new}" rename to "{database}"; commit;""", CLUSTER)
                 break
             except Trouble:
                 if attempt == 19:
@@ -165,17 +205,7 @@ def swap(settings: Settings, wanted: dict) -> dict:
 
 def allow(settings: Settings, database: str) -> None:
     """Whoever may connect may do so again; a swap that was killed has left it closed."""
-    sql(settings, f"""alter database "{database}" allow_connections true;""", CONNECT)
-
-
-def settings_of(settings: Settings, source: str, target: str) -> None:
-    """What was set for the database itself (ALTER DATABASE ... SET) is in no dump of it: carried over."""
-    rows = sql(settings, f"""select format('alter database %I set %s', '{target}', c) from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase,
-        unnest(setconfig) c where s.setrole = 0 and d.datname = '{source}';""", CONNECT)  # fmt: skip
-    for row in rows.splitlines():
-        name, _, value = row.partition(" set ")[2].partition("=")
-        quoted = value.replace("'", "''")
-        sql(settings, f"{row.partition(' set ')[0]} set {name} = '{quoted}';", CONNECT)
+    sql(settings, f"""alter database "{database}" allow_connections true;""", CLUSTER)
 
 
 def step(settings: Settings, which: str, argument: str, fetched: bool = False) -> dict:
@@ -186,5 +216,5 @@ def step(settings: Settings, which: str, argument: str, fetched: bool = False) -
     if which == "load":
         podman("exec", settings["database"]["container"], "pg_isready", "-q", "-h", "127.0.0.1")
         return load(settings, wanted)
-    settings_of(settings, wanted["database"], wanted["restored"])
+    around.carry_over(settings, wanted["database"], wanted["restored"])
     return swap(settings, wanted)

@@ -1,10 +1,11 @@
-"""The proof: the newest base backup and all WAL after it, restored into a throwaway server and looked at. From the archive on the database's own disk,
-and from the bucket alone, in turn: what is proven of the one is lost with the host."""
+"""The proof: what a restore would take, restored into a throwaway server and looked at. The newest base backup and all WAL after it from the archive on the
+database's own disk, the same from the bucket alone, and the newest dump, in turn: what is proven of one says nothing of the others."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import os
 import statistics
 import time
@@ -16,17 +17,24 @@ from pitr.programs import podman
 from pitr.settings import Settings
 
 ROOT = "pitr-drill"  # a directory of its own, whatever drill_directory is
+ARCHIVE, BUCKET, DUMP = "archive", "bucket", "dump"
+SOURCES = {ARCHIVE: "the archive on this host", BUCKET: "the bucket alone", DUMP: "the newest dump"}
 CONTAINER = "pitr-drill"
-ARCHIVE, BUCKET = "archive", "bucket"
-SOURCES = {ARCHIVE: "the archive on this host", BUCKET: "the bucket alone"}
 KEPT = 52  # drills that are remembered; a year of weekly ones
 OUTCOMES = {"ok": "proved", "failed": "failed", "unverified": "could not verify"}
 
 
+def sources(settings: Settings) -> list[str]:
+    """Where this host could be restored from."""
+    there = {ARCHIVE: True, BUCKET: offsite.sends(settings), DUMP: offsite.dumps(settings)}
+    return [source for source, is_there in there.items() if is_there]
+
+
 def due(settings: Settings) -> str:
-    """Where the next drill restores from: not where the last one did, unless there is but one."""
-    last = jobs.read(settings, "drill").get("source", BUCKET)
-    return BUCKET if offsite.sends(settings) and last == ARCHIVE else ARCHIVE
+    """Where the next drill restores from: the one after that of the last."""
+    order, last = list(SOURCES), jobs.read(settings, "drill").get("source")
+    begin = order.index(last) + 1 if last in order else 0
+    return next(source for source in order[begin:] + order[:begin] if source in sources(settings))
 
 
 def drill(settings: Settings, source: str | None = None) -> dict:
@@ -36,18 +44,11 @@ def drill(settings: Settings, source: str | None = None) -> dict:
         began = time.time()
         record["source"] = source
         root = removal.begin(settings, os.path.join(settings.drill_directory, ROOT))
-        directory = os.path.join(root, "data")
         try:
-            where = fetched(settings, root) if source == BUCKET else settings
-            wanted = plan(where, LATEST)
-            record |= {"what": wanted.base.name, "bytes": wanted.base.bytes}
-            reading = recovery.fill(where, wanted, directory)
-            with recovery.server(where, wanted, reading, directory, CONTAINER, durable=False) as server:
-                serving = time.time()
-                found = checks.verify(server, settings.drill_columns)
+            found, serving, newest = (of_dump if source == DUMP else of_archive)(settings, source, root, record)
         finally:
             removal.remove(settings, root)
-        newest = found.get("newest_row") or (reading.end and reading.end.replace(" ", "T") + "Z")
+        newest = found.get("newest_row") or newest
         record["rto_seconds"] = round(serving - began, 1)
         record["rpo_seconds"] = _age(newest, began)
         record["newest"] = newest
@@ -55,7 +56,7 @@ def drill(settings: Settings, source: str | None = None) -> dict:
         record["migrations"] = found.get("migrations")
         if not found["rows"]:
             raise Failure(f"the restored database {settings.database} has no table")
-        say(f"restored {wanted.base.name} from {SOURCES[source]} in {record['rto_seconds']} s, newest {newest or 'unknown'} "
+        say(f"restored {record['what']} from {SOURCES[source]} in {record['rto_seconds']} s, newest {newest or 'unknown'} "
             f"({record['rpo_seconds']} s before), at {iso(began)}")  # fmt: skip
     return record
 
@@ -65,6 +66,29 @@ def clear_up(settings: Settings) -> None:
     root = os.path.join(settings.drill_directory, ROOT)
     if os.path.lexists(root):
         jobs.left(settings, "drill", lambda: (podman("rm", "--force", "--time=10", CONTAINER, check=False), removal.remove(settings, root)))
+
+
+def of_archive(settings: Settings, source: str, root: str, record: dict) -> tuple[dict, float, str | None]:
+    """A base backup and its WAL: what was found, when the copy served, and the newest moment in it."""
+    directory = os.path.join(root, "data")
+    where = fetched(settings, root) if source == BUCKET else settings
+    wanted = plan(where, LATEST)
+    record |= {"what": wanted.base.name, "bytes": wanted.base.bytes}
+    reading = recovery.fill(where, wanted, directory)
+    with recovery.server(where, wanted, reading, directory, CONTAINER, durable=False) as server:
+        serving = time.time()
+        found = checks.verify(server, settings.drill_columns)
+    return found, serving, reading.end and reading.end.replace(" ", "T") + "Z"
+
+
+def of_dump(settings: Settings, _source: str, root: str, record: dict) -> tuple[dict, float, str | None]:
+    """The same of the newest dump, by the restore's own steps, in a server that knows none of its roles and has no database of its kind."""
+    with recovery.blank(settings, os.path.join(root, "data"), CONTAINER) as server:
+        done = json.loads(offsite.backup(settings, "prove", "newest", "--container", CONTAINER).splitlines()[-1])
+        serving = time.time()
+        record |= {"what": done["dump"], "bytes": done["bytes"], "checked": done["checked"]}
+        # Every index was looked at by the restore itself
+        return checks.verify(server, settings.drill_columns, deep=False), serving, done["made"]
 
 
 def fetched(settings: Settings, root: str) -> Settings:
@@ -77,12 +101,11 @@ def fetched(settings: Settings, root: str) -> Settings:
 def remembered(settings: Settings, record: dict) -> dict:
     """The last drill of each source, and the last of all in their order; a bounded number of them."""
     before, source = jobs.read(settings, "drill"), record["source"]
-    sources = before.get("sources") or ({ARCHIVE: _last(before, None)} if before.get("result") in OUTCOMES else {})
-    sources[source] = _last(record, sources.get(source))
-    if not offsite.sends(settings):
-        sources.pop(BUCKET, None)
+    found = before.get("sources") or ({ARCHIVE: _last(before, None)} if before.get("result") in OUTCOMES else {})
+    found[source] = _last(record, found.get(source))
+    there = {one: last for one, last in found.items() if one in sources(settings)}
     entry = {name: record.get(name) for name in ("finished", "source", "result", "seconds", "rto_seconds", "rpo_seconds", "bytes")}
-    return {"sources": sources, "history": [*before.get("history", []), entry][-KEPT:]}
+    return {"sources": there, "history": [*before.get("history", []), entry][-KEPT:]}
 
 
 def _last(record: dict, before: dict | None) -> dict:

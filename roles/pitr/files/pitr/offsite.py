@@ -39,13 +39,32 @@ def note(settings: Settings) -> str:
     return f"{fetched(settings).archive}.json"
 
 
-def sends(settings: Settings) -> bool:
-    """Whether this host sends copies off itself."""
+def _of_backup(settings: Settings) -> dict:
+    """What role backup has written down for its command; nothing where it is not here."""
     try:
         with open(os.path.join(settings.home, "config/backup/settings.json"), encoding="utf-8") as handle:
-            return bool(json.load(handle)["offsite"]["repository"])
-    except (OSError, ValueError, KeyError, TypeError):
+            read = json.load(handle)
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def sends(settings: Settings) -> bool:
+    """Whether this host sends copies off itself."""
+    return bool((_of_backup(settings).get("offsite") or {}).get("repository"))
+
+
+def dumps(settings: Settings) -> bool:
+    """Whether this host dumps its database, has a dump, and a command that restores it for a drill (site.yml may have been told to leave role backup out).
+
+    A job that has stopped is told of by the age of its last run.
+    """
+    try:
+        there = any(name.endswith(".sql.gz") for name in os.listdir(os.path.join(settings.home, "backups/postgresql")))
+    except OSError:
         return False
+    able = os.path.exists(os.path.join(settings.home, "lib/senex_backup/around.py"))
+    return there and able and "dump" in (_of_backup(settings).get("jobs") or {})
 
 
 def backup(settings: Settings, *words: str) -> str:

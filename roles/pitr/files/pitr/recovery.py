@@ -95,8 +95,41 @@ def verify_base(settings: Settings, plan: Plan) -> None:
 @contextlib.contextmanager
 def server(settings: Settings, plan: Plan, reading: wal.Reading, directory: str, name: str, durable: bool) -> Iterator[Server]:
     """Recover the directory, and keep the server up for the body. `durable`: what it leaves goes into production."""
-    podman("rm", "--force", "--time=10", name, check=False)
     wanted = {
+        **_options(durable),
+        "restore_command": "cp /wal/%f %p",
+        "recovery_target_timeline": str(plan.base.timeline),
+        "recovery_target_action": "promote",
+    }
+    if plan.until and reading.passed:
+        wanted |= {"recovery_target_time": plan.until_text + "+00", "recovery_target_inclusive": "on"}
+    elif plan.until:  # nothing was committed after the moment; PostgreSQL stops at times of commits alone
+        wanted |= {"recovery_target_name": wal.MARK + reading.mark}
+    with _running(settings, name, directory, wanted, [f"{wal_of(directory)}:/wal:ro"], durable) as up:
+        _await(up, settings.recovery_timeout)
+        yield up
+        if durable:
+            up.sql("checkpoint")
+            podman("stop", name)
+
+
+@contextlib.contextmanager
+def blank(settings: Settings, directory: str, name: str) -> Iterator[Server]:
+    """A server that has nothing yet, as on a new host, for the body alone."""
+    os.mkdir(directory, 0o700)
+    as_container_user(settings, "chown", f"{settings.container_uid}:{settings.container_uid}", directory)
+    words = ["initdb", f"--pgdata={DATA}", f"--username={settings.superuser}", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+    done = run(*in_image(settings, words, [f"{directory}:{DATA}"], user=settings.container_uid), check=False)
+    if done.returncode:
+        raise Unverified(f"a new server could not be made: {last_words(done.stderr)}")
+    with _running(settings, name, directory, _options(durable=False), [], durable=False) as up:
+        _ready(up, settings.recovery_timeout)
+        yield up
+
+
+def _options(durable: bool) -> dict[str, str]:
+    """Of a server that nobody but this program asks. `durable`: what it leaves goes into production."""
+    return {
         "config_file": "/etc/postgresql/postgresql.conf",
         "listen_addresses": "",
         "ssl": "off",
@@ -106,37 +139,37 @@ def server(settings: Settings, plan: Plan, reading: wal.Reading, directory: str,
         "max_wal_size": "1GB",
         # Memory that processes share would have to be sized for the work_mem of production, and be within the drill's limit
         "max_parallel_workers_per_gather": "0",
-        "restore_command": "cp /wal/%f %p",
-        "recovery_target_timeline": str(plan.base.timeline),
-        "recovery_target_action": "promote",
+        **({} if durable else {"fsync": "off", "full_page_writes": "off"}),
     }
-    if plan.until and reading.passed:
-        wanted |= {"recovery_target_time": plan.until_text + "+00", "recovery_target_inclusive": "on"}
-    elif plan.until:  # nothing was committed after the moment; PostgreSQL stops at times of commits alone
-        wanted |= {"recovery_target_name": wal.MARK + reading.mark}
-    if not durable:
-        wanted |= {"fsync": "off", "full_page_writes": "off"}
+
+
+@contextlib.contextmanager
+def _running(settings: Settings, name: str, directory: str, wanted: dict[str, str], mounts: list[str], durable: bool) -> Iterator[Server]:
+    podman("rm", "--force", "--time=10", name, check=False)
     options = [word for key, value in wanted.items() for word in ("-c", f"{key}={value}")]
     # In a unit, the container is under the unit's memory limit
     cgroups = ["--cgroups=split"] if "INVOCATION_ID" in os.environ and not durable else []
     closed = ["--pull=never", "--network=none", "--read-only", "--tmpfs=/tmp:rw,mode=1777", "--tmpfs=/run/postgresql:rw,mode=1777", "--shm-size=256m"]
     closed += [f"--env=PGDATA={DATA}", "--image-volume=ignore"]
     closed += [*confined.OPTIONS, "--log-driver=k8s-file", "--stop-timeout=600", f"--user={settings.container_uid}"]
-    mounts = [f"--volume={directory}:{DATA}", f"--volume={wal_of(directory)}:/wal:ro"]
-    mounts += [f"--volume={settings.postgresql_configuration}:/etc/postgresql:ro"]
+    volumes = [f"--volume={one}" for one in (f"{directory}:{DATA}", *mounts, f"{settings.postgresql_configuration}:/etc/postgresql:ro")]
     try:
-        podman("run", "--detach", f"--name={name}", *cgroups, *closed, *mounts, settings.image, "postgres", *options)
+        podman("run", "--detach", f"--name={name}", *cgroups, *closed, *volumes, settings.image, "postgres", *options)
     except Failure as failure:
         raise Unverified(f"the server could not be started: {failure}") from None
-    up = Server(settings, name)
     try:
-        _await(up, settings.recovery_timeout)
-        yield up
-        if durable:
-            up.sql("checkpoint")
-            podman("stop", name)
+        yield Server(settings, name)
     finally:
         podman("rm", "--force", "--time=10", name, check=False)
+
+
+def _ready(up: Server, patience: float) -> None:
+    """Until a new server answers."""
+    end = time.monotonic() + patience
+    while up.program(["pg_isready", "-q", "-U", up.settings.superuser], check=False).returncode:
+        if not up.running() or time.monotonic() > end:
+            raise Unverified(f"a new server does not answer: {last_words(up.log(), 2)}")
+        time.sleep(0.2)
 
 
 def _await(up: Server, patience: float) -> None:

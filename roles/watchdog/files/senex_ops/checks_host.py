@@ -20,8 +20,8 @@ LEASE = 1800  # as plugins/module_utils/release_record.py has it
 DAY = 86400
 RECOVERY_JOBS = ("base", "wal", "drill")
 RESULTS = ("ok", "failed", "unverified", "never")
-SOURCES = {"archive": "the archive on this host", "bucket": "the bucket alone"}  # of a restore drill
-UNPROVEN = 3  # times its age that a source may go without a proof: two are tried in turn
+SOURCES = {"archive": "the archive on this host", "bucket": "the bucket alone", "dump": "the newest dump"}  # of a restore drill
+UNPROVEN = 4  # times its age that a source may go without a proof: three are tried in turn
 UNREACHED = ("masked", "disabled", "enabled-runtime")  # states of a unit's file
 OF_NGINX = "/etc/nginx/senex/tls/*.crt"
 JOB = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -287,7 +287,10 @@ def judge_drills(data: dict, limit: object, key: str, now: float) -> list[Findin
 
 
 def read_release(host, config) -> dict | None:
-    """Who holds the lock of a release; of a damaged file, that it lies there and since when."""
+    """Which operation holds the lock; of a damaged file, that it lies there and since when.
+
+    site.yml, which restarts only what it changes and puts back what does not come up, is none.
+    """
     try:
         with open(LOCK, encoding="utf-8") as handle:
             written = os.fstat(handle.fileno()).st_mtime
@@ -298,7 +301,7 @@ def read_release(host, config) -> dict | None:
         found = None
     if not isinstance(found, dict) or not is_number(found.get("renewed")):
         return {"what": "a release whose lock is damaged", "renewed": written}
-    return found
+    return None if found.get("passing") else found
 
 
 def left(holder: dict | None, now: float) -> float:
@@ -308,11 +311,12 @@ def left(holder: dict | None, now: float) -> float:
     """
     if holder is None:
         return 0.0
+    lease = holder["lease"] if is_number(holder.get("lease")) else LEASE
     if is_number(holder.get("uptime")) and isinstance(holder.get("boot"), str):
         if holder["boot"] != this_boot():
             return 0.0
-        return max(0.0, holder["uptime"] + LEASE - time.clock_gettime(time.CLOCK_BOOTTIME))
-    return max(0.0, holder["renewed"] + LEASE - now)
+        return max(0.0, holder["uptime"] + lease - time.clock_gettime(time.CLOCK_BOOTTIME))
+    return max(0.0, holder["renewed"] + lease - now)
 
 
 def this_boot() -> str:

@@ -1,0 +1,33 @@
+"""Controller side of senex.trader.facts: whether the host is free for this run to change."""
+
+from __future__ import annotations
+
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.senex.trader.plugins.module_utils.release_record import same_run
+from ansible_collections.senex.trader.plugins.plugin_utils import this_run
+
+
+class ActionModule(ActionBase):
+    """Ends a run that would change what an operation is at; the lock itself is taken with the first change."""
+
+    def run(self, tmp=None, task_vars=None):
+        """See plugins/modules/facts.py."""
+        super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        result = self._ask(arguments, task_vars)
+        if not boolean(arguments.get("alone", False)) or self._task.check_mode or result.get("failed") or result.get("unreachable"):
+            return result
+        holder = result.get("holder")
+        if holder and not boolean(arguments.get("take_over", False)):
+            host = task_vars["inventory_hostname"]
+            if not this_run.dead(holder) and not same_run(holder, this_run.identity()):
+                return {"failed": True, "changed": False, "busy": holder, "msg": f"{host}: {result['message']}. Nothing was changed."}
+            Display().display(f"{host}: {holder['what']} by {holder['who']} ended at '{holder['step']}' without a word; this run goes on after it")
+            result = self._ask({**arguments, "take_over": True}, task_vars)
+        own = {**this_run.own_lock(), "takes": True, "after": result.get("after", ""), **({"take_over": holder["id"]} if holder else {})}
+        return {**result, "run": own}
+
+    def _ask(self, arguments: dict, task_vars: dict) -> dict:
+        return self._execute_module(module_name="senex.trader.facts", module_args=arguments, task_vars=task_vars)

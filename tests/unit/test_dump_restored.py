@@ -1,0 +1,179 @@
+"""Dumps on a real server: restored where nothing of theirs is known, with roles, grants, collation, large objects and what is the database's own."""
+
+import gzip
+import json
+import os
+import pathlib
+import shlex
+
+import pytest
+from test_backup_command import command, settings  # noqa: F401  (fixtures)
+from test_postgresql_roles import PROGRAMS, pytestmark, serving  # noqa: F401  (the mark)
+
+ROLES = """
+create role reports; create role auditor login createdb connection limit 3 in role reports;
+alter role auditor set search_path = "$user", public; alter role auditor set work_mem = '8MB';
+create role boss superuser;
+"""
+DATABASE = """
+create database senex owner senex template template0 encoding 'UTF8' locale_provider icu icu_locale 'de' lc_collate 'C' lc_ctype 'C' connection limit 7;
+comment on database senex is 'orders'' own: "1";
+next line';
+revoke connect, temporary on database senex from public; grant connect on database senex to reports;
+alter database senex set search_path = "$user", trading, public; alter database senex set work_mem = '5MB';
+alter role auditor in database senex set statement_timeout = '5s'; alter role auditor in database senex set search_path = trading;
+"""
+CONTENT = """
+create schema trading; create extension citext; create extension amcheck schema trading;
+create table public.orders (id serial primary key, word citext check (word <> ''), at timestamptz default now());
+insert into public.orders (word) select 'word ' || n from generate_series(1, 100) n;
+create table trading.seen (id int references public.orders); alter table trading.seen owner to reports;
+grant select on public.orders to auditor; grant usage on schema trading to reports;
+create view trading.newest as select max(at) from public.orders;
+create function trading.twice(int) returns int language sql security definer as 'select $1 * 2'; alter function trading.twice owner to boss;
+select lo_from_bytea(4711, 'a picture'); alter large object 4711 owner to senex;
+"""
+OWN = """select datcollate, datctype, datlocprovider, datconnlimit, pg_get_userbyid(datdba), shobj_description(oid, 'pg_database'),
+  array(select privilege_type || coalesce(nullif(grantee, 0)::regrole::text, 'public') from aclexplode(datacl) where grantee <> datdba order by 1),
+  array(select coalesce(nullif(setrole, 0)::regrole::text, '-') || c from pg_db_role_setting s, unnest(setconfig) c where s.setdatabase = d.oid order by 1)
+  from pg_database d where datname = 'NAME'"""
+ALIKE = "select rolcanlogin, rolcreatedb, rolconnlimit, rolconfig, rolsuper from pg_roles where rolname = 'auditor'"
+
+
+@pytest.fixture(scope="module")
+def server():
+    with serving("postgres") as found:
+        found.sql("create role senex login;")
+        yield found
+
+
+@pytest.fixture
+def backup(command, settings, server, monkeypatch, tmp_path):  # noqa: F811
+    """The command on a host whose containers are all this one server."""
+    from senex_backup import dump, dump_file, restore
+
+    environment = " ".join(shlex.quote(f"{name}={value}") for name, value in server.environment("postgres").items())
+    stub = tmp_path / "podman"
+    stub.write_text(f"""#!/bin/sh
+shift; [ "$1" != --interactive ] || shift
+echo "$1" >> {tmp_path}/containers; shift
+cd /; exec {shlex.join(server.command(["env"]))} {environment} "$@"
+""")
+    stub.chmod(0o755)
+    for module in (command.common, dump, restore):
+        monkeypatch.setattr(module, "PODMAN", str(stub))
+    argv = dump_file.command
+    monkeypatch.setattr(dump_file, "command", lambda *words: [str(stub), *argv(*words)[1:]])
+    settings.given["database"] = {"name": "senex", "owner": "senex", "role": "postgres", "container": "postgres"}
+    settings.given["retention"] = {"manual": {"days": 7, "keep": 1}}
+    for text in (ROLES, DATABASE):
+        server.sql(text)
+    server.sql(CONTENT, database="senex")
+    found = type("Backup", (), {"settings": settings, "restore": restore, "server": server, "tmp": tmp_path, "trouble": command.common.Trouble})
+    found.made = dump.make(settings, "manual")["path"]
+    yield found
+    forgotten(server)
+
+
+def forgotten(server):
+    server.sql("drop database if exists senex with (force)")
+    for role in ("auditor", "reports", "boss"):
+        server.sql(f"drop role if exists {role}")
+
+
+def roles(server):
+    return set(server.sql("select rolname from pg_roles where rolname !~ '^pg_'").splitlines())
+
+
+def test_a_dump_is_restored_where_none_of_its_roles_is_known(backup):
+    server = backup.server
+    before, alike = server.sql(OWN.replace("NAME", "senex")), server.sql(ALIKE)
+    forgotten(server)
+    found = backup.restore.prove(backup.settings, "newest", "pitr-drill")
+    assert server.sql(OWN.replace("NAME", "senex")) == before and "orders' own" in before and "i|7|senex" in before
+    assert server.sql(ALIKE) == alike and server.sql("select rolpassword is null from pg_authid where rolname = 'auditor'") == "t"
+    assert server.sql("select rolsuper from pg_roles where rolname = 'boss'") == "f", "whoever may do everything is made by a person"
+    assert server.sql("select pg_has_role('auditor', 'reports', 'member')") == "t"
+    assert server.sql("select convert_from(lo_get(4711), 'UTF8')", database="senex") == "a picture"
+    assert server.sql("select has_table_privilege('auditor', 'public.orders', 'select')", database="senex") == "t"
+    assert server.sql("select relowner::regrole from pg_class where relname = 'seen'", database="senex") == "reports"
+    said = ", ".join(found["checked"])
+    assert "100 rows in 2 tables" in said and "1 large objects" in said and "9 bytes in large objects" in said and "1 functions" in said
+    assert "3 roles made anew (auditor, boss, reports), without passwords" in said and "amcheck" in said
+    assert found["dump"] == os.path.basename(backup.made) and found["rows"] == 100
+    assert (backup.tmp / "containers").read_text().splitlines()[-1] == "pitr-drill"
+
+
+def test_no_password_is_in_the_file_beside_a_dump(backup):
+    backup.server.sql("alter role auditor password 'seen-by-nobody-1'")
+    os.rename(backup.made, f"{backup.made}.before")
+    path = backup.restore.dump.make(backup.settings, "manual")["path"]
+    text = pathlib.Path(f"{path}.json").read_text()
+    assert "SCRAM" not in text and "seen-by" not in text and json.loads(text)["roles"]["auditor"]["options"].startswith("login inherit createdb")
+    assert os.stat(f"{path}.json").st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kind", ["large objects", "grants on tables"])
+def test_what_no_row_is_of_is_missed_too(backup, kind):
+    """And nothing of it all stays: neither the database nor the roles."""
+    path = pathlib.Path(f"{backup.made}.json")
+    facts = json.loads(path.read_text())
+    facts["objects"][kind] += 1
+    path.write_text(json.dumps(facts))
+    forgotten(backup.server)
+    before = roles(backup.server)
+    with pytest.raises(backup.trouble, match=f"is not what was dumped: {kind}: "):
+        backup.restore.prove(backup.settings, "newest", "pitr-drill")
+    assert roles(backup.server) == before and backup.server.sql("select count(*) from pg_database where datname = 'senex'") == "0"
+
+
+def test_a_dump_of_an_earlier_version_is_restored_as_it_was(backup):
+    """It says nothing of roles: what they own is missed, and the drill tells it before the emergency does."""
+    path = pathlib.Path(f"{backup.made}.json")
+    facts = {name: value for name, value in json.loads(path.read_text()).items() if name not in ("roles", "properties", "objects")}
+    path.write_text(json.dumps(facts))
+    backup.server.sql("drop database senex")
+    assert "100 rows in 2 tables" in backup.restore.prove(backup.settings, "newest", "pitr-drill")["checked"]
+    forgotten(backup.server)
+    with pytest.raises(backup.trouble, match='role "(auditor|reports|boss)" does not exist'):
+        backup.restore.prove(backup.settings, "newest", "pitr-drill")
+
+
+def test_the_restore_itself_says_which_roles_it_makes_and_keeps_what_is_set_now(backup, monkeypatch):
+    server = backup.server
+    server.sql("alter database senex set work_mem = '9MB'; revoke all on all tables in schema public from auditor;")
+    server.sql("drop owned by boss; drop role boss", database="senex")
+    server.sql("create database elsewhere; create database senex_before_restore_20260101000000")
+    monkeypatch.setattr(backup.restore, "need", lambda *_: None)
+    plan = backup.restore.plan(backup.settings, "newest")
+    assert plan["roles"] == ["boss"] and plan["others"] == ["elsewhere"]
+    loaded = backup.restore.load(backup.settings, plan)
+    before = server.sql(OWN.replace("NAME", plan["restored"]))
+    assert "i|7|senex" in before and "work_mem=5MB" in before
+    backup.restore.around.carry_over(backup.settings, "senex", plan["restored"])
+    assert "work_mem=9MB" in server.sql(OWN.replace("NAME", plan["restored"]))
+    assert server.sql("show search_path", database=plan["restored"]) == '"$user", trading, public'
+    assert loaded["checked"]
+    for name in (plan["restored"], "elsewhere", "senex_before_restore_20260101000000"):
+        server.sql(f"drop database {name}")
+
+
+def test_the_server_in_production_is_no_place_for_a_drill(command, backup):  # noqa: F811
+    given = type("Given", (), {"container": "postgres", "name": "newest"})
+    with pytest.raises(backup.trouble, match="no place for a drill"):
+        command.cli.proven(backup.settings, given)
+
+
+def test_a_dump_that_does_not_restore_is_seen_though_it_can_be_read(backup):
+    """It has its end, its checksum and its counts: what proves it whole is not what proves it restorable."""
+    from senex_backup import dump_file
+
+    with gzip.open(backup.made, "rt") as packed:
+        text = packed.read()
+    with gzip.open(backup.made, "wt") as packed:
+        packed.write(text.replace("CREATE TABLE public.orders", "CREATE TABLE public.ordres", 1))
+    pathlib.Path(f"{backup.made}.sha256").unlink()
+    dump_file.verify(backup.made)
+    forgotten(backup.server)
+    with pytest.raises(backup.trouble, match="psql ended with 3"):
+        backup.restore.prove(backup.settings, "newest", "pitr-drill")
