@@ -30,7 +30,8 @@ def plan(upgrade: Upgrade, back: bool) -> dict:
         disk = state.data["pending"]["major"]
     if disk is None:
         raise OSError(f"postgresql_data_directory: there is no cluster in {wanted.data}; site.yml makes one of any version")
-    answer = {"from": disk, "to": wanted.version, "resumed": state.phase != "", "interrupted": state.phase, "kept": state.kept.get("data", "")}
+    answer = {"from": disk, "to": wanted.version, "resumed": state.phase != "", "interrupted": state.phase, "kept": state.kept.get("data", ""),
+              "aside": state.aside}  # fmt: skip
     if state.phase == "finishing" or (state.phase == "exchanging" and not broken):
         return {**answer, "way": "finish", "to": disk}
     if back:
@@ -61,7 +62,7 @@ def _forward(upgrade: Upgrade, disk: int) -> dict:
     need, free = sum(sizes) * 12 // 10 + max(sizes) + WAL, pg_upgrade_state.free(wanted.data)
     if free < need:
         problems.append(f"{os.path.dirname(wanted.data)} has {free // MEGABYTE} MB free, and the new cluster beside the old one needs about "
-                        f"{need // MEGABYTE} MB: make room first")  # fmt: skip
+                        f"{need // MEGABYTE} MB: make room first" + "".join(f"; {path} is of an earlier attempt" for path in upgrade.state.aside))  # fmt: skip
     if problems:
         raise OSError("the upgrade cannot begin, nothing was changed: " + "; ".join(problems))
     there = bool(upgrade.user.image_ids([wanted.image]))

@@ -71,8 +71,11 @@ class Upgrade:
                 self.exchange.undo()
             except (CommandError, OSError) as trouble:
                 raise OSError(f"{reason.rstrip('.')}. And what served before is not back: {trouble}. Run the same command again when that is cured") from error
-            raise OSError(f"{reason.rstrip('.')}. PostgreSQL {pg_upgrade_state.major_of(self.wanted.data)} serves as before; "
-                          "nothing of the new cluster is left") from error  # fmt: skip
+            raise OSError(f"{reason.rstrip('.')}. PostgreSQL {pg_upgrade_state.major_of(self.wanted.data)} serves as before; {self.left()}") from error
+
+    def left(self) -> str:
+        """What there is of new clusters."""
+        return f"kept, as a server has run on it: {', '.join(self.state.aside)}" if self.state.aside else "nothing of the new cluster is left"
 
     # Beside what serves
     def prepare(self, keep: int) -> dict:
