@@ -1,5 +1,6 @@
 """What an upgrade of PostgreSQL compares and remembers; the upgrade itself is in tests/integration/upgrade."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -262,3 +263,36 @@ def test_one_that_no_server_ran_on_goes(exchanged):
 def test_an_image_is_known_by_its_id_whatever_its_name(exchanged, running, complete):
     exchanged.host.running = running
     assert exchanged.exchange.complete() is complete
+
+
+@pytest.mark.parametrize("name", ["prepared transaction t1", "logical replication slot s1", "subscription p1"])
+def test_what_a_dump_does_not_hold_is_said_before_anything(monkeypatch, name):
+    rows = {pg_plan.SIZES: [["senex", "1", "t", "t"]], pg_plan.NOT_COPIED: [[name, "drop it"]]}
+    old = SimpleNamespace(role="postgres", rows=lambda text, *_: rows.get(text, []), databases=lambda: [])
+    user = SimpleNamespace(podman=lambda *_, **__: SimpleNamespace(stdout="70\n"), home="/nowhere")
+    upgrade = SimpleNamespace(user=user, old=old, wanted=SimpleNamespace(version=17, uid=70, superuser="postgres", data="/nowhere/data"))
+    monkeypatch.setattr(pg_plan, "_too_old_client", lambda *_: [])
+    monkeypatch.setattr(pg_plan.pg_upgrade_state, "free", lambda _: 1 << 40)
+    with pytest.raises(OSError, match=f"nothing was changed: {name} would be missing in the new cluster: drop it"):
+        pg_plan._forward(upgrade, 15)
+
+
+def test_room_is_looked_at_again_when_the_rehearsal_and_the_dump_are_done(monkeypatch, tmp_path):
+    """Both take time, and the dump takes room."""
+    state, undone = pg_upgrade_state.State(str(tmp_path)), []
+    upgrade = pg_upgrade.Upgrade.__new__(pg_upgrade.Upgrade)
+    upgrade.user, upgrade.identity, upgrade.state = None, "x", state
+    upgrade.wanted = SimpleNamespace(image="postgres:17", version=17, data=str(tmp_path / "postgres"))
+    upgrade.new, upgrade.dumps = f"{upgrade.wanted.data}.upgrade", f"{upgrade.wanted.data}.upgrade.dump"
+    upgrade.old = SimpleNamespace(rows=lambda _: [[str(5 << 30)]])
+    upgrade.exchange = SimpleNamespace(undo=lambda: undone.append(True))
+    for step in ("_pull", "_of_its_version", "_make", "_rehearse"):
+        setattr(upgrade, step, lambda *_: None)
+    upgrade._dump = lambda _: {"dump": {}}
+    monkeypatch.setattr(pg_upgrade, "leased", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(pg_upgrade_state, "free", lambda _: 1 << 30)
+    with pytest.raises(OSError, match="has 1024 MB free, and the new cluster beside the old one needs about .* serves as before"):
+        upgrade.prepare(7)
+    assert undone
+    monkeypatch.setattr(pg_upgrade_state, "free", lambda _: 1 << 40)
+    assert upgrade.prepare(7)["dump"] == {}

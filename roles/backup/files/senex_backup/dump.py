@@ -14,6 +14,11 @@ DIRECTORY = "postgresql"
 PATIENT = "set idle_in_transaction_session_timeout = 0;\nset statement_timeout = 0;\n"
 
 
+# Tables whose file is another than at the moment: TRUNCATE and ALTER TABLE write a new one, and whoever looks from before sees it empty
+ANEW = """select c.oid::regclass from pg_class c where c.relkind in ('r', 'm') and c.relpersistence <> 't' and c.relfilenode <> 0
+and pg_relation_filenode(c.oid) <> c.relfilenode;"""
+
+
 class Moment:
     """A transaction that shows the database at one moment, and lets pg_dump show the same."""
 
@@ -44,6 +49,9 @@ class Moment:
 
     def facts(self) -> dict:
         """Rows of each table, sequences (which no transaction holds still: before and after), extensions."""
+        anew = self.ask(f"{ANEW}\n\\echo .\n")
+        if anew:
+            raise Trouble(f"{', '.join(anew[:10])}: written anew while the dump began, which holds nothing of it; make another when the migration is done")
         rows = [line.split("\t") for line in self.ask(f"{dump_file.COUNTS}\n{dump_file.SEQUENCES}\n{dump_file.EXTENSIONS}\n\\echo .\n")]
         after = {name: int(value) for kind, name, value in rows if kind == "S"}
         return {

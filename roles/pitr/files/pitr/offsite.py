@@ -152,6 +152,7 @@ def put_in_place(settings: Settings, stamp: str) -> str:
     if os.path.exists(settings.archive):
         os.rename(settings.archive, aside)
     os.rename(found.archive, settings.archive)
+    _kept_stays(aside, settings.archive)
     with open(note(settings), encoding="utf-8") as handle:
         machine = json.load(handle)["machine"]
     os.remove(note(settings))
@@ -165,3 +166,11 @@ def put_back(settings: Settings, stamp: str, now: str) -> None:
     if os.path.isdir(kept):
         os.rename(settings.archive, f"{settings.archive}.before-restore-{now}")
         os.rename(kept, settings.archive)
+        _kept_stays(f"{settings.archive}.before-restore-{now}", settings.archive)
+
+
+def _kept_stays(source: str, target: str) -> None:
+    """Archives of clusters that an upgrade keeps are this host's, whichever archive is in use: the way back looks for them there."""
+    place, wanted = (os.path.join(archive, "kept") for archive in (source, target))
+    if os.path.isdir(place) and not os.path.exists(wanted):
+        os.rename(place, wanted)
