@@ -12,7 +12,7 @@ SAY = """- name: Say that it was here
 """
 PLAN = """- name: Leave a plan
   ansible.builtin.set_fact:
-    restore_moment: "{{ restore_to }}"
+    pitr_restore_moment: "{{ restore_to }}"
     pitr_restore: "{{ {'id': 'restore-1', 'rest_first': false, 'afterwards': 'done'} if restore_confirm | default(false) | bool else {} }}"
 """
 RESTORE = ["-e", "restore_from=pitr", "-e", "restore_confirm=true"]
