@@ -8,6 +8,7 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.senex.trader.plugins.filter.keys import restore_keys
 from ansible_collections.senex.trader.plugins.filter.rotation import rotation_at, rotation_lines, rotation_names, rotation_step, vault_edited
+from rendered import value
 
 ROOT = pathlib.Path(__file__).parents[2]
 CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue"]
@@ -202,3 +203,16 @@ def test_a_restore_says_which_keys_its_moment_needs(text, moment, missing, says)
     said = "\n".join(found["lines"])
     assert found["missing"] is missing and all(part in said for part in says) and bool(said) is bool(says), said
     assert not any(re.search(rf"\b{key}\b", said) for key in ("first", "second", "third"))
+
+
+def test_whoever_writes_the_environment_looks_at_the_key_that_is_there():
+    """With a vault that is older than the host, the application would write what nobody reads."""
+    writers = {path.parents[1].name for path in ROOT.glob("roles/*/vars/main.yml") if 'dest: "{{ senex_environment_file }}"' in path.read_text()}
+    assert writers == {"django", "celery"}
+    for role in writers:
+        assert 'guards: "{{ senex_environment_guards }}"' in (ROOT / f"roles/{role}/tasks/main.yml").read_text()
+    for replaced in (True, False):
+        guards = value("django", "senex_environment_guards", senex_field_encryption_key_replaced=replaced)
+        assert [(one["file"], one["keeps"]) for one in guards] == (
+            [] if replaced else [("/opt/senex-trader/.config/containers/systemd/.env", "FIELD_ENCRYPTION_KEY")]
+        )
