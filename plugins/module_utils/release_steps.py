@@ -65,7 +65,7 @@ def plan(user: ServiceUser, container: dict, script: str) -> dict:
     """Run the plan script in `manage shell` of an image; what it found."""
     result = _shell(user, container, script)
     found = _said(result)
-    if result.returncode or not found:
+    if result.returncode or found is None:
         raise OSError(f"the plan of {container['image']} could not be made, nothing was changed: {(result.stderr or result.stdout).strip()[-1500:]}")
     return found
 
@@ -74,9 +74,10 @@ def undo(user: ServiceUser, container: dict, script: str) -> dict:
     """Take migrations back in the image that has them: what was (`undone`), what was back before (`back`), and why the rest was not (`failed`)."""
     result = _shell(user, container, script)
     # It says after each migration what it has done so far
-    said = _said(result)
+    found = _said(result)
+    said = found or {}
     names = {kind: [name for name in said.get(kind) or [] if isinstance(name, str)] for kind in ("undone", "back")}
-    ended = result.returncode or not said
+    ended = result.returncode or found is None
     return {**names, "failed": untrusted.lines(f"it ended with {result.returncode}: {(result.stderr or result.stdout).strip()[-1500:]}") if ended
             else str(said.get("failed") or "")}  # fmt: skip
 
@@ -98,14 +99,14 @@ def _shell(user: ServiceUser, container: dict, script: str):
     return result
 
 
-def _said(result) -> dict:
-    """The last that a script said; nothing where it said nothing."""
+def _said(result) -> dict | None:
+    """The last that a script said; None where it said nothing, or nothing of that kind."""
     lines = [line for line in result.stdout.splitlines() if line.startswith(MARK)]
     try:
-        found = _clean(json.loads(lines[-1].removeprefix(MARK))) if lines else {}
+        found = _clean(json.loads(lines[-1].removeprefix(MARK))) if lines else None
     except RecursionError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _clean(said):
