@@ -29,8 +29,7 @@ def _good(records: list) -> list:
         mine = [*tried.get(one["reference"], []), one]
         if one.get("result") == "succeeded":
             tried.pop(one["reference"], None)
-            good.append({**one, "migrations": list(dict.fromkeys(name for attempt in mine for name in attempt.get("migrations", []))),
-                         "reversible": {name: known for attempt in mine for name, known in attempt.get("reversible", {}).items()}})  # fmt: skip
+            good.append({**one, "migrations": list(dict.fromkeys(name for attempt in mine for name in attempt.get("migrations", [])))})
         else:
             tried[one["reference"]] = mine
     return good
@@ -42,9 +41,7 @@ def newest_records(of_hosts: list) -> list:
 
 
 def rollback_target(records: list, wanted: str = "") -> dict:
-    """Where to go back to: `reference`, `tag`, `undo`, the migrations of the releases since, newest first, and `reversible`, which of these can be undone.
-
-    That is left out where the records do not know it of each: those of an earlier version of this collection do not.
+    """Where to go back to: `reference`, `tag`, and `undo`, the migrations of the releases since, newest first.
 
     Without a name it is what ran before the newest release that succeeded; with one, the release of that id or tag.
     """
@@ -53,7 +50,7 @@ def rollback_target(records: list, wanted: str = "") -> dict:
         raise AnsibleFilterError("release: nothing was released with playbooks/deploy.yml, so there is nothing to go back to")
     if not wanted:
         newest = good[-1]
-        return {**newest["previous"], **_undone(good, newest["previous"]["reference"]), "from": newest["tag"]}
+        return {**newest["previous"], "undo": _undone(good, newest["previous"]["reference"]), "from": newest["tag"]}
     found = next((one for one in reversed(good) if wanted in (one["id"], one["tag"])), None)
     if found is None:
         first = good[0]["previous"]
@@ -61,19 +58,17 @@ def rollback_target(records: list, wanted: str = "") -> dict:
             known = ", ".join(dict.fromkeys([first["tag"], *(f"{one['id']} ({one['tag']})" for one in good)]))
             raise AnsibleFilterError(f"release: '{wanted}' is no release of this environment; it knows {known}")
         found = first
-    return {"reference": found["reference"], "tag": found["tag"], **_undone(good, found["reference"]), "from": good[-1]["tag"]}
+    return {"reference": found["reference"], "tag": found["tag"], "undo": _undone(good, found["reference"]), "from": good[-1]["tag"]}
 
 
-def _undone(good: list, reference: str) -> dict:
-    """Migrations that were applied since the image last served, and not taken back meanwhile; which of them can be undone."""
+def _undone(good: list, reference: str) -> list:
+    """Migrations that were applied since the image last served, and not taken back meanwhile."""
     last = max((place for place, one in enumerate(good) if one["reference"] == reference), default=-1)
     applied: list = []
     for one in good[last + 1 :]:
         undone = set(one.get("undone", []))
         applied = [name for name in applied if name not in undone] + list(one.get("migrations", []))
-    known = {name: able for one in good for name, able in one["reversible"].items()}
-    undo = applied[::-1]
-    return {"undo": undo, **({"reversible": [name for name in undo if known[name]]} if known.keys() >= set(undo) else {})}
+    return applied[::-1]
 
 
 class FilterModule:

@@ -2,6 +2,8 @@
 
 `vault_rotation` holds an entry for each secret that is under way: the `stage` and the `other` value beside the one in its own variable, which is the
 old one while the stage is `accept`, and the new one from `use` on. Roles read it as `senex_rotation`; it goes when the old value is refused everywhere.
+Where copies of the data need the old value, `vault_retired_keys` then has it: the `secret`, the `key`, when it was the only one (`since`, where that is
+known), when its successor came (`replaced`) and until when it was known to hosts (`until`).
 """
 
 from __future__ import annotations
@@ -42,22 +44,42 @@ def rotation_lines(catalogue: dict, vault: dict) -> list:
         if vault.get(one["vault"]):
             entry = (vault.get("vault_rotation") or {}).get(name)
             when = f"under way since {entry['since']}, at '{entry['stage']}'" if entry else (vault.get("vault_rotated") or {}).get(name, "not known")
-            lines.append(f"{name}  (last: {when})  {one['does']}")
+            kept = [str(key["until"]) for key in vault.get("vault_retired_keys") or [] if key["secret"] == name]
+            lines.append(f"{name}  (last: {when})  {one['does']}" + (f"; kept for older copies: the keys in use until {', '.join(kept)}" if kept else ""))
     return lines
 
 
-def rotation_step(vault: dict, catalogue: dict, names: list, stage: str, now: str, values: dict | None = None) -> dict:
-    """What the vault's variables become when these secrets reach a stage (None: it goes); nothing where all are there or beyond."""
+def _read_again(vault: dict, name: str, one: dict, entry: dict | None, now: str) -> dict:
+    """A secret's entry with which everything knows its former values beside the one of now."""
+    kept = [str(key["key"]) for key in vault.get("vault_retired_keys") or [] if key["secret"] == name and key["key"] != vault[one["vault"]]]
+    if not one.get("reads") or not (kept or entry):
+        raise AnsibleFilterError(f"rotate_retired: the vault has no former value of {name} that could be read with")
+    return {**entry, "stage": "use"} if entry else {"stage": "use", "other": ",".join(dict.fromkeys(kept)), "since": now, "again": True}
+
+
+def rotation_step(vault: dict, catalogue: dict, names: list, stage: str, now: str, values: dict | None = None, retired: bool = False) -> dict:
+    """What the vault's variables become when these secrets reach a stage (None: it goes); nothing where all are there or beyond.
+
+    `retired`: what they were before is known again, and no new values are taken.
+    """
     rotation, rotated, edits = _plain(vault.get("vault_rotation") or {}), _plain(vault.get("vault_rotated") or {}), {}
     for name in names:
         one, entry = catalogue[name], rotation.get(name)
+        if retired and stage == "accept" and (entry or {}).get("stage") in (None, "refuse"):
+            rotation[name] = _read_again(vault, name, one, entry, now)
+            edits["vault_rotation"] = rotation
         way = [*one["stages"], "done"]
-        if stage not in way or way.index(stage) != (way.index(entry["stage"]) + 1 if entry else 0):
+        if retired or stage not in way or way.index(stage) != (way.index(entry["stage"]) + 1 if entry else 0):
             continue
         if stage == "done":
+            if one.get("reads") and not entry.get("again"):
+                known = {"since": rotated[name]} if name in rotated else {}
+                key = {"secret": name, "key": entry["other"], **known, "replaced": entry["since"], "until": now}
+                edits["vault_retired_keys"] = [*edits.get("vault_retired_keys", _plain(vault.get("vault_retired_keys") or [])), key]
             del rotation[name]
-            rotated[name] = now
-            edits["vault_rotated"] = rotated
+            if not entry.get("again"):
+                rotated[name] = now
+                edits["vault_rotated"] = rotated
         elif not entry:
             new = str((values or {}).get(name, ""))
             if not new or new == vault[one["vault"]]:

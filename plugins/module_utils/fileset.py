@@ -169,6 +169,16 @@ def stage(path: str, content: bytes, owner: tuple) -> str:
     return temporary
 
 
+def _sync(directory: str) -> None:
+    """The names in it are on the disk: state and what it speaks of may lie on two file systems."""
+    with contextlib.suppress(FileNotFoundError):  # something was to be removed there, and there is nothing
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def swap(wanted: list[tuple[str, bytes | None, tuple]]) -> None:
     """Files replaced (or, with None, removed) together: all are written before the first is renamed, so a full disk changes nothing."""
     staged: dict[str, str] = {}
@@ -184,6 +194,8 @@ def swap(wanted: list[tuple[str, bytes | None, tuple]]) -> None:
             else:
                 os.rename(staged[path], path)
                 del staged[path]
+        for directory in dict.fromkeys(os.path.dirname(path) for path, _content, _owner in wanted):
+            _sync(directory)
     finally:
         for temporary in staged.values():
             with contextlib.suppress(OSError):

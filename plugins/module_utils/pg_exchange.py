@@ -38,6 +38,16 @@ class Exchange:
         if untrusted.kind(self.wanted.configuration) == "directory" and (there := kept_data.clusters([self.wanted.data])[self.wanted.data]):
             kept_data.tell(self.user, os.path.join(self.wanted.configuration, "cluster"), there)
 
+    def _control(self, data: str) -> str:
+        """Of the file that a server writes before it serves: another value than before means that one ran on this directory. Empty where it is not known."""
+        done = self.user.podman("unshare", "sha256sum", "--", os.path.join(data, "global/pg_control"), check=False)
+        return done.stdout.split()[0] if done.returncode == 0 and done.stdout.strip() else ""
+
+    def _ran(self) -> bool:
+        """Whether a server may have run on the cluster that an upgrade has put in place."""
+        known = self.state.data.get("control")
+        return not known or self._control(self.wanted.data) != known
+
     def _image(self) -> str:
         return self.user.podman("inspect", "--format={{.ImageName}}", "postgres").stdout.strip()
 
@@ -53,7 +63,7 @@ class Exchange:
 
         `still` is called last before the server stops, and raises an error when what was copied of it is not what it holds.
         """
-        self.state.put(phase="exchanging", pending=current, comes=comes, returns=returns or None)
+        self.state.put(phase="exchanging", pending=current, comes=comes, returns=returns or None, control=self._control(comes) or None)
         self._pitr("set-aside", current["archive"], "--image", current["image"])
         still()
         self.user.systemctl("stop", UNIT)
@@ -62,7 +72,7 @@ class Exchange:
         self._tell()
 
     def undo(self) -> None:
-        """What served before serves again. What a run made of a new cluster goes; a kept one returns to its place."""
+        """What served before serves again. A new cluster that no server ran on goes; one on which one did is kept aside, a kept one returns to its place."""
         state, wanted = self.state, self.wanted
         pg_server.remove(self.user)
         pending = state.data.get("pending")
@@ -70,7 +80,7 @@ class Exchange:
             self.user.systemctl("stop", UNIT, check=False)
             if untrusted.kind(pending["data"]) == "directory":
                 if untrusted.kind(wanted.data) == "directory":
-                    self._rename(wanted.data, state.data["comes"])
+                    self._rename(wanted.data, self._place_of_new())
                 self._rename(pending["data"], wanted.data)
                 self._tell()
             pg_upgrade_state.put_back(self.user, pending["files"])
@@ -82,20 +92,30 @@ class Exchange:
         if state.data.get("files"):
             Server(self.user, wanted).rows("select pg_reload_conf()")
         pg_server.discard(self.user, wanted, *(state.data[name] for name in ("making", "dumps") if name in state.data))
-        state.put(phase=None, pending=None, comes=None, returns=None, making=None, dumps=None, files=None)
+        state.put(phase=None, pending=None, comes=None, returns=None, control=None, making=None, dumps=None, files=None)
+
+    def _place_of_new(self) -> str:
+        """Where the cluster goes that was put in place. Somebody may have written to it where a server ran, so that is kept, and remembered."""
+        state, data = self.state, self.wanted.data
+        if state.data.get("returns") or not self._ran():
+            return state.data["comes"]
+        place = f"{data}.{state.data.get('to', 'new')}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        state.put(aside=[*state.data.get("aside", []), place])
+        return place
 
     def complete(self) -> bool:
-        """Whether the engine had the new version up when a run ended in the middle of the exchange."""
+        """Whether the new version was up when a run ended in the middle of the exchange. Then it goes forward: what was written since is there alone."""
         state = self.state
         if state.phase != "exchanging" or state.data.get("returns") or major_of(self.wanted.data) != state.data.get("to"):
             return False
-        running = self.user.podman("inspect", "--format={{.ImageName}} {{.State.Running}}", "postgres", check=False).stdout.strip()
-        return running == f"{state.data['image']} true"
+        running = self.user.podman("inspect", "--format={{.Image}} {{.State.Running}}", "postgres", check=False).stdout.strip()
+        image = self.user.image_ids([state.data["image"]]).get(state.data["image"])
+        return running == f"{image} true" or (bool(state.data.get("control")) and self._ran())
 
     def settle(self) -> dict:
         """The new cluster serves: from here on a run goes forward only, and the other one is what the way back leads to."""
         if self.state.phase == "exchanging":
-            self.state.put(phase="finishing", kept=self.state.data["pending"], pending=None, comes=None, returns=None, making=None, files=None)
+            self.state.put(phase="finishing", kept=self.state.data["pending"], pending=None, comes=None, returns=None, control=None, making=None, files=None)
             pg_server.discard(self.user, self.wanted, *([self.state.data["dumps"]] if "dumps" in self.state.data else []))
             self.state.put(dumps=None)
         return {name: self.state.kept.get(name) for name in ("major", "data", "archive")}

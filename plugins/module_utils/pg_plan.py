@@ -8,16 +8,19 @@ import subprocess
 import time
 
 from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_upgrade_state, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade import Upgrade
+from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade import MEGABYTE, Upgrade, needed, no_room
 
-MEGABYTE = 1 << 20
-# Beside the data: WAL while the new cluster is filled (max_wal_size, with what it may go beyond)
-WAL = 1536 * MEGABYTE
 # What docs/upgrade.md says was measured, on two cores that were busy with other things
 FIXED_SECONDS, BYTES_A_SECOND = 80, 3 * MEGABYTE
 SIZES = """
 select datname, pg_database_size(oid), datallowconn or datname = 'template0', dattablespace = (select oid from pg_tablespace where spcname = 'pg_default')
 from pg_database order by 1
+"""
+# What pg_dump does not see, or leaves without effect
+NOT_COPIED = """
+select 'prepared transaction ' || regexp_replace(gid, '[^ -~]', '?', 'g'), 'commit it or roll it back' from pg_prepared_xacts
+union all select 'logical replication slot ' || slot_name, 'end what reads it, and drop it' from pg_replication_slots where slot_type = 'logical'
+union all select 'subscription ' || regexp_replace(subname, '[^ -~]', '?', 'g'), 'drop it, and make it again afterwards' from pg_subscription order by 1
 """
 
 
@@ -31,7 +34,8 @@ def plan(upgrade: Upgrade, back: bool) -> dict:
     if disk is None:
         raise OSError(f"postgresql_data_directory: there is no cluster in {wanted.data}: mount the disk that holds it, or put the path right; "
                       "on a host that never had one site.yml makes one, of any version")  # fmt: skip
-    answer = {"from": disk, "to": wanted.version, "resumed": state.phase != "", "interrupted": state.phase, "kept": state.kept.get("data", "")}
+    answer = {"from": disk, "to": wanted.version, "resumed": state.phase != "", "interrupted": state.phase, "kept": state.kept.get("data", ""),
+              "aside": state.aside}  # fmt: skip
     if state.phase == "finishing" or (state.phase == "exchanging" and not broken):
         return {**answer, "way": "finish", "to": disk}
     if back:
@@ -57,12 +61,11 @@ def _forward(upgrade: Upgrade, disk: int) -> dict:
     if upgrade.old.role != wanted.superuser:
         problems.append(f"senex_database_superuser: there is no role {wanted.superuser} here yet, and the application's is the superuser: run site.yml first, "
                         f"with postgresql_version {disk}")  # fmt: skip
+    problems += [f"{name} would be missing in the new cluster: {do}" for name, do in upgrade.old.rows(NOT_COPIED)]
     problems += _too_old_client(upgrade, wanted.version)
     sizes = [int(size) for _name, size, _open, _default in rows]
-    need, free = sum(sizes) * 12 // 10 + max(sizes) + WAL, pg_upgrade_state.free(wanted.data)
-    if free < need:
-        problems.append(f"{os.path.dirname(wanted.data)} has {free // MEGABYTE} MB free, and the new cluster beside the old one needs about "
-                        f"{need // MEGABYTE} MB: make room first")  # fmt: skip
+    need, free = needed(sizes), pg_upgrade_state.free(wanted.data)
+    problems += no_room(upgrade, sizes)
     if problems:
         raise OSError("the upgrade cannot begin, nothing was changed: " + "; ".join(problems))
     there = bool(upgrade.user.image_ids([wanted.image]))

@@ -30,6 +30,26 @@ select pg_encoding_to_char(encoding), datlocprovider, datcollate, datctype, coal
 """
 
 
+MEGABYTE = 1 << 20
+# Beside the data: WAL while the new cluster is filled (max_wal_size, with what it may go beyond)
+WAL = 1536 * MEGABYTE
+
+
+def needed(sizes: list[int]) -> int:
+    """Bytes for a new cluster with databases of these sizes, beside the old one."""
+    return sum(sizes) * 12 // 10 + max(sizes) + WAL
+
+
+def no_room(upgrade: Upgrade, sizes: list[int]) -> list[str]:
+    """What to say where there is too little room on the disk."""
+    data = upgrade.wanted.data
+    need, free = needed(sizes), pg_upgrade_state.free(data)
+    if free >= need:
+        return []
+    return [f"{os.path.dirname(data)} has {free // MEGABYTE} MB free, and the new cluster beside the old one needs about {need // MEGABYTE} MB: make room first"
+            + "".join(f"; {path} is of an earlier attempt" for path in upgrade.state.aside)]  # fmt: skip
+
+
 def alike(row: list[str], version: int, wanted: bool) -> list[str]:
     """Arguments of a version's initdb for a cluster like the one that LOCALE was asked of; checksums are never given up, and made where they are wanted."""
     encoding, provider, collate, ctype, locale, checksums, segment = row
@@ -71,8 +91,11 @@ class Upgrade:
                 self.exchange.undo()
             except (CommandError, OSError) as trouble:
                 raise OSError(f"{reason.rstrip('.')}. And what served before is not back: {trouble}. Run the same command again when that is cured") from error
-            raise OSError(f"{reason.rstrip('.')}. PostgreSQL {pg_upgrade_state.major_of(self.wanted.data)} serves as before; "
-                          "nothing of the new cluster is left") from error  # fmt: skip
+            raise OSError(f"{reason.rstrip('.')}. PostgreSQL {pg_upgrade_state.major_of(self.wanted.data)} serves as before; {self.left()}") from error
+
+    def left(self) -> str:
+        """What there is of new clusters."""
+        return f"kept, as a server has run on it: {', '.join(self.state.aside)}" if self.state.aside else "nothing of the new cluster is left"
 
     # Beside what serves
     def prepare(self, keep: int) -> dict:
@@ -92,6 +115,9 @@ class Upgrade:
                 self._rehearse()
                 self._make()
                 made = self._dump(keep)
+                # The plan may be old by now, and the dump took its share
+                if short := no_room(self, [int(size) for (size,) in self.old.rows("select pg_database_size(oid) from pg_database")]):
+                    raise OSError(short[0])
         return {**made, "seconds": round(time.monotonic() - began, 1)}
 
     def backup(self, keep: int) -> dict:

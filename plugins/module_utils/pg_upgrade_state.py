@@ -41,6 +41,11 @@ class State:
         found = self.data.get("kept") or {}
         return found if found and untrusted.kind(found["data"]) == "directory" else {}
 
+    @property
+    def aside(self) -> list[str]:
+        """New clusters that a server had run on before they were taken out of the way again."""
+        return [path for path in self.data.get("aside", []) if untrusted.kind(path) == "directory"]
+
     def put(self, **changes: object) -> None:
         """Remember, on the disk when this returns; None forgets."""
         self.data = {name: value for name, value in {**self.data, **changes}.items() if value is not None}

@@ -61,6 +61,12 @@ def batches(units: list[dict]) -> list[list[dict]]:
     return found
 
 
+def values_of(text: str, name: str) -> list[str]:
+    """The values of a variable in an environment file."""
+    found = [line.partition("=")[2] for line in text.split("\n") if line.startswith(f"{name}=")]
+    return [value for value in (found[-1] if found else "").split(",") if value]
+
+
 class Transaction:
     """Plan, validate, pull, install, restart in order; put back when a unit does not come up."""
 
@@ -127,22 +133,36 @@ class Transaction:
 
     def _guard(self) -> None:
         """Data on the host that the wanted state would not fit (a database of another major version) stops everything."""
-        there = untrusted.read([guard["file"] for guard in self.part.guards])
         # First: an empty mount point is nothing to be removed
         if reason := kept_data.trouble(self.part.name, self.data, self.notes):
             raise Refused(f"{self.part.name}: {reason}", [])
+        guards = [guard for guard in self.part.guards if "keeps" not in guard]
+        for guard in (guard for guard in self.part.guards if "keeps" in guard):
+            self._keeps(guard)
+        there = untrusted.read([guard["file"] for guard in guards])
         if reason := data_directory.trouble(*(path for path, answer in there.items() if "content" not in answer)):
             raise Refused(f"{self.part.name}: {reason}", [])
         for path, answer in there.items():
             if trouble := untrusted.problem(answer):
                 raise trouble
             content = answer.get("content")
-            for guard in self.part.guards if content is not None else []:
+            for guard in guards if content is not None else []:
                 found = content.decode(errors="replace").strip()
                 if guard["file"] == path and found != str(guard["content"]):
                     # Whoever owns the directory may have put anything there: what is no version goes into no message
                     shown = found if re.fullmatch(r"\d[\w.]{0,19}", found, re.ASCII) else "(something else than a version)"
                     raise Refused(f"{self.part.name}: {guard['message'].replace('FOUND', shown)}", [])
+
+    def _keeps(self, guard: dict) -> None:
+        """The first of the values that a variable is to have is one of those that it has here: what writes from now on can be read by who reads now."""
+        path, name = guard["file"], guard["keeps"]
+        answer = untrusted.read([path])[path]
+        if trouble := untrusted.problem(answer):
+            raise trouble
+        wanted = next((item.content for item in self.part.files if item.path == path), b"")
+        here, coming = (values_of(content.decode(errors="replace"), name) for content in (answer.get("content", b""), wanted))
+        if here and coming and coming[0] not in here:
+            raise Refused(f"{self.part.name}: {guard['message']}", [])
 
     def _validate(self) -> None:
         """The whole set of units that would lie on the host goes through the host's own checkers."""

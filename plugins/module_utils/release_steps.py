@@ -13,6 +13,7 @@ from ansible_collections.senex.trader.plugins.module_utils.service_user import F
 
 MARK = "senex-plan:"
 REASON = "pre-deploy"
+LATE = 124  # what a command that did not end in time has for a status
 LONGEST = 6 * 3600  # seconds that a dump may take
 MOMENT = "YYYY-MM-DD HH24:MI:SS.US+00"
 AT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\+00"  # a moment that looks so
@@ -61,7 +62,28 @@ def running(user: ServiceUser) -> dict:
 
 
 def plan(user: ServiceUser, container: dict, script: str) -> dict:
-    """Run the plan script in `manage shell` of an image, with the application's environment; what it found."""
+    """Run the plan script in `manage shell` of an image; what it found."""
+    result = _shell(user, container, script)
+    found = _said(result)
+    if result.returncode or found is None:
+        raise OSError(f"the plan of {container['image']} could not be made, nothing was changed: {(result.stderr or result.stdout).strip()[-1500:]}")
+    return found
+
+
+def undo(user: ServiceUser, container: dict, script: str) -> dict:
+    """Take migrations back in the image that has them: what was (`undone`), what was back before (`back`), and why the rest was not (`failed`)."""
+    result = _shell(user, container, script)
+    # It says after each migration what it has done so far
+    found = _said(result)
+    said = found or {}
+    names = {kind: [name for name in said.get(kind) or [] if isinstance(name, str)] for kind in ("undone", "back")}
+    ended = result.returncode or found is None
+    return {**names, "failed": untrusted.lines(f"it ended with {result.returncode}: {(result.stderr or result.stdout).strip()[-1500:]}") if ended
+            else str(said.get("failed") or "")}  # fmt: skip
+
+
+def _shell(user: ServiceUser, container: dict, script: str):
+    """`manage shell` of an image, with the application's environment."""
     environment = [word for name, value in container.get("environment", {}).items() for word in ("--env", f"{name}={value}")]
     volumes = [word for volume in container["volumes"] for word in ("--volume", volume)]
     dns = [f"--dns-option={option}" for option in container["dns_options"]]
@@ -72,13 +94,19 @@ def plan(user: ServiceUser, container: dict, script: str) -> dict:
         container["image"], *container["manage"], "shell", "--verbosity", "0",
         check=False, stdin=script, timeout=int(container["timeout"]),
     )  # fmt: skip
-    found = [line for line in result.stdout.splitlines() if line.startswith(MARK)]
-    if result.returncode or not found:
-        raise OSError(f"the plan of {container['image']} could not be made, nothing was changed: {(result.stderr or result.stdout).strip()[-1500:]}")
+    if result.returncode == LATE:  # the client ended, and what runs in the container has not
+        user.podman("rm", "--force", "--time=0", "release-plan", check=False)
+    return result
+
+
+def _said(result) -> dict | None:
+    """The last that a script said; None where it said nothing, or nothing of that kind."""
+    lines = [line for line in result.stdout.splitlines() if line.startswith(MARK)]
     try:
-        return _clean(json.loads(found[-1].removeprefix(MARK)))
+        found = _clean(json.loads(lines[-1].removeprefix(MARK))) if lines else None
     except RecursionError:
-        raise OSError(f"the plan of {container['image']} is none, nothing was changed") from None
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _clean(said):

@@ -102,13 +102,14 @@ def step(given: dict) -> dict:
             case "settle":
                 return {"changed": True, "kept": upgrade.exchange.settle()}
             case "undo":
-                if upgrade.state.phase in ("making", "exchanging"):
+                begun = upgrade.state.phase in ("making", "exchanging")
+                if begun:
                     upgrade.exchange.undo()
-                return {"changed": True}
+                return {"changed": True, "left": upgrade.left() if begun else ""}
             case "back":
                 return {"changed": True, **upgrade.exchange.back(upgrade.jobs)}
         upgrade.state.put(phase=None)
-        return {"changed": True, "kept": upgrade.exchange.settle()}
+        return {"changed": True, "kept": upgrade.exchange.settle(), "aside": upgrade.state.aside}
 
 
 def main() -> None:

@@ -74,6 +74,8 @@ options:
   guards:
     description:
       - "Files of the host (C(file)) that, where they exist, must hold C(content)."
+      - "With C(keeps), a name, the file is one of the environment that the part brings: the first of the values, with commas between, that it has for that name
+        must be one of those that the file has now."
       - "Otherwise nothing is done and C(message) is the error (FOUND in it is the content)."
       - "Where one does not exist, its directory must be one that a container can fill: neither root's nor the top of a file system."
     type: list

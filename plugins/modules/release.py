@@ -17,9 +17,10 @@ options:
       - C(begin) takes the lock and brings the image, C(finish) writes the record and gives the lock up, C(list) reads the records.
       - C(load) makes sure that the image of O(archive) is here as O(image).
       - C(plan) runs the plan script in the image, C(dump) makes the backup before the release.
+      - C(undo) runs a script in the image that takes migrations back.
       - C(run) runs the command O(argv) under the lock, however long it takes, and ends it when somebody else takes the lock over.
     type: str
-    choices: [begin, finish, list, load, plan, dump, run]
+    choices: [begin, finish, list, load, plan, undo, dump, run]
     required: true
   id:
     description: The release's own name.
@@ -88,11 +89,11 @@ options:
     type: dict
     default: {}
   container:
-    description: "With C(plan): image, manage, network, dns_options, env_file, volumes, user, environment, timeout (s)."
+    description: "With C(plan) and C(undo): image, manage, network, dns_options, env_file, volumes, user, environment, timeout (s)."
     type: dict
     default: {}
   script:
-    description: With C(plan), the Python that C(manage shell) runs.
+    description: With C(plan) and C(undo), the Python that C(manage shell) runs.
     type: str
     default: ""
   database:
@@ -108,6 +109,11 @@ EXAMPLES = r"""
   register: history
 """
 RETURN = r"""
+undone:
+  description: With C(undo), the migrations that were taken back, also where it failed; C(back) names those that were before.
+  returned: undo
+  type: list
+  elements: str
 records:
   description: With C(list), every record, oldest first.
   returned: list
@@ -124,7 +130,7 @@ from ansible_collections.senex.trader.plugins.module_utils.release_record import
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 ARGUMENTS = {
-    "step": {"type": "str", "required": True, "choices": ["begin", "finish", "list", "load", "plan", "dump", "run"]},
+    "step": {"type": "str", "required": True, "choices": ["begin", "finish", "list", "load", "plan", "undo", "dump", "run"]},
     "argv": {"type": "list", "elements": "str", "default": []},
     "id": {"type": "str", "default": ""},
     "what": {"type": "str", "default": ""},
@@ -184,6 +190,9 @@ def work(given: dict) -> dict:
             return release_steps.load(user, given["image"], given["wanted"], given["source"])
         case "plan":
             return {"changed": False, "plan": release_steps.plan(user, given["container"], given["script"])}
+        case "undo":
+            found = release_steps.undo(user, given["container"], given["script"])
+            return {"changed": bool(found["undone"]), "undone": found["undone"], "back": found["back"], "trouble": found["failed"]}
         case _:
             wanted = given["database"]
             where = (user, wanted["name"], wanted["role"])
@@ -215,6 +224,9 @@ def main() -> None:
         module.fail_json(msg=untrusted.lines(error))
     if answer.get("rc"):
         module.fail_json(msg=untrusted.lines(f"{given['argv'][-1]} ended with {answer['rc']}: {answer['stderr'] or answer['stdout']}"), **answer)
+    if answer.get("trouble"):
+        done = ", ".join(answer["undone"]) or "none"
+        module.fail_json(msg=untrusted.lines(f"the migrations were not all taken back: {answer['trouble']}. Taken back: {done}"), **answer)
     module.exit_json(**answer)
 
 

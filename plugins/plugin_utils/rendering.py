@@ -28,7 +28,7 @@ KEYS = {
     "directories": {"path", "mode", "owner", "group", "container_user", "container_group"},
     "secrets": {"name", "value", "file", "live"},
     "units": {"name", "run_once_key", "answers", "rotation", "stand_in", "meanwhile", "probe"},
-    "guards": {"file", "content", "message"},
+    "guards": {"file", "content", "keeps", "message"},
 }
 
 

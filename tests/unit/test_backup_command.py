@@ -1,5 +1,6 @@
 """The backup command's own logic, laid out as the role installs it: status, lock, pruning, what fetching may not touch."""
 
+import errno
 import json
 import os
 import shutil
@@ -323,3 +324,34 @@ def test_what_the_programs_import_lies_beside_them():
     text = (ROOT / "roles/backup/vars/main.yml").read_text(encoding="utf-8")
     for shared in ("bounded.py", "confined.py", "dump_file.py", "owned.py", "sequences.py"):
         assert f"module_utils/{shared}', 'dest': 'lib/senex_backup/{shared}'" in text
+
+
+def test_a_status_that_finds_no_room_leaves_nothing_and_the_reason_is_the_first(command, settings, monkeypatch):
+    """A full disk would get a file with each run."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    os.makedirs(settings.status, exist_ok=True)
+    before = set(os.listdir(settings.status))
+    monkeypatch.setattr(command.common.os, "fsync", full)
+
+    def work():
+        raise command.common.Trouble("the database does not answer")
+
+    with pytest.raises(command.common.Trouble, match="the database does not answer"):
+        command.common.run(settings, "dump", work, 0)
+    assert set(os.listdir(settings.status)) - before <= {".dump.lock"}
+
+
+def test_a_table_that_was_written_anew_between_the_moment_and_the_dump_is_no_dump(command):
+    """Whoever looks from before sees it empty, in the dump and in what is counted beside it."""
+    from senex_backup import dump
+
+    moment = dump.Moment.__new__(dump.Moment)
+    moment.sequences = {}
+    moment.ask = lambda text: ["orders"] if text.startswith(dump.ANEW) else []
+    with pytest.raises(command.common.Trouble, match="orders: written anew while the dump began"):
+        moment.facts()
+    moment.ask = lambda _: []
+    assert moment.facts() == {"tables": {}, "sequences": {}, "extensions": {}}

@@ -18,11 +18,7 @@ def wanted(path, content, mode=0o644, **more):
 
 def tree(directory):
     """Every file with content and mode, temporary ones included."""
-    return {
-        str(path.relative_to(directory)): (path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
+    return {str(path.relative_to(directory)): (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) for path in sorted(directory.rglob("*")) if path.is_file()}
 
 
 def test_only_what_differs_is_a_change(tmp_path):
@@ -202,3 +198,15 @@ def test_acting_reads_nothing_that_only_root_may():
         with fileset.acting(65534, 65534), pytest.raises(PermissionError):
             fileset.read(secret)
         assert fileset.read(str(secret))[0] == b"x" and os.geteuid() == 0 and os.getegid() == 0
+
+
+def test_names_are_on_the_disk_when_files_were_swapped(tmp_path, monkeypatch):
+    """What is remembered and what it speaks of may lie on two file systems, and a power cut comes between."""
+    synced, real = [], os.fsync
+    monkeypatch.setattr(fileset.os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")) or real(descriptor))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    owner = (0o600, os.geteuid(), os.getegid())
+    (tmp_path / "b/old").write_text("x")
+    fileset.swap([(str(tmp_path / "a/one"), b"1", owner), (str(tmp_path / "b/old"), None, owner), (str(tmp_path / "none/old"), None, owner)])
+    assert {str(tmp_path / "a"), str(tmp_path / "b")} <= set(synced) and not (tmp_path / "b/old").exists()

@@ -1,6 +1,7 @@
 """One part brought to its state: the order of things, and what comes back when a unit does not come up."""
 
 import os
+from pathlib import Path
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import quadlet_transaction
@@ -217,6 +218,46 @@ def test_a_guard_that_finds_something_else_stops_everything(live):
         handle.write("15\n")
     with pytest.raises(Refused, match="version: data is of 15$"):
         transaction.run(check=False)
+
+
+@pytest.mark.parametrize(
+    ("here", "wanted", "refused"),
+    [
+        ("K=old", "K=old,new", False),
+        ("K=old,new", "K=new,old", False),
+        ("K=new,old", "K=new", False),
+        ("K=new", "K=new,former", False),
+        ("A=1", "K=new", False),
+        # From a vault that is older than the host, half of one, or a new one
+        ("K=new", "K=old", True),
+        ("K=new", "K=old,new", True),
+        ("A=1\nK=new\nKK=other", "KK=other\nK=other", True),
+    ],
+)
+def test_a_key_takes_the_place_of_another_only_where_that_one_knows_it(live, here, wanted, refused):
+    """And what is refused is not told."""
+    live.configuration["config/env"] = f"{here}\n".encode()
+    live.transaction().run(check=False)
+    live.configuration["config/env"] = f"{wanted}\n".encode()
+    transaction = live.transaction()
+    (path,) = [item.path for item in transaction.part.files if item.path.endswith("config/env")]
+    transaction.part.guards = [{"file": path, "keeps": "K", "message": "key: is another"}]
+    before = Path(path).read_text()
+    if refused:
+        with pytest.raises(Refused, match="key: is another$"):
+            transaction.run(check=False)
+        assert Path(path).read_text() == before
+    else:
+        transaction.run(check=False)
+        assert Path(path).read_text() == f"{wanted}\n"
+
+
+def test_without_the_file_there_is_no_key_to_keep(live):
+    live.configuration["config/env"] = b"K=new\n"
+    transaction = live.transaction()
+    (path,) = [item.path for item in transaction.part.files if item.path.endswith("config/env")]
+    transaction.part.guards = [{"file": path, "keeps": "K", "message": "key: is another"}]
+    assert transaction.run(check=False)["changed"]
 
 
 class Killed(BaseException):

@@ -40,14 +40,6 @@ def test_target(records, wanted, tag, undo):
     assert (found["tag"], found["reference"], found["undo"]) == (tag, f"image:{tag}", undo)
 
 
-def test_what_can_be_undone_is_known_from_the_records():
-    able = record(1, "2", "1", ["app.0002"], reversible={"app.0002": True}, result="interrupted")
-    again = record(2, "2", "1", ["app.0003"], reversible={"app.0003": False})
-    assert rollback_target([able, again])["reversible"] == ["app.0002"]
-    assert rollback_target([record(1, "2", "1")])["reversible"] == [], "nothing to undo, so nothing to know"
-    assert "reversible" not in rollback_target([{**able, "reversible": {}}, again]), "an older record, so an image has to be asked"
-
-
 def test_a_release_that_nobody_knows():
     with pytest.raises(AnsibleFilterError, match=r"'9' is no release of this environment; it knows 1, r1 \(2\), r2 \(3\)$"):
         rollback_target(HISTORY, "9")

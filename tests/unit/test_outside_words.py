@@ -194,12 +194,12 @@ def test_a_command_whose_children_live_on_is_not_waited_for_for_ever():
 
 
 def test_what_the_application_says_of_its_migrations_is_printable(user, monkeypatch):
-    plan = {"pending": [{"name": f"app.0001{RED}", "unsafe": [f"{RED}\nreleased"], "reversible": True}], "due": {RED: 3}}
+    plan = {"pending": [{"name": f"app.0001{RED}", "unsafe": [f"{RED}\nreleased"], "atomic": True}], "due": {RED: 3}}
     monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{release_steps.MARK}{json.dumps(plan)}\n", ""))
     container = {name: "x" for name in ("network", "env_file", "user", "image")} | {"dns_options": [], "volumes": [], "manage": [], "timeout": 1}
     found = release_steps.plan(user, container, "")
     (one,) = found["pending"]
-    assert one["name"].isprintable() and one["unsafe"][0].isprintable() and one["reversible"] is True and list(found["due"].values()) == [3]
+    assert one["name"].isprintable() and one["unsafe"][0].isprintable() and one["atomic"] is True and list(found["due"].values()) == [3]
     assert all(name.isprintable() for name in found["due"])
 
 

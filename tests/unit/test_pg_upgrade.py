@@ -1,6 +1,9 @@
 """What an upgrade of PostgreSQL compares and remembers; the upgrade itself is in tests/integration/upgrade."""
 
+import contextlib
 import os
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -181,3 +184,127 @@ def test_an_upgrade_gives_no_checksums_up_and_makes_those_that_are_wanted(before
     found = {**HELD, "": {**HELD[""], "P": {"data_checksums": "on"}}}
     assert pg_facts.differences(HELD, found) == [], "gained"
     assert pg_facts.differences(found, HELD) == ["property data_checksums: on before, off now"]
+
+
+class Host:
+    """A service user whose containers and namespaces are the test's own directories."""
+
+    def __init__(self, home):
+        self.home, self.running, self.removed = str(home), "", []
+
+    def podman(self, *words, check=True, **_):
+        out, code = "", 0
+        match words:
+            case ("unshare", "sha256sum", "--", path):
+                out, code = (Path(path).read_text() + f"  {path}\n", 0) if os.path.exists(path) else ("", 1)
+            case ("unshare", "rm", "-rf", "--", *paths):
+                self.removed += paths
+                for path in paths:
+                    shutil.rmtree(path)
+            case ("inspect", *_):
+                out = self.running
+        return SimpleNamespace(returncode=code, stdout=out, stderr="")
+
+    def image_ids(self, names):
+        return {name: f"id-of-{name}" for name in names}
+
+    def does(self, function, *words):
+        return function(*words)
+
+    def systemctl(self, *_, **__):
+        return None
+
+
+def cluster(path, major, control="unused"):
+    (path / "global").mkdir(parents=True)
+    (path / "PG_VERSION").write_text(f"{major}\n")
+    (path / "global/pg_control").write_text(control)
+    return path
+
+
+@pytest.fixture
+def exchanged(tmp_path, monkeypatch):
+    """A run that was killed behind the exchange: 17 has the place of 15."""
+    for name, value in {"snapshot": lambda *_: {}, "put_back": lambda *_: None}.items():
+        monkeypatch.setattr(pg_upgrade_state, name, value)
+    monkeypatch.setattr(pg_exchange, "Server", lambda *_: SimpleNamespace(rows=lambda *_: []))
+    state = pg_upgrade_state.State(str(tmp_path / "state"))
+    wanted = SimpleNamespace(data=str(cluster(tmp_path / "postgres", 15)), version=17)
+    new = cluster(tmp_path / "postgres.upgrade", 17)
+    host = Host(tmp_path)
+    exchange = pg_exchange.Exchange(host, wanted, state)
+    state.put(phase="making", making=str(new), dumps=str(tmp_path / "dumps"), to=17, image="postgres:17", files={})
+    host.running = "postgres:15"
+    exchange.away(exchange.outline({}, {}), str(new))
+    host.running = ""
+    assert pg_upgrade_state.major_of(wanted.data) == 17
+    return SimpleNamespace(exchange=exchange, state=state, host=host, data=tmp_path / "postgres", place=tmp_path)
+
+
+def test_a_new_cluster_that_has_served_is_not_removed(exchanged):
+    """Killed before it was settled, and started by hand or at boot: what was written to it lies nowhere else."""
+    (exchanged.data / "global/pg_control").write_text("in production")
+    (exchanged.data / "written").touch()
+    assert exchanged.exchange.complete(), "its container is down now, and it goes forward all the same"
+    exchanged.exchange.undo()
+    assert pg_upgrade_state.major_of(str(exchanged.data)) == 15 and exchanged.host.removed == []
+    (aside,) = pg_upgrade_state.State(exchanged.state.directory).aside
+    assert aside.startswith(f"{exchanged.data}.17-") and os.path.exists(f"{aside}/written")
+    upgrade = SimpleNamespace(state=exchanged.state, wanted=SimpleNamespace(data=str(exchanged.data), version=15), exchange=exchanged.exchange)
+    assert pg_plan.plan(upgrade, back=False)["aside"] == [aside], "each plan names it"
+    shutil.rmtree(aside)
+    assert pg_plan.plan(upgrade, back=False)["aside"] == []
+
+
+def test_one_of_a_run_of_an_earlier_version_is_kept_too(exchanged):
+    """It has not written down what the cluster looked like."""
+    exchanged.state.put(control=None)
+    assert not exchanged.exchange.complete()
+    exchanged.exchange.undo()
+    assert exchanged.host.removed == [] and len(exchanged.state.aside) == 1
+
+
+def test_one_that_no_server_ran_on_goes(exchanged):
+    assert not exchanged.exchange.complete()
+    exchanged.exchange.undo()
+    assert pg_upgrade_state.major_of(str(exchanged.data)) == 15
+    assert exchanged.state.aside == [] and exchanged.host.removed == [str(exchanged.place / "postgres.upgrade")]
+
+
+@pytest.mark.parametrize(("running", "complete"), [("id-of-postgres:17 true", True), ("id-of-postgres:17 false", False), ("id-of-postgres:15 true", False)])
+def test_an_image_is_known_by_its_id_whatever_its_name(exchanged, running, complete):
+    exchanged.host.running = running
+    assert exchanged.exchange.complete() is complete
+
+
+@pytest.mark.parametrize("name", ["prepared transaction t1", "logical replication slot s1", "subscription p1"])
+def test_what_a_dump_does_not_hold_is_said_before_anything(monkeypatch, name):
+    rows = {pg_plan.SIZES: [["senex", "1", "t", "t"]], pg_plan.NOT_COPIED: [[name, "drop it"]]}
+    old = SimpleNamespace(role="postgres", rows=lambda text, *_: rows.get(text, []), databases=lambda: [])
+    user = SimpleNamespace(podman=lambda *_, **__: SimpleNamespace(stdout="70\n"), home="/nowhere")
+    upgrade = SimpleNamespace(user=user, old=old, wanted=SimpleNamespace(version=17, uid=70, superuser="postgres", data="/nowhere/data"))
+    monkeypatch.setattr(pg_plan, "_too_old_client", lambda *_: [])
+    monkeypatch.setattr(pg_plan.pg_upgrade_state, "free", lambda _: 1 << 40)
+    with pytest.raises(OSError, match=f"nothing was changed: {name} would be missing in the new cluster: drop it"):
+        pg_plan._forward(upgrade, 15)
+
+
+def test_room_is_looked_at_again_when_the_rehearsal_and_the_dump_are_done(monkeypatch, tmp_path):
+    """Both take time, and the dump takes room."""
+    state, undone = pg_upgrade_state.State(str(tmp_path)), []
+    upgrade = pg_upgrade.Upgrade.__new__(pg_upgrade.Upgrade)
+    upgrade.user, upgrade.identity, upgrade.state = None, "x", state
+    upgrade.wanted = SimpleNamespace(image="postgres:17", version=17, data=str(tmp_path / "postgres"))
+    upgrade.new, upgrade.dumps = f"{upgrade.wanted.data}.upgrade", f"{upgrade.wanted.data}.upgrade.dump"
+    upgrade.old = SimpleNamespace(rows=lambda _: [[str(5 << 30)]])
+    upgrade.exchange = SimpleNamespace(undo=lambda: undone.append(True))
+    for step in ("_pull", "_of_its_version", "_make", "_rehearse"):
+        setattr(upgrade, step, lambda *_: None)
+    upgrade._dump = lambda _: {"dump": {}}
+    monkeypatch.setattr(pg_upgrade, "leased", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(pg_upgrade_state, "free", lambda _: 1 << 30)
+    with pytest.raises(OSError, match="has 1024 MB free, and the new cluster beside the old one needs about .* serves as before"):
+        upgrade.prepare(7)
+    assert undone
+    monkeypatch.setattr(pg_upgrade_state, "free", lambda _: 1 << 40)
+    assert upgrade.prepare(7)["dump"] == {}

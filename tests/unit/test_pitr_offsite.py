@@ -36,12 +36,15 @@ def test_a_fetched_archive_takes_the_place_of_the_own_and_leaves_it(conf, monkey
     monkeypatch.setattr(offsite, "backup", lambda _settings, *words: told.append(words))
     monkeypatch.setattr(offsite.removal, "as_container_user", lambda _settings, *words: offsite.removal.owned.main(words[-1:]))
     (tmp_path / "barman.fetched" / offsite.removal.MARK).touch()
+    (tmp_path / "barman/kept/15-T0/main").mkdir(parents=True)
     offsite.put_in_place(conf, "T1")
+    assert (tmp_path / "barman/kept/15-T0/main").is_dir(), "what an upgrade keeps is looked for there by its way back"
     assert (tmp_path / "barman/main/identity").read_text() == "lost" and (tmp_path / "barman.before-restore-T1/main/identity").read_text() == "empty"
     assert told == [("taken-over", "m1")]
     assert not list(tmp_path.glob("barman.fetched*")) and not (tmp_path / "barman/barman.conf").exists()
     assert not (tmp_path / "barman" / offsite.removal.MARK).exists(), "what is in use is not to be removed"
     offsite.put_back(conf, "T1", "T2")
+    assert (tmp_path / "barman/kept/15-T0/main").is_dir()
     assert (tmp_path / "barman/main/identity").read_text() == "empty" and (tmp_path / "barman.before-restore-T2/main/identity").read_text() == "lost"
     offsite.put_back(conf, "T0", "T3")  # of a restore that fetched nothing
     assert (tmp_path / "barman/main/identity").read_text() == "empty"

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import release_steps, service_user
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
+from ansible_collections.senex.trader.plugins.modules import release as module
 
 
 @pytest.fixture
@@ -126,3 +127,35 @@ def test_a_file_can_be_a_commands_input(user, tmp_path):
     with open(tmp_path / "in", "rb") as handle:
         assert ServiceUser.run(user, ["wc", "-c"], stdin=handle).stdout.strip() == "256"
     assert ServiceUser.run(user, ["wc", "-c"], stdin="x").stdout.strip() == "1"
+
+
+CONTAINER = {name: "x" for name in ("network", "env_file", "user", "image")} | {"dns_options": [], "volumes": [], "manage": [], "timeout": 1}
+SAID = f'{release_steps.MARK}{{"undone": ["a.0003"], "back": ["a.0004"], "failed": "it ended before it was done"}}\n'
+
+
+@pytest.mark.parametrize(
+    ("code", "out", "err", "undone", "failed"),
+    [
+        (0, f'{SAID}{release_steps.MARK}{{"undone": ["a.0003", "a.0002"], "back": ["a.0004"], "failed": ""}}\n', "", ["a.0003", "a.0002"], ""),
+        (0, SAID, "", ["a.0003"], "it ended before it was done"),
+        (137, SAID, "killed", ["a.0003"], "it ended with 137: killed"),
+        (124, "", "no end after 900 s", [], "it ended with 124: no end after 900 s"),
+        (0, f"{release_steps.MARK}[1]\n", "", [], "it ended with 0: "),
+    ],
+)
+def test_what_was_taken_back_is_told_also_where_the_rest_was_not(user, monkeypatch, code, out, err, undone, failed):
+    """And what did not end in time is ended before anything else is done."""
+    asked = []
+    monkeypatch.setattr(user, "podman", lambda *argv, **_: asked.append(argv[0]) or subprocess.CompletedProcess(argv, code, out, err))
+    found = release_steps.undo(user, CONTAINER, "")
+    assert found["undone"] == undone and found["failed"].startswith(failed) and bool(found["failed"]) is bool(failed)
+    assert asked == ["run", *(["rm"] if code == 124 else [])]
+
+
+def test_an_undo_that_failed_says_so_with_what_it_did(user, monkeypatch):
+    given = {"step": "undo", "user": user.name, "home": user.home, "container": CONTAINER, "script": ""}
+    monkeypatch.setattr(user, "check_manager", lambda: None)
+    monkeypatch.setattr(user, "podman", lambda *argv, **_: subprocess.CompletedProcess(argv, 0, SAID, ""))
+    monkeypatch.setattr(module, "ServiceUser", lambda *_: user)
+    answer = module.work(given)
+    assert answer == {"changed": True, "undone": ["a.0003"], "back": ["a.0004"], "trouble": "it ended before it was done"}

@@ -105,6 +105,26 @@ def test_killed_at_any_moment_the_next_one_ends_it(place, monkeypatch, call, lat
     pytest.fail("it never ended")
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_way_back_that_is_killed_never_leaves_what_served_to_be_removed(place, monkeypatch, late):
+    """At its first change of a name; the next restore removes what an earlier one had made ready."""
+    place.exchange.bring(place.settings, place.wanted)
+    place.exchange.swap(place.settings, place.wanted)
+    real = os.rename
+
+    def killed(*words):
+        if late:
+            real(*words)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", killed)
+        with pytest.raises(Killed):
+            place.exchange.swap(place.settings, {"kind": "media", "stamp": LATER, "name": "x", "back": f"before-restore-{STAMP}"})
+    place.exchange.bring(place.settings, {**place.wanted, "stamp": "20261128T140000Z"})
+    assert set(USED.values()) <= set(tree(place.directory).values())
+
+
 def test_a_copy_that_is_not_what_was_copied_leaves_nothing(place, command):  # noqa: F811
     (place.copy / "files/one").write_text("copied: two", encoding="utf-8")
     with pytest.raises(command.common.Trouble, match="files/one"):

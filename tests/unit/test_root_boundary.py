@@ -26,6 +26,7 @@ ALLOWED = {
     "fileset.lock": "the directory of the manifests is root's",
     "fileset.parts": "likewise",
     "fileset.stage": "swap has asked own_ground, or acts as the owner",
+    "fileset._sync": "likewise",
     "fileset.swap": "asks own_ground first, or acts as the owner",
     "fileset.overwrite": "put_back has tried swap, which asks own_ground first, or acts as the owner",
     "fileset.missing_directory": "its callers act as the owner, or have asked owner_above",

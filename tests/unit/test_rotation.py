@@ -6,7 +6,9 @@ import re
 import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
+from ansible_collections.senex.trader.plugins.filter.keys import restore_keys
 from ansible_collections.senex.trader.plugins.filter.rotation import rotation_at, rotation_lines, rotation_names, rotation_step, vault_edited
+from rendered import value
 
 ROOT = pathlib.Path(__file__).parents[2]
 CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue"]
@@ -120,3 +122,97 @@ def test_what_is_given_is_tried_unless_nobody_can_be_asked():
     tried = set(re.findall(r"^ +(vault_\w+): \"", (ROOT / "playbooks/tasks/rotate_try.yml").read_text(), re.MULTILINE))
     assert tried <= given
     assert given - tried == {"vault_tastytrade_client_id", "vault_tastytrade_client_secret"}
+
+
+FIELDS = ["field_encryption_key"]
+KEPT = "---\nvault_field_encryption_key: first\n"
+WHOLE = ["accept", "use", "refuse", "done"]
+TIMES = {"accept": "2026-03-01T10:00:00Z", "use": "2026-03-01T10:01:00Z", "refuse": "2026-03-01T10:02:00Z", "done": "2026-03-01T10:03:00Z"}
+
+
+def gone(text, stages, year=2026, retired=False, **values):
+    """The text of the vault of FIELDS after some stages."""
+    for stage in stages:
+        now = TIMES[stage].replace("2026", str(year))
+        text = vault_edited(text, rotation_step(yaml.safe_load(text), CATALOGUE, FIELDS, stage, now, values, retired))
+    return text
+
+
+def test_a_key_that_older_copies_need_stays_in_the_vault():
+    """Nobody has ever seen it, and for weeks each restore brings rows that it alone reads."""
+    vault = yaml.safe_load(gone(KEPT, WHOLE, field_encryption_key="second"))
+    assert vault["vault_field_encryption_key"] == "second" and "vault_rotation" not in vault
+    assert vault["vault_retired_keys"] == [{"secret": FIELDS[0], "key": "first", "replaced": TIMES["accept"], "until": TIMES["done"]}]
+    text = gone(gone(KEPT, WHOLE, field_encryption_key="second"), WHOLE, 2027, field_encryption_key="third")
+    older, newer = yaml.safe_load(text)["vault_retired_keys"]
+    assert older["key"] == "first" and newer == {"secret": FIELDS[0], "key": "second", "since": TIMES["done"],
+                                                 "replaced": "2027-03-01T10:00:00Z", "until": "2027-03-01T10:03:00Z"}  # fmt: skip
+    (line,) = rotation_lines(CATALOGUE, yaml.safe_load(text))
+    assert line.endswith("kept for older copies: the keys in use until 2026-03-01T10:03:00Z, 2027-03-01T10:03:00Z")
+    assert not any(key in line for key in ("first", "second", "third"))
+    assert "vault_retired_keys" not in walk(TEXT, ["database_password"], WHOLE, database_password="new"), "nothing at rest needs that one"
+
+
+def test_former_keys_read_again_until_somebody_says_that_it_ends():
+    text = gone(gone(KEPT, WHOLE, field_encryption_key="second"), WHOLE, 2027, field_encryption_key="third")
+    before = yaml.safe_load(text)
+    again = gone(text, WHOLE, 2028, retired=True)
+    assert yaml.safe_load(again)["vault_rotation"] == {FIELDS[0]: {"stage": "use", "other": "first,second", "since": "2028-03-01T10:00:00Z", "again": True}}
+    assert gone(again, WHOLE, 2028, retired=True) == again and rotation_at(yaml.safe_load(again), FIELDS, "use") == FIELDS
+    assert yaml.safe_load(gone(again, WHOLE, 2029)) == before, "and all is as it was"
+
+
+def test_a_rotation_steps_back_where_something_was_not_found_to_be_encrypted_anew():
+    text = gone(KEPT, ["accept", "use", "refuse"], field_encryption_key="second")
+    back = yaml.safe_load(gone(text, WHOLE, retired=True))
+    assert back["vault_rotation"][FIELDS[0]] == {"stage": "use", "other": "first", "since": TIMES["accept"]}
+    assert yaml.safe_load(gone(gone(text, WHOLE, retired=True), ["refuse", "done"]))["vault_retired_keys"][0]["key"] == "first"
+
+
+@pytest.mark.parametrize(("text", "names"), [(KEPT, FIELDS), (TEXT, ["database_password"])])
+def test_without_a_former_value_there_is_none_to_read_with(text, names):
+    with pytest.raises(AnsibleFilterError, match=f"rotate_retired: the vault has no former value of {names[0]}"):
+        rotation_step(yaml.safe_load(text), CATALOGUE, names, "accept", "now", {}, True)
+
+
+TWICE = gone(gone(KEPT, WHOLE, field_encryption_key="second"), WHOLE, 2027, field_encryption_key="third")
+EARLIER = "---\nvault_field_encryption_key: second\nvault_rotated: {field_encryption_key: '2026-03-01T10:03:00Z'}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "moment", "missing", "says"),
+    [
+        (TWICE, "2028-01-01 00:00:00 UTC", False, ["the key of now"]),
+        (TWICE, "2026-06-01 12:00:00+00", True, ["the key in use until 2027-03-01T10:03:00Z, which is not read now", "-e rotate_retired=true"]),
+        (TWICE, "2026-01-01 00:00:00 UTC", True, ["the key in use until 2026-03-01T10:03:00Z, which is not read now"]),
+        # While one was rotated either may have written
+        (TWICE, "2026-03-01T10:01:30Z", True, ["until 2026-03-01T10:03:00Z, which is not", "until 2027-03-01T10:03:00Z, which is not"]),
+        (TWICE, "", False, ["until 2026-03-01T10:03:00Z", "until 2027-03-01T10:03:00Z"]),
+        (gone(TWICE, WHOLE, 2028, retired=True), "2026-06-01 12:00:00+00", False, ["which is read now too"]),
+        (gone(KEPT, ["accept", "use"], field_encryption_key="second"), "2026-01-01 00:00:00 UTC", False, ["the key of now"]),
+        (gone(KEPT, ["accept", "use", "refuse"], field_encryption_key="second"), "2026-01-01 00:00:00 UTC", True, ["that a rotation takes away now"]),
+        # By a version that forgot them
+        (EARLIER, "2026-02-01 00:00:00 UTC", True, ["a key from before 2026-03-01 10:03 UTC, which the vault does not have", "the vault's own history"]),
+        (EARLIER, "2026-04-01 00:00:00 UTC", False, ["the key of now"]),
+        (gone(EARLIER, WHOLE, 2027, field_encryption_key="third"), "2026-02-01 00:00:00 UTC", True, ["2027-03-01T10:03:00Z", "from before 2026-03-01"]),
+        (TEXT, "2026-01-01 00:00:00 UTC", False, []),
+    ],
+)
+def test_a_restore_says_which_keys_its_moment_needs(text, moment, missing, says):
+    found = restore_keys(yaml.safe_load(text), CATALOGUE, moment)
+    said = "\n".join(found["lines"])
+    assert found["missing"] is missing and all(part in said for part in says) and bool(said) is bool(says), said
+    assert not any(re.search(rf"\b{key}\b", said) for key in ("first", "second", "third"))
+
+
+def test_whoever_writes_the_environment_looks_at_the_key_that_is_there():
+    """With a vault that is older than the host, the application would write what nobody reads."""
+    writers = {path.parents[1].name for path in ROOT.glob("roles/*/vars/main.yml") if 'dest: "{{ senex_environment_file }}"' in path.read_text()}
+    assert writers == {"django", "celery"}
+    for role in writers:
+        assert 'guards: "{{ senex_environment_guards }}"' in (ROOT / f"roles/{role}/tasks/main.yml").read_text()
+    for replaced in (True, False):
+        guards = value("django", "senex_environment_guards", senex_field_encryption_key_replaced=replaced)
+        assert [(one["file"], one["keeps"]) for one in guards] == (
+            [] if replaced else [("/opt/senex-trader/.config/containers/systemd/.env", "FIELD_ENCRYPTION_KEY")]
+        )

@@ -419,3 +419,9 @@ def test_a_copy_that_does_not_restore_is_told_beside_a_bucket_that_could_not_be_
     assert [(one.key, one.level) for one in found] == [("backup drill", FAIL), ("backup drill from bucket", FAIL)]
     found = checks_host.judge_backups(drill(archive=("ok", RECENT, 40), bucket=("unverified", RECENT)), settings(), NOW)
     assert {one.key: one.level for one in found} == {"backup drill": OK, "backup drill from bucket": WARN}
+
+
+def test_the_end_of_the_authority_is_told_with_what_cures_it():
+    """A run of the playbook renews what it signed, and not the authority."""
+    (found,) = checks_host.judge_certificates({"/etc/senex-trader/tls/ca.crt": life(3650, 20)["x.crt"]}, settings(image="registry/x:1"), NOW)
+    assert found.level == WARN and "playbooks/secrets.yml" in found.do and "--tags" not in found.do

@@ -1,5 +1,5 @@
-# Runs behind migration_sql.py in `manage shell` of the image that is to be released (or of the one to go back from), and changes nothing:
-# which migrations are pending, what they would break for the version that still serves, and when named periodic tasks are due.
+# Runs behind backwards.py and migration_sql.py in `manage shell` of the image that is to be released (or of the one to go back from), and changes nothing:
+# which migrations are pending, what they would break for the version that still serves, what a way back would undo, and when named periodic tasks are due.
 import contextlib
 import json
 import os
@@ -101,13 +101,12 @@ def judged(judge, migration, operation, before, after):
 
 
 def describe(judge, migration, before):
-    found = {"name": f"{migration.app_label}.{migration.name}", "atomic": migration.atomic, "reversible": True, "unsafe": [], "notes": []}
+    found = {"name": f"{migration.app_label}.{migration.name}", "atomic": migration.atomic, "unsafe": [], "notes": []}
     for operation in migration.operations:
         for step, state, after in steps(migration.app_label, operation, before):
             unsafe, notes = judged(judge, migration, step, state, after)
             found["unsafe"] += [f"{found['name']}, {step.describe()}: {one}" for one in unsafe]
             found["notes"] += [f"{found['name']}, {step.describe()}: {one}" for one in notes]
-        found["reversible"] = found["reversible"] and operation.reversible
         operation.state_forwards(migration.app_label, before)
     found["unsafe"] += [f"{found['name']}: {one}" for one in judge.end()]
     return found
@@ -134,16 +133,14 @@ def due(names):
 
 
 executor = MigrationExecutor(connection)
-applied = {f"{app}.{name}" for app, name in executor.loader.applied_migrations}
-known = {f"{app}.{name}" for app, name in executor.loader.disk_migrations}
-reversible = {
-    f"{app}.{name}": all(operation.reversible for operation in migration.operations) for (app, name), migration in executor.loader.disk_migrations.items()
-}
+way_back = backwards(executor, json.loads(os.environ.get("PLAN_UNDO", "[]")))  # noqa: F821  (of backwards.py)
 answer = {
     "pending": pending(executor),
-    "applied": sorted(applied),
-    "unknown": sorted(applied - known),  # applied, and this image does not have them: a newer image did that
-    "reversible": {name: reversible[name] for name in sorted(applied & known)},
+    "undo": {
+        "order": [f"{migration.app_label}.{migration.name}" for migration in way_back["plan"]],
+        "back": way_back["back"],
+        "refused": way_back["refused"],
+    },
     "due": due(json.loads(os.environ.get("PLAN_TASKS", "[]"))),
 }
 print("senex-plan:" + json.dumps(answer), flush=True)

@@ -83,6 +83,8 @@ def test_nothing_failed_and_no_task_was_lost(rotated):
 def test_the_vault_has_new_ones_and_knows_when(rotated):
     after, before = rotated.after, rotated.before
     assert after.pop("vault_rotated").keys() == set(NAMES)
+    (kept,) = after.pop("vault_retired_keys")
+    assert (kept["secret"], kept["key"]) == ("field_encryption_key", before["vault_field_encryption_key"]), "older copies need it"
     changed = {name for name in before if after.get(name) != before[name]}
     assert changed == {f"vault_{name}" for name in NAMES} and after.keys() == before.keys()
 

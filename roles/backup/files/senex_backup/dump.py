@@ -13,6 +13,11 @@ DIRECTORY = "postgresql"
 PATIENT = "set idle_in_transaction_session_timeout = 0;\nset statement_timeout = 0;\n"
 
 
+# Tables whose file is another than at the moment: TRUNCATE and ALTER TABLE write a new one, and whoever looks from before sees it empty
+ANEW = """select c.oid::regclass from pg_class c where c.relkind in ('r', 'm') and c.relpersistence <> 't' and c.relfilenode <> 0
+and pg_relation_filenode(c.oid) <> c.relfilenode;"""
+
+
 class Moment:
     """A transaction that shows the database at one moment, and lets pg_dump show the same."""
 
@@ -43,6 +48,9 @@ class Moment:
 
     def facts(self) -> dict:
         """Rows of each table, sequences (which no transaction holds still: before and after), extensions, and what is not in the dump itself."""
+        anew = self.ask(f"{ANEW}\n\\echo .\n")
+        if anew:
+            raise Trouble(f"{', '.join(anew[:10])}: written anew while the dump began, which holds nothing of it; make another when the migration is done")
         script = "\n".join((dump_file.COUNTS, dump_file.SEQUENCES, dump_file.EXTENSIONS, around.ROLES, around.DATABASE, around.OBJECTS))
         rows = [line.split("\t") for line in self.ask(f"{script}\n\\echo .\n")]
         after = {name: int(value) for kind, name, value in rows if kind == "S"}

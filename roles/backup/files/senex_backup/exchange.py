@@ -82,13 +82,14 @@ def swap(settings: Settings, wanted: dict) -> None:
     directory = place(settings, wanted["kind"])
     finish(directory)
     ready = os.path.join(directory, READY + wanted["stamp"])
-    if wanted.get("back"):  # what an earlier restore put aside is ready as it lies
-        os.rename(os.path.join(directory, f".{wanted['back']}"), ready)
     if wanted.get("empty"):
         owned.begin(ready)
-    if not os.path.isdir(ready):
-        raise Trouble(f"{ready} is not there: begin the restore again")
+    comes = os.path.join(directory, f".{wanted['back']}") if wanted.get("back") else ready
+    if not os.path.isdir(comes):
+        raise Trouble(f"{comes} is not there: begin the restore again")
     os.mkdir(os.path.join(directory, ASIDE + wanted["stamp"]), 0o700)
+    if comes != ready:  # what an earlier restore put aside is ready as it lies; from here on the exchange has begun, and it is never one to be removed
+        os.rename(comes, ready)
     dump_file.sync(directory)
     finish(directory)
     say(f"{directory} holds {wanted['name']} now; what was there is kept in {os.path.join(directory, ASIDE + wanted['stamp'])}")

@@ -171,6 +171,7 @@ def put_in_place(settings: Settings, stamp: str) -> str:
     if os.path.exists(settings.archive):
         jobs.renamed(settings.archive, aside)
     jobs.renamed(found.archive, settings.archive)
+    _kept_stays(aside, settings.archive)
     with open(note(settings), encoding="utf-8") as handle:
         machine = json.load(handle)["machine"]
     os.remove(note(settings))
@@ -184,3 +185,11 @@ def put_back(settings: Settings, stamp: str, now: str) -> None:
     if os.path.isdir(kept):
         jobs.renamed(settings.archive, f"{settings.archive}.before-restore-{now}")
         jobs.renamed(kept, settings.archive)
+        _kept_stays(f"{settings.archive}.before-restore-{now}", settings.archive)
+
+
+def _kept_stays(source: str, target: str) -> None:
+    """Archives of clusters that an upgrade keeps are this host's, whichever archive is in use: the way back looks for them there."""
+    place, wanted = (os.path.join(archive, "kept") for archive in (source, target))
+    if os.path.isdir(place) and not os.path.exists(wanted):
+        jobs.renamed(place, wanted)

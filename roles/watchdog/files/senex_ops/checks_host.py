@@ -165,6 +165,8 @@ def judge_certificates(data: dict, config, now: float) -> list[Finding]:
     found, limits = [], config.limits
     for name, dates in data.items():
         key, do = f"certificate {name}", "run the playbook (--tags postgresql,nginx); with Let's Encrypt: certbot renew, then systemctl reload nginx"
+        if os.path.basename(name) == "ca.crt":
+            do = "a new authority, for all at once: remove vault_ca_* from the vault, then playbooks/secrets.yml and site.yml (docs/rotation.md)"
         if isinstance(dates, str):
             found.append(warn(key, dates, do))
             continue
