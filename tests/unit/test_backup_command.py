@@ -354,4 +354,4 @@ def test_a_table_that_was_written_anew_between_the_moment_and_the_dump_is_no_dum
     with pytest.raises(command.common.Trouble, match="orders: written anew while the dump began"):
         moment.facts()
     moment.ask = lambda _: []
-    assert moment.facts() == {"tables": {}, "sequences": {}, "extensions": {}}
+    assert moment.facts()["tables"] == {}

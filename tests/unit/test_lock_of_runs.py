@@ -28,8 +28,15 @@ def operation(identity=THEIRS, name="restore-1", what="restore"):
 
 
 @pytest.fixture
-def ledger(tmp_path):
-    return Ledger(str(tmp_path))
+def ledger(tmp_path, monkeypatch):
+    monkeypatch.setattr(release_record, "BOOT", str(tmp_path / "run/boot"))
+    (tmp_path / "run").mkdir()
+    return Ledger(str(tmp_path / "state"))
+
+
+def after(monkeypatch, seconds):
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    monkeypatch.setattr(release_record.time, "clock_gettime", lambda _clock: now + seconds)
 
 
 def change(ledger, run=SITE, changed=True):
@@ -96,8 +103,7 @@ def test_a_dead_holder_is_no_obstacle(ledger, monkeypatch):
         change(ledger, {**SITE, "take_over": "another"})
     change(ledger, {**SITE, "take_over": "restore-1"})
     assert ledger.holder()["id"] == SITE["id"] and [one["result"] for one in ledger.records()] == ["interrupted"]
-    now = time.time()
-    monkeypatch.setattr(release_record.time, "time", lambda: now + release_record.PASSING_LEASE + 1)
+    after(monkeypatch, release_record.PASSING_LEASE + 1)
     ledger.begin(operation())
     assert len(ledger.records()) == 1, "of a run that was killed there is no record"
 
@@ -119,11 +125,10 @@ def test_an_operation_between_the_look_and_the_first_change_is_not_undone(ledger
 
 def test_a_lease_of_hours_holds_where_no_step_renews_it(ledger, monkeypatch):
     ledger.begin({**operation(), "lease": 21600})
-    now = time.time()
-    monkeypatch.setattr(release_record.time, "time", lambda: now + 21000)
-    with pytest.raises(Busy):
+    with monkeypatch.context() as patch, pytest.raises(Busy):
+        after(patch, 21000)
         change(ledger)
-    monkeypatch.setattr(release_record.time, "time", lambda: now + 21700)
+    after(monkeypatch, 21700)
     change(ledger)
 
 

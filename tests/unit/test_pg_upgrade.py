@@ -197,10 +197,6 @@ class Host:
         match words:
             case ("unshare", "sha256sum", "--", path):
                 out, code = (Path(path).read_text() + f"  {path}\n", 0) if os.path.exists(path) else ("", 1)
-            case ("unshare", "rm", "-rf", "--", *paths):
-                self.removed += paths
-                for path in paths:
-                    shutil.rmtree(path)
             case ("inspect", *_):
                 out = self.running
         return SimpleNamespace(returncode=code, stdout=out, stderr="")
@@ -229,9 +225,17 @@ def exchanged(tmp_path, monkeypatch):
         monkeypatch.setattr(pg_upgrade_state, name, value)
     monkeypatch.setattr(pg_exchange, "Server", lambda *_: SimpleNamespace(rows=lambda *_: []))
     state = pg_upgrade_state.State(str(tmp_path / "state"))
-    wanted = SimpleNamespace(data=str(cluster(tmp_path / "postgres", 15)), version=17)
+    wanted = SimpleNamespace(data=str(cluster(tmp_path / "postgres", 15)), version=17, configuration=str(tmp_path / "nowhere"))
     new = cluster(tmp_path / "postgres.upgrade", 17)
     host = Host(tmp_path)
+
+    def discard(_user, _wanted, *paths):
+        there = [path for path in paths if os.path.exists(path)]
+        host.removed += there
+        for path in there:
+            shutil.rmtree(path)
+
+    monkeypatch.setattr(pg_exchange.pg_server, "discard", discard)
     exchange = pg_exchange.Exchange(host, wanted, state)
     state.put(phase="making", making=str(new), dumps=str(tmp_path / "dumps"), to=17, image="postgres:17", files={})
     host.running = "postgres:15"

@@ -178,6 +178,7 @@ FILES = {
     "plugins/module_utils/rotation.py:Rotation": "root's own, in /run",
     "plugins/module_utils/system_transaction.py:SystemTransaction": "files of a manifest",
     "plugins/plugin_utils/vault_text.py": "its own temporary name",
+    "roles/backup/files/senex_backup/common.py:put": "its own temporary name",
     "roles/backup/files/senex_backup/exchange.py:finish": "its own name, empty",
     "roles/backup/files/senex_backup/redis.py:make": "its own .part",
     "roles/backup/files/senex_backup/redis.py:prune": "copies, by the form of their names",
@@ -194,6 +195,7 @@ FILES = {
     "roles/redis/tasks/finish.yml": "quadlet: files of a manifest",
     "roles/watchdog/files/senex_ops/command.py": "root's own",
     "roles/watchdog/files/senex_ops/cures.py": "root's own",
+    "roles/watchdog/files/senex_ops/service.py:Watchdog._keep": "root's own, in /run",
     "roles/watchdog/files/senex_ops/delivery.py:Channel": "root's own",
 }
 TREE_CALLS, FILE_CALLS = {"rmtree", "removedirs"}, {"unlink", "remove", "rmdir"}

@@ -43,7 +43,7 @@ def plan(settings: Settings, name: str, fetched: bool = False) -> dict:
     # This host may have made newer ones, of its own empty database
     path = chosen(settings, came.get("dump") or name if name == "newest" else name)
     dump_file.verify(path)
-    facts, database = dump.facts(path), settings["database"]["name"]
+    facts, database = dump_file.facts(path), settings["database"]["name"]
     version = int(sql(settings, "show server_version_num;", CLUSTER))
     if facts.get("server_version", version) // 10000 > version // 10000:
         raise Trouble(f"{os.path.basename(path)} is of PostgreSQL {facts['server_version'] // 10000}, and {version // 10000} runs here: restore it on that one")
@@ -74,7 +74,7 @@ def load(settings: Settings, wanted: dict) -> dict:
 
 def into(settings: Settings, path: str, new: str) -> tuple[float, list[str]]:
     """A new database with what a dump holds and what belongs around it: when it was filled, and what was compared."""
-    facts = dump.facts(path)
+    facts = dump_file.facts(path)
     roles = around.missing(settings, facts)
     around.make_roles(settings, facts, roles)
     try:
@@ -97,7 +97,7 @@ def into(settings: Settings, path: str, new: str) -> tuple[float, list[str]]:
 def prove(settings: Settings, name: str, container: str) -> dict:
     """A drill: the dump restored in a server that has nothing yet, as on a new host. The database has its own name there."""
     path = chosen(settings, name)
-    facts, database = dump.facts(path), {**settings["database"], "container": container}
+    facts, database = dump_file.facts(path), {**settings["database"], "container": container}
     there = copy.copy(settings)
     there.given = {**settings.given, "database": database}
     try:
