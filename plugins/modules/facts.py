@@ -51,6 +51,10 @@ kept:
   returned: always
   type: list
   elements: str
+holds:
+  description: Whether nginx is here and holds requests back while a service restarts.
+  returned: always
+  type: bool
 releases:
   description: Every record of a release, oldest first.
   returned: with O(releases)
@@ -71,6 +75,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import fileset, in_force
 from ansible_collections.senex.trader.plugins.module_utils.look import look
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
+from ansible_collections.senex.trader.plugins.module_utils.rotation import CONTRACT, read_contract
 
 SCRIPT = "/etc/ansible/facts.d/senex.fact"
 
@@ -105,8 +110,12 @@ def main() -> None:
     except (OSError, ValueError) as error:
         troubles = [in_force.trouble(in_force.WANTED, str(error))]
     seen = look() if module.params["parts"] else {}
+    try:
+        holds = bool(read_contract(CONTRACT).get("hold"))
+    except OSError:
+        holds = False
     records = {"releases": Ledger().records()} if module.params["releases"] else {}
-    more = {**records, "kept": fileset.parts(), "in_force": troubles}
+    more = {**records, "kept": fileset.parts(), "in_force": troubles, "holds": holds}
     module.exit_json(changed=False, ansible_facts=said(process), seen=seen, id=secrets.token_hex(8), **more)
 
 
