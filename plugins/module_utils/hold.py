@@ -18,6 +18,8 @@ from ansible_collections.senex.trader.plugins.module_utils.rotation import CONTR
 
 # Seconds, all of it: what is not up again by then would keep visitors longer than an error does
 LONGEST = 20.0
+# Before anybody waits
+BEFORE_SECONDS = 300
 # What is under way may take so long to end
 DRAIN_SECONDS = 5.0
 # WebSockets stay, and look like requests that last. nginx ends a connection that is idle after 1 s, so what does not change for longer is those
@@ -26,14 +28,15 @@ SOCKET = "socket"
 
 
 class Hold:
-    """`wanted` has `contract` (of role nginx), and command lines of the service user: `pause` and `resume` for what else would ask the service,
-    and `busy`, which prints 0 when nobody is being served. `run` runs one. Without `wanted` nothing is held."""
+    """`wanted` has `contract` (of role nginx), and command lines of the service user: `before`, which may take its time and makes the restart short;
+    `pause` and `resume` for what else would ask the service; `busy`, which prints 0 when nobody is being served. `run` runs one. Without `wanted`
+    nothing is held."""
 
     def __init__(self, wanted: dict | None, run):
         self.wanted, self.run = wanted, run
         self.contract = {"servers": []}
         if wanted:
-            with contextlib.suppress(OSError):  # not understood: then there is nothing to hold by
+            with contextlib.suppress(OSError):  # not understood
                 self.contract = read_contract(wanted.get("contract", CONTRACT))
         self.place = (self.contract.get("hold") or {}).get("directory", "")
         self.ending = threading.Lock()
@@ -44,8 +47,10 @@ class Hold:
     def __enter__(self) -> Hold:
         """What comes waits from here on; and what had come has ended."""
         if self.wanted:
+            self._command("before", BEFORE_SECONDS)
             self.timer.start()
-            self._close_door()
+            with contextlib.suppress(OSError, KeyError):  # nothing to hold by is no reason not to restart
+                self._close_door()
             paused = threading.Thread(target=self._command, args=("pause",), daemon=True)
             paused.start()
             self._drain()
@@ -66,7 +71,7 @@ class Hold:
             if door is None:
                 return
             remove(self.place)
-            with door, contextlib.suppress(BlockingIOError):
+            with door, contextlib.suppress(OSError):  # nobody left, as a rule
                 while True:
                     asking, _address = door.accept()
                     with asking, contextlib.suppress(OSError):
@@ -103,11 +108,11 @@ class Hold:
                 return
             time.sleep(POLL)
 
-    def _command(self, name: str) -> str:
+    def _command(self, name: str, timeout: int = 5) -> str:
         """What it prints; that it fails is no reason not to restart."""
         words = self.wanted.get(name)
         with contextlib.suppress(OSError):
-            return self.run(words, check=False, timeout=5).stdout.strip() if words else ""
+            return self.run(words, check=False, timeout=timeout).stdout.strip() if words else ""
         return ""
 
 

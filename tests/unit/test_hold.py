@@ -18,6 +18,7 @@ from nginx_door import door, needs_nginx
 from test_nginx_ways import UPGRADE, spoken
 
 UNLIMITED = {"nginx_rate_limit_exempt_networks": ["127.0.0.0/8"]}
+COMMANDS = {name: [name] for name in ("before", "pause", "busy", "resume")}
 MINE = pwd.getpwuid(os.geteuid()).pw_name
 
 
@@ -124,9 +125,9 @@ def test_what_is_under_way_ends_first(contract):
         request = socket.create_connection(place)
         threading.Timer(0.15, request.close).start()
         began = time.monotonic()
-        with Hold({**contract(servers=[f"127.0.0.1:{place[1]}"]), "pause": ["pause"], "busy": ["busy"], "resume": ["resume"]}, commands):
+        with Hold({**contract(servers=[f"127.0.0.1:{place[1]}"]), **COMMANDS}, commands):
             assert 0.35 < time.monotonic() - began < 3
-            assert sorted(commands.asked) == ["busy", "busy", "busy", "pause"]
+            assert commands.asked[0] == "before" and sorted(commands.asked[1:]) == ["busy", "busy", "busy", "pause"]
     assert commands.asked[-1] == "resume"
 
 
@@ -144,10 +145,19 @@ def test_all_go_on_where_the_restart_fails(tmp_path, contract):
     assert commands.asked == ["resume"] and not (tmp_path / "hold").exists()
 
 
-def test_without_anything_to_hold_by_a_restart_is_a_restart(tmp_path, contract, monkeypatch):
+@pytest.mark.parametrize("more", [
+    {"hold": None}, {"version": 2}, {"hold": {"directory": "/dev/null/x", "user": MINE}}, {"hold": {"directory": "hold", "user": "nobody-of-that-name"}},
+])  # fmt: skip
+def test_without_anything_to_hold_by_a_restart_is_a_restart(tmp_path, contract, monkeypatch, more):
     def failing(words, check, timeout):
         raise OSError("no such program")
 
-    for wanted in (None, {"contract": str(tmp_path / "none")}, contract(hold=None), contract(version=2)):
-        with Hold(wanted and {**wanted, "pause": ["pause"], "busy": ["busy"], "resume": ["resume"]}, failing):
-            assert not (tmp_path / "hold").exists()
+    monkeypatch.chdir(tmp_path)
+    with Hold({**contract(**more), **COMMANDS}, failing):
+        assert not (tmp_path / "hold").exists()
+
+
+def test_without_nginx_or_for_a_start_nobody_waits(tmp_path):
+    commands = Commands()
+    with Hold(None, commands), Hold({"contract": str(tmp_path / "none")}, commands):
+        assert commands.asked == []
