@@ -6,6 +6,7 @@ import os
 import pwd
 import socket
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import hold
 from ansible_collections.senex.trader.plugins.module_utils.hold import SOCKET, Hold
-from nginx_door import door, needs_nginx
+from nginx_door import REPOSITORY, door, needs_nginx
 from test_nginx_ways import UPGRADE, spoken
 
 UNLIMITED = {"nginx_rate_limit_exempt_networks": ["127.0.0.0/8"]}
@@ -71,9 +72,10 @@ def test_what_comes_meanwhile_waits_and_is_answered(tmp_path, contract):
 def test_who_dies_holds_nobody(tmp_path, contract):
     with door(tmp_path, **UNLIMITED) as site, ThreadPoolExecutor(8) as pool:
         wanted = contract(tmp_path / "run")
-        program = f"import sys\nsys.path[:] = {__import__('sys').path!r}\nfrom {hold.__name__} import Hold\n"
-        program += f"import time\nwith Hold({wanted!r}, None):\n    print('held', flush=True)\n    time.sleep(60)"
-        with subprocess.Popen(["python3", "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        # The repository first: in site-packages there may be collections of others, as one package
+        program = f"import sys, time\nsys.path.insert(0, {str(REPOSITORY)!r})\nfrom {hold.__name__} import Hold\n"
+        program += f"with Hold({wanted!r}, None):\n    print('held', flush=True)\n    time.sleep(60)"
+        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout.readline() == "held\n"
             waiting = both(pool, site)
             time.sleep(0.5)
