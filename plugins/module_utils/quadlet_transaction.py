@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.senex.trader.plugins.module_utils import confined, data_directory, fileset, kept_data, quadlet_check, unit_text, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
+from ansible_collections.senex.trader.plugins.module_utils.hold import Hold
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import (
     BEGUN,
     QUADLET_DIRECTORY,
@@ -296,9 +297,11 @@ class Transaction:
             self.manifest.save()
 
     def _turn(self, unit: dict, verb: str, started: bool = True) -> None:
-        """Start or restart a unit, out of rotation from before it stops until it answers."""
+        """Start or restart a unit, out of rotation from before it stops until it answers; what the application asks, while requests wait."""
         rotation = self._out_of_rotation(unit)
-        self.user.systemctl(verb, unit["name"])
+        running = verb == "restart" and unit["name"] in self.plan.running
+        with Hold(unit.get("hold") if running else None, self.user.run):
+            self.user.systemctl(verb, unit["name"])
         silent = answers(unit, patience=30, started=started)
         if silent:
             raise OSError(silent)

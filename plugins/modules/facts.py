@@ -80,6 +80,10 @@ run:
   description: Name of the lock that this run takes with its first change, what it is called, and whom it may take it from.
   returned: with O(alone)
   type: dict
+holds:
+  description: Whether nginx is here and holds requests back while a service restarts.
+  returned: always
+  type: bool
 releases:
   description: Every record of a release, oldest first.
   returned: with O(releases)
@@ -100,6 +104,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import fileset, in_force, kept_data
 from ansible_collections.senex.trader.plugins.module_utils.look import look
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, expired, sentence
+from ansible_collections.senex.trader.plugins.module_utils.rotation import CONTRACT, read_contract
 
 SCRIPT = "/etc/ansible/facts.d/senex.fact"
 
@@ -148,8 +153,12 @@ def main() -> None:
     except (OSError, ValueError) as error:
         troubles = [in_force.trouble(in_force.WANTED, str(error))]
     seen = look() if module.params["parts"] else {}
+    try:
+        holds = bool(read_contract(CONTRACT).get("hold"))
+    except OSError:
+        holds = False
     records = {"releases": Ledger().records()} if module.params["releases"] else {}
-    more = {**records, "kept": fileset.parts(), "in_force": troubles, "gone": kept_data.gone(), "holder": None, **held, "after": after}
+    more = {**records, "kept": fileset.parts(), "in_force": troubles, "holds": holds, "gone": kept_data.gone(), "holder": None, **held, "after": after}
     module.exit_json(changed=False, ansible_facts=said(process), seen=seen, id=secrets.token_hex(8), **more)
 
 

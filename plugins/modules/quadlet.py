@@ -68,6 +68,9 @@ options:
       - A unit with C(meanwhile) set is brought up at the same time as the one before it.
       - "C(probe) is the state C(file) of a release's prober and C(failed), how many of its requests may have failed once the unit serves;
         with C(later) the caller looks at that."
+      - "C(hold) is for a service that the application asks. While it restarts, nginx of this host holds requests back, by the C(contract) of role nginx,
+        for 20 s at most: first those under way end (5 s at most). With command lines of the service user: C(before) makes the restart short, C(pause) and
+        C(resume) are for who else asks it, and C(busy) prints 0 when nobody does."
     type: list
     elements: dict
     default: []

@@ -27,7 +27,7 @@ KEYS = {
     "files": {"src", "dest", "content", "mode", "secret", "vars", "when", "owner", "group", "notify", "block_at"},
     "directories": {"path", "mode", "owner", "group", "container_user", "container_group"},
     "secrets": {"name", "value", "file", "live"},
-    "units": {"name", "run_once_key", "answers", "rotation", "stand_in", "meanwhile", "probe"},
+    "units": {"name", "run_once_key", "answers", "rotation", "stand_in", "meanwhile", "probe", "hold"},
     "guards": {"file", "content", "keeps", "message"},
 }
 

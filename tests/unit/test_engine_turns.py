@@ -1,12 +1,13 @@
 """One unit after the other without anybody noticing: stand-ins, and who is in nginx's rotation when."""
 # ruff: noqa: F811 - a fixture that comes from another file is named like what is imported
 
+import contextlib
 import json
 import pathlib
 import sys
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import quadlet_plan, rotation
+from ansible_collections.senex.trader.plugins.module_utils import quadlet_plan, quadlet_transaction, rotation
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused
 from test_engine_transaction import live, quiet_host  # noqa: F401 - fixtures
 
@@ -211,3 +212,44 @@ def test_a_place_keeps_what_it_says_of_the_order():
     assert [unit["name"] for unit in turned] == ["once", "web-2", "other", "web-1", "target"]
     assert [bool(unit.get("meanwhile")) for unit in turned] == [False, True, False, False, False]
     assert quadlet_plan.dead_first(act, {name: {"ActiveState": "active"} for name in ("web-1", "web-2")}, ["web-1"]) == act
+
+
+@pytest.fixture
+def holding(live, monkeypatch):
+    """A part whose db.service is held for, in place; the log says when."""
+
+    @contextlib.contextmanager
+    def hold(wanted, _run):
+        live.host.log += ["held"] if wanted else []
+        yield
+        live.host.log += ["goes on"] if wanted else []
+
+    monkeypatch.setattr(quadlet_transaction, "Hold", hold)
+    live.units[0] = {"name": "db.service", "hold": {"contract": "/nowhere"}}
+    live.run()
+    assert live.host.log == [], "nothing restarts, nobody waits"
+    return live
+
+
+def test_requests_wait_while_what_they_ask_restarts(holding):
+    holding.configuration["config/db.conf"] = b"e"
+    holding.texts["web.container"] += "Exec=new\n"
+    holding.run()
+    assert [line for line in holding.host.log if not line.startswith("reset-failed")] == [
+        "daemon-reload", "held", "restart db.service", "goes on", "restart web.service",
+    ]  # fmt: skip
+
+
+def test_they_wait_for_the_way_back_too(holding):
+    holding.texts["db.container"] += "Exec=broken\n"
+    holding.host.refuse = {"Exec=broken"}
+    with pytest.raises(Refused):
+        holding.run()
+    back = holding.host.log[holding.host.log.index("stop db.service") :]
+    assert [line for line in back if line in ("held", "restart db.service", "goes on")] == ["held", "restart db.service", "goes on"]
+
+
+def test_nobody_waits_for_what_did_not_run(holding):
+    holding.host.states["db.service"] = {"ActiveState": "failed"}
+    holding.run()
+    assert "start db.service" in holding.host.log and "held" not in holding.host.log

@@ -32,6 +32,8 @@ ALLOWED = {
     "fileset.missing_directory": "its callers act as the owner, or have asked owner_above",
     "fileset.make_directory": "asks own_ground first, or acts as the owner",
     "fileset.Manifest": "the directory of the manifests is root's",
+    "hold.Hold": "/run/senex.trader is root's",
+    "hold.remove": "the same",
     "in_force.lines_of": "files of /etc and of the kernel, which are root's",
     "in_force.sshd_lines": "files that root's sshd reads",
     "in_force.named": "files of /etc, which are root's",
