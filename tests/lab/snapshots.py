@@ -155,6 +155,17 @@ def restore(name, host, kept=None):
     return found["hosts"][kept], kept
 
 
+def kept(name):
+    """(image, name of the host) of a snapshot that has one host."""
+    ((host, image),) = _description(name).get("hosts", {}).items()
+    return image, host
+
+
+def opt(name):
+    """Where the data of a snapshot lies that has one host."""
+    return _directory(name) / kept(name)[1] / "opt"
+
+
 @contextlib.contextmanager
 def making(name):
     """Held while a snapshot is looked for and made: of two runs at once the second waits, and finds it."""
