@@ -19,16 +19,19 @@ from shell import LabError, output, run, say, step
 PLACE = DIRECTORY / "machines"
 EMULATOR = "qemu-system-x86_64"
 # Where the service user's units and containers are described
-STACK = "opt/senex-trader/.config"
+UNITS = "senex-trader/.config"
 DISK_MB = 8192
 # It ends by itself, should nobody end it
 LIFE_SECONDS = 3000
-BOOT_SECONDS = 300
+BOOT_SECONDS = 600
 # The emulator's network
 ADDRESS, GATEWAY = "10.0.2.15", "10.0.2.2"
+# What an emulated processor pays for dearly
+LEAN = "quiet net.ifnames=0 mitigations=off audit=0 lsm=capability,yama systemd.show_status=0 random.trust_cpu=1"
 # Half a minute of start each, and nothing that a machine is for
-STILL = ("apt-daily.timer", "apt-daily-upgrade.timer", "cron.service", "fail2ban.service", "getty.target", "nginx.service", "senex-logins.service",
-         "senex-watchdog.service", "serial-getty@ttyS0.service", "systemd-timesyncd.service", "ufw.service", "unattended-upgrades.service")  # fmt: skip
+STILL = ("apt-daily.timer", "apt-daily-upgrade.timer", "cron.service", "fail2ban.service", "getty.target", "nginx.service", "senex-watchdog.service",
+         "serial-getty@ttyS0.service", "ufw.service", "user@0.service", "unattended-upgrades.service")  # fmt: skip
+SLOW = "[Service]\nTimeoutStartSec=900\n"
 # In the place of what a container needs to pass for a machine
 BEGIN = f"""\
 [Unit]
@@ -75,11 +78,17 @@ def _disk(place, name, snapshot, parts):
         _furnish(root, kernel, host)
         for prefix, target in (("vmlinuz", "kernel"), ("initrd.img", "initrd")):
             shutil.copy(next((kernel / "boot").glob(f"{prefix}-*")), place / target)
-        run("cp", "--archive", f"{snapshots.opt(snapshot)}/.", root / "opt", timeout=600)
-        _still(root, parts)
-        with open(place / "disk", "wb") as disk:
-            disk.truncate(DISK_MB << 20)
-        run("mke2fs", "-q", "-F", "-t", "ext4", "-E", "lazy_itable_init=1,root_owner=0:0", "-d", root, place / "disk", timeout=600)
+        _still(root, snapshots.opt(snapshot), parts)
+        run("mount", "--bind", snapshots.opt(snapshot), root / "opt")
+        try:
+            with open(place / "disk", "wb") as disk:
+                disk.truncate(DISK_MB << 20)
+            run("mke2fs", "-q", "-F", "-t", "ext4", "-E", "lazy_itable_init=1,root_owner=0:0", "-d", root, place / "disk", timeout=600)
+        finally:
+            run("umount", root / "opt")
+        # Timers and jobs: what is enabled is a link. The snapshot itself stays as it is
+        links = (link.relative_to(snapshots.opt(snapshot)) for link in Path(snapshots.opt(snapshot), UNITS, "systemd/user").glob("*.wants/*"))
+        run("debugfs", "-w", "-f", "-", place / "disk", text="".join(f"rm /opt/{link}\n" for link in links))
     finally:
         run("podman", "rm", "--force", container, check=False)
         run("podman", "image", "umount", f"{IMAGE_PREFIX}/kernel", check=False)
@@ -104,17 +113,18 @@ def _furnish(root, kernel, host):
     shutil.copy(SSH_KEY.with_suffix(".pub"), root / "root/.ssh/authorized_keys")
 
 
-def _still(root, parts):
-    """What else the host would start stays still: every other container, all timers and jobs."""
-    units = Path(root, STACK, "systemd/user")
-    for link in units.glob("*.wants/*"):
-        link.unlink()
-    others = [f"{path.stem}.service" for path in Path(root, STACK, "containers/systemd").glob("*.container") if path.stem not in parts]
+def _still(root, opt, parts):
+    """What else the host would start stays still."""
+    others = [f"{path.stem}.service" for path in Path(opt, UNITS, "containers/systemd").glob("*.container") if path.stem not in parts]
     for place, names in (("system", STILL), ("user", others)):
         for unit in names:
             path = root / "etc/systemd" / place / unit
             path.unlink(missing_ok=True)
             path.symlink_to("/dev/null")
+    for part in parts:
+        path = root / f"etc/systemd/user/{part}.service.d/lab.conf"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(SLOW, encoding="utf-8")
 
 
 def _boot(place, memory):
@@ -122,10 +132,10 @@ def _boot(place, memory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     argv = [
-        "timeout", "--kill-after=10", str(LIFE_SECONDS), "nice", "-n", "5", EMULATOR,
-        "-machine", "q35", "-cpu", "max", "-accel", "tcg,thread=multi", "-smp", "2", "-m", str(memory), "-nodefaults", "-no-reboot",
+        "timeout", "--kill-after=10", str(LIFE_SECONDS), "nice", "-n", "0", EMULATOR,
+        "-machine", "q35", "-cpu", "max,la57=off", "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-m", str(memory), "-nodefaults", "-no-reboot",
         "-display", "none", "-serial", f"file:{place / 'console'}", "-device", "virtio-rng-pci",
-        "-kernel", place / "kernel", "-initrd", place / "initrd", "-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 panic=5",
+        "-kernel", place / "kernel", "-initrd", place / "initrd", "-append", f"root=/dev/vda rw console=ttyS0 panic=5 {LEAN}",
         "-drive", f"file={place / 'disk'},if=virtio,format=raw,cache=unsafe",
         "-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-net-pci,netdev=net",
     ]  # fmt: skip
