@@ -1,4 +1,4 @@
-"""A virtual machine under software emulation: a host of a snapshot with a kernel of its own, and with it what a container cannot have
+"""A virtual machine under software emulation: a host of the lab that gets a kernel of its own, and with it what a container cannot have
 (limits of memory and processors, swap). Ten times as slow as a container. It answers over ssh on loopback, and reaches nothing."""
 
 import contextlib
@@ -12,9 +12,8 @@ from pathlib import Path
 
 import images
 import snapshots
-from authority import ensure_ssh_key
 from settings import DIRECTORY, IMAGE_PREFIX, SSH_KEY
-from shell import LabError, output, run, say, step
+from shell import LabError, output, run, runs, say, step
 
 PLACE = DIRECTORY / "machines"
 EMULATOR = "qemu-system-x86_64"
@@ -52,45 +51,41 @@ WantedBy=sysinit.target
 """
 
 
-def up(name, snapshot, memory, parts):
-    """Boot a host of a snapshot with these containers, wait for ssh, print the port of it."""
+def up(name, memory, parts):
+    """Boot a stopped host of the lab with these of its containers, wait for ssh, print the port of it. The host is no container any more."""
     images.build(["kernel"])
-    ensure_ssh_key()
     down(name, quiet=True)
     place = PLACE / name
     place.mkdir(parents=True)
-    with step(f"machine {name}: disk from snapshot {snapshot}"):
-        _disk(place, name, snapshot, parts)
+    with step(f"machine {name}: disk"):
+        _disk(place, name, parts)
     with step(f"machine {name} up"):
         port = _boot(place, memory)
         _wait(place, port)
     print(port)
 
 
-def _disk(place, name, snapshot, parts):
-    image, host = snapshots.kept(snapshot)
-    container = f"machine-{name}"
-    run("podman", "rm", "--force", container, check=False)
-    run("podman", "create", "--name", container, image)
+def _disk(place, name, parts):
+    if runs(name):
+        raise LabError(f"{name} runs: lab stop {name} first")
+    opt = snapshots.opt_of(name)
     kernel = Path(output("podman", "image", "mount", f"{IMAGE_PREFIX}/kernel"))
-    root = Path(output("podman", "mount", container))
+    root = Path(output("podman", "mount", name))
     try:
-        _furnish(root, kernel, host)
+        _furnish(root, kernel, name)
+        _still(root, opt, parts)
         for prefix, target in (("vmlinuz", "kernel"), ("initrd.img", "initrd")):
             shutil.copy(next((kernel / "boot").glob(f"{prefix}-*")), place / target)
-        _still(root, snapshots.opt(snapshot), parts)
-        run("mount", "--bind", snapshots.opt(snapshot), root / "opt")
+        with open(place / "disk", "wb") as disk:
+            disk.truncate(DISK_MB << 20)
+        # Not copied: an overlay takes none of the marks that the containers' own overlays are made of
+        run("mount", "--bind", opt, root / "opt")
         try:
-            with open(place / "disk", "wb") as disk:
-                disk.truncate(DISK_MB << 20)
             run("mke2fs", "-q", "-F", "-t", "ext4", "-E", "lazy_itable_init=1,root_owner=0:0", "-d", root, place / "disk", timeout=600)
         finally:
             run("umount", root / "opt")
-        # Timers and jobs: what is enabled is a link. The snapshot itself stays as it is
-        links = (link.relative_to(snapshots.opt(snapshot)) for link in Path(snapshots.opt(snapshot), UNITS, "systemd/user").glob("*.wants/*"))
-        run("debugfs", "-w", "-f", "-", place / "disk", text="".join(f"rm /opt/{link}\n" for link in links))
     finally:
-        run("podman", "rm", "--force", container, check=False)
+        run("podman", "umount", name, check=False)
         run("podman", "image", "umount", f"{IMAGE_PREFIX}/kernel", check=False)
 
 
@@ -114,7 +109,9 @@ def _furnish(root, kernel, host):
 
 
 def _still(root, opt, parts):
-    """What else the host would start stays still."""
+    """What else the host would start stays still: timers and jobs, which are enabled by links, and the other containers."""
+    for link in Path(opt, UNITS, "systemd/user").glob("*.wants/*"):
+        link.unlink()
     others = [f"{path.stem}.service" for path in Path(opt, UNITS, "containers/systemd").glob("*.container") if path.stem not in parts]
     for place, names in (("system", STILL), ("user", others)):
         for unit in names:

@@ -68,8 +68,8 @@ def new(stack, storage, lost, production):
     subprocess.run([LAB, "down", NEW], capture_output=True, check=False)
     try:
         address = subprocess.run([LAB, "up", NEW, "--image", "host-ready"], capture_output=True, text=True, check=True).stdout.split()[-1]
-        done = subprocess.run(Stack.command_at(address, variables=storage, inventory=production), env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=900, check=False)  # fmt: skip
+        done = subprocess.run(Stack.command_at(address, variables=storage, inventory=production), env=environment(), stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=900, check=False)  # fmt: skip
         assert done.returncode == 0, done.stdout[-4000:]
         sent = f"{HOME}/backups/status/offsite-wal.json"
         wait(lambda: json.loads(stack.sh(f"cat {sent}"))["finished"] > lost["moment"].replace(" ", "T"), 120, "WAL sent under its timer")
