@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,19 +24,20 @@ DISK_MB = 8192
 # It ends by itself, should nobody end it
 LIFE_SECONDS = 3000
 BOOT_SECONDS = 600
-# The emulator's network
-ADDRESS, GATEWAY = "10.0.2.15", "10.0.2.2"
+# The emulator's network; its resolver answers nothing where nothing may go out
+ADDRESS, GATEWAY, RESOLVER = "10.0.2.15", "10.0.2.2", "10.0.2.3"
 # What an emulated processor pays for dearly
 LEAN = "quiet net.ifnames=0 mitigations=off audit=0 lsm=capability,yama systemd.show_status=0 random.trust_cpu=1"
 # Half a minute of start each, and nothing that a machine is for
 STILL = ("apt-daily.timer", "apt-daily-upgrade.timer", "cron.service", "fail2ban.service", "getty.target", "nginx.service", "senex-watchdog.service",
          "serial-getty@ttyS0.service", "ufw.service", "user@0.service", "unattended-upgrades.service")  # fmt: skip
-SLOW = "[Service]\nTimeoutStartSec=900\n"
+# What a container's unit gives its checks and its start; each check costs seconds
+SLOW = ((r"^(Health\w*Timeout|TimeoutStartSec)=.*", r"\1=900s"), (r"^HealthInterval=.*", "HealthInterval=1h"), (r"\btimeout \d+ ", "timeout 600 "))
 # In the place of what a container needs to pass for a machine
 BEGIN = f"""\
 [Unit]
 DefaultDependencies=no
-After=systemd-remount-fs.service
+After=systemd-remount-fs.service systemd-tmpfiles-setup-dev.service
 Before=sysinit.target
 Wants=network-pre.target
 
@@ -99,7 +101,7 @@ def _furnish(root, kernel, host):
         (root / "usr/sbin" / loader).symlink_to("../bin/kmod")
     (root / "etc/hostname").write_text(f"{host}\n", encoding="utf-8")
     (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {host}\n", encoding="utf-8")
-    (root / "etc/resolv.conf").write_text("", encoding="utf-8")
+    (root / "etc/resolv.conf").write_text(f"nameserver {RESOLVER}\n", encoding="utf-8")
     (root / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 1\n", encoding="utf-8")
     (root / "etc/machine-id").write_text("", encoding="utf-8")
     (root / "etc/systemd/system/lab-host.service").write_text(BEGIN, encoding="utf-8")
@@ -119,9 +121,11 @@ def _still(root, opt, parts):
             path.unlink(missing_ok=True)
             path.symlink_to("/dev/null")
     for part in parts:
-        path = root / f"etc/systemd/user/{part}.service.d/lab.conf"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(SLOW, encoding="utf-8")
+        path = Path(opt, UNITS, f"containers/systemd/{part}.container")
+        text = path.read_text(encoding="utf-8")
+        for old, new in SLOW:
+            text = re.sub(old, new, text, flags=re.MULTILINE)
+        path.write_text(text, encoding="utf-8")  # owner and mode stay
 
 
 def _boot(place, memory):
