@@ -52,13 +52,15 @@ def test_the_plan_leaves_room_for_the_rest_of_the_host(machine, plan):
 def test_a_container_that_takes_more_is_ended_alone_and_comes_back(machine, plan):
     before, neighbour = container(machine, "redis"), container(machine, "postgres")
     machine.user("podman", "exec", "redis", "redis-cli", "set", "kept", "yes")
+    # It slows what comes near the limit, here to minutes
+    machine.user("systemctl", "--user", "set-property", "--runtime", "redis.service", "MemoryHigh=infinity")
     machine.ssh(f"{AS_USER} timeout 240 podman exec redis sh -c {shlex.quote(TOO_MUCH)}")
     wait(lambda: container(machine, "redis") != before, 300, "another container of Redis", 2)
     wait(lambda: machine.user("podman", "exec", "redis", "redis-cli", "get", "kept").strip() == "yes", 300, "Redis with what it kept", 2)
     said = machine.sh("journalctl --dmesg --no-pager --output=cat --grep 'oom-kill|Memory cgroup out of memory'")
     assert "redis.service" in said and "postgres.service" not in said
     assert container(machine, "postgres") == neighbour and machine.killed("postgres.service") == 0
-    assert machine.limits("redis.service") == in_force(plan["redis"])
+    assert machine.limits("redis.service") == in_force(plan["redis"]) | {"high": "max"}
 
 
 def test_what_the_workers_take_together_ends_at_their_slice(machine, plan):
