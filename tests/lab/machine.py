@@ -14,7 +14,7 @@ from pathlib import Path
 import images
 import snapshots
 from settings import DIRECTORY, IMAGE_PREFIX, SSH_KEY
-from shell import LabError, output, run, runs, say, step
+from shell import LabError, output, run, runs, step
 
 PLACE = DIRECTORY / "machines"
 EMULATOR = "qemu-system-x86_64"
@@ -56,14 +56,14 @@ WantedBy=sysinit.target
 def up(name, memory, parts):
     """Boot a stopped host of the lab with these of its containers, wait for ssh, print the port of it. The host is no container any more."""
     images.build(["kernel"])
-    down(name, quiet=True)
+    down([name])
     place = PLACE / name
     place.mkdir(parents=True)
     with step(f"machine {name}: disk"):
         _disk(place, name, parts)
     with step(f"machine {name} up"):
-        port = _boot(place, memory)
-        _wait(place, port)
+        process, port = _boot(place, memory)
+        _wait(place, process, port)
     print(port)
 
 
@@ -143,15 +143,15 @@ def _boot(place, memory):
     with open(place / "emulator", "wb") as log:
         process = subprocess.Popen([str(word) for word in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     (place / "pid").write_text(str(process.pid), encoding="utf-8")
-    return port
+    return process, port
 
 
-def _wait(place, port):
+def _wait(place, process, port):
     deadline = time.monotonic() + BOOT_SECONDS
     options = ["-i", SSH_KEY, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20"]
     while run("ssh", *options, "-p", port, "root@127.0.0.1", "true", check=False).returncode:
-        if time.monotonic() > deadline or not _alive(place):
-            said = [(place / name).read_text(encoding="utf-8", errors="replace")[-4000:] for name in ("emulator", "console")]
+        if time.monotonic() > deadline or process.poll() is not None:
+            said = [(place / name).read_text(encoding="utf-8", errors="replace")[-4000:] for name in ("emulator", "console") if (place / name).exists()]
             raise LabError("the machine does not answer over ssh:\n" + "\n".join(said))
         time.sleep(1)
 
@@ -164,18 +164,14 @@ def _alive(place):
         return False
 
 
-def down(name, quiet=False):
-    """End a machine; its disk goes with it."""
-    place = PLACE / name
-    if not place.exists():
-        if not quiet:
-            say(f"machine {name}: there is none")
-        return
-    with step(f"machine {name} down"):
+def down(names):
+    """End machines; their disks go with them."""
+    for name in names:
+        place = PLACE / name
         if pid := _alive(place):
-            with contextlib.suppress(ProcessLookupError):
+            with step(f"machine {name} down"), contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-        shutil.rmtree(place)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def all_names():

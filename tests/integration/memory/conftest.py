@@ -53,7 +53,10 @@ class Machine(Stack):
 
 @pytest.fixture(scope="session")
 def machine():
-    """Up, with the limits of its memory."""
+    """Up, with the limits of its memory; or the one that is up already, at the port that SENEX_TEST_MACHINE names."""
+    if port := os.environ.get("SENEX_TEST_MACHINE"):
+        yield Machine(port)
+        return
     try:
         for stack in stack_on(NAME):
             stack.play(tags="postgresql,redis,django,celery", variables={"senex_memory_mb": REPORTED_MB}).expect()
