@@ -20,7 +20,7 @@ PLACE = DIRECTORY / "machines"
 EMULATOR = "qemu-system-x86_64"
 # Where the service user's units and containers are described
 UNITS = "senex-trader/.config"
-DISK_MB = 8192
+DISK_MB = 12288
 # It ends by itself, should nobody end it
 LIFE_SECONDS = 3000
 BOOT_SECONDS = 600
@@ -133,7 +133,7 @@ def _boot(place, memory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     argv = [
-        "timeout", "--kill-after=10", str(LIFE_SECONDS), "nice", "-n", "0", EMULATOR,
+        "timeout", "--kill-after=10", str(LIFE_SECONDS), "nice", "-n", "2", EMULATOR,
         "-machine", "q35", "-cpu", "max,la57=off", "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-m", str(memory), "-nodefaults", "-no-reboot",
         "-display", "none", "-serial", f"file:{place / 'console'}", "-device", "virtio-rng-pci",
         "-kernel", place / "kernel", "-initrd", place / "initrd", "-append", f"root=/dev/vda rw console=ttyS0 panic=5 {LEAN}",
