@@ -76,6 +76,6 @@ def test_swap_is_made_and_comes_back_by_its_unit(machine):
     """By the role; what is off in the machine, and what takes long to look at, is left out."""
     inputs = {"common_swap_mb": 128, "common_firewall_enabled": False, "common_fail2ban_enabled": False, "common_unattended_upgrades_enabled": False}
     machine.play(tags="common", variables={"ansible_port": int(machine.port), "ansible_timeout": 120, **inputs}, timeout=900).expect()
-    for command in ("true", "systemctl stop swapfile.swap && systemctl is-enabled swapfile.swap && test -z \"$(swapon)\" && systemctl restart swap.target"):
+    for command in ("true", 'systemctl stop swapfile.swap && systemctl is-enabled swapfile.swap && test -z "$(swapon)" && systemctl restart swap.target'):
         name, size = machine.sh(f"({command}) >/dev/null && swapon --show=NAME,SIZE --bytes --noheadings").split()
         assert name == "/swapfile" and 0 <= 128 * MB - int(size) <= 4096
