@@ -3,41 +3,21 @@ image archives."""
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
 import time
-from pathlib import Path
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.senex.trader.plugins.plugin_utils import image_archive
+from ansible_collections.senex.trader.plugins.plugin_utils import controller, image_archive
+from ansible_collections.senex.trader.plugins.plugin_utils.answering import AnsweringAction
 
 LOOKS, TELLS = 5, 30  # seconds between two looks at a lock that is waited for, and between two lines about it
 
 
-def machine() -> str:
-    """What tells this boot of this machine from every other; empty where the system does not say."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
+def knowing(result: dict, operation: dict) -> dict:
+    """With the lock that this run has on the host from now on, for whatever it changes there (plugin_utils/controller.py)."""
+    return result if result.get("failed") else {**result, "ansible_facts": {"senex_operation": operation}}
 
 
-def started(pid: int) -> str:
-    """When a process began, in ticks of the system; empty when there is none. A pid alone may be somebody else's by now."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def dead(holder: dict) -> bool:
-    """Whether the holder ran on this controller and does not any more."""
-    return bool(machine()) and holder.get("machine") == machine() and started(int(holder.get("pid", 0))) != holder.get("started")
-
-
-class ActionModule(ActionBase):
+class ActionModule(AnsweringAction):
     """Adds the identity to `begin`, waits, takes a dead holder's lock over; copies an archive to a host that does not have its image."""
 
     def run(self, tmp=None, task_vars=None):
@@ -47,7 +27,12 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         archive, wait = str(arguments.pop("archive", "") or ""), float(arguments.pop("wait", 0) or 0)
         if not archive:
-            return self._begin(arguments, wait) if arguments.get("step") == "begin" else self._ask(arguments)
+            match arguments.get("step"):
+                case "begin":
+                    return self._begin(arguments, wait)
+                case "finish":
+                    return knowing(self._ask(arguments), {})
+            return self._ask(arguments)
         try:
             wanted = image_archive.describe(archive)
         except (image_archive.Unusable, OSError) as error:
@@ -64,20 +49,14 @@ class ActionModule(ActionBase):
         return self._execute_module(module_name="senex.trader.release", module_args=arguments, task_vars=self.task_vars)
 
     def _begin(self, arguments: dict, wait: float) -> dict:
-        pid = os.getppid()  # a worker's parent is ansible-playbook itself
-        arguments["identity"] = {
-            "who": f"{getpass.getuser()}@{socket.gethostname()}",
-            "machine": machine(),
-            "pid": pid,
-            "started": started(pid),
-        }
+        arguments["identity"] = controller.identity()
         host, give_up, tell_at = self.task_vars["inventory_hostname"], time.monotonic() + wait, 0.0
         while True:
             result = self._ask(arguments)
             holder = result.get("busy")
             if not holder:
-                return result
-            if dead(holder) and arguments.get("take_over") != holder["id"]:
+                return knowing(result, {"id": arguments.get("id", ""), "run": controller.run_name()})
+            if controller.dead(holder) and arguments.get("take_over") != holder["id"]:
                 arguments["take_over"] = holder["id"]
                 continue
             left = give_up - time.monotonic()

@@ -83,18 +83,41 @@ class Ledger:
             self._write(LOCK, json.dumps({**identity, "since": since, "renewed": time.time(), "step": "begin"}), 0o600)
             return None if mine else holder
 
-    def renew(self, identifier: str, step: str, about: dict | None = None) -> None:
+    def renew(self, identifier: str, step: str = "", about: dict | None = None) -> None:
         """Say how far the release is, and what its record has to hold (`about`) should it die; an error when the lock was lost."""
         with self._alone():
             holder = self.holder()
             if holder is None or holder["id"] != identifier:
-                raise Lost("the lock of this release is gone: " + (sentence(holder) if holder else "somebody removed it"))
-            self._write(LOCK, json.dumps({**holder, "renewed": time.time(), "step": step, **({"about": about} if about else {})}), 0o600)
+                raise Lost("the lock of this release is gone: " + (sentence(holder) if holder else "it was given up or taken over meanwhile"))
+            renewed = {**holder, "renewed": time.time(), "step": step or holder["step"], **({"about": about} if about else {})}
+            self._write(LOCK, json.dumps(renewed), 0o600)
 
     @contextlib.contextmanager
-    def kept(self, identifier: str, step: str, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def changing(self, lease: dict) -> Iterator[Callable[[], None]]:
+        """Around each change of this host: under the lock that `lease` names (id, at, about), or under none while nobody has it.
+
+        `over` in the lease names a holder that the caller knows to be dead. What it yields raises an error when the lock is lost meanwhile.
+        """
+        over = threading.Event()
+        if not lease.get("id"):
+            holder = self.holder()
+            if holder and time.time() <= holder["renewed"] + LEASE and lease.get("over") not in ("any", holder["id"]):
+                raise Busy(holder)
+            yield lambda: None
+            return
+
+        def still() -> None:
+            if over.is_set():
+                self.renew(lease["id"])  # says who has it
+                raise Lost("the lock of this release was lost meanwhile")
+
+        with self.kept(lease["id"], lease.get("at", ""), over.set, lease.get("about")):
+            yield still
+
+    @contextlib.contextmanager
+    def kept(self, identifier: str, step: str, lost: Callable[[], None] = lambda: None, about: dict | None = None) -> Iterator[None]:
         """Renew the lock for as long as the body takes; `lost` is called should it be another's by then."""
-        self.renew(identifier, step)
+        self.renew(identifier, step, about)
         over = threading.Event()
 
         def renewing() -> None:

@@ -84,7 +84,8 @@ def main() -> None:
     else:
         result = beside(data, module.params["beside"], module.params["beside_at_once"])
     if "msg" in result:
-        module.fail_json(msg=untrusted.lines(result["msg"]), plan=result["plan"])
+        held = {"busy": result["busy"]} if "busy" in result else {}
+        module.fail_json(msg=untrusted.lines(result["msg"]), plan=result["plan"], **held)
     if not module._diff:  # the public way to ask is not there on core 2.18
         result.pop("diff", None)
     module.exit_json(**result)

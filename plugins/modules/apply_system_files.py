@@ -37,6 +37,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
 from ansible_collections.senex.trader.plugins.module_utils.payload import keep, system_part
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
 from ansible_collections.senex.trader.plugins.module_utils.system_transaction import Refused, SystemTransaction
 
 
@@ -46,13 +47,18 @@ def main() -> None:
     module = AnsibleModule({"payload": {"type": "str", "required": True, "no_log": True}}, supports_check_mode=True)
     data = json.loads(base64.b64decode(module.params["payload"]))
     try:
-        with contextlib.nullcontext() if module.check_mode else lock():
+        with contextlib.ExitStack() as held:
+            if not module.check_mode:
+                held.enter_context(lock())
+                held.enter_context(Ledger().changing(data.get("lease") or {}))
             transaction = SystemTransaction(system_part(data, module.check_mode), present=data["state"] == "present")
             result = transaction.run(check=module.check_mode)
             if not module.check_mode:
                 keep(data)
     except Refused as error:
         module.fail_json(msg=untrusted.lines(error), plan=error.plan)
+    except Busy as error:
+        module.fail_json(msg=untrusted.lines(f"{data['part']}: {error}"), plan=[], busy=error.holder)
     except (LookupError, OSError) as error:
         module.fail_json(msg=untrusted.lines(f"{data['part']}: {error}"))
     if not module._diff:  # the public way to ask is not there on core 2.18

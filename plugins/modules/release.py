@@ -10,7 +10,9 @@ description:
   - The choreography is in C(playbooks/deploy.yml); this is what it asks of a host. The lock lies in C(/var/lib/senex.trader/deploy.lock),
     the records, one line of JSON a release, in C(/var/lib/senex.trader/releases.jsonl).
   - A step renews the lock every minute for as long as it takes.
-  - A lock whose controller process is dead on this controller is taken over at once, any other after 30 minutes without a sign of life.
+  - A lock whose controller process is dead on this controller is taken over at once, any other after 30 minutes without a sign of life. One of another
+    PID namespace (a job container) cannot be seen to be dead.
+  - While it is held the collection's modules change nothing on the host for anybody who has not its id, and nothing for one who has lost it.
 options:
   step:
     description:
@@ -30,6 +32,10 @@ options:
     type: list
     elements: str
     default: []
+  stdin:
+    description: With C(run), what the command reads.
+    type: str
+    default: ""
   what:
     description: What is done, for a person. With C(run), the name of the step.
     type: str
@@ -104,6 +110,10 @@ EXAMPLES = r"""
   register: history
 """
 RETURN = r"""
+held:
+  description: With C(finish), whether the lock was this one's until now; a record is written under it alone.
+  returned: finish
+  type: bool
 records:
   description: With C(list), every record, oldest first.
   returned: list
@@ -122,6 +132,7 @@ from ansible_collections.senex.trader.plugins.module_utils.service_user import C
 ARGUMENTS = {
     "step": {"type": "str", "required": True, "choices": ["begin", "finish", "list", "load", "plan", "dump", "run"]},
     "argv": {"type": "list", "elements": "str", "default": []},
+    "stdin": {"type": "str", "default": "", "no_log": True},
     "id": {"type": "str", "default": ""},
     "what": {"type": "str", "default": ""},
     "identity": {"type": "dict", "default": {}},
@@ -153,7 +164,8 @@ def ledger_step(given: dict) -> dict:
                 prober_unit.start(given["probe"])
             return {**pulled, "changed": True, "taken_over": dead}
         case "finish":
-            return {"changed": ledger.finish(given["id"], given["record"] or None)}
+            held = ledger.finish(given["id"], given["record"] or None)
+            return {"changed": held, "held": held}
         case "run":
             return run(given, ledger)
         case _:
@@ -191,7 +203,7 @@ def run(given: dict, ledger: Ledger) -> dict:
     ledger.renew(given["id"], given["what"])
     running: list[subprocess.Popen] = []
     with ledger.kept(given["id"], given["what"], lost=lambda: [process.terminate() for process in running]):
-        done = untrusted.told(given["argv"], began=running.append)
+        done = untrusted.told(given["argv"], given.get("stdin"), began=running.append)
     ledger.renew(given["id"], given["what"])
     return {"changed": True, "rc": done.returncode, "stdout": done.stdout.strip(), "stderr": untrusted.lines(done.stderr.strip())}
 
@@ -207,7 +219,8 @@ def main() -> None:
     except Busy as busy:
         module.exit_json(changed=False, busy=busy.holder, message=str(busy))
     except (LookupError, OSError, CommandError, ValueError) as error:
-        module.fail_json(msg=untrusted.lines(error))
+        said = untrusted.lines(error)
+        module.fail_json(msg=said, **({"rc": 1, "stdout": "", "stderr": said} if given["step"] == "run" else {}))
     if answer.get("rc"):
         module.fail_json(msg=untrusted.lines(f"{given['argv'][-1]} ended with {answer['rc']}: {answer['stderr'] or answer['stdout']}"), **answer)
     module.exit_json(**answer)

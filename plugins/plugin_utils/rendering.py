@@ -9,8 +9,9 @@ import re
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible.plugins.action import ActionBase
 from ansible_collections.senex.trader.plugins.module_utils.payload import digest, keepable
+from ansible_collections.senex.trader.plugins.plugin_utils import controller
+from ansible_collections.senex.trader.plugins.plugin_utils.answering import AnsweringAction
 
 try:
     from ansible.template import trust_as_template
@@ -58,11 +59,8 @@ def packed(data: dict) -> str:
     return base64.b64encode(json.dumps(data, ensure_ascii=False).encode()).decode()
 
 
-class RenderingAction(ActionBase):
+class RenderingAction(AnsweringAction):
     """Renders `files`, then makes one module call with everything in it."""
-
-    TRANSFERS_FILES = False
-    _requires_connection = True
 
     def rendered(self, files: list, task_vars: dict) -> list[dict]:
         """Each entry of `files` with its text, its destination and its mode; entries whose `when` is false are left out."""
@@ -136,10 +134,18 @@ class RenderingAction(ActionBase):
         text = json.dumps(data, ensure_ascii=False)
         look = task_vars.get("senex_look") or {}
         still = look.get("id") and task_vars.get("ansible_facts", {}).get("senex_moved") != look["id"]
-        if still and not data.get("lease") and keepable(data) and look["seen"].get(data["part"]) == digest(json.loads(text)):
+        if still and not data["lease"] and keepable(data) and look["seen"].get(data["part"]) == digest(json.loads(text)):
             return {"changed": False, "plan": []}
-        result = self._execute_module(module_name=f"senex.trader.{module}", module_args={"payload": packed(data), **options}, task_vars=task_vars)
-        result.pop("invocation", None)
+        result = self._handed_over(module, data, task_vars, options)
+        holder = result.get("busy")
+        if holder and not data["lease"] and (controller.dead(holder) or boolean(task_vars.get("release_take_over", False), strict=False)):
+            # Nobody waits for it any more, and its lock keeps what it has to say for the next release
+            result = self._handed_over(module, {**data, "lease": {"over": holder["id"]}}, task_vars, options)
         if look.get("id") and (result.get("changed") or result.get("failed")):
             result["ansible_facts"] = {"senex_moved": look["id"]}
+        return result
+
+    def _handed_over(self, module: str, data: dict, task_vars: dict, options: dict) -> dict:
+        result = self._execute_module(module_name=f"senex.trader.{module}", module_args={"payload": packed(data), **options}, task_vars=task_vars)
+        result.pop("invocation", None)
         return result
