@@ -157,6 +157,11 @@ class Ledger:
         lines = [json.dumps(one, sort_keys=True) for one in self.records() if one["id"] != record["id"]]
         self._write(RECORDS, "\n".join([*lines, json.dumps(record, sort_keys=True)]) + "\n", 0o644)
 
+    def newest(self) -> dict:
+        """What the last release that ended well brought: id, tag and reference; nothing before the first."""
+        good = [one for one in self.records() if one.get("result") == "succeeded" and one.get("reference")]
+        return {name: good[-1].get(name, "") for name in ("id", "tag", "reference")} if good else {}
+
     def records(self) -> list[dict]:
         """Every release, oldest first; a line that a full disk cut short is left out."""
         found = []

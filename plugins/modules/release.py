@@ -110,6 +110,10 @@ EXAMPLES = r"""
   register: history
 """
 RETURN = r"""
+newest:
+  description: With C(begin), id, tag and reference of the last release that ended well, which may have been under way when the run began.
+  returned: begin
+  type: dict
 held:
   description: With C(finish), whether the lock was this one's until now; a record is written under it alone.
   returned: finish
@@ -162,7 +166,7 @@ def ledger_step(given: dict) -> dict:
             pulled = user_step(given, ledger) if given["image"] else {}
             if given["probe"]:
                 prober_unit.start(given["probe"])
-            return {**pulled, "changed": True, "taken_over": dead}
+            return {**pulled, "changed": True, "taken_over": dead, "newest": ledger.newest()}
         case "finish":
             held = ledger.finish(given["id"], given["record"] or None)
             return {"changed": held, "held": held}

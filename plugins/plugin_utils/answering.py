@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
@@ -23,6 +25,11 @@ class AnsweringAction(ActionBase):
             host = self._task.delegate_to or (task_vars or {}).get("inventory_hostname", "the host")
             said = f"{host} does not answer: {error}".strip()
             return {"failed": True, "changed": False, "silent": True, "msg": said, "rc": 255, "stdout": "", "stderr": said}
+
+    def _remove_tmp_path(self, *given, **named):
+        """What is left in the login user's own directory is no reason to take the host out of the run."""
+        with contextlib.suppress(AnsibleConnectionFailure):
+            super()._remove_tmp_path(*given, **named)
 
     def lease(self, given, task_vars: dict) -> dict:
         """The lock under which something is changed: the one that is named, or that this run has on the host."""
