@@ -60,12 +60,19 @@ class Ledger:
     def _write(self, name: str, text: str, mode: int) -> None:
         fileset.swap([(self._path(name), text.encode(), (mode, os.geteuid(), os.getegid()))])
 
+    def _read(self, name: str) -> str:
+        with contextlib.suppress(FileNotFoundError), open(self._path(name), encoding="utf-8") as handle:
+            return handle.read()
+        return ""
+
+    def _remove(self, name: str) -> None:
+        os.unlink(self._path(name))
+
     def holder(self) -> dict | None:
         """Who holds the lock."""
         try:
-            with open(self._path(LOCK), encoding="utf-8") as handle:
-                return json.load(handle)
-        except (FileNotFoundError, ValueError):
+            return json.loads(self._read(LOCK))
+        except ValueError:
             return None
 
     def begin(self, identity: dict, take_over: str = "") -> dict | None:
@@ -145,7 +152,7 @@ class Ledger:
             if record is not None and held:
                 self._append({**self._outline(holder), **record, "seconds": round(time.time() - holder["since"], 1)})
             if held:
-                os.unlink(self._path(LOCK))
+                self._remove(LOCK)
             return held
 
     @staticmethod
@@ -165,8 +172,7 @@ class Ledger:
     def records(self) -> list[dict]:
         """Every release, oldest first; a line that a full disk cut short is left out."""
         found = []
-        with contextlib.suppress(FileNotFoundError), open(self._path(RECORDS), encoding="utf-8") as handle:
-            for line in handle:
-                with contextlib.suppress(ValueError):
-                    found.append(json.loads(line))
+        for line in self._read(RECORDS).splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
         return found

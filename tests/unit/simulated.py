@@ -186,6 +186,24 @@ STEP = """- name: POINT
     argv: [sh, -c, 'echo "$(basename $STUB_AT) POINT" >> $STUB_AT/../log; if test -e $STUB_AT/../fails-POINT; then echo it failed here >&2; exit 1; fi;
                     if test -e $STUB_AT/../loses-POINT; then touch $STUB_AT/../lost-$(basename $STUB_AT); fi']
 """
+UPGRADE = """- name: Plan it
+  ansible.builtin.set_fact:
+    postgresql_upgrade_answer: {plan: {way: forward, from: 15, to: 17, resumed: false, interrupted: '', lines: []}}
+  when: postgresql_upgrade_step == 'plan'
+
+- name: Do it
+  senex.trader.release:
+    step: run
+    id: "{{ upgrade_id }}"
+    what: "{{ postgresql_upgrade_step }}"
+    argv: [sh, -c, 'echo "$(basename $STUB_AT) upgrade $0" >> $STUB_AT/../log', "{{ postgresql_upgrade_step }}"]
+  when: postgresql_upgrade_step != 'plan'
+
+- name: Keep what it said
+  ansible.builtin.set_fact:
+    postgresql_upgrade_answer: {kept: {data: '', major: 15, archive: ''}}
+  when: postgresql_upgrade_step != 'plan'
+"""
 PLAN = """- name: Plan it
   ansible.builtin.set_fact:
     backup_restore: {id: restore-1, afterwards: it is restored}
@@ -217,6 +235,8 @@ class Hosts(Stubbed):
         shutil.copytree(ROOT / "roles/backup/meta", roles / "backup/meta")
         (roles / "backup/tasks/restore_plan.yml").write_text(PLAN)
         (roles / "backup/tasks/restore_queue.yml").write_text("- ansible.builtin.meta: noop\n")
+        (roles / "postgresql/tasks/upgrade_step.yml").write_text(UPGRADE)
+        (roles / "pitr/tasks/base.yml").write_text("- ansible.builtin.meta: noop\n")
         for stage in ("prepare", "switch"):
             (roles / f"backup/tasks/restore_{stage}.yml").write_text(STEP.replace("POINT", stage))
         for host in self.names:
