@@ -6,7 +6,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.senex.trader.plugins.module_utils.release_record import same_run
-from ansible_collections.senex.trader.plugins.plugin_utils import this_run
+from ansible_collections.senex.trader.plugins.plugin_utils import controller
 
 
 class ActionModule(ActionBase):
@@ -22,11 +22,11 @@ class ActionModule(ActionBase):
         holder = result.get("holder")
         if holder and not boolean(arguments.get("take_over", False)):
             host = task_vars["inventory_hostname"]
-            if not this_run.dead(holder) and not same_run(holder, this_run.identity()):
+            if not controller.dead(holder) and not same_run(holder, controller.identity()):
                 return {"failed": True, "changed": False, "busy": holder, "msg": f"{host}: {result['message']}. Nothing was changed."}
             Display().display(f"{host}: {holder['what']} by {holder['who']} ended at '{holder['step']}' without a word; this run goes on after it")
             result = self._ask({**arguments, "take_over": True}, task_vars)
-        own = {**this_run.own_lock(), "takes": True, "after": result.get("after", ""), **({"take_over": holder["id"]} if holder else {})}
+        own = {**controller.own_lock(), "takes": True, "after": result.get("after", ""), **({"take_over": holder["id"]} if holder else {})}
         return {**result, "run": own}
 
     def _ask(self, arguments: dict, task_vars: dict) -> dict:

@@ -65,7 +65,7 @@ class ActionModule(RenderingAction):
             "directories": directories,
             "secrets": known("secrets", arguments.get("secrets")) if present else [],
             "units": known("units", arguments.get("units")) if present else [],
-            "lease": dict(arguments.get("lease") or {}),
+            "lease": self.lease(arguments.get("lease"), task_vars),
             "guards": [{**item, "file": path_of(item["file"], home)} for item in (known("guards", arguments.get("guards")) if present else [])],
         }
         if present and arguments.get("inside"):

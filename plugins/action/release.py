@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import time
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.senex.trader.plugins.plugin_utils import image_archive
-from ansible_collections.senex.trader.plugins.plugin_utils.this_run import dead, identity
+from ansible_collections.senex.trader.plugins.plugin_utils import controller, image_archive
+from ansible_collections.senex.trader.plugins.plugin_utils.answering import AnsweringAction
 
 LOOKS, TELLS = 5, 30  # seconds between two looks at a lock that is waited for, and between two lines about it
 
 
-class ActionModule(ActionBase):
+def knowing(result: dict, operation: dict) -> dict:
+    """With the lock that this run has on the host from now on, for whatever it changes there (plugin_utils/controller.py)."""
+    return result if result.get("failed") else {**result, "ansible_facts": {"senex_operation": operation}}
+
+
+class ActionModule(AnsweringAction):
     """Adds the identity to `begin`, waits, takes a dead holder's lock over; copies an archive to a host that does not have its image."""
 
     def run(self, tmp=None, task_vars=None):
@@ -23,7 +27,12 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         archive, wait = str(arguments.pop("archive", "") or ""), float(arguments.pop("wait", 0) or 0)
         if not archive:
-            return self._begin(arguments, wait) if arguments.get("step") == "begin" else self._ask(arguments)
+            match arguments.get("step"):
+                case "begin":
+                    return self._begin(arguments, wait)
+                case "finish":
+                    return knowing(self._ask(arguments), {})
+            return self._ask(arguments)
         try:
             wanted = image_archive.describe(archive)
         except (image_archive.Unusable, OSError) as error:
@@ -41,14 +50,14 @@ class ActionModule(ActionBase):
 
     def _begin(self, arguments: dict, wait: float) -> dict:
         lease = float(arguments.pop("lease", 0) or 0)
-        arguments["identity"] = {**identity(), **({"lease": lease} if lease else {})}
+        arguments["identity"] = {**controller.identity(), **({"lease": lease} if lease else {})}
         host, give_up, tell_at = self.task_vars["inventory_hostname"], time.monotonic() + wait, 0.0
         while True:
             result = self._ask(arguments)
             holder = result.get("busy")
             if not holder:
-                return result
-            if dead(holder) and arguments.get("take_over") != holder["id"]:
+                return knowing(result, {"id": arguments.get("id", ""), "run": controller.run_name()})
+            if controller.dead(holder) and arguments.get("take_over") != holder["id"]:
                 arguments["take_over"] = holder["id"]
                 continue
             left = give_up - time.monotonic()

@@ -42,5 +42,6 @@ class ActionModule(RenderingAction):
             "checks": [[str(word) for word in argv] for argv in arguments.get("checks") or []],
             "handlers": handlers,
             "units": list(arguments.get("units") or []) if present else [],
+            "lease": self.lease(None, task_vars),
         }
         return self.call("apply_system_files", data, task_vars)

@@ -18,8 +18,6 @@ from ansible.errors import AnsibleFilterError
 # The plays of a stage in their order, with the parts that each applies; the last one tries what only shows when all of it is done
 PLAYS = {"serves": ("podman", "postgresql", "redis", "backup", "watchdog"), "web": ("django",), "workers": ("celery",), "verify": ()}
 VERIFIES = ("postgresql", "redis", "web", "backup")
-# Who has the lock of releases
-LOCKED = ("postgresql", "redis", "web", "celery", "celery_beat", "nginx", "backup", "watchdog")
 
 
 def _plain(value):
@@ -104,10 +102,9 @@ def _hosts(groups: dict, names: Iterable[str]) -> list:
 
 
 def rotation_begins(groups: dict, parts_groups: dict) -> list:
-    """What has to be confirmed before the vault is written at all: every host answers, and whoever has a lock has it for this rotation."""
+    """What has to be confirmed before the vault is written at all: every host answers, and has its lock for this rotation."""
     everybody = _hosts(groups, [name for names in parts_groups.values() for name in names])
-    asked = [("answers", everybody), ("lock", _hosts(groups, LOCKED))]
-    return [{"stage": "begin", "play": what, "what": what, "host": host} for what, hosts in asked for host in hosts]
+    return [{"stage": "begin", "play": what, "what": what, "host": host} for what in ("answers", "lock") for host in everybody]
 
 
 def rotation_wanted(stage: str, now: dict, groups: dict, parts_groups: dict) -> list:

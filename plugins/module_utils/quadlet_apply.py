@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import subprocess
 import sys
 
 from ansible_collections.senex.trader.plugins.module_utils.payload import is_kept, keep, quadlet_part
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 
@@ -17,14 +18,15 @@ def apply(data: dict, check: bool = False, beside: Beside | None = None) -> dict
     """Apply what one call handed over, with the host's lock held; what was done, or in check mode would be."""
     user = ServiceUser(data["user"], data["home"])
     part = quadlet_part(data, user, check)
-    if data["lease"]:
-        Ledger().renew(data["lease"]["id"], data["lease"]["at"], data["lease"].get("about"))
-    transaction = Transaction(part, user, present=data["state"] == "present", beside=beside)
-    result = transaction.run(check=check)
-    wanted = "inside" in data and not (data["inside"]["once"] and not result["changed"] and is_kept(data))
-    made = run_inside(user, data["inside"]) if wanted and not check else []
-    if not check:
-        keep(data)
+    with contextlib.nullcontext(lambda: None) if check else Ledger().changing(data["lease"]) as still:
+        transaction = Transaction(part, user, present=data["state"] == "present", beside=beside, still=still)
+        result = transaction.run(check=check)
+        wanted = "inside" in data and not (data["inside"]["once"] and not result["changed"] and is_kept(data))
+        if wanted and not check:
+            still()
+        made = run_inside(user, data["inside"]) if wanted and not check else []
+        if not check:
+            keep(data)
     return {**result, "changed": result["changed"] or bool(made), "plan": [*result["plan"], *(f"change {what}" for what in made)]}
 
 
@@ -84,11 +86,14 @@ class Beside:
 
 
 def attempted(data: dict, **arguments) -> dict:
-    """What `apply` answers; what it refuses as `msg`, with the plan. `bare` where the host lacks what roles before this one bring."""
+    """What `apply` answers; what it refuses as `msg`, with the plan. `bare` where the host lacks what roles before this one bring, `busy` where another
+    has the lock of releases."""
     try:
         return apply(data, **arguments)
     except Refused as error:
         return {"msg": str(error), "plan": error.plan}
+    except Busy as error:
+        return {"msg": f"{data['part']}: {error}", "plan": [], "busy": error.holder}
     except LookupError as error:
         return {"msg": f"{data['part']}: {error}", "bare": True}
     except (CommandError, OSError) as error:

@@ -71,8 +71,9 @@ def values_of(text: str, name: str) -> list[str]:
 class Transaction:
     """Plan, validate, pull, install, restart in order; put back when a unit does not come up."""
 
-    def __init__(self, part: Part, user: ServiceUser, present: bool, manifest: Manifest | None = None, beside=None):
+    def __init__(self, part: Part, user: ServiceUser, present: bool, manifest: Manifest | None = None, beside=None, still=lambda: None):
         self.beside = beside  # what begins when the first unit with a rotation serves again
+        self.still = still  # an error when the lock under which this is done was lost
         self.part = part if present else Part(part.name)
         self.user, self.present = user, present
         self.manifest = manifest or Manifest(part.name)
@@ -211,8 +212,10 @@ class Transaction:
             for name in plan.stop:
                 if name not in self.stand_ins and name not in leaving:
                     user.systemctl("stop", name)
+            self._goes_on()
             self._write(plan.changes, plan.secrets)
             for batch in batches(plan.act):
+                self._goes_on()
                 for unit in batch:
                     self._stand_in(unit)
                     done.append(unit)
@@ -220,6 +223,7 @@ class Transaction:
                 if self.beside and any(unit.get("rotation") for unit in batch):
                     self.beside.begin()
             for name, rotation in leaving.items():  # last, when those that stay are all in service
+                self._goes_on()
                 self.at, self.began = name, time.time()
                 turn = self._out_of_rotation({"name": name, "rotation": rotation})
                 if turn.alone and turn.others():
@@ -229,6 +233,10 @@ class Transaction:
         except (CommandError, OSError) as error:
             self._put_back(done, error)
         self._relieve([name for name in plan.stop if name in self.stand_ins])
+
+    def _goes_on(self) -> None:
+        self.at = ""  # no unit is at fault
+        self.still()
 
     def _write(self, changes: list, secrets: dict) -> None:
         self._enable([change for change in changes if change.after is None], lambda change: change.after)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from ansible_collections.senex.trader.plugins.module_utils import fileset
 
 LOCK, RECORDS = "deploy.lock", "releases.jsonl"
+RUN = ("who", "machine", "namespace", "pid", "started")  # what tells one ansible-playbook from another
 LAST = "deploy.previous"  # who had the lock last and changed something, also when it is free again
 # A controller that dies between two steps leaves the lock behind for that long; a step renews it while it lasts
 LEASE = 1800
@@ -53,7 +54,7 @@ def _lease(holder: dict) -> float:
 
 def same_run(holder: dict, identity: dict) -> bool:
     """Whether both are of one ansible-playbook: what an operation includes works under its lock."""
-    return bool(holder.get("pid")) and all(holder.get(name) == identity.get(name) for name in ("who", "machine", "pid", "started"))
+    return bool(holder.get("pid")) and all(holder.get(name) == identity.get(name) for name in RUN)
 
 
 def outlived(holder: dict) -> float:
@@ -124,13 +125,21 @@ class Ledger:
     def _write(self, name: str, text: str, mode: int) -> None:
         fileset.swap([(self._path(name), text.encode(), (mode, os.geteuid(), os.getegid()))])
 
+    def _read(self, name: str) -> str | None:
+        with contextlib.suppress(FileNotFoundError), open(self._path(name), encoding="utf-8", errors="replace") as handle:
+            return handle.read()
+        return None
+
+    def _remove(self, name: str) -> None:
+        os.unlink(self._path(name))
+
     def holder(self) -> dict | None:
         """Who holds the lock."""
         try:
-            with open(self._path(LOCK), encoding="utf-8") as handle:
-                found = json.load(handle)
-        except FileNotFoundError:
-            return None
+            text = self._read(LOCK)
+            if text is None:
+                return None
+            found = json.loads(text)
         except (ValueError, RecursionError):
             found = None
         return {"what": "a release", "who": "somebody", "step": "?", **found} if is_holder(found) else of_damaged(self._path(LOCK))
@@ -138,14 +147,13 @@ class Ledger:
     def last(self) -> dict:
         """Who had the lock last; empty where nobody had."""
         try:
-            with open(self._path(LAST), encoding="utf-8") as handle:
-                found = json.load(handle)
-        except (FileNotFoundError, ValueError, RecursionError):
+            found = json.loads(self._read(LAST) or "{}")
+        except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
     def _note(self, holder: dict) -> None:
-        self._write(LAST, json.dumps({name: holder.get(name) for name in ("id", "what", "who", "machine", "pid", "started")}), 0o600)
+        self._write(LAST, json.dumps({name: holder.get(name) for name in ("id", "what", *RUN)}), 0o600)
 
     def begin(self, identity: dict, take_over: str = "") -> dict | None:
         """Take the lock; the holder it was taken from when that one is dead. `take_over` names the holder the caller knows to be dead, or is `any`."""
@@ -178,7 +186,7 @@ class Ledger:
         takes, take_over = run.get("takes", False), run.get("take_over", "")
         if not takes and self.holder() is None:
             return None, False
-        identity = {name: run.get(name) for name in ("who", "machine", "pid", "started")}
+        identity = {name: run.get(name) for name in RUN}
         with self._alone():
             holder = self.holder()
             if holder is not None and not same_run(holder, identity):
@@ -226,18 +234,41 @@ class Ledger:
                 else:
                     done["holds"] = holder["id"]
 
-    def renew(self, identifier: str, step: str, about: dict | None = None) -> None:
+    def renew(self, identifier: str, step: str = "", about: dict | None = None) -> None:
         """Say how far the release is, and what its record has to hold (`about`) should it die; an error when the lock was lost."""
         with self._alone():
             holder = self.holder()
             if holder is None or holder["id"] != identifier:
-                raise Lost("the lock of this release is gone: " + (sentence(holder) if holder else "somebody removed it"))
-            self._write(LOCK, json.dumps({**holder, **stamp(), "step": step, **({"about": about} if about else {})}), 0o600)
+                raise Lost("the lock of this release is gone: " + (sentence(holder) if holder else "it was given up or taken over meanwhile"))
+            renewed = {**holder, **stamp(), "step": step or holder["step"], **({"about": about} if about else {})}
+            self._write(LOCK, json.dumps(renewed), 0o600)
 
     @contextlib.contextmanager
-    def kept(self, identifier: str, step: str, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def changing(self, lease: dict) -> Iterator[Callable[[], None]]:
+        """Around each change of this host: under the lock that `lease` names (id, at, about), or under none while no operation has it.
+
+        What it yields raises an error when the lock is lost meanwhile.
+        """
+        over = threading.Event()
+        if not lease.get("id"):
+            holder = self.holder()
+            if holder and not holder.get("passing") and not expired(holder):
+                raise Busy(holder)
+            yield lambda: None
+            return
+
+        def still() -> None:
+            if over.is_set():
+                self.renew(lease["id"])  # says who has it
+                raise Lost("the lock of this release was lost meanwhile")
+
+        with self.kept(lease["id"], lease.get("at", ""), over.set, lease.get("about")):
+            yield still
+
+    @contextlib.contextmanager
+    def kept(self, identifier: str, step: str, lost: Callable[[], None] = lambda: None, about: dict | None = None) -> Iterator[None]:
         """Renew the lock for as long as the body takes; `lost` is called should it be another's by then."""
-        self.renew(identifier, step)
+        self.renew(identifier, step, about)
         over = threading.Event()
 
         def renewing() -> None:
@@ -271,7 +302,7 @@ class Ledger:
                     self._append(whole)
             except OSError:
                 full = True
-            os.unlink(self._path(LOCK))
+            self._remove(LOCK)
             if full:  # in the room that the lock had, for `_append` takes that of all records once more
                 self._add(whole)
             return True
@@ -301,12 +332,16 @@ class Ledger:
         except OSError as error:
             raise OSError(f"the lock is given up, and {self._path(RECORDS)} takes no record of {record['what']}: {error.strerror}") from error
 
+    def newest(self) -> dict:
+        """What the last release that ended well brought: id, tag and reference; nothing before the first."""
+        good = [one for one in self.records() if one.get("result") == "succeeded" and one.get("reference")]
+        return {name: good[-1].get(name, "") for name in ("id", "tag", "reference")} if good else {}
+
     def records(self) -> list[dict]:
         """Every release, oldest first; a line that a full disk cut short is left out."""
         found = []
-        with contextlib.suppress(FileNotFoundError), open(self._path(RECORDS), encoding="utf-8") as handle:
-            for line in handle:
-                with contextlib.suppress(ValueError, RecursionError):
-                    one = json.loads(line)
-                    found += [one] if isinstance(one, dict) and isinstance(one.get("id"), str) else []
+        for line in (self._read(RECORDS) or "").splitlines():
+            with contextlib.suppress(ValueError, RecursionError):
+                one = json.loads(line)
+                found += [one] if isinstance(one, dict) and isinstance(one.get("id"), str) else []
         return found

@@ -89,7 +89,7 @@ def main() -> None:
             module.exit_json(changed=data["state"] == "present", plan=[f"all of {result['msg']}"])
     else:
         try:
-            with Ledger().working(module.params["run"]) as done:
+            with Ledger().working({} if data["lease"].get("id") else module.params["run"]) as done:
                 result = beside(data, module.params["beside"], module.params["beside_at_once"])
                 done.update(changed=result["changed"], failed="msg" in result)
         except Busy as busy:
@@ -98,7 +98,8 @@ def main() -> None:
             module.fail_json(msg=untrusted.lines(f"{data['part']}: {error}"), plan=[])
         result = {**result, "holds": done.get("holds", "")}
     if "msg" in result:
-        module.fail_json(msg=untrusted.lines(result["msg"]), plan=result["plan"])
+        held = {"busy": result["busy"]} if "busy" in result else {}
+        module.fail_json(msg=untrusted.lines(result["msg"]), plan=result["plan"], **held)
     if not module._diff:  # the public way to ask is not there on core 2.18
         result.pop("diff", None)
     module.exit_json(**result)

@@ -51,7 +51,11 @@ def main() -> None:
     module = AnsibleModule({"payload": {"type": "str", "required": True, "no_log": True}, "run": {"type": "dict", "default": {}}}, supports_check_mode=True)
     data = json.loads(base64.b64decode(module.params["payload"]))
     try:
-        with Ledger().working({} if module.check_mode else module.params["run"]) as done, contextlib.nullcontext() if module.check_mode else lock():
+        lease = data.get("lease") or {}
+        with Ledger().working({} if module.check_mode or lease.get("id") else module.params["run"]) as done, contextlib.ExitStack() as held:
+            if not module.check_mode:
+                held.enter_context(lock())
+                held.enter_context(Ledger().changing(lease))
             transaction = SystemTransaction(system_part(data, module.check_mode), present=data["state"] == "present")
             result = transaction.run(check=module.check_mode)
             if not module.check_mode:

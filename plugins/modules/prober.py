@@ -18,6 +18,10 @@ options:
     type: str
     choices: [stopped, asked]
     required: true
+  lease:
+    description: With C(stopped), C(id) of the release, filled in by the action plugin. Another release's prober goes on.
+    type: dict
+    default: {}
   target:
     description:
       - "With C(asked): address, port, domain, paths (list), timeout (s)."
@@ -45,6 +49,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import prober, prober_unit, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
 
 
 def main() -> None:
@@ -54,14 +59,16 @@ def main() -> None:
         {
             "state": {"type": "str", "required": True, "choices": ["stopped", "asked"]},
             "target": {"type": "dict", "default": {}},
+            "lease": {"type": "dict", "default": {}},
         }
     )
     try:
         if module.params["state"] == "asked":
             target = module.params["target"]
             module.exit_json(changed=False, problems=[found for path in target["paths"] if (found := prober.ask(target, path))])
-        prober_unit.stop()
-    except OSError as error:
+        with Ledger().changing(module.params["lease"]):
+            prober_unit.stop()
+    except (Busy, OSError) as error:
         module.fail_json(msg=untrusted.lines(f"prober: {error}"))
     module.exit_json(changed=False, seen=prober_unit.seen())
 

@@ -10,7 +10,9 @@ description:
   - The choreography is in C(playbooks/deploy.yml); this is what it asks of a host. The lock lies in C(/var/lib/senex.trader/deploy.lock),
     the records, one line of JSON a release, in C(/var/lib/senex.trader/releases.jsonl).
   - A step renews the lock every minute for as long as it takes.
-  - A lock whose controller process is dead on this controller is taken over at once, any other after 30 minutes without a sign of life.
+  - A lock whose controller process is dead on this controller is taken over at once, any other after 30 minutes without a sign of life. One of another
+    PID namespace (a job container) cannot be seen to be dead.
+  - While it is held the collection's modules change nothing on the host for anybody who has not its id, and nothing for one who has lost it.
 options:
   step:
     description:
@@ -31,6 +33,10 @@ options:
     type: list
     elements: str
     default: []
+  stdin:
+    description: With C(run), what the command reads.
+    type: str
+    default: ""
   what:
     description: What is done, for a person. With C(run), the name of the step.
     type: str
@@ -114,6 +120,14 @@ undone:
   returned: undo
   type: list
   elements: str
+newest:
+  description: With C(begin), id, tag and reference of the last release that ended well, which may have been under way when the run began.
+  returned: begin
+  type: dict
+held:
+  description: With C(finish), whether the lock was this one's until now; a record is written under it alone.
+  returned: finish
+  type: bool
 records:
   description: With C(list), every record, oldest first.
   returned: list
@@ -132,6 +146,7 @@ from ansible_collections.senex.trader.plugins.module_utils.service_user import C
 ARGUMENTS = {
     "step": {"type": "str", "required": True, "choices": ["begin", "finish", "list", "load", "plan", "undo", "dump", "run"]},
     "argv": {"type": "list", "elements": "str", "default": []},
+    "stdin": {"type": "str", "default": "", "no_log": True},
     "id": {"type": "str", "default": ""},
     "what": {"type": "str", "default": ""},
     "identity": {"type": "dict", "default": {}},
@@ -162,9 +177,10 @@ def ledger_step(given: dict) -> dict:
             pulled = user_step(given, ledger) if given["image"] else {}
             if given["probe"]:
                 prober_unit.start(given["probe"])
-            return {**pulled, "changed": True, "taken_over": dead}
+            return {**pulled, "changed": True, "taken_over": dead, "newest": ledger.newest()}
         case "finish":
-            return {"changed": ledger.finish(given["id"], given["record"] or None)}
+            held = ledger.finish(given["id"], given["record"] or None)
+            return {"changed": held, "held": held}
         case "run":
             return run(given, ledger)
         case _:
@@ -205,7 +221,7 @@ def run(given: dict, ledger: Ledger) -> dict:
     ledger.renew(given["id"], given["what"])
     running: list[subprocess.Popen] = []
     with ledger.kept(given["id"], given["what"], lost=lambda: [process.terminate() for process in running]):
-        done = untrusted.told(given["argv"], began=running.append)
+        done = untrusted.told(given["argv"], given.get("stdin"), began=running.append)
     ledger.renew(given["id"], given["what"])
     return {"changed": True, "rc": done.returncode, "stdout": done.stdout.strip(), "stderr": untrusted.lines(done.stderr.strip())}
 
@@ -221,7 +237,8 @@ def main() -> None:
     except Busy as busy:
         module.exit_json(changed=False, busy=busy.holder, message=str(busy))
     except (LookupError, OSError, CommandError, ValueError) as error:
-        module.fail_json(msg=untrusted.lines(error))
+        said = untrusted.lines(error)
+        module.fail_json(msg=said, **({"rc": 1, "stdout": "", "stderr": said} if given["step"] == "run" else {}))
     if answer.get("rc"):
         module.fail_json(msg=untrusted.lines(f"{given['argv'][-1]} ended with {answer['rc']}: {answer['stderr'] or answer['stdout']}"), **answer)
     if answer.get("trouble"):

@@ -26,6 +26,10 @@ options:
     description: File in which role nginx says which servers there are, and how one leaves. Where there is none yet, nginx's own file is read.
     type: path
     default: /etc/nginx/senex/upstream.json
+  lease:
+    description: C(id) of the lock under which a server leaves, filled in by the action plugin. Coming back needs none, for what is left out serves nobody.
+    type: dict
+    default: {}
   drain:
     description: Seconds that requests and WebSockets under way have to end. Those left over are counted in RV(cut).
     type: float
@@ -59,6 +63,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
 from ansible_collections.senex.trader.plugins.module_utils.rotation import CONTRACT, Rotation
 
 ARGUMENTS = {
@@ -66,6 +71,7 @@ ARGUMENTS = {
     "state": {"type": "str", "choices": ["in", "out"], "required": True},
     "contract": {"type": "path", "default": CONTRACT},
     "drain": {"type": "float", "default": 15},
+    "lease": {"type": "dict", "default": {}},
 }
 
 
@@ -85,11 +91,12 @@ def main() -> None:
         if stays:
             module.warn(f"{', '.join(wanted['servers'])}: still in rotation, for no other server answers; requests that come too early try again")
         elif not module.check_mode and wanted["state"] == "out":
-            rotation.leave()  # also where they are out already: an earlier run may not have waited to the end
+            with Ledger().changing(wanted["lease"]):
+                rotation.leave()  # also where they are out already: an earlier run may not have waited to the end
         elif not module.check_mode:
             rotation.back()
         after = before if stays else list(rotation.servers) if wanted["state"] == "out" else []
-    except OSError as error:
+    except (Busy, OSError) as error:
         module.fail_json(msg=untrusted.lines(error))
     module.exit_json(changed=sorted(before) != sorted(after), out=after, cut=rotation.cut)
 

@@ -9,9 +9,9 @@ import re
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible.plugins.action import ActionBase
 from ansible_collections.senex.trader.plugins.module_utils.payload import digest, keepable
-from ansible_collections.senex.trader.plugins.plugin_utils import this_run
+from ansible_collections.senex.trader.plugins.plugin_utils import controller
+from ansible_collections.senex.trader.plugins.plugin_utils.answering import AnsweringAction
 
 try:
     from ansible.template import trust_as_template
@@ -59,11 +59,8 @@ def packed(data: dict) -> str:
     return base64.b64encode(json.dumps(data, ensure_ascii=False).encode()).decode()
 
 
-class RenderingAction(ActionBase):
+class RenderingAction(AnsweringAction):
     """Renders `files`, then makes one module call with everything in it."""
-
-    TRANSFERS_FILES = False
-    _requires_connection = True
 
     def rendered(self, files: list, task_vars: dict) -> list[dict]:
         """Each entry of `files` with its text, its destination and its mode; entries whose `when` is false are left out."""
@@ -137,21 +134,25 @@ class RenderingAction(ActionBase):
         text = json.dumps(data, ensure_ascii=False)
         look = task_vars.get("senex_look") or {}
         still = look.get("id") and task_vars.get("ansible_facts", {}).get("senex_moved") != look["id"]
-        if still and not data.get("lease") and keepable(data) and look["seen"].get(data["part"]) == digest(json.loads(text)):
+        if still and not data["lease"] and keepable(data) and look["seen"].get(data["part"]) == digest(json.loads(text)):
             return {"changed": False, "plan": []}
-        run = {**this_run.identity(), **(look.get("run") or {})}
-        given = {"payload": packed(data), **options}
-        result = self._execute_module(module_name=f"senex.trader.{module}", module_args={**given, "run": run}, task_vars=task_vars)
+        run = {} if data["lease"].get("id") else {**controller.identity(), **(look.get("run") or {})}
+        result = self._handed_over(module, data, run, task_vars, options)
         holder = result.get("busy")
-        if holder and this_run.dead(holder):
-            run["take_over"] = holder["id"]
-            result = self._execute_module(module_name=f"senex.trader.{module}", module_args={**given, "run": run}, task_vars=task_vars)
-        if result.get("busy"):
+        if holder and run and (controller.dead(holder) or boolean(task_vars.get("release_take_over", False), strict=False)):
+            # Nobody waits for it any more
+            result = self._handed_over(module, data, {**run, "take_over": holder["id"]}, task_vars, options)
+        if result.get("busy") and "message" in result:
             return {"failed": True, "changed": False, "msg": f"{task_vars['inventory_hostname']}: {data['part']}: {result['message']}"}
-        result.pop("invocation", None)
         facts = {"senex_moved": look["id"]} if look.get("id") and (result.get("changed") or result.get("failed")) else {}
         if holds := result.pop("holds", ""):
             facts["senex_at_work"] = holds
         if facts:
             result["ansible_facts"] = facts
+        return result
+
+    def _handed_over(self, module: str, data: dict, run: dict, task_vars: dict, options: dict) -> dict:
+        given = {"payload": packed(data), **options, "run": run}
+        result = self._execute_module(module_name=f"senex.trader.{module}", module_args=given, task_vars=task_vars)
+        result.pop("invocation", None)
         return result

@@ -12,7 +12,7 @@ from ansible_collections.senex.trader.plugins.action import facts as facts_actio
 from ansible_collections.senex.trader.plugins.module_utils import fileset, look, payload, release_record
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
 from ansible_collections.senex.trader.plugins.modules import apply_quadlet, apply_system_files, facts
-from ansible_collections.senex.trader.plugins.plugin_utils import this_run
+from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction
 from rendered import ROLES, action, loaded
 
@@ -165,7 +165,7 @@ def answer(module, monkeypatch, ledger, check_mode=False, **params):
 def handed(path):
     content = base64.b64encode(b"new").decode()
     item = {"path": str(path), "content": content, "mode": "0644", "secret": False, "notify": [], "owner": str(os.geteuid()), "group": str(os.getegid())}
-    data = {"part": "p", "state": "present", "files": [item], "directories": [], "absent": [], "checks": [], "handlers": {}, "units": []}
+    data = {"part": "p", "state": "present", "files": [item], "directories": [], "absent": [], "checks": [], "handlers": {}, "units": [], "lease": {}}
     return base64.b64encode(json.dumps(data).encode()).decode()
 
 
@@ -219,10 +219,10 @@ def test_the_look_lets_those_go_on_who_may(monkeypatch, ledger):
     assert looked(monkeypatch, ledger, check_mode=True, alone=True)["seen"] == {}
     assert looked(monkeypatch, ledger, alone=True, take_over=True)["run"]["take_over"] == "restore-1"
     ledger.finish("restore-1", None)
-    ledger.begin(operation({**THEIRS, "machine": this_run.machine(), "pid": 2**30}))
+    ledger.begin(operation({**THEIRS, "machine": controller.machine(), "namespace": controller.namespace(), "pid": 2**30}))
     assert looked(monkeypatch, ledger, alone=True)["run"]["take_over"] == "restore-1", "its process is dead on this controller"
     ledger.finish("restore-1", None)
-    ledger.begin(operation(this_run.identity()))
+    ledger.begin(operation(controller.identity()))
     assert "failed" not in looked(monkeypatch, ledger, alone=True), "the very run's"
 
 
@@ -239,7 +239,7 @@ def applied(answers, **look):
         return answers[min(len(asked), len(answers)) - 1]
 
     plugin._execute_module = execute
-    return plugin.call("apply_quadlet", {"part": "web", "state": "present"}, {"inventory_hostname": "one", "senex_look": {"seen": {}, **look}}), asked
+    return plugin.call("apply_quadlet", {"part": "web", "state": "present", "lease": {}}, {"inventory_hostname": "one", "senex_look": {"seen": {}, **look}}), asked
 
 
 def test_the_controller_says_who_it_is_with_each_part():
@@ -248,13 +248,13 @@ def test_the_controller_says_who_it_is_with_each_part():
     busy = {"changed": False, "busy": operation(), "message": "an operation is under way: restore"}
     result, asked = applied([busy])
     assert result["failed"] and result["msg"] == "one: web: an operation is under way: restore" and "takes" not in asked[0] and len(asked) == 1
-    dead = {**busy, "busy": operation({**THEIRS, "machine": this_run.machine(), "pid": 2**30})}
+    dead = {**busy, "busy": operation({**THEIRS, "machine": controller.machine(), "namespace": controller.namespace(), "pid": 2**30})}
     result, asked = applied([dead, {"changed": False}])
     assert "failed" not in result and asked[1]["take_over"] == "restore-1"
 
 
 # What takes the lock for all it does, and what changes nothing that an operation is at
-OPERATIONS = {"deploy.yml", "rollback.yml", "restore.yml", "upgrade_postgresql.yml", "rotate.yml"}
+OPERATIONS = {"checksums.yml", "deploy.yml", "rollback.yml", "restore.yml", "upgrade_postgresql.yml", "rotate.yml"}
 BESIDE = {"backup.yml"}
 
 
@@ -274,7 +274,7 @@ def test_every_playbook_that_changes_hosts_has_the_lock_of_all_of_them(name):
     assert alone is (name not in OPERATIONS | BESIDE)
     text = {play["name"]: yaml.safe_dump(play) for play in found if play.get("hosts") == EVERYBODY}
     if name in OPERATIONS:
-        assert any("tasks/lock.yml" in one or "release_stage: prepare" in one for one in text.values()), "taken on every host"
+        assert any("tasks/lock.yml" in one or "step: begin" in one or "release_stage: prepare" in one for one in text.values()), "taken on every host"
         assert any("step: finish" in one or "tasks_from: finish" in one for one in text.values()), "and given up there"
     elif alone:
         last = next(play for play in found if "tasks/unlock.yml" in yaml.safe_dump(play))

@@ -4,6 +4,9 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
+import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -11,7 +14,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.senex.trader.plugins.action import release
-from ansible_collections.senex.trader.plugins.plugin_utils import image_archive, this_run
+from ansible_collections.senex.trader.plugins.plugin_utils import controller, image_archive
 from rendered import ROLES, loaded, trust_as_template, trusted
 
 IMAGE = "ab" * 32
@@ -52,7 +55,7 @@ class Action(release.ActionModule):
 @pytest.fixture
 def act(monkeypatch):
     clock, shown = [0.0], []
-    monkeypatch.setattr(release.ActionBase, "run", lambda *_: {})
+    monkeypatch.setattr(release.AnsweringAction, "run", lambda *_: {})
     monkeypatch.setattr(release.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(release.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
     monkeypatch.setattr(release.Display, "display", lambda _self, text, *_, **__: shown.append(text))
@@ -66,13 +69,19 @@ def act(monkeypatch):
     return run
 
 
+def had(result, identifier=""):
+    """What a lock that was taken is answered with, beside what the run knows of it from then on."""
+    held = result.pop("ansible_facts")["senex_operation"]
+    return held == {"id": identifier, "run": controller.run_name()}
+
+
 def busy(holder=ELSEWHERE):
     return {"busy": holder, "message": "an operation is under way: deploy of 2 by anna, now at 'web'. Wait for its end. Or take over"}
 
 
 def test_a_lock_is_waited_for_and_who_has_it_is_shown(act):
     result, action = act([busy()] * 9 + [{"changed": True}], step="begin", wait=120)
-    assert result == {"changed": True} and action.seconds == 9 * release.LOOKS
+    assert had(result) and result == {"changed": True} and action.seconds == 9 * release.LOOKS
     assert action.shown[0] == "one: an operation is under way: deploy of 2 by anna, now at 'web'; waiting for another 120 s"
     assert len(action.shown) == 2, "a line each half minute"
     assert not any("wait" in asked or "archive" in asked for asked in action.asked)
@@ -85,9 +94,9 @@ def test_it_ends(act, wait, said):
 
 
 def test_a_dead_holder_is_not_waited_for(act):
-    here = {**ELSEWHERE, "machine": this_run.machine(), "pid": 2**30}
+    here = {**ELSEWHERE, "machine": controller.machine(), "namespace": controller.namespace(), "pid": 2**30}
     result, action = act([busy(here), {"changed": True}], step="begin", wait=600)
-    assert result == {"changed": True} and action.seconds == 0 and action.asked[1]["take_over"] == "theirs"
+    assert had(result) and result == {"changed": True} and action.seconds == 0 and action.asked[1]["take_over"] == "theirs"
     result, action = act([busy(here)], step="begin")
     assert result["failed"] and len(action.asked) == 2, "another one was faster: it is asked once more, and not for ever"
 
@@ -146,7 +155,7 @@ def test_an_archive_is_copied_where_its_image_is_missing_under_the_lock(act, tmp
     assert begin["image"] == "" and begin["probe"] == {"x": 1} and "identity" in begin, "nothing is pulled"
     assert (asked["step"], asked["image"], asked["wanted"]["image"], asked.get("source")) == ("load", "r/app:1", IMAGE, None)
     assert action.copies == [(path, "/root/.ansible/tmp/x/image.tar")] and loaded["source"] == action.copies[0][1] and loaded["id"] == "r1"
-    assert action.removed == ["/root/.ansible/tmp/x"] and result == {**pulled, "taken_over": None}
+    assert action.removed == ["/root/.ansible/tmp/x"] and had(result, "r1") and result == {**pulled, "taken_over": None}
 
 
 def test_nothing_is_copied_where_it_is_there_or_the_lock_is_not_had(act, tmp_path):
@@ -157,6 +166,44 @@ def test_nothing_is_copied_where_it_is_there_or_the_lock_is_not_had(act, tmp_pat
     assert result["failed"] and action.copies == [] and len(action.asked) == 1
     result, action = act([{"changed": True}], step="begin", archive=path, image="")
     assert len(action.asked) == 1 and action.copies == [], "a host that does not run it"
+
+
+@pytest.mark.parametrize("change", [
+    {"namespace": "pid:[1]"},  # the process of another container's on this machine, which is not seen here
+    {"namespace": ""},
+    {"namespace": None},  # an earlier version did not say
+    {"machine": "another"},
+    {"pid": "x"},
+    {"pid": 0},
+])  # fmt: skip
+def test_a_holder_that_cannot_be_seen_is_waited_for(act, change):
+    here = {**ELSEWHERE, "machine": controller.machine(), "namespace": controller.namespace(), "pid": 2**30, **change}
+    assert not controller.dead(here)
+    result, action = act([busy(here)], step="begin")
+    assert result["failed"] and len(action.asked) == 1
+
+
+def test_who_lives_is_not_dead_and_whose_number_another_one_has_is(monkeypatch):
+    me = {**controller.identity()}
+    assert me["pid"] and me["started"] and me["namespace"].startswith("pid:[") and not controller.dead(me)
+    assert controller.dead({**me, "started": "1"})
+    monkeypatch.setattr(controller, "started", lambda _pid: "")
+    assert not controller.dead({**me, "started": "1"}), "a /proc that hides what others run"
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare here")
+def test_a_process_of_another_namespace_sees_a_live_holder(tmp_path):
+    """As a job container on the same kernel: its /proc has other processes under the same numbers, or none."""
+    holder = json.dumps(controller.identity())
+    program = f"import importlib.util as u; s = u.spec_from_file_location('c', {controller.__file__!r}); m = u.module_from_spec(s); s.loader.exec_module(m)"
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c",
+         f"{program}; import json; h = json.loads({holder!r}); print(m.machine() == h['machine'], m.namespace() != h['namespace'], m.dead(h))"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    if done.returncode and "unshare" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.stdout.split() == ["True", "True", "False"], done.stderr
 
 
 @pytest.mark.parametrize(
@@ -171,6 +218,6 @@ def test_who_did_not_get_the_lock_is_known(pulled, locked):
 
 def test_all_releases_wait_at_the_same_host_first():
     """One that has the lock of one host and waits for another's, which waits for the first, would wait to the end."""
-    waits, takes = yaml.safe_load((ROLES / "release/tasks/prepare.yml").read_text())
+    waits, takes, *_ = yaml.safe_load((ROLES / "release/tasks/prepare.yml").read_text())
     assert "ansible_play_hosts_all[0]" in waits["when"] and "wait" in waits["senex.trader.release"]
     assert "wait" not in takes["senex.trader.release"] and waits["register"] in takes["when"]

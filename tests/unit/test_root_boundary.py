@@ -51,6 +51,7 @@ ALLOWED = {
     "quadlet_check.problems": "a new directory of root's own in /run; rmtree goes by descriptors",
     "quadlet_check._generated": "the same; what the user's program left there is listed and not opened",
     "release_steps._loaded": "a copy in Ansible's own directory, for the login user alone; its checksum is compared",
+    "resting.serve": "the directory of the manifests is root's",
     "release_record.Ledger": "the directory of the manifests is root's",
     "release_record.of_damaged": "the directory of the manifests is root's",
     "rotation.Rotation": "/run/senex.trader/out is root's",

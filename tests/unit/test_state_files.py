@@ -5,10 +5,10 @@ import os
 import time
 
 import pytest
-from ansible_collections.senex.trader.plugins.action import release as release_action
 from ansible_collections.senex.trader.plugins.module_utils import fileset, payload, quadlet_plan, release_record
 from ansible_collections.senex.trader.plugins.module_utils.look import look
 from ansible_collections.senex.trader.plugins.module_utils.release_record import LEASE, LOCK, RECORDS, Busy, Ledger, Lost
+from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from watched import GOOD, Fake, config, host, settings
 
 from senex_ops import checks_host, checks_site, command, cures, decide, service  # isort: skip
@@ -172,7 +172,7 @@ def test_a_damaged_lock_is_somebodys_until_its_lease_ends(ledger, tmp_path, text
         ledger.begin(WHO)
     with pytest.raises(Lost, match="damaged"):
         ledger.renew("a", "web")
-    assert not release_action.dead(ledger.holder())
+    assert not controller.dead(ledger.holder())
     old = time.time() - LEASE - 10
     os.utime(file, (old, old))
     assert ledger.begin(WHO)["id"].startswith("damaged") and ledger.renew("a", "web") is None

@@ -51,8 +51,8 @@ def test_the_mark_of_one_stage_says_nothing_about_the_next():
 
 def test_nothing_begins_without_all_hosts():
     wanted = rotation_begins(APART, PARTS)
-    assert {one["host"] for one in wanted if one["what"] == "answers"} == {"data", "cache", "web-1", "web-2", "work", "door"}
-    assert {one["host"] for one in wanted if one["what"] == "lock"} == {"data", "cache", "web-1", "web-2", "work", "door"}
+    for what in ("answers", "lock"):
+        assert {one["host"] for one in wanted if one["what"] == what} == {"data", "cache", "web-1", "web-2", "work", "door"}
     assert rotation_unconfirmed(wanted, marks(wanted, ("cache", "answers")), "accept", "serves") != []
 
 

@@ -1,0 +1,11 @@
+"""Controller side of senex.trader.application: hands over the lock that this run has."""
+
+from __future__ import annotations
+
+from ansible_collections.senex.trader.plugins.plugin_utils.answering import LeasedAction
+
+
+class ActionModule(LeasedAction):
+    """See plugins/modules/application.py."""
+
+    MODULE = "application"

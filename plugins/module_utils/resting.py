@@ -1,0 +1,64 @@
+"""The application of one host at rest while something is exchanged below it. What was stopped is remembered on the host until it serves again."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+
+from ansible_collections.senex.trader.plugins.module_utils import fileset, prober, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
+
+PLACE = os.path.join(fileset.MANIFESTS, "application-rests")
+PATTERNS = ("celery-*.service", "web-*.service")
+UNIT = re.compile(r"(celery|web)-[a-z0-9-]+\.service")
+LONGEST = 6 * 3600  # seconds that a worker may take to end what it has
+ROUNDS = 20  # looks at whether it serves, a second apart
+
+
+def _listed(user: ServiceUser, *question: str) -> list[str]:
+    said = user.systemctl(*question, "--plain", "--no-legend", *PATTERNS, check=False).stdout
+    return [line.split()[0] for line in said.splitlines() if line.split()]
+
+
+def remembered(place: str = PLACE) -> list[str]:
+    """What was stopped here and does not serve yet."""
+    content = fileset.read(place)[0] or b""
+    return [unit for unit in content.decode(errors="replace").split() if UNIT.fullmatch(unit)]
+
+
+def rest(user: ServiceUser, more: list[str], stop: bool = True, place: str = PLACE) -> list[str]:
+    """Stop what runs, and keep in mind what has to serve again: that too which an earlier run has stopped and not started."""
+    there = set(_listed(user, "list-unit-files"))
+    running = _listed(user, "list-units", "--state=active,activating")
+    units = list(dict.fromkeys([*filter(UNIT.fullmatch, running), *(unit for unit in [*remembered(place), *more] if unit in there and UNIT.fullmatch(unit))]))
+    if units:
+        fileset.swap([(place, ("\n".join(units) + "\n").encode(), (0o600, os.geteuid(), os.getegid()))])
+        if stop:
+            user.systemctl("stop", *units, timeout=LONGEST)
+    return units
+
+
+def serve(user: ServiceUser, target: dict, migrate: bool, place: str = PLACE, still: Callable[[], None] = lambda: None) -> tuple[list[str], list[str]]:
+    """Start what rests here; which units, and what does not serve. Only where all does is it forgotten."""
+    units = remembered(place)
+    web = [unit for unit in units if unit.startswith("web-")]
+    starts = [["release.service"]] if migrate and web else []
+    # The web tier waits for its own health, so this returns when it answers
+    starts += [group for group in ([*web, *(unit for unit in units if unit not in web)],) if group]
+    troubles = []
+    for group in starts:
+        still()
+        done = user.systemctl("start", *group, check=False, timeout=LONGEST)
+        troubles += [done.stderr.strip()] if done.returncode else []
+    if web:
+        for number in range(ROUNDS):
+            problems = [found for path in target["paths"] if (found := prober.ask(target, path))]
+            if not problems or troubles:  # what did not start is not waited for
+                break
+            time.sleep(1 if number < ROUNDS - 1 else 0)
+        troubles += problems
+    if not troubles and untrusted.kind(place, follow=False):
+        os.unlink(place)
+    return units, troubles
