@@ -69,14 +69,14 @@ def copy(directory, age, files):
     return name
 
 
-def test_copies_of_media_of_a_site_that_became_empty_stay(command, tmp_path):  # noqa: F811
+def test_copies_of_media_of_a_site_that_became_empty_stay(command, settings, tmp_path):  # noqa: F811
     from senex_backup import media
 
     full = [copy(tmp_path, age, 500) for age in (40, 39)]
     empty, _, last = copy(tmp_path, 38, 2), copy(tmp_path, 1, 2), copy(tmp_path, 0, 2)
-    assert media.prune(str(tmp_path), 30, last) == [empty] and media.richer(str(tmp_path), last) == full
+    assert media.prune(settings, str(tmp_path), 30, last) == [empty] and media.richer(str(tmp_path), last) == full
     more = copy(tmp_path, -0.001, 400)
-    assert media.prune(str(tmp_path), 30, more) == full
+    assert media.prune(settings, str(tmp_path), 30, more) == full
 
 
 def test_a_dump_of_far_less_is_kept_and_told_and_removes_nothing(command, settings, monkeypatch):  # noqa: F811

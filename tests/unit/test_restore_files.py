@@ -148,7 +148,7 @@ def test_what_was_kept_and_was_to_be_put_back_stays(place, monkeypatch):
         patch.setattr(os, "mkdir", lambda *_: (_ for _ in ()).throw(Killed))
         place.exchange.swap(place.settings, {"kind": "media", "stamp": LATER, "name": "x", "back": f"before-restore-{STAMP}"})
     place.exchange.bring(place.settings, {**place.wanted, "stamp": "20261128T140000Z"})
-    assert tree(place.directory / f".before-restore-{LATER}") == USED and place.exchange.kept(place.settings, "media") == [f"before-restore-{LATER}"]
+    assert tree(place.directory / f".before-restore-{STAMP}") == USED and place.exchange.kept(place.settings, "media") == [f"before-restore-{STAMP}"]
 
 
 def test_a_link_with_such_a_name_leads_nowhere(place, command, tmp_path):  # noqa: F811

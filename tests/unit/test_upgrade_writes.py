@@ -48,7 +48,8 @@ def test_the_last_look_is_when_the_archive_is_aside_and_the_server_still_runs(mo
     done = []
     state = type("State", (), {"put": lambda _self, **fields: done.append(fields["phase"])})()
     user = type("User", (), {"systemctl": lambda _self, verb, _unit: done.append(verb)})()
-    exchange = pg_exchange.Exchange(user, type("Wanted", (), {"data": "/data"}), state)
+    monkeypatch.setattr(pg_exchange.Exchange, "_control", lambda *_: "")
+    exchange = pg_exchange.Exchange(user, type("Wanted", (), {"data": "/data", "configuration": "/nowhere"}), state)
     monkeypatch.setattr(exchange, "_pitr", lambda verb, *_: done.append(verb))
     monkeypatch.setattr(exchange, "_rename", lambda *_: done.append("rename"))
 
