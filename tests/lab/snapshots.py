@@ -77,7 +77,7 @@ def store(name, key, hosts, details=None, stop_seconds=60):
                 run("podman", "commit", "--quiet", host, reference)
                 images[host] = output("podman", "image", "inspect", "--format", "{{.Id}}", reference)
                 (partial / host).mkdir(parents=True)
-                _copy(_opt_of(host), partial / host / "opt")
+                _copy(opt_of(host), partial / host / "opt")
             description = {"key": key, "made": time.time(), "hosts": images, "details": details or {}}
             (partial / "snapshot.json").write_text(json.dumps(description), encoding="utf-8")
             # All of it is on disk before its name says that it is whole
@@ -125,7 +125,7 @@ def forget_unknown(names):
             remove(path.name)
 
 
-def _opt_of(host):
+def opt_of(host):
     """Where the container's volume at /opt lies."""
     mounts = json.loads(output("podman", "inspect", "--format", "{{json .Mounts}}", host))
     return Path(next(mount["Source"] for mount in mounts if mount["Destination"] == "/opt"))

@@ -23,7 +23,7 @@ FIRST = (
     "security", "django", "bed",
 )  # fmt: skip
 # Those with tests that make test has no time for; `make faults` runs these alone
-FAULTS = ("failures", "recovery", "upgrade", "oncall", "conversion", "operations", "security")
+FAULTS = ("failures", "recovery", "upgrade", "oncall", "conversion", "operations", "security", "memory")
 # Unit tests that start programs and wait for them, which costs a core little: each group runs beside the others
 WAITING = {
     "unit-programs": (

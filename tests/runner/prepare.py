@@ -33,6 +33,8 @@ NEEDED = {
     "hexdump": "bsdextrautils",
     "nginx": "nginx",
 }
+# The virtual machine of `make faults`
+FOR_FAULTS = {"mke2fs": "e2fsprogs", "qemu-system-x86_64": "qemu-system-x86"}
 
 
 def lab_directory():
@@ -53,8 +55,8 @@ def environment():
     ARTIFACTS.mkdir(exist_ok=True)
 
 
-def packages():
-    missing = sorted({package for path, package in NEEDED.items() if not shutil.which(path)})
+def packages(faults=False):
+    missing = sorted({package for path, package in (NEEDED | (FOR_FAULTS if faults else {})).items() if not shutil.which(path)})
     if not importlib.util.find_spec("ensurepip"):
         missing.append("python3-venv")
     if not missing:
