@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAB = ROOT / "tests" / "lab" / "lab"
 LAB_DIRECTORY = Path(os.environ.get("SENEX_LAB_DIR") or "/var/lib/senex-lab")
 SSH_CONFIG = LAB_DIRECTORY / "ssh" / "config"
-DOMAIN = "demo.senex.test"
+DEMO, DOMAIN = ROOT / "inventory/demo", "demo.senex.test"
 HOME, UID = "/opt/senex-trader", 987
 WEB = ("web-1", "web-2")
 APPLICATION = (*WEB, "celery-worker", "celery-beat")
@@ -98,18 +98,18 @@ class Play:
 class Https(http.client.HTTPSConnection):
     """A connection to an address, for a name that no resolver knows."""
 
-    def __init__(self, address, context, timeout=15):
-        super().__init__(DOMAIN, 443, timeout=timeout, context=context)
+    def __init__(self, address, context, timeout=15, domain=DOMAIN):
+        super().__init__(domain, 443, timeout=timeout, context=context)
         self.address, self.tls = address, context
 
     def connect(self):
         raw = socket.create_connection((self.address, 443), self.timeout)
-        self.sock = self.tls.wrap_socket(raw, server_hostname=DOMAIN)
+        self.sock = self.tls.wrap_socket(raw, server_hostname=self.host)
 
 
 class Stack:
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, name, domain=DOMAIN, inventory=DEMO):
+        self.name, self.domain, self.inventory = name, domain, inventory
         self.address = re.search(rf"Host {re.escape(name)}\n\s+HostName (\S+)", SSH_CONFIG.read_text(encoding="utf-8"))[1]
         self.context = ssl.create_default_context(cadata=self.sh("cat /etc/senex-trader/tls/ca.crt"))
 
@@ -181,7 +181,7 @@ class Stack:
         return self.request("GET", path, timeout=timeout)
 
     def request(self, method, path, data=None, timeout=15):
-        connection = Https(self.address, self.context, timeout)
+        connection = Https(self.address, self.context, timeout, self.domain)
         try:
             body = None if data is None else json.dumps(data)
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
@@ -191,7 +191,7 @@ class Stack:
             connection.close()
 
     def header(self, name, path="/"):
-        connection = Https(self.address, self.context)
+        connection = Https(self.address, self.context, domain=self.domain)
         try:
             connection.request("GET", path)
             return connection.getresponse().getheader(name)
@@ -209,7 +209,7 @@ class Stack:
     def instance(self, number, path="/version/"):
         """What one web instance answers, asked at its own port."""
         url = f"http://127.0.0.1:{8000 + number}{path}"
-        return self.sh(f"curl -sS --max-time 5 -H 'Host: {DOMAIN}' -H 'X-Forwarded-Proto: https' {url}")
+        return self.sh(f"curl -sS --max-time 5 -H 'Host: {self.domain}' -H 'X-Forwarded-Proto: https' {url}")
 
     def task_runs(self, timeout=60):
         """A task is queued, taken and answered; seconds that took."""
@@ -224,10 +224,10 @@ class Stack:
 
     # The playbook
     def command(self, *options, **settings):
-        return self.command_at(self.address, *options, **settings)
+        return self.command_at(self.address, *options, **{"inventory": self.inventory, **settings})
 
     @staticmethod
-    def command_at(address, *options, variables=None, tags="phase1", root=ROOT, playbook="site.yml", inventory=ROOT / "inventory/demo"):
+    def command_at(address, *options, variables=None, tags="phase1", root=ROOT, playbook="site.yml", inventory=DEMO):
         """The playbook on the host at an address."""
         extra = json.dumps({"ansible_host": address, **(variables or {})})
         return ["ansible-playbook", f"{root}/{playbook}", "-i", str(inventory), "--tags", tags, "-e", extra, *options]

@@ -1,4 +1,6 @@
-"""The server is gone. A new one that has had nothing but site.yml gets the database back from the bucket, with the vault of the lost one and nothing else."""
+"""The server is gone. A new one that has had nothing but site.yml gets the database back from the bucket, with the secrets of the lost one and nothing else.
+
+The new one is of the inventory for production, so that this too is seen to bring up a host from nothing; the lost one was the demo."""
 
 import json
 import re
@@ -6,6 +8,7 @@ import subprocess
 import time
 from datetime import UTC, datetime
 
+import environments
 import pytest
 from stack import HOME, LAB, UID, Stack, environment, wait
 
@@ -54,19 +57,25 @@ def lost(stack, storage):
 
 
 @pytest.fixture(scope="module")
-def new(stack, storage, lost):
+def production(tmp_path_factory):
+    """Its copies in the bucket are those of the lost host."""
+    return environments.filled("production", tmp_path_factory.mktemp("inventory"), {"backup_offsite_host": "demo"})
+
+
+@pytest.fixture(scope="module")
+def new(stack, storage, lost, production):
     """An empty machine, and site.yml. The old one writes and sends until the end, and is then killed."""
     subprocess.run([LAB, "down", NEW], capture_output=True, check=False)
     try:
         address = subprocess.run([LAB, "up", NEW, "--image", "host-ready"], capture_output=True, text=True, check=True).stdout.split()[-1]
-        done = subprocess.run(Stack.command_at(address, variables=storage), env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=900, check=False)  # fmt: skip
+        done = subprocess.run(Stack.command_at(address, variables=storage, inventory=production), env=environment(), stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=900, check=False)  # fmt: skip
         assert done.returncode == 0, done.stdout[-4000:]
         sent = f"{HOME}/backups/status/offsite-wal.json"
         wait(lambda: json.loads(stack.sh(f"cat {sent}"))["finished"] > lost["moment"].replace(" ", "T"), 120, "WAL sent under its timer")
         lost["at"] = time.time()
         stack.sh(f"systemctl mask -q --runtime user@{UID}.service; systemctl kill -s KILL user@{UID}.service")
-        found = Stack(NEW)
+        found = Stack(NEW, environments.domain(production), production)
         found.ready(120)
         yield found
     finally:
@@ -89,6 +98,14 @@ def refused(stack, command, message):
     """What the playbook would run says no, and why."""
     done = stack.ssh(command, timeout=120)
     assert done.returncode and message in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def test_the_new_host_is_of_production(new):
+    """Its own domain and names, and a Redis for the cache alone."""
+    assert new.domain == "www.senex.test" and new.healthy()
+    assert "redis-cache" in new.user("podman", "ps", "--format", "{{.Names}}").split()
+    assert "production" in new.sh(f"cat {HOME}/config/pitr/barman.conf")
+    assert "celery-worker@production-1" in new.user("systemctl", "--user", "cat", "celery-worker.service")
 
 
 def test_what_cannot_be_is_refused(new, storage, lost):

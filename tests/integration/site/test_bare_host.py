@@ -2,6 +2,7 @@
 
 import subprocess
 
+import environments
 import pytest
 from stack import LAB, ROOT, SSH_CONFIG, Stack, environment
 
@@ -23,8 +24,13 @@ def state():
     return subprocess.run(["ssh", "-F", SSH_CONFIG, NAME, STATE], capture_output=True, text=True, check=False).stdout
 
 
-def plan(address, tags="phase1", **inputs):
-    argv = Stack.command_at(address, tags=tags, variables=inputs)
+@pytest.fixture(scope="module")
+def staging(tmp_path_factory):
+    return environments.filled("staging", tmp_path_factory.mktemp("inventory"))
+
+
+def plan(address, inventory, tags="phase1", **inputs):
+    argv = Stack.command_at(address, tags=tags, variables=inputs, inventory=inventory)
     return subprocess.run([*argv, "--check", "--diff"], cwd=ROOT, env=environment() | {"ANSIBLE_STDOUT_CALLBACK": "default"}, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=400, check=False)  # fmt: skip
 
@@ -40,15 +46,17 @@ def plan(address, tags="phase1", **inputs):
                 "pitr : Put the archive in place",
                 "would be signed",
                 "Create the service user",
+                "Description=Redis: cache",
             ],
         ),
         ({"tags": "nginx", "nginx_tls_mode": "letsencrypt", "senex_admin_email": "ops@senex.test"}, ["/etc/nginx/senex/deploy-certificate"]),
     ],
     ids=["all parts", "a certificate of Let's Encrypt's"],
 )
-def test_a_plan_to_its_end(address, inputs, words):
+def test_a_plan_to_its_end(address, staging, inputs, words):
+    """Of the inventory for staging, which no other test takes to a host."""
     before = state()
-    done = plan(address, **inputs)
+    done = plan(address, staging, **inputs)
     assert done.returncode == 0, done.stdout[-4000:]
     assert [word for word in words if word not in done.stdout] == []
     assert state() == before
