@@ -239,7 +239,8 @@ def applied(answers, **look):
         return answers[min(len(asked), len(answers)) - 1]
 
     plugin._execute_module = execute
-    return plugin.call("apply_quadlet", {"part": "web", "state": "present", "lease": {}}, {"inventory_hostname": "one", "senex_look": {"seen": {}, **look}}), asked
+    part, variables = {"part": "web", "state": "present", "lease": {}}, {"inventory_hostname": "one", "senex_look": {"seen": {}, **look}}
+    return plugin.call("apply_quadlet", part, variables), asked
 
 
 def test_the_controller_says_who_it_is_with_each_part():
