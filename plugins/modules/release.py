@@ -237,8 +237,8 @@ def main() -> None:
     except Busy as busy:
         module.exit_json(changed=False, busy=busy.holder, message=str(busy))
     except (LookupError, OSError, CommandError, ValueError) as error:
-        said = untrusted.lines(error)
-        module.fail_json(msg=said, **({"rc": 1, "stdout": "", "stderr": said} if given["step"] == "run" else {}))
+        ended = {"rc": 1, "stdout": "", "stderr": untrusted.lines(error)} if given["step"] == "run" else {}
+        module.fail_json(msg=untrusted.lines(error), **ended)
     if answer.get("rc"):
         module.fail_json(msg=untrusted.lines(f"{given['argv'][-1]} ended with {answer['rc']}: {answer['stderr'] or answer['stdout']}"), **answer)
     if answer.get("trouble"):

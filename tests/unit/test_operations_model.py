@@ -550,3 +550,49 @@ def test_rotations(name):
             assert world.known() == {"new"} and "vault_rotation" not in world.vault and world.locked() == [], case
             assert {one["presents"] for one in world.state.values()} == {"new"}, case
     assert seen > 150
+
+
+# -- who takes part
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_the_lock_is_taken_wherever_something_is_stopped(name):
+    """Of the database's host alone, watchdogs of others started the application again."""
+    playbook, way_of = EXCHANGES[name]
+    for groups in GROUPS.values():
+        way = way_of(groups)
+        world = World(groups)
+        concerned = {host for one in way for host in one["hosts"]}
+        locking = next(play for play in plays(playbook) if "Have the lock" in str(play["tasks"]))
+        assert way[0]["stage"] == "lock" and concerned <= set(way[0]["hosts"]) <= set(world.matched(locking["hosts"])), way
+        ending = next(play for play in plays(playbook) if "Give the lock up" in str(play["tasks"]))
+        assert set(world.matched(locking["hosts"])) == set(world.matched(ending["hosts"]))
+
+
+def test_a_rotation_locks_every_host_that_it_touches():
+    names = set(itertools.chain.from_iterable(PARTS.values()))
+    for task in ("Take the lock of releases", "Give the lock up"):
+        (play,) = [play for play in plays("rotate") if task in str(play.get("tasks"))]
+        assert set(play["hosts"].split(":")) == names
+
+
+@pytest.mark.parametrize("name", ["deploy", "rollback", "restore", "upgrade_postgresql", "scale"])
+def test_a_limit_is_looked_at_before_anything_else(name):
+    """By every group that a play of the operation goes to."""
+    first, *others = yaml.safe_load((ROOT / f"playbooks/{name}.yml").read_text())
+    assert first["ansible.builtin.import_playbook"] == "whole.yml"
+    if name in ("deploy", "rollback"):
+        others += yaml.safe_load((ROOT / "playbooks/release.yml").read_text())
+    groups = {group for play in others if "hosts" in play for group in re.findall(r"[a-z_]+", re.sub(r"\{\{.*?\}\}|\[0\]", "", play["hosts"]))} - {"all"}
+    named = set(re.findall(r"[a-z_]+", str(first["vars"]["whole_groups"])))
+    assert groups <= named and len(groups) >= 3
+
+
+@pytest.mark.parametrize("name", ["release", "restore", "upgrade_postgresql"])
+def test_no_play_under_the_lock_ends_the_run_for_all(name):
+    """any_errors_fatal takes the hosts that are left out of the way back, and of the end that is told."""
+    begun = name == "release"
+    for play in plays(name):
+        begun = begun or "Have the lock" in str(play["tasks"])
+        assert not (begun and (play.get("any_errors_fatal") or "ignore_unreachable" in str(play))), play["name"]
+    assert begun

@@ -14,6 +14,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.senex.trader.plugins.action import release
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 from ansible_collections.senex.trader.plugins.plugin_utils import controller, image_archive
 from rendered import ROLES, loaded, trust_as_template, trusted
 
@@ -221,3 +222,26 @@ def test_all_releases_wait_at_the_same_host_first():
     waits, takes, *_ = yaml.safe_load((ROLES / "release/tasks/prepare.yml").read_text())
     assert "ansible_play_hosts_all[0]" in waits["when"] and "wait" in waits["senex.trader.release"]
     assert "wait" not in takes["senex.trader.release"] and waits["register"] in takes["when"]
+
+
+@pytest.mark.parametrize(("known", "newest", "found"), [
+    ({"id": "20261101-1"}, [{"id": "20261101-1"}, None], []),
+    ({"id": "20261101-1"}, [{"id": "20261102-1", "tag": "3"}, {"id": "20261101-1"}], ["20261102-1"]),
+    ({}, [{}, {"id": "20261101-1", "tag": "3"}], ["20261101-1"]),
+    ({}, [None, None], []),
+])  # fmt: skip
+def test_what_was_released_while_this_one_waited_is_what_a_way_back_leads_to(known, newest, found):
+    """The lock was another's when this run looked."""
+    hosts = {name: {} if one is None else {"release_pulled": {"newest": one}} for name, one in zip(("one", "two"), newest, strict=True)}
+    variables = loaded(ROLES / "release/vars/main.yml") | {"groups": {"web": list(hosts)}, "hostvars": hosts, "senex_release": known}
+    answer = Templar(loader=DataLoader(), variables=trusted(variables)).template(trust_as_template("{{ __release_between }}"))
+    assert [one["id"] for one in answer] == found
+
+
+def test_the_newest_is_the_last_that_ended_well(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    assert ledger.newest() == {}
+    for name, result in (("a", "succeeded"), ("b", "succeeded"), ("c", "switched back")):
+        ledger.begin({"id": name, "what": f"deploy of {name}", "who": "anna@desk"})
+        ledger.finish(name, {"result": result, "reference": f"r/{name}", "tag": name})
+    assert ledger.newest() == {"id": "b", "tag": "b", "reference": "r/b"}

@@ -292,7 +292,7 @@ def test_a_copy_of_before_is_restored_without_the_mark(place, redis):
 )  # fmt: skip
 def test_the_caches_own_redis_begins_empty_with_the_queue(inputs, done):
     (play,) = loaded(ROLES / "backup/tasks/restore_files_switch.yml")
-    (task,) = [task for task in play["block"] if "redis-cache.service" in str(task.get("ansible.builtin.command"))]
+    (task,) = [task for task in play["block"] if "redis-cache.service" in str(task.get("senex.trader.release"))]
     given = {"senex_redis_cache_instance": True, "__backup_swapped": {"rc": 0}, **inputs}
     assert all(bool(value("backup", condition, **given)) for condition in task["when"]) == done
     assert "__backup_cache" in str(play["block"][-1]), "one that does not come back is said"
