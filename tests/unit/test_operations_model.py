@@ -571,12 +571,12 @@ def test_the_lock_is_taken_wherever_something_is_stopped(name):
 
 def test_a_rotation_locks_every_host_that_it_touches():
     names = set(itertools.chain.from_iterable(PARTS.values()))
-    for task in ("Take the lock of releases", "Give the lock up"):
+    for task in ("Take the lock", "Give the lock up"):
         (play,) = [play for play in plays("rotate") if task in str(play.get("tasks"))]
         assert set(play["hosts"].split(":")) == names
 
 
-@pytest.mark.parametrize("name", ["deploy", "rollback", "restore", "upgrade_postgresql", "scale"])
+@pytest.mark.parametrize("name", ["deploy", "rollback", "restore", "upgrade_postgresql", "scale", "checksums"])
 def test_a_limit_is_looked_at_before_anything_else(name):
     """By every group that a play of the operation goes to."""
     first, *others = yaml.safe_load((ROOT / f"playbooks/{name}.yml").read_text())
@@ -588,7 +588,7 @@ def test_a_limit_is_looked_at_before_anything_else(name):
     assert groups <= named and len(groups) >= 3
 
 
-@pytest.mark.parametrize("name", ["release", "restore", "upgrade_postgresql"])
+@pytest.mark.parametrize("name", ["release", "restore", "upgrade_postgresql", "checksums"])
 def test_no_play_under_the_lock_ends_the_run_for_all(name):
     """any_errors_fatal takes the hosts that are left out of the way back, and of the end that is told."""
     begun = name == "release"
