@@ -46,7 +46,7 @@ def plan(address, inventory, tags="phase1", **inputs):
                 "pitr : Put the archive in place",
                 "would be signed",
                 "Create the service user",
-                "Description=Redis: cache",
+                "changed: [staging-1]",
             ],
         ),
         ({"tags": "nginx", "nginx_tls_mode": "letsencrypt", "senex_admin_email": "ops@senex.test"}, ["/etc/nginx/senex/deploy-certificate"]),
