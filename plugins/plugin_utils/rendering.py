@@ -25,7 +25,7 @@ except ImportError:  # core 2.18 trusts every template
 TEMPLATES = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..", "templates"))
 KEYS = {
     "files": {"src", "dest", "content", "mode", "secret", "vars", "when", "owner", "group", "notify", "block_at"},
-    "directories": {"path", "mode", "owner", "group", "container_user", "container_group"},
+    "directories": {"path", "mode", "owner", "group", "container_user", "container_group", "data"},
     "secrets": {"name", "value", "file", "live"},
     "units": {"name", "run_once_key", "answers", "rotation", "stand_in", "meanwhile", "probe", "hold"},
     "guards": {"file", "content", "keeps", "message"},

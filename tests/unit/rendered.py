@@ -11,7 +11,7 @@ from ansible._internal._templating._jinja_bits import _TemplateCompileContext
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.task import Task
 from ansible.template import Templar, trust_as_template
-from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction
+from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known
 
 COMPILE, COMPILED = jinja2.Environment.compile, {}
 SYNTAX = ("trim_blocks", "lstrip_blocks", "keep_trailing_newline", "newline_sequence", "block_start_string", "variable_start_string", "comment_start_string")
@@ -93,6 +93,8 @@ def part(role, name=None, /, **inputs):
     *_, task = [found for task in tasks if (found := task.get("senex.trader.quadlet")) and name in (None, found["part"])]
     templar = Templar(loader=DataLoader(), variables=values)
     arguments = {key: templar.template(trusted(value)) for key, value in task.items() if key in ("files", "units", "directories", "secrets")}
+    for kind, items in arguments.items():
+        known(kind, items)
     plugin = action(Renderer, {}, values, ROLES / role)
     found = plugin.rendered(arguments["files"], values)
     return {item["dest"]: (base64.b64decode(item["content"]).decode(), item) for item in found}, arguments
