@@ -29,6 +29,9 @@ def test_one_of_two_web_hosts_is_lost_and_the_other_one_is_taken_back(hosts):
     hosts.back()
     assert hosts.deploy().returncode == 0, hosts.said
     assert hosts.runs() == NEW and hosts.runs("celery") == {"work": "2"} and hosts.locked() == []
+    before = hosts.results()
+    assert hosts.deploy("2", "-e", "senex_image_tag=2").returncode == 0 and "runs already everywhere" in hosts.said, hosts.said
+    assert hosts.results() == before and hosts.locked() == []
 
 
 def test_a_release_whose_lock_another_one_has_taken_leaves_that_ones_image(hosts):
