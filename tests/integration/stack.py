@@ -152,9 +152,9 @@ class Stack:
         return sorted(unit for unit, found in self.show("ActiveState").items() if found["ActiveState"] != "active")
 
     def files(self):
-        """{path: hash} of configuration, units, secrets and manifests: all that a run may change."""
+        """{path: hash} of configuration, units, secrets and manifests: all that a run may change. Not who had the lock last, which each run may be."""
         places = f"/etc {HOME}/.config {HOME}/config {HOME}/.local/share/containers/storage/secrets /var/lib/senex.trader"
-        text = self.sh(f"find {places} -type f -exec sha256sum {{}} + 2>/dev/null; true")
+        text = self.sh(f"find {places} -type f -not -name deploy.previous -exec sha256sum {{}} + 2>/dev/null; true")
         return {line[66:]: line[:64] for line in text.splitlines()}
 
     def data(self):
