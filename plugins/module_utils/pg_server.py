@@ -81,7 +81,8 @@ class Server:
     def rows(self, text: str, database: str = "postgres") -> list[list[str]]:
         """What psql answers to a script."""
         options = ("-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", conninfo(database))
-        return [line.split("\t") for line in self.program("psql", *options, stdin=text).stdout.splitlines()]
+        lines = self.program("psql", *options, stdin=text).stdout.split("\n")  # splitlines knows ends of lines that a name may hold
+        return [line.split("\t") for line in (lines if lines[-1] else lines[:-1])]
 
     def databases(self) -> list[str]:
         """All that can be asked; what new ones are copied from comes first."""
