@@ -1,5 +1,6 @@
 """Dumps on a real server: restored where nothing of theirs is known, with roles, grants, collation, large objects and what is the database's own."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -9,6 +10,10 @@ import shlex
 import pytest
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
 from test_postgresql_roles import PROGRAMS, pytestmark, serving  # noqa: F401  (the mark)
+from watched import host
+from watched import settings as watched_settings
+
+from senex_ops import checks_stack  # isort: skip
 
 ROLES = """
 create role reports; create role auditor login createdb connection limit 3 in role reports;
@@ -177,3 +182,50 @@ def test_a_dump_that_does_not_restore_is_seen_though_it_can_be_read(backup):
     forgotten(backup.server)
     with pytest.raises(backup.trouble, match="psql ended with 3"):
         backup.restore.prove(backup.settings, "newest", "pitr-drill")
+
+
+# Whoever owns a database decides what a name without a schema is there, for everybody who has no search path of his own
+TRAP = """
+create schema trap;
+create function trap.current_setting(text) returns text language plpgsql as
+  $$ begin alter role senex superuser; return pg_catalog.current_setting($1); exception when others then return pg_catalog.current_setting($1); end $$;
+create function trap.format(text, variadic text[]) returns text language plpgsql as
+  $$ begin alter role senex superuser; return pg_catalog.format($1, variadic $2); exception when others then return ''; end $$;
+alter database senex set search_path = trap, pg_catalog, public;
+"""
+
+
+@pytest.fixture
+def trap(backup):
+    backup.server.sql("grant create on database senex to senex")
+    backup.server.sql(TRAP, user="senex", database="senex")
+    yield backup
+    backup.server.sql("alter role senex nosuperuser")
+
+
+def free(server):
+    return server.sql("select rolsuper from pg_roles where rolname = 'senex'")
+
+
+def test_the_owner_of_the_database_leads_no_superuser_to_functions_of_its_own(trap):
+    trap.server.sql("select current_setting('work_mem')", database="senex")
+    assert free(trap.server) == "t", "whoever asks there as one asks is led"
+    trap.server.sql("alter role senex nosuperuser")
+    os.rename(trap.made, f"{trap.made}.before")
+    trap.restore.dump.make(trap.settings, "manual")
+    assert free(trap.server) == "f"
+
+
+def test_nor_the_watchdog(trap):
+    asked = []
+
+    def inside(container, *argv, stdin):
+        asked.append(argv)
+        done = trap.server.run(argv, False, stdin, "postgres")
+        return host.Ended(done.returncode, done.stdout, done.stderr)
+
+    config = watched_settings()
+    config = dataclasses.replace(config, database=dataclasses.replace(config.database, user="senex", database="senex", superuser="postgres"))
+    rows = checks_stack.psql(type("Host", (), {"inside": staticmethod(inside)}), config, checks_stack.DATABASE)
+    assert {row[0] for row in rows} >= {"connections", "cluster"} and asked and free(trap.server) == "f"
+    assert checks_stack.psql(type("Host", (), {"inside": staticmethod(inside)}), config, "show search_path", "senex") == [["trap, pg_catalog, public"]]

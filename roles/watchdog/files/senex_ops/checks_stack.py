@@ -181,9 +181,14 @@ def judge_containers(data: list[dict], config, now: float) -> list[Finding]:
 
 
 def psql(host, config, text: str, role: str = "") -> list[list[str]]:
-    """Rows of a script, for the superuser: others are not shown all that runs. The application's tables are found by its own search path."""
+    """Rows of a script, for the superuser: others are not shown all that runs. The application's tables are found by its own search path.
+
+    The superuser has none: who owns the database may set one for it that leads to functions of that owner's in the place of PostgreSQL's.
+    """
     base = config.database
-    words = ["psql", "-XqAt", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "--username", role or base.superuser, "--dbname", base.database]
+    name = base.database.replace("\\", "\\\\").replace("'", "\\'")
+    target = base.database if role else f"dbname='{name}' options='-c search_path='"
+    words = ["psql", "-XqAt", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "--username", role or base.superuser, "--dbname", target]
     done = host.inside(base.container, *words, stdin=text)
     if done.code:
         raise OSError(f"psql in {base.container}: {done.said}")
