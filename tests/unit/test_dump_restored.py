@@ -5,15 +5,20 @@ import gzip
 import json
 import os
 import pathlib
+import re
 import shlex
+import types
 
 import pytest
+from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_server
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
 from test_postgresql_roles import PROGRAMS, pytestmark, serving  # noqa: F401  (the mark)
 from watched import host
 from watched import settings as watched_settings
 
 from senex_ops import checks_stack  # isort: skip
+
+ROLES_OF = pathlib.Path(__file__).parents[2] / "roles/postgresql"
 
 ROLES = """
 create role reports; create role auditor login createdb connection limit 3 in role reports;
@@ -229,3 +234,37 @@ def test_nor_the_watchdog(trap):
     rows = checks_stack.psql(type("Host", (), {"inside": staticmethod(inside)}), config, checks_stack.DATABASE)
     assert {row[0] for row in rows} >= {"connections", "cluster"} and asked and free(trap.server) == "f"
     assert checks_stack.psql(type("Host", (), {"inside": staticmethod(inside)}), config, "show search_path", "senex") == [["trap, pg_catalog, public"]]
+
+
+def test_nor_an_upgrade(trap):
+    server = pg_server.Server(None, types.SimpleNamespace(uid=70, superuser="postgres", owner="senex"), sockets=str(trap.server.base))
+    server.execute = lambda *argv, stdin=None, check=True: trap.server.run(argv, check, stdin or "", "postgres")
+    found = pg_facts.facts(server)
+    assert found["senex"]["E"]["amcheck"] and found["senex"]["T"]["public.orders"] == "100"
+    pg_facts.amcheck(server, 1)
+    assert pg_facts.writes(server)["senex"] and free(trap.server) == "f"
+
+
+def test_nor_the_look_for_an_extension(trap):
+    script = (ROLES_OF / "templates/reconcile.sh.j2").read_text()
+    sql = re.search(r"^sql\(\) .*$", script, re.MULTILINE)[0]
+    extension = re.search(r"^extension\(\) \{.*?^\}", script, re.MULTILINE | re.DOTALL)[0]
+    trap.server.sql("create view trap.pg_extension as select 'x'::name extname where trap.current_setting('port') <> ''", user="senex", database="senex")
+    done = trap.server.run(["sh", "-euc", f"{sql}\n{extension}\nextension senex citext; extension senex pg_trgm"], user="postgres")
+    assert done.stdout == "changed: extension pg_trgm in senex\n" and free(trap.server) == "f"
+
+
+def test_nor_a_restore_to_a_moment(trap, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROLES_OF.parent / "pitr/files"))
+    from pitr import checks, recovery, restore
+
+    given = types.SimpleNamespace(superuser="postgres", owner="senex", database="senex", container_uid=70)
+
+    def podman(*words, stdin=None, check=True, **_):
+        return trap.server.run(words[words.index("psql") :] if "psql" in words else words[words.index("pg_amcheck") :], check, stdin or "", "postgres")
+
+    for module in (recovery, restore):
+        monkeypatch.setattr(module, "podman", podman)
+    found = checks.verify(recovery.Server(given, "restored"))
+    assert found["rows"]["public.orders"] == 100 and found["amcheck"] == "ok" and free(trap.server) == "f"
+    assert restore.handed_out(given) and free(trap.server) == "f"
