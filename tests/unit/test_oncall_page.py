@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from watched import Fake, host, settings
@@ -153,3 +154,13 @@ def test_the_name_of_a_task_does_not_hide_the_queues(end):
     fake.inside = lambda *_, **__: next(answers)
     found = checks_stack.read_redis(fake, settings())
     assert found["overdue"] == 1 and len(found["queues"]) == len(broker.queues) and len(found["waiting"]) == 1
+
+
+@pytest.mark.parametrize("words", [["-U", "postgres"], ["-Upostgres"], ["--username=postgres"], ["--username", "postgres"], ["-XAtU", "postgres", "-c", "x"]])
+def test_a_superuser_is_led_to_no_functions_of_the_application(monkeypatch, words):
+    run = []
+    monkeypatch.setattr(command, "become", lambda _host, argv: run.append(argv) or 0)
+    command.psql(Fake(), settings(), SimpleNamespace(arguments=words))
+    command.psql(Fake(), settings(), SimpleNamespace(arguments=["-c", "select 'postgres'"]))
+    guarded, plain = run
+    assert guarded[: guarded.index("psql")][-2] == "--env=PGOPTIONS=-c search_path=" and not any("PGOPTIONS" in word for word in plain)
