@@ -39,6 +39,8 @@ def env_file(variables: Mapping[str, Any]) -> str:
         raise AnsibleFilterError(f"env_file takes a dictionary of variables, not {type(variables).__name__}")
     lines = []
     for name, value in variables.items():
+        if isinstance(name, bool):
+            raise AnsibleFilterError(f"{name}: on, off, yes and no are true or false where they stand without quotes; put the name in quotes")
         if not ENV_NAME.fullmatch(str(name)):
             raise AnsibleFilterError(f"{name}: not a name for an environment variable; use letters, digits and _, and no digit first")
         text = _env_value(name, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.senex.trader.plugins.module_utils import untrusted
 
 SERVED = ("deploy", "rollback")
 
@@ -19,7 +20,8 @@ def release_lines(records: list, holder: dict | None = None) -> list:
     ]
     if holder:
         lines.append(f"{holder['id']}  {holder['what']}: under way, at '{holder['step']}', by {holder['who']}")
-    return lines or ["nothing was released with playbooks/deploy.yml yet"]
+    # Why one failed may be in the words of others
+    return [untrusted.printable(line, 2000) for line in lines] or ["nothing was released with playbooks/deploy.yml yet"]
 
 
 def _good(records: list) -> list:

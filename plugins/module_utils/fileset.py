@@ -243,6 +243,17 @@ def overwrite(path: str, content: bytes, owner: tuple) -> None:
         os.fsync(handle.fileno())
 
 
+def directories(paths: list[str]) -> dict[str, dict]:
+    """What untrusted.look says of each; something else of that name is an error, and so is one that does not answer: a user may mount anything there."""
+    found = untrusted.look(paths)
+    for path, seen in found.items():
+        if trouble := untrusted.problem(seen):
+            raise trouble
+        if seen.get("kind", "directory") != "directory":
+            raise OSError(f"{path} must be a directory and is something else: move it away")
+    return found
+
+
 def missing_directory(path: str) -> bool:
     """Whether a directory has to be made; something else of that name is an error."""
     if os.path.lexists(path) and not os.path.isdir(path):

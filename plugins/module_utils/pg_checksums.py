@@ -56,7 +56,8 @@ class Checksums:
         there = found.get("Data page checksum version", "0") != "0"
         size = self._size()
         seconds = FIXED_SECONDS + size // BYTES_A_SECOND
-        answer = {"on": there, "resumed": self.interrupted(), "cluster": found.get("Database system identifier", ""), "bytes": size, "seconds": seconds}
+        cluster = untrusted.plain(found.get("Database system identifier", ""))
+        answer = {"on": there, "resumed": self.interrupted(), "cluster": cluster, "bytes": size, "seconds": seconds}
         return {**answer, "goes": not there or answer["resumed"]}
 
     def _size(self) -> int:

@@ -101,7 +101,7 @@ def amcheck(server: Server, jobs: int) -> None:
         if not there and not server.rows("select 1 from pg_available_extensions where name = 'amcheck'", database):
             continue
         if not there:
-            server.rows("create extension amcheck", database)
+            server.rows("create extension amcheck", database, path=True)
         try:
             server.program("pg_amcheck", f"--jobs={jobs}", conninfo(database))
         finally:

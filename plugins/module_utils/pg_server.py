@@ -48,10 +48,10 @@ def wanted_of(given: dict, home: str) -> Wanted:
                   int(given["shared_memory"]), boolean(given["checksums"]), **paths)  # fmt: skip
 
 
-def conninfo(database: str) -> str:
-    """A database by its name, whatever is in that."""
+def conninfo(database: str, path: bool = True) -> str:
+    """A database by its name, whatever is in that. Without a `path`, whoever owns it leads no superuser to functions of that owner's."""
     quoted = database.replace("\\", "\\\\").replace("'", "\\'")
-    return f"dbname='{quoted}'"
+    return f"dbname='{quoted}'" + ("" if path else " options='-c search_path='")
 
 
 class Server:
@@ -78,10 +78,11 @@ class Server:
         words = ("exec", "--interactive", f"--user={self.wanted.uid}", self.container, *argv)
         return self.user.podman(*words, stdin=stdin or "", timeout=LONGEST, check=check)
 
-    def rows(self, text: str, database: str = "postgres") -> list[list[str]]:
-        """What psql answers to a script."""
-        options = ("-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", conninfo(database))
-        return [line.split("\t") for line in self.program("psql", *options, stdin=text).stdout.splitlines()]
+    def rows(self, text: str, database: str = "postgres", path: bool = False) -> list[list[str]]:
+        """What psql answers to a script; with the database's own search `path` where something is made in it."""
+        options = ("-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", conninfo(database, path))
+        lines = self.program("psql", *options, stdin=text).stdout.split("\n")  # splitlines knows ends of lines that a name may hold
+        return [line.split("\t") for line in (lines if lines[-1] else lines[:-1])]
 
     def databases(self) -> list[str]:
         """All that can be asked; what new ones are copied from comes first."""

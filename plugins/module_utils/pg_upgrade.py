@@ -229,7 +229,10 @@ class Upgrade:
         """From now on nobody comes in from outside: what he wrote would be missing in the copy."""
         path = os.path.join(self.wanted.configuration, "pg_hba.conf")
         content, owner = fileset.read(path)
-        kept = [line for line in content.decode().splitlines() if line.split()[:1] == ["local"]]
+        if content is None:
+            raise OSError(f"{path} is missing: run site.yml, which writes it")
+        # The service user's file: whatever is in it, the rest of the upgrade is undone in order
+        kept = [line for line in content.decode(errors="replace").splitlines() if line.split()[:1] == ["local"]]
         text = "\n".join(["# An upgrade is under way: nobody comes in from outside", *kept, "host all all all reject", ""])
         with self.user.acting():
             fileset.swap([(path, text.encode(), owner)])

@@ -145,8 +145,8 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
     gone = [path for path in manifest.files if path not in wanted_paths and path not in others]
     changes = fileset.compare(part.files, gone)
     hand = {change.path for change in fileset.by_hand(changes, manifest)}
-    with user.acting():
-        directories = [item for item in part.directories if fileset.missing_directory(item["path"])]
+    places = fileset.directories([item["path"] for item in part.directories])
+    directories = [item for item in part.directories if "kind" not in places[item["path"]]]
 
     texts = part.unit_texts()
     references = sorted({found for found in map(unit_text.image, texts.values()) if found})

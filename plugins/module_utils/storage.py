@@ -73,9 +73,10 @@ def owner(path: str) -> tuple[int, int]:
 
 def probe(home: str) -> dict:
     """What the file system below a home does, tried as whoever owns it."""
-    uid, gid = owner(home)
+    place = f"{home}/.local/share/containers/storage"
+    uid, gid = owner(place)
     account = {"user": uid, "group": gid, "extra_groups": []} if os.geteuid() == 0 and uid else {}
-    argv = ["/usr/bin/python3", "-IS", "-c", PROBE, f"{home}/.local/share/containers/storage"]
+    argv = ["/usr/bin/python3", "-IS", "-c", PROBE, place]
     done = subprocess.run(
         argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=60, check=False, cwd="/",
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, **account,

@@ -52,12 +52,7 @@ def ids(owner: str | int, group: str | int) -> tuple[int, int]:
 
 def wrong_directories(items: list[dict]) -> list[dict]:
     """Those that are not there with their mode; the owner is set when one is made and left alone afterwards."""
-    there = untrusted.look([item["path"] for item in items])
-    for path, seen in there.items():
-        if trouble := untrusted.problem(seen):
-            raise trouble
-        if seen.get("kind", "directory") != "directory":
-            raise OSError(f"{path} must be a directory and is something else: move it away")
+    there = fileset.directories([item["path"] for item in items])
     return [item for item in items if there[item["path"]].get("mode") != int(item.get("mode", "0755"), 8)]
 
 

@@ -92,7 +92,10 @@ def step(given: dict) -> dict:
     upgrade = Upgrade(user, wanted_of(given["cluster"], given["home"]), given["id"])
     match given["step"]:
         case "plan":
-            return {"changed": False, "plan": pg_plan.plan(upgrade, given["back"])}
+            found = pg_plan.plan(upgrade, given["back"])
+            # Names of databases, extensions and tables are the application's, and the lines are shown
+            lines = {"lines": [untrusted.printable(line, 2000) for line in found["lines"]]} if "lines" in found else {}
+            return {"changed": False, "plan": {**found, **lines}}
         case "prepare":
             return {"changed": True, **(upgrade.backup(given["keep"]) if given["back"] else upgrade.prepare(given["keep"]))}
         case "switch":

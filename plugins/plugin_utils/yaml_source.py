@@ -1,7 +1,8 @@
-"""Numbers that are not what somebody wrote: 0123 is read as 83, 1.10 as 1.1, 1:30 as 90."""
+"""Numbers and times that are not what somebody wrote: 0123 is read as 83, 1.10 as 1.1, 1:30 as 90, 2026-01-01T10:00:00Z with a space."""
 
 from __future__ import annotations
 
+import datetime
 import re
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ def written(value: Any) -> str | None:
 
 
 def misread(value: Any) -> str | None:
-    """What is wrong with a number. Without its source an integer passes; a decimal does not, as its last zeros may be gone."""
+    """What is wrong with a number or a time. Without its source an integer passes; a decimal does not, as its last zeros may be gone."""
+    if isinstance(value, datetime.datetime):  # a date alone is read as it is written
+        return QUOTE.replace("number", "time")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     source = written(value)

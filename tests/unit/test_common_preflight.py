@@ -78,3 +78,10 @@ def test_nobody_is_shut_out(host, inputs, word):
 )
 def test_who_is_let_in_is_not_refused(host, inputs):
     assert refusals(host, **inputs) == []
+
+
+@pytest.mark.parametrize("value", [True, False, [1, 2], {"a": 1}])
+def test_a_kernel_setting_that_would_be_written_as_something_else_is_refused(value):
+    (line,) = refusals(common_sysctl_overrides={"vm.swappiness": value})
+    assert line.startswith("common_sysctl, common_sysctl_overrides: vm.swappiness must be a number or a text")
+    assert refusals(common_sysctl_overrides={"vm.swappiness": "10", "net.ipv4.ip_forward": None, "vm.dirty_ratio": 5}) == []

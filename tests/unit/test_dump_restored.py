@@ -1,14 +1,24 @@
 """Dumps on a real server: restored where nothing of theirs is known, with roles, grants, collation, large objects and what is the database's own."""
 
+import dataclasses
 import gzip
 import json
 import os
 import pathlib
+import re
 import shlex
+import types
 
 import pytest
+from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_server
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
 from test_postgresql_roles import PROGRAMS, pytestmark, serving  # noqa: F401  (the mark)
+from watched import host
+from watched import settings as watched_settings
+
+from senex_ops import checks_stack  # isort: skip
+
+ROLES_OF = pathlib.Path(__file__).parents[2] / "roles/postgresql"
 
 ROLES = """
 create role reports; create role auditor login createdb connection limit 3 in role reports;
@@ -177,3 +187,84 @@ def test_a_dump_that_does_not_restore_is_seen_though_it_can_be_read(backup):
     forgotten(backup.server)
     with pytest.raises(backup.trouble, match="psql ended with 3"):
         backup.restore.prove(backup.settings, "newest", "pitr-drill")
+
+
+# Whoever owns a database decides what a name without a schema is there, for everybody who has no search path of his own
+TRAP = """
+create schema trap;
+create function trap.current_setting(text) returns text language plpgsql as
+  $$ begin alter role senex superuser; return pg_catalog.current_setting($1); exception when others then return pg_catalog.current_setting($1); end $$;
+create function trap.format(text, variadic text[]) returns text language plpgsql as
+  $$ begin alter role senex superuser; return pg_catalog.format($1, variadic $2); exception when others then return ''; end $$;
+alter database senex set search_path = trap, pg_catalog, public;
+"""
+
+
+@pytest.fixture
+def trap(backup):
+    backup.server.sql("grant create on database senex to senex")
+    backup.server.sql(TRAP, user="senex", database="senex")
+    yield backup
+    backup.server.sql("alter role senex nosuperuser")
+
+
+def free(server):
+    return server.sql("select rolsuper from pg_roles where rolname = 'senex'")
+
+
+def test_the_owner_of_the_database_leads_no_superuser_to_functions_of_its_own(trap):
+    trap.server.sql("select current_setting('work_mem')", database="senex")
+    assert free(trap.server) == "t", "whoever asks there as one asks is led"
+    trap.server.sql("alter role senex nosuperuser")
+    os.rename(trap.made, f"{trap.made}.before")
+    trap.restore.dump.make(trap.settings, "manual")
+    assert free(trap.server) == "f"
+
+
+def test_nor_the_watchdog(trap):
+    asked = []
+
+    def inside(container, *argv, stdin):
+        asked.append(argv)
+        done = trap.server.run(argv, False, stdin, "postgres")
+        return host.Ended(done.returncode, done.stdout, done.stderr)
+
+    config = watched_settings()
+    config = dataclasses.replace(config, database=dataclasses.replace(config.database, user="senex", database="senex", superuser="postgres"))
+    rows = checks_stack.psql(type("Host", (), {"inside": staticmethod(inside)}), config, checks_stack.DATABASE)
+    assert {row[0] for row in rows} >= {"connections", "cluster"} and asked and free(trap.server) == "f"
+    assert checks_stack.psql(type("Host", (), {"inside": staticmethod(inside)}), config, "show search_path", "senex") == [["trap, pg_catalog, public"]]
+
+
+def test_nor_an_upgrade(trap):
+    server = pg_server.Server(None, types.SimpleNamespace(uid=70, superuser="postgres", owner="senex"), sockets=str(trap.server.base))
+    server.execute = lambda *argv, stdin=None, check=True: trap.server.run(argv, check, stdin or "", "postgres")
+    found = pg_facts.facts(server)
+    assert found["senex"]["E"]["amcheck"] and found["senex"]["T"]["public.orders"] == "100"
+    pg_facts.amcheck(server, 1)
+    assert pg_facts.writes(server)["senex"] and free(trap.server) == "f"
+
+
+def test_nor_the_look_for_an_extension(trap):
+    script = (ROLES_OF / "templates/reconcile.sh.j2").read_text()
+    sql = re.search(r"^sql\(\) .*$", script, re.MULTILINE)[0]
+    extension = re.search(r"^extension\(\) \{.*?^\}", script, re.MULTILINE | re.DOTALL)[0]
+    trap.server.sql("create view trap.pg_extension as select 'x'::name extname where trap.current_setting('port') <> ''", user="senex", database="senex")
+    done = trap.server.run(["sh", "-euc", f"{sql}\n{extension}\nextension senex citext; extension senex pg_trgm"], user="postgres")
+    assert done.stdout == "changed: extension pg_trgm in senex\n" and free(trap.server) == "f"
+
+
+def test_nor_a_restore_to_a_moment(trap, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROLES_OF.parent / "pitr/files"))
+    from pitr import checks, recovery, restore
+
+    given = types.SimpleNamespace(superuser="postgres", owner="senex", database="senex", container_uid=70)
+
+    def podman(*words, stdin=None, check=True, **_):
+        return trap.server.run(words[words.index("psql") :] if "psql" in words else words[words.index("pg_amcheck") :], check, stdin or "", "postgres")
+
+    for module in (recovery, restore):
+        monkeypatch.setattr(module, "podman", podman)
+    found = checks.verify(recovery.Server(given, "restored"))
+    assert found["rows"]["public.orders"] == 100 and found["amcheck"] == "ok" and free(trap.server) == "f"
+    assert restore.handed_out(given) and free(trap.server) == "f"

@@ -4,9 +4,10 @@ import http.server
 import os
 import subprocess
 import threading
+import time
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_plan
+from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_plan, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY, Part, make_plan
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
@@ -349,3 +350,33 @@ def test_a_unit_outside_the_unit_directories_is_no_unit():
     assert quadlet_plan.is_unit(f"/h/{QUADLET_DIRECTORY}/x.container") and quadlet_plan.is_unit(f"/h/{UNIT_DIRECTORY}/x.timer")
     assert not quadlet_plan.is_unit("/h/config/x.container") and not quadlet_plan.is_unit(f"/h/{QUADLET_DIRECTORY}/.env")
     assert not quadlet_plan.is_unit(f"/h/{UNIT_DIRECTORY}/x.container")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root waits for somebody else")
+def test_a_directory_that_never_answers_is_not_waited_for(monkeypatch, tmp_path):
+    """Whoever owns a home may mount a file system there of which nobody ever says anything."""
+    for above in tmp_path.parents:
+        if above.stat().st_uid == 0 and str(above).startswith("/tmp/"):  # noqa: S108
+            above.chmod(above.stat().st_mode | 0o055)
+    tmp_path.chmod(0o755)
+    os.chown(tmp_path, 65534, 65534)
+    (tmp_path / "mounted").mkdir()
+
+    def silent(call):
+        def asked(path, *arguments, **more):
+            if str(path).endswith("mounted"):
+                time.sleep(8)
+            return call(path, *arguments, **more)
+
+        return asked
+
+    for name in ("stat", "lstat"):
+        monkeypatch.setattr(os, name, silent(getattr(os, name)))
+    monkeypatch.setattr(untrusted, "PATIENCE", 0.5)
+    host = Host(tmp_path)
+    host.uid = host.gid = 65534
+    manifest = Manifest("x", str(tmp_path / "manifests"))
+    began = time.monotonic()
+    with pytest.raises(OSError, match="no answer within"):
+        make_plan(Part("x", directories=[{"path": str(tmp_path / "mounted")}]), manifest, host)
+    assert time.monotonic() - began < 5

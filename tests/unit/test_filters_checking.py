@@ -1,6 +1,7 @@
 """What a run refuses before it touches a host."""
 
 import base64
+import datetime
 import pathlib
 import sys
 
@@ -137,3 +138,11 @@ def test_the_environment_is_built_in_the_check():
     assert [problem.split(":")[0] for problem in problems] == [f"senex_extra_environment.{name}" for name in ("FEATURES", "MOTD", "SHARE", "2X")]
     assert "put it in quotes" in problems[2] and "geheim" not in str(problems)
     assert checking.environment_problems({}, "x") == ["senex_extra_environment: is a text, and must be a dictionary of names and values"]
+
+
+def test_a_time_or_a_name_that_is_not_read_as_it_is_written_is_refused():
+    extra = {"SINCE": datetime.datetime(2026, 1, 1, 10, tzinfo=datetime.UTC), "DAY": datetime.date(2026, 1, 1), True: "x"}
+    problems = checking.environment_problems({}, extra)
+    assert [problem.split(":")[0] for problem in problems] == ["senex_extra_environment.SINCE", "senex_extra_environment.True"]
+    assert all("in quotes" in problem for problem in problems)
+    assert checking.environment_problems({}, {"LIST": ["a", datetime.datetime(2026, 1, 1)]})

@@ -63,3 +63,8 @@ def test_the_records_of_the_host_that_knows_most():
     assert newest_records([new, HISTORY, whole]) is whole and newest_records([whole, new]) is whole
     assert newest_records([[], HISTORY[1:], HISTORY]) is HISTORY and newest_records([[], []]) == [] == newest_records([])
     assert rollback_target(newest_records([[], whole]))["tag"] == "3"
+
+
+def test_why_a_release_failed_is_printable():
+    records = [{"id": "r", "what": "deploy", "result": "refused", "who": "me", "reason": "no \x1b[2J\x9b\u202e"}]
+    assert all(line.isprintable() for line in release_lines(records, {"id": "h\x1b", "what": "x", "step": "y\r", "who": "z"}))

@@ -5,11 +5,12 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from watched import Fake, host, settings
 
-from senex_ops import activity, command  # isort: skip
+from senex_ops import activity, checks_stack, command  # isort: skip
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests/integration/oncall"))
@@ -117,3 +118,49 @@ def test_activity_reads_what_systemd_does_not_know_as_nothing():
     fake = Fake()
     fake.ended["systemctl user show"] = host.Ended(0, f"Id=web-1.service\nCPUUsageNSec={2**64 - 1}\nMemoryCurrent=[not set]\n\nId=redis.service\n", "")
     assert activity.used(fake, settings(system_units=[])) == {"web-1.service": (0, 0), "redis.service": (0, 0)}
+
+
+@pytest.mark.parametrize("end", ["\x1c", "\x1e", "\x85", "\u2028", "\x0b"])
+def test_what_a_client_sends_makes_no_row_of_its_own(end):
+    """Each of these is the end of a line to Python, and PostgreSQL takes none of them for a space."""
+    fake = Fake()
+    forged = f"select 1{end}1\x1f5\x1factive\x1f13\x1fa statement of nobody"
+    fake.ended["inside postgres psql"] = host.Ended(0, f"42\x1f600\x1factive\x1f\x1f{forged}\n", "")
+    rows = checks_stack.psql(fake, settings(), activity.STATEMENTS)
+    assert len(rows) == 1
+    (line,) = activity.statements(rows, "postgres")
+    assert line.isprintable() and line.strip().startswith("42 ") and "13 holds" not in line
+
+
+@pytest.mark.parametrize("row", [["x"], ["42", "soon", "active", "", "select"], ["77", "9" * 5000, "active", "²", "select"], []])
+def test_a_row_that_is_none_does_not_end_activity(row):
+    assert len(activity.statements([row, *ROWS], "postgres")) == 5
+
+
+def test_units_of_a_manager_that_lies_are_shown_as_text():
+    fake = Fake()
+    shown = f"Id=web-1\x1b[2J\x9bOK all well.service\nCPUUsageNSec=²\nMemoryCurrent={'9' * 5000}\n"
+    fake.ended["systemctl user show"] = host.Ended(0, shown, "")
+    found = activity.used(fake, settings(system_units=[]))
+    assert list(found.values()) == [(0, 0)] and all(line.isprintable() for line in activity.units(found, found, 2.0))
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\x85"])
+def test_the_name_of_a_task_does_not_hide_the_queues(end):
+    fake = Fake()
+    broker = settings().broker
+    lengths = "".join("3\n" for _ in broker.queues) + f'held 1 [["1","2026-01-01T00:00:00","a{end}7"]]\n'
+    answers = iter([host.Ended(0, "used_memory:1\n", ""), host.Ended(0, lengths, "")])
+    fake.inside = lambda *_, **__: next(answers)
+    found = checks_stack.read_redis(fake, settings())
+    assert found["overdue"] == 1 and len(found["queues"]) == len(broker.queues) and len(found["waiting"]) == 1
+
+
+@pytest.mark.parametrize("words", [["-U", "postgres"], ["-Upostgres"], ["--username=postgres"], ["--username", "postgres"], ["-XAtU", "postgres", "-c", "x"]])
+def test_a_superuser_is_led_to_no_functions_of_the_application(monkeypatch, words):
+    run = []
+    monkeypatch.setattr(command, "become", lambda _host, argv: run.append(argv) or 0)
+    command.psql(Fake(), settings(), SimpleNamespace(arguments=words))
+    command.psql(Fake(), settings(), SimpleNamespace(arguments=["-c", "select 'postgres'"]))
+    guarded, plain = run
+    assert guarded[: guarded.index("psql")][-2] == "--env=PGOPTIONS=-c search_path=" and not any("PGOPTIONS" in word for word in plain)

@@ -27,7 +27,7 @@ from ansible_collections.senex.trader.plugins.module_utils import (
     service_user,
     untrusted,
 )
-from ansible_collections.senex.trader.plugins.modules import release
+from ansible_collections.senex.trader.plugins.modules import postgresql_upgrade, release
 from test_bounded import door as door  # noqa: F401  (a fixture)
 from test_redis_repair import program as redis_repair
 from watched import config as watched_config
@@ -385,3 +385,75 @@ def test_no_command_to_be_pasted_holds_more_than_a_name(name):
         script = f"reboot() {{ echo REBOOTED; }}; senex() {{ :; }}; podman() {{ :; }}; : {command}"
         said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
         assert "REBOOTED" not in said.stdout and said.returncode == 0, line
+
+
+# What is shown when all went well: a callback may print it as it is
+def test_no_plan_is_shown_with_the_words_of_others():
+    bare, seen = [], 0
+    for path in [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("playbooks/**/*.yml")]:
+        for task in tasks_of(yaml.safe_load(path.read_text())):
+            text = str((task.get("ansible.builtin.debug") or {}).get("msg", ""))
+            # By the name of what is registered: the rest of an expression may be our own
+            for said in re.findall(r"(?:\bstdout(?:_lines)?\b|\.(?:now|source)\b(?! if)|\.stderr\b)[^+,:]*", text):
+                seen += 1
+                bare += [f"{path.relative_to(ROOT)}: {said}"] if "senex.trader.printable" not in text.partition(said)[2] + said else []
+    assert seen > 7 and bare == []
+
+
+@pytest.mark.parametrize(
+    ("role", "file", "task", "inputs"),
+    [
+        ("backup", "restore_plan", "Show it", {"__backup_list": {"stdout_lines": [RED]}}),
+        ("backup", "restore_queue", "Show it", {"__backup_queue": {"rc": 0}, "backup_queue": {"now": [RED]}, "senex_redis_cache_instance": False}),
+        ("pitr", "restore_prepare", "What was found in it", {"__pitr_copy": {"stdout_lines": [RED]}}),
+        ("pitr", "restore_switch", "Where the old data is", {"__pitr_exchange": {"stdout": RED}, "senex_user": "senex"}),
+        ("backup", "manual", "Show what was made", {"__backup_made": {"results": [{"stdout_lines": [RED]}]}}),
+    ],
+)
+def test_what_programs_of_the_service_user_say_is_printable(role, file, task, inputs):
+    (one,) = [one for one in tasks_of(yaml.safe_load((ROOT / f"roles/{role}/tasks/{file}.yml").read_text())) if one.get("name") == task]
+    shown = rendered.value(role, "shown", shown=one["ansible.builtin.debug"]["msg"], **inputs)
+    assert all(line.isprintable() for line in ([shown] if isinstance(shown, str) else shown)) and "?[31mred" in str(shown)
+
+
+def test_the_plan_of_an_upgrade_is_printable(monkeypatch):
+    monkeypatch.setattr(postgresql_upgrade, "ServiceUser", lambda *_: type("User", (), {"check_manager": lambda self: None})())
+    monkeypatch.setattr(postgresql_upgrade, "Upgrade", lambda *_: None)
+    monkeypatch.setattr(postgresql_upgrade, "wanted_of", lambda *_: None)
+    monkeypatch.setattr(postgresql_upgrade.pg_plan, "plan", lambda *_: {"way": "back", "lines": [f"  table {RED}: 3 rows before"]})
+    given = {"step": "plan", "user": "x", "home": "/x", "cluster": {}, "id": "", "back": True}
+    assert postgresql_upgrade.step(given)["plan"] == {"way": "back", "lines": ["  table ?[31mred???: 3 rows before"]}
+    monkeypatch.setattr(postgresql_upgrade.pg_plan, "plan", lambda *_: {"way": "finish"})
+    assert postgresql_upgrade.step(given)["plan"] == {"way": "finish"}
+
+
+# How many things a user has
+def test_a_flood_of_status_files_pushes_nothing_else_out(tmp_path):
+    status = tmp_path / "backups/status"
+    status.mkdir(parents=True)
+    for number in range(300):
+        (status / f"a{number}.json").write_text(json.dumps({"result": "failed", "error": "look here"}))
+    (status / "dump.json").write_text(json.dumps({"result": "failed", "error": "disk full"}))
+    found = checks_host.judge_backups(checks_host.read_backups(None, settings(home=str(tmp_path))), settings(), 0)
+    assert [one.key for one in found] == ["backup dump"] and "disk full" in found[0].says
+
+
+def test_every_job_has_its_place_in_the_status():
+    text = (ROOT / "roles/backup/files/senex_backup/common.py").read_text()
+    jobs = ast.literal_eval(re.search(r"^JOBS = (\(.*\))$", text, re.MULTILINE)[1])
+    recovery = ast.literal_eval(re.search(r"^JOBS = (\(.*\))$", (ROOT / "roles/pitr/files/pitr/jobs.py").read_text(), re.MULTILINE)[1])
+    assert (jobs, recovery) == (checks_host.BACKUP_JOBS, checks_host.RECOVERY_JOBS)
+
+
+def test_a_flood_of_certificates_is_no_flood_of_processes(tmp_path, fact, monkeypatch):
+    below = {}
+    for number in range(300):
+        (tmp_path / f"{number:03}.crt").write_text("x")
+        below[f"/home/config/x/tls/{number:03}.crt"] = {"content": b"x"}
+    asked = []
+    asking = type("Host", (), {"run": lambda self, *argv, stdin: asked.append(stdin) or host.Ended(1, "", "no")})()
+    config = settings(certificates=[f"{tmp_path}/*.crt"], public=None)
+    found = checks_host.judge_certificates(checks_host.read_certificates(asking, config), config, 0)
+    assert len(asked) == checks_host.CERTIFICATES == len(found) - 1
+    assert any("leads to 300 files" in one.says for one in found)
+    assert len(fact["certificates_of_homes"](below)) == fact["MANY"]

@@ -88,6 +88,11 @@ def test_the_plan_says_how_long_and_changes_nothing(work):
     assert work.user.log == [] and not os.path.exists(work.begun)
 
 
+def test_what_the_image_says_of_the_cluster_is_printable(work, monkeypatch):
+    monkeypatch.setattr(work, "control", lambda: {"Database system identifier": "7300\x1b[2J\x9b"})
+    assert work.plan()["cluster"] == "7300?[2J?"
+
+
 def test_they_are_enabled_while_nothing_runs(work):
     assert work.enable() == {"blocks": 70} and work.user.runs and work.on()
     assert work.user.log == ["stop postgres.service", pg_checksums.ENABLE, "reset-failed postgres.service", "start postgres.service"]

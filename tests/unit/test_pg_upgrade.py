@@ -312,3 +312,29 @@ def test_room_is_looked_at_again_when_the_rehearsal_and_the_dump_are_done(monkey
     assert undone
     monkeypatch.setattr(pg_upgrade_state, "free", lambda _: 1 << 40)
     assert upgrade.prepare(7)["dump"] == {}
+
+
+@pytest.mark.parametrize("name", ["a\u2028b", "a\x1cb", "a\x85b"])
+def test_a_table_may_be_called_what_it_likes(name):
+    """Python ends a line at these, and PostgreSQL does not."""
+    server = pg_server.Server(None, SimpleNamespace(uid=70, superuser="postgres", owner="senex"))
+    for said, rows in ((f"T\t{name}\t3\nT\tb\t\n", [["T", name, "3"], ["T", "b", ""]]), ("\n", [[""]]), ("", [])):
+        server.program = lambda *_, said=said, **__: SimpleNamespace(stdout=said)
+        assert server.rows("select") == rows
+
+
+@pytest.mark.parametrize("content", [None, b"local all all peer\n\xff\xfe\n"])
+def test_an_hba_file_that_is_none_ends_in_order(monkeypatch, content):
+    """It is the service user's: what is no text, or is gone, must not keep the upgrade from putting back what served."""
+    written = []
+    monkeypatch.setattr(pg_upgrade.fileset, "read", lambda _: (content, (0o644, 0, 0)))
+    monkeypatch.setattr(pg_upgrade.fileset, "swap", written.extend)
+    work = object.__new__(pg_upgrade.Upgrade)
+    work.user = SimpleNamespace(acting=contextlib.nullcontext)
+    work.wanted, work.old = SimpleNamespace(configuration="/nowhere"), SimpleNamespace(rows=lambda *_: [])
+    if content is None:
+        with pytest.raises(OSError, match="/nowhere/pg_hba.conf is missing"):
+            work._fence()
+    else:
+        work._fence()
+        assert b"local all all peer\nhost all all all reject" in written[0][1]

@@ -159,3 +159,16 @@ def test_an_undo_that_failed_says_so_with_what_it_did(user, monkeypatch):
     monkeypatch.setattr(module, "ServiceUser", lambda *_: user)
     answer = module.work(given)
     assert answer == {"changed": True, "undone": ["a.0003"], "back": ["a.0004"], "trouble": "it ended before it was done"}
+
+
+def test_a_restore_point_is_made_by_postgresqls_own_functions():
+    """The superuser's session is in the application's database, whose owner may have set a search path."""
+    said = []
+
+    class User:
+        def podman(self, *words, **_):
+            said.extend(words)
+            return subprocess.CompletedProcess(words, 0, "2026-01-02 03:04:05.678901+00\n", "")
+
+    release_steps.restore_point(User(), "senex", "postgres", "r")
+    assert said[said.index("--dbname") + 1] == "dbname='senex' options='-c search_path='"

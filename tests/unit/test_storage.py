@@ -95,3 +95,15 @@ def test_the_screen_says_what_was_found(monkeypatch):
     (found,) = [one for one in preflight.ask({"storage": "/opt/x"}) if one["key"] == "storage"]
     assert found["level"] == "FAIL" and "senex_home on a local file system" in found["do"]
     assert [one for one in preflight.ask({}) if one["key"] == "storage"] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose")
+def test_below_a_directory_of_another_it_is_tried_as_that_one(tmp_path, monkeypatch):
+    """A home that is root's, in which a user has something already: a link of that user's would lead root anywhere."""
+    (tmp_path / "home/.local").mkdir(parents=True)
+    os.chown(tmp_path / "home/.local", 65534, 65534)
+    (tmp_path / "home/.local/share").symlink_to(tmp_path)
+    tried = []
+    monkeypatch.setattr(storage.subprocess, "run", lambda argv, **more: tried.append(more.get("user")) or subprocess.CompletedProcess(argv, 0, "{}", ""))
+    storage.probe(str(tmp_path / "home"))
+    assert tried == [65534]

@@ -253,3 +253,31 @@ def test_it_is_asked_before_there_are_facts():
     task = next(task for task in yaml.safe_load((ROOT / "playbooks/tasks/check_inventory.yml").read_text()) if "__check_shapes" in task.get("vars", {}))
     templar = Templar(loader=DataLoader(), variables=values | trusted(task["vars"]))
     assert templar.template(trusted("{{ __check_types + __check_roles }}")) == []
+
+
+def of_the_check(**inputs):
+    """What the check of all inputs says of their types."""
+    values = variables("senex", **{**GIVEN, "senex_redis_password": "r" * 20, **inputs})
+    task = next(task for task in yaml.safe_load((ROOT / "playbooks/tasks/check_inventory.yml").read_text()) if "__check_shapes" in task.get("vars", {}))
+    templar = Templar(loader=DataLoader(), variables=values | trusted(task["vars"]))
+    return templar.template(trusted("{{ __check_types }}")), templar.template(trusted("{{ __check_asked }}")), task["vars"]["__check_shapes"]
+
+
+@pytest.mark.parametrize("name", ["restore_fetch", "upgrade_back", "rotate_retired", "restore_without_keys", "release_take_over", "senex_new_media"])
+def test_yes_or_no_of_a_playbook_is_one(name):
+    assert of_the_check()[0] == of_the_check(**{name: "yes"})[0] == of_the_check(**{name: True})[0] == []
+    for wrong in ("ja", "ture", "", ["true"]):
+        (line,) = of_the_check(**{name: wrong})[0]
+        assert line.startswith(f"{name}: is ") and line.endswith("must be true or false")
+
+
+def test_every_yes_or_no_is_looked_at():
+    """Those that a run gives by -e, and those of the shared inputs; `bool` takes every other word for no."""
+    texts = [path.read_text() for pattern in ("playbooks/**/*.yml", "roles/*/tasks/*.yml", "roles/*/vars/*.yml") for path in ROOT.glob(pattern)]
+    read = {name for text in texts for name in re.findall(r"\b(\w+)(?:', default=false\)| \| default\(false\)) \| bool", text)}
+    ours = {"backup_switch_queue", "checksums_goes", "upgrade_goes", "look_at_releases", "look_upgrade", "name"}  # set by playbooks themselves
+    screens = {"golive_json", "golive_notice", "preflight_json", "status_json"}  # of playbooks that change nothing
+    _, asked, shapes = of_the_check()
+    assert len(read) > 10 and read - ours - screens - set(asked) == set()
+    shared = yaml.safe_load((ROOT / "roles/senex/defaults/main.yml").read_text())
+    assert {name for name, value in shared.items() if isinstance(value, bool)} <= set(shapes)

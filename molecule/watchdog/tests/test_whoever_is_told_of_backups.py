@@ -56,7 +56,7 @@ def test_an_index_that_is_not_in_order(host, watched, part):
     """The file is read without an error by everything that copies it; the drill's amcheck names the index."""
     eventually(lambda: json.loads(host.check_output(f"cat {HOME}/backups/status/base.json"))["result"] == "ok", 120)
     host.check_output("senex psql -qc 'create table told as select md5(g::text) word from generate_series(1, 5000) g; create index told_word on told (word)'")
-    path = host.check_output("senex psql -U postgres -Atc \"checkpoint; select pg_relation_filepath('told_word')\"").splitlines()[-1]
+    path = host.check_output("senex psql -U postgres -Atc \"checkpoint; select pg_relation_filepath('public.told_word')\"").splitlines()[-1]
     assert part.begin("pitr-base") == "success"
     assert part.begin("pitr-drill") == "success"
     host.check_output(f"python3 - <<'END'\n{DAMAGE.format(path=f'{HOME}/data/postgres/{path}')}\nEND")

@@ -27,6 +27,7 @@ PSEUDO_FILE_SYSTEMS = {
     "pstore", "autofs", "configfs", "fusectl", "hugetlbfs", "nsfs", "efivarfs", "binfmt_misc", "ramfs", "squashfs",
 }
 CERTIFICATES = ("/etc/senex-trader/tls/*.crt", "/etc/nginx/senex/tls/*.crt", "/etc/letsencrypt/live/*/fullchain.pem")
+MANY = 50  # certificates below homes: each is a process, and whoever owns a home may put any number there
 KEYS = 1 << 20  # bytes of a file with public keys
 QUADLET_PATHS = (
     "/usr/libexec/podman/quadlet",
@@ -288,6 +289,11 @@ def of_homes(homes):
     return untrusted.matching([f"{home}/{pattern}" for home in homes for pattern in patterns])
 
 
+def certificates_of_homes(below):
+    """Their texts, by path; the first ones, where there are more than the collection would have made."""
+    return {path: text(below[path]) for path in sorted(path for path in below if path.endswith(".crt"))[:MANY]}
+
+
 def postgresql_majors(found):
     """{data directory: major version that wrote it}, for those up to two levels below a home."""
     majors = {os.path.dirname(path): untrusted.major(one.get("content")) for path, one in found.items() if path.endswith("/PG_VERSION")}
@@ -365,11 +371,11 @@ def main():
         ),
     }
     below = of_homes([account.pw_dir for account in lingering])
-    shown = {**untrusted.matching(CERTIFICATES, follow=True), **{path: one for path, one in below.items() if path.endswith(".crt")}}
+    shown = {path: text(one) for path, one in untrusted.matching(CERTIFICATES, follow=True).items()}
     rules, own, narrow = parse_ufw_rules(system_text("/etc/ufw/user.rules"), system_text("/etc/ufw/user6.rules"))
     facts = {
         "version": VERSION,
-        "certificates": certificates({path: text(one) for path, one in shown.items()}),
+        "certificates": certificates({**shown, **certificates_of_homes(below)}),
         "file_systems": file_systems(),
         "groups": {group.gr_name: group.gr_gid for group in grp.getgrall()},
         "ipv6": has_ipv6(system_text("/proc/net/if_inet6")),

@@ -122,15 +122,16 @@ def test_a_version_of_postgresql_that_is_none_stops_the_run_and_tells_nothing(st
 
 
 def test_status_and_watchdog_go_on(stack):
-    as_user(stack, f"cd {HOME}/backups/status; mkfifo fifo.json; ln -s {SECRET} link.json; echo 1 >'$(id).json'")
+    planted = f"mkdir aside; mv dump.json redis.json aside; mkfifo dump.json; ln -s {SECRET} redis.json; echo 1 >'$(id).json'"
+    as_user(stack, f"cd {HOME}/backups/status; {planted}; touch flood-{{1..300}}.json")
     try:
         said = stack.ssh("timeout 100 senex status --json", timeout=120)
         assert said.returncode in (0, 2) and WORD not in said.stdout
         found = {one["key"]: one["says"] for one in json.loads(said.stdout)["findings"]}
-        assert found["backup fifo"] == found["backup link"] == "its status file cannot be read" and not [key for key in found if "$" in key]
+        assert found["backup dump"] == found["backup redis"] == "its status file cannot be read" and not [key for key in found if "$" in key or "flood" in key]
         assert "Result=success" in stack.sh("systemctl show -p Result senex-watchdog.service")
     finally:
-        as_user(stack, f"cd {HOME}/backups/status; rm -f fifo.json link.json '$(id).json'")
+        as_user(stack, f"cd {HOME}/backups/status; rm -f dump.json redis.json flood-*.json '$(id).json'; mv aside/*.json .; rmdir aside")
 
 
 def test_a_good_host_has_nothing_to_do_afterwards(stack):

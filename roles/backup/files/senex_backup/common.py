@@ -93,10 +93,17 @@ def podman(*words: str, stdin: str | None = None, timeout: int = 600) -> str:
     return result.stdout
 
 
-def sql(settings: Settings, text: str, database: str | None = None, timeout: int = 600, quiet: bool = True) -> str:
-    """What psql in the database's container answers to a script."""
+def target(database: str) -> str:
+    """A database for psql, without a search path: whoever owns it may have set one that leads the superuser to functions of that owner's."""
+    name = database.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{name}' options='-c search_path='"
+
+
+def sql(settings: Settings, text: str, database: str | None = None, timeout: int = 600, quiet: bool = True, path: bool = False) -> str:
+    """What psql in the database's container answers to a script. `path`: with the search path that a new database has, for what may need one."""
     words = ["psql", "-X", "-A", "-t", *(["-q"] if quiet else []), "-v", "ON_ERROR_STOP=1", "-U", settings["database"]["role"]]
-    words += ["-d", database or settings["database"]["name"]]
+    name = database or settings["database"]["name"]
+    words += ["-d", name if path else target(name)]
     return podman("exec", "--interactive", settings["database"]["container"], *words, stdin=text, timeout=timeout).strip()
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 
 from senex_backup import around, dump_file
-from senex_backup.common import PODMAN, Settings, Trouble, need, say, sql
+from senex_backup.common import PODMAN, Settings, Trouble, need, say, sql, target
 
 DIRECTORY = "postgresql"
 # The snapshot is held for as long as the dump takes, whatever the server allows others
@@ -23,7 +23,7 @@ class Moment:
 
     def __init__(self, settings: Settings):
         database = settings["database"]
-        words = ["psql", "-X", "-A", "-t", "-q", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-U", database["role"], "-d", database["name"]]
+        words = ["psql", "-X", "-A", "-t", "-q", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-U", database["role"], "-d", target(database["name"])]
         self.process = subprocess.Popen(
             [PODMAN, "exec", "--interactive", database["container"], *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -156,8 +156,8 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
         schema = sql(settings, THERE, new)
         script = AMCHECK.format(schema=schema or OWN)
         script = script if schema else f"create schema {OWN}; create extension amcheck schema {OWN};{script}drop extension amcheck; drop schema {OWN};"
-        checked.append(f"{sql(settings, script, new, timeout=7200)} indexes by amcheck")
-    sql(settings, "analyze;", new, timeout=3600)
+        checked.append(f"{sql(settings, script, new, timeout=7200, path=True)} indexes by amcheck")
+    sql(settings, "analyze;", new, timeout=3600, path=True)
     return checked
 
 

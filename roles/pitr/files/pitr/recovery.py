@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pitr import confined, removal, wal
 from pitr.jobs import Failure, Unverified
 from pitr.plan import Plan, check_space
-from pitr.programs import as_container_user, barman, in_image, last_words, podman, run, unrun
+from pitr.programs import as_container_user, barman, in_image, last_words, podman, run, target, unrun
 from pitr.settings import Settings
 
 PASSED_ON = "pitr.recovery.conf"
@@ -29,7 +29,8 @@ class Server:
 
     def sql(self, statement: str, database: str | None = None, role: str | None = None) -> list[str]:
         """Lines that psql says to the superuser. Names without a schema are the application's: its role may have a search path of its own."""
-        words = ["psql", "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", role or self.settings.superuser, "-d", database or self.settings.database]
+        name = database or self.settings.database
+        words = ["psql", "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", role or self.settings.superuser, "-d", name if role else target(name)]
         return self.program([*words, "-f", "-"], stdin=statement).stdout.splitlines()
 
     def program(self, command: list[str], stdin: str | None = None, check: bool = True):

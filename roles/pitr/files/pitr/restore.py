@@ -11,7 +11,7 @@ import time
 from pitr import archive, checks, jobs, offsite, recovery, removal, sequences, wal
 from pitr.jobs import Failure, alone, say
 from pitr.plan import Plan, plan
-from pitr.programs import in_image, last_words, podman, run, systemctl
+from pitr.programs import in_image, last_words, podman, run, systemctl, target
 from pitr.settings import Settings
 
 UNITS = ("pitr-receive.service", "postgres.service")
@@ -187,7 +187,8 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
 
 def asked(settings: Settings, script: str) -> list[list[str]] | None:
     """What the database in production answers to its superuser; nothing where it does not."""
-    words = ["psql", "-X", "-w", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-U", settings.superuser, "-d", settings.database, "-f", "-"]
+    words = ["psql", "-X", "-w", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-U", settings.superuser]
+    words += ["-d", target(settings.database), "-f", "-"]
     try:
         done = podman("exec", "--interactive", "postgres", *words, check=False, stdin=script, timeout=60)
     except subprocess.TimeoutExpired:  # one that hangs may be why this is done
@@ -213,9 +214,7 @@ def raise_sequences(settings: Settings, before: dict[str, int]) -> None:
 def exchangeable(settings: Settings) -> None:
     """The data is where PostgreSQL has it, and can be renamed; found before anything is stopped, and before a copy is made."""
     if os.path.ismount(settings.data):
-        raise Failure(
-            f"{settings.data} is a mount point, which cannot be renamed: mount its parent, or a directory above; docs/host.md says where a disk goes"
-        )
+        raise Failure(f"{settings.data} is a mount point, which cannot be renamed: mount its parent, or a directory above; docs/host.md says where a disk goes")
     try:
         with open(os.path.join(settings.home, UNIT), encoding="utf-8") as unit:
             used = re.search(r"(?m)^Volume=([^:\n]+):/var/lib/postgresql(?:/data)?(?::\S*)?$", unit.read())

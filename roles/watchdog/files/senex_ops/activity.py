@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from . import checks_stack, untrusted
@@ -26,10 +27,16 @@ def used(host, config) -> dict[str, tuple[int, int]]:
         done = host.systemctl(scope, "show", "--property=Id,CPUUsageNSec,MemoryCurrent", "--", *names)
         for block in done.out.split("\n\n"):
             row = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-            numbers = [int(row[name]) if row.get(name, "").isdigit() else 0 for name in ("CPUUsageNSec", "MemoryCurrent")]
+            numbers = [number(row.get(name, "")) for name in ("CPUUsageNSec", "MemoryCurrent")]
             # systemd says 2^64 - 1 for what it does not know
-            found[row.get("Id", "?")] = tuple(0 if number >= 2**63 else number for number in numbers)
+            # The manager is the service user's, which may have another answer in its place
+            found[untrusted.plain(row.get("Id", "?"), 80)] = tuple(0 if number >= 2**63 else number for number in numbers)
     return found
+
+
+def number(text: str) -> int:
+    """A number of another's, as far as it is one: 20 digits are more than systemd writes, and Python reads no more than 4300."""
+    return int(text) if re.fullmatch("[0-9]{1,20}", text) else 0
 
 
 def units(before: dict, after: dict, seconds: float) -> list[str]:
@@ -41,10 +48,10 @@ def units(before: dict, after: dict, seconds: float) -> list[str]:
 def statements(rows: list[list[str]], superuser: str) -> list[str]:
     """A line a statement, the oldest first; below them who holds others up."""
     # What a client sends is a client's word: no line or colour of its own on a screen of root's
-    rows = [[untrusted.plain(word) for word in row[:4]] + [untrusted.plain(" ".join(row[4:]), 110)] for row in rows]
-    lines = [f"{pid:>7}  {age(int(seconds)):>7}  {state:19}  {blockers or '-':12}  {text}" for pid, seconds, state, blockers, text in rows]
+    rows = [[untrusted.plain(word) for word in [*row, "", "", "", ""][:4]] + [untrusted.plain(" ".join(row[4:]), 110)] for row in rows]
+    lines = [f"{pid:>7}  {age(number(seconds)):>7}  {state:19}  {blockers or '-':12}  {text}" for pid, seconds, state, blockers, text in rows]
     waiting = {row[0] for row in rows if row[3]}
-    guilty = sorted({pid for row in rows for pid in row[3].split() if pid.isdigit()} - waiting, key=int)
+    guilty = sorted({pid for row in rows for pid in row[3].split() if number(pid)} - waiting, key=number)
     do = f"senex psql -U {superuser} -c 'select pg_terminate_backend(%s)' ends it; what it did not commit is lost"
     return lines + [f"{pid} holds others up; {do % pid}" for pid in guilty]
 

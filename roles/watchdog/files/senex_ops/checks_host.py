@@ -6,7 +6,6 @@ import ctypes
 import datetime
 import json
 import os
-import re
 import ssl
 import statistics
 import time
@@ -19,12 +18,13 @@ BOOT = "/run/senex.trader/boot"
 LEASE = 1800  # as plugins/module_utils/release_record.py has it
 DAY = 86400
 RECOVERY_JOBS = ("base", "wal", "drill")
+BACKUP_JOBS = ("dump", "redis", "media", "offsite", "offsite-wal", "offsite-check")  # as role backup has them
 RESULTS = ("ok", "failed", "unverified", "never")
 SOURCES = {"archive": "the archive on this host", "bucket": "the bucket alone", "dump": "the newest dump"}  # of a restore drill
 UNPROVEN = 4  # times its age that a source may go without a proof: three are tried in turn
 UNREACHED = ("masked", "disabled", "enabled-runtime")  # states of a unit's file
 OF_NGINX = "/etc/nginx/senex/tls/*.crt"
-JOB = re.compile(r"[a-z][a-z0-9-]{0,30}")
+CERTIFICATES = 50  # that are looked at: each is a process
 
 
 def read_units(host, config) -> dict:
@@ -120,7 +120,10 @@ def read_certificates(host, config) -> dict:
     """From when to when each certificate holds, in seconds since the epoch, by file and as nginx serves it; text where that cannot be read."""
     texts: dict[str, str] = {}
     found: dict[str, list[float] | str] = {}
-    for path, one in sorted(untrusted.matching(config.certificates, follow=True).items()):
+    there = sorted(untrusted.matching(config.certificates, follow=True).items())
+    if len(there) > CERTIFICATES:
+        found[f"number {CERTIFICATES + 1} and later"] = f"not looked at: watchdog_certificates leads to {len(there)} files"
+    for path, one in there[:CERTIFICATES]:
         if "content" in one:
             texts[path] = one["content"].decode(errors="replace")
         else:
@@ -183,17 +186,21 @@ def judge_certificates(data: dict, config, now: float) -> list[Finding]:
 
 def read_backups(host, config) -> list[dict]:
     """What the backup jobs wrote of their last run."""
+    # The jobs write with their user's rights, and so may anything of that user's: other names are none, for a flood of them would hide all else
+    paths = {job: f"{config.home}/backups/status/{job}.json" for job in sorted((*BACKUP_JOBS, *RECOVERY_JOBS))}
+    seen = untrusted.read(paths.values())
+    troubles = [untrusted.problem(one) for one in seen.values()]
+    if all(troubles):
+        raise troubles[0]
     found = []
-    for path, one in sorted(untrusted.matching([f"{config.home}/backups/status/*.json"]).items()):
-        if "*" in path and (trouble := untrusted.problem(one)):
-            raise trouble
+    for (job, path), trouble in zip(paths.items(), troubles, strict=True):
+        if trouble is None and "content" not in seen[path]:
+            continue
         try:
-            data = json.loads(one.get("content", b""))
+            data = json.loads(seen[path].get("content", b""))
         except (ValueError, RecursionError):
             data = None
-        job = os.path.basename(path).removesuffix(".json")
-        if JOB.fullmatch(job):  # the jobs write with their user's rights, and so may anything of that user's
-            found.append(status_of(data if isinstance(data, dict) else {}, job))
+        found.append(status_of(data if isinstance(data, dict) else {}, job))
     return found
 
 

@@ -181,13 +181,19 @@ def judge_containers(data: list[dict], config, now: float) -> list[Finding]:
 
 
 def psql(host, config, text: str, role: str = "") -> list[list[str]]:
-    """Rows of a script, for the superuser: others are not shown all that runs. The application's tables are found by its own search path."""
+    """Rows of a script, for the superuser: others are not shown all that runs. The application's tables are found by its own search path.
+
+    The superuser has none: who owns the database may set one for it that leads to functions of that owner's in the place of PostgreSQL's.
+    """
     base = config.database
-    words = ["psql", "-XqAt", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "--username", role or base.superuser, "--dbname", base.database]
+    name = base.database.replace("\\", "\\\\").replace("'", "\\'")
+    target = base.database if role else f"dbname='{name}' options='-c search_path='"
+    words = ["psql", "-XqAt", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "--username", role or base.superuser, "--dbname", target]
     done = host.inside(base.container, *words, stdin=text)
     if done.code:
         raise OSError(f"psql in {base.container}: {done.said}")
-    return [line.split("\x1f") for line in done.out.splitlines() if line]
+    # Not splitlines: what a client sends may hold other characters that it takes for the end of a line
+    return [line.split("\x1f") for line in done.out.split("\n") if line]
 
 
 def read_database(host, config) -> list[list[str]]:
@@ -262,14 +268,15 @@ def read_redis(host, config) -> dict:
     words = "".join(f"LLEN {queue}\n" for queue in broker.queues) + f'EVAL "{HELD}" 0 {broker.visibility_timeout:.0f}\n'
     info = host.inside(broker.container, "redis-cli", "-e", stdin="INFO\n")
     lengths = host.inside(broker.container, "redis-cli", "-e", "-n", str(broker.broker_database), stdin=words)
-    lines = [line.split() for line in lengths.out.splitlines() if line.split()]
+    said = lengths.out.split("\n")  # not splitlines: a task is called what it likes
+    lines = [line.split() for line in said if line.split()]
     numbers = [int(words[-1]) for words in lines if words[-1].isdigit()]
     if info.code and (damaged := damaged_file(host, broker.container)):
         return {"damaged": damaged}
     if info.code or len(numbers) != len(broker.queues):  # a Redis without EVAL tells its lengths all the same
         raise OSError(f"redis-cli in {broker.container}: {(info if info.code else lengths).said}")
     rows = dict(line.strip().split(":", 1) for line in info.out.splitlines() if ":" in line)
-    held = next((line.split(" ", 2) for line in lengths.out.splitlines() if line.startswith("held ")), ["held", "0", "[]"])
+    held = next((line.split(" ", 2) for line in said if line.startswith("held ")), ["held", "0", "[]"])
     return {"info": rows, "queues": dict(zip(broker.queues, numbers, strict=True)), "overdue": int(held[1]), "waiting": json.loads(held[2])}
 
 

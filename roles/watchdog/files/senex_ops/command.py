@@ -57,10 +57,10 @@ def become(host: Host, argv: list[str]) -> int:
     return replace([*words, *terminals, "--", *argv], **host.environment)
 
 
-def enter(host: Host, container: str, argv: list[str]) -> int:
+def enter(host: Host, container: str, argv: list[str], *options: str) -> int:
     """Run a command in a container, with a terminal where there is one."""
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    return become(host, ["podman", "exec", "--interactive", *(["--tty"] if terminal else []), container, *argv])
+    return become(host, ["podman", "exec", "--interactive", *(["--tty"] if terminal else []), *options, container, *argv])
 
 
 def parts(settings: config.Config) -> list[str]:
@@ -149,7 +149,16 @@ def psql(host: Host, settings: config.Config, options) -> int:
     if not settings.database:
         raise Trouble("PostgreSQL is not on this host; ask on the one of the group postgresql")
     base = settings.database
-    return enter(host, base.container, ["psql", "--username", base.user, "--dbname", base.database, *options.arguments])
+    # Whoever owns the database may have set a search path that leads the superuser to functions of that owner's
+    guard = ["--env=PGOPTIONS=-c search_path="] if logs_in_as(options.arguments, base.superuser) else []
+    return enter(host, base.container, ["psql", "--username", base.user, "--dbname", base.database, *options.arguments], *guard)
+
+
+def logs_in_as(arguments: list[str], name: str) -> bool:
+    """Whether psql's options name this role: -U NAME, -UNAME, --username NAME, --username=NAME, and -XqU NAME."""
+    named = rf"(-[A-Za-z]*U|--username=){re.escape(name)}"
+    pairs = zip(["", *arguments], arguments, strict=False)
+    return any(re.fullmatch(named, one) or (one == name and re.fullmatch("-[A-Za-z]*U|--user(name)?", before)) for before, one in pairs)
 
 
 def redis_cli(host: Host, settings: config.Config, options) -> int:
