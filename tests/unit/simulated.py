@@ -235,7 +235,10 @@ class Hosts(Stubbed):
         shutil.copy(ROOT / "plugins/action/release.py", plugins / "action/release.py")
         (plugins / "connection/vanishing.py").write_text(CONNECTION)
         (plugins / "module_utils/stub_trip.py").write_text(TRIP)
-        added = {"release_record": RECORD, "fileset": FILESET, "service_user": USER, "quadlet_transaction": TRANSACTION, "release_steps": STEPS, "prober_unit": PROBER}
+        added = {
+            "release_record": RECORD, "fileset": FILESET, "service_user": USER, "quadlet_transaction": TRANSACTION, "release_steps": STEPS,
+            "prober_unit": PROBER,
+        }  # fmt: skip
         for name, text in added.items():
             with open(plugins / f"module_utils/{name}.py", "a", encoding="utf-8") as handle:
                 handle.write(text)
