@@ -213,10 +213,10 @@ class Ledger:
     def working(self, run: dict) -> Iterator[dict]:
         """Change this host in the body, which says with done["changed"] what became of it; done["holds"] is the id of a lock that the run has to give up.
 
-        One that it took for nothing, or that it fails under, is given up at once.
+        One that it took for nothing, or that it fails under, is given up at once. done["over"] names a lock that keeps nobody of this run from the host.
         """
-        done: dict = {}
         holder, taken = self.join(run) if run else (None, False)
+        done: dict = {"over": holder["id"] if holder else run.get("take_over", "")}
         if holder is None:
             yield done
             return
@@ -247,12 +247,12 @@ class Ledger:
     def changing(self, lease: dict) -> Iterator[Callable[[], None]]:
         """Around each change of this host: under the lock that `lease` names (id, at, about), or under none while no operation has it.
 
-        What it yields raises an error when the lock is lost meanwhile.
+        `over` in the lease is what `working` says of a lock that need not be minded. What it yields raises an error when the lock is lost meanwhile.
         """
         over = threading.Event()
         if not lease.get("id"):
             holder = self.holder()
-            if holder and not holder.get("passing") and not expired(holder):
+            if holder and not holder.get("passing") and not expired(holder) and lease.get("over") not in ("any", holder["id"]):
                 raise Busy(holder)
             yield lambda: None
             return

@@ -90,6 +90,7 @@ def main() -> None:
     else:
         try:
             with Ledger().working({} if data["lease"].get("id") else module.params["run"]) as done:
+                data["lease"].setdefault("over", done["over"])
                 result = beside(data, module.params["beside"], module.params["beside_at_once"])
                 done.update(changed=result["changed"], failed="msg" in result)
         except Busy as busy:

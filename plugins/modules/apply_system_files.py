@@ -55,7 +55,7 @@ def main() -> None:
         with Ledger().working({} if module.check_mode or lease.get("id") else module.params["run"]) as done, contextlib.ExitStack() as held:
             if not module.check_mode:
                 held.enter_context(lock())
-                held.enter_context(Ledger().changing(lease))
+                held.enter_context(Ledger().changing({**lease, "over": done["over"]}))
             transaction = SystemTransaction(system_part(data, module.check_mode), present=data["state"] == "present")
             result = transaction.run(check=module.check_mode)
             if not module.check_mode:

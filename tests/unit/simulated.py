@@ -80,6 +80,7 @@ def at(point):
                         open(file, "w").write(wanted["image"])
                 ledger.finish("other", {"kind": "deploy", "result": "succeeded", "tag": "3"})
 '''
+RECORD = '\nBOOT = os.path.join(os.environ.get("STUB_AT", "/nowhere"), "boot")\n'
 FILESET = '\nMANIFESTS = os.environ.get("STUB_AT", MANIFESTS)\n'
 USER = '''
 
@@ -188,7 +189,7 @@ STEP = """- name: POINT
 """
 UPGRADE = """- name: Plan it
   ansible.builtin.set_fact:
-    postgresql_upgrade_answer: {plan: {way: forward, from: 15, to: 17, resumed: false, interrupted: '', lines: []}}
+    postgresql_upgrade_answer: {plan: {way: forward, from: 15, to: 17, resumed: false, interrupted: '', aside: [], lines: []}}
   when: postgresql_upgrade_step == 'plan'
 
 - name: Do it
@@ -201,8 +202,21 @@ UPGRADE = """- name: Plan it
 
 - name: Keep what it said
   ansible.builtin.set_fact:
-    postgresql_upgrade_answer: {kept: {data: '', major: 15, archive: ''}}
+    postgresql_upgrade_answer: {kept: {data: '', major: 15, archive: ''}, aside: [], left: ''}
   when: postgresql_upgrade_step != 'plan'
+"""
+CHECKSUMS = """- name: Plan it
+  ansible.builtin.set_fact:
+    postgresql_checksums_answer: {plan: {goes: true, resumed: false, cluster: '7', bytes: 1048576, seconds: 45}}
+  when: postgresql_checksums_step == 'plan'
+
+- name: Do it
+  senex.trader.release:
+    step: run
+    id: "{{ checksums_id }}"
+    what: "{{ postgresql_checksums_step }}"
+    argv: [sh, -c, 'echo "$(basename $STUB_AT) checksums $0" >> $STUB_AT/../log; ! test -e $STUB_AT/../fails-$0', "{{ postgresql_checksums_step }}"]
+  when: postgresql_checksums_step != 'plan'
 """
 PLAN = """- name: Plan it
   ansible.builtin.set_fact:
@@ -221,7 +235,10 @@ class Hosts(Stubbed):
         shutil.copy(ROOT / "plugins/action/release.py", plugins / "action/release.py")
         (plugins / "connection/vanishing.py").write_text(CONNECTION)
         (plugins / "module_utils/stub_trip.py").write_text(TRIP)
-        added = {"fileset": FILESET, "service_user": USER, "quadlet_transaction": TRANSACTION, "release_steps": STEPS, "prober_unit": PROBER}
+        added = {
+            "release_record": RECORD, "fileset": FILESET, "service_user": USER, "quadlet_transaction": TRANSACTION, "release_steps": STEPS,
+            "prober_unit": PROBER,
+        }  # fmt: skip
         for name, text in added.items():
             with open(plugins / f"module_utils/{name}.py", "a", encoding="utf-8") as handle:
                 handle.write(text)
@@ -236,6 +253,7 @@ class Hosts(Stubbed):
         (roles / "backup/tasks/restore_plan.yml").write_text(PLAN)
         (roles / "backup/tasks/restore_queue.yml").write_text("- ansible.builtin.meta: noop\n")
         (roles / "postgresql/tasks/upgrade_step.yml").write_text(UPGRADE)
+        (roles / "postgresql/tasks/checksums_step.yml").write_text(CHECKSUMS)
         (roles / "pitr/tasks/base.yml").write_text("- ansible.builtin.meta: noop\n")
         for stage in ("prepare", "switch"):
             (roles / f"backup/tasks/restore_{stage}.yml").write_text(STEP.replace("POINT", stage))

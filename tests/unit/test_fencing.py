@@ -7,7 +7,16 @@ import time
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure
-from ansible_collections.senex.trader.plugins.action import application, postgresql_upgrade, prober, quadlet, release, rotation, system_files
+from ansible_collections.senex.trader.plugins.action import (
+    application,
+    postgresql_checksums,
+    postgresql_upgrade,
+    prober,
+    quadlet,
+    release,
+    rotation,
+    system_files,
+)
 from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_apply, release_record, resting
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger, Lost
@@ -130,16 +139,24 @@ def test_a_part_is_left_alone_under_the_lock_of_another_one(host, lease):
     assert quadlet_apply.attempted(quadlet_data(lease={"id": "theirs", "at": "web"}))["changed"] and Changes.begun == 1
 
 
+def plugin_of(module):
+    """What runs on the controller for a module; without it, a host that does not answer is unreachable."""
+    path = ROOT / f"plugins/action/{module}.py"
+    return path.read_text() if path.exists() else ""
+
+
 def test_every_module_that_changes_a_host_asks_for_the_lock():
     """One that does not is named here with its reason."""
     apart = {"facts": "reads", "in_force": "reads", "nginx_sites": "reads", "preflight": "reads", "vault": "a file of the controller",
              "quadlet": "apply_quadlet", "system_files": "apply_system_files"}  # fmt: skip
-    through = {"apply_quadlet": "quadlet_apply", "postgresql_upgrade": "leased"}
+    through = {"apply_quadlet": "quadlet_apply", "postgresql_upgrade": "leased(", "postgresql_checksums": "pg_checksums"}
     for path in ROOT.glob("plugins/modules/*.py"):
         if path.stem not in apart:
             text = path.read_text()
-            assert "Ledger()" in text or through.get(path.stem, "nothing") in text, path.stem
+            assert "Ledger()" in text or through.get(path.stem, "Ledger()") in text, path.stem
+            assert path.stem.startswith("apply_") or "Answering" in plugin_of(path.stem) or "Leased" in plugin_of(path.stem), f"{path.stem}, unreachable"
     assert "Ledger().changing(" in (ROOT / "plugins/module_utils/quadlet_apply.py").read_text()
+    assert "leased(" in (ROOT / "plugins/module_utils/pg_checksums.py").read_text()
 
 
 def test_no_task_of_an_operation_stops_or_exchanges_anything_by_a_bare_command():
@@ -180,6 +197,7 @@ def action_of(module, monkeypatch, raises=None, **arguments):
     (prober, {"state": "stopped"}),
     (rotation, {"state": "out", "servers": []}),
     (postgresql_upgrade, {"step": "undo"}),
+    (postgresql_checksums, {"step": "enable"}),
     (release, {"step": "run"}),
     (release, {"step": "begin"}),
     (quadlet, {"part": "django", "user": "senex", "home": "/h"}),

@@ -1,6 +1,7 @@
 """site.yml and its like beside releases, restores, upgrades and rotations: whoever comes second is told before anything is changed."""
 
 import base64
+import contextlib
 import json
 import os
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.action import facts as facts_action
-from ansible_collections.senex.trader.plugins.module_utils import fileset, look, payload, release_record
+from ansible_collections.senex.trader.plugins.module_utils import fileset, look, payload, release_record, system_transaction
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
 from ansible_collections.senex.trader.plugins.modules import apply_quadlet, apply_system_files, facts
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
@@ -294,3 +295,29 @@ def test_what_the_lock_leaves_is_taken_for_no_part(ledger):
     change(ledger)
     assert len(os.listdir(ledger.directory)) == 4
     assert fileset.parts(ledger.directory) == [] and payload.kept(ledger.directory) == [] and look.look(ledger.directory) == {}
+
+
+@pytest.mark.parametrize("run", [{**THEIRS, "takes": False}, {**MINE, "take_over": "restore-1"}, {**SITE, "take_over": "any"}, {**MINE}],
+                         ids=["the very run", "the dead are passed by", "taken over", "nobody's business"])  # fmt: skip
+@pytest.mark.parametrize("kind", ["system_files", "quadlet"])
+def test_a_lock_that_keeps_nobody_out_does_so_down_to_the_change(ledger, monkeypatch, tmp_path, run, kind):
+    """Without the id of the lock, as a role has it in a playbook of one's own: a run that was let in must not stop at the files."""
+    ledger.begin(operation())
+    before = ledger.holder()
+    goes = run != MINE
+    if kind == "system_files":
+        monkeypatch.setattr(apply_system_files, "lock", contextlib.nullcontext)
+        monkeypatch.setattr(apply_system_files, "keep", lambda _data: None)
+        monkeypatch.setattr(system_transaction, "Manifest", lambda part: fileset.Manifest(part, str(tmp_path / "state")))
+        found = answer(apply_system_files, monkeypatch, ledger, payload=handed(tmp_path / "x"), run=run)
+        assert (tmp_path / "x").exists() == goes and bool(found.get("busy")) != goes
+    else:
+
+        def applied(data, _payloads, _at_once):
+            with ledger.changing(data["lease"]):
+                return {"changed": True, "plan": []}
+
+        monkeypatch.setattr(apply_quadlet, "beside", applied)
+        found = answer(apply_quadlet, monkeypatch, ledger, payload=handed("/x"), run=run)
+        assert found["changed"] == goes
+    assert ledger.holder()["id"] == (SITE["id"] if run.get("takes") else before["id"])

@@ -82,6 +82,20 @@ def test_an_upgrade_starts_what_stopped_and_leaves_the_old_cluster(hosts):
 
 
 @pytest.mark.faults
+def test_checksums_that_cannot_be_enabled_leave_no_application_standing(hosts):
+    (hosts.place / "fails-enable").touch()
+    running = hosts.running()
+    assert hosts.play("checksums.yml", "-e", "checksums_confirm=true").returncode != 0
+    assert hosts.running() == running and hosts.locked() == []
+    assert "No data checksums were enabled, or not all serves: enable ended with" in hosts.said, hosts.said
+    hosts.back()
+    assert hosts.play("checksums.yml", "-e", "checksums_confirm=true").returncode == 0, hosts.said
+    steps = [line.split()[-1] for line in hosts.log_of_points() if " checksums " in line]
+    assert steps == ["enable", "enable", "done"] and hosts.running() == running and hosts.locked() == []
+    assert "Cluster 7 has data checksums." in hosts.said, hosts.said
+
+
+@pytest.mark.faults
 def test_a_database_that_is_lost_during_the_exchange_leaves_no_application_standing(hosts):
     (hosts.place / "loses-switch").touch()
     assert hosts.play("restore.yml", "-e", "restore_dump=newest", "-e", "restore_confirm=true").returncode != 0

@@ -36,6 +36,7 @@ PLAYBOOK = """- hosts: one
         release_skips: []
         release_seen: {}
         release_pulled: {}
+        release_confirmed: [prepare, dump, web, celery, verify] # the stages that this is not about
     - {ansible.builtin.include_role: {name: senex.trader.release, tasks_from: stage}, vars: {release_stage: plan}}
     - {ansible.builtin.include_role: {name: senex.trader.release, tasks_from: stage}, vars: {release_stage: undo}}
     - {ansible.builtin.include_role: {name: senex.trader.release, tasks_from: finish}}
@@ -69,7 +70,7 @@ def stack(tmp_path_factory):
 )
 def test_what_is_refused_is_not_done_and_what_was_done_is_recorded(stack, tmp_path, words, undo, done, steps, says, undone):
     given = tmp_path / "given"
-    answers = {"plan": {"changed": False, "plan": {"pending": [], "due": {}, "undo": undo}}, "undo": done}
+    answers = {"plan": {"changed": False, "plan": {"pending": [], "due": {}, "undo": undo}}, "undo": done, "finish": {"changed": True, "held": True}}
     result = stack.play("way_back.yml", *words.split(), STUB_GIVEN=str(given), STUB_ANSWERS=json.dumps(answers))
     asked = [json.loads(line) for line in given.read_text().splitlines()]
     assert [one["step"] for one in asked] == steps, stack.said
