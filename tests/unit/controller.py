@@ -56,7 +56,7 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         done = self._low_level_execute_command("true")
-        return {"failed": done["rc"] != 0, "changed": True, "rc": 0}
+        return {"failed": done["rc"] != 0, "changed": True, "rc": 0, "held": True}
 """
 
 
