@@ -52,6 +52,15 @@ CALLS = {
     "a socket of AF_ALG": (41, "38,5,0", ENOSYS),
 }  # fmt: skip
 
+# An index whose order was right when its rows came, by a comparison that is another one now
+FICKLE = """
+create function compared(int, int) returns int language sql immutable as 'select case when $1 < $2 then -1 when $1 > $2 then 1 else 0 end';
+create operator class upside for type int using btree as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 compared(int, int);
+create table fickle as select g as id from generate_series(1, 5000) g;
+create index fickle_index on fickle (id upside);
+create or replace function compared(int, int) returns int language sql immutable as 'select case when $1 < $2 then 1 when $1 > $2 then -1 else 0 end';
+"""
+
 
 class Part:
     """One container of the service user, and its unit."""

@@ -5,17 +5,9 @@ import time
 
 import pytest
 from conftest import ARCHIVE, DATA
-from parts import HOME, RUN, apply, eventually
+from parts import FICKLE, HOME, RUN, apply, eventually
 
 FLIP = "data[{at}] ^= 0x01"
-# An index whose order was right when its rows came, by a comparison that is another one now
-FICKLE = """
-create function compared(int, int) returns int language sql immutable as 'select case when $1 < $2 then -1 when $1 > $2 then 1 else 0 end';
-create operator class upside for type int using btree as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 compared(int, int);
-create table fickle as select g as id from generate_series(1, 5000) g;
-create index fickle_index on fickle (id upside);
-create or replace function compared(int, int) returns int language sql immutable as 'select case when $1 < $2 then 1 when $1 > $2 then -1 else 0 end';
-"""
 # Most of a segment may be zeros, and then most flips of its compressed form change nothing of what is in it: one that does
 FLIP_WAL = """
 import gzip, zlib
