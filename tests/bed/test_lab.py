@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from bed import create, running
+from conftest import LAB
 
 
 def processes(name):
@@ -54,3 +55,20 @@ def test_a_live_lab_is_left_alone(lab):
     assert "stays" in running(lab)
     assert lab("run", "--", "podman", "inspect", "--format", "{{.State.Pid}}", "stays") == before
     assert Path("/proc", before).exists()
+
+
+def test_volumes_that_removed_hosts_leave_go(lab):
+    """Molecule removes its hosts without them. Those with a name, and those in use, stay."""
+    create(lab, "gone", "--volume", "/opt")
+    lab("run", "--", "podman", "rm", "--force", "--time", "0", "gone")
+    create(lab, "used", "--volume", "/opt")
+    lab("run", "--", "podman", "volume", "create", "named")
+
+    def volumes():
+        return set(lab("run", "--", "podman", "volume", "ls", "--quiet").split())
+
+    used = lab("run", "--", "podman", "inspect", "--format", "{{range .Mounts}}{{.Name}}{{end}}", "used").strip()
+    before = volumes()
+    lab("run", "--", "python3", "-c", f"import sys; sys.path.insert(0, {str(LAB.parent)!r}); import space; space.tidy()")
+    after = volumes()
+    assert before - after and {"named", used} <= after and all(len(name) < 64 or name == used for name in after)

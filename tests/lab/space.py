@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import resource
 import signal
 import time
@@ -210,6 +211,13 @@ def _remove_bridge():
         fields = line.split()
         if f"{PREFIX}.1/24" in fields:
             run("ip", "link", "delete", fields[1], check=False)
+
+
+def tidy():
+    """Remove volumes without a name whose container is gone: molecule's driver leaves those of its hosts, some hundred MB each."""
+    for name in run("podman", "volume", "ls", "--quiet", "--filter", "dangling=true").stdout.split():
+        if re.fullmatch("[0-9a-f]{64}", name):
+            succeeds("podman", "volume", "rm", name)
 
 
 def reset():
