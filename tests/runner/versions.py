@@ -83,10 +83,12 @@ def _counted(name, command, environment):
 
 def _checked(version, place):
     environment = {**os.environ, "PATH": f"{place / 'bin'}:{os.environ['PATH']}"}
-    results = [
-        _counted(f"{kind}-{version.core}", command, environment)[0]
-        for kind, command in (("unit", [place / "bin/pytest", "-q", "tests/unit"]), ("lint", [place / "bin/ansible-lint", "--offline"]))
-    ]
+    # What is locked is asked where it is installed
+    commands = {
+        "unit": [place / "bin/pytest", "-q", "--ignore=tests/unit/test_requirements.py", "tests/unit"],
+        "lint": [place / "bin/ansible-lint", "--offline"],
+    }
+    results = [_counted(f"{kind}-{version.core}", command, environment)[0] for kind, command in commands.items()]
     return Result(passed=sum(results), failed=len(results) - sum(results))
 
 
