@@ -222,6 +222,10 @@ def test_retention_goes_by_reason_and_keeps_the_last(host, backup):
     copy = f"cd {BACKUPS}/postgresql && for new in {{}}; do cp -p $(ls manual-*.sql.gz | head -1) $new; done"
     old = ["daily-2026-01-01-020000.sql.gz", "daily-2026-01-02-020000.sql.gz", "pre-deploy-2026-01-01-000000.sql.gz", "manual-2026-01-01-000000.sql.gz"]
     host.check_output(copy.format(" ".join(old)))
+    # The tests before removed most of the rows
+    refused = backup.run("dump --reason daily")
+    assert refused.rc == 1 and "holds less than half the rows" in refused.stderr and set(old) <= backup.complete()
+    assert backup.run("accept dump").rc == 0
     backup.made("dump --reason daily")
     if set(old) <= backup.complete():  # there was no other one of these days: then the clock may be wrong, and nothing goes yet
         backup.made("dump --reason daily")
