@@ -317,3 +317,24 @@ def test_a_copy_from_before_the_superuser_is_converted_before_it_is_asked():
 def test_a_copy_whose_roles_cannot_be_converted_is_told():
     with pytest.raises(jobs.Failure, match="neither postgres nor senex"):
         recovery._await(Recovered(sh="neither postgres nor senex logs in"), 5)
+
+
+AT_A_PAGE = "pg_waldump: error: error in WAL record at 0/601B540: invalid magic number 0000 in log segment {}, offset {}"
+AT_A_PAGE_16 = "pg_waldump: error: error in WAL record at 0/601B540: invalid magic number 0000 in WAL segment {}, LSN 0/601C000, offset {}"
+
+
+@pytest.mark.parametrize("said", [AT_A_PAGE, AT_A_PAGE_16])
+def test_a_record_that_goes_on_in_a_page_which_was_not_received_is_the_end(tmp_path, said):
+    """The receiver gets whole pages, and was stopped behind one of them. In the next segment too, which begins with nothing."""
+    place, page = tmp_path / name(6), 0x1C000
+    chain = [wal.Segment(name(5), f"/archive/{name(5)}", 0.0), wal.Segment(name(6), f"/archive/{name(6)}.partial", 0.0)]
+    place.write_bytes(b"\1" * page + b"\0" * (SIZE - page))
+    wal._judge(said.format(name(6), page), str(tmp_path), chain)
+    place.write_bytes(b"\0" * SIZE)
+    wal._judge(said.replace("0/601B540", "0/5FFFF00").format(name(6), 0), str(tmp_path), chain)
+    place.write_bytes(b"\1" * page + b"\0" * 8192 + b"\1" * 8192 + b"\0" * (SIZE - page - 16384))
+    with pytest.raises(jobs.Failure, match=r"damaged at 0/601B540: invalid magic number 0000.* bytes follow"):
+        wal._judge(said.format(name(6), page), str(tmp_path), chain)
+    (tmp_path / name(5)).write_bytes(b"\0" * SIZE)
+    with pytest.raises(jobs.Failure, match="is damaged at"):
+        wal._judge(said.replace("0/601B540", "0/501B540").format(name(5), page), str(tmp_path), chain)

@@ -26,6 +26,8 @@ COMMIT = re.compile(r"desc: COMMIT(?:_PREPARED)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d
 MARK = "pitr "
 MARKED = re.compile(rf"desc: RESTORE_POINT {MARK}(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)$")
 BROKEN = re.compile(r"error: (?:error in WAL record at|could not find a valid record after) ([0-9A-F]+)/([0-9A-F]+):?\s*(.*)", re.DOTALL)
+# A page that begins with nothing, as PostgreSQL 15 and those from 16 on name it
+UNWRITTEN = re.compile(r"invalid magic number 0000 in (?:log|WAL) segment ([0-9A-F]{24}),(?: LSN [0-9A-F/]+,)? offset (\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +228,8 @@ def read_records(settings: Settings, base: Base, directory: str, chain: list[Seg
 
 def _judge(said: str, directory: str, chain: list[Segment]) -> None:
     """Whether records end where writing ended, or at damage."""
+    if _unwritten(said, directory, chain):
+        return
     match = BROKEN.search(said)
     if not match:
         raise Failure(f"pg_waldump could not read the WAL from {chain[0].path} on: {' '.join(said.split())[-300:]}")
@@ -244,6 +248,17 @@ def _judge(said: str, directory: str, chain: list[Segment]) -> None:
     written = len(rest.rstrip(b"\0"))
     if written > length + (length // 8192 + 2) * 40 or length > 1024 * 1024:
         raise Failure(f"WAL segment {segment.path} is damaged at {where >> 32:X}/{where & 0xFFFFFFFF:X}: {reason}; {written} bytes follow")
+
+
+def _unwritten(said: str, directory: str, chain: list[Segment]) -> bool:
+    """Whether what is missing begins with a page that was not received yet: WAL is sent by pages, and a record may go on in the next."""
+    page = UNWRITTEN.search(said)
+    segment = page and next((item for item in chain if item.name == page[1]), None)
+    if not segment or not segment.partial:
+        return False
+    with open(os.path.join(directory, segment.name), "rb") as handle:
+        handle.seek(int(page[2]))
+        return not handle.read().strip(b"\0")
 
 
 def set_partials_aside(settings: Settings) -> None:
