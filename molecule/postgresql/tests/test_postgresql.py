@@ -215,7 +215,7 @@ def test_absent_keeps_the_data(host, postgres):
     inode = host.check_output(f"stat -c '%i %u %a' {DATA}")
     apply({"postgresql_state": "absent"})
     postgres.is_gone()
-    assert not host.run(f"ls {' '.join(FILES)}").stdout
+    assert host.run(f"ls {' '.join(FILES)}").stdout.split() == [f"{HOME}/config/postgresql/cluster"], "which one the data is that stays"
     assert host.check_output(f"stat -c '%i %u %a' {DATA}") == inode
     apply()
     assert postgres.query("select string_agg(what, ' ') from kept") == "stopped killed"
