@@ -52,8 +52,8 @@ class Backup(Part):
         return json.loads(self.host.check_output(f"cat {path}"))
 
     def files(self, directory="postgresql"):
-        """{name: checksum} of all there is, the unfinished too."""
-        lines = self.host.check_output(f"cd {BACKUPS}/{directory} && find . -type f -print0 | xargs -0r sha256sum").splitlines()
+        """{name: checksum} of all there is, the unfinished too, which may be finished meanwhile."""
+        lines = self.host.run(f"cd {BACKUPS}/{directory} && find . -type f -print0 | xargs -0r sha256sum").stdout.splitlines()
         return {line[66:].removeprefix("./"): line[:64] for line in lines}
 
     def complete(self, directory="postgresql"):

@@ -32,7 +32,7 @@ def said(shared, network, tmp_path_factory):
     made.chmod(0o755)
     migration_cases.write(made / "first", pending=False)
     migration_cases.write(made / "pending", pending=True)
-    (made / "script.py").write_text("\n".join((FILES / name).read_text() for name in ("migration_sql.py", "plan.py")))
+    (made / "script.py").write_text("\n".join((FILES / name).read_text() for name in ("backwards.py", "migration_sql.py", "plan.py")))
     for path in made.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     server = shared.postgres(options=["-e", "POSTGRES_PASSWORD=cases", "-e", "POSTGRES_INITDB_ARGS=--no-sync"], network=network)
