@@ -223,7 +223,8 @@ class Applied:
 
 def apply(inputs=None, check=True, options=(), role=None):
     """Apply the scenario's role, or another, once more. Values are taken literally, whatever they look like."""
-    lines = [f"{name}: {'!unsafe ' if isinstance(value, str) else ''}{json.dumps(value)}" for name, value in (inputs or {}).items()]
+    # An unsafe text of nothing would arrive as None
+    lines = [f"{name}: {'!unsafe ' if value and isinstance(value, str) else ''}{json.dumps(value)}" for name, value in (inputs or {}).items()]
     playbook = Path(__file__).with_name("converge.yml")
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as handle:
         handle.write("\n".join(lines) or "{}")
