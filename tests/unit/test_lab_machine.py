@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,5 +69,7 @@ def test_one_that_runs_is_ended(machine):
     (machine.PLACE / "one").mkdir(parents=True)
     running = subprocess.Popen(["sh", "-c", "sleep 60; true", machine.EMULATOR], start_new_session=True)
     (machine.PLACE / "one/pid").write_text(str(running.pid))
+    while not Path("/proc", str(running.pid), "cmdline").read_text():
+        time.sleep(0.01)  # the kernel has not handed the words over yet
     machine.down(["one"])
     assert running.wait(10) == -9 and machine.all_names() == []
