@@ -1,5 +1,6 @@
 """PostgreSQL as its clients and the kernel see it. The order matters: the later tests change the role's inputs."""
 
+import json
 import re
 
 import pytest
@@ -340,7 +341,8 @@ def without_checksums(host, postgres):
     postgres.systemctl("start")
     assert postgres.administer("show data_checksums") == "off"
     lock = "/var/lib/senex.trader/deploy.lock"
-    host.check_output(f"""printf '{{"id": "of-a-test", "step": "x", "at": 9999999999, "renewed": 9999999999}}' >{lock}""")
+    holder = {"id": "of-a-test", "what": "data checksums", "who": "a test", "step": "x", "since": 1, "renewed": 9999999999}
+    host.check_output(f"printf '{json.dumps(holder)}' >{lock}")
     yield
     host.check_output(f"rm -f {lock}")
 
