@@ -366,4 +366,5 @@ def test_checksums_are_enabled_and_a_run_that_was_cut_short_has_changed_nothing(
     assert host.run("test -e /var/lib/senex.trader/postgresql-checksums.begun").rc == 0, "until all serves again"
     checksums("done")
     assert host.run("test -e /var/lib/senex.trader/postgresql-checksums.begun").rc == 1
+    host.check_output("rm /var/lib/senex.trader/deploy.lock")  # a run beside it would be refused
     assert not apply().changed
