@@ -1,6 +1,7 @@
 """Redis as its clients and the kernel see it. The order matters: the later tests change the role's inputs."""
 
 import re
+
 import pytest
 from parts import HOME, HOSTILE, MARK, RUN, SYSTEMCTL, Part, apply, eventually
 
