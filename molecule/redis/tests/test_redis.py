@@ -304,7 +304,7 @@ def test_who_logs_in_without_a_name_may_until_nobody_does(host, redis):
         (f"-e REDISCLI_AUTH={redis.password} {image} redis-cli -h redis subscribe x", "a connection from"),
     ):
         redis.podman(f"run -d --rm --name old --network senex-trader_senex_network {options}")
-        eventually(lambda words=words: words == "old" or re.search(r" cmd=subscribe .* user=default ", redis.operate("client list")))
+        eventually(lambda words=words: words == "old" or re.search(r" cmd=subscribe .*user=default ", redis.operate("client list")))
         result = finish()
         assert words in result.message and "stays on" in result.message and not result.changed
         assert redis.cli("ping", user="") == "PONG"
