@@ -39,8 +39,11 @@ def counted(report):
 
 def _said(label, case):
     """The name of a failed test and its message: the beginning, and the end of a long one, where Ansible says why."""
-    found = case.find("failure")
-    message = (case.find("error") if found is None else found).get("message", "").strip()
+    failure = case.find("failure")
+    failure = case.find("error") if failure is None else failure
+    # The attribute is cut by pytest; its report marks the lines of the message
+    lines = [line[1:].strip() for line in (failure.text or "").splitlines() if line.startswith("E ")]
+    message = "\n".join(lines) or failure.get("message", "").strip()
     if len(message) > 2 * WORDS:
         message = f"{message[:WORDS]}\n[...]\n{message[-WORDS:]}"
     return f"{label}: {case.get('name')}\n" + "\n".join(f"    {line}" for line in message.splitlines())

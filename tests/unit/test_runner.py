@@ -88,10 +88,11 @@ def test_what_is_said_to_be_supported_is_what_is_tried():
 def test_a_failed_test_is_named_with_its_message(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "FAILED", [])
     report = tmp_path / "molecule-pitr.xml"
-    long = "AssertionError: no" + "." * 5000 + "the reason"
+    middle = "E         a line of what Ansible said, as long as such lines are\n" * 500
+    long = f"E       AssertionError: no\n{middle}E         the reason\n\ntests/test_x.py:3: AssertionError"
     report.write_text(
         '<testsuites><testsuite tests="4" failures="2" errors="1" skipped="0"><testcase name="good"/>'
-        f'<testcase name="bad"><failure message="{long}">text</failure></testcase>'
+        f'<testcase name="bad"><failure message="AssertionError: no [+500 more lines]">    def test_x():\n{long}</failure></testcase>'
         '<testcase name="short"><failure message="assert 2 == 0"/></testcase><testcase name="host"><error message="no host"/></testcase>'
         "</testsuite></testsuites>",
         encoding="utf-8",
