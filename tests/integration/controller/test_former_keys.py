@@ -4,7 +4,9 @@ import pytest
 from controller import ONE, Stubbed
 
 FIELD = {"vault_field_encryption_key": "first-field-key"}
-REENCRYPT = ["-e", '{"rotate_reencrypt_command": ["reencrypt"], "__rotate_manage": ["true"]}']
+# It reads what it is given to its end, as `senex manage` does; who ends before breaks the pipe under whoever writes
+MANAGE = '["sh", "-c", "exec cat > /dev/null"]'
+REENCRYPT = ["-e", f'{{"rotate_reencrypt_command": ["reencrypt"], "__rotate_manage": {MANAGE}}}']
 # The tasks of a restore, which only say that they were there
 SAY = """- name: Say that it was here
   ansible.builtin.shell: echo "{{ inventory_hostname }} NAME" >> "{{ stub_log }}"
