@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 from ansible_collections.senex.trader.plugins.filter.checking import unfit
@@ -24,6 +25,8 @@ author: senex.trader maintainers
 description:
   - Returns one line for each variable that an inventory or C(-e) gives a role of this collection, and that is not of the type in the role's
     argument specification. A line names the variable, what was found and what is wanted, and never the value.
+  - A value of the right type is checked by Ansible's own validator too, which knows choices and the keys of dictionaries.
+    It is asked here once, of what is given alone, and not by a task of each role.
   - Warns of a variable that is no input and has almost the name of one; it may be a variable of somebody's own.
 options:
   _terms:
@@ -76,7 +79,7 @@ class LookupModule(LookupBase):
                     continue
                 try:
                     value = self._templar.template(variables[name])
-                    lines += unfit(name, value, option)
+                    lines += unfit(name, value, option) or ArgumentSpecValidator({name: option}).validate({name: value}).error_messages
                 except AnsibleError:  # made of what the role has not said yet; its own check judges what comes out
                     continue
         for line in misspelt(variables or {}, terms):
