@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes docs/variables.md (from the roles' argument specifications and the senex role's defaults), docs/figures.md (from docs/figures.json)
-and the table of recovery in docs/pitr.md (from docs/recovery.json)."""
+"""Writes docs/user/variables.md (from the roles' argument specifications and the senex role's defaults), docs/developer/figures.md (from docs/figures.json)
+and the table of recovery in docs/operations/pitr.md (from docs/recovery.json)."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def figures() -> str:
 
 
 def recovery() -> str:
-    """docs/pitr.md with what tests/bench/pitr.py --keep measured last, if it has."""
-    place, measured = ROOT / "docs" / "pitr.md", ROOT / "docs" / "recovery.json"
+    """docs/operations/pitr.md with what tests/bench/pitr.py --keep measured last, if it has."""
+    place, measured = ROOT / "docs/operations/pitr.md", ROOT / "docs" / "recovery.json"
     if not measured.exists():
         return place.read_text(encoding="utf-8")
     found = json.loads(measured.read_text(encoding="utf-8"))
@@ -101,7 +101,7 @@ def recovery() -> str:
 
 
 if __name__ == "__main__":
-    pages = {ROOT / "docs" / "pitr.md": recovery(), ROOT / "docs" / "variables.md": page(), ROOT / "docs" / "figures.md": figures()}
+    pages = {ROOT / "docs/operations/pitr.md": recovery(), ROOT / "docs/user/variables.md": page(), ROOT / "docs/developer/figures.md": figures()}
     if "--check" in sys.argv:
         old = [path.name for path, content in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != content]
         sys.exit(f"{', '.join(old)}: out of date, run docs/generate.py" if old else 0)

@@ -59,9 +59,7 @@ def restore_keys(vault: dict, catalogue: dict, moment: str = "") -> dict:
         if unread:
             lines.append(f"  before the restore: {COMMAND.format(name=name)} -e rotate_retired=true; after it: the same without rotate_retired")
         if lost:
-            lines.append(
-                "  look for it in the vault's own history, and add it to vault_retired_keys (docs/rotation.md): what it encrypted is not read without it"
-            )
+            lines.append("  add it to vault_retired_keys from the vault's history (docs/operations/rotation.md); without it that is unreadable")
         missing = missing or bool(unread or lost)
     return {"lines": lines, "missing": bool(missing and when)}
 

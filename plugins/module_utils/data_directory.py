@@ -21,7 +21,7 @@ def trouble(*markers: str) -> str:
             continue
         if "kind" in seen[os.path.join(path, FOUND)]:
             above = os.path.dirname(path)
-            return f"{path} is the top of a file system (it has {FOUND}), where no data directory can be: mount the disk at {above} (docs/host.md)"
+            return f"{path} is the top of a file system (it has {FOUND}), where no data directory can be: mount the disk at {above} (docs/user/host.md)"
         if seen[path].get("uid") == 0:
             return f"{path} belongs to root, so no container can write there: remove it where it is empty (rmdir {path}), the run makes it with its owner"
     return ""

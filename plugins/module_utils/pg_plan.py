@@ -10,7 +10,7 @@ import time
 from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_upgrade_state, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade import MEGABYTE, Upgrade, needed, no_room
 
-# What docs/upgrade.md says was measured, on two cores that were busy with other things
+# What docs/operations/upgrade.md says was measured, on two cores that were busy with other things
 FIXED_SECONDS, BYTES_A_SECOND = 80, 3 * MEGABYTE
 SIZES = """
 select datname, pg_database_size(oid), datallowconn or datname = 'template0', dattablespace = (select oid from pg_tablespace where spcname = 'pg_default')

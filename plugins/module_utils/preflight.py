@@ -156,7 +156,7 @@ def directory(path: str, marker: str, what: str) -> dict:
 def images_below(home: str) -> dict:
     """Images can lie below the home."""
     level, says = storage.finding(home)
-    do = "" if level == "OK" else "senex_home on a local file system (ext4, xfs, btrfs), such as a disk of its own mounted there (docs/host.md)"
+    do = "" if level == "OK" else "senex_home on a local file system (ext4, xfs, btrfs), such as a disk of its own mounted there (docs/user/host.md)"
     return finding("storage", level, says, do)
 
 

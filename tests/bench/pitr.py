@@ -164,7 +164,7 @@ def line(sizes):
 
 
 def into_docs(found, command):
-    """Figures of docs/figures.json, and the table of docs/pitr.md."""
+    """Figures of docs/figures.json, and the table of docs/operations/pitr.md."""
     sizes = found["sizes"]
     biggest = sizes[-1]
     keep("rpo_seconds", [max(one["rpo_seconds"] for one in sizes)], 10, "volume gone, the worst of all sizes")

@@ -1,4 +1,4 @@
-"""The table of jobs in docs/backups.md is what the role does."""
+"""The table of jobs in docs/operations/backups.md is what the role does."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 ROWS = {
     cells[1].strip("` "): [cell.strip("` ") for cell in cells[2:-1]]
-    for cells in (line.split("|") for line in (ROOT / "docs/backups.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `"))
+    for cells in (line.split("|") for line in (ROOT / "docs/operations/backups.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `"))
 }
 DEFAULTS = yaml.safe_load((ROOT / "roles/backup/defaults/main.yml").read_text(encoding="utf-8"))
 JOBS = yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text(encoding="utf-8"))["__backup_all"]

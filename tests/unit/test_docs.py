@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DECISIONS = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+DECISIONS = (ROOT / "docs/developer/decisions.md").read_text(encoding="utf-8")
 ROWS = [line.split(" | ") for line in DECISIONS.splitlines() if line.startswith("| ") and not line.startswith("| topic")]
 
 
@@ -25,7 +25,7 @@ def test_every_decision_stands_where_its_row_says(row):
 
 
 def test_links_lead_somewhere():
-    for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
+    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]:
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if "://" not in link:
                 assert (page.parent / link).exists(), f"{page.name} links to {link}, which is not there"
@@ -46,13 +46,13 @@ def test_no_relabelling_and_no_reowning():
 
 def test_the_page_of_images_names_their_tests():
     """A row of the contract without a test, or a test without a row."""
-    named = set(re.findall(r"`(test_(?:postgres|redis)_\w+)`", (ROOT / "docs" / "images.md").read_text(encoding="utf-8")))
+    named = set(re.findall(r"`(test_(?:postgres|redis)_\w+)`", (ROOT / "docs/user/images.md").read_text(encoding="utf-8")))
     files = (ROOT / "tests" / "integration" / "images").glob("test_*_image.py")
     there = {name for file in files for name in re.findall(r"^def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)}
     assert named == there
 
 
-PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+PAGES = [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
 CODE = re.compile(r"^(?: {4}|\t)(.+)$|`([^`\n]+)`", re.MULTILINE)
 
 

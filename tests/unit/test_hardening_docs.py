@@ -1,4 +1,4 @@
-"""docs/hardening.md says of every container what its unit says."""
+"""docs/operations/hardening.md says of every container what its unit says."""
 
 import pathlib
 import re
@@ -6,7 +6,7 @@ import re
 import pytest
 from test_rendered_units import containers, units_of
 
-PAGE = (pathlib.Path(__file__).parents[2] / "docs/hardening.md").read_text(encoding="utf-8")
+PAGE = (pathlib.Path(__file__).parents[2] / "docs/operations/hardening.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `([a-z-]+)` \| (\d+) \| (\w+) \| (\w+) \| ([a-z-]+) \| (.*) \|$", re.MULTILINE)
 ROWS = {row[0]: (*row[1:5], sorted(re.findall(r"`([^`]+)`", row[5]))) for row in ROW.findall(PAGE)}
 

@@ -74,7 +74,7 @@ WHOLE = {"stack", "two_web_hosts"}
         ("requirements.txt", ALL),
         ("roles/redis/README.md", set()),
         ("molecule/redis/tests/test_redis.py", set()),
-        ("docs/nginx.md", set()),
+        ("docs/user/nginx.md", set()),
     ],
 )
 def test_a_change_makes_stale_what_contains_it_and_nothing_else(recipes, path, wanted):

@@ -1,4 +1,4 @@
-"""docs/on-call.md: what it says to type exists, is short, and is followed by a test."""
+"""docs/operations/runbook.md: what it says to type exists, is short, and is followed by a test."""
 
 import importlib.util
 import re
@@ -73,7 +73,7 @@ def test_the_table_of_commands_is_whole():
 
 def test_the_watchdogs_page_names_its_tests():
     """A row without a test, or a test of what is broken without a row."""
-    rows = (ROOT / "docs/watchdog.md").read_text(encoding="utf-8").partition("## What is broken on purpose")[2]
+    rows = (ROOT / "docs/operations/watchdog.md").read_text(encoding="utf-8").partition("## What is broken on purpose")[2]
     tests = (ROOT / "molecule/watchdog/tests/test_watchdog.py").read_text(encoding="utf-8")
     there = set(re.findall(r"^def (test_\w+)\(watched", tests, re.MULTILINE))
     assert set(re.findall(r"`(test_\w+)`", rows)) == there

@@ -107,7 +107,7 @@ def test_every_secret_of_an_environment_has_its_way_and_its_row():
     mapped = set()
     for path in (ROOT / "inventory").glob("*/group_vars/all/main.yml"):
         mapped |= set(re.findall(r"\{\{ (vault_\w+) \}\}", path.read_text()))
-    page = (ROOT / "docs/rotation.md").read_text()
+    page = (ROOT / "docs/operations/rotation.md").read_text()
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `vault_")]
     by_playbook = {name for row in rows for name in re.findall(r"`(vault_\w+)`", row[0]) if "playbooks/rotate.yml" in row[1]}
     named = {name for row in rows for name in re.findall(r"`(vault_\w+)`", row[0])}

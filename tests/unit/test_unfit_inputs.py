@@ -264,7 +264,7 @@ def test_names_of_the_playbooks_own_are_no_mistakes():
     """What they set, register and are told, with the names that are fixed by the engine."""
     begins = "|".join((*CHECKED, "senex"))
     texts = [path.read_text() for folder in ("roles", "playbooks", "inventory", "molecule") for path in (ROOT / folder).rglob("*.yml")]
-    texts += [path.read_text() for path in (ROOT / "docs").glob("*.md")]
+    texts += [path.read_text() for path in (ROOT / "docs").rglob("*.md")]
     names = {name for text in texts for name in re.findall(rf"\b(?:{begins})_[a-z0-9_]+(?==|:)", text)}
     assert len(names) > 400 and unfit_inputs.misspelt(names, CHECKED) == []
 

@@ -169,7 +169,7 @@ def plan(data: Data, files: dict, damage: dict, snapshot: bool) -> dict:
     good = files["snapshot"] is not None and damage.get("file") != "dump.rdb" and data.ask(CHECK_SNAPSHOT).returncode == 0
     copy = "" if good else newest_copy()
     if not good and not copy:
-        raise Trouble("\n".join([*lines, "there is neither a good snapshot (dump.rdb) nor a copy in backups/redis to begin with: see docs/redis.md"]))
+        raise Trouble("\n".join([*lines, "there is neither a good snapshot (dump.rdb) nor a copy in backups/redis to begin with: see docs/user/redis.md"]))
     when, size = files["snapshot"] if good else (os.path.getmtime(copy), os.path.getsize(copy))
     lines += [f"what is done: Redis begins with {'the snapshot dump.rdb' if good else copy}, of {moment(when)}",
               f"LOST: all that was written after that{'; the last write to the log was at ' + moment(last) if last else ''}"]  # fmt: skip

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Start PostgreSQL as the official image does. The contract is docs/images.md; each point has a test.
+# Start PostgreSQL as the official image does. The contract is docs/user/images.md; each point has a test.
 set -Eeo pipefail
 
 self=/usr/local/bin/docker-entrypoint.sh

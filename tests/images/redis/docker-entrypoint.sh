@@ -1,5 +1,5 @@
 #!/bin/sh
-# Start Redis as the official image does. The contract is docs/images.md; each point has a test.
+# Start Redis as the official image does. The contract is docs/user/images.md; each point has a test.
 set -e
 
 case ${1:-} in

@@ -1,4 +1,4 @@
-"""The PostgreSQL image of the lab behaves as the official one: docs/images.md, row by row."""
+"""The PostgreSQL image of the lab behaves as the official one: docs/user/images.md, row by row."""
 
 import gzip
 import lzma

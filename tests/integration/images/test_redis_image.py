@@ -1,4 +1,4 @@
-"""The Redis image of the lab behaves as the official one: docs/images.md, row by row."""
+"""The Redis image of the lab behaves as the official one: docs/user/images.md, row by row."""
 
 
 import os

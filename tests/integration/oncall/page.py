@@ -1,9 +1,9 @@
-"""docs/on-call.md as a program reads it: situations, and what to type in each."""
+"""docs/operations/runbook.md as a program reads it: situations, and what to type in each."""
 
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "on-call.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs/operations/runbook.md"
 
 
 def situations():

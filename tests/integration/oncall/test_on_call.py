@@ -1,4 +1,4 @@
-"""docs/on-call.md, followed as it stands: the thing is broken, the page's commands are typed in their order, and what was broken works.
+"""docs/operations/runbook.md, followed as it stands: the thing is broken, the page's commands are typed in their order, and what was broken works.
 
 The watchdog is paused, for it would be faster with some, and whoever is called is called where it has given up.
 """

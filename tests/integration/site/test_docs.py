@@ -7,7 +7,7 @@ import pytest
 from stack import DOMAIN
 
 DOCS = Path(__file__).parents[3] / "docs"
-TEXT = (DOCS / "operating.md").read_text(encoding="utf-8")
+TEXT = (DOCS / "operations/operating.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\| [^|]+ \| `([^`]+)`", TEXT, flags=re.MULTILINE)
 HARMLESS = [command for command in COMMANDS if not re.search(r"restart|touch|^…|linger", command)]
 
@@ -26,7 +26,7 @@ def test_command_works_as_written(stack, command):
 BLOCKS = [
     (page, command.partition("  #")[0].strip())
     for page in ("application", "celery", "postgresql", "redis")
-    for command in re.findall(r"^ {4}((?:senex|systemctl|curl) .+)$", (DOCS / f"{page}.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for command in re.findall(r"^ {4}((?:senex|systemctl|curl) .+)$", (DOCS / f"user/{page}.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
 ]
 
 

@@ -126,7 +126,7 @@ def test_no_container_holds_more_than_it_needs_of_the_host(stack):
             assert not mount["Source"].endswith((".key", ".sock", ".env")), f"{name}: {mount['Source']}"
 
 
-PAGE = (ROOT / "docs/hardening.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/operations/hardening.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def inspected(stack):
 
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_container_is_as_the_page_says(stack, inspected, container):
-    """docs/hardening.md is what runs; the user of PostgreSQL's image of Debian is the page's own exception."""
+    """docs/operations/hardening.md is what runs; the user of PostgreSQL's image of Debian is the page's own exception."""
     row = re.search(rf"^\| `{re.sub('-[0-9]+$', '', container)}` \| (\d+) \| none \| no \| read-only \| (.*) \|$", PAGE, re.MULTILINE)
     details = inspected[container]
     wanted = "999" if container == "postgres" and "alpine" not in details["ImageName"] else row[1]

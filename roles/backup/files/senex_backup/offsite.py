@@ -87,7 +87,7 @@ def opened(settings: Settings, begin: bool = True) -> None:
     if result.returncode == 0:
         restic(settings, "unlock")  # locks of runs that were killed; those of living ones stay
     elif result.returncode == 12 or "wrong password" in result.stderr:
-        raise Trouble("backup_passphrase does not open the repository: it is the one of another passphrase. See docs/backups.md")
+        raise Trouble("backup_passphrase does not open the repository: it is the one of another passphrase. See docs/operations/backups.md")
     elif result.returncode == 10 or "does not exist" in result.stderr:
         if not begin:
             raise Trouble("there is no repository at backup_offsite_repository: nothing was ever sent there, or it is not where the lost host sent to")

@@ -214,7 +214,7 @@ def raise_sequences(settings: Settings, before: dict[str, int]) -> None:
 def exchangeable(settings: Settings) -> None:
     """The data is where PostgreSQL has it, and can be renamed; found before anything is stopped, and before a copy is made."""
     if os.path.ismount(settings.data):
-        raise Failure(f"{settings.data} is a mount point, which cannot be renamed: mount its parent, or a directory above; docs/host.md says where a disk goes")
+        raise Failure(f"{settings.data} is a mount point, which cannot be renamed: mount a directory above it; docs/user/host.md says where a disk goes")
     try:
         with open(os.path.join(settings.home, UNIT), encoding="utf-8") as unit:
             used = re.search(r"(?m)^Volume=([^:\n]+):/var/lib/postgresql(?:/data)?(?::\S*)?$", unit.read())

@@ -169,7 +169,7 @@ def judge_certificates(data: dict, config, now: float) -> list[Finding]:
     for name, dates in data.items():
         key, do = f"certificate {name}", "run the playbook (--tags postgresql,nginx); with Let's Encrypt: certbot renew, then systemctl reload nginx"
         if os.path.basename(name) == "ca.crt":
-            do = "a new authority, for all at once: remove vault_ca_* from the vault, then playbooks/secrets.yml and site.yml (docs/rotation.md)"
+            do = "a new authority, for all at once: remove vault_ca_* from the vault, then playbooks/secrets.yml and site.yml (docs/operations/rotation.md)"
         if isinstance(dates, str):
             found.append(warn(key, dates, do))
             continue
@@ -407,7 +407,7 @@ def read_settings(host, config) -> list[dict]:
 
 def judge_settings(data: list[dict], config, now: float) -> list[Finding]:
     """Nothing overrides them."""
-    do = "take it out there, or give role common the value that is wanted (docs/host.md); then run the playbook with --tags common"
+    do = "take it out there, or give role common the value that is wanted (docs/user/host.md); then run the playbook with --tags common"
     found = [warn(f"setting {one['setting']}", in_force.sentence({**one, "setting": ""}).strip(), do) for one in data]
     return found or [ok("settings", "in force as they were set")]
 

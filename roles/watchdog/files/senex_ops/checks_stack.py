@@ -237,7 +237,7 @@ def judge_cluster(identifier: str, checksums: str, failures: str) -> Finding:
     """By its system identifier, as the archive and copies off the host have it too."""
     if int(failures):
         says = f"cluster {identifier}: {failures} pages were read whose checksum is wrong, so the disk gives other bytes than were written"
-        return fail("database pages", says, "senex logs postgres names the file; look at the disk (dmesg), and see docs/postgresql.md")
+        return fail("database pages", says, "senex logs postgres names the file; look at the disk (dmesg), and see docs/user/postgresql.md")
     return ok("database cluster", f"{identifier}, data checksums {checksums}" + ("" if checksums == "on" else " (playbooks/checksums.yml enables them)"))
 
 
@@ -308,7 +308,7 @@ def judge_held(data: dict, config, now: float) -> list[Finding]:
     late = sorted({name for handed, eta, name in data["waiting"] if moment(eta) > float(handed) + timeout})
     if late:
         says = f"{', '.join(late)}: due later than senex_celery_visibility_timeout ({age(int(timeout))}) after a worker took it, so it will run more than once"
-        found.append(warn("tasks with a countdown", says, "a shorter countdown, or a larger senex_celery_visibility_timeout; docs/celery.md"))
+        found.append(warn("tasks with a countdown", says, "a shorter countdown, or a larger senex_celery_visibility_timeout; docs/user/celery.md"))
     return found
 
 
