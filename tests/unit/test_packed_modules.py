@@ -1,8 +1,9 @@
-"""Packed modules that the tests' runs of Ansible share: never one of another content."""
+"""Packed modules and compiled templates that the tests' runs of Ansible share: never one of another content."""
 
 import importlib.util
 from pathlib import Path
 
+import jinja2
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,3 +59,60 @@ def test_what_one_run_packed_the_next_finds(cheaper, tmp_path):
     (second / "ansible.modules.copy-ZIP-none").write_bytes(b"new")
     cheaper.keep(second, kept)
     assert sorted(path.name for path in kept.iterdir()) == sorted([*names[:2], "ansible.modules.copy-ZIP-none"])
+
+
+@pytest.fixture
+def remembered(cheaper, tmp_path):
+    """An environment whose templates are remembered, and what was compiled."""
+    made = []
+
+    class Environment(jinja2.Environment):
+        pass
+
+    def compile(self, source, *words):
+        made.append(source)
+        return jinja2.Environment.compile(self, source, *words)
+
+    Environment.compile = cheaper.remembering(compile, tmp_path)
+    return Environment, made
+
+
+def test_a_template_is_compiled_once(remembered):
+    environment, made = remembered
+    for name in ("one", "two"):
+        assert environment().from_string("{{ name | upper }}").render(name=name) == name.upper()
+    assert environment().from_string("{{ name | lower }}").render(name="ONE") == "one"
+    assert made == ["{{ name | upper }}", "{{ name | lower }}"]
+
+
+@pytest.mark.parametrize(("setting", "result"), [({"trim_blocks": True}, "x"), ({"variable_start_string": "[[", "variable_end_string": "]]"}, "\nx")])
+def test_other_settings_make_another_code(remembered, setting, result):
+    environment, made = remembered
+    text = "{% if true %}\nx{% endif %}"
+    assert environment().from_string(text).render() == "\nx"
+    assert environment(**setting).from_string(text).render() == result
+    assert len(made) == 2
+
+
+def test_what_cannot_be_read_is_compiled_again(remembered, tmp_path):
+    environment, made = remembered
+    for damage in (b"", b"not marshalled"):
+        assert environment().from_string("{{ 1 + 1 }}").render() == "2"
+        for path in tmp_path.iterdir():
+            path.write_bytes(damage)
+    assert environment().from_string("{{ 1 + 1 }}").render() == "2"
+    assert len(made) == 3
+
+
+def test_an_error_stays_an_error(remembered):
+    environment, made = remembered
+    for _ in range(2):
+        with pytest.raises(jinja2.TemplateError):
+            environment().from_string("{{ name | nothing_of_this_name }}")
+    assert len(made) == 2
+
+
+def test_another_filter_makes_another_place(cheaper, collection):
+    before = cheaper.digest(collection, cheaper.TEMPLATE_PARTS)
+    (collection / "plugins/filter/text.py").write_text("x = 3\n", encoding="utf-8")
+    assert cheaper.digest(collection, cheaper.TEMPLATE_PARTS) != before
