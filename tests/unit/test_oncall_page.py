@@ -20,7 +20,7 @@ import page  # noqa: E402  (the path above must come first)
 PAGE = page.PAGE.read_text(encoding="utf-8")
 SITUATIONS = page.situations()
 # No authority is within reach of a host of the tests but in this scenario
-ELSEWHERE = {"The certificate ends soon, and is Let's Encrypt's": ("molecule/nginx_letsencrypt/tests/test_letsencrypt.py", "test_renewal_runs_by_timer")}
+ELSEWHERE = {"A Let's Encrypt certificate expires soon": ("molecule/nginx_letsencrypt/tests/test_letsencrypt.py", "test_renewal_runs_by_timer")}
 OF_THE_SYSTEM = {"nginx", "du", "loginctl", "systemctl", "journalctl"}
 
 

@@ -205,7 +205,7 @@ def test_more_work_than_workers(stack, call):
         assert "celery-worker-2" not in stack.sh("senex parts").split()
 
 
-@situation("The database refuses")
+@situation("The database refuses connections")
 def test_too_many_connections(stack, call):
     """Somebody who takes them all and gives none back."""
     hog = (
@@ -222,7 +222,7 @@ def test_too_many_connections(stack, call):
     stack.ssh("systemctl stop oncall-hog.service; senex restart web-1", timeout=120)
 
 
-@situation("Redis does not start, and a file of its is damaged")
+@situation("Redis does not start: a data file is damaged")
 def test_two_bytes_of_the_log(stack, call):
     stack.sh("senex redis-cli -n 5 set before 1 && senex redis-cli -n 5 set damaged 1 && senex redis-cli -n 5 set after 1 && sleep 1.5")
     stack.sh(f"{USER} stop redis.service")
@@ -240,7 +240,7 @@ def test_two_bytes_of_the_log(stack, call):
     stack.sh(f"senex redis-cli -n 5 flushdb; rm -r {HOME}/data/redis/*.damaged-*")
 
 
-@situation("The certificate ends soon, and is the environment's own")
+@situation("A certificate of the environment's own CA expires soon")
 def test_a_certificate_that_ends(stack, call):
     moments = "-not_before $(date -u -d '-363 days' +%Y%m%d%H%M%SZ) -not_after $(date -u -d '+2 days' +%Y%m%d%H%M%SZ)"
     make = f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=old -keyout ownca.key -out ownca.crt {moments}"
@@ -252,7 +252,7 @@ def test_a_certificate_that_ends(stack, call):
     assert stack.get("/version/")[0] == 200
 
 
-@situation("After a reboot something is missing")
+@situation("Something is missing after a reboot")
 def test_nothing_came_back(stack, call):
     stack.sh("rm /var/lib/systemd/linger/senex")
     subprocess.run([LAB, "stop", stack.name], check=True, capture_output=True, timeout=120)
@@ -266,7 +266,7 @@ def test_nothing_came_back(stack, call):
     stack.task_runs()
 
 
-@situation("Data must come back")
+@situation("The whole database must go back")
 def test_a_row_that_should_not_have_gone(stack, call):
     stack.sh("senex pitr base --first", timeout=300)
     number = stack.post("/api/rows/", {"text": "wanted"})["number"]
