@@ -59,7 +59,7 @@ def restore_keys(vault: dict, catalogue: dict, moment: str = "") -> dict:
         if unread:
             lines.append(f"  before the restore: {COMMAND.format(name=name)} -e rotate_retired=true; after it: the same without rotate_retired")
         if lost:
-            lines.append("  add it to vault_retired_keys from the vault's history (docs/operations/rotation.md); without it that is unreadable")
+            lines.append("  add it to vault_retired_keys from the vault's own history (docs/operations/rotation.md); without it that is unreadable")
         missing = missing or bool(unread or lost)
     return {"lines": lines, "missing": bool(missing and when)}
 
