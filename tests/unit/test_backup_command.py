@@ -147,7 +147,7 @@ def test_a_new_machine_fetches_what_the_lost_one_sent_until_it_took_its_place(co
                snapshot(5, "new", "senex", "dump"), snapshot(6, "new", "senex-wal"), snapshot(7, "web", "senex", "media")]  # fmt: skip
     found, wal = command.fetch.chosen(settings, "latest", "dump")
     assert (found["id"][0], wal["id"][0]) == ("3", "4")
-    command.fetch.take_over(settings, "lost")
+    command.fetch.take_over(settings, "lost", "postgresql")
     found, wal = command.fetch.chosen(settings, "latest", "dump")
     assert (found["id"][0], wal["id"][0]) == ("5", "6")
     assert command.fetch.chosen(settings, "1111", "dump")[0]["id"][0] == "1"
@@ -161,7 +161,7 @@ def test_several_machines_that_were_here_are_a_question(command, settings, bucke
     with pytest.raises(command.common.Trouble, match=r"copies of several machines .*\(machine lost\); 22222222 of .*\(machine spare\)"):
         command.fetch.chosen(settings, "latest", "dump")
     assert command.fetch.chosen(settings, "machine-lost", "dump")[0]["id"][0] == "3"
-    command.fetch.take_over(settings, "spare")
+    command.fetch.take_over(settings, "spare", "postgresql")
     assert command.fetch.chosen(settings, "latest", "dump")[0]["id"][0] == "3"
     bucket[0]["tags"][-1] = "on-clone"
     with pytest.raises(command.common.Trouble, match=r"by clone \(machine lost\).* by db \(machine lost\)"):

@@ -27,6 +27,26 @@ def test_a_new_machine_that_has_sent_for_some_hours_is_not(command, settings, bu
     assert command.fetch.chosen(settings, "latest", "dump")[0]["id"][0] == "1"
 
 
+def test_who_took_the_place_of_a_database_has_no_uploads_yet(command, settings, bucket):  # noqa: F811
+    """Its own copy, of some hours after the restore, holds none; so does the one of Redis."""
+    bucket += [at(1, 2, "lost", "senex", "dump", "media"), at(2, 0, "new", "senex", "dump", "media")]
+    command.fetch.take_over(settings, "lost", "postgresql")
+    assert command.fetch.chosen(settings, "latest", "dump")[0]["id"][0] == "2"
+    for places in (["media"], ["redis"], list(command.fetch.PLACES)):
+        assert command.fetch.chosen(settings, "latest", "dump", places)[0]["id"][0] == "1", places
+    command.fetch.take_over(settings, "lost", "media")
+    assert command.fetch.chosen(settings, "latest", "dump", ["media"])[0]["id"][0] == "2"
+    assert command.fetch.chosen(settings, "latest", "dump", ["redis"])[0]["id"][0] == "1"
+
+
+def test_what_an_earlier_version_noted_holds(command, settings, bucket):  # noqa: F811
+    bucket += [at(1, 2, "lost", "senex", "dump", "media"), at(2, 0, "new", "senex", "dump", "media")]
+    command.fetch.put(command.fetch.state(settings, "taken-over.json"), {"lost": True})
+    command.fetch.take_over(settings, "lost", "media")
+    for places in (["postgresql"], ["media"], ["redis"]):
+        assert command.fetch.chosen(settings, "latest", "dump", places)[0]["id"][0] == "2"
+
+
 def test_wal_of_the_future_is_older_than_it_says(command, settings, bucket):  # noqa: F811
     """It would take the place of the segments that came later."""
     bucket += [at(1, 2, "lost", "senex", "dump"), at(2, 1, "lost", "senex-wal"), at(3, -3000, "lost", "senex-wal")]

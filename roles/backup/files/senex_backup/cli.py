@@ -40,7 +40,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     one.add_argument("--what", action="append", choices=fetch.PLACES, help="this alone; may be given several times (all)")
     one.add_argument("--into", metavar="DIRECTORY", help="a directory of its own, beside which nothing is touched; with --path")
     one.add_argument("--path", action="append", metavar="PATTERN", help="what of the copy goes there; may be given several times")
-    verb("taken-over", "note whose place this machine took (restores call it)", job=False).add_argument("machine")
+    verb("taken-over", "note whose place this machine took with its database (restores call it)", job=False).add_argument("machine")
     one = verb("restic", "call restic with this host's repository and passphrase, as in: backup restic snapshots", job=False)
     one.add_argument("words", nargs=argparse.REMAINDER)
     one = verb("rekey", "let the repository take a second passphrase, given on standard input, or no longer (playbooks/rotate.yml calls it)", job=False)
@@ -127,7 +127,7 @@ def exchanged(settings: Settings, given: argparse.Namespace) -> int:
 
 
 def taken_over(settings: Settings, machine: str) -> int:
-    fetch.take_over(settings, machine)
+    fetch.take_over(settings, machine, "postgresql")
     return 0
 
 

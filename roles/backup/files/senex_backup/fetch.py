@@ -65,7 +65,7 @@ def title(snapshot: dict) -> str:
     )
 
 
-def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None]:
+def chosen(settings: Settings, wanted: str, job: str, places: tuple[str, ...] | list[str] = ("postgresql",)) -> tuple[dict, dict | None]:
     """The copy to take, and the newer one of WAL that goes with it. Without a word: of the machine that was here before this one."""
     host = settings["offsite"]["host"]
     there = sorted(json.loads(restic(settings, "snapshots", "--json", "--host", host).stdout), key=lambda one: one["time"])
@@ -87,7 +87,7 @@ def chosen(settings: Settings, wanted: str, job: str) -> tuple[dict, dict | None
         others = {one["hostname"] for one in json.loads(restic(settings, "snapshots", "--json").stdout)} - {host}
         hint = f"; it holds copies of {', '.join(sorted(others))}: is backup_offsite_host right?" if others else ""
         raise Trouble(f"the repository holds no copy of {host if wanted == LATEST else f'{host} by {wanted}'} with a {job}{hint}")
-    known, own = set(read(settings, "taken-over.json")), machine()
+    known, own = {one for one, of in read(settings, "taken-over.json").items() if of is True or set(places) <= set(of)}, machine()
     now = [one for one in whole if one["id"] in plausible] or whole
     ranks = (
         [one for one in now if sender(one) not in {own, *known}],
@@ -123,7 +123,7 @@ def fetch(settings: Settings, wanted: str, places: list[str]) -> dict:
     """Bring backups back beside what is there. A file of this host is never overwritten."""
     opened(settings, begin=False)
     # Several hosts of one environment may send to one repository
-    snapshot, _wal = chosen(settings, wanted, next((job for job in ("dump", "redis", "media") if job in settings["jobs"]), TAG))
+    snapshot, _wal = chosen(settings, wanted, next((job for job in ("dump", "redis", "media") if job in settings["jobs"]), TAG), places)
     incoming = os.path.join(settings.backups, "incoming")
     if os.path.isdir(incoming) and set(os.listdir(incoming)) <= set(PLACES):
         owned.mark(incoming)  # of a run of before that was killed
@@ -159,10 +159,16 @@ def fetch_into(settings: Settings, wanted: str, only: list[str], target: str) ->
     return {**found, "until": (wal or snapshot)["time"]}
 
 
-def take_over(settings: Settings, sent_by: str) -> None:
-    """From now on this machine's own copies are the ones to fetch, not those of the machine whose place it took."""
-    if sent_by != machine():
-        put(state(settings, "taken-over.json"), {**read(settings, "taken-over.json"), sent_by: True})
+def take_over(settings: Settings, sent_by: str, place: str) -> None:
+    """From now on this machine's own copies of this are the ones to fetch, not those of the machine whose place it took.
+
+    Of this alone: a host whose database is restored first has no uploads yet, and those of its own copies are none.
+    """
+    if sent_by == machine():
+        return
+    known = read(settings, "taken-over.json")
+    before = known.get(sent_by, [])  # true where an earlier version noted it, for all of them
+    put(state(settings, "taken-over.json"), {**known, sent_by: before if before is True else sorted({*before, place})})
 
 
 def merge(source: str, target: str) -> tuple[int, list[str]]:

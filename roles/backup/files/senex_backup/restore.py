@@ -196,7 +196,7 @@ def swap(settings: Settings, wanted: dict) -> dict:
     try:
         allow(settings, aside)
         if wanted["machine"]:
-            fetch.take_over(settings, wanted["machine"])
+            fetch.take_over(settings, wanted["machine"], "postgresql")
     except (Trouble, OSError) as error:
         raise Trouble(f"{database} is the restored database now, and the one from before is kept as {aside}; what was to follow failed: {error}") from error
     say(f"{database} is the restored database now; the one from before is kept as {aside}")

@@ -113,7 +113,7 @@ def swap(settings: Settings, wanted: dict) -> dict:
         raise Trouble("Redis runs: stop redis.service first")
     say(namespace("swap", wanted))
     if wanted.get("machine"):
-        fetch.take_over(settings, wanted["machine"])
+        fetch.take_over(settings, wanted["machine"], wanted["kind"])
     return wanted
 
 
