@@ -141,6 +141,7 @@ FORMS = [
     ("backup", {"backup_redis_directory": "../redis"}, "backup_redis_directory: '../redis' is no path"),
     ("backup", {"backup_offsite_check_subset": "a tenth"}, "backup_offsite_check_subset: a tenth is no part"),
     ("backup", {"backup_offsite_keep": {"daily": "x", "weekly": 3}}, "backup_offsite_keep: each must be a number"),
+    ("postgresql", {"postgresql_tls_directory": "/opt/senex-trader/config/postgresql/tls"}, "postgresql_tls_directory: /opt/senex-trader/config/postgresql/tls"),
     ("pitr", {"pitr_server": "barman"}, "pitr_server: barman is no name"),
     ("pitr", {"pitr_wal_interval": 0}, "pitr_wal_interval: 0 is too small"),
     ("pitr", {"pitr_base_schedule": ""}, "pitr_base_schedule: '' is no time"),
@@ -167,6 +168,7 @@ def test_form(role, inputs, says):
         ({"common_sysctl_overrides": {"vm swappiness": 1}}, "common_sysctl, common_sysctl_overrides: vm swappiness is no name"),
         ({"common_unattended_upgrades_reboot_time": 240}, "common_unattended_upgrades_reboot_time is '240'"),
         ({"common_swap_file": "/swap file"}, "common_swap_file is '/swap file'"),
+        ({"common_swap_mb": 512, "common_swap_file": "/opt/senex-trader/swap"}, "common_swap_file is '/opt/senex-trader/swap', below senex_home"),
     ],
 )
 def test_form_of_the_hosts(inputs, says):
