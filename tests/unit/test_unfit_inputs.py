@@ -141,7 +141,11 @@ FORMS = [
     ("backup", {"backup_redis_directory": "../redis"}, "backup_redis_directory: '../redis' is no path"),
     ("backup", {"backup_offsite_check_subset": "a tenth"}, "backup_offsite_check_subset: a tenth is no part"),
     ("backup", {"backup_offsite_keep": {"daily": "x", "weekly": 3}}, "backup_offsite_keep: each must be a number"),
-    ("postgresql", {"postgresql_tls_directory": "/opt/senex-trader/config/postgresql/tls"}, "postgresql_tls_directory: /opt/senex-trader/config/postgresql/tls"),
+    (
+        "postgresql",
+        {"postgresql_tls_directory": "/opt/senex-trader/config/postgresql/tls"},
+        "postgresql_tls_directory: /opt/senex-trader/config/postgresql/tls",
+    ),
     ("pitr", {"pitr_server": "barman"}, "pitr_server: barman is no name"),
     ("pitr", {"pitr_wal_interval": 0}, "pitr_wal_interval: 0 is too small"),
     ("pitr", {"pitr_base_schedule": ""}, "pitr_base_schedule: '' is no time"),
