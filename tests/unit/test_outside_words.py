@@ -400,6 +400,11 @@ def test_no_plan_is_shown_with_the_words_of_others():
     assert seen > 7 and bare == []
 
 
+# Of a plan: every field of it, whatever is in the others
+PLANNED = {name: RED for name in ("dump", "made", "rows", "tables", "source", "restored", "database", "aside", "path", "holds", "directory", "name")}
+PLANNED |= {"database_bytes": 1, "now": [RED], "roles": [RED], "others": [RED]}
+
+
 @pytest.mark.parametrize(
     ("role", "file", "task", "inputs"),
     [
@@ -407,12 +412,15 @@ def test_no_plan_is_shown_with_the_words_of_others():
         ("backup", "restore_queue", "Show it", {"__backup_queue": {"rc": 0}, "backup_queue": {"now": [RED]}, "senex_redis_cache_instance": False}),
         ("pitr", "restore_prepare", "What was found in it", {"__pitr_copy": {"stdout_lines": [RED]}}),
         ("pitr", "restore_switch", "Where the old data is", {"__pitr_exchange": {"stdout": RED}, "senex_user": "senex"}),
+        ("backup", "restore_plan", "Show the plan", {"__backup_planned": {"stdout_lines": [json.dumps(PLANNED)]}, "restore_dump": "newest"}),
+        ("backup", "restore_files_plan", "Show the plan", {"__backup_planned": {"stdout_lines": [json.dumps(PLANNED)]}, "backup_restore_kind": "media"}),
+        ("redis", "finish", "Say what is left", {"__redis_still": [RED], "__redis_still_cached": [RED]}),
         ("backup", "manual", "Show what was made", {"__backup_made": {"results": [{"stdout_lines": [RED]}]}}),
     ],
 )
 def test_what_programs_of_the_service_user_say_is_printable(role, file, task, inputs):
     (one,) = [one for one in tasks_of(yaml.safe_load((ROOT / f"roles/{role}/tasks/{file}.yml").read_text())) if one.get("name") == task]
-    shown = rendered.value(role, "shown", shown=one["ansible.builtin.debug"]["msg"], **inputs)
+    shown = rendered.value(role, "shown", shown=one["ansible.builtin.debug"]["msg"], **(one.get("vars") or {}), **inputs)
     assert all(line.isprintable() for line in ([shown] if isinstance(shown, str) else shown)) and "?[31mred" in str(shown)
 
 
