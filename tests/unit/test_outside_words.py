@@ -6,10 +6,8 @@ import http.client
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -266,7 +264,6 @@ def test_a_manager_that_answers_nonsense_does_not_end_the_watchdog(monkeypatch, 
     dog.cure = (service.decide.Part("web-1"), "says", future, 0.0)
     dog._take_cure(0.0)
     assert dog.cure is None and dog.held["web-1"].isprintable()
-    dog.control.server_close()
 
 
 def test_a_flood_of_units_or_containers_pushes_nothing_else_out():
@@ -291,21 +288,40 @@ def test_what_a_checker_of_redis_repeats_of_a_file_is_printable():
 
 
 def test_nobody_else_is_answered_by_the_watchdog(tmp_path):
-    """Connections that say nothing would take all of its files: 1024 for a service."""
+    """What listens can be kept busy by every user of the host, and nobody would hear of what fails meanwhile."""
+    before = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]}
     dog = service.Watchdog(settings(), watched_config.Secrets(), None, str(tmp_path), str(tmp_path))
-    threading.Thread(target=dog.control.serve_forever, daemon=True).start()
-    silent = [socket.create_connection(dog.control.server_address, 5) for _ in range(50)]
+    mine = {link[8:-1] for name in os.listdir("/proc/self/fd") if (link := link_of(f"/proc/self/fd/{name}")).startswith("socket:[")}
+    listens = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"}
+    assert not (listens & mine) - before
+    for _ in range(3):
+        answer = dog.control.ask(5)
+        assert answer.status == 200 and answer.seconds < 5
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(50):
+        dog.control.ask(5)
+    time.sleep(0.2)
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def link_of(path):
     try:
-        for one in silent:
-            one.settimeout(5)
-            assert one.recv(1) == b"", "closed at once"
-        for _ in range(3):
-            assert dog.control.ask(5).status == 200 and dog.control.expected == set()
-    finally:
-        for one in silent:
-            one.close()
-        dog.control.shutdown()
-        dog.control.server_close()
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize("trouble", ["start", "answer"])
+def test_the_watchdog_notices_that_it_cannot_ask(tmp_path, monkeypatch, trouble):
+    dog = service.Watchdog(settings(), watched_config.Secrets(), None, str(tmp_path), str(tmp_path))
+    if trouble == "start":
+        monkeypatch.setattr(service.threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
+    else:
+        monkeypatch.setattr(service.Own, "_answer", staticmethod(lambda theirs: time.sleep(1)))
+    answer = dog.control.ask(0.2)
+    assert answer.status == 0 and answer.error
+    dog._take_control(answer, 0)
+    assert dog.starved
 
 
 # Facts

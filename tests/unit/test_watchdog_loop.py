@@ -17,7 +17,6 @@ def watchdog(monkeypatch, tmp_path):
     monkeypatch.setattr(cures, "works_hard", lambda *_: False)
     made = service.Watchdog(settings(), config.Secrets(), Fake(), str(tmp_path), str(tmp_path))
     yield made
-    made.control.server_close()
     made.pool.shutdown()
 
 
