@@ -31,7 +31,7 @@ from test_redis_repair import program as redis_repair
 from watched import config as watched_config
 from watched import host, settings
 
-from senex_ops import checks_host, checks_stack, cures, delivery, service  # isort: skip
+from senex_ops import checks_host, checks_stack, cures, delivery, doctor, service  # isort: skip
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = ("sh", "-c", "exec cat /dev/zero")
@@ -271,6 +271,9 @@ def test_a_flood_of_units_or_containers_pushes_nothing_else_out():
     data = {"user": {}, "system": {}, "failed": [*many, ("system", "cron.service")], "uptime": 1.0}
     found = checks_host.judge_units(data, settings(user_units=[], system_units=[]), 0)
     assert len(found) == 22 and "unit cron.service" in [one.key for one in found] and found[-1].says == "and 480 more"
+    said = "quadlet[9]: converting \"x.container\": unsupported key\n" * 500
+    seen = {"version": "podman version 5.4.2", "generator": True, "said": said, "code": 0, "ours": ["x.container"]}
+    assert len(doctor.judge_podman(seen, settings(), 0)) == 21
     rows = [{"name": f"x{number}", "state": "exited", "status": ""} for number in range(500)]
     assert len(checks_stack.judge_containers(rows, settings(), 0)) == 21 == len(checks_stack.judge_containers(rows[:20], settings(), 0)) + 1
 
