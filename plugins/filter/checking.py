@@ -14,6 +14,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.senex.trader.plugins.filter.quoting import env_file
+from ansible_collections.senex.trader.plugins.filter.sizing import to_megabytes
 from ansible_collections.senex.trader.plugins.plugin_utils.yaml_source import misread
 
 PLACEHOLDER = re.compile(r"CHANGE_?ME|your-domain\.com", re.IGNORECASE)
@@ -145,6 +146,14 @@ def _is_line(value: Any) -> bool:
     return isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip() != "" and CONTROL.search(str(value)) is None
 
 
+def _is_size(value: Any) -> bool:
+    try:
+        to_megabytes(value)
+    except AnsibleFilterError:
+        return False
+    return True
+
+
 # Name of a type: how it is said, and what passes. -e NAME=VALUE gives texts, so a number may be one
 TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "text": ("a text", lambda value: value is None or isinstance(value, (str, int)) and not isinstance(value, bool)),
@@ -155,6 +164,7 @@ TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "bool": ("true or false, without quotes", lambda value: isinstance(value, bool)),
     "list": ("a list", lambda value: isinstance(value, Sequence) and not isinstance(value, (str, bytes))),
     "dict": ("a dictionary", lambda value: isinstance(value, Mapping)),
+    "size": ("a size, such as 512M or 2G, or a number of MB", _is_size),
     "any": ("anything", lambda value: True),
 }
 
@@ -190,6 +200,8 @@ def shape_problems(values: Mapping[str, Any], shapes: Mapping[str, Mapping[str, 
 SPECIFIED = {"str": "text", "path": "text", "int": "number", "float": "decimal", "bool": "flag", "list": "list", "dict": "dict"}
 OF_LINES = ("common_login_banner", "nginx_tls_certificate_content", "nginx_tls_private_key_content", "nginx_acme_ca_certificate",
             "backup_offsite_ca_certificate", "certificate_ca_certificate", "certificate_ca_private_key")  # fmt: skip
+# Texts that are sizes, by their names: the filter that reads them knows none
+SIZES = re.compile(r"[a-z]+_[a-z_]*(memory|maxmemory|tuning_memory_mb)")
 
 
 def _has_control(value: Any) -> bool:
@@ -204,6 +216,8 @@ def _has_control(value: Any) -> bool:
 def unfit(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
     """What is wrong with the input of a role, by its argument specification. Ansible's own check takes a list or false for a text, and a text for a list."""
     kind = SPECIFIED.get(option.get("type", "str"), "any")
+    if kind in ("text", "any") and SIZES.fullmatch(name) and value is not None:
+        kind = "size"
     said, passes = TYPES[kind]
     if kind != "any" and (value is None or not passes(value)) and not (kind == "text" and isinstance(value, float)):
         hint = ""
@@ -223,8 +237,16 @@ def unfit(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
     if name not in OF_LINES and _has_control(value):
         return [f"{name}: holds a line break or another control character; remove it"]
     if kind == "list" and option.get("elements"):
-        return [line for number, item in enumerate(value, 1) for line in unfit(f"{name}, number {number}", item, {"type": option["elements"]})]
-    return []
+        each = {"type": option["elements"], "options": option.get("options")}
+        return [line for number, item in enumerate(value, 1) for line in unfit(f"{name}, number {number}", item, each)]
+    return _inside(name, value, option["options"]) if kind == "dict" and option.get("options") else []
+
+
+def _inside(name: str, value: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
+    """The same of each key of a dictionary: a text for a list of texts would be taken letter by letter."""
+    lines = [f"{name}.{key}: there is no such key; there are {', '.join(options)}" for key in value if key not in options]
+    lines += [f"{name}: has no {key}" for key, option in options.items() if option.get("required") and key not in value]
+    return lines + [line for key, option in options.items() if key in value for line in unfit(f"{name}.{key}", value[key], option)]
 
 
 def environment_problems(variables: Any, extra: Any) -> list[str]:

@@ -28,9 +28,12 @@ def refusal_findings(message: str, key: str) -> list:
     return [{"key": key, "level": "FAIL", "says": line, "do": ""} for line in told]
 
 
-def printable(text: object) -> str:
-    """What a program said, for the message of a task: Ansible puts that on the screen as it is, and whoever said it may not be root."""
-    return untrusted.lines(text)
+def printable(text: object, line: bool = False) -> str:
+    """What a program said, for the message of a task: Ansible puts that on the screen as it is, and whoever said it may not be root.
+
+    `line`: it stands in a line of ours, and begins none of its own.
+    """
+    return untrusted.lines(text).replace("\n", " ") if line else untrusted.lines(text)
 
 
 class FilterModule:

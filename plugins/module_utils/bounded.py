@@ -73,10 +73,10 @@ def unverified() -> ssl.SSLContext:
     return made
 
 
-def connect(address: str, port: int, end: float, context: ssl.SSLContext | None = None, name: str = "", source: tuple | None = None) -> socket.socket:
+def connect(address: str, port: int, end: float, context: ssl.SSLContext | None = None, name: str = "") -> socket.socket:
     """A connection, by TLS under a name where there is a context."""
     try:
-        raw = socket.create_connection((address, port), left(end), source)
+        raw = socket.create_connection((address, port), left(end))
     except UnicodeError:
         raise OSError("its address is none") from None
     try:
@@ -99,7 +99,6 @@ def ask(
     data: bytes = b"",
     limit: int = LIMIT,
     whole: bool = True,
-    source: tuple | None = None,
 ) -> Reply:
     """One request on a connection of its own. OSError or http.client.HTTPException where there is no answer, or not the `whole` of it.
 
@@ -110,7 +109,7 @@ def ask(
     for word in (path, *words, *words.values()):
         if any(ord(letter) <= 32 and letter != " " for letter in word) or (word is path and " " in path):
             raise OSError("the request has a character that none may have")
-    with contextlib.closing(connect(address, port, end, context, name, source)) as stream:
+    with contextlib.closing(connect(address, port, end, context, name)) as stream:
         head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{key}: {value}\r\n" for key, value in words.items()) + "\r\n"
         stream.settimeout(left(end))
         stream.sendall(head.encode() + data)

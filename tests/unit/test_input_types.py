@@ -13,6 +13,7 @@ from ansible.template import Templar
 from jinja2 import Environment, nodes
 from nginx_door import rendered as nginx
 from rendered import part, trusted, variables
+from test_common_preflight import HOST
 from test_rendered_units import BASE
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -134,3 +135,21 @@ def of_common(name, value):
 @pytest.mark.parametrize("name", sorted(name for name in BOOLEANS if name.startswith("common_")))
 def test_the_host_takes_text_for_what_it_says(name):
     assert of_common(name, "false") == of_common(name, False) != of_common(name, True) == of_common(name, "yes")
+
+
+def files_of_common(**inputs):
+    """Everything of role common that its inputs are in, save what asks a host."""
+    values = variables("common", **{**BASE, "__common_host": HOST, **inputs})
+    templar = Templar(loader=DataLoader(), variables=values)
+    names = sorted(path for path in (ROOT / "roles/common/templates").glob("*.j2") if path.name != "senex-logins.service.j2")
+    lists = templar.template(trusted("{{ [__common_packages, __common_units, __common_checks, __common_in_force, __common_directories] }}"))
+    return str(lists) + "".join(templar.template(trusted(path.read_text())) for path in names)
+
+
+TEXTS = ["common_fail2ban_ban_time", "common_fail2ban_find_time", *sorted(name for name in inputs("str") if name.startswith("common_journald_"))]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_host_takes_a_number_for_the_text_that_it_is(name):
+    """3600 is a span of fail2ban, and no list of words."""
+    assert files_of_common(**{name: 3600}) == files_of_common(**{name: "3600"}) != files_of_common()

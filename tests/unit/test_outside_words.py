@@ -6,10 +6,8 @@ import http.client
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -33,7 +31,7 @@ from test_redis_repair import program as redis_repair
 from watched import config as watched_config
 from watched import host, settings
 
-from senex_ops import checks_host, checks_stack, cures, delivery, service  # isort: skip
+from senex_ops import checks_host, checks_stack, cures, delivery, doctor, service  # isort: skip
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = ("sh", "-c", "exec cat /dev/zero")
@@ -266,7 +264,6 @@ def test_a_manager_that_answers_nonsense_does_not_end_the_watchdog(monkeypatch, 
     dog.cure = (service.decide.Part("web-1"), "says", future, 0.0)
     dog._take_cure(0.0)
     assert dog.cure is None and dog.held["web-1"].isprintable()
-    dog.control.server_close()
 
 
 def test_a_flood_of_units_or_containers_pushes_nothing_else_out():
@@ -274,6 +271,9 @@ def test_a_flood_of_units_or_containers_pushes_nothing_else_out():
     data = {"user": {}, "system": {}, "failed": [*many, ("system", "cron.service")], "uptime": 1.0}
     found = checks_host.judge_units(data, settings(user_units=[], system_units=[]), 0)
     assert len(found) == 22 and "unit cron.service" in [one.key for one in found] and found[-1].says == "and 480 more"
+    said = "quadlet[9]: converting \"x.container\": unsupported key\n" * 500
+    seen = {"version": "podman version 5.4.2", "generator": True, "said": said, "code": 0, "ours": ["x.container"]}
+    assert len(doctor.judge_podman(seen, settings(), 0)) == 21
     rows = [{"name": f"x{number}", "state": "exited", "status": ""} for number in range(500)]
     assert len(checks_stack.judge_containers(rows, settings(), 0)) == 21 == len(checks_stack.judge_containers(rows[:20], settings(), 0)) + 1
 
@@ -291,21 +291,40 @@ def test_what_a_checker_of_redis_repeats_of_a_file_is_printable():
 
 
 def test_nobody_else_is_answered_by_the_watchdog(tmp_path):
-    """Connections that say nothing would take all of its files: 1024 for a service."""
+    """What listens can be kept busy by every user of the host, and nobody would hear of what fails meanwhile."""
+    before = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]}
     dog = service.Watchdog(settings(), watched_config.Secrets(), None, str(tmp_path), str(tmp_path))
-    threading.Thread(target=dog.control.serve_forever, daemon=True).start()
-    silent = [socket.create_connection(dog.control.server_address, 5) for _ in range(50)]
+    mine = {link[8:-1] for name in os.listdir("/proc/self/fd") if (link := link_of(f"/proc/self/fd/{name}")).startswith("socket:[")}
+    listens = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"}
+    assert not (listens & mine) - before
+    for _ in range(3):
+        answer = dog.control.ask(5)
+        assert answer.status == 200 and answer.seconds < 5
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(50):
+        dog.control.ask(5)
+    time.sleep(0.2)
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def link_of(path):
     try:
-        for one in silent:
-            one.settimeout(5)
-            assert one.recv(1) == b"", "closed at once"
-        for _ in range(3):
-            assert dog.control.ask(5).status == 200 and dog.control.expected == set()
-    finally:
-        for one in silent:
-            one.close()
-        dog.control.shutdown()
-        dog.control.server_close()
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize("trouble", ["start", "answer"])
+def test_the_watchdog_notices_that_it_cannot_ask(tmp_path, monkeypatch, trouble):
+    dog = service.Watchdog(settings(), watched_config.Secrets(), None, str(tmp_path), str(tmp_path))
+    if trouble == "start":
+        monkeypatch.setattr(service.threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
+    else:
+        monkeypatch.setattr(service.Own, "_answer", staticmethod(lambda theirs: time.sleep(1)))
+    answer = dog.control.ask(0.2)
+    assert answer.status == 0 and answer.error
+    dog._take_control(answer, 0)
+    assert dog.starved
 
 
 # Facts
@@ -400,6 +419,11 @@ def test_no_plan_is_shown_with_the_words_of_others():
     assert seen > 7 and bare == []
 
 
+# Of a plan: every field of it, whatever is in the others
+PLANNED = {name: RED for name in ("dump", "made", "rows", "tables", "source", "restored", "database", "aside", "path", "holds", "directory", "name")}
+PLANNED |= {"database_bytes": 1, "now": [RED], "roles": [RED], "others": [RED]}
+
+
 @pytest.mark.parametrize(
     ("role", "file", "task", "inputs"),
     [
@@ -407,12 +431,15 @@ def test_no_plan_is_shown_with_the_words_of_others():
         ("backup", "restore_queue", "Show it", {"__backup_queue": {"rc": 0}, "backup_queue": {"now": [RED]}, "senex_redis_cache_instance": False}),
         ("pitr", "restore_prepare", "What was found in it", {"__pitr_copy": {"stdout_lines": [RED]}}),
         ("pitr", "restore_switch", "Where the old data is", {"__pitr_exchange": {"stdout": RED}, "senex_user": "senex"}),
+        ("backup", "restore_plan", "Show the plan", {"__backup_planned": {"stdout_lines": [json.dumps(PLANNED)]}, "restore_dump": "newest"}),
+        ("backup", "restore_files_plan", "Show the plan", {"__backup_planned": {"stdout_lines": [json.dumps(PLANNED)]}, "backup_restore_kind": "media"}),
+        ("redis", "finish", "Say what is left", {"__redis_still": [RED], "__redis_still_cached": [RED]}),
         ("backup", "manual", "Show what was made", {"__backup_made": {"results": [{"stdout_lines": [RED]}]}}),
     ],
 )
 def test_what_programs_of_the_service_user_say_is_printable(role, file, task, inputs):
     (one,) = [one for one in tasks_of(yaml.safe_load((ROOT / f"roles/{role}/tasks/{file}.yml").read_text())) if one.get("name") == task]
-    shown = rendered.value(role, "shown", shown=one["ansible.builtin.debug"]["msg"], **inputs)
+    shown = rendered.value(role, "shown", shown=one["ansible.builtin.debug"]["msg"], **(one.get("vars") or {}), **inputs)
     assert all(line.isprintable() for line in ([shown] if isinstance(shown, str) else shown)) and "?[31mred" in str(shown)
 
 

@@ -47,7 +47,6 @@ def life(monkeypatch, tmp_path):
 
     yield begin
     for one in lives:
-        one.control.server_close()
         one.pool.shutdown()
 
 

@@ -53,6 +53,19 @@ def lines(**inputs):
         ("redis_settings", {"maxclients": "5\nmaxmemory 1gb"}, "holds a line break"),
         ("nginx_health_networks", ["10.0.0.0/8;\u2028"], "holds a line break or another control character"),
         ("podman_min_version", 5.1, "not read as it is written"),
+        ("postgresql_memory", "25%", "is a text, and must be a size, such as 512M or 2G, or a number of MB"),
+        ("redis_cache_maxmemory", "1,5G", "is a text, and must be a size"),
+        ("pitr_drill_memory", "", "is a text, and must be a size"),
+        ("celery_memory", [512], "is a list, and must be a size"),
+        # A worker would take from c, e, l, r and y, and PostgreSQL be asked for an extension p
+        ("celery_workers", [{"name": "celery-worker", "queues": "celery"}], "number 1.queues: is a text, and must be a list"),
+        ("postgresql_databases", [{"name": "more", "extensions": "pg_trgm"}], "number 1.extensions: is a text, and must be a list"),
+        ("postgresql_databases", [{"name": "more", "extensions": None}], "number 1.extensions: is nothing, and must be a list"),
+        ("postgresql_databases", [{"name": "more", "extensions": [["pg_trgm"]]}], "number 1.extensions, number 1: is a list, and must be a text"),
+        ("common_firewall_rules", [{"port": 80}, {"port": [443]}], "number 2.port: is a list, and must be a text"),
+        ("celery_workers", [{"name": "celery-worker", "queues": ["celery"], "concurrency": "8.5"}], "number 1.concurrency: is a text, and must be a whole"),
+        ("celery_workers", [{"name": "celery-worker"}], "number 1: has no queues"),
+        ("celery_workers", [{"name": "celery-worker", "queues": ["celery"], "instance": 3}], "number 1.instance: there is no such key; there are name,"),
     ],
 )
 def test_unfit(name, value, says):
@@ -66,7 +79,7 @@ def test_unfit(name, value, says):
         ("redis_maxmemory_policy", "lru", "must be one of: noeviction"),
         ("nginx_tls_mode", "selfsigned", "must be one of: letsencrypt, ownca, provided, upstream"),
         ("common_firewall_rules", [{"port": "8443", "protocol": "sctp"}], "must be one of: tcp, udp, got: sctp"),
-        ("common_firewall_rules", [{"protocol": "udp"}], "missing required arguments: port"),
+        ("common_firewall_rules", [{"protocol": "udp"}], "has no port"),
         ("celery_workers", [{"name": "celery-worker", "queues": ["celery"], "colour": "red"}], "colour"),
     ],
 )
@@ -85,8 +98,11 @@ def test_no_role_is_checked_against_its_specification_a_second_time():
     ("name", "value"),
     [
         ("nginx_trusted_proxies", ["10.0.0.0/8"]), ("watchdog_interval", "2.5"), ("watchdog_interval", 2), ("redis_appendonly", "No"), ("redis_appendonly", 1),
-        ("nginx_acme_profile", ""), ("postgresql_memory", 2048), ("common_login_banner", "Two\nlines"), ("celery_memory", None),
-        ("common_sysctl_overrides", {"net.ipv4.tcp_syncookies": None}), ("celery_workers", [{"name": "celery-worker", "queues": ["celery"]}]),
+        ("nginx_acme_profile", ""), ("postgresql_memory", 2048), ("redis_memory", "1.5G"), ("celery_flower_memory", 256),
+        ("common_login_banner", "Two\nlines"), ("celery_memory", None),
+        ("common_sysctl_overrides", {"net.ipv4.tcp_syncookies": None}), ("postgresql_databases", [{"name": "more"}]),
+        ("celery_workers", [{"name": "celery-worker", "queues": ["celery"]}, {"name": "celery-worker-b", "queues": ["mail"], "instances": "2"}]),
+        ("common_firewall_rules", [{"port": 443, "from": "10.0.0.0/8"}, {"port": "8000:8010", "protocol": "udp"}]),
         # of what the role itself has yet to say
         ("celery_workers", "{{ celery_anything }}"),
     ],
@@ -119,6 +135,15 @@ def test_shared_inputs(name):
     templar = Templar(loader=DataLoader(), variables=values | trusted(task["vars"]))
     (line,) = templar.template(trusted("{{ __check_types }}"))
     assert line.startswith(f"{name}: is a text, and must be ")
+
+
+@pytest.mark.parametrize(("size", "good"), [("2G", True), (1536, True), ("50%", False), ("1,5G", False), ([512], False)])
+def test_shared_sizes(size, good):
+    task = next(task for task in yaml.safe_load((ROOT / "playbooks/tasks/check_inventory.yml").read_text()) if "__check_shapes" in task.get("vars", {}))
+    shapes = {"senex_memory_overrides": task["vars"]["__check_shapes"]["senex_memory_overrides"]}
+    values = trusted({"values": {"senex_memory_overrides": {"web": size}}, "shapes": shapes})
+    found = Templar(loader=DataLoader(), variables=values).template(trusted("{{ values | senex.trader.shape_problems(shapes) }}"))
+    assert found == [] if good else found[0].startswith("senex_memory_overrides.web: is a ") and "must be a size" in found[0]
 
 
 FORMS = [
@@ -162,6 +187,11 @@ FORMS = [
     ("backup", {"backup_redis_directory": "../redis"}, "backup_redis_directory: '../redis' is no path"),
     ("backup", {"backup_offsite_check_subset": "a tenth"}, "backup_offsite_check_subset: a tenth is no part"),
     ("backup", {"backup_offsite_keep": {"daily": "x", "weekly": 3}}, "backup_offsite_keep: each must be a number"),
+    (
+        "postgresql",
+        {"postgresql_tls_directory": "/opt/senex-trader/config/postgresql/tls"},
+        "postgresql_tls_directory: /opt/senex-trader/config/postgresql/tls",
+    ),
     ("pitr", {"pitr_server": "barman"}, "pitr_server: barman is no name"),
     ("pitr", {"pitr_wal_interval": 0}, "pitr_wal_interval: 0 is too small"),
     ("pitr", {"pitr_base_schedule": ""}, "pitr_base_schedule: '' is no time"),
@@ -188,6 +218,7 @@ def test_form(role, inputs, says):
         ({"common_sysctl_overrides": {"vm swappiness": 1}}, "common_sysctl, common_sysctl_overrides: vm swappiness is no name"),
         ({"common_unattended_upgrades_reboot_time": 240}, "common_unattended_upgrades_reboot_time is '240'"),
         ({"common_swap_file": "/swap file"}, "common_swap_file is '/swap file'"),
+        ({"common_swap_mb": 512, "common_swap_file": "/opt/senex-trader/swap"}, "common_swap_file is '/opt/senex-trader/swap', below senex_home"),
     ],
 )
 def test_form_of_the_hosts(inputs, says):

@@ -1,6 +1,11 @@
 """Every check and every signature: a reading of something broken, one of something whole, and what is said of each."""
 
 import json
+import os
+import pwd
+import shutil
+import ssl
+import subprocess
 import time
 
 import pytest
@@ -128,6 +133,7 @@ TABLE = [
     (checks_host.judge_units, units(**{"nginx.service": {"ActiveState": "inactive", "LoadState": "loaded"}}), FAIL, "is inactive"),
     (checks_host.judge_units, units(**{"web-1.service": {"LoadState": "not-found"}}), FAIL, "is not on this host"),
     (checks_host.judge_units, {**units(), "failed": [("system", "nightly.service")]}, FAIL, "failed"),
+    (checks_host.judge_units, {**units(), "silent": {"user": "no answer"}}, FAIL, "its units cannot be read: no answer"),
     (
         checks_host.judge_units,
         units(**{"web-1.service": {"ActiveState": "activating", "SubState": "auto-restart", "InactiveExitTimestampMonotonic": "400000000"}}),
@@ -140,6 +146,7 @@ TABLE = [
     (checks_host.judge_disk, {"/": {**DISK, "used": 85.0}}, WARN, "85 % full"),
     (checks_host.judge_disk, {"/": {**DISK, "used": 95.0}}, FAIL, "95 % full"),
     (checks_host.judge_disk, {"/": {**DISK, "inodes": 99.0}}, FAIL, "99 % out of inodes"),
+    (checks_host.judge_disk, {"/x": "cannot be read: no answer"}, FAIL, "/x cannot be read"),
     (checks_host.judge_memory, {"MemTotal": 1000, "MemAvailable": 500}, OK, "50 %"),
     (checks_host.judge_memory, {"MemTotal": 1000, "MemAvailable": 50}, WARN, "5 %"),
     (checks_host.judge_certificates, life(90, 29), OK, "29 days left"),
@@ -425,3 +432,58 @@ def test_the_end_of_the_authority_is_told_with_what_cures_it():
     """A run of the playbook renews what it signed, and not the authority."""
     (found,) = checks_host.judge_certificates({"/etc/senex-trader/tls/ca.crt": life(3650, 20)["x.crt"]}, settings(image="registry/x:1"), NOW)
     assert found.level == WARN and "playbooks/secrets.yml" in found.do and "--tags" not in found.do
+
+
+class Half(Fake):
+    """A host on which one manager does not answer: its user has ended it, or lets it say more than anybody reads."""
+
+    def __init__(self, silent):
+        super().__init__()
+        self.silent = silent
+
+    def seen(self, scope, names):
+        if scope == self.silent:
+            raise OSError(f"the {scope} manager does not answer: printed more than 4194304 bytes")
+        return super().seen(scope, names)
+
+
+@pytest.mark.parametrize(("silent", "other"), [("user", "nginx.service"), ("system", "redis.service")])
+def test_a_manager_that_does_not_answer_hides_nothing_of_the_other(silent, other):
+    half = Half(silent)
+    half.states[other] = {"ActiveState": "failed", "Result": "exit-code"}
+    half.failures = [("system", "nightly.service"), ("user", "backup-dump.service")]
+    found = {one.key: one.level for one in Check("units", checks_host.read_units, checks_host.judge_units).find(half, settings(), NOW)}
+    foreign = "unit nightly.service" if silent == "user" else "user unit backup-dump.service"
+    assert found == {f"manager of the {silent}": FAIL, f"unit {other}": FAIL, foreign: FAIL}
+
+
+@pytest.mark.parametrize("since", ["", "never", "-1", "9" * 5000])
+def test_what_a_manager_says_of_times_hides_no_unit(since):
+    data = units(**{"web-1.service": {"ActiveState": "activating", "SubState": "start", "InactiveExitTimestampMonotonic": since}})
+    data["system"]["nginx.service"] = {"ActiveState": "failed", "Result": "exit-code"}
+    assert ("unit nginx.service", FAIL) in [(one.key, one.level) for one in checks_host.judge_units(data, settings(), NOW)]
+
+
+def test_a_disk_that_cannot_be_asked_hides_no_other(tmp_path):
+    """Whoever has the directory above it may put a link there that leads to itself, or a file."""
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("")
+    paths = [f"{tmp_path}/loop", f"{tmp_path}/file/data", "/"]
+    found = Check("disk", checks_host.read_disk, checks_host.judge_disk).find(Fake(), settings(disks=paths), NOW)
+    assert [(one.key, one.level) for one in found if "cannot be read" in one.says] == [(f"disk {path}", FAIL) for path in paths[:2]]
+    assert [one.key for one in found if "free" in one.says] == ["disk /"]
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl here")
+@pytest.mark.parametrize("end", [b"991399999999Z", b"99xx01000000Z"])
+def test_a_certificate_whose_end_is_no_time_hides_no_other(tmp_path, end):
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=x", "-days", "2"]
+    subprocess.run([*made, "-keyout", tmp_path / "key", "-out", tmp_path / "b.crt"], check=True, capture_output=True)
+    der = ssl.PEM_cert_to_DER_cert((tmp_path / "b.crt").read_text())
+    place = der.index(b"\x17\x0d", der.index(b"\x17\x0d") + 2) + 2  # the second UTCTime
+    (tmp_path / "a.crt").write_text(ssl.DER_cert_to_PEM_cert(der[:place] + end + der[place + len(end) :]))
+    asked = host.Host(pwd.getpwuid(os.getuid()).pw_name, "/nowhere")
+    checked = settings(certificates=[f"{tmp_path}/*.crt"], public=None)
+    found = Check("certificates", checks_host.read_certificates, checks_host.judge_certificates).find(asked, checked, time.time())
+    assert [(one.key, one.level) for one in found] == [(f"certificate {tmp_path}/a.crt", WARN), (f"certificate {tmp_path}/b.crt", OK)]
+    assert "is no certificate" in found[0].says

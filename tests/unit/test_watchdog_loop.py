@@ -17,7 +17,6 @@ def watchdog(monkeypatch, tmp_path):
     monkeypatch.setattr(cures, "works_hard", lambda *_: False)
     made = service.Watchdog(settings(), config.Secrets(), Fake(), str(tmp_path), str(tmp_path))
     yield made
-    made.control.server_close()
     made.pool.shutdown()
 
 
@@ -157,7 +156,7 @@ def test_a_check_that_breaks_is_said_and_ends_nothing(watchdog):
     job = next(job for job in watchdog.jobs if job.name == "units")
     for now in (1000, 1001):
         job.take(job.run(), now)
-    assert "does not answer" in watchdog.notices.open["units"].says
+    assert "does not answer" in watchdog.notices.open["manager of the user"].says
 
 
 def names_fail(watchdog, tmp_path, monkeypatch, programs):

@@ -174,3 +174,23 @@ def test_a_mail_password_may_hold_any_character():
     server = Server()
     delivery.log_in(server, "watchdog", "geheim-é")
     assert server.sent == [("AUTH", "PLAIN AHdhdGNoZG9nAGdlaGVpbS3DqQ==")]
+
+
+@pytest.mark.parametrize("key", ["user unit x{}.service", "container x{}", "certificate /x{}.crt"])
+def test_what_others_bring_about_again_and_again_pushes_nothing_out_of_a_message(told, channel, key):
+    """Twenty new troubles each half minute, each over with the next look, beside one that the operator has to hear of."""
+    told.sent = [float(moment) for moment in range(6)]  # so many messages in this hour that the next waits for a quarter of one
+    for now in range(60, 960, 30):
+        for number in range(20):
+            told.finding(fail(key.format(f"{now}-{number}"), "failed", "look"), now)
+            told.finding(ok(key.format(f"{now - 30}-{number}"), "is over"), now)
+        if now == 90:
+            told.finding(fail("unit nginx.service", "is failed (exit-code)", "senex logs nginx"), now)
+    lines = told.message(960, False)
+    channel.put({"created": time.time(), "subject": notices.subject(lines, "production", "server-1"), "lines": lines})
+    assert channel.once()
+    ((_, sent),) = channel.sent
+    assert sum("unit nginx.service" in line for line in sent) == 1
+    assert [line for line in sent if "more lines like these" in line] == [f"WARN  {key.split()[0]}: and 1160 more lines like these: senex status"]
+    told.finding(ok("unit nginx.service", "is active"), 2000)
+    assert told.message(2030, False) == ["OK    unit nginx.service: is active (was: is failed (exit-code); for 1910 s)"], "the next counts anew"

@@ -36,6 +36,9 @@ def line(status, by, address="192.0.2.1", age=10, agent="x", user="-"):
     ([line(502, "nginx", address="127.0.0.1")] * 50, OK, "0 of 0"),
     ([line(200, "-", agent=r"\x22 host=a by=nginx id=0a"), "nonsense", "by=nginx"] * 50, OK, "0 of 50"),
     ([line(502, "nginx", user="x [01/Jan/2000:00:00:00 +0000] y")] * 20, FAIL, "20 of 20"),
+    # Anybody may log in by a name with half a bracket in it: the lines before it count all the same
+    ([line(502, "nginx")] * 20 + [line(401, "-", user=name) for name in ("x [y", "[", "x [[01/Jan/2000:00:00:00 +0000", "a] [b")], FAIL, "20 of 24"),
+    ([line(502, "nginx")] * 20 + [line(401, "-").replace("[", "[no time "), "nonsense"], FAIL, "20 of 20"),
 ])  # fmt: skip
 def test_errors_of_nginxs_own(lines, level, says):
     (found,) = checks_site.judge_errors(checks_site.counted("\n".join(lines), NOW), settings(), NOW)

@@ -6,6 +6,7 @@ import ctypes
 import datetime
 import json
 import os
+import re
 import ssl
 import statistics
 import time
@@ -28,11 +29,15 @@ CERTIFICATES = 50  # that are looked at: each is a process
 
 
 def read_units(host, config) -> dict:
-    """State of the expected units, and all units that failed."""
-    user, failed = host.seen("user", config.user_units) if config.user_units else ({}, [])
-    system, others = host.seen("system", config.system_units)
-    every = [*(("user", name) for name in failed), *(("system", name) for name in others)]
-    return {"user": user, "system": system, "failed": every, "uptime": time.monotonic()}
+    """State of the expected units, and all units that failed. A manager that does not answer, such as the service user's, hides nothing of the other."""
+    found: dict = {"user": {}, "system": {}, "failed": [], "silent": {}, "uptime": time.monotonic()}
+    for scope, names in (("user", config.user_units), ("system", config.system_units)):
+        try:
+            found[scope], failed = host.seen(scope, names) if names or scope == "system" else ({}, [])
+            found["failed"] += [(scope, name) for name in failed]
+        except OSError as error:
+            found["silent"][scope] = str(error)
+    return found
 
 
 def restart_word(scope: str, unit: str) -> str:
@@ -43,7 +48,10 @@ def restart_word(scope: str, unit: str) -> str:
 def judge_units(data: dict, config, now: float) -> list[Finding]:
     """Expected units run; no other failed."""
     found, running = [], 0
-    for scope in ("user", "system"):
+    silent = data.get("silent", {})
+    for scope, why in silent.items():
+        found.append(fail(f"manager of the {scope}", f"its units cannot be read: {why}", "senex doctor; then look at what it names"))
+    for scope in (scope for scope in ("user", "system") if scope not in silent):
         for name in config.user_units if scope == "user" else config.system_units:
             state = data[scope].get(name, {})
             active, sub = state.get("ActiveState", "unknown"), state.get("SubState", "")
@@ -58,14 +66,16 @@ def judge_units(data: dict, config, now: float) -> list[Finding]:
                 running += 1
             elif active in ("activating", "reloading", "deactivating"):
                 moment = "ActiveExitTimestampMonotonic" if active == "deactivating" else "InactiveExitTimestampMonotonic"
-                since = int(state.get(moment) or 0) / 1e6
+                since = int(state[moment]) / 1e6 if re.fullmatch("[0-9]{1,18}", state.get(moment, "")) else 0.0
                 spent = f" for {age(data['uptime'] - since)}" if since else ""
                 found.append(warn(f"unit {name}", f"is {active} ({sub}){spent}", logs))
             else:
                 found.append(fail(f"unit {name}", f"is {active} ({state.get('Result', '')})", f"{logs}; then {restart_word(scope, name)}"))
     expected = set(config.user_units) | set(config.system_units)
     for scope, where in (("system", "systemctl "), ("user", f"systemctl --user -M {config.user}@ ")):
-        others = [fail(f"unit {name}", "failed", f"{where}status {named(name)}; when mended {where}reset-failed {named(name)}")
+        # Those of the user may have any name: apart from the units that are expected, so that no flood of them hides one of these
+        kind = "unit" if scope == "system" else "user unit"
+        others = [fail(f"{kind} {name}", "failed", f"{where}status {named(name)}; when mended {where}reset-failed {named(name)}")
                   for of, name in data["failed"] if of == scope and name not in expected]  # fmt: skip
         found += few(others, f"units of the {scope}", f"{where}--failed")
     return found + ([ok("units", f"{running} run, none failed")] if not found else [])
@@ -73,21 +83,24 @@ def judge_units(data: dict, config, now: float) -> list[Finding]:
 
 def read_disk(host, config) -> dict:
     """Size, room and inodes of each file system, once."""
-    seen = {}
+    seen, silent = {}, {}
     for path, state in untrusted.space(config.disks).items():
         if trouble := untrusted.problem(state):
-            raise trouble
+            silent[path] = f"cannot be read: {trouble}"  # it may be whoever's, and hides no other one
         if "device" in state:
             inodes = 100 * (1 - state["favail"] / state["files"]) if state["files"] else 0.0
             used = 100 * (1 - state["bavail"] / state["blocks"]) if state["blocks"] else 0.0
             seen.setdefault(state["device"], (path, {"used": used, "inodes": inodes, "free": state["bavail"] * state["frsize"]}))
-    return dict(seen.values())
+    return {**dict(seen.values()), **silent}
 
 
 def judge_disk(data: dict, config, now: float) -> list[Finding]:
     """Room on every file system."""
     found = []
     for path, state in data.items():
+        if isinstance(state, str):
+            found.append(fail(f"disk {path}", f"{path} {state}", "see what lies there; watchdog_disk_paths names what is looked at"))
+            continue
         used, what = (state["inodes"], "out of inodes") if state["inodes"] > state["used"] else (state["used"], "full")
         says = f"{path} is {used:.0f} % {what}, {size(state['free'])} free"
         do = f"senex prune-images --keep 1; journalctl --vacuum-size=500M; old dumps in {config.home}/backups"
@@ -139,8 +152,10 @@ def read_certificates(host, config) -> dict:
     for name, text in texts.items():
         done = host.run("openssl", "x509", "-noout", "-dates", stdin=text)
         dates = dict(line.split("=", 1) for line in done.out.splitlines() if "=" in line)
-        good = done.code == 0 and {"notBefore", "notAfter"} <= set(dates)
-        found[name] = [ssl.cert_time_to_seconds(dates[one]) for one in ("notBefore", "notAfter")] if good else f"is no certificate: {done.said}"
+        try:
+            found[name] = [ssl.cert_time_to_seconds(dates[one]) for one in ("notBefore", "notAfter")]
+        except (KeyError, ValueError):  # openssl calls "Bad time value" what somebody made by hand
+            found[name] = f"is no certificate: {done.said}"
     return found
 
 

@@ -20,8 +20,9 @@ CONTRACT = "/etc/nginx/senex/upstream.json"  # as role nginx writes it, and plug
 CLOSING = "/run/senex.trader/nginx-closing"  # there while a reload of nginx is about to come
 CLOSES = 60
 TURN = 600  # seconds that a server may be left out without a release: site.yml replaces instances too
-# As role nginx has it written. nginx escapes quotes and control characters of what a client sends, so no client writes a field of its own.
-LINE = re.compile(r'(\S+) - .*? \[([^\]]+)\] "[^"]*" (\d{3}) \d+ "[^"]*" "[^"]*" host=.* by=(\S+) id=\S+')
+# As role nginx has it written. nginx escapes quotes and control characters of what a client sends, so no client writes a field of its own. A user's name
+# may hold brackets, so the time is what stands in the last of them before the first quote
+LINE = re.compile(r'(\S+) - [^"]* \[([^][]+)\] "[^"]*" (\d{3}) \d+ "[^"]*" "[^"]*" host=.* by=(\S+) id=\S+')
 OURS = ("127.0.0.1", "::1")  # the watchdog's own questions, and those of a release
 ERRORS = ("500", "502", "504")  # 503 is the maintenance page
 # What is asked inside a web container: which servers its image has
@@ -61,6 +62,8 @@ def counted(text: str, now: float) -> dict:
             known[moment] = 0.0
             with contextlib.suppress(ValueError):
                 known[moment] = datetime.datetime.strptime(moment, "%d/%b/%Y:%H:%M:%S %z").timestamp()
+        if not known[moment]:  # no time of nginx's, so it says nothing of the lines before it
+            continue
         if known[moment] < now - SPAN:
             break
         if address not in OURS:

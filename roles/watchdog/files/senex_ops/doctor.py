@@ -7,7 +7,7 @@ import re
 import time
 
 from . import checks_stack, status, untrusted
-from .findings import Check, Finding, fail, ok, warn
+from .findings import Check, Finding, fail, few, ok, warn
 
 QUADLET = ("/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet", "/usr/lib/systemd/user-generators/podman-user-generator")
 OLDEST = (4, 9)
@@ -69,12 +69,15 @@ def judge_podman(data: dict, config, now: float) -> list[Finding]:
         found.append(fail("podman", f"{numbers[0]} is too old, 4.9 is the oldest that works", "take Debian 13 or Ubuntu 24.04 or later"))
     if not data["generator"]:
         found.append(fail("quadlet", "the generator of units is missing", "apt-get install --reinstall podman"))
+    refused = []
     for line in data["said"].splitlines():
         if names_one(line, data["ours"]) and re.search(r"unsupported key|unsupported group|no Image|invalid|converting|error", line, re.IGNORECASE):
             text = line.split("]: ", 1)[-1].strip()
-            found.append(fail("quadlet", f"refuses a file, so its unit does not exist: {text}",
+            refused.append(fail("quadlet", f"refuses a file, so its unit does not exist: {text}",
                               "correct the key in the named file (see podman-systemd.unit(5) of this version), then systemctl --user -M "
                               f"{config.user}@ daemon-reload; or run the playbook, which checks keys first"))  # fmt: skip
+    # The files are the service user's, of which there may be any number
+    found += few(refused, "quadlet", "correct these first")
     return found or [ok("podman", f"{numbers[0]}, and its generator takes every unit file")]
 
 

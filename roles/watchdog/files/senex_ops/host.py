@@ -156,12 +156,12 @@ class Host:
         return get(address, port, path, domain, timeout, tls)
 
 
-def get(address: str, port: int, path: str, domain: str, timeout: float, tls: bool = False, source: tuple | None = None) -> Answer:
+def get(address: str, port: int, path: str, domain: str, timeout: float, tls: bool = False) -> Answer:
     """One GET of an address that needs no name resolution."""
     began = time.monotonic()
     headers = {"Host": domain, "User-Agent": "senex-watchdog", **({} if tls else {"X-Forwarded-Proto": "https"})}
     try:
-        answer = bounded.ask(address, port, path, headers, timeout, bounded.unverified() if tls else None, domain, whole=False, source=source)
+        answer = bounded.ask(address, port, path, headers, timeout, bounded.unverified() if tls else None, domain, whole=False)
         return Answer(answer.status, "", answer.headers.get("location", ""), time.monotonic() - began, answer.body[:4096].decode(errors="replace"))
     except TimeoutError:
         return Answer(0, f"no answer within {timeout:g} s", "", time.monotonic() - began)

@@ -8,6 +8,7 @@ from . import untrusted
 from .findings import FAIL, OK, Finding
 
 HOUR = 3600
+MOST = 20  # lines of a kind in a message: what the service user can bring about again and again pushes nothing else out of it
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Notices:
     waiting_since: float | None = None
     sent: list[float] = field(default_factory=list)
     urgent: bool = False
+    kinds: dict[str, int] = field(default_factory=dict)  # lines of each kind since the last message
 
     def finding(self, one: Finding, now: float, needed: int = 1) -> str:
         """Take one finding: `opened`, `closed`, or nothing. It counts when seen `needed` times in a row."""
@@ -45,7 +47,7 @@ class Notices:
             del self.open[one.key]
             if known.told is None and known.seen < needed:
                 return ""
-            self._say(f"OK    {one.key}: {one.says} (was: {known.says}; for {now - known.since:.0f} s)", now)
+            self._say(f"OK    {one.key}: {one.says} (was: {known.says}; for {now - known.since:.0f} s)", now, one.key)
             return "closed"
         if known is None:
             known = self.open[one.key] = Open(one.level, one.says, one.do, now)
@@ -54,11 +56,11 @@ class Notices:
             known.seen, known.says, known.do, known.level = known.seen + 1, one.says, one.do, one.level
             if known.told is not None and (worse or now - known.told >= self.reminder):
                 known.told = now
-                self._say(f"{one.level:5} {one.key}: {one.says}{'' if worse else f' (for {(now - known.since) / HOUR:.0f} h)'}. {one.do}", now)
+                self._say(f"{one.level:5} {one.key}: {one.says}{'' if worse else f' (for {(now - known.since) / HOUR:.0f} h)'}. {one.do}", now, one.key)
                 return "opened" if worse else ""
         if known.told is None and known.seen >= needed:
             known.told = now
-            self._say(f"{one.level:5} {one.key}: {one.says}. What to do: {one.do}", now)
+            self._say(f"{one.level:5} {one.key}: {one.says}. What to do: {one.do}", now, one.key)
             return "opened"
         return ""
 
@@ -71,7 +73,11 @@ class Notices:
         self.urgent = self.urgent or urgent
         self._say(text, now)
 
-    def _say(self, line: str, now: float) -> None:
+    def _say(self, line: str, now: float, key: str = "") -> None:
+        kind = key.partition(" ")[0]  # of an event none: the watchdog's own restarts have a limit
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        if kind and self.kinds[kind] > MOST:
+            return
         # Events are no findings; here all that is told comes by
         self.lines.append(untrusted.printable(line, 2000))
         self.waiting_since = now if self.waiting_since is None else min(self.waiting_since, now)
@@ -86,7 +92,8 @@ class Notices:
         gap = self.gap if len(self.sent) < self.per_hour else max(self.gap, HOUR / 4)
         if 0 <= waited < self.digest or (hold and 0 <= waited < self.digest + 180) or (self.sent and now - self.sent[-1] < gap and not self.urgent):
             return None
-        lines, self.lines, self.waiting_since, self.urgent = self.lines, [], None, False
+        more = [f"WARN  {kind}: and {count - MOST} more lines like these: senex status" for kind, count in self.kinds.items() if kind and count > MOST]
+        lines, self.lines, self.kinds, self.waiting_since, self.urgent = [*self.lines, *more], [], {}, None, False
         self.sent.append(now)
         return lines
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import logging
 import logging.handlers
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 
 from . import checks_host, checks_site, checks_stack, config, cures, decide, delivery, notices, untrusted
 from .findings import FAIL, OK, WARN, Check, Finding, age, fail, ok
-from .host import Answer, Host, get
+from .host import Answer, Host
 
 STATE = "/var/lib/senex-watchdog"
 RUNTIME = "/run/senex-watchdog"
@@ -40,45 +39,28 @@ def notify(text: str) -> None:
             channel.sendall(text.encode())
 
 
-class Control(http.server.BaseHTTPRequestHandler):
-    """Answers the watchdog's own question, which fails only when the asking is what is broken."""
+class Own:
+    """Answers this process alone, through a pair of sockets: every user of the host can connect to what listens, and so many of them that its own
+    question waits for a place, which is taken for trouble of the watchdog's own."""
 
-    timeout = 10  # seconds that it waits for a line of a request
-
-    def do_GET(self) -> None:  # noqa: N802
-        """200."""
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *words) -> None:
-        """Nothing."""
-
-
-class Own(http.server.ThreadingHTTPServer):
-    """Answers this process alone, by the port that it asks from: every user of the host can connect, and a thousand that say nothing would
-    leave the watchdog no file to open."""
-
-    request_queue_size = 128
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Control)
-        self.expected: set[int] = set()
-
-    def verify_request(self, request, client_address) -> bool:
-        """Whoever else it is, is not waited for."""
-        return client_address[1] in self.expected
+    @staticmethod
+    def _answer(theirs: socket.socket) -> None:
+        with theirs, contextlib.suppress(OSError):
+            theirs.sendall(theirs.recv(1))
 
     def ask(self, timeout: float) -> Answer:
-        """Its own question."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            source = free.getsockname()
-        self.expected.add(source[1])
+        """Its own question, which fails only when the asking is what is broken: no processor, no file, no thread."""
+        began, good, error = time.monotonic(), False, ""
         try:
-            return get("127.0.0.1", self.server_address[1], "/", "control", timeout, source=source)
-        finally:
-            self.expected.discard(source[1])
+            ours, theirs = socket.socketpair()
+            with ours:
+                threading.Thread(target=self._answer, args=(theirs,), daemon=True).start()
+                ours.settimeout(timeout)
+                ours.sendall(b"?")
+                good = ours.recv(1) == b"?"
+        except (OSError, RuntimeError) as trouble:
+            error = str(trouble) or type(trouble).__name__
+        return Answer(200 if good else 0, error, "", time.monotonic() - began)
 
 
 @dataclass
@@ -421,7 +403,6 @@ class Watchdog:
     def run(self) -> None:
         """Until told to end."""
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stopping", True))
-        threading.Thread(target=self.control.serve_forever, daemon=True).start()
         self.load()
         self.open_channels()
         log.info("watches %s", ", ".join(job.name for job in self.jobs))
