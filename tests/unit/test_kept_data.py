@@ -1,6 +1,5 @@
 """Data that a host had and that is not there: a disk that is not mounted, a path that was mistyped. Neither becomes an empty site."""
 
-import contextlib
 import json
 import os
 import re
@@ -213,8 +212,8 @@ class Away:
     def __init__(self, home):
         self.home, self.uid, self.gid = str(home), os.geteuid(), os.getegid()
 
-    def acting(self):
-        return contextlib.nullcontext()
+    def writes(self, function, *arguments):
+        return function(*arguments)
 
     def does(self, function, *arguments):
         return function(*arguments)

@@ -336,7 +336,7 @@ def test_an_hba_file_that_is_none_ends_in_order(monkeypatch, content):
     monkeypatch.setattr(pg_upgrade.fileset, "read", lambda _: (content, (0o644, 0, 0)))
     monkeypatch.setattr(pg_upgrade.fileset, "swap", written.extend)
     work = object.__new__(pg_upgrade.Upgrade)
-    work.user = SimpleNamespace(acting=contextlib.nullcontext)
+    work.user = SimpleNamespace(writes=lambda function, *arguments: function(*arguments))
     work.wanted, work.old = SimpleNamespace(configuration="/nowhere"), SimpleNamespace(rows=lambda *_: [])
     if content is None:
         with pytest.raises(OSError, match="/nowhere/pg_hba.conf is missing"):
