@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from ansible_collections.senex.trader.plugins.action.quadlet import directory_of
 from ansible_collections.senex.trader.plugins.module_utils import kept_data, owned
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused
-from rendered import ROLES, part
+from rendered import ROLES, part, trust_as_template, trusted
 from test_kept_data import Part, empty, quiet_host  # noqa: F401
 from test_rendered_units import BASE
 
@@ -141,3 +144,19 @@ def test_no_wal_and_no_base_backup_goes_to_an_archive_whose_disk_is_not_there(tm
         with pytest.raises(jobs.Failure, match="mount its disk"), jobs.run(conf, job):
             pytest.fail("it began")
         assert jobs.read(conf, job)["result"] == "failed"
+
+
+def test_the_directories_of_copies_are_handed_over_with_their_notes():
+    value = yaml.safe_load((ROLES / "backup/vars/main.yml").read_text())["__backup_directories"]
+    for said in (False, "true"):
+        found = Templar(loader=DataLoader(), variables=trusted({"backup_new_place": said})).template(trust_as_template(value))
+        items = [directory_of(item, "/home/senex") for item in found]
+        assert [item["path"] for item in items] == [f"/home/senex/backups{name}" for name in ("", "/postgresql", "/redis", "/media")]
+        notes = [item["data"]["witness"].removeprefix("/home/senex/config/backup/") for item in items]
+        assert notes == ["place", "place-postgresql", "place-redis", "place-media"]
+            "place",
+            "place-postgresql",
+            "place-redis",
+            "place-media",
+        ]
+        assert all(item["data"]["new"] is bool(said) and item["data"]["kind"] in kept_data.LOOKS for item in items)
