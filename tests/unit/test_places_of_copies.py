@@ -154,9 +154,4 @@ def test_the_directories_of_copies_are_handed_over_with_their_notes():
         assert [item["path"] for item in items] == [f"/home/senex/backups{name}" for name in ("", "/postgresql", "/redis", "/media")]
         notes = [item["data"]["witness"].removeprefix("/home/senex/config/backup/") for item in items]
         assert notes == ["place", "place-postgresql", "place-redis", "place-media"]
-            "place",
-            "place-postgresql",
-            "place-redis",
-            "place-media",
-        ]
         assert all(item["data"]["new"] is bool(said) and item["data"]["kind"] in kept_data.LOOKS for item in items)
