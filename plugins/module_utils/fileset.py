@@ -13,7 +13,6 @@ import time
 from dataclasses import dataclass, field
 
 from ansible_collections.senex.trader.plugins.module_utils import untrusted
-from ansible_collections.senex.trader.plugins.module_utils.untrusted import acting as acting
 
 MANIFESTS = "/var/lib/senex.trader"
 LARGEST = 16 << 20  # bytes of a file that this engine would have written
@@ -261,22 +260,24 @@ def missing_directory(path: str) -> bool:
     return not os.path.isdir(path)
 
 
-def make_directory(path: str, own, maker=contextlib.nullcontext) -> None:
+def make_directory(path: str, own, writes=lambda function, *arguments: function(*arguments)) -> None:
     """Make a directory that appears under its name only when `own` has given it its owner and mode: a killed run starts over.
 
-    `maker` is the context in which it is made: whose file operations these are.
+    `writes` calls what makes it: whose file operations these are.
     """
     parent, name = os.path.split(path.rstrip("/"))
     temporary = os.path.join(parent, f".senex-{name}.new")
-    with maker():
-        own_ground([path])
-        os.makedirs(parent, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(temporary)
-        os.mkdir(temporary, 0o700)
+    writes(_begun, path, parent, temporary)
     own(temporary)
-    with maker():
-        os.rename(temporary, path)
+    writes(os.rename, temporary, path)
+
+
+def _begun(path: str, parent: str, temporary: str) -> None:
+    own_ground([path])
+    os.makedirs(parent, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(temporary)
+    os.mkdir(temporary, 0o700)
 
 
 def digest(*parts: bytes | str | None) -> str:

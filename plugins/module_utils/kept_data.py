@@ -13,8 +13,9 @@ from ansible_collections.senex.trader.plugins.module_utils import fileset, untru
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
 
 SUFFIX = ".data"
-# A cluster of PostgreSQL is known by its system identifier; files by being there; uploads, which users may remove, by their file system
-CLUSTER, FILES, UPLOADS = "cluster", "files", "uploads"
+# A cluster of PostgreSQL is known by its system identifier; files by being there; uploads, which users may remove, by their file system; copies by both,
+# for jobs go on writing where the disk is not
+CLUSTER, FILES, UPLOADS, COPIES = "cluster", "files", "uploads", "copies"
 UNKNOWN, FILLED, APART, HERE = "unknown", "filled", "apart", "here"
 NOTHING = {"lost+found"}  # names that no data is
 
@@ -62,7 +63,13 @@ def placed(paths: list[str]) -> dict[str, str]:
     return {path: "" if "device" not in found[path] else HERE if found[path]["device"] == found["/"]["device"] else APART for path in paths}
 
 
-LOOKS = {CLUSTER: clusters, FILES: filled, UPLOADS: placed}
+def copied(paths: list[str]) -> dict[str, str]:
+    """Whether anything is in each directory, and on which file system."""
+    where = placed(paths)
+    return {path: f"{what}, {where[path]}" if what else "" for path, what in filled(paths).items()}
+
+
+LOOKS = {CLUSTER: clusters, FILES: filled, UPLOADS: placed, COPIES: copied}
 
 
 def seen(items: list[dict]) -> dict[str, str]:
@@ -76,7 +83,7 @@ def seen(items: list[dict]) -> dict[str, str]:
 
 def lost(before: str, now: str) -> bool:
     """Whether what was in a directory is not there any more."""
-    return not now or (before, now) == (APART, HERE)
+    return not now or (before.endswith(APART) and now.endswith(HERE))
 
 
 def noted(part: str, directory: str = fileset.MANIFESTS) -> dict[str, str]:
@@ -141,8 +148,7 @@ def remember(part: str, items: list[dict], user: ServiceUser, directory: str = f
 
 def tell(user: ServiceUser, witness: str, what: str) -> None:
     """Write a witness: a start of the container on an empty directory is refused as long as it is there."""
-    with user.acting():
-        fileset.swap([(witness, f"{what}\n".encode() if what else None, (0o644, user.uid, user.gid))])
+    user.writes(fileset.swap, [(witness, f"{what}\n".encode() if what else None, (0o644, user.uid, user.gid))])
 
 
 def let_begin(items: list[dict], user: ServiceUser) -> None:
@@ -155,7 +161,7 @@ def let_begin(items: list[dict], user: ServiceUser) -> None:
 
 def gone(directory: str = fileset.MANIFESTS) -> list[dict]:
     """Directories of which a run has noted data, and which are missing or empty now."""
-    looks, found = {APART: placed, HERE: placed}, []
+    looks, found = {APART: placed, HERE: placed, f"{FILLED}, {APART}": copied, f"{FILLED}, {HERE}": copied}, []
     for part in fileset.parts(directory, SUFFIX):
         for path, what in noted(part, directory).items():
             with contextlib.suppress(OSError):  # the part's own look says why

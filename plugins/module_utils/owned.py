@@ -27,6 +27,21 @@ KEPT = (
 )  # fmt: skip
 
 
+def unmounted(witness: str, path: str) -> str:
+    """Why nothing may be written to a directory of which a run of the engine has noted (kept_data.py) that it is a disk of its own; empty where it may."""
+    try:
+        with open(witness, encoding="utf-8", errors="replace") as handle:
+            before = handle.read(100).strip()
+    except FileNotFoundError:
+        return ""
+    try:
+        if not before.endswith("apart") or os.stat(path).st_dev != os.stat("/").st_dev:
+            return ""
+    except FileNotFoundError:
+        pass
+    return f"{path} is not on its own file system, as it was: mount its disk. Where it was moved on purpose, site.yml says what to do"
+
+
 class Refused(OSError):
     """Why a directory stays, in a sentence for a person."""
 

@@ -1,4 +1,4 @@
-"""What a cluster holds, so that two can be compared: rows, sequences, extensions, objects, roles, encodings."""
+"""What a cluster holds, so that two can be compared: rows, sequences, extensions, objects, large objects, roles, encodings."""
 
 from __future__ import annotations
 
@@ -30,6 +30,22 @@ select 'O', 'triggers', count(*) from pg_trigger t join own on own.oid = t.tgrel
 select 'O', 'functions', count(*) from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname !~ '^pg_'
 and n.nspname <> 'information_schema' and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e');
 """
+# A dump writes holes of an object as zeros, so pages are not counted, and those of zeros are as none. Of content at most about 1 GB is looked at, spread
+# over all objects, by pages that are the same in both clusters: their index finds them. Sums of digests, for a list of millions has no end
+LARGE_SAMPLE = 1 << 30
+LARGE = rf"""
+create temp view large as select m.oid::bigint, pg_get_userbyid(m.lomowner) as owner, coalesce(s.size, 0) as size,
+  current_setting('block_size')::bigint / 4 as page from pg_largeobject_metadata m left join lateral (
+  select l.pageno::bigint * (current_setting('block_size')::bigint / 4) + length(l.data) as size from pg_largeobject l where l.loid = m.oid
+  order by l.pageno desc limit 1) s on true;
+select 'L', 'count', count(*) from large;
+select 'L', 'bytes', coalesce(sum(size), 0) from large;
+select 'L', 'owners and sizes', coalesce(sum(('x' || left(md5(concat_ws(' ', oid, owner, size)), 15))::bit(60)::bigint), 0) from large;
+select 'L', 'content', coalesce(sum(('x' || left(md5(concat_ws(' ', l.loid, l.pageno, md5(rtrim(l.data, '\x00'::bytea)))), 15))::bit(60)::bigint), 0)
+from (select greatest(1, coalesce(sum(size), 0) / {LARGE_SAMPLE})::bigint as step from large) t, large o,
+  generate_series(o.oid % t.step, o.size / o.page, t.step) p, pg_largeobject l
+where l.loid = o.oid::oid and l.pageno = p::int and length(rtrim(l.data, '\x00'::bytea)) > 0;
+"""
 # How often tables were written to, and what no such counter sees: sequences, large objects, TRUNCATE and every other statement that gives a table a new
 # file or the database a table, a column or a function. Another answer is a write between two looks
 WRITES = """
@@ -42,8 +58,9 @@ select concat_ws(' ', (select coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0
     where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'))
 """
 GAINED = ("P", "data_checksums", "on")  # which a new cluster may have where the old one had none
-KINDS = {"R": "role", "M": "membership", "D": "database", "G": "setting", "P": "property", "T": "table", "S": "sequence", "E": "extension", "O": "count of"}
-SHOWN = {"T": "{} rows", "S": "at {}", "O": "{}", "D": "{}", "G": "{}", "P": "{}"}
+KINDS = {"R": "role", "M": "membership", "D": "database", "G": "setting", "P": "property", "T": "table", "S": "sequence", "E": "extension",
+         "O": "count of", "L": "large objects:"}  # fmt: skip
+SHOWN = {"T": "{} rows", "S": "at {}", "O": "{}", "D": "{}", "G": "{}", "P": "{}", "L": "{}"}
 
 
 def _sorted(rows: list[list[str]]) -> dict[str, dict[str, str]]:
@@ -55,7 +72,7 @@ def _sorted(rows: list[list[str]]) -> dict[str, dict[str, str]]:
 
 def facts(server: Server) -> dict:
     """Everything of a cluster that nobody writes to."""
-    script = f"{dump_file.COUNTS}\n{dump_file.SEQUENCES}\n{dump_file.EXTENSIONS}\n{OBJECTS}"
+    script = f"{dump_file.COUNTS}\n{dump_file.SEQUENCES}\n{dump_file.EXTENSIONS}\n{OBJECTS}\n{LARGE}"
     return {"": _sorted(server.rows(GLOBALS)), **{name: _sorted(server.rows(script, name)) for name in server.databases()}}
 
 
@@ -70,6 +87,8 @@ def differences(before: dict, after: dict) -> list[str]:
     for database in sorted({*before, *after}):
         old, new = before.get(database, {}), after.get(database, {})
         for kind in sorted({*old, *new}):
+            if kind == "L" and kind not in old:
+                continue  # of a cluster that was kept before they were compared
             was, now = old.get(kind, {}), new.get(kind, {})
             for name in sorted({*was, *now}):
                 if name not in now or name not in was or (kind != "E" and was[name] != now[name] and (kind, name, now[name]) != GAINED):

@@ -234,8 +234,7 @@ class Upgrade:
         # The service user's file: whatever is in it, the rest of the upgrade is undone in order
         kept = [line for line in content.decode(errors="replace").splitlines() if line.split()[:1] == ["local"]]
         text = "\n".join(["# An upgrade is under way: nobody comes in from outside", *kept, "host all all all reject", ""])
-        with self.user.acting():
-            fileset.swap([(path, text.encode(), owner)])
+        self.user.writes(fileset.swap, [(path, text.encode(), owner)])
         self.old.rows("select pg_reload_conf()")
         # Each is waited for: what it wrote last is counted when it ends
         self.old.rows("select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where client_addr is not null")

@@ -84,8 +84,7 @@ def put_back(user: ServiceUser, files: dict) -> None:
     gone = [(path, None, (0, 0, 0)) for path in manifest.files if path not in files]
     there = [(path, base64.b64decode(kept[0]), tuple(kept[1:])) for path, kept in files.items()]
     mine = [item for item in (*there, *gone) if item[0].startswith(user.home + "/")]
-    with user.acting():
-        fileset.swap(mine)
+    user.writes(fileset.swap, mine)
     fileset.swap([item for item in there if item not in mine])
     user.systemctl("daemon-reload")
 

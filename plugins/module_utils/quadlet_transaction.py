@@ -240,8 +240,7 @@ class Transaction:
 
     def _write(self, changes: list, secrets: dict) -> None:
         self._enable([change for change in changes if change.after is None], lambda change: change.after)
-        with self.user.acting():
-            fileset.install(changes)
+        self.user.writes(fileset.install, changes)
         for name, value in secrets.items():
             self.user.set_secret(name, value)
         if self.plan.unmask:
@@ -361,8 +360,7 @@ class Transaction:
         if failed:
             self.user.systemctl("stop", failed, check=False)
         attempt(self._enable, [change for change in self.plan.changes if change.before is None], lambda change: change.before)
-        with self.user.acting():
-            attempt(fileset.put_back, self.plan.changes)
+        attempt(self.user.writes, fileset.put_back, self.plan.changes)
         for name in self.plan.secrets:
             attempt(self.user.set_secret, name, self.plan.old_secrets.get(name))
         self.user.systemctl("daemon-reload", check=False)

@@ -14,6 +14,7 @@ from ansible_collections.senex.trader.plugins.module_utils import fileset, untru
 
 PODMAN = "/usr/bin/podman"
 SYSTEMCTL = "/usr/bin/systemctl"
+WRITES = 300.0  # seconds for files that are written together, and synchronised on a busy disk
 LINES = 1 << 20  # bytes of a journal that go into a message
 FULL = ("no space left on device", "disk quota exceeded")
 
@@ -175,9 +176,11 @@ class ServiceUser:
         elif made.returncode:
             raise CommandError([PODMAN, "secret", "create", name], made)
 
-    def acting(self):
-        """File operations inside the block are the user's, so a link it planted leads root nowhere."""
-        return untrusted.acting(self.uid, self.gid)
+    def writes(self, function, *arguments):
+        """File operations of the user's, so a link it planted leads root nowhere, and a file system that it made and does not answer holds nobody for ever."""
+        if (self.uid, self.gid) == (os.geteuid(), os.getegid()):
+            return function(*arguments)
+        return self.does(function, *arguments, patience=WRITES)
 
     def does(self, function, *arguments, patience: float = untrusted.PATIENCE):
         """What a function answers in a process of the user's own."""
@@ -187,13 +190,12 @@ class ServiceUser:
         """Create a directory; one for a container's user gets its owner here, once, and never again."""
 
         def own(temporary: str) -> None:
-            with self.acting():
-                os.chmod(temporary, mode)
+            self.writes(os.chmod, temporary, mode)
             if container_user is not None:
                 group = container_user if container_group is None else container_group
                 self.podman("unshare", "chown", f"{container_user}:{group}", temporary)
 
-        fileset.make_directory(path, own, self.acting)
+        fileset.make_directory(path, own, self.writes)
 
 
 def journal(unit: str, uid: int, since: float, lines: int = 50) -> str:

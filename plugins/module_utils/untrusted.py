@@ -2,7 +2,7 @@
 
 Whoever owns a directory decides where a path through it leads: to a link, a FIFO, a file system that never answers. So root walks by
 descriptors, and from the first directory that is another's it goes on as that owner, in a process of its own with a time limit.
-To change something there it becomes the owner altogether (`acting`, `run`).
+To change something there it becomes the owner altogether (`run`), in such a process too.
 
 Standard library alone, and no import from __future__: role watchdog installs this file beside its command, and role common puts its text
 into the fact script.
@@ -37,24 +37,6 @@ ABOVE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
-
-
-@contextlib.contextmanager
-def acting(uid: int, gid: int):
-    """File operations inside the block are this user's, so a link it planted leads root nowhere."""
-    if (uid, gid) == (os.geteuid(), os.getegid()):
-        yield
-        return
-    before, groups = (os.geteuid(), os.getegid()), os.getgroups()
-    os.setgroups([gid])
-    os.setegid(gid)
-    os.seteuid(uid)
-    try:
-        yield
-    finally:
-        os.seteuid(before[0])
-        os.setegid(before[1])
-        os.setgroups(groups)
 
 
 def run(uid: int, gid: int, function, *arguments, patience: float = PATIENCE):

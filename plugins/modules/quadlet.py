@@ -45,8 +45,8 @@ options:
     description:
       - Directories with C(path), C(mode) (default 0755) and C(container_user), C(container_group) (ids inside the user namespace).
       - Made and owned once; never re-owned, emptied or removed.
-      - "C(data) says that its content is never begun anew unasked: C(kind) (C(cluster), C(files) or C(uploads)), C(input) and C(begin), the variables that
-        a refusal names, C(new), whether it is asked for now, and perhaps C(witness), a file that tells the unit's start."
+      - "C(data) says that its content is never begun anew unasked: C(kind) (C(cluster), C(files), C(copies) or C(uploads)), C(input) and C(begin),
+        the variables that a refusal names, C(new), whether it is asked for now, and perhaps C(witness), a file that tells the unit's start."
     type: list
     elements: dict
     default: []

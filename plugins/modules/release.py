@@ -10,19 +10,21 @@ description:
   - The choreography is in C(playbooks/deploy.yml); this is what it asks of a host. The lock lies in C(/var/lib/senex.trader/deploy.lock),
     the records, one line of JSON a release, in C(/var/lib/senex.trader/releases.jsonl).
   - A step renews the lock every minute for as long as it takes.
-  - A lock whose controller process is dead on this controller is taken over at once, any other after 30 minutes without a sign of life. One of another
+  - A lock whose controller process is dead on this controller is taken over at once, any other after
+    O(lease) without a sign of life. One of another
     PID namespace (a job container) cannot be seen to be dead.
   - While it is held the collection's modules change nothing on the host for anybody who has not its id, and nothing for one who has lost it.
 options:
   step:
     description:
+      - C(renew) is a sign of life on a host where no step lasts meanwhile; it fails where the lock was lost.
       - C(begin) takes the lock and brings the image, C(finish) writes the record and gives the lock up, C(list) reads the records.
       - C(load) makes sure that the image of O(archive) is here as O(image).
       - C(plan) runs the plan script in the image, C(dump) makes the backup before the release.
       - C(undo) runs a script in the image that takes migrations back.
       - C(run) runs the command O(argv) under the lock, however long it takes, and ends it when somebody else takes the lock over.
     type: str
-    choices: [begin, finish, list, load, plan, undo, dump, run]
+    choices: [begin, renew, finish, list, load, plan, undo, dump, run]
     required: true
   id:
     description: The release's own name.
@@ -38,7 +40,7 @@ options:
     type: str
     default: ""
   what:
-    description: What is done, for a person. With C(run), the name of the step.
+    description: What is done, for a person. With C(run) and C(renew), the name of the step.
     type: str
     default: ""
   identity:
@@ -144,7 +146,7 @@ from ansible_collections.senex.trader.plugins.module_utils.release_record import
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 ARGUMENTS = {
-    "step": {"type": "str", "required": True, "choices": ["begin", "finish", "list", "load", "plan", "undo", "dump", "run"]},
+    "step": {"type": "str", "required": True, "choices": ["begin", "renew", "finish", "list", "load", "plan", "undo", "dump", "run"]},
     "argv": {"type": "list", "elements": "str", "default": []},
     "stdin": {"type": "str", "default": "", "no_log": True},
     "id": {"type": "str", "default": ""},
@@ -178,6 +180,9 @@ def ledger_step(given: dict) -> dict:
             if given["probe"]:
                 prober_unit.start(given["probe"])
             return {**pulled, "changed": True, "taken_over": dead, "newest": ledger.newest()}
+        case "renew":
+            ledger.renew(given["id"], given["what"])
+            return {"changed": False}
         case "finish":
             held = ledger.finish(given["id"], given["record"] or None)
             return {"changed": held, "held": held}
@@ -232,7 +237,7 @@ def main() -> None:
     module = AnsibleModule(ARGUMENTS, supports_check_mode=False)
     given = module.params
     try:
-        alone = given["step"] in ("begin", "finish", "list", "run")
+        alone = given["step"] in ("begin", "renew", "finish", "list", "run")
         answer = ledger_step(given) if alone else user_step(given, Ledger())
     except Busy as busy:
         module.exit_json(changed=False, busy=busy.holder, message=str(busy))

@@ -3,7 +3,6 @@
 import json
 import os
 import stat
-import tempfile
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import fileset
@@ -185,19 +184,6 @@ def test_two_transactions_take_turns(tmp_path):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with open(tmp_path / "lock") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as another user")
-def test_acting_reads_nothing_that_only_root_may():
-    # Not in tmp_path, which is closed to others from above
-    with tempfile.NamedTemporaryFile() as handle:
-        secret = handle.name
-        handle.write(b"x")
-        handle.flush()
-        os.chmod(secret, 0o640)
-        with fileset.acting(65534, 65534), pytest.raises(PermissionError):
-            fileset.read(secret)
-        assert fileset.read(str(secret))[0] == b"x" and os.geteuid() == 0 and os.getegid() == 0
 
 
 def test_names_are_on_the_disk_when_files_were_swapped(tmp_path, monkeypatch):

@@ -7,8 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.senex.trader.plugins.module_utils import pg_exchange, pg_facts, pg_plan, pg_server, pg_upgrade, pg_upgrade_state
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
+from ansible_collections.senex.trader.plugins.modules import postgresql_upgrade
+from controller import ROOT
+from rendered import trust_as_template, trusted
 
 HELD = {
     "": {"R": {"senex": "a", "reader": "b"}, "D": {"senex": "UTF8 C C c senex -1"}, "P": {"data_checksums": "off"}},
@@ -330,7 +336,7 @@ def test_an_hba_file_that_is_none_ends_in_order(monkeypatch, content):
     monkeypatch.setattr(pg_upgrade.fileset, "read", lambda _: (content, (0o644, 0, 0)))
     monkeypatch.setattr(pg_upgrade.fileset, "swap", written.extend)
     work = object.__new__(pg_upgrade.Upgrade)
-    work.user = SimpleNamespace(acting=contextlib.nullcontext)
+    work.user = SimpleNamespace(writes=lambda function, *arguments: function(*arguments))
     work.wanted, work.old = SimpleNamespace(configuration="/nowhere"), SimpleNamespace(rows=lambda *_: [])
     if content is None:
         with pytest.raises(OSError, match="/nowhere/pg_hba.conf is missing"):
@@ -338,3 +344,50 @@ def test_an_hba_file_that_is_none_ends_in_order(monkeypatch, content):
     else:
         work._fence()
         assert b"local all all peer\nhost all all all reject" in written[0][1]
+
+
+def exchange_tasks(way, **known):
+    """The tasks of the exchange that are carried out on this way, block by block; all go well."""
+    play = next(play for play in yaml.safe_load((ROOT / "playbooks/upgrade_postgresql.yml").read_text()) if "takes the place" in play["name"])
+    about = {"__upgrade_goes": True, "__operation_trouble": [], "upgrade_plan": {"way": way, "to": 17}, "operation_confirmed": ["lock"], **known}
+
+    def holds(when):
+        return Templar(loader=DataLoader(), variables=trusted(about)).template(trust_as_template("{{ (" + when + ") | bool }}"))
+
+    return [
+        [task for task in outer.get("block", [outer]) if "when" not in task or holds(task["when"])] if holds(outer["when"]) else [] for outer in play["tasks"]
+    ]
+
+
+def steps(tasks):
+    return [(task.get("vars") or {}).get("postgresql_upgrade_step", task["ansible.builtin.include_role"]["name"]) for task in tasks if
+            "ansible.builtin.include_role" in task]  # fmt: skip
+
+
+def test_a_cluster_that_was_accepted_is_not_put_aside_where_what_comes_after_fails():
+    """A run that was killed behind the exchange is taken up, and role postgresql fails: what was written since lies in that cluster alone."""
+    done, undo, said = exchange_tasks("finish")
+    assert steps(done)[:2] == ["settle", "senex.trader.postgresql"] and steps(done).count("settle") == 1
+    assert undo == [], "nothing is undone"
+    assert "the same command goes on" in str(said)
+    done, undo, said = exchange_tasks("forward")
+    assert steps(undo) == ["undo"] and steps(done).index("settle") > steps(done).index("senex.trader.postgresql") and said == []
+    for way in ("finish", "forward"):
+        assert exchange_tasks(way, operation_confirmed=["lock", "switch"])[1:] == [[], []]
+
+
+def test_what_was_accepted_is_taken_up_by_the_same_command(exchanged, monkeypatch):
+    """Its server is down by then: the phase says what it was."""
+    (exchanged.data / "global/pg_control").write_text("in production")
+    upgrade = SimpleNamespace(state=exchanged.state, wanted=SimpleNamespace(data=str(exchanged.data), version=17), exchange=exchanged.exchange)
+    assert pg_plan.plan(upgrade, back=False)["way"] == "finish"
+    exchanged.exchange.settle()
+    exchanged.state.put(control=None)
+    assert pg_plan.plan(upgrade, back=False)["way"] == "finish" and pg_upgrade_state.major_of(str(exchanged.data)) == 17
+    upgrade.left = lambda: ""
+    monkeypatch.setattr(postgresql_upgrade, "ServiceUser", lambda *_: SimpleNamespace(check_manager=lambda: None))
+    monkeypatch.setattr(postgresql_upgrade, "wanted_of", lambda *_: None)
+    monkeypatch.setattr(postgresql_upgrade, "Upgrade", lambda *_: upgrade)
+    monkeypatch.setattr(postgresql_upgrade, "leased", lambda *_: contextlib.nullcontext())
+    postgresql_upgrade.step({"step": "undo", "user": "senex", "home": "/", "cluster": {}, "id": "x"})
+    assert pg_upgrade_state.major_of(str(exchanged.data)) == 17 and exchanged.state.aside == [] and exchanged.state.phase == "finishing"

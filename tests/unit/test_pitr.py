@@ -26,7 +26,8 @@ def name(which, timeline=1):
 def archive(tmp_path):
     for directory in ("wals/0000000100000000", "streaming", "partial"):
         (tmp_path / "main" / directory).mkdir(parents=True)
-    return types.SimpleNamespace(barman_server=str(tmp_path / "main"), status=str(tmp_path / "status"), wal_max_age=300, base_max_age=1, drill_max_age=2)
+    places = {"home": str(tmp_path), "archive": str(tmp_path), "barman_server": str(tmp_path / "main"), "status": str(tmp_path / "status")}
+    return types.SimpleNamespace(**places, wal_max_age=300, base_max_age=1, drill_max_age=2)
 
 
 def put(archive, place, entry, written=0.0, content=b"x"):

@@ -217,11 +217,12 @@ def test_who_did_not_get_the_lock_is_known(pulled, locked):
     assert Templar(loader=DataLoader(), variables=trusted(variables)).template(trust_as_template("{{ __release_locked }}")) is locked
 
 
-def test_all_releases_wait_at_the_same_host_first():
-    """One that has the lock of one host and waits for another's, which waits for the first, would wait to the end."""
-    waits, takes, *_ = yaml.safe_load((ROLES / "release/tasks/prepare.yml").read_text())
-    assert "ansible_play_hosts_all[0]" in waits["when"] and "wait" in waits["senex.trader.release"]
-    assert "wait" not in takes["senex.trader.release"] and waits["register"] in takes["when"]
+def test_all_releases_take_the_same_host_first():
+    """tests/unit/test_lock_wait.py runs it."""
+    wait, takes, *_ = yaml.safe_load((ROLES / "release/tasks/prepare.yml").read_text())
+    assert wait["ansible.builtin.include_tasks"] == "wait.yml" and "release_lock_wait" in wait["when"] and "wait" not in takes["senex.trader.release"]
+    first, *_ = yaml.safe_load((ROLES / "release/tasks/wait_round.yml").read_text())
+    assert "__release_first" in first["when"] and loaded(ROLES / "release/vars/main.yml")["__release_first"] == "{{ ansible_play_hosts_all[0] }}"
 
 
 @pytest.mark.parametrize(("known", "newest", "found"), [

@@ -169,7 +169,7 @@ FILES = {
     "plugins/module_utils/dump_file.py:prune": "dumps of a reason, by the form of their names",
     "plugins/module_utils/dump_file.py:write": "its own .part",
     "plugins/module_utils/fileset.py:Manifest.delete": "root's own",
-    "plugins/module_utils/fileset.py:make_directory": "its own temporary name, empty",
+    "plugins/module_utils/fileset.py:_begun": "its own temporary name, empty",
     "plugins/module_utils/fileset.py:stage": "its own temporary name",
     "plugins/module_utils/fileset.py:swap": "files of a manifest",
     "plugins/module_utils/payload.py:keep": "root's own",

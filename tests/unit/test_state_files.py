@@ -194,8 +194,8 @@ def test_a_start_of_the_host_ends_the_blindness_of_its_watchdog(ledger, tmp_path
     assert checks_host.under_way(seen(), time.time())
     (tmp_path / "run/boot").unlink()
     assert not checks_host.under_way(seen(), time.time())
-    assert "cut off by a start of this host" in checks_host.judge_release(seen(), settings(), time.time())[0].says
     monkeypatch.setattr(time, "clock_gettime", lambda _clock: 20.0)
+    assert "cut off by a start of this host 20 s ago" in checks_host.judge_release(seen(), settings(), time.time())[0].says
     with pytest.raises(Busy):
         ledger.begin({**WHO, "id": "b"})
     ledger.renew("a", "web")
@@ -358,3 +358,20 @@ def test_a_certificate_that_nginx_has_not_read_is_told(tmp_path, monkeypatch):
 
 def test_pauses_are_longest_a_day():
     assert cures.LONGEST_PAUSE == 86400 and decide.recent([1.0, 5000.0, 9000.0], 8000.0) == [5000.0] and GOOD.status == 200
+
+
+@pytest.mark.parametrize("lease", [0, 28800])
+def test_after_a_start_a_lock_is_stale_when_it_keeps_nobody_out_any_more(ledger, tmp_path, monkeypatch, lease):
+    """Its run may go on elsewhere: what is known is when the host started, how old the lock is, and for how long others are kept out."""
+    ledger.begin({**WHO, **({"lease": lease} if lease else {})})
+    (tmp_path / "run/boot").unlink()
+    real, bears = time.time(), lease or LEASE
+    for later, level in ((60, "WARN"), (bears - 60, "WARN"), (bears + 60, "FAIL")):
+        monkeypatch.setattr(time, "time", lambda later=later: real + later)
+        monkeypatch.setattr(time, "clock_gettime", lambda _clock, later=later: later - 30.0)
+        (found,) = checks_host.judge_release(seen(), settings(), time.time())
+        assert found.level == level and ("stale" in found.says) == (level == "FAIL") and "cut off by a start of this host" in found.says, found
+        assert (level == "FAIL") == release_record.expired(ledger.holder()), "as whoever wants the lock is told"
+    monkeypatch.setattr(time, "time", lambda: real - 86400)
+    monkeypatch.setattr(time, "clock_gettime", lambda _clock: bears + 60.0)
+    assert checks_host.judge_release(seen(), settings(), time.time())[0].level == "FAIL", "a clock that was set back keeps no lock"

@@ -164,8 +164,8 @@ def test_a_dumps_directory_that_becomes_a_link_at_any_step_costs_root_no_file(mo
         def does(self, function, *arguments, patience):
             return untrusted.run(NOBODY, NOBODY, function, *arguments, patience=patience)
 
-        def acting(self):
-            return untrusted.acting(NOBODY, NOBODY)
+        def writes(self, function, *arguments):
+            return self.does(function, *arguments, patience=60)
 
     monkeypatch.setattr(dump_file, "command", lambda *_: ["echo", dump_file.ENDS.decode()])
 

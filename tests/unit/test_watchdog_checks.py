@@ -194,6 +194,7 @@ TABLE = [
     (checks_host.judge_release, None, OK, "none"),
     (checks_host.judge_release, LOCK, OK, "deploy of 2 by ann"),
     (checks_host.judge_release, {**LOCK, "renewed": NOW - 7200}, FAIL, "stale, last renewed 2 h ago"),
+    (checks_host.judge_release, {**LOCK, "boot": "of before", "uptime": 9e9, "lease": 9e9}, WARN, "whether it goes on elsewhere is not known here"),
     (checks_host.judge_time, {"synchronised": True}, OK, ""),
     (checks_host.judge_time, {"synchronised": False}, WARN, "not synchronised"),
     (checks_host.judge_reboot, {"pending": False, "packages": ""}, OK, ""),

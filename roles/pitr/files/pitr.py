@@ -92,6 +92,8 @@ def reads(wanted):
 
 
 def act(conf, wanted):
+    if wanted.verb in ("receive", "reset"):  # base and wal, which leave a status, ask in their run
+        jobs.mounted(conf)
     match wanted.verb:
         case "base":
             print(archive.first_base(conf, wanted.wait) if wanted.first else archive.take_base(conf, wanted.wait).name)

@@ -15,10 +15,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from senex_backup import bounded
+from senex_backup import bounded, owned
 
 PODMAN = "/usr/bin/podman"
 MARGIN = 16 << 20  # bytes that stay free beside what a backup is expected to need
+# What each job writes or sends, below backups
+PLACES = {"dump": ("postgresql",), "redis": ("redis",), "media": ("media",), "offsite": ("postgresql", "redis", "media")}
 JOBS = ("dump", "redis", "media", "offsite", "offsite-wal", "offsite-check")
 
 
@@ -189,6 +191,7 @@ def run(settings: Settings, job: str, work: Callable[[], dict], wait: float) -> 
     with alone(settings, job, wait):
         started, began = now(), time.monotonic()
         try:
+            mounted(settings, job)
             found = work()
         except (Trouble, OSError, ValueError, EOFError) as error:
             seconds = round(time.monotonic() - began, 1)
@@ -199,6 +202,19 @@ def run(settings: Settings, job: str, work: Callable[[], dict], wait: float) -> 
         write_status(settings, job, result="ok", started=started, finished=now(), **{key: found.get(key) for key in ("seconds", "bytes", "what")})
     heartbeat(settings, job)
     return found
+
+
+def mounted(settings: Settings, job: str) -> None:
+    """Refuse to write to, send or thin out by a directory whose disk is not there: it would fill the root disk, and what is left there is not all."""
+    notes = [(f"config/backup/place{name and '-' + name}", os.path.join(settings.backups, name)) for name in ("", *PLACES.get(job, ()))]
+    if job == "media":
+        notes.append(("config/django/uploads", os.path.join(settings.home, settings["media"]["directory"])))
+    barman = os.path.join(settings.backups, "barman")
+    if job in ("offsite", "offsite-wal") and os.path.isdir(barman):
+        notes.append(("config/pitr/place", barman))
+    for witness, path in notes:
+        if wrong := owned.unmounted(os.path.join(settings.home, witness), path):
+            raise Trouble(wrong)
 
 
 def sentence(error: BaseException) -> str:

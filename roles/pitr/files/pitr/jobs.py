@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from pitr import owned
 from pitr.settings import Settings
 
 JOBS = ("base", "wal", "drill")
@@ -98,6 +99,12 @@ def alone(settings: Settings, name: str, wait: float = 0) -> Iterator[None]:
         yield
 
 
+def mounted(settings: Settings) -> None:
+    """Nothing is written to an archive whose disk is not there: it would fill the root disk, and the database would let go of WAL that the disk lacks."""
+    if wrong := owned.unmounted(os.path.join(settings.home, "config/pitr/place"), settings.archive):
+        raise Failure(wrong)
+
+
 @contextlib.contextmanager
 def run(settings: Settings, job: str, wait: float = 0, remember: Callable[[dict], dict] | None = None) -> Iterator[dict]:
     """Run a job alone. What the body puts into the record is written with the result, whatever the result is.
@@ -107,6 +114,8 @@ def run(settings: Settings, job: str, wait: float = 0, remember: Callable[[dict]
     with alone(settings, job, wait):
         began, record = time.time(), {}
         try:
+            if job in ("base", "wal"):
+                mounted(settings)
             yield record
         except BaseException as error:
             words = str(error) if isinstance(error, Failure) else f"{type(error).__name__}: {error}"

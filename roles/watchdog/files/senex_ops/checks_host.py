@@ -329,18 +329,32 @@ def read_release(host, config) -> dict | None:
 
 
 def left(holder: dict | None, now: float) -> float:
-    """Seconds for which a lock still holds; 0 where there is none, where nobody renewed it, or where the host has started since.
-
-    By a clock that nobody sets, where the lock has that.
+    """Seconds for which a lock still keeps the watchdog from restarts; 0 where there is none, where nobody renewed it, or where the host has started since:
+    that start has begun everything anew, and a run that goes on renews it.
     """
-    if holder is None:
-        return 0.0
-    lease = holder["lease"] if is_number(holder.get("lease")) else LEASE
+    return 0.0 if holder is None or of_before(holder) else max(0.0, lease(holder) - unrenewed(holder, now))
+
+
+def lease(holder: dict) -> float:
+    """Seconds that a lock bears without being renewed."""
+    return holder["lease"] if is_number(holder.get("lease")) else LEASE
+
+
+def of_before(holder: dict) -> bool:
+    """Whether a lock was last renewed before the host's last start."""
+    return is_number(holder.get("uptime")) and isinstance(holder.get("boot"), str) and holder["boot"] != this_boot()
+
+
+def unrenewed(holder: dict, now: float) -> float:
+    """Seconds since a lock was renewed, as plugins/module_utils/release_record.py judges it: by a clock that nobody sets, where the lock has that; one of
+    before the host's start is at least as old as that.
+    """
+    uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
+    if of_before(holder):
+        return max(now - holder["renewed"], uptime)
     if is_number(holder.get("uptime")) and isinstance(holder.get("boot"), str):
-        if holder["boot"] != this_boot():
-            return 0.0
-        return max(0.0, holder["uptime"] + lease - time.clock_gettime(time.CLOCK_BOOTTIME))
-    return max(0.0, holder["renewed"] + lease - now)
+        return max(0.0, uptime - holder["uptime"])
+    return max(0.0, now - holder["renewed"])
 
 
 def this_boot() -> str:
@@ -364,10 +378,15 @@ def judge_release(data: dict | None, config, now: float) -> list[Finding]:
     what = f"{data.get('what', 'a release')} by {data.get('who', 'somebody')}, at '{data.get('step', '?')}'"
     if under_way(data, now):
         return [ok("release", f"under way: {what}; nothing is restarted meanwhile")]
-    if isinstance(data.get("boot"), str) and data["boot"] != this_boot():
-        what += ", cut off by a start of this host"
+    old = unrenewed(data, now)
+    cut = f", cut off by a start of this host {age(time.clock_gettime(time.CLOCK_BOOTTIME))} ago" if of_before(data) else ""
+    if cut and lease(data) > old:
+        free = age(lease(data) - old)
+        says = f"{what}{cut}, last renewed {age(old)} ago; whether it goes on elsewhere is not known here. Its lock keeps others out for another {free}"
+        do = "where its machine still runs it, wait for its end; where not, run the same command again, with -e release_take_over=true from another machine"
+        return [warn("release", says, do)]
     do = "ansible-playbook playbooks/deploy.yml … takes a dead lock over; look at senex releases for what was left"
-    return [fail("release", f"its lock is stale, last renewed {age(max(0.0, now - data.get('renewed', 0)))} ago: {what}", do)]
+    return [fail("release", f"its lock is stale, last renewed {age(old)} ago: {what}{cut}", do)]
 
 
 class Timex(ctypes.Structure):
