@@ -64,12 +64,12 @@ RECIPES = {
 
 @functools.cache
 def _files(path):
-    """The files below a path of the repository that git would not ignore, in order."""
+    """The files below a path of the repository that git would not ignore, relative to it."""
     root = REPOSITORY / path
     if root.is_file():
-        return [root]
-    found = [p for p in root.rglob("*") if p.is_file() and not IGNORED & set(p.relative_to(REPOSITORY / path).parts) and p.suffix != ".pyc"]
-    return sorted(found)
+        return [path]
+    found = [p for p in root.rglob("*") if p.is_file() and not IGNORED & set(p.relative_to(root).parts) and p.suffix != ".pyc"]
+    return [str(p.relative_to(REPOSITORY)) for p in found]
 
 
 @functools.cache
@@ -87,11 +87,12 @@ def role_closure(names):
     return sorted(found)
 
 
+@functools.cache
 def content(name):
     """The paths, relative to the repository, of all that a snapshot is made of, its parents' too."""
     recipe = RECIPES[name]
     places = [*EVERYWHERE, *recipe.content, *(f"roles/{role}" for role in role_closure(recipe.roles))]
-    own = {str(path.relative_to(REPOSITORY)) for place in places for path in _files(place)}
+    own = {path for place in places for path in _files(place)}
     return own.union(content(recipe.after)) if recipe.after else own
 
 
@@ -108,7 +109,7 @@ def _file_digest(path):
 
 def keys(names):
     """{name: the digest of content, images, and what the lab alone gives its hosts}, of the tree as it is now."""
-    for cached in (_files, role_closure):
+    for cached in (_files, role_closure, content):
         cached.cache_clear()
     return {name: _key(name) for name in names}
 

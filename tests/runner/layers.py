@@ -24,12 +24,16 @@ FIRST = (
 )  # fmt: skip
 # Those with tests that make test has no time for; `make faults` runs these alone
 FAULTS = ("failures", "controller", "recovery", "upgrade", "oncall", "conversion", "operations", "security", "memory")
-# Unit tests that start programs and wait for them, which costs a core little: each group runs beside the others
-WAITING = {
-    "unit-programs": (
-        "test_start_checks", "test_prober", "test_engine_rotation", "test_untrusted", "test_registry_login", "test_release_record",
+# Unit tests in groups that run beside each other and the others. The first three start programs and wait for them, which costs a core little; the last
+# keeps a core busy, and its tests share what was rendered and compiled
+UNIT_GROUPS = {
+    "unit-programs": ("test_start_checks", "test_prober", "test_engine_rotation", "test_release_record", "test_bounded"),
+    "unit-servers": ("test_nginx_sources", "test_nginx_ways", "test_watchdog_site"),
+    "unit-databases": ("test_postgresql_roles", "test_dump_restored", "test_upgrade_writes", "test_untrusted", "test_hold"),
+    "unit-rendering": (
+        "test_vault", "test_rendered_units", "test_unfit_inputs", "test_input_types", "test_input_checks", "test_nginx_templates", "test_old_netavark",
+        "test_seccomp", "test_hardening_docs", "test_common_preflight", "test_environments", "test_operations_model",
     ),
-    "unit-servers": ("test_nginx_sources", "test_nginx_ways", "test_postgresql_roles", "test_current_release", "test_bounded", "test_watchdog_site"),
 }  # fmt: skip
 ROLES_BEFORE = re.compile(r"molecule_roles_before: \[([a-z_, ]*)\]")
 SNAPSHOTS = {"made": 0, "reused": 0}
@@ -81,8 +85,8 @@ def _pytest(name, *wrapper, label=None, paths=None, without=()):
 
 
 def unit():
-    """Those that wait for programs of their own run beside the others."""
-    groups = {label: [f"tests/unit/{name}.py" for name in names] for label, names in WAITING.items()}
+    """In groups beside each other."""
+    groups = {label: [f"tests/unit/{name}.py" for name in names] for label, names in UNIT_GROUPS.items()}
     with ThreadPoolExecutor() as pool:
         beside = [pool.submit(_pytest, "unit", label=label, paths=paths) for label, paths in groups.items()]
         return sum((job.result() for job in beside), _pytest("unit", without=[path for paths in groups.values() for path in paths]))

@@ -10,6 +10,7 @@ import yaml
 from ansible._internal._templating._jinja_bits import _TemplateCompileContext
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.task import Task
+from ansible.plugins.loader import filter_loader, test_loader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known
 
@@ -30,6 +31,9 @@ def compiled(environment, source, *words, **options):
 
 
 jinja2.Environment.compile = compiled
+# It also looks for each filter and test anew for each template
+for loader in (filter_loader, test_loader):
+    loader.get = functools.cache(loader.get)
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
 
 
@@ -72,17 +76,22 @@ def missing(name):
     raise AnsibleError(f"no file {name}")
 
 
-def variables(role, **inputs):
+@functools.cache
+def _of_role(role):
     merged = {}
     for name in ("senex", role):
         for kind in ("defaults", "vars"):
             merged |= loaded(ROLES / name / kind / "main.yml")
+    return trusted(merged)
+
+
+def variables(role, **inputs):
     groups = {name: ["one"] for name in ("postgresql", "redis", "web", "celery", "celery_beat", "nginx")}
     facts = {"memtotal_mb": 7940, "default_ipv4": {"address": "10.0.0.5"}, "distribution": "Debian", "distribution_version": "13",
              "ansible_local": {"senex": {"packages": [], "users": {}, "linger": [], "user_manager": {}}}}  # fmt: skip
     inventory = {"inventory_hostname": "one", "groups": groups, "group_names": sorted(groups), "hostvars": {}, "ansible_facts": facts,
                  "ansible_check_mode": False, "role_path": str(ROLES / role)}  # fmt: skip
-    return trusted(merged | inventory | inputs)
+    return _of_role(role) | trusted(inventory | inputs)
 
 
 def part(role, name=None, /, **inputs):

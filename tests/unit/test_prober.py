@@ -164,6 +164,9 @@ def seen(site, tmp_path):
         wanted.write_text(json.dumps({**target, "websocket_path": "", "paths": ["/"], **changes}))
         with open(state, "wb") as handle:
             process = subprocess.Popen([sys.executable, "-E", "-s", "-B", prober.__file__, str(wanted)], stdout=handle)
+        end = time.monotonic() + 10  # until Python is up, which a busy machine takes its time for
+        while time.monotonic() < end and not (state.stat().st_size and prober.latest(state.read_bytes()).get("requests")):
+            time.sleep(0.02)
         time.sleep(seconds)
         process.terminate()
         assert process.wait(10) == 0

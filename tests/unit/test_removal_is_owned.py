@@ -1,6 +1,7 @@
 """One place removes directories (module_utils/owned.py): what it refuses, and that nothing else does it."""
 
 import ast
+import functools
 import os
 import re
 import shutil
@@ -274,6 +275,7 @@ def allowed(table, where):
     return any(where == entry or where.startswith((f"{entry}.", f"{entry}:")) for entry in table)
 
 
+@functools.cache
 def all_removals():
     return {found for name in sources() if name != OWNER for found in removals(name, (ROOT / name).read_text(encoding="utf-8", errors="replace"))}
 

@@ -1,5 +1,7 @@
 """Every unit that the roles make, from their own defaults and from a few other inputs: what Podman of each version says, and what they mean."""
 
+import functools
+import json
 import re
 
 import pytest
@@ -40,8 +42,13 @@ PODMANS = [(4, 9, 3), (5, 4, 2), (5, 7, 0), (6, 1, 0)]
 
 
 def files_of(inputs):
-    """{dest: (text, item)} of every file of every role."""
-    found = {}
+    """{dest: (text, item)} of every file of every role; not to be changed, for the next one gets the same."""
+    return _files_of(json.dumps(inputs, sort_keys=True))
+
+
+@functools.cache
+def _files_of(asked):
+    inputs, found = json.loads(asked), {}
     for role in ROLES:
         found |= part(role, **{**BASE, **inputs})[0]
     return found | (part("redis", "redis-cache", **{**BASE, **inputs})[0] if "senex_redis_cache_instance" in inputs else {})

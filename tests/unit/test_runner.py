@@ -40,7 +40,7 @@ def test_layers_are_no_scenario():
 
 
 def test_the_unit_tests_that_run_apart_are_there():
-    assert [name for names in layers.WAITING.values() for name in names if not (ROOT / "tests" / "unit" / f"{name}.py").is_file()] == []
+    assert [name for names in layers.UNIT_GROUPS.values() for name in names if not (ROOT / "tests" / "unit" / f"{name}.py").is_file()] == []
 
 
 def test_a_change_calls_for_the_scenarios_of_its_roles():
