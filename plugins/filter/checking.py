@@ -169,13 +169,17 @@ TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
+WORDS = {"type": "list", "of": "text"}  # a command line
+
+
 def _shape(name: str, value: Any, shape: Mapping[str, Any]) -> list[str]:
     said, passes = TYPES[shape["type"]]
     each = shape.get("of")
     if not passes(value):
         inside = f" ({TYPES[each][0]} each)" if each else f" ({', '.join(shape['keys'])})" if shape.get("keys") else ""
-        return [f"{name}: is {_found(value)}, and must be {said}{inside}"]
-    if shape["type"] in ("number", "line") and misread(value):
+        quotes = "; put it in quotes" if shape["type"] == "text" and isinstance(value, (bool, float, datetime.date)) else ""
+        return [f"{name}: is {_found(value)}, and must be {said}{inside}{quotes}"]
+    if shape["type"] in ("number", "line", "text") and misread(value):
         return [f"{name}: {misread(value)}"]
     if shape["type"] == "list" and each:
         return [line for number, item in enumerate(value, 1) for line in _shape(f"{name}, number {number}", item, {"type": each})]
@@ -188,7 +192,7 @@ def _shape(name: str, value: Any, shape: Mapping[str, Any]) -> list[str]:
     absent = [key for key in keys if key not in value]
     if absent and not (shape.get("or_empty") and not value) and not shape.get("partial"):
         lines.append(f"{name}: has no {', '.join(absent)}; it takes the place of the whole default, so give every key ({', '.join(keys)})")
-    return lines + [line for key, kind in keys.items() if key in value for line in _shape(f"{name}.{key}", value[key], {"type": kind})]
+    return lines + [line for key, kind in keys.items() if key in value for line in _shape(f"{name}.{key}", value[key], WORDS if kind == "words" else {"type": kind})]
 
 
 def shape_problems(values: Mapping[str, Any], shapes: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -237,7 +241,8 @@ def unfit(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
     if name not in OF_LINES and _has_control(value):
         return [f"{name}: holds a line break or another control character; remove it"]
     if kind == "list" and option.get("elements"):
-        each = {"type": option["elements"], "options": option.get("options")}
+        # What a specification cannot say of a list of lists: they are command lines
+        each = {"type": option["elements"], "options": option.get("options"), "elements": "str"}
         return [line for number, item in enumerate(value, 1) for line in unfit(f"{name}, number {number}", item, each)]
     return _inside(name, value, option["options"]) if kind == "dict" and option.get("options") else []
 

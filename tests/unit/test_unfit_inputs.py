@@ -333,3 +333,22 @@ def test_every_yes_or_no_is_looked_at():
     assert len(read) > 10 and read - ours - screens - set(asked) == set()
     shared = yaml.safe_load((ROOT / "roles/senex/defaults/main.yml").read_text())
     assert {name for name, value in shared.items() if isinstance(value, bool)} <= set(shapes)
+
+
+def test_words_of_commands_as_they_are_written(tmp_path):
+    """0010 is read as 8, which names no migration, and 0600 seconds as 384."""
+    path = tmp_path / "vars.yml"
+    path.write_text(
+        "django_release_commands: [[migrate, trading, 0010], [check, 5]]\nsenex_conn_max_age: 0600\nsenex_celery_queues: [celery, 007]\n"
+        "senex_image_commands: {web: [daphne, -p, 0110], celery-worker: [worker, 8], celery-beat: [beat, true], manage: [manage, {a: 1}]}\n"
+    )
+    given = DataLoader().load_from_file(str(path), trusted_as_template=True)
+    found = of_the_check(**given)[0] + Templar(loader=DataLoader(), variables=given).template(trusted("{{ query('senex.trader.unfit_inputs', 'django') }}"))
+    assert sorted(line.partition(": ")[::2] for line in found) == [
+        ("django_release_commands, number 1, number 3", misread_words := "is an unquoted number that is not read as it is written; put it in quotes"),
+        ("senex_celery_queues, number 2", misread_words),
+        ("senex_conn_max_age", misread_words),
+        ("senex_image_commands.celery-beat, number 2", "is true or false, and must be a text; put it in quotes"),
+        ("senex_image_commands.manage, number 2", "is a dictionary, and must be a text"),
+        ("senex_image_commands.web, number 3", misread_words),
+    ]
