@@ -192,7 +192,9 @@ def _shape(name: str, value: Any, shape: Mapping[str, Any]) -> list[str]:
     absent = [key for key in keys if key not in value]
     if absent and not (shape.get("or_empty") and not value) and not shape.get("partial"):
         lines.append(f"{name}: has no {', '.join(absent)}; it takes the place of the whole default, so give every key ({', '.join(keys)})")
-    return lines + [line for key, kind in keys.items() if key in value for line in _shape(f"{name}.{key}", value[key], WORDS if kind == "words" else {"type": kind})]
+    return lines + [
+        line for key, kind in keys.items() if key in value for line in _shape(f"{name}.{key}", value[key], WORDS if kind == "words" else {"type": kind})
+    ]
 
 
 def shape_problems(values: Mapping[str, Any], shapes: Mapping[str, Mapping[str, Any]]) -> list[str]:
