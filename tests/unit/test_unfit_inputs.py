@@ -352,3 +352,17 @@ def test_words_of_commands_as_they_are_written(tmp_path):
         ("senex_image_commands.manage, number 2", "is a dictionary, and must be a text"),
         ("senex_image_commands.web, number 3", misread_words),
     ]
+
+
+def test_what_a_run_is_told_as_it_is_written(tmp_path):
+    """Of a file that -e names: 1.10 would be the release 1.1, and a moment without quotes lose what it says of its zone."""
+    path = tmp_path / "vars.yml"
+    path.write_text("django_image_tag: 1.10\nrelease: 2026.10\nrestore_copy: 00123456\nrestore_to: 2026-11-21 12:00:00+02:00\nrestore_dump: 17\n")
+    given = DataLoader().load_from_file(str(path), trusted_as_template=True)
+    found = {line.partition(":")[0]: line for line in of_the_check(**given)[0]}
+    assert set(found) == {"django_image_tag", "restore_copy", "restore_to"} and all("quotes" in line for line in found.values()), found
+    assert of_the_check(django_image_tag="1.10", restore_copy="00123456", restore_to="2026-11-21 12:00:00+02:00")[0] == []
+    plays = yaml.safe_load((ROOT / "playbooks/rollback.yml").read_text())
+    (task,) = [task for play in plays for task in play.get("pre_tasks", []) if "__rollback_problems" in task.get("vars", {})]
+    assert message_of(task, trusted({})) == message_of(task, trusted({"release": "2026.10"})) == ""
+    assert message_of(task, trusted({"release": given["release"]})) == "release: is a decimal, and must be a text; put it in quotes"
