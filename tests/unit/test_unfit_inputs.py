@@ -366,3 +366,21 @@ def test_what_a_run_is_told_as_it_is_written(tmp_path):
     (task,) = [task for play in plays for task in play.get("pre_tasks", []) if "__rollback_problems" in task.get("vars", {})]
     assert message_of(task, trusted({})) == message_of(task, trusted({"release": "2026.10"})) == ""
     assert message_of(task, trusted({"release": given["release"]})) == "release: is a decimal, and must be a text; put it in quotes"
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["shell", "--verbosity", 0], ""),
+        ([], "rotate_reencrypt_command: is not set; give the words"),
+        ("reencrypt_fields", "rotate_reencrypt_command: is a text, and must be a list (a text each); give the words"),
+        ({"manage": "reencrypt_fields"}, "rotate_reencrypt_command: is a dictionary, and must be a list"),
+        (["reencrypt", {"a": 1}], "rotate_reencrypt_command, number 2: is a dictionary, and must be a text"),
+    ],
+)
+def test_what_encrypts_fields_anew_is_a_command(command, says):
+    """A text was refused when the servers had both keys already: Ansible cannot add it to a list."""
+    tasks = yaml.safe_load((ROOT / "playbooks/tasks/rotate_plan.yml").read_text())
+    (task,) = [inner for task in tasks for inner in task.get("block", []) if "rotate_reencrypt_command" in str(inner.get("ansible.builtin.assert"))]
+    message = message_of(task, trusted({"rotate_reencrypt_command": command, "rotate_names": ["field_encryption_key"]}))
+    assert message.startswith(says) and bool(message) == bool(says), message
