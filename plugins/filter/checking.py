@@ -131,6 +131,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0 or isinstance(value, str) and re.fullmatch("0|[1-9][0-9]*", value) is not None
 
 
+def _is_port(value: Any) -> bool:
+    return _is_number(value) and int(value) <= 65535
+
+
 def _is_decimal(value: Any) -> bool:
     return _is_number(value) or isinstance(value, float) and value >= 0 or isinstance(value, str) and re.fullmatch(r"[0-9]+\.[0-9]+", value) is not None
 
@@ -158,6 +162,7 @@ def _is_size(value: Any) -> bool:
 TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "text": ("a text", lambda value: value is None or isinstance(value, (str, int)) and not isinstance(value, bool)),
     "number": ("a whole number, 0 or more", _is_number),
+    "port": ("a port, 65535 at most", _is_port),
     "line": ("a text in one line, not empty", _is_line),
     "decimal": ("a number, 0 or more", _is_decimal),
     "flag": ("true or false", lambda value: isinstance(value, (bool, int, str)) and str(value).lower() in FLAGS),
@@ -179,7 +184,7 @@ def _shape(name: str, value: Any, shape: Mapping[str, Any]) -> list[str]:
         inside = f" ({TYPES[each][0]} each)" if each else f" ({', '.join(shape['keys'])})" if shape.get("keys") else ""
         quotes = "; put it in quotes" if shape["type"] == "text" and isinstance(value, (bool, float, datetime.date)) else ""
         return [f"{name}: is {_found(value)}, and must be {said}{inside}{quotes}"]
-    if shape["type"] in ("number", "line", "text") and misread(value):
+    if shape["type"] in ("number", "port", "line", "text") and misread(value):
         return [f"{name}: {misread(value)}"]
     if shape["type"] == "list" and each:
         return [line for number, item in enumerate(value, 1) for line in _shape(f"{name}, number {number}", item, {"type": each})]
@@ -208,6 +213,7 @@ OF_LINES = ("common_login_banner", "nginx_tls_certificate_content", "nginx_tls_p
             "backup_offsite_ca_certificate", "certificate_ca_certificate", "certificate_ca_private_key")  # fmt: skip
 # Texts that are sizes, by their names: the filter that reads them knows none
 SIZES = re.compile(r"[a-z]+_[a-z_]*(memory|maxmemory|tuning_memory_mb)")
+PORTS = re.compile(r"[a-z_]+_port")
 
 
 def _has_control(value: Any) -> bool:
@@ -224,6 +230,8 @@ def unfit(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
     kind = SPECIFIED.get(option.get("type", "str"), "any")
     if kind in ("text", "any") and SIZES.fullmatch(name) and value is not None:
         kind = "size"
+    if kind == "number" and PORTS.fullmatch(name):
+        kind = "port"
     said, passes = TYPES[kind]
     if kind != "any" and (value is None or not passes(value)) and not (kind == "text" and isinstance(value, float)):
         hint = ""

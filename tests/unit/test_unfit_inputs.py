@@ -46,6 +46,8 @@ def lines(**inputs):
         ("nginx_proxy_read_timeout", " 60", "must be a whole number"),
         ("nginx_proxy_read_timeout", 60.0, "is a decimal, and must be a whole number"),
         ("release_small_table_mb", "6_4", "must be a whole number"),
+        ("celery_flower_port", 70000, "is a number, and must be a port, 65535 at most"),
+        ("watchdog_smtp_port", "100000", "is a text, and must be a port, 65535 at most"),
         ("watchdog_interval", "5s", "is a text, and must be a number, 0 or more"),
         ("redis_appendonly", "ture", "is a text, and must be true or false"),
         ("common_firewall_enabled", "", "must be true or false"),
@@ -158,6 +160,9 @@ FORMS = [
     ("nginx", {"nginx_static_directory": "/srv/my files"}, "nginx_static_directory: must be an absolute path"),
     ("nginx", {"nginx_static_immutable_pattern": '"'}, "nginx_static_immutable_pattern: holds a double quote"),
     ("nginx", {"nginx_web_hosts": ["elsewhere"], "groups": GIVEN["groups"] | {"all": ["one"]}}, "nginx_web_hosts: elsewhere is no host of the inventory"),
+    ("nginx", {"nginx_web_base_port": 0}, "nginx_web_base_port: 0 is too small"),
+    ("nginx", {"nginx_source_connection_burst": 0}, "nginx_source_connection_rate, nginx_source_connection_burst: the firewall knows no such limit"),
+    ("nginx", {"nginx_source_connection_rate": 2000000}, "nginx_source_connection_rate, nginx_source_connection_burst: the firewall knows no"),
     ("nginx", {"nginx_status_port": 80}, "nginx_status_port: 80 is no free port"),
     ("postgresql", {"postgresql_data_directory": ""}, "postgresql_data_directory: '' is no path below senex_home"),
     ("postgresql", {"postgresql_socket_directory": "run/my sockets"}, "postgresql_socket_directory: 'run/my sockets' is no path"),
@@ -250,6 +255,10 @@ def test_what_the_watchdog_would_refuse_is_refused_before(kind):
 def test_numbers_for_texts_are_texts_to_the_watchdog():
     found = value("watchdog", "[__watchdog_configuration.environment, __watchdog_mail.user]", **GIVEN, senex_environment=2026, watchdog_smtp_user=17)
     assert found == ["2026", "17"]
+    words = {**{name: [] for name in ("web", "celery-worker", "celery-beat")}, "manage": ["manage", 8]}
+    inputs = {"senex_image_commands": words, "senex_celery_queues": ["celery", 7], "senex_network_name": 2026}
+    found = value("watchdog", "__watchdog_configuration", **GIVEN, **inputs)
+    assert [found["manage"], found["broker"]["queues"], found["network"]] == [["manage", "8"], ["celery", "7"], "2026"]
 
 
 def test_numbers_as_they_are_written(tmp_path):
@@ -384,3 +393,12 @@ def test_what_encrypts_fields_anew_is_a_command(command, says):
     (task,) = [inner for task in tasks for inner in task.get("block", []) if "rotate_reencrypt_command" in str(inner.get("ansible.builtin.assert"))]
     message = message_of(task, trusted({"rotate_reencrypt_command": command, "rotate_names": ["field_encryption_key"]}))
     assert message.startswith(says) and bool(message) == bool(says), message
+
+
+@pytest.mark.parametrize("name", ["senex_redis_cache_port", "senex_database_port", "senex_web_base_port"])
+def test_shared_ports(name):
+    """Podman refuses it when the unit starts, after others were changed."""
+    assert of_the_check(**{name: "65535"})[0] == []
+    assert of_the_check(**{name: 70000})[0] == [f"{name}: is a number, and must be a port, 65535 at most"]
+    email = {"host": "mx", "port": "70000", "use_tls": True, "host_user": "", "host_password": "", "from": "a@b"}
+    assert of_the_check(senex_email=email)[0] == ["senex_email.port: is a text, and must be a port, 65535 at most"]
