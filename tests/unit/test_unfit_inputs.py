@@ -127,7 +127,7 @@ def test_defaults_are_fit(role):
 def test_it_is_asked_of_every_role_before_any_begins():
     text = (ROOT / "playbooks/tasks/check_inventory.yml").read_text()
     (task,) = [task for task in yaml.safe_load(text) if task["name"].startswith("Every input is of its type")]
-    assert [role for role in CHECKED if f"'{role}'" not in task["vars"]["__check_roles"]] == ["certificate"]
+    assert [role for role in CHECKED if f"'{role}'" not in task["vars"]["__check_roles"]] == []
 
 
 @pytest.mark.parametrize("name", ["senex_redis_cache_instance", "senex_database_superuser", "senex_home"])
@@ -167,6 +167,9 @@ FORMS = [
     ("postgresql", {"postgresql_data_directory": ""}, "postgresql_data_directory: '' is no path below senex_home"),
     ("postgresql", {"postgresql_socket_directory": "run/my sockets"}, "postgresql_socket_directory: 'run/my sockets' is no path"),
     ("postgresql", {"postgresql_publish_address": "db.senex.test"}, "postgresql_publish_address: 'db.senex.test' is no IPv4 address"),
+    ("postgresql", {"postgresql_tls_names": []}, "postgresql_tls_names: nothing is no name or address of the server"),
+    ("postgresql", {"postgresql_tls_names": ["postgres", "10.0.0.300"]}, "postgresql_tls_names: 10.0.0.300 is no name or address of the server"),
+    ("postgresql", {"postgresql_tls_names": ["my server"]}, "postgresql_tls_names: my server is no name or address of the server"),
     ("postgresql", {"postgresql_image": "postgres:17 "}, "postgresql_image: 'postgres:17 ' is no image"),
     ("postgresql", {"postgresql_settings": {"shared_preload_libraries": ["a", "b"]}}, "postgresql_settings: shared_preload_libraries must be a text"),
     ("postgresql", {"postgresql_settings": {"work mem": 1}}, "postgresql_settings: work mem is no name of a setting"),
@@ -402,3 +405,17 @@ def test_shared_ports(name):
     assert of_the_check(**{name: 70000})[0] == [f"{name}: is a number, and must be a port, 65535 at most"]
     email = {"host": "mx", "port": "70000", "use_tls": True, "host_user": "", "host_password": "", "from": "a@b"}
     assert of_the_check(senex_email=email)[0] == ["senex_email.port: is a text, and must be a port, 65535 at most"]
+
+
+def test_lifetimes_are_compared_before_the_first_change():
+    """Two roles include the one of certificates in the middle of a run."""
+    task = yaml.safe_load((ROOT / "playbooks/tasks/check_inventory.yml").read_text())[-1]
+    assert task["ansible.builtin.include_role"] == {"name": "senex.trader.certificate", "tasks_from": "lifetime"}
+    for days, good in ((20, False), ("30", False), ("31", True)):
+        (check,) = yaml.safe_load((ROLES / "certificate/tasks/lifetime.yml").read_text())
+        message = message_of(check, variables("certificate", certificate_days=days))
+        assert message == ("" if good else f"certificate_days: {days} is not more than certificate_renew_days (30), so each run would renew it")
+
+
+def test_names_of_a_certificate():
+    assert refusal("postgresql", postgresql_tls_names=["postgres", "DNS:db_1.senex.test", "IP:10.0.0.5", "fd00::5", "*.senex.test"]) == ""
