@@ -419,3 +419,23 @@ def test_lifetimes_are_compared_before_the_first_change():
 
 def test_names_of_a_certificate():
     assert refusal("postgresql", postgresql_tls_names=["postgres", "DNS:db_1.senex.test", "IP:10.0.0.5", "fd00::5", "*.senex.test"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"senex_image_from": ""}, ""),
+        ({"senex_image_from": "docker"}, ""),
+        ({"senex_image_from": __file__}, ""),
+        ({"senex_image_from": "/nowhere/app.tar"}, "senex_image_from: /nowhere/app.tar is no file of this machine"),
+        ({"senex_image_from": "podmn"}, "senex_image_from: podmn is no file of this machine"),
+        # what brings no image
+        ({"senex_image_from": "/nowhere/app.tar", "ansible_run_tags": ["redis"]}, ""),
+        ({"senex_image_from": "/nowhere/app.tar", "look_parts": ["backup"]}, ""),
+    ],
+)
+def test_an_archive_of_an_image_is_there(inputs, says):
+    tasks = [task for play in yaml.safe_load((ROOT / "playbooks/look.yml").read_text()) for task in play["tasks"]]
+    (task,) = [task for task in tasks if "senex_image_from" in str(task.get("ansible.builtin.assert"))]
+    message = message_of(task, variables("senex", **{**GIVEN, "ansible_run_tags": ["all"], **inputs}))
+    assert message.startswith(says) and bool(message) == bool(says), message
