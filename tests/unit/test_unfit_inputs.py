@@ -439,3 +439,20 @@ def test_an_archive_of_an_image_is_there(inputs, says):
     (task,) = [task for task in tasks if "senex_image_from" in str(task.get("ansible.builtin.assert"))]
     message = message_of(task, variables("senex", **{**GIVEN, "ansible_run_tags": ["all"], **inputs}))
     assert message.startswith(says) and bool(message) == bool(says), message
+
+
+def test_names_of_secrets_are_a_list():
+    """A text was added to a list, and what Ansible says of that was hidden with the values."""
+    (play,) = yaml.safe_load((ROOT / "playbooks/secrets.yml").read_text())
+    names = [task["name"] for task in play["tasks"]]
+    (task,) = [task for task in play["tasks"] if "__secrets_problems" in task.get("vars", {})]
+    assert names.index(task["name"]) < names.index("See which secrets are missing")
+    files = yaml.safe_load((ROOT / "playbooks/vars/secrets.yml").read_text())
+    for given, says in (
+        ([], ""),
+        (["vault_x"], ""),
+        ("vault_x", "is a text, and must be a list (a text in one line, not empty each)"),
+        ([["x"]], "number 1: is a list"),
+    ):
+        message = message_of(task, trusted({**files, "secrets_given": given}))
+        assert says in message and bool(message) == bool(says), message
