@@ -131,6 +131,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0 or isinstance(value, str) and re.fullmatch("0|[1-9][0-9]*", value) is not None
 
 
+def _is_port(value: Any) -> bool:
+    return _is_number(value) and int(value) <= 65535
+
+
 def _is_decimal(value: Any) -> bool:
     return _is_number(value) or isinstance(value, float) and value >= 0 or isinstance(value, str) and re.fullmatch(r"[0-9]+\.[0-9]+", value) is not None
 
@@ -158,6 +162,7 @@ def _is_size(value: Any) -> bool:
 TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "text": ("a text", lambda value: value is None or isinstance(value, (str, int)) and not isinstance(value, bool)),
     "number": ("a whole number, 0 or more", _is_number),
+    "port": ("a port, 65535 at most", _is_port),
     "line": ("a text in one line, not empty", _is_line),
     "decimal": ("a number, 0 or more", _is_decimal),
     "flag": ("true or false", lambda value: isinstance(value, (bool, int, str)) and str(value).lower() in FLAGS),
@@ -169,13 +174,17 @@ TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
+WORDS = {"type": "list", "of": "text"}  # a command line
+
+
 def _shape(name: str, value: Any, shape: Mapping[str, Any]) -> list[str]:
     said, passes = TYPES[shape["type"]]
     each = shape.get("of")
     if not passes(value):
         inside = f" ({TYPES[each][0]} each)" if each else f" ({', '.join(shape['keys'])})" if shape.get("keys") else ""
-        return [f"{name}: is {_found(value)}, and must be {said}{inside}"]
-    if shape["type"] in ("number", "line") and misread(value):
+        quotes = "; put it in quotes" if shape["type"] == "text" and isinstance(value, (bool, float, datetime.date)) else ""
+        return [f"{name}: is {_found(value)}, and must be {said}{inside}{quotes}"]
+    if shape["type"] in ("number", "port", "line", "text") and misread(value):
         return [f"{name}: {misread(value)}"]
     if shape["type"] == "list" and each:
         return [line for number, item in enumerate(value, 1) for line in _shape(f"{name}, number {number}", item, {"type": each})]
@@ -188,7 +197,9 @@ def _shape(name: str, value: Any, shape: Mapping[str, Any]) -> list[str]:
     absent = [key for key in keys if key not in value]
     if absent and not (shape.get("or_empty") and not value) and not shape.get("partial"):
         lines.append(f"{name}: has no {', '.join(absent)}; it takes the place of the whole default, so give every key ({', '.join(keys)})")
-    return lines + [line for key, kind in keys.items() if key in value for line in _shape(f"{name}.{key}", value[key], {"type": kind})]
+    return lines + [
+        line for key, kind in keys.items() if key in value for line in _shape(f"{name}.{key}", value[key], WORDS if kind == "words" else {"type": kind})
+    ]
 
 
 def shape_problems(values: Mapping[str, Any], shapes: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -202,6 +213,7 @@ OF_LINES = ("common_login_banner", "nginx_tls_certificate_content", "nginx_tls_p
             "backup_offsite_ca_certificate", "certificate_ca_certificate", "certificate_ca_private_key")  # fmt: skip
 # Texts that are sizes, by their names: the filter that reads them knows none
 SIZES = re.compile(r"[a-z]+_[a-z_]*(memory|maxmemory|tuning_memory_mb)")
+PORTS = re.compile(r"[a-z_]+_port")
 
 
 def _has_control(value: Any) -> bool:
@@ -218,6 +230,8 @@ def unfit(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
     kind = SPECIFIED.get(option.get("type", "str"), "any")
     if kind in ("text", "any") and SIZES.fullmatch(name) and value is not None:
         kind = "size"
+    if kind == "number" and PORTS.fullmatch(name):
+        kind = "port"
     said, passes = TYPES[kind]
     if kind != "any" and (value is None or not passes(value)) and not (kind == "text" and isinstance(value, float)):
         hint = ""
@@ -237,7 +251,8 @@ def unfit(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
     if name not in OF_LINES and _has_control(value):
         return [f"{name}: holds a line break or another control character; remove it"]
     if kind == "list" and option.get("elements"):
-        each = {"type": option["elements"], "options": option.get("options")}
+        # What a specification cannot say of a list of lists: they are command lines
+        each = {"type": option["elements"], "options": option.get("options"), "elements": "str"}
         return [line for number, item in enumerate(value, 1) for line in unfit(f"{name}, number {number}", item, each)]
     return _inside(name, value, option["options"]) if kind == "dict" and option.get("options") else []
 

@@ -95,3 +95,10 @@ def test_listeners_are_read_as_ss_prints_them():
     line = 'LISTEN 0 511 {0} 0.0.0.0:* users:(("{1}",pid=1,fd=5),("{1}",pid=2,fd=5))'
     fake.ended["ss"] = host.Ended(0, "\n".join([line.format("*:443", "nginx"), line.format("[::1]:8001", "pasta"), "LISTEN 0 5 *:9 *:*"]), "")
     assert golive.read_exposure(fake, settings()) == [["*", "443", "nginx"], ["[::1]", "8001", "pasta"], ["*", "9", "?"]]
+
+
+def test_root_changes_no_file_of_the_service_users():
+    """What is said to be done is pasted by root, and the service user may have put a link to any file of the host there."""
+    config = settings()
+    (found,) = golive.judge_secrets({f"{config.home}/.config/containers/auth.json": 0o644, "/etc/x.key": 0o640}, config, NOW)
+    assert found.do.startswith(f"chmod 600 /etc/x.key; runuser -u {config.user} -- chmod 600 {config.home}/.config/containers/auth.json; then")

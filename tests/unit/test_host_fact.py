@@ -239,3 +239,19 @@ def test_unreadable_certificate(fact):
 def test_unit_states(fact):
     text = "Id=network-online.target\nActiveState=active\n\nActiveState=inactive\nId=user@987.service\n"
     assert fact.parse_states(text) == {"network-online.target": "active", "user@987.service": "inactive"}
+
+
+def test_names_that_are_no_text_are_left_out(fact, tmp_path):
+    """Whoever owns a home gives any: Ansible takes no answer that has one in it, so each run would end before it began."""
+    text = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-keyout", os.devnull, "-subj", "/CN=x"], check=True, capture_output=True, text=True
+    ).stdout
+    for name in (b"good", b"b\xffd", b"for\nged", b"c\x1b[2J"):
+        place = os.fsencode(tmp_path) + b"/" + name
+        os.makedirs(place)
+        os.makedirs(os.fsencode(tmp_path) + b"/config/" + name + b"/tls")
+        pathlib.Path(os.fsdecode(place + b"/PG_VERSION")).write_text("15\n")
+        pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b"/config/" + name + b"/tls/x.crt")).write_text(text)
+    below = fact.of_homes([str(tmp_path)])
+    assert fact.postgresql_majors(below) == {f"{tmp_path}/good": "15"}
+    assert list(fact.certificates(fact.certificates_of_homes(below))) == [f"{tmp_path}/config/good/tls/x.crt"]

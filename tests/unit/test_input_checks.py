@@ -155,6 +155,21 @@ def test_too_little_memory():
     assert all(word in message for word in ("senex_memory_mb", "1000", "2 GB"))
 
 
+@pytest.mark.parametrize(
+    ("memory", "says"),
+    [
+        ({"web": "900M"}, "senex_memory: has no postgresql, redis, redis_maxmemory, worker, beat; it takes the place of the whole plan"),
+        ({"web": [900]}, "senex_memory.web: is a list, and must be a size"),
+        ("4G", "senex_memory: is a text, and must be a dictionary"),
+        ({"website": 900}, "senex_memory.website: there is no such key"),
+        ({"postgresql": 900, "redis": 300, "redis_maxmemory": 150, "web": "1G", "worker": 900, "beat": 200}, ""),
+    ],
+)
+def test_a_plan_of_memory_is_whole(memory, says):
+    message = said(ROLES.parent / "playbooks/tasks/check_host.yml", variables("common", **GIVEN, senex_memory=memory))
+    assert says in message and bool(message) == bool(says), message
+
+
 @pytest.mark.parametrize(("tag", "good"), [("2026.11.21", True), ("sha256:" + "0" * 64, True), ("latest", False), ("", False), ("a b", False)])
 def test_a_release_is_pinned(tag, good):
     _whole, _look, play, *_ = yaml.safe_load((ROLES.parent / "playbooks/deploy.yml").read_text(encoding="utf-8"))

@@ -46,6 +46,8 @@ def lines(**inputs):
         ("nginx_proxy_read_timeout", " 60", "must be a whole number"),
         ("nginx_proxy_read_timeout", 60.0, "is a decimal, and must be a whole number"),
         ("release_small_table_mb", "6_4", "must be a whole number"),
+        ("celery_flower_port", 70000, "is a number, and must be a port, 65535 at most"),
+        ("watchdog_smtp_port", "100000", "is a text, and must be a port, 65535 at most"),
         ("watchdog_interval", "5s", "is a text, and must be a number, 0 or more"),
         ("redis_appendonly", "ture", "is a text, and must be true or false"),
         ("common_firewall_enabled", "", "must be true or false"),
@@ -125,7 +127,7 @@ def test_defaults_are_fit(role):
 def test_it_is_asked_of_every_role_before_any_begins():
     text = (ROOT / "playbooks/tasks/check_inventory.yml").read_text()
     (task,) = [task for task in yaml.safe_load(text) if task["name"].startswith("Every input is of its type")]
-    assert [role for role in CHECKED if f"'{role}'" not in task["vars"]["__check_roles"]] == ["certificate"]
+    assert [role for role in CHECKED if f"'{role}'" not in task["vars"]["__check_roles"]] == []
 
 
 @pytest.mark.parametrize("name", ["senex_redis_cache_instance", "senex_database_superuser", "senex_home"])
@@ -158,10 +160,16 @@ FORMS = [
     ("nginx", {"nginx_static_directory": "/srv/my files"}, "nginx_static_directory: must be an absolute path"),
     ("nginx", {"nginx_static_immutable_pattern": '"'}, "nginx_static_immutable_pattern: holds a double quote"),
     ("nginx", {"nginx_web_hosts": ["elsewhere"], "groups": GIVEN["groups"] | {"all": ["one"]}}, "nginx_web_hosts: elsewhere is no host of the inventory"),
+    ("nginx", {"nginx_web_base_port": 0}, "nginx_web_base_port: 0 is too small"),
+    ("nginx", {"nginx_source_connection_burst": 0}, "nginx_source_connection_rate, nginx_source_connection_burst: the firewall knows no such limit"),
+    ("nginx", {"nginx_source_connection_rate": 2000000}, "nginx_source_connection_rate, nginx_source_connection_burst: the firewall knows no"),
     ("nginx", {"nginx_status_port": 80}, "nginx_status_port: 80 is no free port"),
     ("postgresql", {"postgresql_data_directory": ""}, "postgresql_data_directory: '' is no path below senex_home"),
     ("postgresql", {"postgresql_socket_directory": "run/my sockets"}, "postgresql_socket_directory: 'run/my sockets' is no path"),
     ("postgresql", {"postgresql_publish_address": "db.senex.test"}, "postgresql_publish_address: 'db.senex.test' is no IPv4 address"),
+    ("postgresql", {"postgresql_tls_names": []}, "postgresql_tls_names: nothing is no name or address of the server"),
+    ("postgresql", {"postgresql_tls_names": ["postgres", "10.0.0.300"]}, "postgresql_tls_names: 10.0.0.300 is no name or address of the server"),
+    ("postgresql", {"postgresql_tls_names": ["my server"]}, "postgresql_tls_names: my server is no name or address of the server"),
     ("postgresql", {"postgresql_image": "postgres:17 "}, "postgresql_image: 'postgres:17 ' is no image"),
     ("postgresql", {"postgresql_settings": {"shared_preload_libraries": ["a", "b"]}}, "postgresql_settings: shared_preload_libraries must be a text"),
     ("postgresql", {"postgresql_settings": {"work mem": 1}}, "postgresql_settings: work mem is no name of a setting"),
@@ -250,6 +258,10 @@ def test_what_the_watchdog_would_refuse_is_refused_before(kind):
 def test_numbers_for_texts_are_texts_to_the_watchdog():
     found = value("watchdog", "[__watchdog_configuration.environment, __watchdog_mail.user]", **GIVEN, senex_environment=2026, watchdog_smtp_user=17)
     assert found == ["2026", "17"]
+    words = {**{name: [] for name in ("web", "celery-worker", "celery-beat")}, "manage": ["manage", 8]}
+    inputs = {"senex_image_commands": words, "senex_celery_queues": ["celery", 7], "senex_network_name": 2026}
+    found = value("watchdog", "__watchdog_configuration", **GIVEN, **inputs)
+    assert [found["manage"], found["broker"]["queues"], found["network"]] == [["manage", "8"], ["celery", "7"], "2026"]
 
 
 def test_numbers_as_they_are_written(tmp_path):
@@ -333,3 +345,114 @@ def test_every_yes_or_no_is_looked_at():
     assert len(read) > 10 and read - ours - screens - set(asked) == set()
     shared = yaml.safe_load((ROOT / "roles/senex/defaults/main.yml").read_text())
     assert {name for name, value in shared.items() if isinstance(value, bool)} <= set(shapes)
+
+
+def test_words_of_commands_as_they_are_written(tmp_path):
+    """0010 is read as 8, which names no migration, and 0600 seconds as 384."""
+    path = tmp_path / "vars.yml"
+    path.write_text(
+        "django_release_commands: [[migrate, trading, 0010], [check, 5]]\nsenex_conn_max_age: 0600\nsenex_celery_queues: [celery, 007]\n"
+        "senex_image_commands: {web: [daphne, -p, 0110], celery-worker: [worker, 8], celery-beat: [beat, true], manage: [manage, {a: 1}]}\n"
+    )
+    given = DataLoader().load_from_file(str(path), trusted_as_template=True)
+    found = of_the_check(**given)[0] + Templar(loader=DataLoader(), variables=given).template(trusted("{{ query('senex.trader.unfit_inputs', 'django') }}"))
+    assert sorted(line.partition(": ")[::2] for line in found) == [
+        ("django_release_commands, number 1, number 3", misread_words := "is an unquoted number that is not read as it is written; put it in quotes"),
+        ("senex_celery_queues, number 2", misread_words),
+        ("senex_conn_max_age", misread_words),
+        ("senex_image_commands.celery-beat, number 2", "is true or false, and must be a text; put it in quotes"),
+        ("senex_image_commands.manage, number 2", "is a dictionary, and must be a text"),
+        ("senex_image_commands.web, number 3", misread_words),
+    ]
+
+
+def test_what_a_run_is_told_as_it_is_written(tmp_path):
+    """Of a file that -e names: 1.10 would be the release 1.1, and a moment without quotes lose what it says of its zone."""
+    path = tmp_path / "vars.yml"
+    path.write_text("django_image_tag: 1.10\nrelease: 2026.10\nrestore_copy: 00123456\nrestore_to: 2026-11-21 12:00:00+02:00\nrestore_dump: 17\n")
+    given = DataLoader().load_from_file(str(path), trusted_as_template=True)
+    found = {line.partition(":")[0]: line for line in of_the_check(**given)[0]}
+    assert set(found) == {"django_image_tag", "restore_copy", "restore_to"} and all("quotes" in line for line in found.values()), found
+    assert of_the_check(django_image_tag="1.10", restore_copy="00123456", restore_to="2026-11-21 12:00:00+02:00")[0] == []
+    plays = yaml.safe_load((ROOT / "playbooks/rollback.yml").read_text())
+    (task,) = [task for play in plays for task in play.get("pre_tasks", []) if "__rollback_problems" in task.get("vars", {})]
+    assert message_of(task, trusted({})) == message_of(task, trusted({"release": "2026.10"})) == ""
+    assert message_of(task, trusted({"release": given["release"]})) == "release: is a decimal, and must be a text; put it in quotes"
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["shell", "--verbosity", 0], ""),
+        ([], "rotate_reencrypt_command: is not set; give the words"),
+        ("reencrypt_fields", "rotate_reencrypt_command: is a text, and must be a list (a text each); give the words"),
+        ({"manage": "reencrypt_fields"}, "rotate_reencrypt_command: is a dictionary, and must be a list"),
+        (["reencrypt", {"a": 1}], "rotate_reencrypt_command, number 2: is a dictionary, and must be a text"),
+    ],
+)
+def test_what_encrypts_fields_anew_is_a_command(command, says):
+    """A text was refused when the servers had both keys already: Ansible cannot add it to a list."""
+    tasks = yaml.safe_load((ROOT / "playbooks/tasks/rotate_plan.yml").read_text())
+    (task,) = [inner for task in tasks for inner in task.get("block", []) if "rotate_reencrypt_command" in str(inner.get("ansible.builtin.assert"))]
+    message = message_of(task, trusted({"rotate_reencrypt_command": command, "rotate_names": ["field_encryption_key"]}))
+    assert message.startswith(says) and bool(message) == bool(says), message
+
+
+@pytest.mark.parametrize("name", ["senex_redis_cache_port", "senex_database_port", "senex_web_base_port"])
+def test_shared_ports(name):
+    """Podman refuses it when the unit starts, after others were changed."""
+    assert of_the_check(**{name: "65535"})[0] == []
+    assert of_the_check(**{name: 70000})[0] == [f"{name}: is a number, and must be a port, 65535 at most"]
+    email = {"host": "mx", "port": "70000", "use_tls": True, "host_user": "", "host_password": "", "from": "a@b"}
+    assert of_the_check(senex_email=email)[0] == ["senex_email.port: is a text, and must be a port, 65535 at most"]
+
+
+def test_lifetimes_are_compared_before_the_first_change():
+    """Two roles include the one of certificates in the middle of a run."""
+    task = yaml.safe_load((ROOT / "playbooks/tasks/check_inventory.yml").read_text())[-1]
+    assert task["ansible.builtin.include_role"] == {"name": "senex.trader.certificate", "tasks_from": "lifetime"}
+    for days, good in ((20, False), ("30", False), ("31", True)):
+        (check,) = yaml.safe_load((ROLES / "certificate/tasks/lifetime.yml").read_text())
+        message = message_of(check, variables("certificate", certificate_days=days))
+        assert message == ("" if good else f"certificate_days: {days} is not more than certificate_renew_days (30), so each run would renew it")
+
+
+def test_names_of_a_certificate():
+    assert refusal("postgresql", postgresql_tls_names=["postgres", "DNS:db_1.senex.test", "IP:10.0.0.5", "fd00::5", "*.senex.test"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"senex_image_from": ""}, ""),
+        ({"senex_image_from": "docker"}, ""),
+        ({"senex_image_from": __file__}, ""),
+        ({"senex_image_from": "/nowhere/app.tar"}, "senex_image_from: /nowhere/app.tar is no file of this machine"),
+        ({"senex_image_from": "podmn"}, "senex_image_from: podmn is no file of this machine"),
+        # what brings no image
+        ({"senex_image_from": "/nowhere/app.tar", "ansible_run_tags": ["redis"]}, ""),
+        ({"senex_image_from": "/nowhere/app.tar", "look_parts": ["backup"]}, ""),
+    ],
+)
+def test_an_archive_of_an_image_is_there(inputs, says):
+    tasks = [task for play in yaml.safe_load((ROOT / "playbooks/look.yml").read_text()) for task in play["tasks"]]
+    (task,) = [task for task in tasks if "senex_image_from" in str(task.get("ansible.builtin.assert"))]
+    message = message_of(task, variables("senex", **{**GIVEN, "ansible_run_tags": ["all"], **inputs}))
+    assert message.startswith(says) and bool(message) == bool(says), message
+
+
+def test_names_of_secrets_are_a_list():
+    """A text was added to a list, and what Ansible says of that was hidden with the values."""
+    (play,) = yaml.safe_load((ROOT / "playbooks/secrets.yml").read_text())
+    names = [task["name"] for task in play["tasks"]]
+    (task,) = [task for task in play["tasks"] if "__secrets_problems" in task.get("vars", {})]
+    assert names.index(task["name"]) < names.index("See which secrets are missing")
+    files = yaml.safe_load((ROOT / "playbooks/vars/secrets.yml").read_text())
+    for given, says in (
+        ([], ""),
+        (["vault_x"], ""),
+        ("vault_x", "is a text, and must be a list (a text in one line, not empty each)"),
+        ([["x"]], "number 1: is a list"),
+    ):
+        message = message_of(task, trusted({**files, "secrets_given": given}))
+        assert says in message and bool(message) == bool(says), message

@@ -286,7 +286,9 @@ def listening():
 def of_homes(homes):
     """What lies below homes: certificates, versions of PostgreSQL, registry logins. One question, for each is a process."""
     patterns = ["config/*/tls/*.crt", "*/PG_VERSION", "*/*/PG_VERSION", ".config/containers/auth.json"]
-    return untrusted.matching([f"{home}/{pattern}" for home in homes for pattern in patterns])
+    found = untrusted.matching([f"{home}/{pattern}" for home in homes for pattern in patterns])
+    # Whoever owns a home gives any name, and Ansible takes no answer with one that is no text
+    return {path: one for path, one in found.items() if path.isprintable()}
 
 
 def certificates_of_homes(below):
