@@ -33,7 +33,7 @@ def play(tmp_path, playbook, name, words, group="elsewhere"):
         (["--tags", "redis,pitr"], None),
         (["--skip-tags", "common"], None),
         ([], None),
-        (["--tags", "postgres"], "there is no postgres; there are phase1,"),
+        (["--tags", "postgres"], "there is no postgres; there are backup, celery, common,"),
         (["--tags", "phase1,phase_2"], "there is no phase_2;"),
         (["--skip-tags", "postgres"], "there is no postgres;"),
     ],
