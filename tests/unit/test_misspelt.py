@@ -60,9 +60,11 @@ def test_a_restore_takes_no_variable_that_it_does_not_know(tmp_path, given, says
     assert (status != 0) is (says is not None) and (says or "") in said, said
 
 
-@pytest.mark.parametrize(("words", "refused"), [([], False), (["--check"], True)])
-def test_what_shows_a_plan_is_not_tried_in_check_mode(tmp_path, words, refused):
-    given = {"whole_groups": ["postgresql"], "whole_shows": "restore_confirm"}
+@pytest.mark.parametrize(
+    ("words", "shows", "refused"), [([], "restore_confirm", False), (["--check"], "restore_confirm", True), ([], None, False), (["--check"], None, False)]
+)
+def test_what_shows_a_plan_is_not_tried_in_check_mode(tmp_path, words, shows, refused):
+    given = {"whole_groups": ["postgresql"]} | ({"whole_shows": shows} if shows else {})
     status, said = play(tmp_path, "whole.yml", "Nobody is left out", [*words, "-e", json.dumps(given)], "postgresql")
     assert (status != 0) is refused and ("without -e restore_confirm=true the playbook shows" in said) is refused, said
 
