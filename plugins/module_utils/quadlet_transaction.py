@@ -9,7 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.senex.trader.plugins.module_utils import confined, data_directory, fileset, kept_data, quadlet_check, unit_text, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import confined, data_directory, fileset, kept_data, kept_key, quadlet_check, unit_text, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.hold import Hold
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import (
@@ -60,12 +60,6 @@ def batches(units: list[dict]) -> list[list[dict]]:
         else:
             found.append([unit])
     return found
-
-
-def values_of(text: str, name: str) -> list[str]:
-    """The values of a variable in an environment file."""
-    found = [line.partition("=")[2] for line in text.split("\n") if line.startswith(f"{name}=")]
-    return [value for value in (found[-1] if found else "").split(",") if value]
 
 
 class Transaction:
@@ -158,12 +152,8 @@ class Transaction:
     def _keeps(self, guard: dict) -> None:
         """The first of the values that a variable is to have is one of those that it has here: what writes from now on can be read by who reads now."""
         path, name = guard["file"], guard["keeps"]
-        answer = untrusted.read([path])[path]
-        if trouble := untrusted.problem(answer):
-            raise trouble
         wanted = next((item.content for item in self.part.files if item.path == path), b"")
-        here, coming = (values_of(content.decode(errors="replace"), name) for content in (answer.get("content", b""), wanted))
-        if here and coming and coming[0] not in here:
+        if kept_key.is_another(path, name, kept_key.values_of(wanted, name)):
             raise Refused(f"{self.part.name}: {guard['message']}", [])
 
     def _validate(self) -> None:

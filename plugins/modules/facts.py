@@ -33,6 +33,11 @@ options:
     description: With O(alone), whether whoever holds the lock is known to be dead.
     type: bool
     default: false
+  key:
+    description:
+      - C(file), C(name) and C(value) of the keys that the application is to have, with commas between, such as FIELD_ENCRYPTION_KEY in its environment file.
+      - Whether this host has another one is said before any part is changed, for a vault that is not this host's has other passwords too.
+    type: dict
 attributes:
   check_mode:
     support: full
@@ -72,6 +77,10 @@ holder:
   description: Who holds the lock, C(none) where nobody does or nobody renewed it in time.
   returned: always
   type: dict
+other_key:
+  description: Whether the host has other keys than O(key), see docs/rotation.md.
+  returned: always
+  type: bool
 after:
   description: Id of whoever had the lock last. A run does not begin to change what another has changed after it looked.
   returned: always
@@ -101,7 +110,7 @@ import secrets
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import fileset, in_force, kept_data
+from ansible_collections.senex.trader.plugins.module_utils import fileset, in_force, kept_data, kept_key
 from ansible_collections.senex.trader.plugins.module_utils.look import look
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, expired, sentence
 from ansible_collections.senex.trader.plugins.module_utils.rotation import CONTRACT, read_contract
@@ -141,6 +150,7 @@ def main() -> None:
             "releases": {"type": "bool", "default": False},
             "alone": {"type": "bool", "default": False},  # for the action plugin, as is the next
             "take_over": {"type": "bool", "default": False},
+            "key": {"type": "dict", "default": {}, "no_log": False, "options": {"file": {}, "name": {}, "value": {"no_log": True}}},
         },
         supports_check_mode=True,
     )
@@ -157,8 +167,14 @@ def main() -> None:
         holds = bool(read_contract(CONTRACT).get("hold"))
     except OSError:
         holds = False
+    try:
+        key = module.params["key"]
+        other = bool(key and key["value"]) and kept_key.is_another(key["file"], key["name"], key["value"].split(","))
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=str(error))
     records = {"releases": Ledger().records()} if module.params["releases"] else {}
-    more = {**records, "kept": fileset.parts(), "in_force": troubles, "holds": holds, "gone": kept_data.gone(), "holder": None, **held, "after": after}
+    data = {"gone": kept_data.gone(), "other_key": other}
+    more = {**records, **data, "kept": fileset.parts(), "in_force": troubles, "holds": holds, "holder": None, **held, "after": after}
     module.exit_json(changed=False, ansible_facts=said(process), seen=seen, id=secrets.token_hex(8), **more)
 
 

@@ -231,6 +231,7 @@ def test_a_guard_that_finds_something_else_stops_everything(live):
         # From a vault that is older than the host, half of one, or a new one
         ("K=new", "K=old", True),
         ("K=new", "K=old,new", True),
+        ("K=new,old", "K=old", True),
         ("A=1\nK=new\nKK=other", "KK=other\nK=other", True),
     ],
 )

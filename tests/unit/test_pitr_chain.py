@@ -95,6 +95,7 @@ def test_a_base_backup_of_the_future_is_not_the_newest(barman, monkeypatch):  # 
     rows = [("old", now - 9000), ("ahead", now + 400 * 86400), ("new", now - 60)]
     listed = [{"backup_id": name, "status": "DONE", "end_time_timestamp": str(int(end)), "size_bytes": 1} for name, end in rows]
     monkeypatch.setattr(programs, "_listed", lambda _settings: listed)
+    monkeypatch.setattr(programs, "gone", lambda *_: [])
     assert [item.name for item in programs.catalogue(barman.settings)] == ["ahead", "old", "new"]
 
 

@@ -11,7 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "roles/pitr/files"))
 
-from pitr import archive, jobs, plan, programs, recovery  # noqa: E402  (the path above must come first)
+from pitr import archive, jobs, offsite, plan, programs, recovery  # noqa: E402  (the path above must come first)
 from pitr.jobs import Failure, Unverified  # noqa: E402
 from test_pitr_removal import conf  # noqa: E402, F401  (a fixture)
 
@@ -27,7 +27,7 @@ def barman(conf, monkeypatch):  # noqa: F811
             return {name: open(os.path.join(conf.barman_server, "base", name, "status"), encoding="ascii").read() for name in sorted(os.listdir(self.place))}
 
         def put(self, name, status):
-            os.makedirs(os.path.join(self.place, name), exist_ok=True)
+            os.makedirs(os.path.join(self.place, name, "data"), exist_ok=True)
             with open(os.path.join(self.place, name, "status"), "w", encoding="ascii") as handle:
                 handle.write(status)
 
@@ -123,6 +123,22 @@ def test_a_damaged_one_is_passed_over_told_and_goes_with_the_next_good_one(barma
     assert [line for line in archive.check(barman.settings) if f"{bad} was damaged when it was taken" in line]
     archive.take_base(barman.settings)
     assert bad not in barman.there() and archive.check(barman.settings) == [] and len(barman.there()) == 2
+
+
+def test_one_whose_files_somebody_removed_is_passed_over_told_and_goes_with_the_next_good_one(barman, monkeypatch):
+    """Barman lists it by its catalogue. It used to be the next restore's choice, and the check found nothing wrong."""
+    barman.put("20261118T033000", "DONE")
+    barman.put("20261119T033000", "DONE")
+    os.rmdir(os.path.join(barman.place, "20261119T033000", "data"))
+    assert programs.gone(barman.settings) == ["20261119T033000"]
+    monkeypatch.setattr(programs, "base", archive.base)
+    assert plan.choose(barman.settings, "latest")[1].name == "20261118T033000"
+    monkeypatch.setattr(archive, "_check_chain", lambda _settings: None)
+    assert [line for line in archive.check(barman.settings) if "20261119T033000 is in the catalogue, and its files" in line and "'pitr base'" in line]
+    found = offsite.fetched(barman.settings)
+    assert programs.gone(found) == [], "of a fetched archive the catalogue comes first, alone"
+    archive.take_base(barman.settings)
+    assert "20261119T033000" not in barman.there() and archive.check(barman.settings) == [] and len(barman.there()) == 2
 
 
 def test_one_that_could_not_be_verified_is_not_condemned(barman, monkeypatch):

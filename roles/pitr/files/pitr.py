@@ -15,6 +15,11 @@ from pitr import archive, drill, jobs, kept, offsite, programs, restore, setting
 from pitr.plan import plan  # noqa: E402
 
 EXACT = "sequences as they were then, and not raised to what has been handed out since"
+# playbooks/restore.yml does all of it; who exchanges by hand is told
+OF_THEN = (
+    "the data has the passwords and the tables of its moment. Where a secret was rotated since, run site.yml on the control machine; where a release came, "
+    "'senex manage migrate'; fields under a former key: docs/rotation.md"
+)
 
 
 def parse(argv):
@@ -55,7 +60,8 @@ def parse(argv):
     verb.add_argument("--exact", action="store_true", help=EXACT)
     verb = verbs.add_parser("set-aside", help="keep the archive under another name, for another cluster to have its place (an upgrade calls it)")
     verb.add_argument("name")
-    verb.add_argument("--image", help="the image that reads it")
+    # Nobody who tries the verb by hand puts the archive of what runs away
+    verb.add_argument("--image", required=True, help="the image that reads it")
     verb = verbs.add_parser("take-back", help="put an archive that was set aside back into its place")
     verb.add_argument("name")
     verb.add_argument("--instead-of", metavar="NAME", help="the name of the one that has its place now")
@@ -128,8 +134,10 @@ def act(conf, wanted):
                 pathlib.Path(wanted.json).write_text(found + "\n", encoding="utf-8")
         case "exchange":
             print(restore.exchange(conf, wanted.directory, wanted.fetched, exact=wanted.exact))
+            print(OF_THEN, file=sys.stderr)
         case "undo":
             print(restore.exchange_back(conf, wanted.directory, wanted.exact))
+            print(OF_THEN, file=sys.stderr)
         case "set-aside":
             kept.set_aside(conf, wanted.name, wanted.image)
         case "take-back":

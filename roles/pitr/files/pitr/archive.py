@@ -19,6 +19,7 @@ from pitr.programs import (
     catalogue,
     condemn,
     damaged,
+    gone,
     last_words,
     never_whole,
     query,
@@ -222,6 +223,8 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
             raise
         begins = begins or before.get("timeline") != newest.timeline
         record |= {"timeline": newest.timeline, "good": newest.name, "begin_wal": newest.begin_wal}
+        for name in gone(settings):
+            condemn(settings, name)  # Barman deletes what has a directory
         _delete(settings, damaged(settings))
         # Beside what else it does, it removes what no moment of the window needs
         barman(settings, "cron")
@@ -354,7 +357,7 @@ def reset(settings: Settings) -> Base:
 def check(settings: Settings) -> list[str]:
     """What is wrong with the archive; nothing when all is well."""
     wrong = []
-    for attempt in (check_versions, check_cluster, _check_damaged, _check_barman, _check_chain):
+    for attempt in (check_versions, check_cluster, _check_damaged, _check_gone, _check_barman, _check_chain):
         try:
             attempt(settings)
         except Failure as failure:
@@ -365,6 +368,14 @@ def check(settings: Settings) -> list[str]:
 def _check_damaged(settings: Settings) -> None:
     if names := damaged(settings):
         raise Failure(f"base backup {', '.join(names)} was damaged when it was taken, and is passed over: 'pitr base' takes another, and removes it")
+
+
+def _check_gone(settings: Settings) -> None:
+    if names := gone(settings):
+        raise Failure(
+            f"base backup {', '.join(names)} is in the catalogue, and its files in {settings.barman_server}/base are gone: it is passed over; "
+            "put them back, or let 'pitr base' take another, which removes it from the catalogue"
+        )
 
 
 def _check_barman(settings: Settings) -> None:

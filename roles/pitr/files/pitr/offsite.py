@@ -30,7 +30,7 @@ class Copy:
 
 def fetched(settings: Settings) -> Settings:
     """The same host, with the fetched archive instead of its own."""
-    archive = f"{settings.archive}.fetched"
+    archive = f"{settings.archive}{programs.FETCHED}"
     return dataclasses.replace(settings, archive=archive, configuration=f"{archive}/barman.conf")
 
 

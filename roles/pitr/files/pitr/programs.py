@@ -14,6 +14,7 @@ from pitr.jobs import Failure, Unverified
 from pitr.settings import Settings
 
 DAMAGED = ".senex-damaged"  # in a base backup that was not what its manifest says when it was taken; it is passed over, and goes with the next good one
+FETCHED = ".fetched"  # what the name of an archive from off the host ends with, while it lies beside this host's own
 NEVER_WHOLE = ("EMPTY", "STARTED", "FAILED")  # what Barman leaves of one that failed or was killed: at its full size, and `barman check` fails
 DAY = 86400
 PODMANS_OWN = (125, 126, 127)  # exit statuses of Podman when the program was not even run
@@ -77,6 +78,7 @@ def never_whole(settings: Settings) -> list[str]:
 
 def condemn(settings: Settings, name: str) -> None:
     """Say of a base backup that it is damaged."""
+    os.makedirs(os.path.join(settings.barman_server, "base", name), mode=0o700, exist_ok=True)
     with open(os.path.join(settings.barman_server, "base", name, DAMAGED), "w", encoding="utf-8"):
         pass
 
@@ -86,10 +88,23 @@ def damaged(settings: Settings) -> list[str]:
     return [os.path.basename(os.path.dirname(path)) for path in sorted(glob.glob(os.path.join(settings.barman_server, "base", "*", DAMAGED)))]
 
 
+def gone(settings: Settings, listed: list[dict] | None = None) -> list[str]:
+    """Base backups that Barman lists, for its catalogue lies elsewhere, and whose files somebody has removed."""
+    if settings.archive.endswith(FETCHED):
+        return []  # the catalogue comes alone there, and the files of the one that was chosen
+    whole = [item["backup_id"] for item in (_listed(settings) if listed is None else listed) if item.get("status") == "DONE"]
+    return [name for name in whole if not os.path.isdir(_data(settings, name))]
+
+
+def _data(settings: Settings, name: str) -> str:
+    return os.path.join(settings.barman_server, "base", name, "data")
+
+
 def catalogue(settings: Settings) -> list[Listed]:
     """Whole base backups, oldest first."""
-    bad = damaged(settings)
-    listed = [item for item in _listed(settings) if item["backup_id"] not in bad]
+    listed = _listed(settings)
+    bad = damaged(settings) + gone(settings, listed)
+    listed = [item for item in listed if item["backup_id"] not in bad]
     # The time is in whole seconds, rounded down
     found = [Listed(item["backup_id"], float(item["end_time_timestamp"]) + 1, item["size_bytes"]) for item in listed if item.get("status") == "DONE"]
     ahead = time.time() + DAY  # of a clock that was ahead once: it would be the newest for years
@@ -104,7 +119,7 @@ def base(settings: Settings, listed: Listed) -> Base:
     detail = about["base_backup_information"]
     return Base(
         name=listed.name,
-        data=os.path.join(settings.barman_server, "base", listed.name, "data"),
+        data=_data(settings, listed.name),
         timeline=detail["timeline"],
         begin_wal=detail["begin_wal"],
         end_time=listed.end_time,

@@ -1,0 +1,79 @@
+"""What is misspelt on the command line ends a run, which would go without it otherwise and say that all is well."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+HOST = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+
+
+def play(tmp_path, playbook, name, words, group="elsewhere"):
+    """One play of a playbook, on a host where it changes nothing."""
+    (found,) = [one for one in yaml.safe_load((ROOT / "playbooks" / playbook).read_text()) if one["name"] == name]
+    (tmp_path / "hosts.json").write_text(json.dumps({group: {"hosts": {"one": HOST}}}))
+    found["tasks"] = [task for task in found["tasks"] if task["name"] != "The collection is found"]
+    files = {"vars_files": [str(ROOT / "playbooks" / file) for file in found.get("vars_files", [])]}
+    (tmp_path / "play.yml").write_text(json.dumps([found | files]))
+    command = ["ansible-playbook", "-i", str(tmp_path / "hosts.json"), str(tmp_path / "play.yml"), *words]
+    about = os.environ | {"COLUMNS": "600"}
+    done = subprocess.run(command, env=about, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--tags", "phase1"], None),
+        (["--tags", "redis,pitr"], None),
+        (["--skip-tags", "common"], None),
+        ([], None),
+        (["--tags", "postgres"], "there is no postgres; there are backup, celery, common,"),
+        (["--tags", "phase1,phase_2"], "there is no phase_2;"),
+        (["--skip-tags", "postgres"], "there is no postgres;"),
+    ],
+)
+def test_a_tag_that_nothing_has_is_no_success(tmp_path, words, says):
+    status, said = play(tmp_path, "site.yml", "The tags are known", words)
+    assert (status != 0) is (says is not None) and (says or "") in said, said
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, None),
+        ({"restore_dump": "newest", "restore_confirm": True}, None),
+        ({"restore_from": "pitr", "restore_to": "latest", "restore_base": "x", "restore_queue": "aside"}, None),
+        ({"restore_dump": "newest", "restore_queu": "aside"}, "restore_queu: is no variable of a restore; they are restore_base,"),
+        ({"restore_dmup": "newest", "restore_confirm": True}, "restore_dmup: is no variable"),
+        ({"restore_to": "latest", "restore_confirm": True}, "restore_to: needs -e restore_from=pitr"),
+        ({"restore_confirm": True}, "restore_confirm: there is no plan to confirm"),
+    ],
+)
+def test_a_restore_takes_no_variable_that_it_does_not_know(tmp_path, given, says):
+    status, said = play(tmp_path, "restore.yml", "The way", ["-e", json.dumps(given)], "postgresql")
+    assert (status != 0) is (says is not None) and (says or "") in said, said
+
+
+@pytest.mark.parametrize(
+    ("words", "shows", "refused"), [([], "restore_confirm", False), (["--check"], "restore_confirm", True), ([], None, False), (["--check"], None, False)]
+)
+def test_what_shows_a_plan_is_not_tried_in_check_mode(tmp_path, words, shows, refused):
+    given = {"whole_groups": ["postgresql"]} | ({"whole_shows": shows} if shows else {})
+    status, said = play(tmp_path, "whole.yml", "Nobody is left out", [*words, "-e", json.dumps(given)], "postgresql")
+    assert (status != 0) is refused and ("without -e restore_confirm=true the playbook shows" in said) is refused, said
+
+
+def test_each_operation_with_a_plan_and_a_confirmation_says_so():
+    shown = {}
+    for path in (ROOT / "playbooks").glob("*.yml"):
+        for one in yaml.safe_load(path.read_text()):
+            if one.get("ansible.builtin.import_playbook") == "whole.yml":
+                shown[path.stem] = one["vars"].get("whole_shows")
+    confirmed = {path.stem for path in (ROOT / "playbooks").glob("*.yml") if path.stem in shown and f"{path.stem.split('_')[0]}_confirm" in path.read_text()}
+    assert {name for name, variable in shown.items() if variable} == confirmed == {"restore", "upgrade_postgresql", "checksums"}
