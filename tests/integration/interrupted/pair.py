@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from releases import HOLDER, RECORDS
 from runs import IMPATIENT, Run
-from stack import AS_USER, DOMAIN, HOME, LAB, LAB_DIRECTORY, ROOT, Https, environment, wait
+from stack import AS_USER, HOME, LAB, LAB_DIRECTORY, ROOT, Https, environment, wait
 from two_hosts import PREFIX, both
 
 SCENARIO = ROOT / "molecule/two_web_hosts/molecule.yml"
@@ -116,12 +116,9 @@ class Pair:
         return [host.name for host in self.hosts if self.inside(host, f"cat {HOLDER} 2>/dev/null || true")]
 
     def versions(self, host):
-        """What each web instance of a host says it is, asked on the host."""
-        script = f"""for port in $(seq 8001 {8000 + host.instances}); do
-            listens=$(ss -Hltn "sport = :$port" | awk '{{print $4}}')
-            curl -sS -m 5 -H 'Host: {DOMAIN}' -H 'X-Forwarded-Proto: https' http://$listens/version/ || true; echo
-        done"""
-        return [json.loads(line)["version"] if line.startswith("{") else "" for line in self.inside(host, script).splitlines() if line.strip() or True]
+        """The tag of each web instance that runs on a host. Not by its page, which needs the database that a host off the network does not reach."""
+        listed = self.inside(host, f"{AS_USER} podman ps --format '{{{{.Names}}}} {{{{.Image}}}}'").split("\n")
+        return [line.rpartition(":")[2] for line in listed if line.startswith("web-")]
 
     def major(self):
         """Of PostgreSQL, as its data says."""
