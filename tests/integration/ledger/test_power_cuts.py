@@ -43,7 +43,7 @@ def test_a_power_cut(site, number):
     site.judge(name, client.numbers)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", sorted(OPERATIONS, key=lambda name: name != "rotate"))  # until a rotation is at its end, releases are refused
 def test_each_operation_works_after_all_of_them(site, name):
     """Whatever the cuts have left is taken over or put in order."""
     site.tag = site.version()
