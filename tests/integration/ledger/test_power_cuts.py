@@ -24,6 +24,10 @@ def test_a_power_cut(site, number):
     moment = drawn.uniform(0, OPERATIONS[name][2])
     print(f"SENEX_TEST_SEED={SEED}: cut {number}, {name}, after {moment:.1f} s")
     site.tag = site.version()
+    if name == "deploy" and site.environment.vault().get("vault_rotation"):
+        refused = site.begin("deploy").end()
+        assert refused.code != 0 and "rotate_confirm=true. Nothing was changed." in refused.said, refused.output[-2000:]
+        site.begin("rotate").end().expect()
     with Ledger(site.stack) as client:
         run = site.begin(name)
         try:
