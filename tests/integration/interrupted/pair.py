@@ -156,7 +156,8 @@ class Pair:
 
     def begin(self, playbook, variables, moment=None, listed=None):
         """Start a playbook; `moment`: what happens to it, and when (callback/senex_moment.py)."""
-        self.mark.unlink(missing_ok=True)
+        if moment:
+            self.mark.unlink(missing_ok=True)
         more = {"ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback"), "ANSIBLE_CALLBACKS_ENABLED": "senex_moment"} if moment or listed else {}
         more |= {"SENEX_MOMENT": json.dumps({"mark": str(self.mark), **moment})} if moment else {}
         more |= {"SENEX_MOMENTS": str(listed)} if listed else {}
