@@ -18,6 +18,8 @@ from ansible.errors import AnsibleFilterError
 # The plays of a stage in their order, with the parts that each applies; the last one tries what only shows when all of it is done
 PLAYS = {"serves": ("podman", "postgresql", "redis", "backup", "watchdog"), "web": ("django",), "workers": ("celery",), "verify": ()}
 VERIFIES = ("postgresql", "redis", "web", "backup")
+# Secrets that a server has to take before the application presents them
+SERVERS = {"database_password": "postgresql", "redis_password": "redis"}
 
 
 def _plain(value):
@@ -107,6 +109,17 @@ def rotation_begins(groups: dict, parts_groups: dict) -> list:
     return [{"stage": "begin", "play": what, "what": what, "host": host} for what in ("answers", "lock") for host in everybody]
 
 
+def rotation_ahead(rotation: dict, parts: list, groups: dict, hosts: list) -> list:
+    """Secrets under way whose servers may not take yet what the application would present: a run of these parts, on these hosts, would not tell them.
+
+    The vault is written before any host is touched. An interrupted rotation, gone on with, comes to the servers first, and so does a whole site.yml.
+    """
+    if not {"django", "celery"} & set(parts):
+        return []
+    open_now = [name for name in SERVERS if (rotation.get(name) or {}).get("stage") in ("accept", "use")]
+    return [name for name in open_now if (served := groups.get(SERVERS[name])) and (SERVERS[name] not in parts or set(served) - set(hosts))]
+
+
 def rotation_wanted(stage: str, now: dict, groups: dict, parts_groups: dict) -> list:
     """What has to be confirmed at a stage before the next one, by every host of the inventory that it concerns, in the order in which it is done."""
     wanted = []
@@ -166,6 +179,7 @@ class FilterModule:
             "rotation_step": rotation_step,
             "rotation_at": rotation_at,
             "rotation_begins": rotation_begins,
+            "rotation_ahead": rotation_ahead,
             "rotation_wanted": rotation_wanted,
             "rotation_unconfirmed": rotation_unconfirmed,
             "vault_edited": vault_edited,

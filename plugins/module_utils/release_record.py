@@ -289,13 +289,16 @@ class Ledger:
             thread.join()
 
     def finish(self, identifier: str, record: dict | None) -> bool:
-        """Write the record, once, and give the lock up, also where the record cannot be written. Whether it was held."""
+        """Write the record, once, and give the lock up, also where the record cannot be written. Whether it was held.
+
+        A record that has an id is another host's, of a release that this one missed the end of: it takes the place of what is here of that release.
+        """
         with self._alone():
             holder = self.holder()
             held = holder is not None and holder["id"] == identifier
             if not held:
                 return False
-            whole = {**self._outline(holder), **(record or {}), "seconds": round(time.time() - holder["since"], 1)}
+            whole = {"seconds": round(time.time() - holder["since"], 1), **self._outline(holder), **(record or {})}
             full = False
             try:
                 if record is not None:
@@ -333,9 +336,9 @@ class Ledger:
             raise OSError(f"the lock is given up, and {self._path(RECORDS)} takes no record of {record['what']}: {error.strerror}") from error
 
     def newest(self) -> dict:
-        """What the last release that ended well brought: id, tag and reference; nothing before the first."""
+        """The record of the last release that ended well; nothing before the first."""
         good = [one for one in self.records() if one.get("result") == "succeeded" and one.get("reference")]
-        return {name: good[-1].get(name, "") for name in ("id", "tag", "reference")} if good else {}
+        return good[-1] if good else {}
 
     def records(self) -> list[dict]:
         """Every release, oldest first; a line that a full disk cut short is left out."""

@@ -72,7 +72,7 @@ options:
     type: str
     default: ""
   record:
-    description: With C(finish), what the record holds beside id, begin and duration; empty writes none.
+    description: With C(finish), what the record holds beside id, begin and duration, or all of it with another release's id; empty writes none.
     type: dict
     default: {}
   user:
@@ -123,7 +123,7 @@ undone:
   type: list
   elements: str
 newest:
-  description: With C(begin), id, tag and reference of the last release that ended well, which may have been under way when the run began.
+  description: With C(begin), the record of the last release that ended well, which may have been under way when the run began.
   returned: begin
   type: dict
 held:

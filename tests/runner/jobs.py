@@ -49,7 +49,7 @@ def _said(label, case):
     return f"{label}: {case.get('name')}\n" + "\n".join(f"    {line}" for line in message.splitlines())
 
 
-def run(label, command, hosts=(), environment=None):
+def run(label, command, hosts=(), environment=None, limit=LIMIT):
     """Run a job. Its stages are said, and the end of its output where it failed. `hosts`: beginnings of the names of its test hosts."""
     name = label.replace(" ", "-")
     log, report = ARTIFACTS / f"{name}.log", ARTIFACTS / f"{name}.xml"
@@ -60,7 +60,7 @@ def run(label, command, hosts=(), environment=None):
     begin = time.monotonic()
     with open(log, "w", encoding="utf-8") as handle:
         process = subprocess.Popen(
-            ["timeout", "--kill-after=30", str(LIMIT), *map(str, command)],
+            ["timeout", "--kill-after=30", str(limit), *map(str, command)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

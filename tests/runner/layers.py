@@ -23,7 +23,9 @@ FIRST = (
     "security", "django", "bed",
 )  # fmt: skip
 # Those with tests that make test has no time for; `make faults` runs these alone
-FAULTS = ("failures", "controller", "recovery", "upgrade", "oncall", "conversion", "operations", "security", "memory")
+FAULTS = ("interrupted", "ledger", "failures", "controller", "recovery", "upgrade", "oncall", "conversion", "operations", "security", "memory")
+# Seconds that these may take where it is more than jobs.LIMIT: dozens of cases one after the other on the same hosts
+LONGER = {"interrupted": 7200, "ledger": 3600}
 # Unit tests in groups that run beside each other and the others. The first three start programs and wait for them, which costs a core little; the last
 # keeps a core busy, and its tests share what was rendered and compiled
 UNIT_GROUPS = {
@@ -128,7 +130,7 @@ def first_deploy():
 def faults():
     """What costs minutes each: a lost host, a release killed at every step. One folder beside another."""
     images()
-    snapshot("stack")
+    snapshot("stack", "two_web_hosts")
     with ThreadPoolExecutor(max_workers=JOBS) as pool:
         return sum(pool.map(_folder, FAULTS, ["faults"] * len(FAULTS)), Result())
 
@@ -219,5 +221,6 @@ def _bed():
 
 def _folder(folder, chosen="not faults"):
     command = [LAB, "run", "--", "pytest", "-v", "--durations=15", "--durations-min=5", "-m", chosen, f"tests/integration/{folder}"]
-    # A folder's hosts are named after it, but for one
-    return jobs.run(folder if chosen.startswith("not") else f"{folder} {chosen}", command, ("secrets",) if folder == "secrecy" else (folder,))
+    # A folder's hosts are named after it, but for two
+    hosts = {"secrecy": ("secrets",), "interrupted": ("molecule-web-one", "molecule-web-two")}.get(folder, (folder,))
+    return jobs.run(folder if chosen.startswith("not") else f"{folder} {chosen}", command, hosts, limit=LONGER.get(folder, jobs.LIMIT))

@@ -66,7 +66,7 @@ def at(point):
         case "fail":
             raise OSError("it failed here")
         case "lost":
-            open(os.path.join(place, "lost-" + host), "w").close()
+            open(os.path.join(place, "lost-" + wanted["whom"]), "w").close()
         case "killed":
             open(os.path.join(place, "killed"), "w").close()
         case "taken over":
@@ -269,8 +269,9 @@ class Hosts(Stubbed):
         settled = yaml.safe_load((self.vault.parent / "main.yml").read_text())
         (self.vault.parent / "main.yml").write_text(yaml.safe_dump({**settled, "release_verify_from_controller": False, **variables}))
 
-    def trip(self, host, point, do):
-        wanted = {"at": [host, point], "do": do, "hosts": self.names, "image": f"{IMAGE}:3"}
+    def trip(self, host, point, do, whom=None):
+        """`whom`: who is lost then, where it is another one."""
+        wanted = {"at": [host, point], "do": do, "whom": whom or host, "hosts": self.names, "image": f"{IMAGE}:3"}
         (self.place / "trip").write_text(json.dumps(wanted))
 
     def play(self, playbook, *words, **environment):

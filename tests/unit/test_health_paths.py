@@ -36,7 +36,8 @@ def test_whoever_asks_goes_by_the_path_of_the_application(names, owner, usual):
 def test_after_an_operation_the_application_is_asked_where_it_is_published(variables, address, port, path):
     (ask,) = [task for task in yaml.safe_load((ROLES / "backup/tasks/application_start.yml").read_text()) if "senex.trader.application" in task]
     target = ask["senex.trader.application"]["target"]
-    about = {"inventory_hostname": "one", "senex_private_address": "10.0.0.7", "senex_web_base_port": 8001, **variables}
+    shared = {"senex_web_address": loaded(ROLES / "senex/defaults/main.yml")["senex_web_address"], "senex_web_base_port": 8001}
+    about = {"inventory_hostname": "one", "senex_private_address": "10.0.0.7", **shared, **variables}
     assert worked_out(target["address"], about) == address
     assert int(worked_out(target["port"], about)) == port and worked_out(target["paths"], about) == [path]
     own = worked_out(loaded(ROLES / "django/defaults/main.yml")["django_bind_address"], about)

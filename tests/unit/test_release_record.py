@@ -136,3 +136,18 @@ def test_records_outlive_a_line_cut_short(ledger, tmp_path):
     ledger.finish("d", {"result": "succeeded", "tag": "d"})
     assert [json.loads(line)["id"] for line in file.read_text().splitlines()] == ["a", "b", "d"]
     assert file.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_record_of_a_release_whose_end_a_host_missed_comes_from_the_others(ledger, tmp_path):
+    """It takes the place of what this host knew of that release, with that one's id, begin and duration; what came before stays."""
+    other = Ledger(str(tmp_path / "other"))
+    for one in (ledger, other):
+        one.begin(who("a"))
+        one.finish("a", {"result": "succeeded", "tag": "1", "reference": "r:1"})
+        one.begin(who("b"))
+    other.finish("b", {"result": "succeeded", "tag": "2", "reference": "r:2", "previous": {"tag": "1"}})
+    ledger.begin(who("c"), "any")
+    assert [one["result"] for one in ledger.records()] == ["succeeded", "interrupted"] and ledger.newest()["id"] == "a"
+    assert ledger.finish("c", other.newest())
+    assert ledger.records()[-1] == other.records()[-1] and len(ledger.records()) == 2 and ledger.newest()["id"] == "b"
+    assert ledger.begin(who("d")) is None, "the lock was given up"

@@ -18,11 +18,9 @@ sys.path[:0] = [str(ROOT / "molecule/shared"), str(ROOT / "tests/integration")]
 
 from parts import Applied  # noqa: E402  (the path above must come first)
 from releases import HOLDER, RECORDS  # noqa: E402
-from stack import DOMAIN  # noqa: E402
 from traffic import Traffic  # noqa: E402
+from two_hosts import both  # noqa: E402
 
-PREFIX = os.environ.get("SENEX_LAB_PREFIX") or "10.203.0"
-LAB = Path(os.environ.get("SENEX_LAB_DIR") or "/var/lib/senex-lab")
 RATE = 15
 
 # On nginx's host, 20 times a second: which servers nginx is told to leave out
@@ -37,37 +35,11 @@ with open("/root/watched", "w", buffering=1) as out:
 """
 
 
-class Host:
-    def __init__(self, name, number, instances):
-        self.name, self.address, self.instances = name, f"{PREFIX}.{number}", instances
-
-    def run(self, script):
-        options = ["-i", f"{LAB}/ssh/id_ed25519", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-        command = ["ssh", *options, f"root@{self.address}", f"bash -c {shlex.quote(script)}"]
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
-
-    def sh(self, script):
-        done = self.run(script)
-        assert done.returncode == 0, f"{self.name}, exit {done.returncode} from {script}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def says(self, key):
-        """What each instance answers for `key` at /version/, asked at its own port."""
-        found = set()
-        for port in range(8001, 8001 + self.instances):
-            listens = self.sh(f"ss -Hltn 'sport = :{port}'").split()[3]
-            found.add(json.loads(self.sh(f"curl -sS -m 5 -H 'Host: {DOMAIN}' -H 'X-Forwarded-Proto: https' http://{listens}/version/"))[key])
-        return found
-
-    def journal(self):
-        return self.run("journalctl _UID=987 -n 300 --no-pager -o short-precise | grep -vE 'health_status|<nwarn>' | tail -n 40").stdout
-
-
 class Site:
     """Both hosts, and what the traffic needs to know."""
 
     def __init__(self):
-        self.one, self.two = self.hosts = Host("molecule-web-one", 120, 1), Host("molecule-web-two", 121, 2)
+        self.one, self.two = self.hosts = both()
         self.address = self.one.address
         self.context = ssl.create_default_context(cadata=self.one.sh("cat /etc/senex-trader/tls/ca.crt"))
 

@@ -34,6 +34,17 @@ def test_one_of_two_web_hosts_is_lost_and_the_other_one_is_taken_back(hosts):
     assert hosts.results() == before and hosts.locked() == []
 
 
+@pytest.mark.faults
+def test_a_host_that_missed_the_end_of_a_release_gets_its_record_from_the_others(hosts):
+    """It has the newer image, and is off the network when that is recorded. The next run finds all as it is to be, and no two hosts tell two stories."""
+    hosts.trip("one", "prober stops", "lost", whom="two")
+    assert hosts.deploy().returncode != 0
+    assert "2 serves, and not every host has its record" in hosts.said and hosts.runs() == NEW and hosts.locked() == ["two"], hosts.said
+    hosts.back()
+    assert hosts.deploy("2", "-e", "senex_image_tag=2").returncode == 0 and "runs already everywhere" in hosts.said, hosts.said
+    assert hosts.locked() == [] and all(results == ["succeeded"] for results in hosts.results().values()), hosts.results()
+
+
 def test_a_release_whose_lock_another_one_has_taken_leaves_that_ones_image(hosts):
     """This controller slept while the first host came up; by now another release has begun and ended well."""
     hosts.trip("one", "django 2", "taken over")
