@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 
-from ansible_collections.senex.trader.plugins.module_utils import dump_file, kept_data, pg_facts, pg_server, pg_upgrade_state, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import dump_file, kept_data, pg_facts, pg_server, pg_upgrade_state, sequences, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.pg_server import Server, Wanted
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State, major_of
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
@@ -121,9 +121,10 @@ class Exchange:
         return {name: self.state.kept.get(name) for name in ("major", "data", "archive")}
 
     def back(self, jobs: int) -> dict:
-        """The cluster from before the upgrade serves again, when it is found to hold what it held then."""
+        """The cluster from before the upgrade serves again, when it is found to hold what it held then. Its sequences go on where they had come to since."""
         kept, began = self.state.kept, time.monotonic()
         server = Server(self.user, self.wanted)
+        handed_out = self._handed_out(server)
         current = self.outline(pg_upgrade_state.snapshot(self.user), pg_facts.facts(server))
         try:
             self.away(current, kept["data"], kept["archive"])
@@ -139,4 +140,22 @@ class Exchange:
         except (CommandError, OSError):
             self.undo()
             raise
-        return {"checked": pg_facts.summary(found), "seconds": round(time.monotonic() - began, 1)}
+        raised = self._go_on(server, handed_out)
+        return {"checked": f"{pg_facts.summary(found)}; {raised}", "seconds": round(time.monotonic() - began, 1)}
+
+    @staticmethod
+    def _handed_out(server: Server) -> dict[str, dict]:
+        """By database: where its sequences stand."""
+        return {name: sequences.held(server.rows(sequences.HELD, name)) for name in server.databases()}
+
+    def _go_on(self, server: Server, before: dict[str, dict]) -> str:
+        """Numbers that were handed out since are not handed out again: what is outside of the database may know rows by them. In a sentence."""
+        count = 0
+        try:
+            for name, there in self._handed_out(server).items():
+                if numbers := sequences.raised(before.get(name, {}), there):
+                    server.rows(sequences.script(numbers), name)
+                    count += len(numbers)
+        except (CommandError, OSError) as error:
+            return f"its sequences are as they were, and numbers will be handed out again: {error}"
+        return f"sequences raised beyond what was handed out since: {count}" if count else "no sequence had handed out more since"

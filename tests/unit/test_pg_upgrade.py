@@ -391,3 +391,45 @@ def test_what_was_accepted_is_taken_up_by_the_same_command(exchanged, monkeypatc
     monkeypatch.setattr(postgresql_upgrade, "leased", lambda *_: contextlib.nullcontext())
     postgresql_upgrade.step({"step": "undo", "user": "senex", "home": "/", "cluster": {}, "id": "x"})
     assert pg_upgrade_state.major_of(str(exchanged.data)) == 17 and exchanged.state.aside == [] and exchanged.state.phase == "finishing"
+
+
+class Numbered:
+    """A server with two databases, which keeps what it is told."""
+
+    def __init__(self, held, broken=False):
+        self.held, self.broken, self.told = held, broken, []
+
+    def databases(self):
+        return list(self.held)
+
+    def rows(self, text, database="postgres", path=False):
+        if text == pg_exchange.sequences.HELD:
+            return [[name, str(number)] for name, number in self.held[database].items()]
+        if self.broken:
+            raise OSError("no answer")
+        self.told.append((database, text))
+        return []
+
+
+def test_numbers_that_were_handed_out_on_the_newer_version_are_not_handed_out_again_by_the_older(exchanged):
+    more = {"more": {"public.x": 3}, "made_since": {"public.y": 1}}
+    newer = Numbered({"senex": {"public.row_id_seq": 7772, "public.other_id_seq": 5, "public.made_since": 9}, **more})
+    older = Numbered({"senex": {"public.row_id_seq": 7700, "public.other_id_seq": 5}, "more": {"public.x": 1}})
+    before = exchanged.exchange._handed_out(newer)
+    assert exchanged.exchange._go_on(older, before) == "sequences raised beyond what was handed out since: 2"
+    assert [name for name, _ in older.told] == ["senex", "more"]
+    assert "8772" in older.told[0][1] and "public.row_id_seq" in older.told[0][1] and "other_id_seq" not in older.told[0][1]
+    assert exchanged.exchange._go_on(Numbered(newer.held), before) == "no sequence had handed out more since"
+    assert "will be handed out again: no answer" in exchanged.exchange._go_on(Numbered(older.held, broken=True), before)
+
+
+def test_the_way_back_raises_them_when_the_older_one_is_found_to_be_what_it_was(exchanged, monkeypatch):
+    exchanged.exchange.settle()
+    servers, order = [Numbered({"senex": {"public.s": 20}}), Numbered({"senex": {"public.s": 10}})], []
+    monkeypatch.setattr(pg_exchange, "Server", lambda *_: servers[len(order) > 0])
+    for name, value in {"facts": {}, "differences": [], "summary": "12 rows", "amcheck": None}.items():
+        monkeypatch.setattr(pg_exchange.pg_facts, name, lambda *_, value=value: value)
+    for name in ("away", "undo"):
+        monkeypatch.setattr(exchanged.exchange, name, lambda *_, name=name: order.append(name))
+    assert exchanged.exchange.back(1)["checked"] == "12 rows; sequences raised beyond what was handed out since: 1"
+    assert order == ["away"] and [name for name, _ in servers[1].told] == ["senex"] and servers[0].told == []

@@ -172,7 +172,7 @@ def test_both_archives_can_be_restored_from(filled):
 
 
 def test_way_back(filled, figure):
-    rows = int(sql(filled, "select count(*) from probe_row"))
+    rows, newest = (int(sql(filled, f"select {what} from probe_row")) for what in ("count(*)", "max(id)"))
     inputs = {"upgrade_back": True}
     asked = upgrade(filled, **inputs).expect()
     assert asked.changed == [] and f"table public.probe_row: {rows - 1} rows before, {rows} rows now" in said(asked)
@@ -181,6 +181,7 @@ def test_way_back(filled, figure):
     filled.ready(60)
     assert version(filled) == "15" and int(sql(filled, "select count(*) from probe_row")) == rows - 1
     filled.post("/api/rows/", {"text": "after the way back"})
+    assert int(sql(filled, "select max(id) from probe_row")) > newest, "a number that was handed out on 17 is handed out again"
     filled.task_runs()
     assert [path.startswith(f"{DATA}.17-") for path in beside(filled)] == [True]
     again = filled.play().expect()
