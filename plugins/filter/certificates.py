@@ -105,9 +105,29 @@ def chain_problem(served: str, authority: str = "") -> str:
     return walk(chain[0], chain[1:])
 
 
+def authority_problems(certificate: str, key: str, passphrase: str) -> list[str]:
+    """What keeps an authority from signing: its certificate, its encrypted key and the passphrase belong together. No value is shown."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        _key_id(certificate)
+    except AnsibleFilterError as error:
+        return [str(error)]
+    try:
+        made = serialization.load_pem_private_key(str(key).encode(), str(passphrase).encode())
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return ["senex_ca_private_key, senex_ca_passphrase: the key does not open with the passphrase; take all of the authority from the same vault"]
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    if x509.load_pem_x509_certificate(str(certificate).encode()).public_key().public_bytes(*form) != made.public_key().public_bytes(*form):
+        return ["senex_ca_private_key: is not the key of senex_ca_certificate; take all of the authority from the same vault"]
+    return []
+
+
 class FilterModule:
     """Filters about certificates."""
 
     def filters(self) -> dict:
         """Names in templates."""
-        return {"certificate_good": certificate_good, "chain_problem": chain_problem}
+        return {"certificate_good": certificate_good, "chain_problem": chain_problem, "authority_problems": authority_problems}

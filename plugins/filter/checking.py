@@ -307,6 +307,23 @@ def no_places(values: Mapping[str, Any]) -> list[str]:
     return [f"{name}: '{value}' {said}" for name, value in values.items() if not PLACE.fullmatch(str(value))]
 
 
+# Below the home, whatever the inputs say: made by roles whose directories have no other place
+TAKEN = ("bin", "config", "lib", "logs", ".config", ".local", ".cache", "data/media", "data/static", "data/staticfiles")
+TAKEN += ("backups/postgresql", "backups/redis", "backups/media")
+
+
+def apart(values: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
+    """One line for each value whose directory is, holds or lies in another: each belongs to somebody else, and is removed or exchanged by itself."""
+    places = [(name, str(value)) for name, value in values.items()]
+    rest = [(str(value), f"{name} ({value})") for name, value in others.items()] + [(name, name) for name in TAKEN]
+    lines = []
+    for at, (name, place) in enumerate(places, 1):
+        those = [(there, f"{other} ({there})") for other, there in places[at:]] + rest
+        met = [said for there, said in those if f"{place}/".startswith(f"{there}/") or f"{there}/".startswith(f"{place}/")]
+        lines += [f"{name}: {place} is, holds or lies in {met[0]}; give each its own"] if met else []
+    return lines
+
+
 def unlike(forms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """One line for each value that is not of its form."""
     return [f"{name}: '{form['value']}' is {form['says']}" for name, form in forms.items() if not re.search(form["form"], str(form["value"]))]
@@ -323,4 +340,5 @@ class FilterModule:
             "below": below,
             "unlike": unlike,
             "no_places": no_places,
+            "apart": apart,
         }

@@ -110,7 +110,7 @@ import secrets
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import fileset, in_force, kept_data, kept_key
+from ansible_collections.senex.trader.plugins.module_utils import fileset, in_force, kept_data, kept_key, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.look import look
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, expired, sentence
 from ansible_collections.senex.trader.plugins.module_utils.rotation import CONTRACT, read_contract
@@ -171,7 +171,7 @@ def main() -> None:
         key = module.params["key"]
         other = bool(key and key["value"]) and kept_key.is_another(key["file"], key["name"], key["value"].split(","))
     except (OSError, ValueError) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=untrusted.lines(str(error)))
     records = {"releases": Ledger().records()} if module.params["releases"] else {}
     data = {"gone": kept_data.gone(), "other_key": other}
     more = {**records, **data, "kept": fileset.parts(), "in_force": troubles, "holds": holds, "holder": None, **held, "after": after}

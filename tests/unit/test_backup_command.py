@@ -355,3 +355,37 @@ def test_a_table_that_was_written_anew_between_the_moment_and_the_dump_is_no_dum
         moment.facts()
     moment.ask = lambda _: []
     assert moment.facts()["tables"] == {}
+
+
+def test_names_of_uploads_are_printed_as_one_line_and_end_nothing(command, settings, tmp_path):
+    """The application names the files; whoever verifies the copies may be root at a terminal."""
+    import subprocess
+
+    for number, name in ((1, b"a\xff"), (2, b"b\x1b[2Jc\ngood    all")):
+        copy = tmp_path / "backups/media" / f"media-{ago(number)}"
+        (copy / "files").mkdir(parents=True)
+        (copy / command.media.SUMS).touch()
+        with open(os.path.join(os.fsencode(copy), b"files", name), "w", encoding="ascii"):
+            pass
+    program = """import sys
+sys.path.insert(0, sys.argv[1])
+from senex_backup import common, listing
+try:
+    listing.verify(common.Settings(sys.argv[2]), [])
+except common.Trouble as error:
+    sys.exit(common.fail(error))
+"""
+    lib = os.path.dirname(os.path.dirname(command.common.__file__))
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([sys.executable, "-c", program, lib, str(tmp_path)], capture_output=True, check=False, env=strict)
+    assert [line.split()[0] for line in done.stdout.decode().splitlines()] == ["DAMAGED", "DAMAGED"], done
+    assert "2 of 2 backups" in done.stderr.decode()
+    assert b"\x1b" not in done.stdout
+
+
+def test_what_is_told_of_others_is_printable(command, settings, capsys):
+    command.common.say("one\n\ttwo \x1b[2J \udcff")
+    command.common.fail(command.common.Trouble("of \x1b]0;x\x07 it"))
+    told = capsys.readouterr()
+    assert told.out == "one\n\ttwo ?[2J ?\n"
+    assert told.err == "backup: of ?]0;x? it\n"

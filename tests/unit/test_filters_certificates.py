@@ -1,11 +1,13 @@
 """A certificate is good when names, authority and time left are as wanted."""
 
 import datetime
+import pathlib
 import time
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
-from ansible_collections.senex.trader.plugins.filter.certificates import certificate_good, chain_problem
+from ansible_collections.senex.trader.plugins.filter.certificates import authority_problems, certificate_good, chain_problem
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -109,3 +111,37 @@ def test_a_chain_is_followed_to_a_root_of_the_system(monkeypatch, tmp_path, serv
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "roots.pem"))
     assert chain_problem(pem(*served)) == says
     assert chain_problem(pem(LEAF, LOWER, CROSS), pem(OTHER_ROOT)) == "", "or to the operator's"
+
+
+def encrypted(key, passphrase):
+    form = serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(passphrase.encode())
+    return key.private_bytes(serialization.Encoding.PEM, *form).decode()
+
+
+def test_an_authority_that_cannot_sign():
+    """It was found out when the host had been changed: the wrong passphrase, and parts of two vaults."""
+    key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")]), datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
+    bare = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    assert authority_problems(pem, encrypted(key, "geheim"), "geheim") == []
+    for certificate, private, passphrase, says in (
+        (pem, encrypted(key, "geheim"), "another", "the key does not open with the passphrase"),
+        (pem, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n", "geheim", "the key does not open"),
+        (pem, encrypted(other, "geheim"), "geheim", "senex_ca_private_key: is not the key of senex_ca_certificate"),
+        (bare, encrypted(key, "geheim"), "geheim", "senex_ca_certificate: cannot be read as a certificate with a subject key identifier"),
+        (pem.replace("M", "N"), encrypted(key, "geheim"), "geheim", "senex_ca_certificate: cannot be read"),
+    ):
+        (line,) = authority_problems(certificate, private, passphrase)
+        assert says in line and "geheim" not in line
+
+
+def test_it_is_asked_before_the_first_change():
+    """By site.yml and by the preflight; what else begins with the look signs for nothing."""
+    playbooks = pathlib.Path(__file__).parents[2] / "playbooks"
+    (play,) = yaml.safe_load((playbooks / "look.yml").read_text())
+    (task,) = [task for task in play["tasks"] if task.get("ansible.builtin.import_tasks") == "tasks/check_site.yml"]
+    assert task["when"] == "look_parts is not defined" and "include_tasks: check_site.yml" in (playbooks / "tasks/preflight_step.yml").read_text()
+    assert "authority_problems" in yaml.safe_load((playbooks / "tasks/check_site.yml").read_text())[0]["vars"]["__check_problems"]

@@ -146,3 +146,11 @@ def test_a_time_or_a_name_that_is_not_read_as_it_is_written_is_refused():
     assert [problem.split(":")[0] for problem in problems] == ["senex_extra_environment.SINCE", "senex_extra_environment.True"]
     assert all("in quotes" in problem for problem in problems)
     assert checking.environment_problems({}, {"LIST": ["a", datetime.datetime(2026, 1, 1)]})
+
+
+def test_directories_that_are_not_apart():
+    assert checking.apart({"a": "data/redis", "b": "data/redis.old"}, {"c": "data/postgres"}) == []
+    assert checking.apart({"a": "data"}, {"c": "data/postgres"})[0] == "a: data is, holds or lies in c (data/postgres); give each its own"
+    assert checking.apart({"a": "x/y", "b": "x"}, {}) == ["a: x/y is, holds or lies in b (x); give each its own"]
+    assert checking.apart({"a": "logs"}, {}) == ["a: logs is, holds or lies in logs; give each its own"]
+    assert checking.apart({"a": 7, "b": "7/b"}, {}) == ["a: 7 is, holds or lies in b (7/b); give each its own"]

@@ -339,3 +339,12 @@ def test_a_record_that_goes_on_in_a_page_which_was_not_received_is_the_end(tmp_p
     (tmp_path / name(5)).write_bytes(b"\0" * SIZE)
     with pytest.raises(jobs.Failure, match="is damaged at"):
         wal._judge(said.replace("0/601B540", "0/501B540").format(name(5), page), str(tmp_path), chain)
+
+
+def test_what_is_told_of_others_is_printable(capsys, monkeypatch):
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    jobs.say("one\n\ttwo \x1b[2J \udcff")
+    jobs.complain("of \x1b]0;x\x07 it")
+    told = capsys.readouterr()
+    assert told.out == "one\n\ttwo ?[2J ?\n"
+    assert told.err == "pitr: of ?]0;x? it\n"

@@ -182,6 +182,13 @@ FORMS = [
     ("redis", {"redis_data_directory": "."}, "redis_data_directory: '.' is no path below senex_home"),
     ("redis", {"redis_data_directory": "data/postgres/redis"}, "redis_data_directory: data/postgres/redis is, holds or lies in"),
     ("redis", {"redis_data_directory": "data"}, "redis_data_directory: data is, holds or lies in"),
+    ("redis", {"redis_data_directory": "data/media/redis"}, "redis_data_directory: data/media/redis is, holds or lies in data/media"),
+    ("redis", {"redis_data_directory": "run"}, "redis_data_directory: run is, holds or lies in postgresql_socket_directory (run/postgresql)"),
+    ("postgresql", {"postgresql_data_directory": "data"}, "postgresql_data_directory: data is, holds or lies in data/media"),
+    ("postgresql", {"postgresql_data_directory": "backups/postgresql"}, "postgresql_data_directory: backups/postgresql is, holds"),
+    ("postgresql", {"postgresql_socket_directory": "data/postgres"}, "postgresql_data_directory: data/postgres is, holds or lies in"),
+    ("pitr", {"pitr_directory": "data/postgres/barman"}, "pitr_directory: data/postgres/barman is, holds or lies in postgresql_data_directory (data/postgres)"),
+    ("pitr", {"pitr_directory": "wal", "pitr_status_directory": "wal/status"}, "pitr_directory: wal is, holds or lies in pitr_status_directory"),
     ("redis", {"redis_publish_address": "fd00::1"}, "redis_publish_address: 'fd00::1' is no IPv4 address"),
     ("redis", {"redis_settings": {"slowlog-max-len": None}}, "redis_settings, redis_cache_settings: slowlog-max-len is no directive"),
     ("redis", {"redis_cache_settings": {"hz 10 #": 5}}, "redis_settings, redis_cache_settings: hz 10 # is no directive"),
@@ -431,11 +438,10 @@ def test_names_of_a_certificate():
         ({"senex_image_from": "podmn"}, "senex_image_from: podmn is no file of this machine"),
         # what brings no image
         ({"senex_image_from": "/nowhere/app.tar", "ansible_run_tags": ["redis"]}, ""),
-        ({"senex_image_from": "/nowhere/app.tar", "look_parts": ["backup"]}, ""),
     ],
 )
 def test_an_archive_of_an_image_is_there(inputs, says):
-    tasks = [task for play in yaml.safe_load((ROOT / "playbooks/look.yml").read_text()) for task in play["tasks"]]
+    tasks = yaml.safe_load((ROOT / "playbooks/tasks/check_site.yml").read_text())
     (task,) = [task for task in tasks if "senex_image_from" in str(task.get("ansible.builtin.assert"))]
     message = message_of(task, variables("senex", **{**GIVEN, "ansible_run_tags": ["all"], **inputs}))
     assert message.startswith(says) and bool(message) == bool(says), message

@@ -142,7 +142,7 @@ def failed(settings: Settings, unit: str) -> int:
         common.write_status(settings, job, **{**{key: status[key] for key in ("started", "bytes", "what")}, "result": "failed", "finished": common.now(),
                                               "error": error})  # fmt: skip
         status["error"] = error
-    print(f"<3>backup {job} failed: {status['error']}", flush=True)
+    common.say(f"<3>backup {job} failed: {status['error']}")
     return 0
 
 

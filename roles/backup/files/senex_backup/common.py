@@ -76,8 +76,13 @@ def is_user(settings: Settings) -> None:
     os.chdir(settings.home)
 
 
+def printable(text: str) -> str:
+    """Names and messages of others, uploads among them, reach a terminal and the journal as nothing but words."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
+
+
 def say(text: str) -> None:
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
 def now() -> str:
@@ -177,7 +182,7 @@ def heartbeat(settings: Settings, job: str) -> None:
             raise OSError(f"it answered {status}")
     except (OSError, ValueError, http.client.HTTPException) as error:
         # Without the address, which whoever has it could use
-        print(f"<4>the heartbeat of {job} was not taken: {error if isinstance(error, OSError) else type(error).__name__}", flush=True)
+        say(f"<4>the heartbeat of {job} was not taken: {error if isinstance(error, OSError) else type(error).__name__}")
 
 
 def ended(number: int, _frame: object) -> None:
@@ -219,7 +224,7 @@ def mounted(settings: Settings, job: str) -> None:
 
 def sentence(error: BaseException) -> str:
     """One line of it."""
-    return " ".join(str(error).split())[:1000] or type(error).__name__
+    return printable(" ".join(str(error).split()))[:1000] or type(error).__name__
 
 
 def fail(error: BaseException) -> int:

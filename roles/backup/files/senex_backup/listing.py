@@ -7,7 +7,7 @@ import json
 import os
 
 from senex_backup import dump, dump_file, exchange, media, redis
-from senex_backup.common import JOBS, Settings, Trouble, read_status, say
+from senex_backup.common import JOBS, Settings, Trouble, read_status, say, sentence
 
 
 def found(settings: Settings) -> list[dict]:
@@ -60,7 +60,7 @@ def verify(settings: Settings, names: list[str]) -> int:
             checks[row["kind"]](row["path"])
         except (Trouble, OSError, ValueError) as error:
             damaged.append(row["name"])
-            say(f"DAMAGED {row['name']}: {error}")
+            say(f"DAMAGED {row['name']}: {sentence(error)}")
         else:
             say(f"good    {row['name']}")
     if damaged:

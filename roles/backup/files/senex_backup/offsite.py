@@ -116,7 +116,7 @@ def send(settings: Settings) -> dict:
     # What is in a whole copy is not needed twice
     thinned = restic(settings, "forget", *mine(settings, WAL_TAG), "--group-by", "host", "--keep-last", "3", allowed=(0, 1, 3))
     if thinned.returncode:
-        print(f"<4>older copies of WAL stay until offsite-check: {told(thinned)}", flush=True)
+        say(f"<4>older copies of WAL stay until offsite-check: {told(thinned)}")
     return outcome(summary)
 
 

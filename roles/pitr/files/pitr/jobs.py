@@ -151,13 +151,18 @@ def renamed(source: str, target: str) -> None:
         os.close(place)
 
 
+def printable(text: str) -> str:
+    """Names and messages of others reach a terminal and the journal as nothing but words."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
+
+
 def say(text: str) -> None:
     """A line for the person and for the journal."""
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
 def complain(text: str) -> None:
     """A line that the journal files under errors."""
     # systemd takes the number for the priority; a person need not see it
     prefix = "<3>" if "JOURNAL_STREAM" in os.environ else ""
-    print(f"{prefix}pitr: {text}", file=sys.stderr, flush=True)
+    print(f"{prefix}pitr: {printable(text)}", file=sys.stderr, flush=True)
