@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import tempfile
 
@@ -61,7 +62,7 @@ class Server:
     """A server whose operating system's user may be both roles, as in the container."""
 
     def __init__(self, base, first, data=None, **inputs):
-        self.base, self.port = base, str(20000 + os.getpid() % 20000)
+        self.base, self.port = base, "5432"
         files = part("postgresql", senex_database_password="x" * 12, postgresql_databases=[{"name": "reports"}], **inputs)[0]
         self.script = files["config/postgresql/roles.sh"][0]
         self.user = "postgres" if os.geteuid() == 0 else os.environ.get("USER", "")
@@ -71,8 +72,17 @@ class Server:
             self.run([PROGRAMS / "initdb", "--no-sync", f"--username={first}", "--encoding=UTF8", "--locale=C", base / "data"])
         (base / "data/pg_hba.conf").write_text("local all all peer map=container\nhost all postgres all reject\nhost all all all scram-sha-256\n")
         (base / "data/pg_ident.conf").write_text("".join(f"container {self.user} {name}\n" for name in (first, "senex", "postgres", "superman")))
-        options = f"-c listen_addresses=127.0.0.1 -p {self.port} -c unix_socket_directories={base} -c fsync=off -c wal_level=logical"
-        self.run([PROGRAMS / "pg_ctl", "-D", base / "data", "-w", "-l", base / "log", "-o", options, "start"])
+        for attempt in range(5):  # a port that is free now may be somebody else's when the server comes up
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self.port = str(free.getsockname()[1])
+            options = f"-c listen_addresses=127.0.0.1 -p {self.port} -c unix_socket_directories={base} -c fsync=off -c wal_level=logical"
+            (base / "log").unlink(missing_ok=True)
+            done = self.run([PROGRAMS / "pg_ctl", "-D", base / "data", "-w", "-l", base / "log", "-o", options, "start"], check=False)
+            if done.returncode == 0:
+                break
+            said = (base / "log").read_text(errors="replace")
+            assert attempt < 4 and "Address already in use" in said, said
 
     def command(self, argv):
         return ["runuser", "-u", self.user, "--", *map(str, argv)] if os.geteuid() == 0 else [*map(str, argv)]
