@@ -324,6 +324,33 @@ def apart(values: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+OFTEN = r"(minute|hour|dai|week|month|year|quarter|annual|(semi|bi)-?annual)ly"
+DAY = r"(mon(day)?|tue(sday)?|wed(nesday)?|thu(rsday)?|fri(day)?|sat(urday)?|sun(day)?)"
+PART = r"[0-9*][0-9*,./]*"
+# Of systemd.time(7): days of the week, a date, a time; one at least, and a zone behind it
+CALENDAR = re.compile(
+    rf"({OFTEN}|@[0-9.]+|(?=\S)({DAY}((,|\.\.|-){DAY})*,?(\s+|$))?({PART}([-~]{PART}){{1,2}}(\s+|$))?(?P<time>{PART}(:{PART}){{1,2}})?)(\s+[a-z][a-z0-9_+/-]*)?\s*",
+    re.IGNORECASE,
+)
+
+
+def is_time(value: str) -> bool:
+    """Whether systemd takes it for OnCalendar=. It has the last word on the host; what it would refuse in the middle of a run ends it here."""
+    found = CALENDAR.fullmatch(value)
+    if not found or re.search(r"[\r\n]", value):
+        return False
+    for part, most in zip((found["time"] or "").split(":"), (23, 59, 59), strict=False):
+        if any(int(number) > most for one in part.split(",") for number in re.findall(r"(?<![0-9/.])[0-9]+|(?<=\.\.)[0-9]+", one)):
+            return False
+    return True
+
+
+def no_times(values: Mapping[str, Any]) -> list[str]:
+    """One line for each value that is no time of a timer."""
+    said = "is no time as systemd knows it, such as *-*-* 03:30:00 UTC"
+    return [f"{name}: '{value}' {said}" for name, value in values.items() if not is_time(str(value))]
+
+
 def unlike(forms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """One line for each value that is not of its form."""
     return [f"{name}: '{form['value']}' is {form['says']}" for name, form in forms.items() if not re.search(form["form"], str(form["value"]))]
@@ -341,4 +368,5 @@ class FilterModule:
             "unlike": unlike,
             "no_places": no_places,
             "apart": apart,
+            "no_times": no_times,
         }

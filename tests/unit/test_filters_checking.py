@@ -3,6 +3,8 @@
 import base64
 import datetime
 import pathlib
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -154,3 +156,22 @@ def test_directories_that_are_not_apart():
     assert checking.apart({"a": "x/y", "b": "x"}, {}) == ["a: x/y is, holds or lies in b (x); give each its own"]
     assert checking.apart({"a": "logs"}, {}) == ["a: logs is, holds or lies in logs; give each its own"]
     assert checking.apart({"a": 7, "b": "7/b"}, {}) == ["a: 7 is, holds or lies in b (7/b); give each its own"]
+
+
+TIMES = """*-*-* *:25:00 UTC|Sun *-*-* 04:30:00 UTC|*-*~1|*-02~03|02-30|26-01-01|*-1..3-1|*:0/15|*:*:0/5|03:00:00.5|3:0|2,4:00|Mon-Fri|mon,wed
+Mon  3:00|Mon,Fri..Sun 3:00|Mon *-*-1..7 4:00|Hourly|semi-annually|weekly UTC|daily Europe/Berlin|4:00 utc|@1395716396|Wednesday 1..5/2:00|*-*-* 23:59:59"""
+NO_TIMES = "|often|every day|3|03|25:00|3:61|*-*-* 24:00|*-*-* 03:30:60|10:00-12:00|/15|*/15|*:/15|Tues 3:00|Sun 05|02:00:00:00|daily 3:00|0 2 * * *|daily\nx"
+
+
+def test_times_as_systemd_knows_them():
+    for value in TIMES.replace("\n", "|").split("|"):
+        assert checking.no_times({"x_schedule": value}) == [], value
+    for value in NO_TIMES.split("|"):
+        assert checking.no_times({"x_schedule": value}) == [f"x_schedule: '{value}' is no time as systemd knows it, such as *-*-* 03:30:00 UTC"]
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+@pytest.mark.parametrize(("values", "good"), [(TIMES.replace("\n", "|"), True), (NO_TIMES, False)])
+def test_systemd_says_the_same(values, good):
+    for value in values.split("|"):
+        assert (subprocess.run(["systemd-analyze", "calendar", value], capture_output=True, check=False).returncode == 0) is good, value
