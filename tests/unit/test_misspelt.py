@@ -32,7 +32,7 @@ def play(tmp_path, playbook, name, words, group="elsewhere"):
         (["--tags", "phase1"], None),
         (["--tags", "redis,pitr"], None),
         (["--skip-tags", "common"], None),
-        (["--skip-tags", "molecule-notest,notest"], None),
+        (["--skip-tags", "molecule-notest,notest,molecule-idempotence-notest"], None),
         ([], None),
         (["--tags", "postgres"], "there is no postgres; there are backup, celery, common,"),
         (["--tags", "phase1,phase_2"], "there is no phase_2;"),
