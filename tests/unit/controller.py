@@ -18,6 +18,12 @@ STUB_ROLE = """---
     echo "{{ inventory_hostname }} {{ rotate_stage | default('') }} ROLE" >> "{{ stub_log }}"
     if [ "{{ stub_lost | default('') }}" = "{{ inventory_hostname }} {{ rotate_stage | default('') }} ROLE" ]; then touch "{{ stub_log }}.lost"; fi
   changed_when: false
+
+# A host that is lost is so in the middle of the role
+- name: Go on
+  ansible.builtin.raw: "true"
+  changed_when: false
+  when: stub_lost | default('') | length > 0
 """
 # As a connection that a network drops: from some moment on nothing of this host answers
 VANISHING = '''"""A local connection that is gone when a file says so."""
