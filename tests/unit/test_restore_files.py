@@ -22,8 +22,9 @@ def place(command, settings, monkeypatch):  # noqa: F811
 
     settings.given["media"] = {"directory": "data/media"}
     settings.given["redis"] = {"directory": "data/redis", "container": "redis"}
-    monkeypatch.setattr(os, "chown", lambda *_: None)
-    monkeypatch.setattr(media, "rsync", lambda *words: shutil.copytree(words[-2], words[-1], dirs_exist_ok=True, symlinks=True))
+    for name in ("chown", "fchown"):
+        monkeypatch.setattr(os, name, lambda *_: None)
+    monkeypatch.setattr(media, "rsync", lambda *words, keep: shutil.copytree(words[-2], words[-1], dirs_exist_ok=True, symlinks=True))
     directory = Path(settings.home, "data/media")
     for name in ("one", "deep/two", "lost+found/x"):
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
@@ -81,11 +82,11 @@ def test_killed_at_any_moment_the_next_one_ends_it(place, monkeypatch, call, lat
         place.exchange.bring(place.settings, place.wanted)
         real, calls = getattr(os, call), []
 
-        def counted(*words, _real=real, _calls=calls, _number=number):
+        def counted(*words, _real=real, _calls=calls, _number=number, **more):
             _calls.append(words)
             if len(_calls) == _number and not late:
                 raise Killed
-            _real(*words)
+            _real(*words, **more)
             if len(_calls) == _number and late:
                 raise Killed
 
@@ -112,9 +113,9 @@ def test_a_way_back_that_is_killed_never_leaves_what_served_to_be_removed(place,
     place.exchange.swap(place.settings, place.wanted)
     real = os.rename
 
-    def killed(*words):
+    def killed(*words, **more):
         if late:
-            real(*words)
+            real(*words, **more)
         raise Killed
 
     with monkeypatch.context() as patch:
@@ -313,3 +314,58 @@ def test_media_copies_that_go_are_ours(place):
     with pytest.raises(OSError, match="was not made by this program"):
         place.media.sweep(place.settings, str(directory))
     assert (directory / f"{names[2]}.part/notes").is_dir()
+
+
+@pytest.mark.parametrize("names", [
+    (f".restored-{LATER}", f".before-restore-{LATER}"), (f".restored-{LATER}",), (f".coming-{LATER}",),
+])  # fmt: skip
+@pytest.mark.parametrize("step", ["bring", "swap"])
+def test_a_link_that_a_container_has_planted_leads_nowhere(place, command, tmp_path, names, step):  # noqa: F811
+    """Its user owns the directory; the names of a restore are known, and root of the namespace may go wherever the service user may."""
+    if step == "swap":
+        place.exchange.bring(place.settings, place.wanted)
+    elsewhere = [tmp_path / "secrets", tmp_path / "units"]
+    for number, path in enumerate(elsewhere):
+        path.mkdir()
+        (path / "there").write_text(str(number), encoding="utf-8")
+    for name, path in zip(names, elsewhere, strict=False):
+        (place.directory / name).symlink_to(path)
+    before = tree(place.directory)
+    with pytest.raises(command.common.Trouble, match="is no directory of a restore"):
+        getattr(place.exchange, step)(place.settings, place.wanted)
+        assert names == (f".restored-{LATER}",) and step == "swap", "one that nothing touches"
+        raise command.common.Trouble("is no directory of a restore")
+    assert [[file.name for file in path.iterdir()] for path in elsewhere] == [["there"], ["there"]]
+    assert tree(place.directory) == before or names == (f".restored-{LATER}",)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a directory to another user")
+def test_a_directory_of_another_user_is_none_of_a_restore(place, command, monkeypatch):  # noqa: F811
+    monkeypatch.undo()
+    for name in (f".restored-{LATER}", f".before-restore-{LATER}"):
+        (place.directory / name).mkdir()
+        os.chown(place.directory / name, 12345, 12345)
+    (place.directory / f".restored-{LATER}/evil").touch()
+    with pytest.raises(command.common.Trouble, match="belongs to a user of a container"):
+        place.exchange.finish(str(place.directory))
+    assert {path: text for path, text in tree(place.directory).items() if not path.startswith(".")} == {**USED, **STAYS}
+
+
+def test_one_that_is_exchanged_while_files_are_brought_gets_none_of_them(place, monkeypatch, tmp_path):
+    """The application serves meanwhile."""
+    (tmp_path / "units").mkdir()
+    ready = place.directory / f".restored-{STAMP}"
+
+    def exchanged(*words, keep):
+        ready.rename(place.directory / "mine")
+        ready.symlink_to(tmp_path / "units")
+        shutil.copytree(words[-2], words[-1], dirs_exist_ok=True, symlinks=True)
+
+    monkeypatch.setattr(place.media, "rsync", exchanged)
+    place.exchange.bring(place.settings, place.wanted)
+    assert list((tmp_path / "units").iterdir()) == []
+
+
+def test_a_fifo_among_the_uploads_holds_nothing_up(place):
+    os.mkfifo(place.directory / "fifo")
+    assert place.media.files(str(place.directory)) == ["files/deep/two", "files/lost+found/x", "files/one"]

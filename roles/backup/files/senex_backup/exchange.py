@@ -2,10 +2,14 @@
 
 The directory itself stays, so it may be a mount point, and whoever has it mounted sees the new files. What was in it is kept in a directory that
 nobody but the service user enters. Called in the user namespace: the files belong to users of containers.
+
+Those users may plant links and directories of these names, and exchange ours at any moment. So each is opened once, has to be a directory of ours, and
+is worked in by its descriptor.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -41,11 +45,34 @@ def remove(settings: Settings, path: str) -> None:
     owned.remove(settings.home, path, data=settings.data, place=os.path.dirname(path))
 
 
+@contextlib.contextmanager
+def ours(directory: str, name: str, at: int | None = None):
+    """The descriptor of a directory in the one in use that this program made: no link, and nobody's in a container."""
+    path = os.path.join(directory, name)
+    try:
+        found = os.open(path if at is None else name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+    except OSError as error:
+        raise Trouble(f"{path} is no directory of a restore ({error.strerror}): see who made it, and move it away") from error
+    try:
+        if os.fstat(found).st_uid != os.geteuid():
+            raise Trouble(f"{path} belongs to a user of a container, and no restore made it so: move it away")
+        yield found
+    finally:
+        os.close(found)
+
+
+def inside(descriptor: int) -> str:
+    """A path into an open directory, whatever has its name by now."""
+    return f"/proc/self/fd/{descriptor}"
+
+
 def sweep(settings: Settings, directory: str) -> None:
     """Of restores that were killed before anything was exchanged. Without the mark it may be what was kept aside and was to be put back: it stays kept."""
     for name in os.listdir(directory):
         if own(name) and name.startswith(READY):
             path = os.path.join(directory, name)
+            if os.path.islink(path) or not os.path.isdir(path):
+                raise Trouble(f"{path} is no directory of a restore: see who made it, and move it away")
             if owned.marked(path) or not os.listdir(path):
                 remove(settings, path)
             else:
@@ -59,18 +86,19 @@ def bring(settings: Settings, wanted: dict) -> None:
     sweep(settings, directory)
     ready = owned.begin(os.path.join(directory, READY + wanted["stamp"]))
     try:
-        if wanted["kind"] == "media":
-            media.rsync(f"{wanted['path']}/files/", f"{ready}/")
-            media.compare(wanted["path"], ready)
-            os.chown(ready, 0, 0)
-            os.chmod(ready, 0o700)
-        else:
-            owner = os.stat(directory)
-            target = os.path.join(ready, "dump.rdb")
-            shutil.copyfile(wanted["path"], target)
-            redis.without_mark(target)  # copies of before have it
-            os.chmod(target, 0o600)
-            os.chown(target, owner.st_uid, owner.st_gid)
+        with ours(directory, os.path.basename(ready)) as held:
+            if wanted["kind"] == "media":
+                media.rsync(f"{wanted['path']}/files/", f"{inside(held)}/", keep=(held,))
+                media.compare(wanted["path"], inside(held))
+                os.fchown(held, 0, 0)
+                os.fchmod(held, 0o700)
+            else:
+                owner = os.stat(directory)
+                target = os.path.join(inside(held), "dump.rdb")
+                shutil.copyfile(wanted["path"], target)
+                redis.without_mark(target)  # copies of before have it
+                os.chmod(target, 0o600)
+                os.chown(target, owner.st_uid, owner.st_gid)
         os.sync()
     except BaseException:
         remove(settings, ready)
@@ -87,6 +115,8 @@ def swap(settings: Settings, wanted: dict) -> None:
     comes = os.path.join(directory, f".{wanted['back']}") if wanted.get("back") else ready
     if not os.path.isdir(comes):
         raise Trouble(f"{comes} is not there: begin the restore again")
+    with ours(directory, os.path.basename(comes)):
+        pass  # before anything has another name
     os.mkdir(os.path.join(directory, ASIDE + wanted["stamp"]), 0o700)
     if comes != ready:  # what an earlier restore put aside is ready as it lies; from here on the exchange has begun, and it is never one to be removed
         os.rename(comes, ready)
@@ -100,26 +130,32 @@ def finish(directory: str) -> None:
 
     First all that is in use goes aside, then one rename says so, then what was ready takes its place.
     """
-    there = set(os.listdir(directory))
-    for name in sorted(there):
-        stamp = name.removeprefix(READY)
-        if name.startswith(READY) and own(name) and ASIDE + stamp in there:
-            move([entry for entry in os.listdir(directory) if not own(entry) and entry not in STAYS], directory, os.path.join(directory, ASIDE + stamp))
-            owned.unmark(os.path.join(directory, name))
-            os.rename(os.path.join(directory, name), os.path.join(directory, COMING + stamp))
-            dump_file.sync(directory)
-    for name in sorted(os.listdir(directory)):
-        if name.startswith(COMING) and own(name):
-            move(os.listdir(os.path.join(directory, name)), os.path.join(directory, name), directory)
-            os.rmdir(os.path.join(directory, name))
-            dump_file.sync(directory)
+    with contextlib.ExitStack() as stack:
+        at = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, at)
+        there = set(os.listdir(at))
+        for name in sorted(there):
+            stamp = name.removeprefix(READY)
+            if name.startswith(READY) and own(name) and ASIDE + stamp in there:
+                ready, aside = (stack.enter_context(ours(directory, one, at)) for one in (name, ASIDE + stamp))
+                move([entry for entry in os.listdir(at) if not own(entry) and entry not in STAYS], at, aside)
+                owned.unmark(inside(ready))
+                os.rename(name, COMING + stamp, src_dir_fd=at, dst_dir_fd=at)
+                os.fsync(at)
+        for name in sorted(os.listdir(at)):
+            if name.startswith(COMING) and own(name):
+                coming = stack.enter_context(ours(directory, name, at))
+                move(os.listdir(coming), coming, at)
+                os.rmdir(name, dir_fd=at)
+                os.fsync(at)
 
 
-def move(names: list[str], source: str, target: str) -> None:
+def move(names: list[str], source: int, target: int) -> None:
+    """From one open directory to another."""
     for name in names:
-        os.rename(os.path.join(source, name), os.path.join(target, name))
-    dump_file.sync(source)
-    dump_file.sync(target)
+        os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+    os.fsync(source)
+    os.fsync(target)
 
 
 def proof(_settings: Settings, wanted: dict) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 import subprocess
 import sys
 import time
@@ -67,10 +68,10 @@ def make(settings: Settings) -> dict:
     return {"what": path, "path": path, "bytes": size, "removed": gone}
 
 
-def rsync(*words: str) -> str:
-    """Copy with owners, times and links; a file that vanished meanwhile (24) is no failure, it was deleted by its user."""
-    argv = ["/usr/bin/rsync", "--archive", "--hard-links", "--numeric-ids", "--fsync", *words]
-    result = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
+def rsync(*words: str, keep: tuple[int, ...] = ()) -> str:
+    """Copy files with owners, times and links; one that vanished meanwhile (24) is no failure, it was deleted by its user. `keep`: descriptors it needs."""
+    argv = ["/usr/bin/rsync", "--archive", "--no-specials", "--no-devices", "--hard-links", "--numeric-ids", "--fsync", *words]
+    result = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, pass_fds=keep)
     if result.returncode not in (0, 24):
         raise Trouble(f"rsync ended with {result.returncode}: {result.stderr.strip()[-800:]}")
     return result.stdout
@@ -79,7 +80,8 @@ def rsync(*words: str) -> str:
 def files(root: str) -> list[str]:
     """Regular files of a directory, by the path that they have in a copy."""
     found = [os.path.join(place, name) for place, _, names in os.walk(root) for name in names]
-    return sorted(os.path.join("files", os.path.relpath(path, root)) for path in found if not os.path.islink(path))
+    # Whoever uploads may make a FIFO, which would hold up whoever opens it
+    return sorted(os.path.join("files", os.path.relpath(path, root)) for path in found if stat.S_ISREG(os.lstat(path).st_mode))
 
 
 def read_sums(copy: str) -> dict[str, str]:
