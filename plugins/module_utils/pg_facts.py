@@ -120,7 +120,9 @@ def amcheck(server: Server, jobs: int) -> None:
         if not there and not server.rows("select 1 from pg_available_extensions where name = 'amcheck'", database):
             continue
         if not there:
-            server.rows("create extension amcheck", database, path=True)
+            server.rows("create extension amcheck schema pg_catalog", database)
+        elif planted := server.rows(dump_file.IMPOSTORS, database):
+            raise OSError(f"{database}: {', '.join(name for (name,) in planted)} is not amcheck's own, and would run as the superuser: drop it")
         try:
             server.program("pg_amcheck", f"--jobs={jobs}", conninfo(database))
         finally:

@@ -49,9 +49,10 @@ def wanted_of(given: dict, home: str) -> Wanted:
 
 
 def conninfo(database: str, path: bool = True) -> str:
-    """A database by its name, whatever is in that. Without a `path`, whoever owns it leads no superuser to functions of that owner's."""
+    """A database by its name, whatever is in that. Without a `path`, whoever owns it leads no superuser to functions of that owner's, nor to act as
+    another role, which a setting of the database would do."""
     quoted = database.replace("\\", "\\\\").replace("'", "\\'")
-    return f"dbname='{quoted}'" + ("" if path else " options='-c search_path='")
+    return f"dbname='{quoted}'" + ("" if path else " options='-c search_path= -c role=none'")
 
 
 class Server:

@@ -216,17 +216,23 @@ def test_an_extension_of_the_applications_own_is_used_and_stays(command, setting
     """A database that had amcheck could never be restored: it was created once more."""
     from senex_backup import restore
 
-    said = []
+    said, planted = [], [""]
 
     def sql(_settings, text, *_words, **_more):
         said.append(text)
-        return schema if text == restore.THERE else "1"
+        return {restore.THERE: schema, restore.dump_file.IMPOSTORS: planted[0] if schema else ""}.get(text, "1")
 
     monkeypatch.setattr(restore, "sql", sql)
     assert restore.check(settings, {}, "new") == ["1 indexes by amcheck"]
     text = "".join(said)
-    assert f"count({schema or 'senex_restore'}.bt_index_check" in text
+    assert f"count({schema or 'pg_catalog'}.bt_index_check" in text
     assert ("create extension" in text, "drop extension" in text) == (not schema, not schema)
+    if schema:
+        said.clear()
+        planted[0] = f"{schema}.bt_index_check"
+        with pytest.raises(command.common.Trouble, match="is not amcheck's own, and would run as the superuser"):
+            restore.check(settings, {}, "new")
+        assert "count(" not in said[-1], "it is not called"
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ def parse_certificate(text):
 
 def certificates(texts):
     extensions = "subjectAltName,subjectKeyIdentifier,authorityKeyIdentifier"
-    command = ("openssl", "x509", "-noout", "-enddate", "-fingerprint", "-sha256", "-ext", extensions)
+    command = ("openssl", "x509", "-passin", "pass:", "-noout", "-enddate", "-fingerprint", "-sha256", "-ext", extensions)
     running = {path: start(*command, stdin=subprocess.PIPE) for path in sorted(texts)}
     found = {path: parse_certificate(output(process, texts[path])) for path, process in running.items()}
     found = {path: certificate for path, certificate in found.items() if certificate}

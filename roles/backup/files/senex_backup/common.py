@@ -103,7 +103,7 @@ def podman(*words: str, stdin: str | None = None, timeout: int = 600) -> str:
 def target(database: str) -> str:
     """A database for psql, without a search path: whoever owns it may have set one that leads the superuser to functions of that owner's."""
     name = database.replace("\\", "\\\\").replace("'", "\\'")
-    return f"dbname='{name}' options='-c search_path='"
+    return f"dbname='{name}' options='-c search_path= -c role=none'"
 
 
 def sql(settings: Settings, text: str, database: str | None = None, timeout: int = 600, quiet: bool = True, path: bool = False) -> str:

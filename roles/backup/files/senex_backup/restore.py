@@ -23,7 +23,7 @@ join pg_namespace n on n.oid = c.relnamespace
 where a.amname = 'btree' and i.indisvalid and i.indisready and c.relpersistence = 'p' and n.nspname <> 'pg_toast';
 """
 # The application may have the extension itself, in whichever schema: it stays as it is
-OWN = "senex_restore"  # the schema of one that is there for the check alone
+OWN = "pg_catalog"  # of one that is there for the check alone: nobody else makes anything there
 THERE = "select quote_ident(n.nspname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'amcheck';"
 
 
@@ -155,7 +155,9 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
     if sql(settings, "select count(*) from pg_available_extensions where name = 'amcheck';", new) == "1":
         schema = sql(settings, THERE, new)
         script = AMCHECK.format(schema=schema or OWN)
-        script = script if schema else f"create schema {OWN}; create extension amcheck schema {OWN};{script}drop extension amcheck; drop schema {OWN};"
+        script = script if schema else f"create extension amcheck schema {OWN};{script}drop extension amcheck;"
+        if planted := sql(settings, dump_file.IMPOSTORS, new):
+            raise Trouble(f"{', '.join(planted.splitlines())} is not amcheck's own, and would run as the superuser")
         checked.append(f"{sql(settings, script, new, timeout=7200, path=True)} indexes by amcheck")
     sql(settings, "analyze;", new, timeout=3600, path=True)
     return checked

@@ -15,12 +15,12 @@ select json_object_agg(name, rows) from (
          (xpath('/row/n/text()', query_to_xml(format('select count(*) as n from %I.%I', schemaname, relname), false, true, '')))[1]::text::bigint as rows
   from pg_stat_user_tables order by 1) as counted
 """
-# A sequence behind its column would hand out keys that are there already
+# A sequence behind its column would hand out keys that are there already. Of tables alone: to read a view runs whatever its owner has put there
 SEQUENCES = """
 select format('%I.%I', n.nspname, s.relname) || ' stands at ' || last || ', and ' || format('%I.%I', t.relname, a.attname) || ' holds ' || top
 from pg_class s join pg_namespace n on n.oid = s.relnamespace
 join pg_depend d on d.objid = s.oid and d.deptype in ('a', 'i') and d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
-join pg_class t on t.oid = d.refobjid join pg_namespace tn on tn.oid = t.relnamespace
+join pg_class t on t.oid = d.refobjid and t.relkind in ('r', 'p') join pg_namespace tn on tn.oid = t.relnamespace
 join pg_attribute a on a.attrelid = t.oid and a.attnum = d.refobjsubid
 cross join lateral (select coalesce(pg_sequence_last_value(s.oid), 0) as last) as at
 cross join lateral (select coalesce((xpath('/row/n/text()',

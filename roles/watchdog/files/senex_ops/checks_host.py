@@ -150,7 +150,7 @@ def read_certificates(host, config) -> dict:
         except OSError as error:
             found[name] = f"not served: {error}"
     for name, text in texts.items():
-        done = host.run("openssl", "x509", "-noout", "-dates", stdin=text)
+        done = host.run("openssl", "x509", "-passin", "pass:", "-noout", "-dates", stdin=text)
         dates = dict(line.split("=", 1) for line in done.out.splitlines() if "=" in line)
         try:
             found[name] = [ssl.cert_time_to_seconds(dates[one]) for one in ("notBefore", "notAfter")]

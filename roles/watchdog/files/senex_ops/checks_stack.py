@@ -187,7 +187,7 @@ def psql(host, config, text: str, role: str = "") -> list[list[str]]:
     """
     base = config.database
     name = base.database.replace("\\", "\\\\").replace("'", "\\'")
-    target = base.database if role else f"dbname='{name}' options='-c search_path='"
+    target = base.database if role else f"dbname='{name}' options='-c search_path= -c role=none'"
     words = ["psql", "-XqAt", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "--username", role or base.superuser, "--dbname", target]
     done = host.inside(base.container, *words, stdin=text)
     if done.code:
