@@ -85,3 +85,11 @@ def test_a_kernel_setting_that_would_be_written_as_something_else_is_refused(val
     (line,) = refusals(common_sysctl_overrides={"vm.swappiness": value})
     assert line.startswith("common_sysctl, common_sysctl_overrides: vm.swappiness must be a number or a text")
     assert refusals(common_sysctl_overrides={"vm.swappiness": "10", "net.ipv4.ip_forward": None, "vm.dirty_ratio": 5}) == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("common_journald_max_use", "2GB"), ("common_journald_keep_free", "1 G"), ("common_journald_max_use", "15%")])
+def test_a_size_that_systemd_leaves_out_is_refused(name, value):
+    (line,) = refusals(**{name: value})
+    assert name in line and value in line
+    assert refusals(common_journald_max_use="1.5G", common_journald_keep_free="500M") == []
+    assert refusals(common_journald_max_use=1048576, common_journald_keep_free="") == []
