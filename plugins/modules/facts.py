@@ -78,7 +78,7 @@ holder:
   returned: always
   type: dict
 other_key:
-  description: Whether the host has other keys than O(key), see docs/rotation.md.
+  description: Whether the host has other keys than O(key), see docs/operations/rotation.md.
   returned: always
   type: bool
 after:

@@ -81,3 +81,14 @@ def test_programs_leave_no_failed_unit():
                 found += 1
                 assert "--collect" in line, f"{path.name}: {line.strip()}"
     assert found >= 7
+
+
+def test_a_page_that_is_named_is_there():
+    """Messages, comments and specifications name pages, which move."""
+    gone = []
+    for folder in ("inventory", "playbooks", "plugins", "roles", "templates", "tests"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".yml", ".j2", ".sh", ".md", "") and path.is_file():
+                named = re.findall(r"\bdocs/[\w/-]+\.(?:md|json)", path.read_text(encoding="utf-8", errors="replace"))
+                gone += [f"{path.relative_to(ROOT)}: {name}" for name in named if not (ROOT / name).exists()]
+    assert gone == []

@@ -25,7 +25,7 @@ def test_who_exchanges_data_is_told_what_is_of_its_moment(program, monkeypatch, 
     monkeypatch.setattr(program, "restore", SimpleNamespace(exchange=lambda *_, **__: "/kept", exchange_back=lambda *_: "/kept"))
     assert program.act(None, program.parse(words)) == 0
     said = capsys.readouterr()
-    assert said.out == "/kept\n" and all(word in said.err for word in ("site.yml", "senex manage migrate", "docs/rotation.md"))
+    assert said.out == "/kept\n" and all(word in said.err for word in ("site.yml", "senex manage migrate", "docs/operations/rotation.md"))
 
 
 def test_the_archive_of_what_runs_is_not_put_away_by_a_try(program, capsys):

@@ -18,7 +18,7 @@ EXACT = "sequences as they were then, and not raised to what has been handed out
 # playbooks/restore.yml does all of it; who exchanges by hand is told
 OF_THEN = (
     "the data has the passwords and the tables of its moment. Where a secret was rotated since, run site.yml on the control machine; where a release came, "
-    "'senex manage migrate'; fields under a former key: docs/rotation.md"
+    "'senex manage migrate'; fields under a former key: docs/operations/rotation.md"
 )
 
 
