@@ -10,13 +10,14 @@ import usage
 from common import ARTIFACTS, REPOSITORY, Result, say, seconds
 
 STAGE = re.compile(r"\[\S+ > (\w+)\] Executing$")
-TAIL = 80
+TAIL = 40
 # Seconds after which a job that hangs is ended, and counts as failed
 LIMIT = 1500
 SECOND_TRIES: list[str] = []
 # What the summary says of each failed test, for the log may be long, or lost
 FAILED: list[str] = []
 WORDS = 800
+FURTHER_WORDS = 100
 
 
 def options(report, more=()):
@@ -33,19 +34,21 @@ def counted(report):
     for suite in ElementTree.parse(report).getroot().iter("testsuite"):  # noqa: S314  (pytest wrote it a moment ago)
         bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
         total += Result(passed=int(suite.get("tests", 0)) - bad - int(suite.get("skipped", 0)), failed=bad)
-        FAILED.extend(_said(report.stem, case) for case in suite.iter("testcase") if case.find("failure") is not None or case.find("error") is not None)
+        cases = [case for case in suite.iter("testcase") if case.find("failure") is not None or case.find("error") is not None]
+        # What fails after the first of a job mostly fails for it
+        FAILED.extend(_said(report.stem, case, FURTHER_WORDS if number else WORDS) for number, case in enumerate(cases))
     return total
 
 
-def _said(label, case):
-    """The name of a failed test and its message: the beginning, and the end of a long one, where Ansible says why."""
+def _said(label, case, words):
+    """The name of a failed test and its message: so many characters of its beginning, and of its end, where Ansible says why."""
     failure = case.find("failure")
     failure = case.find("error") if failure is None else failure
     # The attribute is cut by pytest; its report marks the lines of the message
     lines = [line[1:].strip() for line in (failure.text or "").splitlines() if line.startswith("E ")]
     message = "\n".join(lines) or failure.get("message", "").strip()
-    if len(message) > 2 * WORDS:
-        message = f"{message[:WORDS]}\n[...]\n{message[-WORDS:]}"
+    if len(message) > 2 * words:
+        message = f"{message[:words]}\n[...]\n{message[-words:]}"
     return f"{label}: {case.get('name')}\n" + "\n".join(f"    {line}" for line in message.splitlines())
 
 
@@ -79,9 +82,11 @@ def run(label, command, hosts=(), environment=None, limit=LIMIT):
         meter.end()
         good = process.wait() == 0
     result = counted(report) if report.exists() else Result()
+    listed = result.failed
     if not good and not result.failed:
         result += Result(failed=1)
     say(f"{label}: {'passed' if good else 'FAILED'}, {seconds(time.monotonic() - begin)}, all of it in {log.relative_to(REPOSITORY)}")
-    if not good:
+    # Failed tests are in the summary, and what they print beside their message can be thousands of lines of a journal
+    if not good and not listed:
         say("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]))
     return result

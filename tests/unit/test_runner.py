@@ -91,13 +91,15 @@ def test_a_failed_test_is_named_with_its_message(tmp_path, monkeypatch):
     middle = "E         a line of what Ansible said, as long as such lines are\n" * 500
     long = f"E       AssertionError: no\n{middle}E         the reason\n\ntests/test_x.py:3: AssertionError"
     report.write_text(
-        '<testsuites><testsuite tests="4" failures="2" errors="1" skipped="0"><testcase name="good"/>'
+        '<testsuites><testsuite tests="5" failures="3" errors="1" skipped="0"><testcase name="good"/>'
         f'<testcase name="bad"><failure message="AssertionError: no [+500 more lines]">    def test_x():\n{long}</failure></testcase>'
         '<testcase name="short"><failure message="assert 2 == 0"/></testcase><testcase name="host"><error message="no host"/></testcase>'
+        f'<testcase name="again"><failure>{long}</failure></testcase>'
         "</testsuite></testsuites>",
         encoding="utf-8",
     )
-    assert jobs.counted(report) == common.Result(passed=1, failed=3)
-    first, *others = jobs.FAILED
+    assert jobs.counted(report) == common.Result(passed=1, failed=4)
+    first, *others, again = jobs.FAILED
     assert first.startswith("molecule-pitr: bad\n    AssertionError: no") and first.endswith("the reason") and len(first) < 2000
+    assert again.endswith("the reason") and len(again) < 300, "what follows the first of a job is short"
     assert others == ["molecule-pitr: short\n    assert 2 == 0", "molecule-pitr: host\n    no host"]
