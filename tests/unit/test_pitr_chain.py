@@ -170,9 +170,65 @@ def test_a_segment_that_was_filed_away_since_it_was_found_is_read_there(tmp_path
     filed.write_bytes(header.ljust(wal.DEFAULT_SIZE, b"\0"))
     base = programs.Base("B", "/x", 1, name, 1.0, 7, 1)
     assert len(wal.examined(wal.Segment(name, str(tmp_path / "streaming" / name), 1.0), base)) == wal.DEFAULT_SIZE
-    filed.unlink()
-    with pytest.raises(Failure, match="streaming/.* is damaged: .*No such file"):
-        wal.examined(wal.Segment(name, str(tmp_path / "streaming" / name), 1.0), base)
+    being_received = wal.Segment(name, str(tmp_path / "streaming" / f"{name}.partial"), 1.0)
+    assert len(wal.examined(being_received, base)) == wal.DEFAULT_SIZE
+    (tmp_path / "streaming").mkdir()
+    filed.rename(tmp_path / "streaming" / name)
+    assert len(wal.examined(being_received, base)) == wal.DEFAULT_SIZE, "completed, and not filed yet"
+    (tmp_path / "streaming" / name).unlink()
+    with pytest.raises(Failure, match="streaming/.* is damaged: it is gone"):
+        wal.examined(being_received, base)
+
+
+def moved_after(monkeypatch, place, source, target):
+    """A file goes from one place to another as soon as the first of these was looked at."""
+    real = wal.names_in
+
+    def names_in(directory):
+        found = real(directory)
+        if str(directory) == str(place) and source.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
+        return found
+
+    monkeypatch.setattr(wal, "names_in", names_in)
+
+
+@pytest.mark.parametrize("looked_at", ["streaming", "wals"])
+def test_a_segment_that_goes_on_its_way_during_the_look_is_found(barman, begun, monkeypatch, looked_at):  # noqa: F811
+    """Its directory among the filed ones may be made at that moment."""
+    root = pathlib.Path(barman.settings.barman_server)
+    one = wal.name_of(1, 512)
+    (root / "streaming" / wal.name_of(1, 257)).rename(root / "streaming" / one)
+    moved_after(monkeypatch, root / looked_at, root / "streaming" / one, root / "wals" / one[:16] / one)
+    assert sorted(wal.segments(barman.settings, 1)) == [253, 254, 255, 256, 512]
+
+
+def test_a_segment_that_is_completed_during_the_look_is_found(barman, begun, monkeypatch):  # noqa: F811
+    streaming = pathlib.Path(barman.settings.barman_server, "streaming")
+    (streaming / f"{wal.name_of(1, 258)}.partial").touch()
+    moved_after(monkeypatch, streaming, streaming / f"{wal.name_of(1, 258)}.partial", streaming / wal.name_of(1, 258))
+    assert not wal.segments(barman.settings, 1)[258].partial
+
+
+@pytest.mark.parametrize("looked_at", ["streaming", "wals"])
+def test_a_history_that_is_filed_away_during_the_look_is_copied(barman, begun, monkeypatch, tmp_path, looked_at):  # noqa: F811
+    root = pathlib.Path(barman.settings.barman_server)
+    (root / "streaming/00000002.history").write_text("1\t0/5000000\tno recovery target specified\n")
+    moved_after(monkeypatch, root / looked_at, root / "streaming/00000002.history", root / "wals/00000002.history")
+    assert 2 in wal.known_timelines(barman.settings)
+    (root / "wals/00000002.history").rename(root / "streaming/00000002.history")
+    wal.copy_history(barman.settings, programs.Base("B", "/x", 2, wal.name_of(2, 3), 1.0, 7, 1), str(tmp_path))
+    assert (tmp_path / "00000002.history").read_text().startswith("1")
+
+
+@pytest.mark.parametrize(("data", "counts"), [(b"", False), (bytes(wal.DEFAULT_SIZE // 2), False), (bytes(wal.DEFAULT_SIZE), False), (b"\0\0\1", True)])
+def test_a_segment_of_which_nothing_has_come_yet_is_none(barman, begun, data, counts):  # noqa: F811
+    """The receiver makes the file and fills it with zeros before the first page comes: that is no damage."""
+    streaming = pathlib.Path(barman.settings.barman_server, "streaming")
+    (streaming / f"{wal.name_of(1, 258)}.partial").write_bytes(data)
+    chain = wal.needed(barman.settings, programs.Base("B", "/x", 1, wal.name_of(1, 254), 1.0, 7, 1), None)
+    assert [wal.number(segment.name) for segment in chain] == [254, 255, 256, 257, *([258] if counts else [])]
 
 
 @pytest.mark.parametrize(("status", "words"), [("lost", "had to let go of WAL"), ("", "")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import json
@@ -10,6 +11,7 @@ import re
 import struct
 import subprocess
 import zlib
+from collections.abc import Iterator
 
 from pitr.jobs import Failure, iso, moment
 from pitr.programs import Base, in_image, unrun
@@ -63,11 +65,15 @@ def names_in(place: str) -> list[str]:
 
 def segments(settings: Settings, timeline: int) -> dict[int, Segment]:
     """All segments of a timeline, by number: archived, received and not yet archived, and the one being received."""
+    for _attempt in range(9):
+        with contextlib.suppress(FileNotFoundError):  # one was completed or filed away between the look at its directory and the one at it
+            return _segments(settings, timeline)
+    return _segments(settings, timeline)
+
+
+def _segments(settings: Settings, timeline: int) -> dict[int, Segment]:
     found: dict[int, Segment] = {}
-    root = settings.barman_server
-    places = [os.path.join(root, "wals", name) for name in names_in(os.path.join(root, "wals")) if name.startswith(f"{timeline:08X}")]
-    # A partial one that a restore set aside is older than what the receiver writes now
-    for place in [os.path.join(root, "partial"), os.path.join(root, "streaming"), *places]:
+    for place in _places(settings.barman_server, timeline):
         for entry in names_in(place):
             name = entry.removesuffix(".partial")
             if NAME.fullmatch(name) and int(name[:8], 16) == timeline:
@@ -78,9 +84,19 @@ def segments(settings: Settings, timeline: int) -> dict[int, Segment]:
     return found
 
 
+def _places(root: str, timeline: int) -> Iterator[str]:
+    """Where WAL lies, in the order in which it goes from one to the next. Each is looked for when it is its turn: the last may just be made."""
+    # A partial one that a restore set aside is older than what the receiver writes now
+    yield os.path.join(root, "partial")
+    yield os.path.join(root, "streaming")
+    filed = os.path.join(root, "wals")
+    yield from (os.path.join(filed, name) for name in names_in(filed) if name.startswith(f"{timeline:08X}"))
+
+
 def known_timelines(settings: Settings) -> set[int]:
     """The timelines that the archive has WAL or a history of."""
-    names = [name for place in ("wals", "streaming", "partial") for name in names_in(os.path.join(settings.barman_server, place))]
+    # In the order in which files go from one to the next, so that none is missed
+    names = [name for place in ("partial", "streaming", "wals") for name in names_in(os.path.join(settings.barman_server, place))]
     return {int(name[:8], 16) for name in names if re.match(r"[0-9A-F]{16}|[0-9A-F]{8}\.history$", name)}
 
 
@@ -135,15 +151,30 @@ def needed(settings: Settings, base: Base, until: float | None) -> list[Segment]
         beyond += until is not None and there[which].written > until
         if beyond == 2:
             break
+    if len(chosen) > 1 and _unbegun(chosen[-1]):
+        chosen.pop()
     return chosen
 
 
+def _unbegun(segment: Segment) -> bool:
+    """Whether the receiver has made the file of the next segment, which it fills with zeros first, and received nothing of it yet."""
+    if not segment.partial:
+        return False
+    try:
+        with open(segment.path, "rb") as handle:
+            return not handle.read().strip(b"\0")
+    except FileNotFoundError:  # complete by now
+        return False
+
+
 def content(path: str) -> bytes:
-    """A file of the archive, decompressed."""
+    """A file of the archive, decompressed. FileNotFoundError where it is not there, or no longer."""
     try:
         with open(path, "rb") as handle:
             raw = handle.read()
         return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except FileNotFoundError:
+        raise
     except (OSError, EOFError, zlib.error) as error:
         raise Failure(f"WAL file {path} is damaged: {error}") from None
 
@@ -151,12 +182,14 @@ def content(path: str) -> bytes:
 def copy_history(settings: Settings, base: Base, place: str) -> None:
     """How each timeline came to be. All of them: a server that is promoted takes the first number that it finds no history of."""
     there = set()
-    for directory in ("wals", "streaming"):
+    for directory in ("streaming", "wals"):  # in which order they go from one to the other
         for name in names_in(os.path.join(settings.barman_server, directory)):
-            if re.fullmatch(r"[0-9A-F]{8}\.history", name) and name not in there:
-                there.add(name)
-                with open(os.path.join(place, name), "wb") as handle:
-                    handle.write(content(os.path.join(settings.barman_server, directory, name)))
+            if re.fullmatch(r"[0-9A-F]{8}\.history", name):
+                with contextlib.suppress(FileNotFoundError):
+                    history = content(os.path.join(settings.barman_server, directory, name))
+                    there.add(name)
+                    with open(os.path.join(place, name), "wb") as handle:
+                        handle.write(history)
     wanted = f"{base.timeline:08X}.history"
     if base.timeline > 1 and wanted not in there:
         raise Failure(f"{os.path.join(settings.barman_server, 'wals', wanted)} is missing: timeline {base.timeline} cannot be followed without it")
@@ -164,9 +197,15 @@ def copy_history(settings: Settings, base: Base, place: str) -> None:
 
 def examined(segment: Segment, base: Base) -> bytes:
     """A segment's bytes, when it is whole, of this cluster, and what its name says."""
-    # One that was received may have been filed away since it was found
+    # One that was found may have been completed, and filed away, since
     filed = os.path.join(os.path.dirname(os.path.dirname(segment.path)), "wals", segment.name[:16], segment.name)
-    data = content(segment.path if os.path.exists(segment.path) or not os.path.exists(filed) else filed)
+    data = None
+    for path in (segment.path, segment.path.removesuffix(".partial"), filed):
+        if data is None:
+            with contextlib.suppress(FileNotFoundError):
+                data = content(path)
+    if data is None:
+        raise Failure(f"WAL segment {segment.path} is damaged: it is gone")
     if len(data) < HEADER.size:
         raise Failure(f"WAL segment {segment.path} is damaged: {len(data)} bytes are no segment")
     _magic, info, _timeline, address, _rest, system, size, _block = HEADER.unpack_from(data)
