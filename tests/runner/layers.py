@@ -26,12 +26,15 @@ FIRST = (
 FAULTS = ("interrupted", "ledger", "failures", "controller", "recovery", "upgrade", "oncall", "conversion", "operations", "security", "memory")
 # Seconds that these may take where it is more than jobs.LIMIT: dozens of cases one after the other on the same hosts
 LONGER = {"interrupted": 7200, "ledger": 3600}
-# Unit tests in groups that run beside each other and the others. The first three start programs and wait for them, which costs a core little; the last
-# keeps a core busy, and its tests share what was rendered and compiled
+# Unit tests in groups that run beside each other and the others. The first three start programs and wait for them, which costs a core little; the next
+# runs Ansible; the last keeps a core busy, and its tests share what was rendered and compiled
 UNIT_GROUPS = {
     "unit-programs": ("test_start_checks", "test_prober", "test_engine_rotation", "test_release_record", "test_bounded"),
     "unit-servers": ("test_nginx_sources", "test_nginx_ways", "test_watchdog_site"),
-    "unit-databases": ("test_postgresql_roles", "test_dump_restored", "test_upgrade_writes", "test_untrusted", "test_hold"),
+    "unit-databases": (
+        "test_postgresql_roles", "test_dump_restored", "test_upgrade_writes", "test_untrusted", "test_hold", "test_large_objects", "test_superuser_asks",
+    ),
+    "unit-playbooks": ("test_lock_wait", "test_misspelt", "test_kept_key", "test_current_release", "test_registry_login", "test_pitr_drill"),
     "unit-rendering": (
         "test_vault", "test_rendered_units", "test_unfit_inputs", "test_input_types", "test_input_checks", "test_nginx_templates", "test_old_netavark",
         "test_seccomp", "test_hardening_docs", "test_common_preflight", "test_environments", "test_operations_model",
