@@ -243,3 +243,21 @@ def test_a_slot_that_holds_nothing_is_no_end_of_the_look(conf, monkeypatch, stat
             archive.take_wal(conf)
     else:
         archive.take_wal(conf)
+
+
+@pytest.mark.parametrize("files", [True, False])
+def test_the_receiver_finds_nothing_of_a_timeline_that_was_left(barman, begun, monkeypatch, files):  # noqa: F811
+    """It would ask the server for that timeline for ever. Where Barman cannot file what is whole, recovery finds it all the same."""
+    root = pathlib.Path(barman.settings.barman_server)
+    (root / "streaming" / f"{wal.name_of(1, 258)}.partial").touch()
+
+    def archive_wal(_settings, verb, _server):
+        assert verb == "archive-wal"
+        if not files:
+            raise Failure("no space left")
+        (root / "streaming" / wal.name_of(1, 257)).rename(root / "wals/0000000100000001" / wal.name_of(1, 257))
+
+    monkeypatch.setattr(wal, "barman", archive_wal)
+    wal.leave_timeline(barman.settings)
+    assert wal.names_in(root / "streaming") == []
+    assert {number: one.partial for number, one in wal.segments(barman.settings, 1).items() if number > 256} == {257: False, 258: True}

@@ -151,7 +151,7 @@ def copy(conf, monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("where", ["put_in_place", "set_partials_aside", "start"])
+@pytest.mark.parametrize("where", ["put_in_place", "leave_timeline", "start"])
 def test_an_exchange_that_fails_is_taken_back(conf, monkeypatch, copy, where):
     """A full disk between the renames, an archive that is not there, a server that does not start on the copy."""
     told = []
@@ -166,7 +166,7 @@ def test_an_exchange_that_fails_is_taken_back(conf, monkeypatch, copy, where):
 
     monkeypatch.setattr(restore, "systemctl", systemctl)
     if where != "start":
-        monkeypatch.setattr({"put_in_place": restore.offsite, "set_partials_aside": restore.wal}[where], where, failing)
+        monkeypatch.setattr({"put_in_place": restore.offsite, "leave_timeline": restore.wal}[where], where, failing)
     with pytest.raises(Failure, match="(no space left|does not start).*The data is what it was, and PostgreSQL runs on it; the copy lies in"):
         restore.exchange(conf, copy, fetched=where == "put_in_place")
     assert os.path.exists(f"{conf.data}/canary") and os.path.exists(f"{copy}/copied") and not restore.kept_aside(conf)
@@ -244,7 +244,7 @@ def test_an_exchange_tells_which_cluster_is_the_one_now(conf, monkeypatch, copy)
     assert witness.read_text() == "7300\n" and witness.stat().st_mode & 0o777 == 0o644
     aside = shutil.move(aside, f"{conf.data}.before-restore-20261128T120000Z")
     monkeypatch.setattr(restore, "control", lambda _settings, directory: {"Database system identifier": "7300" if directory == conf.data else "7400"})
-    monkeypatch.setattr(restore.wal, "set_partials_aside", lambda _settings: (_ for _ in ()).throw(OSError("no space left")))
+    monkeypatch.setattr(restore.wal, "leave_timeline", lambda _settings: (_ for _ in ()).throw(OSError("no space left")))
     with pytest.raises(Failure, match="no space left"):
         restore.exchange_back(conf, aside)
     assert witness.read_text() == "7300\n", "taken back with it"

@@ -129,7 +129,12 @@ def test_a_second_restore_from_one_base_backup_and_the_way_back_from_it(archive)
     # Between the two base backups that there were before the first restore
     done = archive.pitr(f"restore --to latest --base {listed[1]['id']}")
     assert done.rc == 0 and '"timeline": 3' in done.stdout, done.stdout + done.stderr
+    # Received and not filed away yet: the receiver must not go on from it, for the timeline that comes does not know it
+    archive.do("stop", "pitr-wal.timer")
+    archive.sql("insert into ticks default values; select pg_switch_wal()")
+    eventually(lambda: archive.host.run(f"ls {ARCHIVE}/streaming | grep -Ex '[0-9A-F]{{24}}'").rc == 0)
     result = archive.pitr(f"exchange {DATA}.restored")
+    archive.do("start", "pitr-wal.timer")
     assert result.rc == 0, result.stderr
     assert archive.sql(timeline) == "3"
     # On that one the table was dropped: its end is later than that

@@ -348,7 +348,7 @@ def drop_slot(settings: Settings) -> None:
 def reset(settings: Settings) -> Base:
     """Begin anew after WAL was lost: a new slot, and a base backup that needs nothing from before."""
     drop_slot(settings)
-    wal.set_partials_aside(settings)
+    wal.leave_timeline(settings)
     systemctl("start", "pitr-receive.service")
     say("a new slot is there")
     return take_base(settings, jobs.PATIENCE)

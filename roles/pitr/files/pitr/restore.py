@@ -169,7 +169,7 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
                 offsite.put_in_place(settings, stamp)
             if undone:
                 offsite.put_back(settings, undone, stamp)
-            wal.set_partials_aside(settings)
+            wal.leave_timeline(settings)
             systemctl("start", "postgres.service")
         except (Failure, OSError) as error:
             with contextlib.suppress(OSError):

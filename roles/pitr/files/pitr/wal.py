@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 
 from pitr.jobs import Failure, iso, moment
-from pitr.programs import Base, in_image, unrun
+from pitr.programs import Base, barman, in_image, unrun
 from pitr.settings import Settings
 
 NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})")
@@ -300,10 +300,14 @@ def _unwritten(said: str, directory: str, chain: list[Segment]) -> bool:
         return not handle.read().strip(b"\0")
 
 
-def set_partials_aside(settings: Settings) -> None:
-    """The segment that was being received belongs to the past that was left; the receiver would go on from it."""
+def leave_timeline(settings: Settings) -> None:
+    """File away what was received, and set the rest aside: the receiver goes on from the newest file that it finds, and asks the server for that file's
+    timeline, which is none of the server's once other data runs. It would be refused for ever."""
     streaming, kept = (os.path.join(settings.barman_server, name) for name in ("streaming", "partial"))
     os.makedirs(kept, mode=0o700, exist_ok=True)
+    if any(NAME.fullmatch(name) for name in names_in(streaming)):
+        with contextlib.suppress(Failure):  # where Barman cannot, recovery finds them among the ones set aside
+            barman(settings, "archive-wal", settings.server)
     for name in names_in(streaming):
-        if name.endswith(".partial"):
+        if NAME.fullmatch(name.removesuffix(".partial")):
             os.replace(os.path.join(streaming, name), os.path.join(kept, name))
