@@ -6,6 +6,7 @@ import http.server
 import os
 import re
 import socketserver
+import subprocess
 import threading
 import time
 
@@ -268,3 +269,18 @@ def test_status_waits_for_no_check_that_does_not_end(monkeypatch):
 
 def test_each_job_has_a_thread(watchdog):
     assert watchdog.pool._max_workers > len(watchdog.jobs)
+
+
+@needs_nginx
+def test_what_a_visitor_sends_is_shown_as_text_by_the_command_that_is_advised(tmp_path):
+    """nginx writes a referrer into error.log as it comes."""
+    (found,) = checks_site.judge_errors({"seen": 10, "own": {"502": 10}}, settings(), NOW)
+    advised = found.do.partition(" says why")[0].replace("/var/log/nginx", str(tmp_path))
+    with door(tmp_path) as site:
+        for process in site.processes[:2]:
+            process.kill()
+            process.wait()
+        assert site.ask("/page", headers={"Referer": "a\x1b[2J\x1b]0;title\x07b"}).status == 502
+        assert b"\x1b[2J" in (tmp_path / "error.log").read_bytes()
+        shown = subprocess.run(["sh", "-c", advised], capture_output=True, text=True, check=True).stdout
+        assert "referrer" in shown and all(line.isprintable() for line in shown.splitlines())

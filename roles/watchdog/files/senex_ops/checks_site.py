@@ -89,7 +89,7 @@ def judge_errors(data: dict, config, now: float) -> list[Finding]:
     kinds = ", ".join(f"{status} {count} times" for status, count in data["own"].items())
     says = f"{own} of {data['seen']} requests of the last {age(SPAN)} got an error that no instance had sent ({kinds})"
     level = fail if own >= 0.2 * data["seen"] else warn
-    return [level("nginx errors", says, f"tail /var/log/nginx/error.log says why; grep by=nginx {LOG} shows whose; senex status for the instances")]
+    return [level("nginx errors", says, f"tail /var/log/nginx/error.log | cat -v says why; grep by=nginx {LOG} shows whose; senex status for the instances")]
 
 
 def read_server(host, config) -> dict:
