@@ -7,6 +7,7 @@ import os
 import re
 import socketserver
 import subprocess
+import sys
 import threading
 import time
 
@@ -46,10 +47,23 @@ def test_errors_of_nginxs_own(lines, level, says):
     assert found.level == level and says in found.says, found
 
 
+@pytest.mark.parametrize(("errors", "level"), [(0, OK), (2, OK), (4, WARN)])
+def test_a_flood_does_not_hide_what_the_others_get(tmp_path, monkeypatch, errors, level):
+    """Some seconds of it are all that the end of the log has room for."""
+    path, moment = tmp_path / "access.log", time.time()
+    monkeypatch.setattr(checks_site, "LOG", str(path))
+    monkeypatch.setattr(sys.modules[__name__], "NOW", moment)
+    own = "".join(line(502, "nginx", age=1) + "\n" for _ in range(errors))
+    for answer in (200, 429):
+        path.write_text((line(answer, "-", age=4, agent="x" * 1500) + "\n") * 3000 + own)
+        (found,) = checks_site.judge_errors(checks_site.read_errors(Fake(), settings()), settings(), moment)
+        assert found.level == (FAIL if errors > 2 and answer == 429 else level), found
+
+
 def test_a_log_of_any_size_is_read_from_its_end(tmp_path):
     path = tmp_path / "access.log"
     path.write_text("\n".join(f"line {number}" for number in range(100_000)))
-    assert checks_site.tail(str(path), 30).splitlines() == ["line 99998", "line 99999"]
+    assert checks_site.tail(str(path), 30) == ("line 99998\nline 99999", True)
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "link").symlink_to(path)
     for name in ("fifo", "link"):
