@@ -44,6 +44,7 @@ def run(uid: int, gid: int, function, *arguments, patience: float = PATIENCE):
 
     def work():
         if os.getuid() == 0:
+            os.setsid()  # as `told`, for programs that it runs
             os.seteuid(0)
             os.setgroups([])
             os.setresgid(gid, gid, gid)

@@ -86,9 +86,12 @@ def test_on_a_terminal_of_its_own_it_is_interactive(tmp_path):
 def test_a_command_of_a_module_has_none_of_ansibles(tmp_path):
     """Where a module's output goes to a terminal (no pipelining), what is written there passes for its answer."""
     code = f"import sys; sys.path.insert(0, {os.path.dirname(untrusted.__file__)!r}); import untrusted; user = dict(user=0, group=0, extra_groups=[])\n"
-    code += f"untrusted.told([{str(tmp_path / 'runuser')!r}], **user)"
-    assert on_a_terminal(tmp_path, [sys.executable, "-c", code])[0] == 0 and (tmp_path / "words").exists()
-    assert seen(tmp_path) == ""
+    program = [str(tmp_path / "runuser")]
+    piped = "stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL"
+    for call in (f"untrusted.told({program}, **user)", f"import subprocess; untrusted.run(0, 0, lambda: subprocess.call({program}, {piped}))"):
+        (tmp_path / "words").unlink(missing_ok=True)
+        assert on_a_terminal(tmp_path, [sys.executable, "-c", code + call])[0] == 0 and (tmp_path / "words").exists()
+        assert seen(tmp_path) == "", call
 
 
 @pytest.mark.parametrize(("role", "name", "given"), [
