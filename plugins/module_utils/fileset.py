@@ -65,7 +65,10 @@ class Change:
         if self.secret:
             label = which if self.before != self.after else "same"
             return f"(secret, {label} content not shown)\n"
-        return content.decode("utf-8", errors="replace")
+        # What lies there may be another's: no colours of its own on the screen, and not so much that to compare it takes for ever
+        text = content[: untrusted.LIMIT].decode("utf-8", errors="replace")
+        text = "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
+        return text if len(content) <= untrusted.LIMIT else f"{text}\n({len(content)} bytes in all, the others are not shown)\n"
 
 
 def owner_text(owner: tuple, content: bytes | None) -> str:

@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import tempfile
 
-from ansible_collections.senex.trader.plugins.module_utils import unit_text
+from ansible_collections.senex.trader.plugins.module_utils import unit_text, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_keys import check_unit
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
 
+MOST = 100  # problems of all files together, of which there may be hundreds
 GENERATORS = ("/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet", "/usr/lib/systemd/user-generators/podman-user-generator")
 
 
@@ -27,7 +28,9 @@ def problems(user: ServiceUser, units: dict[str, str], version: tuple[int, ...])
     found = []
     for name, text in units.items():
         if name.endswith(unit_text.QUADLET_SUFFIXES):
-            found += check_unit(text, name, version)
+            found += check_unit(text, untrusted.plain(name, 255), version)
+        if len(found) > MOST:
+            return [*found, "and more, perhaps, in the other files"]
     if found:
         return found
     stage = tempfile.mkdtemp(prefix="senex-stage-", dir="/run")

@@ -40,10 +40,7 @@ _SINCE = {
     "Pod": {
         "5.0": "ContainersConfModule GlobalArgs Network PodName PodmanArgs PublishPort Volume",
         "5.2": "NetworkAlias",
-        "5.3": (
-            "AddHost DNS DNSOption DNSSearch GIDMap IP IP6 RemapGid RemapUid RemapUidSize RemapUsers ServiceName SubGIDMap SubUIDMap "
-            "UIDMap UserNS"
-        ),
+        "5.3": ("AddHost DNS DNSOption DNSSearch GIDMap IP IP6 RemapGid RemapUid RemapUidSize RemapUsers ServiceName SubGIDMap SubUIDMap UIDMap UserNS"),
         "5.4": "ShmSize",
         "5.5": "HostName",
         "5.6": "ExitPolicy Label",
@@ -76,10 +73,7 @@ _SINCE = {
         "6.0": "GID UID",
     },
     "Image": {
-        "4.8": (
-            "AllTags Arch AuthFile CertDir ContainersConfModule Creds DecryptionKey GlobalArgs Image ImageTag OS PodmanArgs TLSVerify "
-            "Variant"
-        ),
+        "4.8": ("AllTags Arch AuthFile CertDir ContainersConfModule Creds DecryptionKey GlobalArgs Image ImageTag OS PodmanArgs TLSVerify Variant"),
         "5.3": "ServiceName",
         "5.5": "Retry RetryDelay",
         "5.6": "Policy",
@@ -94,10 +88,7 @@ _SINCE = {
         "5.7": "BuildArg IgnoreFile",
     },
     "Artifact": {
-        "5.7": (
-            "Artifact AuthFile CertDir ContainersConfModule Creds DecryptionKey GlobalArgs PodmanArgs Quiet Retry RetryDelay "
-            "ServiceName TLSVerify"
-        ),
+        "5.7": ("Artifact AuthFile CertDir ContainersConfModule Creds DecryptionKey GlobalArgs PodmanArgs Quiet Retry RetryDelay ServiceName TLSVerify"),
     },
     "Quadlet": {
         "5.3": "DefaultDependencies",
@@ -171,6 +162,8 @@ _ELSEWHERE.update(
     UID="use User=",
     GID="use Group=",
 )
+
+MOST = 20  # problems of a file that are told: whoever owns it may have written any number
 
 _DEPENDENCIES = (
     "After Before BindsTo Conflicts OnFailure OnSuccess PartOf PropagatesReloadTo PropagatesStopTo ReloadPropagatedFrom Requires Requisite "
@@ -272,6 +265,8 @@ def check_unit(text: str, name: str, version: tuple[int, ...]) -> list[str]:
             problem = _ignored(section, key, value, version)
         if problem:
             problems.append(f"{name}:{line}: {problem}")
+        if len(problems) >= MOST:
+            return [*problems, f"{name}: the lines after {line} were not looked at"]
     if not is_drop_in and not re.search(rf"^\s*\[{own}\]\s*$", text, re.MULTILINE):
         problems.append(f"{name}: section [{own}] is missing")
     return problems

@@ -44,6 +44,7 @@ def run(uid: int, gid: int, function, *arguments, patience: float = PATIENCE):
 
     def work():
         if os.getuid() == 0:
+            os.setsid()  # as `told`, for programs that it runs
             os.seteuid(0)
             os.setgroups([])
             os.setresgid(gid, gid, gid)
@@ -410,6 +411,8 @@ def told(argv: list[str], stdin=None, timeout: float | None = None, limit: int =
     limit = limit or SAID
     file, given = (stdin, b"") if hasattr(stdin, "fileno") else (None, (stdin or "").encode())
     source = file or (subprocess.PIPE if given else subprocess.DEVNULL)
+    # Another user's programs have no terminal of root's: what they write there passes for an answer of Ansible's module where that has one
+    process = {"start_new_session": "user" in process, **process}
     end = None if timeout is None else time.monotonic() + timeout
     running = subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process)
     if began:

@@ -196,3 +196,11 @@ def test_names_are_on_the_disk_when_files_were_swapped(tmp_path, monkeypatch):
     (tmp_path / "b/old").write_text("x")
     fileset.swap([(str(tmp_path / "a/one"), b"1", owner), (str(tmp_path / "b/old"), None, owner), (str(tmp_path / "none/old"), None, owner)])
     assert {str(tmp_path / "a"), str(tmp_path / "b")} <= set(synced) and not (tmp_path / "b/old").exists()
+
+
+def test_a_file_of_another_is_shown_as_text_and_not_at_any_length():
+    """The service user writes what it likes into its own files, and a run with --diff shows what lies there."""
+    shown = Change("/x", b"a\tb\n\x1b[2J\xc2\x9bOK\r\xe2\x80\xaez\n", b"new\n").diff()
+    assert shown["before"] == "a\tb\n?[2J?OK??z\n" and shown["after"] == "new\n"
+    long = Change("/x", b"x\n" * 4_000_000, b"new\n").diff()["before"]
+    assert len(long) < 70_000 and long.endswith("(8000000 bytes in all, the others are not shown)\n")

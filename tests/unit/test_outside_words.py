@@ -19,6 +19,7 @@ from ansible_collections.senex.trader.plugins.module_utils import (
     bounded,
     preflight,
     prober,
+    quadlet_check,
     quadlet_plan,
     release_record,
     release_steps,
@@ -271,7 +272,7 @@ def test_a_flood_of_units_or_containers_pushes_nothing_else_out():
     data = {"user": {}, "system": {}, "failed": [*many, ("system", "cron.service")], "uptime": 1.0}
     found = checks_host.judge_units(data, settings(user_units=[], system_units=[]), 0)
     assert len(found) == 22 and "unit cron.service" in [one.key for one in found] and found[-1].says == "and 480 more"
-    said = "quadlet[9]: converting \"x.container\": unsupported key\n" * 500
+    said = 'quadlet[9]: converting "x.container": unsupported key\n' * 500
     seen = {"version": "podman version 5.4.2", "generator": True, "said": said, "code": 0, "ours": ["x.container"]}
     assert len(doctor.judge_podman(seen, settings(), 0)) == 21
     rows = [{"name": f"x{number}", "state": "exited", "status": ""} for number in range(500)]
@@ -484,3 +485,10 @@ def test_a_flood_of_certificates_is_no_flood_of_processes(tmp_path, fact, monkey
     assert len(asked) == checks_host.CERTIFICATES == len(found) - 1
     assert any("leads to 300 files" in one.says for one in found)
     assert len(fact["certificates_of_homes"](below)) == fact["MANY"]
+
+
+def test_unit_files_of_any_number_and_name_give_a_message_that_can_be_read():
+    """The service user's own are looked at with those of a part, and a refusal names them."""
+    units = {f"{number}\nok: all well.container": "x\n" * 30_000 for number in range(300)}
+    found = quadlet_check.problems(None, units, (5, 4, 2))
+    assert 100 <= len(found) <= 130 and not any("\n" in line for line in found) and all(line.endswith(("files", "looked at", "section")) for line in found)

@@ -5,6 +5,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -149,3 +150,10 @@ def test_the_table_agrees_with_the_generator_of_this_host(tmp_path):
             if said != generator_refuses(tmp_path, suffix, section, key):
                 wrong.append(f"[{section}] {key}")
     assert wrong == []
+
+
+@pytest.mark.parametrize("text", ["[Container]\n" + "Imagf=\n" * 9000, "x\n" * 32000, "[Container]\n" + "[Pod]\nx=1\n[Kube]\nx=1\n" * 4000])
+def test_a_file_with_thousands_of_mistakes_takes_neither_time_nor_room(text):
+    began = time.process_time()
+    found = check(text, (5, 4, 2), "a.container")
+    assert len(found) <= quadlet_keys.MOST + 1 and sum(map(len, found)) < 5000 and time.process_time() - began < 0.5

@@ -18,6 +18,11 @@ if os.environ.get("PODMAN_REFUSES"):
     sys.stderr.write("Error: unauthorized: " + os.environ["PODMAN_REFUSES"])
     sys.exit(125)
 """
+RUNUSER = """#!/bin/sh
+[ "$1 $2 $3" = "--user senex --" ] || exit 99
+shift 3
+exec "$@"
+"""
 PLAY = [
     {
         "hosts": "localhost", "connection": "local", "gather_facts": False,
@@ -31,6 +36,9 @@ def login(tmp_path):
     podman = tmp_path / "podman"
     podman.write_text(PODMAN)
     podman.chmod(0o755)
+    # In the place of the one that becomes the service user, which is not here
+    (tmp_path / "runuser").write_text(RUNUSER)
+    (tmp_path / "runuser").chmod(0o755)
     (tmp_path / "play.yml").write_text(yaml.safe_dump(PLAY))
     settings = {
         "senex_registry": "registry.example.com:5000/team", "senex_registry_login": {"username": "ci", "password": PASSWORD}, "senex_domain": "x.example.com",
@@ -55,6 +63,7 @@ def test_the_password_goes_by_standard_input_alone(login):
     assert code == 0, said
     (call,) = [call for call in calls if "login" in call["argv"]]
     assert call["given"] == PASSWORD
+    assert call["environment"]["XDG_RUNTIME_DIR"] == "/run/user/65533"
     assert call["argv"][-1] == "registry.example.com:5000" and "--username=ci" in call["argv"] and "--password-stdin" in call["argv"]
     for place in (*call["argv"], *call["environment"].values(), call["above"], said):
         assert PASSWORD not in place and "Qz0123zQ" not in place

@@ -192,7 +192,6 @@ FILES = {
     "roles/pitr/files/pitr/recovery.py:fill": "files of the copy that it makes",
     "roles/podman/files/prune_images.py:give_room": "its own name",
     "roles/podman/templates/seccomp.json.j2": "names of system calls",
-    "roles/podman/tasks/login.yml": "its own name, in /run",
     "roles/postgresql/templates/start.sh.j2": "its own name, empty",
     "roles/redis/tasks/finish.yml": "quadlet: files of a manifest",
     "roles/watchdog/files/senex_ops/command.py": "root's own",

@@ -181,22 +181,37 @@ THEIRS = re.compile(r"(_home\b|/opt/senex-trader|_data_directory|pitr_directory|
 OWN_HOME = {"{{ common_home }}": "its directory is root's"}
 
 
-def tasks(items, user=""):
+FILES = [path for places in ("roles/*/tasks", "roles/*/handlers", "playbooks", "playbooks/tasks") for path in ROOT.glob(f"{places}/*.yml")]
+
+
+def tasks(items):
     for task in items or []:
-        mine = task.get("become_user", user) if isinstance(task, dict) else user
-        yield task, mine
+        yield task
         for inner in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks"):
-            yield from tasks(task.get(inner), mine)
+            yield from tasks(task.get(inner))
 
 
 def test_no_task_goes_below_the_home_as_root():
-    files = [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/handlers/*.yml"), *ROOT.glob("playbooks/*.yml"), *ROOT.glob("playbooks/tasks/*.yml")]
     wrong, seen = [], 0
-    for path in files:
-        for task, user in tasks(yaml.safe_load(path.read_text())):
+    for path in FILES:
+        for task in tasks(yaml.safe_load(path.read_text())):
             for name, arguments in task.items():
                 keys = BY_PATH.get(name.removeprefix("ansible.builtin."), ()) if isinstance(arguments, dict) else ()
                 values = [str(arguments[key]) for key in keys if key in arguments]
                 seen += len(values)
-                wrong += [f"{path.relative_to(ROOT)}: {value}" for value in values if not user and THEIRS.search(value) and value not in OWN_HOME]
-    assert seen > 10 and not wrong, "let the service user do it (become_user):\n" + "\n".join(wrong)
+                wrong += [f"{path.relative_to(ROOT)}: {value}" for value in values if THEIRS.search(value) and value not in OWN_HOME]
+    assert seen > 10 and not wrong, "let a command of the service user do it (runuser):\n" + "\n".join(wrong)
+
+
+def test_no_module_of_ansible_is_in_the_hands_of_the_service_user():
+    """What a module answers is believed, facts that take the place of any variable too: of whichever user it runs, and whose HOME its Python has, that user
+    may have put code there (usercustomize) that answers instead."""
+    wrong = []
+    for path in FILES:
+        for task in tasks(yaml.safe_load(path.read_text())):
+            environment = task.get("environment", {})
+            names = environment if isinstance(environment, dict) else [str(environment)]
+            own = [name for name in names if re.search(r"^(HOME|PYTHON|PATH$|LD_)|[{]{2}.*(HOME|PYTHON)", name)]
+            wrong += [f"{path.relative_to(ROOT)}: {task.get('name')}" for _ in own]
+            wrong += [f"{path.relative_to(ROOT)}: {task.get('name')}"] if {"become_user", "remote_user"} & set(task) else []
+    assert not wrong, "run the command alone as that user (runuser), and give it its environment (env):\n" + "\n".join(wrong)

@@ -6,6 +6,8 @@ import http.server
 import os
 import re
 import socketserver
+import subprocess
+import sys
 import threading
 import time
 
@@ -45,10 +47,23 @@ def test_errors_of_nginxs_own(lines, level, says):
     assert found.level == level and says in found.says, found
 
 
+@pytest.mark.parametrize(("errors", "level"), [(0, OK), (2, OK), (4, WARN)])
+def test_a_flood_does_not_hide_what_the_others_get(tmp_path, monkeypatch, errors, level):
+    """Some seconds of it are all that the end of the log has room for."""
+    path, moment = tmp_path / "access.log", time.time()
+    monkeypatch.setattr(checks_site, "LOG", str(path))
+    monkeypatch.setattr(sys.modules[__name__], "NOW", moment)
+    own = "".join(line(502, "nginx", age=1) + "\n" for _ in range(errors))
+    for answer in (200, 429):
+        path.write_text((line(answer, "-", age=4, agent="x" * 1500) + "\n") * 3000 + own)
+        (found,) = checks_site.judge_errors(checks_site.read_errors(Fake(), settings()), settings(), moment)
+        assert found.level == (FAIL if errors > 2 and answer == 429 else level), found
+
+
 def test_a_log_of_any_size_is_read_from_its_end(tmp_path):
     path = tmp_path / "access.log"
     path.write_text("\n".join(f"line {number}" for number in range(100_000)))
-    assert checks_site.tail(str(path), 30).splitlines() == ["line 99998", "line 99999"]
+    assert checks_site.tail(str(path), 30) == ("line 99998\nline 99999", True)
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "link").symlink_to(path)
     for name in ("fifo", "link"):
@@ -268,3 +283,18 @@ def test_status_waits_for_no_check_that_does_not_end(monkeypatch):
 
 def test_each_job_has_a_thread(watchdog):
     assert watchdog.pool._max_workers > len(watchdog.jobs)
+
+
+@needs_nginx
+def test_what_a_visitor_sends_is_shown_as_text_by_the_command_that_is_advised(tmp_path):
+    """nginx writes a referrer into error.log as it comes."""
+    (found,) = checks_site.judge_errors({"seen": 10, "own": {"502": 10}}, settings(), NOW)
+    advised = found.do.partition(" says why")[0].replace("/var/log/nginx", str(tmp_path))
+    with door(tmp_path) as site:
+        for process in site.processes[:2]:
+            process.kill()
+            process.wait()
+        assert site.ask("/page", headers={"Referer": "a\x1b[2J\x1b]0;title\x07b"}).status == 502
+        assert b"\x1b[2J" in (tmp_path / "error.log").read_bytes()
+        shown = subprocess.run(["sh", "-c", advised], capture_output=True, text=True, check=True).stdout
+        assert "referrer" in shown and all(line.isprintable() for line in shown.splitlines())

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
+import threading
 import time
+from typing import IO, TextIO
 
 from . import activity, config, cures, doctor, golive, status, untrusted
 from .host import ROOT_ENVIRONMENT, Host
@@ -49,12 +54,41 @@ def become(host: Host, argv: list[str]) -> int:
     """Become another program, as the service user and by way of its manager."""
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     words = ["systemd-run", "--user", "--quiet", "--wait", "--collect", "--property=LogLevelMax=warning", "--pty" if terminal else "--pipe"]
+    if not terminal and any(os.isatty(descriptor) for descriptor in (0, 1, 2)):
+        return relayed(host, [*words, "--", *argv])
     os.chdir("/")
     os.setgroups([])
     os.setgid(host.gid)
     os.setuid(host.uid)
     terminals = [f"--setenv=TERM={os.environ.get('TERM', 'dumb')}"] if terminal else []
     return replace([*words, *terminals, "--", *argv], **host.environment)
+
+
+def relayed(host: Host, argv: list[str]) -> int:
+    """Run a program as the service user that has nothing of the terminal but its lines. With --pipe its manager is handed the descriptors themselves: of a
+    terminal it could read whatever is typed there from then on, and write to it."""
+    ways: dict = {name: subprocess.PIPE if number else subprocess.DEVNULL for number, name in enumerate(("stdin", "stdout", "stderr")) if os.isatty(number)}
+    sys.stdout.flush()
+    running = subprocess.Popen(argv, start_new_session=True, **host.account, **ways)
+    told = [threading.Thread(target=hand_on, args=pair, daemon=True) for pair in ((running.stdout, sys.stdout), (running.stderr, sys.stderr)) if pair[0]]
+    for thread in told:
+        thread.start()
+    try:
+        code = running.wait()
+    except KeyboardInterrupt:
+        running.send_signal(signal.SIGINT)
+        raise
+    for thread in told:
+        thread.join(5)  # what it left behind may hold its pipes for ever
+    return code
+
+
+def hand_on(source: IO[bytes], target: TextIO) -> None:
+    """To a terminal, in printable characters: some of them are a visitor's."""
+    words = codecs.getincrementaldecoder("utf-8")("replace")
+    while piece := os.read(source.fileno(), 1 << 16):
+        target.write("".join(letter if letter.isprintable() or letter in "\n\t\r" else "?" for letter in words.decode(piece)))
+        target.flush()
 
 
 def enter(host: Host, container: str, argv: list[str], *options: str) -> int:
