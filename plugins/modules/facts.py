@@ -33,6 +33,15 @@ options:
     description: With O(alone), whether whoever holds the lock is known to be dead.
     type: bool
     default: false
+  downgrade:
+    description:
+      - Whether the run may be of an older version of the collection than what changed this host last. Without it such a run ends here.
+      - Left out, it is not asked, as for a host that the run does not change.
+    type: bool
+  collection:
+    description: The version of the collection; filled in by the action plugin where O(downgrade) is given.
+    type: dict
+    default: {}
   key:
     description:
       - C(file), C(name) and C(value) of the keys that the application is to have, with commas between, such as FIELD_ENCRYPTION_KEY in its environment file.
@@ -81,6 +90,10 @@ other_key:
   description: Whether the host has other keys than O(key), see docs/operations/rotation.md.
   returned: always
   type: bool
+newer:
+  description: Why a run of this version may not change the host; the task has failed then.
+  returned: where it may not
+  type: str
 after:
   description: Id of whoever had the lock last. A run does not begin to change what another has changed after it looked.
   returned: always
@@ -148,12 +161,16 @@ def main() -> None:
         {
             "parts": {"type": "bool", "default": True},
             "releases": {"type": "bool", "default": False},
-            "alone": {"type": "bool", "default": False},  # for the action plugin, as is the next
+            "alone": {"type": "bool", "default": False},  # for the action plugin, as are the next two
             "take_over": {"type": "bool", "default": False},
+            "downgrade": {"type": "bool"},
+            "collection": {"type": "dict", "default": {}},
             "key": {"type": "dict", "default": {}, "no_log": False, "options": {"file": {}, "name": {}, "value": {"no_log": True}}},
         },
         supports_check_mode=True,
     )
+    if newer := Ledger().mark.refusal(module.params["collection"]):
+        module.exit_json(changed=False, newer=newer)
     held, after = holder(), Ledger().last().get("id", "")
     if held and module.params["alone"] and not module.params["take_over"] and not module.check_mode:
         module.exit_json(changed=False, **held)

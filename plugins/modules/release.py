@@ -47,6 +47,10 @@ options:
     description: With C(begin), who asks; filled in by the action plugin.
     type: dict
     default: {}
+  collection:
+    description: With C(begin), the version of the collection that asks, and whether the host may have a newer one's; filled in by the action plugin.
+    type: dict
+    default: {}
   take_over:
     description: With C(begin), id of a holder that is known to be dead, or C(any).
     type: str
@@ -152,6 +156,7 @@ ARGUMENTS = {
     "id": {"type": "str", "default": ""},
     "what": {"type": "str", "default": ""},
     "identity": {"type": "dict", "default": {}},
+    "collection": {"type": "dict", "default": {}},
     "take_over": {"type": "str", "default": ""},
     "lease": {"type": "float", "default": 0},
     "wait": {"type": "float", "default": 0},
@@ -175,7 +180,7 @@ def ledger_step(given: dict) -> dict:
     ledger = Ledger()
     match given["step"]:
         case "begin":
-            dead = ledger.begin({**given["identity"], "id": given["id"], "what": given["what"]}, given["take_over"])
+            dead = ledger.begin({**given["identity"], "id": given["id"], "what": given["what"]}, given["take_over"], given["collection"])
             pulled = user_step(given, ledger) if given["image"] else {}
             if given["probe"]:
                 prober_unit.start(given["probe"])
