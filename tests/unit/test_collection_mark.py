@@ -47,9 +47,9 @@ def test_a_change_leaves_its_version_behind(ledger):  # noqa: F811
 def test_an_older_version_changes_nothing(ledger, takes):  # noqa: F811
     ledger.finish(change(ledger, of("0.10.0")), None)
     began = []
-    with pytest.raises(Older, match="version 0.10.0 of the collection senex.trader changed this host, and this run is of 0.9.1") as error:
-        with ledger.working({**of("0.9.1"), "takes": takes}):
-            began.append(1)
+    says = "version 0.10.0 of the collection senex.trader changed this host, and this run is of 0.9.1"
+    with pytest.raises(Older, match=says) as error, ledger.working({**of("0.9.1"), "takes": takes}):
+        began.append(1)
     assert not began and ledger.holder() is None and "-e senex_allow_downgrade=true" in str(error.value)
     for version in ("0.10.0", "0.10.1", "1.0.0"):
         change(ledger, of(version), changed=False)
@@ -135,4 +135,3 @@ def test_the_version_is_that_of_galaxy_yml_or_of_the_archive(tmp_path, monkeypat
     (tmp_path / "MANIFEST.json").write_text(json.dumps({"collection_info": {"version": "3.2.1"}}))
     assert controller.version.__wrapped__() == "3.2.1"
     assert [path for path in ROOT.glob("p*/**/*.py") if f'"{controller.version()}"' in path.read_text()] == [], "it has one owner"
-
