@@ -4,25 +4,11 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-import functools
-import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
-
-import yaml
-from ansible.errors import AnsibleError
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.plugins.lookup import LookupBase
-from ansible_collections.senex.trader.plugins.filter.checking import unfit
-
 DOCUMENTATION = """
 name: unfit_inputs
 short_description: Say which inputs of roles are not of their type
 version_added: 0.1.0
-author: senex.trader maintainers
+author: [senex.trader maintainers (@senex-trader)]
 description:
   - Returns one line for each variable that an inventory or C(-e) gives a role of this collection, and that is not of the type in the role's
     argument specification. A line names the variable, what was found and what is wanted, and never the value.
@@ -46,6 +32,20 @@ _raw:
   type: list
   elements: str
 """
+
+import difflib
+import fnmatch
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.senex.trader.plugins.filter.checking import unfit
 
 ROOT = Path(__file__).parents[2]
 ROLES = ROOT / "roles"

@@ -47,6 +47,17 @@ options:
       - C(file), C(name) and C(value) of the keys that the application is to have, with commas between, such as FIELD_ENCRYPTION_KEY in its environment file.
       - Whether this host has another one is said before any part is changed, for a vault that is not this host's has other passwords too.
     type: dict
+    default: {}
+    suboptions:
+      file:
+        description: Where the host's own lies.
+        type: str
+      name:
+        description: The variable's name there.
+        type: str
+      value:
+        description: The keys.
+        type: str
 attributes:
   check_mode:
     support: full
@@ -165,7 +176,12 @@ def main() -> None:
             "take_over": {"type": "bool", "default": False},
             "downgrade": {"type": "bool"},
             "collection": {"type": "dict", "default": {}},
-            "key": {"type": "dict", "default": {}, "no_log": False, "options": {"file": {}, "name": {}, "value": {"no_log": True}}},
+            "key": {
+                "type": "dict",
+                "default": {},
+                "no_log": False,
+                "options": {"file": {"type": "str"}, "name": {"type": "str"}, "value": {"type": "str", "no_log": True}},
+            },
         },
         supports_check_mode=True,
     )
