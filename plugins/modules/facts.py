@@ -131,7 +131,7 @@ id:
 import json
 import os
 import secrets
-import subprocess
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired  # beside the look, which run_command would wait for
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import fileset, in_force, kept_data, kept_key, untrusted
@@ -142,20 +142,20 @@ from ansible_collections.senex.trader.plugins.module_utils.rotation import CONTR
 SCRIPT = "/etc/ansible/facts.d/senex.fact"
 
 
-def script() -> subprocess.Popen | None:
+def script() -> Popen | None:
     """The host's own script, started; None where it has none."""
     try:
-        return subprocess.Popen([SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace")
+        return Popen([SCRIPT], stdout=PIPE, stderr=DEVNULL, text=True, errors="replace")
     except OSError:
         return None
 
 
-def said(process: subprocess.Popen | None) -> dict:
+def said(process: Popen | None) -> dict:
     """The facts that it says; empty where it fails."""
     try:
         senex = json.loads(process.communicate(timeout=60)[0] if process else "")
         return {"ansible_local": {"senex": senex}, **{f"ansible_{name}": value for name, value in senex["system"].items()}}
-    except (subprocess.TimeoutExpired, ValueError, KeyError):
+    except (TimeoutExpired, ValueError, KeyError):
         return {}
 
 

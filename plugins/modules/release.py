@@ -142,7 +142,6 @@ records:
 """
 
 import os
-import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import prober_unit, release_steps, untrusted
@@ -229,7 +228,7 @@ def work(given: dict) -> dict:
 def run(given: dict, ledger: Ledger) -> dict:
     """A command under the lock; it does not go on when the lock is another's."""
     ledger.renew(given["id"], given["what"])
-    running: list[subprocess.Popen] = []
+    running: list = []
     with ledger.kept(given["id"], given["what"], lost=lambda: [process.terminate() for process in running]):
         done = untrusted.told(given["argv"], given.get("stdin"), began=running.append)
     ledger.renew(given["id"], given["what"])

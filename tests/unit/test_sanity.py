@@ -34,8 +34,10 @@ def test_each_plugin_with_documents_is_named_for_the_licence():
         assert f"{path.relative_to(ROOT)} validate-modules:missing-gplv3-license" in [line for line, *_ in IGNORED], path.name
 
 
-@pytest.mark.parametrize(("name", "whole"), [("plugins/filter/x.py", True), ("changelogs/fragments/x.yml", True), ("galaxy.yml", True), ("docs/generate.py", False),
-                                             ("tests/unit/x.py", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [("plugins/filter/x.py", True), ("changelogs/x.yml", True), ("galaxy.yml", True), ("docs/generate.py", False), ("tests/unit/x.py", False)],
+)
 def test_quick_runs_it_for_what_it_looks_at(name, whole):
     assert bool(sanity.LOOKED_AT.match(name)) is whole
 
