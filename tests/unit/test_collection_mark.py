@@ -114,6 +114,19 @@ def test_every_look_of_a_playbook_asks_for_it():
     assert names.index("Read the facts the roles need, and see which parts are as they were left") == 1, "the inventory alone is checked before"
 
 
+# They ask hosts, or write on the controller alone; the rest are parts of others
+ASKING = {"golive.yml", "look.yml", "preflight.yml", "release.yml", "releases.yml", "rotate_stage.yml", "secrets.yml", "status.yml", "whole.yml"}
+
+
+@pytest.mark.parametrize("name", sorted({path.name for path in PLAYBOOKS.glob("*.yml")} - ASKING))
+def test_every_playbook_that_changes_hosts_looks_first(name):
+    plays = yaml.safe_load((PLAYBOOKS / name).read_text())
+    imported = [play.get("ansible.builtin.import_playbook") for play in plays]
+    before = plays[: imported.index("look.yml")]
+    assert [play["name"] for play in before if play.get("roles") or "include_role" in str(play) or "import_role" in str(play)] == []
+    assert all(set(play.get("vars", {})) & {"look_downgrade", "senex_allow_downgrade"} == set() for play in plays)
+
+
 @pytest.mark.parametrize("given", [False, "true", "{{ 1 == 1 }}"])
 def test_the_controller_says_its_version_with_each_change(given):
     wanted = {"version": controller.version(), "downgrade": given is not False}
