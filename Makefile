@@ -8,7 +8,7 @@ help:
 	@echo 'make demo-down     remove the test host and its data'
 	@echo 'make test          lint, unit, molecule, integration'
 	@echo 'make quick         what changed since the last commit: its lint, unit tests, the scenarios of its roles'
-	@echo 'make lint          ansible-lint, yamllint, ruff, shellcheck'
+	@echo 'make lint          ansible-lint, yamllint, ruff, shellcheck, ansible-test sanity'
 	@echo 'make unit          tests that need no host'
 	@echo 'make molecule      every role scenario; ROLE=redis runs one'
 	@echo 'make integration   tests on the demo host'

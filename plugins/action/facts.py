@@ -16,7 +16,11 @@ class ActionModule(ActionBase):
         """See plugins/modules/facts.py."""
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
+        if "downgrade" in arguments:
+            arguments["collection"] = controller.collection(arguments.pop("downgrade"))
         result = self._ask(arguments, task_vars)
+        if result.get("newer"):
+            return {"failed": True, "changed": False, "msg": f"{task_vars['inventory_hostname']}: {result['newer']}. Nothing was changed."}
         if not boolean(arguments.get("alone", False)) or self._task.check_mode or result.get("failed") or result.get("unreachable"):
             return result
         holder = result.get("holder")

@@ -51,6 +51,7 @@ class ActionModule(AnsweringAction):
     def _begin(self, arguments: dict, wait: float) -> dict:
         lease = float(arguments.pop("lease", 0) or 0)
         arguments["identity"] = {**controller.identity(), **({"lease": lease} if lease else {})}
+        arguments["collection"] = self.collection(self.task_vars)
         host, give_up, tell_at = self.task_vars["inventory_hostname"], time.monotonic() + wait, 0.0
         while True:
             result = self._ask(arguments)

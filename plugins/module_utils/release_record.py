@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset
+from ansible_collections.senex.trader.plugins.module_utils.collection_mark import Mark
 
 LOCK, RECORDS = "deploy.lock", "releases.jsonl"
 RUN = ("who", "machine", "namespace", "pid", "started")  # what tells one ansible-playbook from another
@@ -111,6 +112,7 @@ class Ledger:
 
     def __init__(self, directory: str = fileset.MANIFESTS):
         self.directory = directory
+        self.mark = Mark(directory)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)
@@ -155,9 +157,13 @@ class Ledger:
     def _note(self, holder: dict) -> None:
         self._write(LAST, json.dumps({name: holder.get(name) for name in ("id", "what", *RUN)}), 0o600)
 
-    def begin(self, identity: dict, take_over: str = "") -> dict | None:
-        """Take the lock; the holder it was taken from when that one is dead. `take_over` names the holder the caller knows to be dead, or is `any`."""
+    def begin(self, identity: dict, take_over: str = "", collection: dict | None = None) -> dict | None:
+        """Take the lock; the holder it was taken from when that one is dead. `take_over` names the holder the caller knows to be dead, or is `any`.
+
+        An operation changes only some of what a newer version has laid out, so the mark of that one stays.
+        """
         with self._alone():
+            self.mark.check(collection or {})
             holder = self.holder()
             mine = holder is not None and holder["id"] == identity["id"]
             if holder and not mine:
@@ -165,6 +171,7 @@ class Ledger:
             since = holder["since"] if mine else time.time()
             self._write(LOCK, json.dumps({**identity, "since": since, **stamp(), "step": "begin"}), 0o600)
             self._note(identity)
+            self.mark.note(collection or {}, lower=False)
             return None if mine else holder
 
     def _succeed(self, holder: dict, identity: dict, take_over: str) -> None:
@@ -215,14 +222,17 @@ class Ledger:
 
         One that it took for nothing, or that it fails under, is given up at once. done["over"] names a lock that keeps nobody of this run from the host.
         """
+        collection = run.get("collection") or {}
+        self.mark.check(collection)
         holder, taken = self.join(run) if run else (None, False)
         done: dict = {"over": holder["id"] if holder else run.get("take_over", "")}
         if holder is None:
-            yield done
+            with self._marked(collection, done):
+                yield done
             return
         failed = True
         try:
-            with self.kept(holder["id"], holder["step"]):
+            with self.kept(holder["id"], holder["step"]), self._marked(collection, done):
                 yield done
             failed = bool(done.get("failed"))
         finally:
@@ -233,6 +243,18 @@ class Ledger:
                     self.finish(holder["id"], None)
                 else:
                     done["holds"] = holder["id"]
+
+    @contextlib.contextmanager
+    def _marked(self, collection: dict, done: dict) -> Iterator[None]:
+        """Around a change by a version of the collection. What failed may have left something behind, so it counts."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):  # a full disk: what is under way is the error to tell of
+                self.mark.note(collection, lower=True)
+            raise
+        if done.get("failed") or done.get("changed"):
+            self.mark.note(collection, lower=True)
 
     def renew(self, identifier: str, step: str = "", about: dict | None = None) -> None:
         """Say how far the release is, and what its record has to hold (`about`) should it die; an error when the lock was lost."""

@@ -33,11 +33,31 @@ options:
     description: With O(alone), whether whoever holds the lock is known to be dead.
     type: bool
     default: false
+  downgrade:
+    description:
+      - Whether the run may be of an older version of the collection than what changed this host last. Without it such a run ends here.
+      - Left out, it is not asked, as for a host that the run does not change.
+    type: bool
+  collection:
+    description: The version of the collection; filled in by the action plugin where O(downgrade) is given.
+    type: dict
+    default: {}
   key:
     description:
       - C(file), C(name) and C(value) of the keys that the application is to have, with commas between, such as FIELD_ENCRYPTION_KEY in its environment file.
       - Whether this host has another one is said before any part is changed, for a vault that is not this host's has other passwords too.
     type: dict
+    default: {}
+    suboptions:
+      file:
+        description: Where the host's own lies.
+        type: str
+      name:
+        description: The variable's name there.
+        type: str
+      value:
+        description: The keys.
+        type: str
 attributes:
   check_mode:
     support: full
@@ -81,6 +101,10 @@ other_key:
   description: Whether the host has other keys than O(key), see docs/operations/rotation.md.
   returned: always
   type: bool
+newer:
+  description: Why a run of this version may not change the host; the task has failed then.
+  returned: where it may not
+  type: str
 after:
   description: Id of whoever had the lock last. A run does not begin to change what another has changed after it looked.
   returned: always
@@ -107,7 +131,7 @@ id:
 import json
 import os
 import secrets
-import subprocess
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired  # beside the look, which run_command would wait for
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import fileset, in_force, kept_data, kept_key, untrusted
@@ -118,20 +142,20 @@ from ansible_collections.senex.trader.plugins.module_utils.rotation import CONTR
 SCRIPT = "/etc/ansible/facts.d/senex.fact"
 
 
-def script() -> subprocess.Popen | None:
+def script() -> Popen | None:
     """The host's own script, started; None where it has none."""
     try:
-        return subprocess.Popen([SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace")
+        return Popen([SCRIPT], stdout=PIPE, stderr=DEVNULL, text=True, errors="replace")
     except OSError:
         return None
 
 
-def said(process: subprocess.Popen | None) -> dict:
+def said(process: Popen | None) -> dict:
     """The facts that it says; empty where it fails."""
     try:
         senex = json.loads(process.communicate(timeout=60)[0] if process else "")
         return {"ansible_local": {"senex": senex}, **{f"ansible_{name}": value for name, value in senex["system"].items()}}
-    except (subprocess.TimeoutExpired, ValueError, KeyError):
+    except (TimeoutExpired, ValueError, KeyError):
         return {}
 
 
@@ -148,12 +172,21 @@ def main() -> None:
         {
             "parts": {"type": "bool", "default": True},
             "releases": {"type": "bool", "default": False},
-            "alone": {"type": "bool", "default": False},  # for the action plugin, as is the next
+            "alone": {"type": "bool", "default": False},  # for the action plugin, as are the next two
             "take_over": {"type": "bool", "default": False},
-            "key": {"type": "dict", "default": {}, "no_log": False, "options": {"file": {}, "name": {}, "value": {"no_log": True}}},
+            "downgrade": {"type": "bool"},
+            "collection": {"type": "dict", "default": {}},
+            "key": {
+                "type": "dict",
+                "default": {},
+                "no_log": False,
+                "options": {"file": {"type": "str"}, "name": {"type": "str"}, "value": {"type": "str", "no_log": True}},
+            },
         },
         supports_check_mode=True,
     )
+    if newer := Ledger().mark.refusal(module.params["collection"]):
+        module.exit_json(changed=False, newer=newer)
     held, after = holder(), Ledger().last().get("id", "")
     if held and module.params["alone"] and not module.params["take_over"] and not module.check_mode:
         module.exit_json(changed=False, **held)

@@ -47,6 +47,10 @@ options:
     description: With C(begin), who asks; filled in by the action plugin.
     type: dict
     default: {}
+  collection:
+    description: With C(begin), the version of the collection that asks, and whether the host may have a newer one's; filled in by the action plugin.
+    type: dict
+    default: {}
   take_over:
     description: With C(begin), id of a holder that is known to be dead, or C(any).
     type: str
@@ -138,7 +142,6 @@ records:
 """
 
 import os
-import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import prober_unit, release_steps, untrusted
@@ -152,6 +155,7 @@ ARGUMENTS = {
     "id": {"type": "str", "default": ""},
     "what": {"type": "str", "default": ""},
     "identity": {"type": "dict", "default": {}},
+    "collection": {"type": "dict", "default": {}},
     "take_over": {"type": "str", "default": ""},
     "lease": {"type": "float", "default": 0},
     "wait": {"type": "float", "default": 0},
@@ -175,7 +179,7 @@ def ledger_step(given: dict) -> dict:
     ledger = Ledger()
     match given["step"]:
         case "begin":
-            dead = ledger.begin({**given["identity"], "id": given["id"], "what": given["what"]}, given["take_over"])
+            dead = ledger.begin({**given["identity"], "id": given["id"], "what": given["what"]}, given["take_over"], given["collection"])
             pulled = user_step(given, ledger) if given["image"] else {}
             if given["probe"]:
                 prober_unit.start(given["probe"])
@@ -224,7 +228,7 @@ def work(given: dict) -> dict:
 def run(given: dict, ledger: Ledger) -> dict:
     """A command under the lock; it does not go on when the lock is another's."""
     ledger.renew(given["id"], given["what"])
-    running: list[subprocess.Popen] = []
+    running: list = []
     with ledger.kept(given["id"], given["what"], lost=lambda: [process.terminate() for process in running]):
         done = untrusted.told(given["argv"], given.get("stdin"), began=running.append)
     ledger.renew(given["id"], given["what"])

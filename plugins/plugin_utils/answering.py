@@ -37,6 +37,11 @@ class AnsweringAction(ActionBase):
         held = controller.operation(task_vars)
         return lease if lease.get("id") or not held else {**lease, "id": held}
 
+    def collection(self, task_vars: dict) -> dict:
+        """The version that is about to change the host, and whether it may be an older one."""
+        given = task_vars.get("senex_allow_downgrade", False)
+        return controller.collection(self._templar.template(given) if isinstance(given, str) else given)
+
 
 class LeasedAction(AnsweringAction):
     """The module of the same name, with the lock that this run has on the host."""

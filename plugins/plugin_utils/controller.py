@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
+import json
 import os
 import socket
 from pathlib import Path
 
+import yaml
 from ansible import context
+from ansible.module_utils.parsing.convert_bool import boolean
+
+COLLECTION = Path(__file__).parents[2]
 
 
 def machine() -> str:
@@ -81,3 +87,18 @@ def own_lock() -> dict:
     what = os.path.basename(str(given[0])) if given else "a playbook"
     pid = os.getppid()
     return {"id": f"run-{pid}-{started(pid)}", "what": what}
+
+
+@functools.cache
+def version() -> str:
+    """This collection's version: of galaxy.yml, or of what Galaxy makes of it in an archive."""
+    try:
+        found = yaml.safe_load((COLLECTION / "galaxy.yml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        found = json.loads((COLLECTION / "MANIFEST.json").read_text(encoding="utf-8"))["collection_info"]
+    return str(found["version"])
+
+
+def collection(downgrade: object) -> dict:
+    """What a host is told of the collection that is about to change it; `downgrade` is the value of senex_allow_downgrade."""
+    return {"version": version(), "downgrade": boolean(downgrade, strict=False)}

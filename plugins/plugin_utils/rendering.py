@@ -136,7 +136,7 @@ class RenderingAction(AnsweringAction):
         still = look.get("id") and task_vars.get("ansible_facts", {}).get("senex_moved") != look["id"]
         if still and not data["lease"] and keepable(data) and look["seen"].get(data["part"]) == digest(json.loads(text)):
             return {"changed": False, "plan": []}
-        run = {} if data["lease"].get("id") else {**controller.identity(), **(look.get("run") or {})}
+        run = {} if data["lease"].get("id") else {**controller.identity(), "collection": self.collection(task_vars), **(look.get("run") or {})}
         result = self._handed_over(module, data, run, task_vars, options)
         holder = result.get("busy")
         if holder and run and (controller.dead(holder) or boolean(task_vars.get("release_take_over", False), strict=False)):

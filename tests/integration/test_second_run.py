@@ -3,7 +3,8 @@
 import os
 
 import pytest
-from stack import busy, within
+import yaml
+from stack import ROOT, busy, within
 
 NO_CHANGE_SECONDS = 15
 FIRST_DEPLOY_SECONDS = 180
@@ -32,6 +33,8 @@ def test_a_second_run_changes_nothing(stack, figure):
     assert stack.nginx() == workers
     assert stack.files() == files
     assert not stack.sh("ls /var/lib/senex.trader/deploy.lock 2>/dev/null || true"), "what was locked for nothing is free"
+    version = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
+    assert stack.sh("stat -c '%a %U' /var/lib/senex.trader/collection; cat /var/lib/senex.trader/collection").split() == ["644", "root", version]
     within(best.wall, NO_CHANGE_SECONDS, "a second run")
 
 

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import jobs
+import sanity
 import usage
 from common import ARTIFACTS, LAB, REPOSITORY, Failure, Result, call, need, say, seconds
 
@@ -47,7 +48,8 @@ _counting = threading.Lock()
 
 def lint(files=None):
     """All of it, or these files alone."""
-    listed = files if files is not None else subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], text=True).splitlines()
+    everything = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], text=True).splitlines()
+    listed = files if files is not None else everything
     there = [name for name in listed if (REPOSITORY / name).is_file() and not (REPOSITORY / name).is_symlink()]
     scripts = [name for name in there if re.match(rb"#!\s*/(usr/)?bin/(env )?(ba|da)?sh\b", (REPOSITORY / name).read_bytes()[:80])]
     yaml = [name for name in there if name.endswith((".yml", ".yaml"))]
@@ -59,17 +61,24 @@ def lint(files=None):
         (["ruff", "check", *(["."] if whole else python)], python),
         (["shellcheck", *sorted(scripts)], scripts),
     ]
+    steps = [(tool[0], functools.partial(_told, tool)) for tool, subjects in tools if subjects]
+    if whole or any(map(sanity.LOOKED_AT.match, there)):
+        # Of the whole collection, whatever changed: documents, imports and the fragments of the changelog
+        steps.append(("ansible-test sanity", functools.partial(sanity.sanity, everything)))
     total = Result()
-    for tool, subjects in tools:
-        if not subjects:
-            continue
+    for name, job in steps:
         start = time.monotonic()
+        code, said = job()
         # Said in one piece: the unit tests may run beside
-        done = subprocess.run(tool, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        good = done.returncode == 0
-        say(f"{done.stdout}{tool[0]}: {'clean' if good else 'FAILED'}, {seconds(time.monotonic() - start)}")
-        total += Result(passed=int(good), failed=int(not good))
+        say(f"{said}{name}: {'clean' if code == 0 else 'FAILED'}, {seconds(time.monotonic() - start)}")
+        total += Result(passed=int(code == 0), failed=int(code != 0))
     return total
+
+
+def _told(command):
+    """Exit code and output."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.returncode, done.stdout
 
 
 def _pytest(name, *wrapper, label=None, paths=None, without=()):

@@ -25,13 +25,18 @@ def test_every_decision_stands_where_its_row_says(row):
 
 
 def test_links_lead_somewhere():
-    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]:
+    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("roles/*/README.md")]:
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if "://" not in link:
                 assert (page.parent / link).exists(), f"{page.name} links to {link}, which is not there"
 
 
-def test_variables_page_is_up_to_date():
+def test_the_readme_names_each_role():
+    found = re.findall(r"(?m)^\| \[`(\w+)`\]\(roles/(\w+)/README\.md\) \|", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert sorted(found) == [(path.name, path.name) for path in sorted((ROOT / "roles").iterdir())]
+
+
+def test_generated_pages_are_up_to_date():
     result = subprocess.run([sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 

@@ -211,12 +211,3 @@ def test_a_home_that_holds_no_images():
 @pytest.mark.parametrize("inputs", [{"senex_database_user": "postgres"}, {"senex_database_superuser": "senex"}, {"postgresql_archive_role": "postgres"}])
 def test_the_application_is_not_the_superuser(inputs):
     assert "three roles, so write three names" in refusal("postgresql", **inputs)
-
-
-@pytest.mark.parametrize(
-    ("name", "same"),
-    [("pitr_data_directory", "data/postgres"), ("pitr_socket_directory", "run/postgresql"), ("pitr_archive_role", "barman"), ("pitr_owner", "senex")],
-)
-def test_recovery_is_not_told_another_place_than_postgresql(name, same):
-    assert refusal("pitr", **{name: same}) == ""
-    assert f"{name}: no inputs any more" in refusal("pitr", **{name: "elsewhere"})

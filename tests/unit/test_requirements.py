@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import re
+import sys
 from pathlib import Path
 
 import ansible_collections
@@ -67,3 +68,17 @@ def test_collections_are_exactly_those_that_are_tested():
     assert set(ranges) == set(wanted)
     for name, lowest in ranges.items():
         assert [int(word) for word in wanted[name].split(".")] >= [int(word) for word in lowest.removeprefix(">=").split(".")]
+
+
+def test_an_execution_environment_has_what_the_controller_imports():
+    """Not requirements.txt, which ansible-builder would take for it: those are the tools of the tests."""
+    meta = yaml.safe_load((ROOT / "meta/execution-environment.yml").read_text())["dependencies"]
+    assert set(meta) == {"python", "system"} and all((ROOT / path).is_file() for path in meta.values())
+    wanted = dict(line.split(">=") for line in rows(meta["python"]))
+    # yaml and jinja2 come with ansible-core
+    texts = [path.read_text() for kind in ("action", "filter", "lookup", "plugin_utils") for path in (ROOT / "plugins" / kind).glob("*.py")]
+    imported = {name for text in texts for name in re.findall(r"(?m)^ *(?:from|import) ([a-z0-9_]+)", text)} - set(sys.stdlib_module_names)
+    assert imported - {"ansible", "ansible_collections", "yaml", "jinja2"} == set(wanted) == {"cryptography"}
+    for name, lowest in wanted.items():
+        assert [int(word) for word in locked()[name].split(".")] >= [int(word) for word in lowest.split(".")]
+    assert all(re.fullmatch(r"[a-z-]+( \[platform:(dpkg|rpm)\])?", line) for line in rows(meta["system"]))

@@ -23,6 +23,7 @@ APART = {"untrusted.py": "the one place", "dump_file.py": "whoever calls it is t
          "prober.py": "a file of /run/senex.trader, by a unit of its own"}  # fmt: skip
 # Functions whose paths are arguments, and why root may go there
 ALLOWED = {
+    "collection_mark.Mark": "the directory of the manifests is root's",
     "fileset.lock": "the directory of the manifests is root's",
     "fileset.parts": "likewise",
     "fileset.stage": "swap has asked own_ground, or acts as the owner",

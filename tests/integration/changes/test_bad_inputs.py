@@ -86,6 +86,19 @@ def test_a_word_that_an_input_does_not_know_is_refused_before_any_role(stack, st
     refused(stack, state, ["nginx_tls_mode", "must be one of: letsencrypt, ownca, provided, upstream"], variables={"nginx_tls_mode": "letsencript"})
 
 
+def test_an_older_version_of_the_collection(stack, state):
+    mark = "/var/lib/senex.trader/collection"
+    stack.sh(f"mv {mark} {mark}.own; echo 99.0.0 >{mark}")
+    try:
+        play = stack.play(variables={"postgresql_settings": {"work_mem": "7MB"}}, timeout=TIMEOUT)
+        assert stack.sh(f"cat {mark}") == "99.0.0\n"
+    finally:
+        stack.sh(f"mv {mark}.own {mark}")
+    assert play.code != 0 and play.stats["changed"] == 0 and len(set(play.errors)) == 1
+    assert "version 99.0.0 of the collection" in play.errors[0] and play.errors[0].endswith("Nothing was changed.")
+    state()
+
+
 def test_two_schedulers(stack, state, tmp_path):
     second = tmp_path / "second.yml"
     second.write_text("all: {children: {celery_beat: {hosts: {second: {ansible_host: 10.203.0.249}}}}}\n")

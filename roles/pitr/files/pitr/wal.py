@@ -302,7 +302,7 @@ def _unwritten(said: str, directory: str, chain: list[Segment]) -> bool:
 
 def leave_timeline(settings: Settings) -> None:
     """File away what was received, and set the rest aside: the receiver goes on from the newest file that it finds, and asks the server for that file's
-    timeline, which is none of the server's once other data runs. It would be refused for ever."""
+    timeline, which is none of the server's once other data runs. It would be refused until somebody files that away."""
     streaming, kept = (os.path.join(settings.barman_server, name) for name in ("streaming", "partial"))
     os.makedirs(kept, mode=0o700, exist_ok=True)
     if any(NAME.fullmatch(name) for name in names_in(streaming)):
