@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.senex.trader.plugins.module_utils import (
     confined,
+    dump_entries,
     fileset,
     pg_facts,
     pg_server,
@@ -18,10 +19,11 @@ from ansible_collections.senex.trader.plugins.module_utils import (
     untrusted,
 )
 from ansible_collections.senex.trader.plugins.module_utils.pg_exchange import Exchange
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import BESIDE, DUMPS, OLD_SOCKETS, Server, Wanted, conninfo
+from ansible_collections.senex.trader.plugins.module_utils.pg_server import BESIDE, DUMPS, OLD_SOCKETS, Server, Wanted
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.superuser_session import target
 
 # The cluster's own settings, which the new one keeps; 15 and 16 call a column otherwise than 17
 LOCALE = """
@@ -176,16 +178,35 @@ class Upgrade:
 
     def _copy(self, database: str, place: str, *options: str) -> None:
         """A database from the old server to the new one, several tables at a time."""
-        dump = ["pg_dump", f"--host={OLD_SOCKETS}", f"--username={self.old.role}", "--no-password", f"--dbname={conninfo(database)}"]
+        dump = ["pg_dump", f"--host={OLD_SOCKETS}", f"--username={self.old.role}", "--no-password", f"--dbname={target(database)}"]
         self.fresh.execute(*dump, "--format=directory", f"--jobs={self.jobs}", "--compress=1", "--no-sync", f"--file={place}", *options)
-        if database == "template1":
-            made = []
-        else:
-            made = ["--create"]
-            if database == "postgres":
-                self.fresh.rows("drop database postgres", "template1")
-        self.fresh.program("pg_restore", f"--jobs={self.jobs}", "--exit-on-error", *made, "--dbname=template1", place)
-        self.fresh.execute("rm", "-rf", place)
+        if database == "postgres":
+            self.fresh.rows("drop database postgres", "template1")
+        self._restore(database, place)
+        self.fresh.execute("rm", "-rf", place, f"{place}.list")
+
+    def _restore(self, database: str, place: str) -> None:
+        """Each entry of a dump by whom it is safe: what the application has written runs in no session of the superuser's."""
+        whole, role = database != "template1", self.wanted.owner  # that one is there already
+        limit = max([int(limit) for name, limit in self.fresh.rows("select rolname, rolconnlimit from pg_roles") if name == role], default=-1)
+        listing = self.fresh.execute("pg_restore", "--list", *(["--create"] if whole else []), place).stdout
+        given = False
+        for stage, who, lines in dump_entries.steps(listing, role):
+            if not whole and stage in ("database", "properties"):
+                continue
+            if stage == "main" and who == dump_entries.APPLICATION:
+                self.fresh.rows(dump_entries.script(dump_entries.GIVE, role), database)
+                given = True
+            elif stage != "main" and given:
+                self.fresh.rows(dump_entries.script(dump_entries.TAKE, role), database)
+                given = False
+            jobs = min(self.jobs, len(lines), *([max(1, limit - 1)] if limit > 0 and who == dump_entries.APPLICATION else []))
+            words = ["--create"] if stage in ("database", "properties") else []
+            words += [f"--dbname={target('template1' if stage == 'database' else database)}", f"--use-list={place}.list", place]
+            self.fresh.execute("sh", "-c", 'cat > "$1"', "sh", f"{place}.list", stdin="\n".join(lines) + "\n")
+            self.fresh.program("pg_restore", f"--jobs={jobs}", "--exit-on-error", *words, role=role if who == dump_entries.APPLICATION else "")
+        if given:
+            self.fresh.rows(dump_entries.script(dump_entries.TAKE, role), database)
 
     # While the application rests
     def fill(self) -> dict:
@@ -215,7 +236,7 @@ class Upgrade:
             took("compare")
             pg_facts.amcheck(self.fresh, self.jobs)
             took("amcheck")
-            self.fresh.program("vacuumdb", "--all", "--analyze-only", "--quiet", f"--jobs={self.jobs}", "--maintenance-db=template1")
+            self.fresh.program("vacuumdb", "--all", "--analyze-only", "--quiet", f"--jobs={self.jobs}", f"--maintenance-db={target('template1')}")
             took("analyze")
             self._unwritten(before)
             pg_server.finish(self.user, self.wanted, self.new)

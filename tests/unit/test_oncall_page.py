@@ -163,4 +163,4 @@ def test_a_superuser_is_led_to_no_functions_of_the_application(monkeypatch, word
     command.psql(Fake(), settings(), SimpleNamespace(arguments=words))
     command.psql(Fake(), settings(), SimpleNamespace(arguments=["-c", "select 'postgres'"]))
     guarded, plain = run
-    assert guarded[: guarded.index("psql")][-2] == "--env=PGOPTIONS=-c search_path= -c role=none" and not any("PGOPTIONS" in word for word in plain)
+    assert guarded[: guarded.index("psql")][-2] == f"--env=PGOPTIONS={superuser_session.GUARD}" and not any("PGOPTIONS" in word for word in plain)

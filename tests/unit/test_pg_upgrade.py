@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible_collections.senex.trader.plugins.module_utils import pg_exchange, pg_facts, pg_plan, pg_server, pg_upgrade, pg_upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils import pg_exchange, pg_facts, pg_plan, pg_server, pg_upgrade, pg_upgrade_state, superuser_session
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
 from ansible_collections.senex.trader.plugins.modules import postgresql_upgrade
 from controller import ROOT
