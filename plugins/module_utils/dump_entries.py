@@ -8,6 +8,7 @@ Standard library alone: role backup installs this file on the host beside its co
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 
@@ -67,38 +68,31 @@ def by_whom(kind: str | None, owner: str | None, role: str, now: str) -> str:
 
 def _listed(line: str, role: str) -> tuple[str, str, str | None]:
     """Kind, what is said of it, and the owner where that is `role`. Names may hold spaces: a kind comes first, an owner last."""
-    number, catalogue, _, rest = line.split(" ", 3)
-    del number
+    _, catalogue, _, rest = line.split(" ", 3)
     kind = next((kind for kind in KINDS if rest.startswith(f"{kind} ") and (kind != "TABLE DATA" or catalogue == "0")), "")
     return kind, rest[len(kind) + 1 :], role if rest.endswith(f" {role}") else None
 
 
 def steps(listing: str, role: str) -> list[tuple[str, str, list[str]]]:
     """Who does which lines of the list, in their order: ("database" | "main" | "rights" | "last", who, lines)."""
-    found: list[tuple[str, str, list[str]]] = []
-    parts: dict[str, list[tuple[str, str]]] = {"main": [], "rights": [], "last": [], "properties": []}
+    stages: dict[str, list[tuple[str, str]]] = {"database": [], "main": [], "rights": [], "last": []}
     now = SUPERUSER
     for line in listing.splitlines():
         if not line or line.startswith(";"):
             continue
         kind, about, owner = _listed(line, role)
-        if kind == "DATABASE":
-            found.append(("database", SUPERUSER, [line]))
-        elif kind == "DATABASE PROPERTIES" or (kind in (*SAID, *RIGHTS) and about.startswith("- DATABASE ")):
-            parts["properties"].append((SUPERUSER, line))
+        if kind in ("DATABASE", "DATABASE PROPERTIES") or (kind in (*SAID, *RIGHTS) and about.startswith("- DATABASE ")):
+            stages["database"].append((SUPERUSER, line))
         elif kind in RIGHTS:
-            parts["rights"].append((SUPERUSER, line))
+            stages["rights"].append((SUPERUSER, line))
         elif kind in LAST or (kind in SAID and about.startswith("- EVENT TRIGGER ")):
-            parts["last"].append((by_whom(kind, owner, role, SUPERUSER), line))
+            stages["last"].append((by_whom(kind, owner, role, SUPERUSER), line))
         else:
             now = by_whom(kind, owner, role, now)
-            parts["main"].append((now, line))
-    for name, lines in parts.items():
-        for who, line in lines:
-            if not found or found[-1][:2] != (name, who):
-                found.append((name, who, []))
-            found[-1][2].append(line)
-    return found
+            stages["main"].append((now, line))
+    return [
+        (stage, who, [line for _, line in group]) for stage, lines in stages.items() for who, group in itertools.groupby(lines, key=lambda entry: entry[0])
+    ]
 
 
 # A plain dump

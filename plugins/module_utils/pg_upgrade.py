@@ -187,26 +187,51 @@ class Upgrade:
 
     def _restore(self, database: str, place: str) -> None:
         """Each entry of a dump by whom it is safe: what the application has written runs in no session of the superuser's."""
-        whole, role = database != "template1", self.wanted.owner  # that one is there already
-        limit = max([int(limit) for name, limit in self.fresh.rows("select rolname, rolconnlimit from pg_roles") if name == role], default=-1)
+        whole = database != "template1"  # that one is there already
         listing = self.fresh.execute("pg_restore", "--list", *(["--create"] if whole else []), place).stdout
-        given = False
-        for stage, who, lines in dump_entries.steps(listing, role):
-            if not whole and stage in ("database", "properties"):
-                continue
-            if stage == "main" and who == dump_entries.APPLICATION:
-                self.fresh.rows(dump_entries.script(dump_entries.GIVE, role), database)
-                given = True
-            elif stage != "main" and given:
-                self.fresh.rows(dump_entries.script(dump_entries.TAKE, role), database)
-                given = False
-            jobs = min(self.jobs, len(lines), *([max(1, limit - 1)] if limit > 0 and who == dump_entries.APPLICATION else []))
-            words = ["--create"] if stage in ("database", "properties") else []
-            words += [f"--dbname={target('template1' if stage == 'database' else database)}", f"--use-list={place}.list", place]
-            self.fresh.execute("sh", "-c", 'cat > "$1"', "sh", f"{place}.list", stdin="\n".join(lines) + "\n")
-            self.fresh.program("pg_restore", f"--jobs={jobs}", "--exit-on-error", *words, role=role if who == dump_entries.APPLICATION else "")
-        if given:
-            self.fresh.rows(dump_entries.script(dump_entries.TAKE, role), database)
+        steps = dump_entries.steps(listing, self.wanted.owner)
+        if whole:
+            self._run(place, ["--create", f"--dbname={target('template1')}"], next(lines for stage, _, lines in steps if stage == "database"))
+        with self._let_in(database) as jobs:
+            given = False
+            for stage, who, lines in steps:
+                filling = stage == "main" and who == dump_entries.APPLICATION
+                if filling or (given and stage != "main"):
+                    self._rights(database, dump_entries.GIVE if filling else dump_entries.TAKE)
+                    given = filling
+                if stage != "database":
+                    self._run(place, [f"--dbname={target(database)}"], lines, *([jobs, self.wanted.owner] if who == dump_entries.APPLICATION else []))
+            if given:
+                self._rights(database, dump_entries.TAKE)
+
+    def _run(self, place: str, words: list[str], lines: list[str], jobs: int = 0, role: str = "") -> None:
+        """Some entries of a dump."""
+        self.fresh.execute("sh", "-c", 'cat > "$1"', "sh", f"{place}.list", stdin="\n".join(lines) + "\n")
+        several = [f"--jobs={min(jobs or self.jobs, len(lines))}", "--exit-on-error"]
+        self.fresh.program("pg_restore", *several, *words, f"--use-list={place}.list", place, role=role)
+
+    def _rights(self, database: str, text: str) -> None:
+        self.fresh.rows(dump_entries.script(text, self.wanted.owner), database)
+
+    @contextlib.contextmanager
+    def _let_in(self, database: str):
+        """The application's role may connect to a database meanwhile, whatever is so in the old cluster; how many times at once."""
+        asked = """select d.datname, r.rolname, d.datconnlimit, r.rolconnlimit, has_database_privilege(r.oid, d.oid, 'connect'), quote_ident(d.datname),
+          quote_ident(r.rolname) from pg_database d, pg_roles r"""
+        role = self.wanted.owner
+        found = [row for row in self.fresh.rows(asked, "template1") if row[:2] == [database, role]]
+        if not found:
+            raise OSError(f"postgresql_user: there is no role {role}, which would fill the new cluster's databases; run site.yml first")
+        _, _, most, limit, may, name, who = found[0]
+        opened, before = ([], []) if most == "-1" else ([f"alter database {name} connection limit -1"], [f"alter database {name} connection limit {most}"])
+        if may != "t":
+            opened.append(f"grant connect on database {name} to {who}")
+            before.append(f"revoke connect on database {name} from {who}")
+        if opened:
+            self.fresh.rows("; ".join(opened), "template1")
+        yield max(1, min(self.jobs, int(limit) - 1)) if int(limit) >= 0 else self.jobs
+        if before:
+            self.fresh.rows("; ".join(before), "template1")
 
     # While the application rests
     def fill(self) -> dict:

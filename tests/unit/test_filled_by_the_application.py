@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import subprocess
 import types
 
@@ -103,3 +104,139 @@ def test_rights_that_changed_meanwhile_end_a_restore(backup, monkeypatch):  # no
         backup.restore.into(backup.settings, backup.made, "senex_restore_x")
     assert backup.server.sql("select count(*) from pg_database where datname = 'senex_restore_x'") == "0"
     backup.server.sql("revoke boss from senex; alter role senex nocreaterole; alter role senex reset work_mem")
+
+
+ODD = "it's \\ odd"
+HERE = """
+create role senex login connection limit 3; create role reader; create role team; grant team to senex;
+alter role senex set statement_timeout = '1ms'; alter role senex set role = team;
+create database senex owner senex; create database "it's \\ odd" owner reader;
+alter database senex set statement_timeout = '1ms'; alter database senex set role = senex;
+revoke connect on database senex from public; grant connect on database senex to reader; comment on database senex is 'orders';
+"""
+MORE = """
+create table shared.own (id int references shared.key); comment on table shared.own is 'ours'; comment on function trap.escape() is 'a trap';
+grant select on shared.own to reader with grant option; select lo_from_bytea(4712, 'a picture'); revoke insert on shared.own from senex;
+create table trap."x; Type: FUNCTION; Schema: x; Owner: postg" (a text check (trap.open(a)));
+insert into trap."x; Type: FUNCTION; Schema: x; Owner: postg" values ('x');
+"""
+LIMITS = "-c statement_timeout=0 -c role=none"
+
+
+@pytest.fixture(scope="module")
+def clusters():
+    """One with everything that has an owner, by several owners, and an empty one."""
+    with serving("postgres") as old, serving("postgres") as new:
+        old.sql(HERE)
+        for database in ("senex", ODD, "template1"):
+            old.sql(OLD.replace("alter table plain", "reset role; alter table plain"), database=database, PGOPTIONS=LIMITS)
+            old.sql(f"{SCHEMA.replace('reports', 'reader')}; create schema shared authorization reader; grant create, usage on schema shared to senex;"
+                    "create table shared.key (id int primary key); alter table shared.key owner to reader; grant references on shared.key to senex",
+                    database=database, PGOPTIONS=LIMITS)  # fmt: skip
+            old.sql(TRAP, user="senex", database=database, PGOPTIONS=LIMITS)
+            for name, text in PLACES.items():
+                for word in ("held_1", "held", "odd", "joined", "join", "mood", "number", "key"):
+                    text = re.sub(rf"trap\.{word}\b", f'trap."{word} of {name}"', text)
+                old.sql(text, user="senex", database=database, PGOPTIONS=LIMITS)
+                if owner := OWNERS.get(name, "").replace("reports", "reader"):
+                    old.sql(f'alter table trap."held of {name}" owner to {owner}', database=database, PGOPTIONS=LIMITS)
+            old.sql(MORE, user="senex", database=database, PGOPTIONS=LIMITS)
+        old.sql("alter database senex connection limit 0")
+        yield old, new
+
+
+def upgrade_of(old, new):
+    """An upgrade's own steps, in the containers of two servers."""
+    wanted = types.SimpleNamespace(uid=70, superuser="postgres", owner="senex", version=15)
+
+    def execute(*argv, stdin=None, check=True):
+        place = old if f"--host={pg_server.OLD_SOCKETS}" in argv else new
+        return place.run([word for word in argv if word != f"--host={pg_server.OLD_SOCKETS}"], check, stdin or "", "postgres")
+
+    made = pg_upgrade.Upgrade.__new__(pg_upgrade.Upgrade)
+    made.wanted, made.jobs = wanted, 4
+    made.old, made.fresh = (pg_server.Server(None, wanted, sockets=str(server.base)) for server in (old, new))
+    made.old.execute = lambda *argv, stdin=None, check=True: old.run(argv, check, stdin or "", "postgres")
+    made.fresh.execute = execute
+    return made
+
+
+def dumped(server, database):  # noqa: F811
+    """All that pg_dump sees, the database's own properties as well."""
+    text = server.run(["pg_dump", "--create", "--dbname", superuser_session.target(database)], user="postgres").stdout
+    return [line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
+
+
+def test_an_upgrade_makes_nobody_a_superuser_and_loses_nothing(clusters):
+    """Rehearsed first, and then with rows; limits of the application's end nothing, and none of its names is taken for what it is not."""
+    old, new = clusters
+    upgrade = upgrade_of(old, new)
+    upgrade._roles()
+    for number, database in enumerate(upgrade.old.databases()):
+        upgrade._copy(database, f"{new.base}/{number}")
+    assert free(new) == "f" and free(old) == "f"
+    assert pg_facts.differences(pg_facts.facts(upgrade.old), pg_facts.facts(upgrade.fresh)) == []
+    for database in ("senex", ODD, "template1"):
+        assert dumped(new, database) == dumped(old, database)
+
+
+FAKE = "--\n-- Name: x; Type: FUNCTION; Schema: -; Owner: postgres\n--\n\nalter role senex superuser;\n\n"
+WRITTEN = rf"""
+create schema written;
+create function written.a() returns text language sql as $a$select '{FAKE}'::text || $$ {FAKE} $$ where false$a$ ;
+create function written.b() returns text language plpgsql as 'begin return E''\''{FAKE}''; end';
+comment on function written.b() is 'it''s \{FAKE}';
+create function written.c() returns text language sql begin atomic select E'\\''{FAKE}'::text; select '$$'::text; end;
+create table written.t ("a
+{FAKE[:50]}" text default E'\\''{FAKE}', "$b$" int, "e'" int);
+create table written.u ("x'" text check ("x'" <> E'{FAKE}\\'));
+insert into written.t values ('{FAKE}', 1, 2), (E'\\.\n{FAKE}', 1, 3);
+insert into written.u values ('{FAKE}');
+create view written."v
+{FAKE[:55]}" as select E'{FAKE}''\\' as "y""'", '/*' as z;
+create type written.e as enum ('--', '/*', '$$', 'x'' ');
+create schema "x; Type: FUNCTION; Schema: y"; create table "x; Type: FUNCTION; Schema: y".t (a text check (a <> ''));
+"""
+
+
+@pytest.mark.parametrize("strings", ["on", "off"])
+def test_nothing_that_is_written_is_taken_for_an_entry(backup, strings):  # noqa: F811
+    """By a function, a comment, a name or a row that looks like one; whatever the database has for its strings."""
+    backup.server.sql(f"grant create on database senex to senex; alter database senex set standard_conforming_strings = {strings}")
+    backup.server.sql(WRITTEN, user="senex", database="senex", PGOPTIONS="-c standard_conforming_strings=on")
+    before = dumped(backup.server, "senex")
+    assert "".join(f"{line}\n" for line in before).count(FAKE) > 6, "as it was written"
+    os.unlink(backup.made)
+    backup.restore.dump.make(backup.settings, "manual")
+    backup.server.sql("drop database senex with (force)")
+    backup.restore.prove(backup.settings, "newest", "pitr-drill")
+    assert free(backup.server) == "f" and sorted(dumped(backup.server, "senex")) == sorted(before)
+
+
+HEAD = b"SET client_encoding = 'UTF8';\nSELECT pg_catalog.set_config('search_path', '', false);\n\n"
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    (b"--\n-- Name: x; Type: TABLE; Schema: s; Owner: senex\n--\n\nCREATE TABLE x (); \\! id\n", "a backslash between statements"),
+    (b"\\! id\n", "a backslash between statements"),
+    (b"SET client_encoding = 'SJIS';\n", "what is a string in it cannot be told"),
+    (b"SET standard_conforming_strings = off;\n", "what is a string in it cannot be told"),
+])  # fmt: skip
+def test_what_pg_dump_does_not_write_is_not_restored(text, said):
+    with pytest.raises(ValueError, match=said):
+        list(dump_entries.parts((HEAD + text).splitlines(keepends=True), "senex"))
+
+
+@pytest.mark.parametrize(("line", "found"), [
+    (b"-- Name: x; Type: TABLE; Schema: s; Owner: boss; Tablespace: fast\n", ("TABLE", "boss")),
+    (b"-- Data for Name: x; Type: TABLE DATA; Schema: s; Owner: boss\n", ("TABLE DATA", "boss")),
+    (b"-- Name: x; Type: FUNCTION; Schema: y; Owner: postgres; Type: TABLE; Schema: s; Owner: senex\n", None),
+    (b"-- Name: x; Type: TABLE; Schema: s; Type: FUNCTION; Schema: y; Owner: senex\n", None),
+    (b"-- Name: x\n", None),
+])  # fmt: skip
+def test_an_entry_is_what_its_comment_says_unless_a_name_may_have_said_it(line, found):
+    assert dump_entries.described(line) == found
+    kind, owner = found or (None, None)
+    assert dump_entries.by_whom(kind, owner, "senex", dump_entries.SUPERUSER) == (
+        dump_entries.SUPERUSER if found and kind != "TABLE DATA" else dump_entries.APPLICATION
+    )
