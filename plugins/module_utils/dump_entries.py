@@ -90,16 +90,12 @@ def steps(listing: str, role: str) -> list[tuple[str, str, list[str]]]:
         else:
             now = by_whom(kind, owner, role, now)
             stages["main"].append((now, line))
-    return [
-        (stage, who, [line for _, line in group]) for stage, lines in stages.items() for who, group in itertools.groupby(lines, key=lambda entry: entry[0])
-    ]
+    return [(stage, who, [line for _, line in group]) for stage, lines in stages.items() for who, group in itertools.groupby(lines, key=lambda entry: entry[0])]
 
 
 # A plain dump
 
-TOKEN = re.compile(
-    rb"[eE]'|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*|\$[0-9]+|\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$|'|\"|--|/\*|\\|;|[^\s]"
-)
+TOKEN = re.compile(rb"[eE]'|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*|\$[0-9]+|\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$|'|\"|--|/\*|\\|;|[^\s]")
 ESCAPED = re.compile(rb"\\.|''|'", re.DOTALL)
 HEADER = re.compile(rb"-- (?:Data for )?Name: (.*); Type: (.*); Schema: (.*); Owner: (.*)\n")
 META = re.compile(rb"\\(un)?restrict [A-Za-z0-9]+\n")

@@ -238,7 +238,7 @@ def test_an_extension_of_the_applications_own_is_used_and_stays(command, setting
 @pytest.fixture
 def cluster(command, settings, monkeypatch):
     """Names of databases, whether they take connections, and a statement that fails."""
-    from senex_backup import restore
+    from senex_backup import filling, restore
 
     settings.given["database"] = {"name": "senex", "owner": "senex", "role": "postgres", "container": "postgres"}
     found = type("Cluster", (), {"open": {"senex": True, "new": True}, "fails": "", "restore": restore, "asked": []})
@@ -259,6 +259,7 @@ def cluster(command, settings, monkeypatch):
 
     monkeypatch.setattr(restore, "sql", sql)
     monkeypatch.setattr(restore.around, "sql", sql)
+    monkeypatch.setattr(filling, "sql", sql)
     monkeypatch.setattr(restore.time, "sleep", lambda _seconds: None)
     return found
 

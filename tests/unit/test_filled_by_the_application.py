@@ -71,9 +71,11 @@ SEEN = """select c.relname, pg_get_userbyid(c.relowner), array(select a::text fr
 OTHERS = """select nspname, pg_get_userbyid(nspowner), array(select a::text from unnest(coalesce(nspacl, acldefault('n', nspowner))) a order by 1)
   from pg_namespace where nspname in ('trap', 'public', 'trading') order by 1"""
 
+FUNCTIONS = "select proname, proowner::regrole from pg_proc where pronamespace::regnamespace::text = 'trap' order by 1"
+
 
 def seen(server):  # noqa: F811
-    return server.sql(f"{SEEN}; {OTHERS}; select proname, proowner::regrole from pg_proc where pronamespace::regnamespace::text = 'trap' order by 1", database="senex")
+    return server.sql(f"{SEEN}; {OTHERS}; {FUNCTIONS}", database="senex")
 
 
 def test_a_restore_makes_nobody_a_superuser(trapped):
@@ -100,7 +102,8 @@ def test_rights_that_changed_meanwhile_end_a_restore(backup, monkeypatch):  # no
         backup.server.sql("grant boss to senex; alter role senex createrole; alter role senex set work_mem = '8MB'")
 
     monkeypatch.setattr(backup.restore, "fill", filled)
-    with pytest.raises(backup.trouble, match="rights in this cluster changed meanwhile: role senex; role senex createrole; role senex in role boss; setting work_mem of"):
+    changed = "role senex; role senex createrole; role senex in role boss; setting work_mem of role senex"
+    with pytest.raises(backup.trouble, match=f"rights in this cluster changed meanwhile: {changed}. Look who did that"):
         backup.restore.into(backup.settings, backup.made, "senex_restore_x")
     assert backup.server.sql("select count(*) from pg_database where datname = 'senex_restore_x'") == "0"
     backup.server.sql("revoke boss from senex; alter role senex nocreaterole; alter role senex reset work_mem")
@@ -155,7 +158,7 @@ def upgrade_of(old, new):
 
     made = pg_upgrade.Upgrade.__new__(pg_upgrade.Upgrade)
     made.wanted, made.jobs = wanted, 4
-    made.old, made.fresh = (pg_server.Server(None, wanted, sockets=str(server.base)) for server in (old, new))
+    made.old, made.fresh = (pg_server.Server(None, wanted, sockets=str(one.base)) for one in (old, new))
     made.old.execute = lambda *argv, stdin=None, check=True: old.run(argv, check, stdin or "", "postgres")
     made.fresh.execute = execute
     return made

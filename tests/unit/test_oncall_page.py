@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from watched import Fake, host, settings
 
-from senex_ops import activity, checks_stack, command  # isort: skip
+from senex_ops import activity, checks_stack, command, superuser_session  # isort: skip
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests/integration/oncall"))

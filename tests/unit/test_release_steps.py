@@ -7,7 +7,7 @@ import pwd
 import subprocess
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import release_steps, service_user
+from ansible_collections.senex.trader.plugins.module_utils import release_steps, service_user, superuser_session
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
 from ansible_collections.senex.trader.plugins.modules import release as module
 

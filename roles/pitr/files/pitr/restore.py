@@ -13,7 +13,7 @@ from pitr.jobs import Failure, alone, say
 from pitr.plan import Plan, plan
 from pitr.programs import in_image, last_words, podman, run, systemctl
 from pitr.settings import Settings
-from pitr.superuser_session import PATIENT_17, target
+from pitr.superuser_session import target
 
 UNITS = ("pitr-receive.service", "postgres.service")
 CONTAINER = "pitr-restore"
@@ -191,7 +191,7 @@ def asked(settings: Settings, script: str) -> list[list[str]] | None:
     words = ["psql", "-X", "-w", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-U", settings.superuser]
     words += ["-d", target(settings.database), "-f", "-"]
     try:
-        done = podman("exec", "--interactive", "postgres", *words, check=False, stdin=PATIENT_17 + script, timeout=60)
+        done = podman("exec", "--interactive", "postgres", *words, check=False, stdin=script, timeout=60)
     except subprocess.TimeoutExpired:  # one that hangs may be why this is done
         return None
     return [line.split("\t") for line in done.stdout.splitlines()] if done.returncode == 0 else None
