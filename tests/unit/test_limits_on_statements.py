@@ -15,6 +15,7 @@ from test_postgresql_roles import pytestmark, serving  # noqa: F401  (the mark)
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
 LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 LONG = "select 'done' from pg_catalog.pg_sleep(0.3)"
+WAIT = "do 'begin perform pg_catalog.pg_sleep(0.3); end';\n"
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def engine(backup):  # noqa: F811
 
 def test_a_dump_and_its_drill(limited, monkeypatch):
     sql = limited.restore.sql
-    monkeypatch.setattr(limited.restore, "sql", lambda given, text, *words, **more: sql(given, f"{LONG} where false;\n{text}", *words, **more))
+    monkeypatch.setattr(limited.restore, "sql", lambda given, text, *words, **more: sql(given, f"{WAIT}{text}", *words, **more))
     for path in (False, True):
         assert sql(limited.settings, f"{LONG};", "senex", path=path) == "done"
     pathlib.Path(limited.made).unlink()
@@ -85,7 +86,7 @@ def test_a_moment(limited, monkeypatch):
 
 def test_a_release(limited):
     def podman(*words, stdin, **_):
-        return limited.server.run(words[words.index("psql") :], True, f"{LONG} where false;\n{stdin}", "postgres")
+        return limited.server.run(words[words.index("psql") :], True, f"{WAIT}{stdin}", "postgres")
 
     assert release_steps.restore_point(types.SimpleNamespace(podman=podman), "senex", "postgres", "r")
 
