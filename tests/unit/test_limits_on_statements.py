@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import subprocess
 import types
 
 import pytest
@@ -98,6 +99,11 @@ def test_the_scripts_of_the_role(limited):
     for text in (script, reconcile):
         [options] = set(re.findall(r"^export PGOPTIONS='(.*)'$", text, re.MULTILINE))
         assert limited.server.run(["psql", "-XqAt", "-d", "senex", "-c", LONG], user="postgres", PGOPTIONS=options).stdout == "done\n"
+    for text in (script, reconcile):
+        later = re.search(r"^\[ .*transaction_timeout=0\"$", text, re.MULTILINE)[0]
+        for version, more in (("psql (PostgreSQL) 16.10 (Debian 16.10-1)", ""), ("psql (PostgreSQL) 17.6", " -c transaction_timeout=0")):
+            done = subprocess.run(["sh", "-euc", f"psql() {{ echo '{version}'; }}; PGOPTIONS=x; {later}; echo \"$PGOPTIONS\""], capture_output=True, text=True)
+            assert done.stdout == f"x{more}\n"
     sql = re.search(r"^sql\(\) .*$", reconcile, re.MULTILINE)[0]
     limits = re.search(r"^limits=.*?^fi$", reconcile, re.MULTILINE | re.DOTALL)[0]
     limited.server.sql("create role barman login replication")
