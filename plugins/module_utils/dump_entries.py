@@ -74,13 +74,14 @@ def _listed(line: str, role: str) -> tuple[str, str, str | None]:
 
 
 def steps(listing: str, role: str) -> list[tuple[str, str, list[str]]]:
-    """Who does which lines of the list, in their order: ("database" | "main" | "rights" | "last", who, lines)."""
+    """Who does which entries of the list, in their order: ("database" | "main" | "rights" | "last", who, what pg_restore knows them by)."""
     stages: dict[str, list[tuple[str, str]]] = {"database": [], "main": [], "rights": [], "last": []}
     now = SUPERUSER
-    for line in listing.splitlines():
+    for line in listing.split("\n"):  # splitlines knows ends of lines that a name may hold
         if not line or line.startswith(";"):
             continue
         kind, about, owner = _listed(line, role)
+        line = f"{line.partition(';')[0]};"
         if kind in ("DATABASE", "DATABASE PROPERTIES") or (kind in (*SAID, *RIGHTS) and about.startswith("- DATABASE ")):
             stages["database"].append((SUPERUSER, line))
         elif kind in RIGHTS:
@@ -99,6 +100,7 @@ TOKEN = re.compile(rb"[eE]'|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*|\$[0-9]+|\
 ESCAPED = re.compile(rb"\\.|''|'", re.DOTALL)
 HEADER = re.compile(rb"-- (?:Data for )?Name: (.*); Type: (.*); Schema: (.*); Owner: (.*)\n")
 META = re.compile(rb"\\(un)?restrict [A-Za-z0-9]+\n")
+END = (b"\\.\n", b"\\.\r\n")  # of rows
 HELD = re.compile(rb"SET (default_tablespace|default_table_access_method) = .*;\n")
 # Encodings of clients in which a byte of a letter may be a quote or a backslash
 UNSAFE = re.compile(rb"SET client_encoding = '(?:BIG5|GB18030|GBK|JOHAB|SHIFT_JIS_2004|SJIS|UHC)';\n", re.IGNORECASE)
@@ -107,7 +109,7 @@ AS_BEFORE = b"SET standard_conforming_strings = on;\nSET client_encoding = %s;\n
 
 
 class Reader:
-    """Where in a plain dump a line is: between statements, in one, in a string, or among rows."""
+    """Where in a plain dump a line is: between statements, in one, in a string, or followed by rows."""
 
     def __init__(self):
         self.inside = b""  # what has to come for a string, a name or a comment to end
@@ -116,9 +118,6 @@ class Reader:
 
     def read(self, line: bytes) -> None:
         """Take one more line."""
-        if self.rows:
-            self.rows = line.rstrip(b"\r\n") != b"\\."
-            return
         at, copies = 0, False
         while at < len(line):
             if self.inside:
@@ -177,8 +176,8 @@ def parts(lines: Iterable[bytes], role: str) -> Iterator[tuple[str, str, bytes]]
     reader, settings, held, encoding = Reader(), [], {}, b"UTF8"
     who, stage, begun, ended = SUPERUSER, "main", False, b""
     for line in lines:
-        if reader.rows:
-            reader.read(line)
+        if reader.rows:  # most of a dump
+            reader.rows = line not in END
             yield stage, who, line
             continue
         if reader.between:

@@ -191,23 +191,23 @@ class Upgrade:
         listing = self.fresh.execute("pg_restore", "--list", *(["--create"] if whole else []), place).stdout
         steps = dump_entries.steps(listing, self.wanted.owner)
         if whole:
-            self._run(place, ["--create", f"--dbname={target('template1')}"], next(lines for stage, _, lines in steps if stage == "database"))
+            self._run(place, ["--create", f"--dbname={target('template1')}"], next(entries for stage, _, entries in steps if stage == "database"))
         with self._let_in(database) as jobs:
             given = False
-            for stage, who, lines in steps:
+            for stage, who, entries in steps:
                 filling = stage == "main" and who == dump_entries.APPLICATION
                 if filling or (given and stage != "main"):
                     self._rights(database, dump_entries.GIVE if filling else dump_entries.TAKE)
                     given = filling
                 if stage != "database":
-                    self._run(place, [f"--dbname={target(database)}"], lines, *([jobs, self.wanted.owner] if who == dump_entries.APPLICATION else []))
+                    self._run(place, [f"--dbname={target(database)}"], entries, *([jobs, self.wanted.owner] if who == dump_entries.APPLICATION else []))
             if given:
                 self._rights(database, dump_entries.TAKE)
 
-    def _run(self, place: str, words: list[str], lines: list[str], jobs: int = 0, role: str = "") -> None:
+    def _run(self, place: str, words: list[str], entries: list[str], jobs: int = 0, role: str = "") -> None:
         """Some entries of a dump."""
-        self.fresh.execute("sh", "-c", 'cat > "$1"', "sh", f"{place}.list", stdin="\n".join(lines) + "\n")
-        several = [f"--jobs={min(jobs or self.jobs, len(lines))}", "--exit-on-error"]
+        self.fresh.execute("sh", "-c", 'cat > "$1"', "sh", f"{place}.list", stdin="\n".join(entries) + "\n")
+        several = [f"--jobs={min(jobs or self.jobs, len(entries))}", "--exit-on-error"]
         self.fresh.program("pg_restore", *several, *words, f"--use-list={place}.list", place, role=role)
 
     def _rights(self, database: str, text: str) -> None:

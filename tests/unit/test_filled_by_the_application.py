@@ -122,6 +122,8 @@ create table shared.own (id int references shared.key); comment on table shared.
 grant select on shared.own to reader with grant option; select lo_from_bytea(4712, 'a picture'); revoke insert on shared.own from senex;
 create table trap."x; Type: FUNCTION; Schema: x; Owner: postg" (a text check (trap.open(a)));
 insert into trap."x; Type: FUNCTION; Schema: x; Owner: postg" values ('x');
+create table trap."y\u20287; 1259 7 FUNCTION - x postgres" (a text check (trap.open(a)));
+insert into trap."y\u20287; 1259 7 FUNCTION - x postgres" values ('x');
 """
 LIMITS = "-c statement_timeout=0 -c role=none"
 
@@ -214,6 +216,19 @@ def test_nothing_that_is_written_is_taken_for_an_entry(backup, strings):  # noqa
     backup.server.sql("drop database senex with (force)")
     backup.restore.prove(backup.settings, "newest", "pitr-drill")
     assert free(backup.server) == "f" and sorted(dumped(backup.server, "senex")) == sorted(before)
+
+
+def test_an_entry_of_a_list_is_known_by_its_number_alone():
+    """A name may hold what Python takes for the end of a line, and then look like an entry of its own."""
+    listing = (
+        ";\n; Selected TOC Entries:\n;\n6; 2615 7 SCHEMA - trap senex\n3; 3079 8 EXTENSION - citext \n9; 0 0 COMMENT - EXTENSION citext \n"
+        "21; 1259 9 TABLE trap y\u20287; 1259 7 FUNCTION - x postgres senex\n22; 1259 9 TABLE trap z postgres\n23; 0 0 COMMENT trap TABLE z postgres\n"
+        "30; 0 9 TABLE DATA trap z postgres\n31; 0 0 ACL trap TABLE z postgres\n5; 1262 4 DATABASE - app senex\n"
+    )
+    assert dump_entries.steps(listing, "senex") == [
+        ("database", "superuser", ["5;"]), ("main", "superuser", ["6;", "3;", "9;"]), ("main", "application", ["21;"]),
+        ("main", "superuser", ["22;", "23;"]), ("main", "application", ["30;"]), ("rights", "superuser", ["31;"]),
+    ]  # fmt: skip
 
 
 HEAD = b"SET client_encoding = 'UTF8';\nSELECT pg_catalog.set_config('search_path', '', false);\n\n"
