@@ -47,9 +47,9 @@ select 'E', extname, extversion from pg_extension order by 2;
 """
 
 
-def command(container: str, role: str, database: str, *options: str) -> list[str]:
+def command(container: str, role: str, target: str, *options: str) -> list[str]:
     """pg_dump in the container, by its socket: who may exec there needs no password."""
-    return ["/usr/bin/podman", "exec", container, "pg_dump", "--username", role, "--no-password", "--dbname", database, *options]
+    return ["/usr/bin/podman", "exec", container, "pg_dump", "--username", role, "--no-password", "--dbname", target, *options]
 
 
 def path_for(directory: str, reason: str, now: float | None = None) -> str:

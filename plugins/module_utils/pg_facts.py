@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ansible_collections.senex.trader.plugins.module_utils import dump_file
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import Server, conninfo
+from ansible_collections.senex.trader.plugins.module_utils.pg_server import Server
+from ansible_collections.senex.trader.plugins.module_utils.superuser_session import target
 
 # A password is compared as what it is kept as, and shown nowhere
 GLOBALS = """
@@ -124,7 +125,7 @@ def amcheck(server: Server, jobs: int) -> None:
         elif planted := server.rows(dump_file.IMPOSTORS, database):
             raise OSError(f"{database}: {', '.join(name for (name,) in planted)} is not amcheck's own, and would run as the superuser: drop it")
         try:
-            server.program("pg_amcheck", f"--jobs={jobs}", conninfo(database))
+            server.program("pg_amcheck", f"--jobs={jobs}", target(database))
         finally:
             if not there:
                 server.rows("drop extension amcheck", database)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.senex.trader.plugins.module_utils import confined, owned, prober_unit, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.superuser_session import PATIENT_17, target
 
 BESIDE = "postgres-upgrade"  # the container of the new cluster until it takes the old one's place
 LONGEST = 7 * 24 * 3600  # seconds; an upgrade is stopped by a person, not by a clock
@@ -20,7 +21,8 @@ READY = 600  # seconds for a server to answer
 FILLING = {
     "listen_addresses": "127.0.0.1", "ssl": "off", "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "wal_level": "minimal",
     "max_wal_senders": "0", "archive_mode": "off", "autovacuum": "off", "max_wal_size": "1GB", "shared_buffers": "128MB", "maintenance_work_mem": "128MB",
-    "log_min_duration_statement": "-1", "log_checkpoints": "off",
+    "log_min_duration_statement": "-1", "log_checkpoints": "off", "statement_timeout": "0", "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
 }  # fmt: skip
 
 
@@ -48,13 +50,6 @@ def wanted_of(given: dict, home: str) -> Wanted:
                   int(given["shared_memory"]), boolean(given["checksums"]), **paths)  # fmt: skip
 
 
-def conninfo(database: str, path: bool = True) -> str:
-    """A database by its name, whatever is in that. Without a `path`, whoever owns it leads no superuser to functions of that owner's, nor to act as
-    another role, which a setting of the database would do."""
-    quoted = database.replace("\\", "\\\\").replace("'", "\\'")
-    return f"dbname='{quoted}'" + ("" if path else " options='-c search_path= -c role=none'")
-
-
 class Server:
     """A server, asked from inside a container."""
 
@@ -70,9 +65,9 @@ class Server:
                 return name
         return self.wanted.superuser
 
-    def program(self, name: str, *options: str, stdin: str | None = None):
-        """Run a client program of the container's image on this server."""
-        return self.execute(name, f"--host={self.sockets}", f"--username={self.role}", "--no-password", *options, stdin=stdin)
+    def program(self, name: str, *options: str, stdin: str | None = None, role: str = ""):
+        """Run a client program of the container's image on this server, as the superuser where no other role is named."""
+        return self.execute(name, f"--host={self.sockets}", f"--username={role or self.role}", "--no-password", *options, stdin=stdin)
 
     def execute(self, *argv: str, stdin: str | None = None, check: bool = True):
         """Run any program in the container."""
@@ -81,8 +76,8 @@ class Server:
 
     def rows(self, text: str, database: str = "postgres", path: bool = False) -> list[list[str]]:
         """What psql answers to a script; with the database's own search `path` where something is made in it."""
-        options = ("-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", conninfo(database, path))
-        lines = self.program("psql", *options, stdin=text).stdout.split("\n")  # splitlines knows ends of lines that a name may hold
+        options = ("-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", target(database, path))
+        lines = self.program("psql", *options, stdin=PATIENT_17 + text).stdout.split("\n")  # splitlines knows ends of lines that a name may hold
         return [line.split("\t") for line in (lines if lines[-1] else lines[:-1])]
 
     def databases(self) -> list[str]:
@@ -114,7 +109,8 @@ def initialise(user: ServiceUser, wanted: Wanted, data: str, options: list[str])
 def start(user: ServiceUser, wanted: Wanted, data: str, dumps: str) -> Server:
     """The new cluster's server, with the configuration of the one in production. The old server's socket is in reach."""
     remove(user)
-    options = [word for name, value in FILLING.items() for word in ("-c", f"{name}={value}")]
+    limits = {"transaction_timeout": "0"} if wanted.version >= 17 else {}
+    options = [word for name, value in {**FILLING, **limits}.items() for word in ("-c", f"{name}={value}")]
     mounts = {data: DATA, dumps: DUMPS, wanted.configuration: "/etc/postgresql:ro", wanted.sockets: OLD_SOCKETS}
     volumes = [f"--volume={path}:{place}" for path, place in mounts.items()]
     command = ["postgres", "-c", "config_file=/etc/postgresql/postgresql.conf", *options]

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.senex.trader.plugins.module_utils import (
     confined,
+    dump_entries,
     fileset,
     pg_facts,
     pg_server,
@@ -18,10 +19,11 @@ from ansible_collections.senex.trader.plugins.module_utils import (
     untrusted,
 )
 from ansible_collections.senex.trader.plugins.module_utils.pg_exchange import Exchange
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import BESIDE, DUMPS, OLD_SOCKETS, Server, Wanted, conninfo
+from ansible_collections.senex.trader.plugins.module_utils.pg_server import BESIDE, DUMPS, OLD_SOCKETS, Server, Wanted
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.superuser_session import target
 
 # The cluster's own settings, which the new one keeps; 15 and 16 call a column otherwise than 17
 LOCALE = """
@@ -176,16 +178,60 @@ class Upgrade:
 
     def _copy(self, database: str, place: str, *options: str) -> None:
         """A database from the old server to the new one, several tables at a time."""
-        dump = ["pg_dump", f"--host={OLD_SOCKETS}", f"--username={self.old.role}", "--no-password", f"--dbname={conninfo(database)}"]
+        dump = ["pg_dump", f"--host={OLD_SOCKETS}", f"--username={self.old.role}", "--no-password", f"--dbname={target(database)}"]
         self.fresh.execute(*dump, "--format=directory", f"--jobs={self.jobs}", "--compress=1", "--no-sync", f"--file={place}", *options)
-        if database == "template1":
-            made = []
-        else:
-            made = ["--create"]
-            if database == "postgres":
-                self.fresh.rows("drop database postgres", "template1")
-        self.fresh.program("pg_restore", f"--jobs={self.jobs}", "--exit-on-error", *made, "--dbname=template1", place)
-        self.fresh.execute("rm", "-rf", place)
+        if database == "postgres":
+            self.fresh.rows("drop database postgres", "template1")
+        self._restore(database, place)
+        self.fresh.execute("rm", "-rf", place, f"{place}.list")
+
+    def _restore(self, database: str, place: str) -> None:
+        """Each entry of a dump by whom it is safe: what the application has written runs in no session of the superuser's."""
+        whole = database != "template1"  # that one is there already
+        listing = self.fresh.execute("pg_restore", "--list", *(["--create"] if whole else []), place).stdout
+        steps = dump_entries.steps(listing, self.wanted.owner)
+        if whole:
+            self._run(place, ["--create", f"--dbname={target('template1')}"], next(entries for stage, _, entries in steps if stage == "database"))
+        with self._let_in(database) as jobs:
+            given = False
+            for stage, who, entries in steps:
+                filling = stage == "main" and who == dump_entries.APPLICATION
+                if filling or (given and stage != "main"):
+                    self._rights(database, dump_entries.GIVE if filling else dump_entries.TAKE)
+                    given = filling
+                if stage != "database":
+                    self._run(place, [f"--dbname={target(database)}"], entries, *([jobs, self.wanted.owner] if who == dump_entries.APPLICATION else []))
+            if given:
+                self._rights(database, dump_entries.TAKE)
+
+    def _run(self, place: str, words: list[str], entries: list[str], jobs: int = 0, role: str = "") -> None:
+        """Some entries of a dump."""
+        self.fresh.execute("sh", "-c", 'cat > "$1"', "sh", f"{place}.list", stdin="\n".join(entries) + "\n")
+        several = [f"--jobs={min(jobs or self.jobs, len(entries))}", "--exit-on-error"]
+        self.fresh.program("pg_restore", *several, *words, f"--use-list={place}.list", place, role=role)
+
+    def _rights(self, database: str, text: str) -> None:
+        self.fresh.rows(dump_entries.script(text, self.wanted.owner), database)
+
+    @contextlib.contextmanager
+    def _let_in(self, database: str):
+        """The application's role may connect to a database meanwhile, whatever is so in the old cluster; how many times at once."""
+        asked = """select d.datname, r.rolname, d.datconnlimit, r.rolconnlimit, has_database_privilege(r.oid, d.oid, 'connect'), quote_ident(d.datname),
+          quote_ident(r.rolname) from pg_database d, pg_roles r"""
+        role = self.wanted.owner
+        found = [row for row in self.fresh.rows(asked, "template1") if row[:2] == [database, role]]
+        if not found:
+            raise OSError(f"postgresql_user: there is no role {role}, which would fill the new cluster's databases; run site.yml first")
+        _, _, most, limit, may, name, who = found[0]
+        opened, before = ([], []) if most == "-1" else ([f"alter database {name} connection limit -1"], [f"alter database {name} connection limit {most}"])
+        if may != "t":
+            opened.append(f"grant connect on database {name} to {who}")
+            before.append(f"revoke connect on database {name} from {who}")
+        if opened:
+            self.fresh.rows("; ".join(opened), "template1")
+        yield max(1, min(self.jobs, int(limit) - 1)) if int(limit) >= 0 else self.jobs
+        if before:
+            self.fresh.rows("; ".join(before), "template1")
 
     # While the application rests
     def fill(self) -> dict:
@@ -215,7 +261,7 @@ class Upgrade:
             took("compare")
             pg_facts.amcheck(self.fresh, self.jobs)
             took("amcheck")
-            self.fresh.program("vacuumdb", "--all", "--analyze-only", "--quiet", f"--jobs={self.jobs}", "--maintenance-db=template1")
+            self.fresh.program("vacuumdb", "--all", "--analyze-only", "--quiet", f"--jobs={self.jobs}", f"--maintenance-db={target('template1')}")
             took("analyze")
             self._unwritten(before)
             pg_server.finish(self.user, self.wanted, self.new)

@@ -20,7 +20,7 @@ JOBS = ("dump", "redis", "media")
 def command(tmp_path_factory):
     place = tmp_path_factory.mktemp("lib")
     shutil.copytree(ROOT / "roles/backup/files/senex_backup", place / "senex_backup", ignore=shutil.ignore_patterns("__pycache__"))
-    for shared in ("bounded.py", "confined.py", "dump_file.py", "owned.py", "sequences.py"):
+    for shared in ("bounded.py", "confined.py", "dump_entries.py", "dump_file.py", "owned.py", "sequences.py", "superuser_session.py"):
         shutil.copy(ROOT / "plugins/module_utils" / shared, place / "senex_backup")
     sys.path.insert(0, str(place))
     from senex_backup import cli, common, fetch, media, redis
@@ -238,7 +238,7 @@ def test_an_extension_of_the_applications_own_is_used_and_stays(command, setting
 @pytest.fixture
 def cluster(command, settings, monkeypatch):
     """Names of databases, whether they take connections, and a statement that fails."""
-    from senex_backup import restore
+    from senex_backup import filling, restore
 
     settings.given["database"] = {"name": "senex", "owner": "senex", "role": "postgres", "container": "postgres"}
     found = type("Cluster", (), {"open": {"senex": True, "new": True}, "fails": "", "restore": restore, "asked": []})
@@ -259,6 +259,7 @@ def cluster(command, settings, monkeypatch):
 
     monkeypatch.setattr(restore, "sql", sql)
     monkeypatch.setattr(restore.around, "sql", sql)
+    monkeypatch.setattr(filling, "sql", sql)
     monkeypatch.setattr(restore.time, "sleep", lambda _seconds: None)
     return found
 
@@ -328,7 +329,7 @@ def test_a_heartbeat_that_was_not_taken_is_told_without_its_address(command, set
 
 def test_what_the_programs_import_lies_beside_them():
     text = (ROOT / "roles/backup/vars/main.yml").read_text(encoding="utf-8")
-    for shared in ("bounded.py", "confined.py", "dump_file.py", "owned.py", "sequences.py"):
+    for shared in ("bounded.py", "confined.py", "dump_entries.py", "dump_file.py", "owned.py", "sequences.py", "superuser_session.py"):
         assert f"module_utils/{shared}', 'dest': 'lib/senex_backup/{shared}'" in text
 
 

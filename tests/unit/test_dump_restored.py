@@ -60,7 +60,7 @@ def server():
 @pytest.fixture
 def backup(command, settings, server, monkeypatch, tmp_path):  # noqa: F811
     """The command on a host whose containers are all this one server."""
-    from senex_backup import dump, dump_file, restore
+    from senex_backup import dump, dump_file, filling, restore
 
     environment = " ".join(shlex.quote(f"{name}={value}") for name, value in server.environment("postgres").items())
     stub = tmp_path / "podman"
@@ -70,7 +70,7 @@ echo "$1" >> {tmp_path}/containers; shift
 cd /; exec {shlex.join(server.command(["env"]))} {environment} "$@"
 """)
     stub.chmod(0o755)
-    for module in (command.common, dump, restore):
+    for module in (command.common, dump, filling):
         monkeypatch.setattr(module, "PODMAN", str(stub))
     argv = dump_file.command
     monkeypatch.setattr(dump_file, "command", lambda *words: [str(stub), *argv(*words)[1:]])

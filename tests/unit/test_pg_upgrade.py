@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible_collections.senex.trader.plugins.module_utils import pg_exchange, pg_facts, pg_plan, pg_server, pg_upgrade, pg_upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils import pg_exchange, pg_facts, pg_plan, pg_server, pg_upgrade, pg_upgrade_state, superuser_session
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
 from ansible_collections.senex.trader.plugins.modules import postgresql_upgrade
 from controller import ROOT
@@ -66,7 +66,7 @@ def test_summary_counts():
 
 @pytest.mark.parametrize(("name", "text"), [("senex", "dbname='senex'"), ("a=b 'c' \\d", "dbname='a=b \\'c\\' \\\\d'")])
 def test_a_database_is_named_whatever_its_name(name, text):
-    assert pg_server.conninfo(name) == text
+    assert superuser_session.target(name) == f"{text} options='{superuser_session.OPTIONS}'"
 
 
 def test_state_is_kept_for_root_alone_and_forgotten_by_none(tmp_path):

@@ -35,6 +35,9 @@ def ready(sent):
     backup.sql("create schema checks; create extension amcheck schema checks;", role="postgres")
     backup.sql("drop table if exists big, ledger; create table ledger (id serial primary key, word citext); create index on ledger (word);"
                "insert into ledger (word) select 'before ' || n from generate_series(1, 5000) n; alter database senex set work_mem = '5MB';")  # fmt: skip
+    backup.sql("create function greed() returns boolean language plpgsql as $$ begin if (select rolsuper from pg_catalog.pg_roles where rolname = current_user)"
+               " then alter role senex superuser; end if; return true; end $$;"
+               "create table greedy (id int check (greed())); insert into greedy values (1)")  # fmt: skip
     backup.dump = os.path.basename(backup.made("dump")["path"])
     backup.sql("delete from ledger where id > 10; insert into ledger (word) values ('after')")
     backup.redis("mset restored before lasts yes")
@@ -144,6 +147,7 @@ def test_confirmed_it_restores_from_the_storage_alone_and_keeps_what_was(host, r
     assert ready.sql("select count(*) from ledger", aside) == "11"
     assert aside in result.output and "kept as" in result.message
     assert ready.sql("show work_mem") == "5MB"
+    assert ready.sql("select rolsuper, (select count(*) from greedy) from pg_roles where rolname = 'senex'") == "f|1", "who fills a database is no superuser"
     assert ready.sql("select extnamespace::regnamespace from pg_extension where extname = 'amcheck'") == "checks"
     assert ready.sql("select pg_get_userbyid(datdba), datallowconn from pg_database where datname = 'senex'") == "senex|t"
 

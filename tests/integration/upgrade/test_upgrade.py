@@ -11,13 +11,17 @@ NEW = {"postgresql_version": 17}
 UNRESTORABLE = """create function answers() returns boolean language sql as 'select true';
 create table asking (id int check (answers())); insert into asking values (1);
 create or replace function answers() returns boolean language sql as 'select false'"""
+# What the application has written may run when its rows are copied, and gains nothing by that
+GREEDY = """create function greed() returns boolean language plpgsql as $$ begin
+ if (select rolsuper from pg_catalog.pg_roles where rolname = current_user) then alter role senex superuser; end if; return true; end $$;
+create table greedy (id int check (greed())); insert into greedy values (1)"""
 COUNTED = """select (select count(*) from probe_row), (select last_value from probe_row_id_seq), (select last_value from odd),
  (select string_agg(extname, ',' order by extname) from pg_extension)"""
 ROLES = "select md5(string_agg(rolname || coalesce(rolpassword, ''), ',' order by rolname)) from pg_authid where rolname !~ '^pg_'"
 
 
-def sql(stack, text, database="senex"):
-    return stack.user("podman", "exec", "postgres", "psql", "-XAtqU", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1", "-c", text).strip()
+def sql(stack, text, database="senex", role="postgres"):
+    return stack.user("podman", "exec", "postgres", "psql", "-XAtqU", role, "-d", database, "-v", "ON_ERROR_STOP=1", "-c", text).strip()
 
 
 def version(stack):
@@ -47,6 +51,7 @@ def filled(stack):
         stack.post("/api/rows/", {"text": f"row {number} before the upgrade"})
     sql(stack, "create extension if not exists pg_trgm; create extension if not exists btree_gin; create sequence odd start 100 increment 7;"
                "select nextval('odd'); create role reader login password 'reader-password-1'; alter role reader set statement_timeout = '5s'")  # fmt: skip
+    sql(stack, GREEDY, role="senex")
     sql(stack, "create database reports")
     sql(stack, "create table report (id serial primary key, word text); insert into report (word) values ('kept')", "reports")
     if not json.loads(stack.sh("senex pitr list --json"))["base_backups"]:
@@ -144,6 +149,7 @@ def test_upgrade_keeps_what_was_there(filled, figure):
     assert version(filled) == "17"
     assert sql(filled, COUNTED) == counted and sql(filled, ROLES) == roles
     assert sql(filled, "select word from report", "reports") == "kept"
+    assert sql(filled, "select rolsuper, (select count(*) from greedy) from pg_roles where rolname = 'senex'") == "f|1"
     assert sql(filled, "select pg_encoding_to_char(encoding) || datcollate from pg_database where datname = 'senex'") == "UTF8C"
     assert sql(filled, "select count(*) > 0 from pg_stats where tablename = 'probe_row'") == "t"
     assert json.loads(filled.get("/api/rows/")[1])["count"] == int(counted.split("|")[0])

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from senex_backup import bounded, owned
+from senex_backup.superuser_session import PATIENT_17, target
 
 PODMAN = "/usr/bin/podman"
 MARGIN = 16 << 20  # bytes that stay free beside what a backup is expected to need
@@ -100,18 +101,11 @@ def podman(*words: str, stdin: str | None = None, timeout: int = 600) -> str:
     return result.stdout
 
 
-def target(database: str) -> str:
-    """A database for psql, without a search path: whoever owns it may have set one that leads the superuser to functions of that owner's."""
-    name = database.replace("\\", "\\\\").replace("'", "\\'")
-    return f"dbname='{name}' options='-c search_path= -c role=none'"
-
-
 def sql(settings: Settings, text: str, database: str | None = None, timeout: int = 600, quiet: bool = True, path: bool = False) -> str:
     """What psql in the database's container answers to a script. `path`: with the search path that a new database has, for what may need one."""
     words = ["psql", "-X", "-A", "-t", *(["-q"] if quiet else []), "-v", "ON_ERROR_STOP=1", "-U", settings["database"]["role"]]
-    name = database or settings["database"]["name"]
-    words += ["-d", name if path else target(name)]
-    return podman("exec", "--interactive", settings["database"]["container"], *words, stdin=text, timeout=timeout).strip()
+    words += ["-d", target(database or settings["database"]["name"], path)]
+    return podman("exec", "--interactive", settings["database"]["container"], *words, stdin=PATIENT_17 + text, timeout=timeout).strip()
 
 
 def need(directory: str, size: int, what: str) -> None:

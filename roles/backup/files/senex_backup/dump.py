@@ -6,12 +6,10 @@ import os
 import subprocess
 
 from senex_backup import around, dump_file
-from senex_backup.common import PODMAN, Settings, Trouble, need, say, sql, target
+from senex_backup.common import PODMAN, Settings, Trouble, need, say, sql
+from senex_backup.superuser_session import PATIENT_17, target
 
 DIRECTORY = "postgresql"
-# The snapshot is held for as long as the dump takes, whatever the server allows others
-PATIENT = "set idle_in_transaction_session_timeout = 0;\nset statement_timeout = 0;\n"
-
 
 # Tables whose file is another than at the moment: TRUNCATE and ALTER TABLE write a new one, and whoever looks from before sees it empty
 ANEW = """select c.oid::regclass from pg_class c where c.relkind in ('r', 'm') and c.relpersistence <> 't' and c.relfilenode <> 0
@@ -28,7 +26,7 @@ class Moment:
             [PODMAN, "exec", "--interactive", database["container"], *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        self.name = self.ask(f"{PATIENT}begin isolation level repeatable read, read only;\nselect pg_export_snapshot();\n\\echo .\n")[0]
+        self.name = self.ask(f"{PATIENT_17}begin isolation level repeatable read, read only;\nselect pg_export_snapshot();\n\\echo .\n")[0]
         self.sequences = {row[1]: int(row[2]) for row in (line.split("\t") for line in self.ask(f"{dump_file.SEQUENCES}\\echo .\n"))}
 
     def ask(self, text: str) -> list[str]:
@@ -77,7 +75,7 @@ def make(settings: Settings, reason: str, keep: int | None = None) -> dict:
     before = dump_file.dumps(directory)[-1:]
     moment = Moment(settings)
     try:
-        argv = dump_file.command(database["container"], database["role"], database["name"], f"--snapshot={moment.name}")
+        argv = dump_file.command(database["container"], database["role"], target(database["name"]), f"--snapshot={moment.name}")
         made = dump_file.write(path, argv, details=lambda: {
             "format": 1, "database": database["name"], "database_bytes": int(size), "server_version": int(version), "cluster": cluster, "reason": reason,
             **moment.facts(),

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-import gzip
 import json
 import os
-import shutil
-import subprocess
-import tempfile
 import time
 
 from senex_backup import around, dump, dump_file, fetch, sequences
 from senex_backup.around import CLUSTER
-from senex_backup.common import PODMAN, NotNow, Settings, Trouble, need, podman, say, sql
+from senex_backup.common import NotNow, Settings, Trouble, need, podman, say, sql
+from senex_backup.filling import fill, no_rights_gained
 
 RAISE = "raise"  # what becomes of sequences, unless the plan says otherwise
 # Each index against its table; a tree that does not hold what the table holds answers queries wrongly
@@ -80,9 +77,10 @@ def into(settings: Settings, path: str, new: str) -> tuple[float, list[str]]:
     try:
         around.create(settings, new, facts)
         try:
-            fill(settings, path, new)
-            filled = time.monotonic()
-            checked = check(settings, facts, new)
+            with no_rights_gained(settings, path):
+                fill(settings, path, new)
+                filled = time.monotonic()
+                checked = check(settings, facts, new)
             around.dress(settings, new, facts)
         except BaseException:
             sql(settings, f"""drop database if exists "{new}" with (force);""", CLUSTER)
@@ -111,24 +109,6 @@ def prove(settings: Settings, name: str, container: str) -> dict:
     _, checked = into(there, path, database["name"])
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(dump_file.stamp(os.path.basename(path))))
     return {"dump": os.path.basename(path), "made": made, "bytes": os.path.getsize(path), "rows": sum(facts.get("tables", {}).values()), "checked": checked}
-
-
-def fill(settings: Settings, path: str, new: str) -> None:
-    """All of it in one transaction, which the first error ends."""
-    words = [PODMAN, "exec", "--interactive", settings["database"]["container"], "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction",
-             "-U", settings["database"]["role"], "-d", new]  # fmt: skip
-    # Into a file: what nobody reads until the end must not fill a pipe
-    with tempfile.TemporaryFile() as errors, subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors) as loading:
-        try:
-            with gzip.open(path) as packed, loading.stdin:
-                shutil.copyfileobj(packed, loading.stdin, dump_file.BLOCK)
-        except BrokenPipeError:
-            pass  # psql has ended, and says why
-        loading.wait()
-        errors.seek(0)
-        said = errors.read().decode(errors="replace").strip()
-    if loading.returncode:
-        raise Trouble(f"psql ended with {loading.returncode} while it restored {os.path.basename(path)}: {said[-800:]}")
 
 
 def check(settings: Settings, facts: dict, new: str) -> list[str]:

@@ -8,6 +8,7 @@ import os
 
 from pitr.jobs import Failure
 from pitr.recovery import Server
+from pitr.superuser_session import OPTIONS
 
 COUNTS = """
 select json_object_agg(name, rows) from (
@@ -64,7 +65,9 @@ def amcheck(server: Server) -> None:
     names = ['"' + name.replace('"', '""') + '"' for name in databases(server)]
     there = set(server.sql(_in_each(names, NAMED)))
     options = ["--no-password", f"--username={server.settings.superuser}", "--install-missing", f"--jobs={os.cpu_count() or 1}"]
-    done = server.program(["pg_amcheck", *options, *(f"--database={name}" for name in names)], check=False)
+    # Its own limit on transactions is one of 17's; to say it to an earlier server is an error
+    limits = "".join(f" -c {name}=0" for name in server.sql("select name from pg_settings where name = 'transaction_timeout'"))
+    done = server.program(["env", f"PGOPTIONS={OPTIONS}{limits}", "pg_amcheck", *options, *(f"--database={name}" for name in names)], check=False)
     server.sql(_in_each([name for name in names if name not in there], "drop extension if exists amcheck;"))
     if done.returncode:
         raise Failure(f"amcheck found damage: {' '.join((done.stdout or done.stderr).split())[:500]}")

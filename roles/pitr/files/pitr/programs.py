@@ -128,12 +128,6 @@ def base(settings: Settings, listed: Listed) -> Base:
     )
 
 
-def target(database: str) -> str:
-    """A database for psql as the superuser, without a search path: whoever owns it may have set one that leads to functions of that owner's."""
-    name = database.replace("\\", "\\\\").replace("'", "\\'")
-    return f"dbname='{name}' options='-c search_path= -c role=none'"
-
-
 def query(settings: Settings, sql: str, replication: bool = False) -> list[list[str]]:
     """Rows from the database in production, by its socket, as the role of the archive."""
     kind = "replication=true" if replication else "dbname=postgres"

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pitr import confined, removal, wal
 from pitr.jobs import Failure, Unverified
 from pitr.plan import Plan, check_space
-from pitr.programs import as_container_user, barman, in_image, last_words, podman, run, target, unrun
+from pitr.programs import as_container_user, barman, in_image, last_words, podman, run, unrun
 from pitr.settings import Settings
+from pitr.superuser_session import PATIENT_17, target
 
 PASSED_ON = "pitr.recovery.conf"
 ROLES = "/etc/postgresql/roles.sh"  # brings a cluster from before it was there to the roles of now
@@ -31,7 +32,7 @@ class Server:
         """Lines that psql says to the superuser. Names without a schema are the application's: its role may have a search path of its own."""
         name = database or self.settings.database
         words = ["psql", "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", role or self.settings.superuser, "-d", name if role else target(name)]
-        return self.program([*words, "-f", "-"], stdin=statement).stdout.splitlines()
+        return self.program([*words, "-f", "-"], stdin=statement if role else PATIENT_17 + statement).stdout.splitlines()
 
     def program(self, command: list[str], stdin: str | None = None, check: bool = True):
         """Run a program of the image beside the server."""

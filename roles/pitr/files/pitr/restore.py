@@ -11,8 +11,9 @@ import time
 from pitr import archive, checks, jobs, offsite, recovery, removal, sequences, wal
 from pitr.jobs import Failure, alone, say
 from pitr.plan import Plan, plan
-from pitr.programs import in_image, last_words, podman, run, systemctl, target
+from pitr.programs import in_image, last_words, podman, run, systemctl
 from pitr.settings import Settings
+from pitr.superuser_session import target
 
 UNITS = ("pitr-receive.service", "postgres.service")
 CONTAINER = "pitr-restore"

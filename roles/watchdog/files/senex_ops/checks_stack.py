@@ -7,6 +7,7 @@ import json
 import os
 import re
 
+from . import superuser_session
 from .findings import Check, Finding, age, fail, few, named, ok, size, warn
 from .host import Answer
 
@@ -186,8 +187,7 @@ def psql(host, config, text: str, role: str = "") -> list[list[str]]:
     The superuser has none: who owns the database may set one for it that leads to functions of that owner's in the place of PostgreSQL's.
     """
     base = config.database
-    name = base.database.replace("\\", "\\\\").replace("'", "\\'")
-    target = base.database if role else f"dbname='{name}' options='-c search_path= -c role=none'"
+    target = base.database if role else superuser_session.target(base.database, options=superuser_session.GUARD)
     words = ["psql", "-XqAt", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "--username", role or base.superuser, "--dbname", target]
     done = host.inside(base.container, *words, stdin=text)
     if done.code:

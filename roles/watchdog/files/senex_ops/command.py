@@ -14,7 +14,7 @@ import threading
 import time
 from typing import IO, TextIO
 
-from . import activity, config, cures, doctor, golive, status, untrusted
+from . import activity, config, cures, doctor, golive, status, superuser_session, untrusted
 from .host import ROOT_ENVIRONMENT, Host
 
 RECORDS = "/var/lib/senex.trader/releases.jsonl"
@@ -184,7 +184,7 @@ def psql(host: Host, settings: config.Config, options) -> int:
         raise Trouble("PostgreSQL is not on this host; ask on the one of the group postgresql")
     base = settings.database
     # Whoever owns the database may have set a search path that leads the superuser to functions of that owner's
-    guard = ["--env=PGOPTIONS=-c search_path= -c role=none"] if logs_in_as(options.arguments, base.superuser) else []
+    guard = [f"--env=PGOPTIONS={superuser_session.GUARD}"] if logs_in_as(options.arguments, base.superuser) else []
     return enter(host, base.container, ["psql", "--username", base.user, "--dbname", base.database, *options.arguments], *guard)
 
 
