@@ -106,7 +106,8 @@ def test_no_role_is_checked_against_its_specification_a_second_time():
         ("celery_workers", [{"name": "celery-worker", "queues": ["celery"]}, {"name": "celery-worker-b", "queues": ["mail"], "instances": "2"}]),
         ("common_firewall_rules", [{"port": 443, "from": "10.0.0.0/8"}, {"port": "8000:8010", "protocol": "udp"}]),
         # of what the role itself has yet to say
-        ("celery_workers", "{{ celery_anything }}"),
+        ("celery_workers", "{{ [{'name': 'celery-worker', 'queues': celery_queues}] }}"), ("postgresql_tuning_memory_mb", "{{ ansible_facts.memtotal_mb }}"),
+        ("nginx_ipv6", "{{ __nginx_has_ipv6 }}"), ("django_drain_timeout", "{{ nginx_health_burst }}"),
     ],
 )  # fmt: skip
 def test_fit(name, value):
@@ -465,3 +466,25 @@ def test_names_of_secrets_are_a_list():
     ):
         message = message_of(task, trusted({**files, "secrets_given": given}))
         assert says in message and bool(message) == bool(says), message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "absent"),
+    [
+        ("celery_flower_password", "{{ vault_flower_pasword }}", "vault_flower_pasword"),
+        ("common_time_servers", ["{{ my_clock }}"], "my_clock"),
+        ("celery_workers", [{"name": "celery-worker", "queues": "{{ celery_quueues }}"}], "celery_quueues"),
+        ("watchdog_smtp_password", "{{ vault_mail.password }}", "vault_mail"),
+        ("backup_offsite_ca_certificate", "{{ senex_domain ~ storage_ca }}", "storage_ca"),
+    ],
+)
+def test_what_is_made_of_a_name_that_nobody_has(name, value, absent):
+    """Most are not used before a template, when parts before it have been changed."""
+    (line,) = lines(**{name: value, "senex_domain": "demo.senex.test"})
+    assert line.startswith(f"{name}: is made of {absent}, which is no variable; correct the name, or ")
+    assert line.endswith("which makes secrets that are missing" if absent.startswith("vault_") else "give it a value")
+
+
+def test_what_is_made_of_a_role_s_own_is_of_its_type_too():
+    (line,) = lines(celery_workers=[{"name": "celery-worker", "queues": "{{ celery_queues }}", "concurrency": "8.5"}])
+    assert line.startswith("celery_workers, number 1.concurrency: is a text, and must be a whole number")
