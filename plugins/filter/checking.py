@@ -167,6 +167,7 @@ TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "decimal": ("a number, 0 or more", _is_decimal),
     "flag": ("true or false", lambda value: isinstance(value, (bool, int, str)) and str(value).lower() in FLAGS),
     "bool": ("true or false, without quotes", lambda value: isinstance(value, bool)),
+    "path": ("a path", lambda value: isinstance(value, str)),
     "list": ("a list", lambda value: isinstance(value, Sequence) and not isinstance(value, (str, bytes))),
     "dict": ("a dictionary", lambda value: isinstance(value, Mapping)),
     "size": ("a size, such as 512M or 2G, or a number of MB", _is_size),
@@ -208,7 +209,7 @@ def shape_problems(values: Mapping[str, Any], shapes: Mapping[str, Mapping[str, 
 
 
 # Types of an argument specification, and the inputs that may have several lines
-SPECIFIED = {"str": "text", "path": "text", "int": "number", "float": "decimal", "bool": "flag", "list": "list", "dict": "dict"}
+SPECIFIED = {"str": "text", "path": "path", "int": "number", "float": "decimal", "bool": "flag", "list": "list", "dict": "dict"}
 OF_LINES = ("common_login_banner", "nginx_tls_certificate_content", "nginx_tls_private_key_content", "nginx_acme_ca_certificate",
             "backup_offsite_ca_certificate", "certificate_ca_certificate", "certificate_ca_private_key")  # fmt: skip
 # Texts that are sizes, by their names: the filter that reads them knows none
@@ -245,7 +246,8 @@ def unfit(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
     if kind != "decimal" and misread(value):  # 1.50 is as good as 1.5 where a number is meant
         return [f"{name}: {misread(value)}"]
     if kind == "dict":
-        lines = [f"{name}.{key}: {misread(item)}" for key, item in value.items() if isinstance(item, int) and misread(item)]
+        lines = [f"{name}: the key {key} is {_found(key)}, and must be a text; put it in quotes" for key in value if not isinstance(key, str)]
+        lines += [f"{name}.{key}: {misread(item)}" for key, item in value.items() if isinstance(item, int) and misread(item)]
         if lines:
             return lines
     if name not in OF_LINES and _has_control(value):
@@ -351,6 +353,26 @@ def no_times(values: Mapping[str, Any]) -> list[str]:
     return [f"{name}: '{value}' {said}" for name, value in values.items() if not is_time(str(value))]
 
 
+# Of systemd.time(7)
+SPAN_UNIT = r"(usec|us|msec|ms|seconds?|sec|s|minutes?|min|m|hours?|hr|h|days?|d|weeks?|w|months?|M|years?|y)"
+SPAN = re.compile(rf"[0-9]+(\.[0-9]+)?( *{SPAN_UNIT})?( *[0-9]+(\.[0-9]+)? *{SPAN_UNIT})*")
+
+
+def no_spans(values: Mapping[str, Any]) -> list[str]:
+    """One line for each value that is no length of time. systemd would leave it out with a line in the journal."""
+    said = "is no length of time as systemd knows it, such as 30s or 1min 30s"
+    return [f"{name}: '{value}' {said}" for name, value in values.items() if not SPAN.fullmatch(str(value))]
+
+
+ABSOLUTE = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)+/?")
+
+
+def no_paths(values: Mapping[str, Any]) -> list[str]:
+    """One line for each value that is no absolute path. With .. in it, a comparison would take it for another one."""
+    said = "is no absolute path; write one of letters, digits, '.', '_' and '-', without . or .. as a part, such as /srv/data"
+    return [f"{name}: '{value}' {said}" for name, value in values.items() if not ABSOLUTE.fullmatch(str(value))]
+
+
 def unlike(forms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """One line for each value that is not of its form."""
     return [f"{name}: '{form['value']}' is {form['says']}" for name, form in forms.items() if not re.search(form["form"], str(form["value"]))]
@@ -369,4 +391,6 @@ class FilterModule:
             "no_places": no_places,
             "apart": apart,
             "no_times": no_times,
+            "no_spans": no_spans,
+            "no_paths": no_paths,
         }

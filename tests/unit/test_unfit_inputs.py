@@ -488,3 +488,15 @@ def test_what_is_made_of_a_name_that_nobody_has(name, value, absent):
 def test_what_is_made_of_a_role_s_own_is_of_its_type_too():
     (line,) = lines(celery_workers=[{"name": "celery-worker", "queues": "{{ celery_queues }}", "concurrency": "8.5"}])
     assert line.startswith("celery_workers, number 1.concurrency: is a text, and must be a whole number")
+
+
+def test_keys_of_a_dictionary_are_texts():
+    """`on` is true without quotes, and what sorts keys ends on two kinds of them."""
+    (line,) = lines(redis_settings={True: 1})
+    assert line == "redis_settings: the key True is true or false, and must be a text; put it in quotes"
+    (line,) = lines(common_sysctl_overrides={1: 1, "vm.swappiness": 5})
+    assert line == "common_sysctl_overrides: the key 1 is a number, and must be a text; put it in quotes"
+
+
+def test_a_path_is_a_text():
+    assert lines(common_home=7) == ["common_home: is a number, and must be a path"]
