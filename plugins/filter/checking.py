@@ -326,6 +326,16 @@ def apart(values: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def port_clashes(listeners: Sequence[Sequence[Any]]) -> list[str]:
+    """One line for each (name, address, port) that another one has already; `*` is every address. The second to start would be refused by the kernel."""
+    lines, taken = [], []
+    for name, address, port in listeners:
+        met = [other for other, there, number in taken if number == int(port) and (there == address or "*" in (there, address))]
+        lines += [f"{name}: port {port} is that of {met[0]} on this host already; give each its own"] if met else []
+        taken.append((name, address, int(port)))
+    return lines
+
+
 OFTEN = r"(minute|hour|dai|week|month|year|quarter|annual|(semi|bi)-?annual)ly"
 DAY = r"(mon(day)?|tue(sday)?|wed(nesday)?|thu(rsday)?|fri(day)?|sat(urday)?|sun(day)?)"
 PART = r"[0-9*][0-9*,./]*"
@@ -390,6 +400,7 @@ class FilterModule:
             "unlike": unlike,
             "no_places": no_places,
             "apart": apart,
+            "port_clashes": port_clashes,
             "no_times": no_times,
             "no_spans": no_spans,
             "no_paths": no_paths,
