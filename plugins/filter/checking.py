@@ -309,6 +309,33 @@ def no_places(values: Mapping[str, Any]) -> list[str]:
     return [f"{name}: '{value}' {said}" for name, value in values.items() if not PLACE.fullmatch(str(value))]
 
 
+# As Podman has it: what follows the registry is in small letters
+IMAGE = re.compile(r"(?P<registry>[A-Za-z0-9.-]+(:[0-9]+)?)(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?")
+
+
+def no_images(values: Mapping[str, Any], from_afar: bool = True) -> list[str]:
+    """One line for each value that is no whole name of an image. A short one is looked up in registries, of which Debian and Ubuntu name none."""
+    said = "is no image; write its whole name in small letters, with the registry and without https://, such as docker.io/library/postgres:17-alpine"
+
+    def good(value: str) -> bool:
+        found = IMAGE.fullmatch(value)
+        return found is not None and (not from_afar or found["registry"] == "localhost" or any(sign in found["registry"] for sign in ".:"))
+
+    return [f"{name}: '{value}' {said}" for name, value in values.items() if not good(str(value))]
+
+
+def no_addresses(values: Mapping[str, Any]) -> list[str]:
+    """One line for each value that is no IPv4 address, nor empty. What means every address is refused for that."""
+
+    def good(value: Any) -> bool:
+        try:
+            return value in ("", "::", "*") or bool(ipaddress.IPv4Address(str(value)))
+        except ValueError:
+            return False
+
+    return [f"{name}: '{value}' is no IPv4 address; use this host's in the private network" for name, value in values.items() if not good(value)]
+
+
 # Below the home, whatever the inputs say: made by roles whose directories have no other place
 TAKEN = ("bin", "config", "lib", "logs", ".config", ".local", ".cache", "data/media", "data/static", "data/staticfiles")
 TAKEN += ("backups/postgresql", "backups/redis", "backups/media")
@@ -404,4 +431,6 @@ class FilterModule:
             "no_times": no_times,
             "no_spans": no_spans,
             "no_paths": no_paths,
+            "no_images": no_images,
+            "no_addresses": no_addresses,
         }

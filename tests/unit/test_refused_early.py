@@ -1,0 +1,62 @@
+"""Inputs that a container, its image or a server refuses, or takes for something else: told before the first change."""
+
+import pytest
+from rendered import part
+from test_input_checks import GIVEN, refusal
+
+NONE_SUCH = "is no image; write its whole name in small letters"
+
+
+@pytest.mark.parametrize(
+    ("role", "inputs", "says"),
+    [
+        ("postgresql", {"postgresql_image": "https://docker.io/library/postgres:17"}, f"postgresql_image: 'https://docker.io/library/postgres:17' {NONE_SUCH}"),
+        ("postgresql", {"postgresql_image": "postgres:17-alpine"}, f"postgresql_image: 'postgres:17-alpine' {NONE_SUCH}"),
+        ("redis", {"redis_image": "library/redis:7"}, f"redis_image: 'library/redis:7' {NONE_SUCH}"),
+        ("redis", {"redis_image": "docker.io/library/Redis:7"}, f"redis_image: 'docker.io/library/Redis:7' {NONE_SUCH}"),
+        ("django", {"senex_image": "Demo"}, f"django_image: 'registry.senex.test/senex/Demo:1' {NONE_SUCH}"),
+        ("celery", {"senex_image": "demo:2"}, f"celery_image: 'registry.senex.test/senex/demo:2:1' {NONE_SUCH}"),
+        ("redis", {"redis_publish_address": "999.1.1.1"}, "redis_publish_address: '999.1.1.1' is no IPv4 address"),
+        ("django", {"django_bind_address": "10.0.0.256"}, 'django_bind_address (senex_private_address): "10.0.0.256" is no IPv4 address'),
+        ("postgresql", {"postgresql_container_uid": 0}, "postgresql_container_uid: 0 is no user of a rootless container"),
+        ("postgresql", {"postgresql_container_uid": 1000680000}, "postgresql_container_uid: 1000680000 is no user of a rootless container"),
+        ("redis", {"redis_container_uid": "70000"}, "redis_container_uid: 70000 is no user of a rootless container"),
+        ("redis", {"redis_maxmemory": 0}, "redis_maxmemory: 0 is too little, and 0 would be no limit for Redis"),
+        ("redis", {"senex_redis_cache_instance": True, "redis_cache_maxmemory": "0M"}, "redis_cache_maxmemory: 0M is too little"),
+        ("celery", {"celery_beat_memory": 0}, "celery_beat_memory: 0 is too little for Beat"),
+        ("celery", {"celery_flower_enabled": True, "celery_flower_password": "f" * 20, "celery_flower_memory": "1M"}, "celery_flower_memory: 1M is too little"),
+        ("postgresql", {"postgresql_tls_directory": "/etc/senex-trader/../../opt/senex-trader/tls"}, "postgresql_tls_directory: '/etc/senex-trader/../../opt"),
+        ("django", {"django_media_directory": "/app/../media"}, "django_media_directory: '/app/../media' is no absolute path"),
+        ("pitr", {"pitr_directory": "backups/my archive"}, "pitr_directory: 'backups/my archive' is no path below senex_home"),
+        ("pitr", {"pitr_status_directory": "backups/%h"}, "pitr_status_directory: 'backups/%h' is no path below senex_home"),
+        ("pitr", {"pitr_database": "sennex"}, "pitr_database: sennex is no database of role postgresql; those are senex, postgres"),
+        ("pitr", {"pitr_packages": ["barman postgresql-client"]}, "pitr_packages: each must be the name of a package"),
+        ("podman", {"podman_packages_extra": ["-y"]}, "podman_packages_extra: each must be the name of a package"),
+        ("podman", {"podman_seccomp_allow": ["SYS_PTRACE"]}, "podman_seccomp_allow: each must be the name of a system call"),
+        ("podman", {"senex_dns_options": ["timeout:1 attempts:5"]}, "senex_dns_options: each must be one option"),
+    ],
+)
+def test_what_a_container_cannot_be(role, inputs, says):
+    found = refusal(role, group_names=["postgresql"], **inputs).splitlines()
+    assert [line[: len(says)] for line in found] == [says], found
+
+
+@pytest.mark.parametrize(
+    ("role", "inputs"),
+    [
+        ("postgresql", {"postgresql_image": "registry.senex.test:5000/library/postgres@sha256:" + "0" * 64}),
+        ("postgresql", {"postgresql_image": "localhost/postgres:17"}), ("redis", {"redis_image": "registry:5000/redis__x/a.b-c:7"}),
+        ("django", {"senex_registry": "demo"}), ("redis", {"redis_publish_address": ""}), ("redis", {"redis_cache_maxmemory": 0}),
+        ("celery", {"celery_flower_memory": 0}), ("podman", {"podman_seccomp_allow": ["io_uring_setup"], "senex_dns_options": ["use-vc", "ndots:2"]}),
+        ("pitr", {"pitr_database": "reports", "postgresql_databases": [{"name": "reports"}], "group_names": ["postgresql"]}),
+    ],
+)  # fmt: skip
+def test_what_it_can_be(role, inputs):
+    assert refusal(role, **inputs) == ""
+
+
+def test_an_empty_setting_of_redis_is_a_word():
+    """`notify-keyspace-events ""` is how Redis has it off; without the quotes it does not start."""
+    files, _ = part("redis", **GIVEN, redis_settings={"notify-keyspace-events": "", "maxclients": 5})
+    (text,) = [text for dest, (text, _) in files.items() if dest.endswith("/redis.conf")]
+    assert text.splitlines()[-2:] == ["maxclients 5", 'notify-keyspace-events ""']
