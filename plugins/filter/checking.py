@@ -300,6 +300,34 @@ def below(values: Mapping[str, Any], least: int) -> list[str]:
     return [f"{name}: {value} is too small; write {least} or more" for name, value in values.items() if _is_decimal(value) and float(value) < least]
 
 
+def above(values: Mapping[str, Any], most: int) -> list[str]:
+    """One line for each number that is larger."""
+    return [f"{name}: {value} is too large; write {most} or less" for name, value in values.items() if _is_decimal(value) and float(value) > most]
+
+
+def no_patterns(values: Mapping[str, Any]) -> list[str]:
+    """One line for each value that is no regular expression. PCRE's are more, and what is none here is none there, save what is exotic."""
+
+    def wrong(value: str) -> str | None:
+        try:
+            re.compile(value)
+        except re.error as problem:
+            return str(problem)
+        return None
+
+    found = ((name, wrong(str(value))) for name, value in values.items())
+    return [f"{name}: is no regular expression ({problem})" for name, problem in found if problem]
+
+
+PEM_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n.+\n-----END CERTIFICATE-----", re.DOTALL)
+
+
+def no_certificates(values: Mapping[str, Any]) -> list[str]:
+    """One line for each value that is neither empty nor holds a PEM certificate: a path, for instance, where the text is meant."""
+    said = "is no PEM certificate; give its text, such as lookup('ansible.builtin.file', 'ca.pem')"
+    return [f"{name}: {said}" for name, value in values.items() if value and not PEM_CERTIFICATE.search(str(value))]
+
+
 PLACE = re.compile(r"(?!\.{1,2}(/|$))[A-Za-z0-9._-]+(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)*")
 
 
@@ -424,6 +452,9 @@ class FilterModule:
             "environment_problems": environment_problems,
             "no_networks": no_networks,
             "below": below,
+            "above": above,
+            "no_patterns": no_patterns,
+            "no_certificates": no_certificates,
             "unlike": unlike,
             "no_places": no_places,
             "apart": apart,

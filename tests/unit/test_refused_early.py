@@ -1,6 +1,7 @@
 """Inputs that a container, its image or a server refuses, or takes for something else: told before the first change."""
 
 import pytest
+from nginx_door import rendered
 from rendered import part
 from test_input_checks import GIVEN, refusal
 
@@ -60,3 +61,31 @@ def test_an_empty_setting_of_redis_is_a_word():
     files, _ = part("redis", **GIVEN, redis_settings={"notify-keyspace-events": "", "maxclients": 5})
     (text,) = [text for dest, (text, _) in files.items() if dest.endswith("/redis.conf")]
     assert text.splitlines()[-2:] == ["maxclients 5", 'notify-keyspace-events ""']
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"nginx_source_requests": 65536}, "nginx_source_requests: 65536 is too large; write 65535 or less"),
+        ({"nginx_source_websockets": "100000"}, "nginx_source_websockets: 100000 is too large"),
+        ({"nginx_worker_connections": 2147483648}, "nginx_worker_connections: 2147483648 is too large"),
+        ({"nginx_web_base_port": 65535}, "nginx_web_base_port + nginx_web_instances: 65537 is too large"),
+        ({"nginx_static_immutable_pattern": "(hash"}, "nginx_static_immutable_pattern: is no regular expression"),
+        ({"nginx_acme_ca_certificate": "/etc/ssl/authority.pem"}, "nginx_acme_ca_certificate: is no PEM certificate"),
+        ({"nginx_content_security_policy": "default-src 'self' $HOST"}, "nginx_content_security_policy: has a $ before what is no variable of nginx"),
+        ({"nginx_permissions_policy": "payment=$"}, "nginx_permissions_policy: has a $ before"),
+        ({"nginx_web_hosts": []}, "nginx_web_hosts: is empty"),
+        ({"nginx_media_directory": "/srv/../etc"}, "nginx_media_directory: '/srv/../etc' is no absolute path"),
+        ({"nginx_acme_profile": ".."}, "nginx_acme_profile: .. is no name of a profile"),
+        ({"nginx_content_security_policy": "connect-src wss://$host ${scheme}://x $http_x_y"}, ""),
+        ({"nginx_static_directory": "", "nginx_source_requests": 0, "nginx_static_immutable_pattern": r"\.[0-9a-f]{8,}\.[^/]+$"}, ""),
+    ],
+)
+def test_what_nginx_does_not_start_with(inputs, says):
+    found = refusal("nginx", **inputs)
+    assert found.startswith(says) and "\n" not in found and bool(found) == bool(says), found
+
+
+def test_no_pattern_is_no_file_for_ever():
+    """An empty one was found in each name, so that browsers kept every static file for a year."""
+    assert "immutable" in rendered("maps.conf.j2") and "immutable" not in rendered("maps.conf.j2", nginx_static_immutable_pattern="")

@@ -158,7 +158,7 @@ FORMS = [
     ("nginx", {"nginx_proxy_connect_timeout": "0"}, "nginx_proxy_connect_timeout: 0 is too small"),
     ("nginx", {"nginx_upstream_keepalive": 0}, "nginx_upstream_keepalive: 0 is too small"),
     ("nginx", {"nginx_worker_connections": 1}, "nginx_worker_connections: 1 is too small; write 64 or more"),
-    ("nginx", {"nginx_static_directory": "/srv/my files"}, "nginx_static_directory: must be an absolute path"),
+    ("nginx", {"nginx_static_directory": "/srv/my files"}, "nginx_static_directory: '/srv/my files' is no absolute path"),
     ("nginx", {"nginx_static_immutable_pattern": '"'}, "nginx_static_immutable_pattern: holds a double quote"),
     ("nginx", {"nginx_web_hosts": ["elsewhere"], "groups": GIVEN["groups"] | {"all": ["one"]}}, "nginx_web_hosts: elsewhere is no host of the inventory"),
     ("nginx", {"nginx_web_base_port": 0}, "nginx_web_base_port: 0 is too small"),
