@@ -39,6 +39,15 @@ def _tag(value: str) -> str | None:
     return None if TAG.fullmatch(value) else f"{value!r} is neither a tag nor a digest (sha256: and 64 hexadecimal digits)"
 
 
+# A name, or an IPv6 address, which has colons that are no port's
+SERVER = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?|[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
+
+
+def _server(value: str) -> str | None:
+    good = "write its name or address alone, such as mail.example.com, with no smtp:// and no port"
+    return None if SERVER.fullmatch(value) else f"{value!r} is no server; {good}"
+
+
 def _text(value: str) -> str | None:
     return None
 
@@ -72,6 +81,7 @@ def _pem(kind: str) -> Callable[[str], str | None]:
 KINDS: dict[str, Callable[[str], str | None]] = {
     "text": _text,
     "optional": _text,
+    "server": _server,
     "domain": _domain,
     "registry": _registry,
     "tag": _tag,
@@ -86,7 +96,7 @@ SECRETS = ("secret", "secret_key", "fernet", "certificate", "private_key")
 
 def _problem(kind: str, name: str, value: Any) -> str | None:
     if value is None or value == "":
-        if kind == "optional":
+        if kind in ("optional", "server"):
             return None
         made = f"; run playbooks/secrets.yml, which writes {name.replace('senex_', 'vault_', 1)}" if kind in SECRETS else ""
         return f"is missing{made}"

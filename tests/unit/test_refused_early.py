@@ -1,9 +1,11 @@
 """Inputs that a container, its image or a server refuses, or takes for something else: told before the first change."""
 
 import pytest
+from ansible_collections.senex.trader.plugins.filter.checking import input_problems
 from nginx_door import rendered
 from rendered import part
 from test_input_checks import GIVEN, refusal
+from test_unfit_inputs import MAIL, lines
 
 NONE_SUCH = "is no image; write its whole name in small letters"
 
@@ -89,3 +91,45 @@ def test_what_nginx_does_not_start_with(inputs, says):
 def test_no_pattern_is_no_file_for_ever():
     """An empty one was found in each name, so that browsers kept every static file for a year."""
     assert "immutable" in rendered("maps.conf.j2") and "immutable" not in rendered("maps.conf.j2", nginx_static_immutable_pattern="")
+
+
+BUCKET = {"backup_offsite_repository": "s3:https://s3.senex.test/bucket/path", "backup_passphrase": "p" * 20, "backup_offsite_access_key": "k",
+          "backup_offsite_secret_key": "s"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("role", "inputs", "says"),
+    [
+        ("watchdog", {**MAIL, "watchdog_smtp_host": "mx.senex.test:587"}, "watchdog_smtp_host: 'mx.senex.test:587' is no server"),
+        ("watchdog", {**MAIL, "senex_email": {"host": " mx", "port": 25, "use_tls": True, "host_user": "", "host_password": "", "from": "a@b.c"}},
+         "watchdog_smtp_host: ' mx' is no server"),
+        ("watchdog", {"watchdog_public_address": "www.senex.test"}, "watchdog_public_address: is no address"),
+        ("watchdog", {"watchdog_web_address": "10.0.0.0.5"}, "watchdog_web_address: is no address"),
+        ("watchdog", {"watchdog_extra_user_units": ["exporter"]}, "watchdog_extra_user_units, watchdog_extra_system_units: exporter is no unit"),
+        ("watchdog", {"watchdog_extra_system_units": ["a.service b.service"]}, "watchdog_extra_user_units, watchdog_extra_system_units: a.service b.service"),
+        ("watchdog", {"watchdog_disk_paths": ["srv/data", "/"]}, "watchdog_disk_paths: srv/data is no absolute path"),
+        ("watchdog", {"watchdog_certificates": [""]}, "watchdog_certificates: nothing is no absolute path"),
+        ("watchdog", {"watchdog_webhook_ca_file": "ca.pem"}, "watchdog_webhook_ca_file: ca.pem is no absolute path"),
+        ("watchdog", {"watchdog_memory_warn_percent": "110"}, "watchdog_memory_warn_percent: 110 is too large"),
+        ("backup", {**BUCKET, "backup_offsite_ca_certificate": "/etc/ssl/ca.pem"}, "backup_offsite_ca_certificate: is no PEM certificate"),
+        ("backup", {**BUCKET, "backup_offsite_secret_key": "s "}, "backup_offsite_access_key, backup_offsite_secret_key: one of them holds a blank"),
+        ("backup", {**BUCKET, "backup_offsite_host": ""}, "backup_offsite_host: is empty"),
+        ("watchdog", {**MAIL, "watchdog_smtp_host": "fd00::25", "watchdog_public_address": "fd00::1"}, ""),
+        ("watchdog", {"watchdog_extra_system_units": ["getty@tty1.service", r"srv-my\x2ddata.mount"], "watchdog_smtp_host": "mx:25"}, ""),
+        ("backup", BUCKET, ""),
+    ],
+)  # fmt: skip
+def test_what_would_be_found_by_who_is_on_call(role, inputs, says):
+    found = refusal(role, **inputs)
+    assert found.startswith(says) and "\n" not in found and bool(found) == bool(says), found
+
+
+def test_a_state_is_present_or_absent():
+    for role in ("watchdog", "backup", "nginx"):
+        (line,) = lines(**{f"{role}_state": "removed"})
+        assert "present, absent" in line
+
+
+def test_a_mail_server_is_a_name_alone():
+    (line,) = input_problems({"server": {"senex_email.host": "smtp://mx.senex.test", "other": "mx.senex.test", "none": "", "sixth": "::1"}})
+    assert line.startswith("senex_email.host: 'smtp://mx.senex.test' is no server")
