@@ -329,7 +329,7 @@ def no_patterns(values: Mapping[str, Any]) -> list[str]:
     return [f"{name}: is no regular expression ({problem})" for name, problem in found if problem]
 
 
-PEM_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n.+\n-----END CERTIFICATE-----", re.DOTALL)
+PEM_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\r?\n.+\n-----END CERTIFICATE-----", re.DOTALL)
 
 
 def no_certificates(values: Mapping[str, Any]) -> list[str]:

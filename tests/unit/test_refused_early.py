@@ -1,10 +1,11 @@
 """Inputs that a container, its image or a server refuses, or takes for something else: told before the first change."""
 
 import pytest
+import yaml
 from ansible_collections.senex.trader.plugins.filter.checking import input_problems
 from nginx_door import rendered
-from rendered import part
-from test_input_checks import GIVEN, refusal
+from rendered import ROLES, part, variables
+from test_input_checks import GIVEN, message_of, refusal
 from test_unfit_inputs import MAIL, lines
 
 NONE_SUCH = "is no image; write its whole name in small letters"
@@ -133,3 +134,22 @@ def test_a_state_is_present_or_absent():
 def test_a_mail_server_is_a_name_alone():
     (line,) = input_problems({"server": {"senex_email.host": "smtp://mx.senex.test", "other": "mx.senex.test", "none": "", "sixth": "::1"}})
     assert line.startswith("senex_email.host: 'smtp://mx.senex.test' is no server")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"senex_environment": "../canary"}, "senex_environment: '../canary' is no name of an environment"),
+        ({"senex_environment": "50%h"}, "senex_environment: '50%h' is no name of an environment"),
+        ({"senex_private_address": "10.0.0.5:5432"}, "senex_private_address: '10.0.0.5:5432' is no server"),
+        ({"senex_private_address": "10.0.0.5 "}, "senex_private_address: '10.0.0.5 ' is no server"),
+        ({"senex_environment": 2026, "senex_private_address": "db_1.senex.test"}, ""),
+    ],
+)
+def test_shared_inputs_in_names_and_addresses(inputs, says):
+    tasks = yaml.safe_load((ROLES.parent / "playbooks/tasks/check_inventory.yml").read_text())
+    (task,) = [task for task in tasks if "__check_shapes" in task.get("vars", {})]
+    found = message_of(
+        task, variables("senex", **{**GIVEN, "senex_private_address": "10.0.0.5", "senex_secret_key": "k", "senex_field_encryption_key": "f", **inputs})
+    )
+    assert [line[: len(says)] for line in found.splitlines()[1:]] == ([says] if says else []), found
