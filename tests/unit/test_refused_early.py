@@ -4,7 +4,7 @@ import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.filter.checking import input_problems
 from nginx_door import rendered
-from rendered import ROLES, part, variables
+from rendered import ROLES, part, trusted, variables
 from test_input_checks import GIVEN, message_of, refusal
 from test_unfit_inputs import MAIL, lines
 
@@ -143,7 +143,10 @@ def test_a_mail_server_is_a_name_alone():
         ({"senex_environment": "50%h"}, "senex_environment: '50%h' is no name of an environment"),
         ({"senex_private_address": "10.0.0.5:5432"}, "senex_private_address: '10.0.0.5:5432' is no server"),
         ({"senex_private_address": "10.0.0.5 "}, "senex_private_address: '10.0.0.5 ' is no server"),
-        ({"senex_environment": 2026, "senex_private_address": "db_1.senex.test"}, ""),
+        ({"senex_database_sslmode": "verify_full"}, "senex_database_sslmode: 'verify_full' is no mode of libpq"),
+        ({"senex_database_host": "postgres://db.senex.test"}, "senex_database_host: 'postgres://db.senex.test' is no server"),
+        ({"senex_redis_host": "redis.senex.test:6379"}, "senex_redis_host: 'redis.senex.test:6379' is no server"),
+        ({"senex_environment": 2026, "senex_private_address": "db_1.senex.test", "senex_database_sslmode": "require"}, ""),
     ],
 )
 def test_shared_inputs_in_names_and_addresses(inputs, says):
@@ -153,3 +156,25 @@ def test_shared_inputs_in_names_and_addresses(inputs, says):
         task, variables("senex", **{**GIVEN, "senex_private_address": "10.0.0.5", "senex_secret_key": "k", "senex_field_encryption_key": "f", **inputs})
     )
     assert [line[: len(says)] for line in found.splitlines()[1:]] == ([says] if says else []), found
+
+
+@pytest.mark.parametrize(
+    ("playbook", "given", "says"),
+    [
+        ("tasks/rotate_plan.yml", {"rotate_confirm": True, "rotate_retierd": True}, "rotate_retierd: is no variable"),
+        (
+            "tasks/rotate_plan.yml",
+            {"rotate_confirm": True, "rotate_retired": True, "rotate_reencrypt_command": ["a"], "rotate_value_file": "x", "secret": "y"},
+            "",
+        ),
+        ("upgrade_postgresql.yml", {"upgrade_confirm": True, "upgrade_bakc": True}, "upgrade_bakc: is no variable of an upgrade"),
+        ("upgrade_postgresql.yml", {"upgrade_confirm": True, "upgrade_back": True}, ""),
+    ],
+)
+def test_what_an_operation_is_told_it_knows(playbook, given, says):
+    """A word that nobody knows left the default in force: a new key where the former ones were to be read again."""
+    found = yaml.safe_load((ROLES.parent / "playbooks" / playbook).read_text())
+    tasks = found if playbook.startswith("tasks") else [task for play in found for task in play.get("tasks", [])]
+    (at,) = [number for number, task in enumerate(tasks) if task["name"] == "What it is told it knows"]
+    message = message_of(tasks[at], trusted(given))
+    assert at == 0 and message.startswith(says) and bool(message) == bool(says), message
