@@ -9,6 +9,7 @@ import binascii
 import datetime
 import ipaddress
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -329,6 +330,17 @@ def no_patterns(values: Mapping[str, Any]) -> list[str]:
     return [f"{name}: is no regular expression ({problem})" for name, problem in found if problem]
 
 
+def no_words(values: Mapping[str, Any]) -> list[str]:
+    """One line for each value that a shell cannot take apart into words."""
+    lines = []
+    for name, value in values.items():
+        try:
+            shlex.split(str(value))
+        except ValueError as problem:
+            lines.append(f"{name}: {str(problem).lower()}; close the quotation, as for a shell")
+    return lines
+
+
 PEM_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\r?\n.+\n-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -464,6 +476,7 @@ class FilterModule:
             "below": below,
             "above": above,
             "no_patterns": no_patterns,
+            "no_words": no_words,
             "no_certificates": no_certificates,
             "unlike": unlike,
             "no_places": no_places,

@@ -80,7 +80,7 @@ def test_who_is_let_in_is_not_refused(host, inputs):
     assert refusals(host, **inputs) == []
 
 
-@pytest.mark.parametrize("value", [True, False, [1, 2], {"a": 1}])
+@pytest.mark.parametrize("value", [True, False, [1, 2], {"a": 1}, "", " "])
 def test_a_kernel_setting_that_would_be_written_as_something_else_is_refused(value):
     (line,) = refusals(common_sysctl_overrides={"vm.swappiness": value})
     assert line.startswith("common_sysctl, common_sysctl_overrides: vm.swappiness must be a number or a text")
