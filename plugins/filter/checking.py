@@ -194,7 +194,7 @@ def _shape(name: str, value: Any, shape: Mapping[str, Any]) -> list[str]:
     each = shape.get("of")
     if not passes(value):
         inside = f" ({TYPES[each][0]} each)" if each else f" ({', '.join(shape['keys'])})" if shape.get("keys") else ""
-        quotes = "; put it in quotes" if shape["type"] == "text" and isinstance(value, (bool, float, datetime.date)) else ""
+        quotes = "; put it in quotes" if shape["type"] in ("text", "line") and isinstance(value, (bool, float, datetime.date)) else ""
         return [f"{name}: is {_found(value)}, and must be {said}{inside}{quotes}"]
     if shape["type"] in ("number", "port", "line", "text") and misread(value):
         return [f"{name}: {misread(value)}"]
