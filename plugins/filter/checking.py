@@ -9,6 +9,7 @@ import binascii
 import datetime
 import ipaddress
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,15 @@ def _tag(value: str) -> str | None:
     if value == "latest":
         return "'latest' is not a release; write a fixed tag or a digest (sha256:...)"
     return None if TAG.fullmatch(value) else f"{value!r} is neither a tag nor a digest (sha256: and 64 hexadecimal digits)"
+
+
+# A name, or an IPv6 address, which has colons that are no port's
+SERVER = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?|[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
+
+
+def _server(value: str) -> str | None:
+    good = "write its name or address alone, such as mail.example.com, with no smtp:// and no port"
+    return None if SERVER.fullmatch(value) else f"{value!r} is no server; {good}"
 
 
 def _text(value: str) -> str | None:
@@ -72,6 +82,7 @@ def _pem(kind: str) -> Callable[[str], str | None]:
 KINDS: dict[str, Callable[[str], str | None]] = {
     "text": _text,
     "optional": _text,
+    "server": _server,
     "domain": _domain,
     "registry": _registry,
     "tag": _tag,
@@ -86,7 +97,7 @@ SECRETS = ("secret", "secret_key", "fernet", "certificate", "private_key")
 
 def _problem(kind: str, name: str, value: Any) -> str | None:
     if value is None or value == "":
-        if kind == "optional":
+        if kind in ("optional", "server"):
             return None
         made = f"; run playbooks/secrets.yml, which writes {name.replace('senex_', 'vault_', 1)}" if kind in SECRETS else ""
         return f"is missing{made}"
@@ -167,6 +178,7 @@ TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "decimal": ("a number, 0 or more", _is_decimal),
     "flag": ("true or false", lambda value: isinstance(value, (bool, int, str)) and str(value).lower() in FLAGS),
     "bool": ("true or false, without quotes", lambda value: isinstance(value, bool)),
+    "path": ("a path", lambda value: isinstance(value, str)),
     "list": ("a list", lambda value: isinstance(value, Sequence) and not isinstance(value, (str, bytes))),
     "dict": ("a dictionary", lambda value: isinstance(value, Mapping)),
     "size": ("a size, such as 512M or 2G, or a number of MB", _is_size),
@@ -182,7 +194,7 @@ def _shape(name: str, value: Any, shape: Mapping[str, Any]) -> list[str]:
     each = shape.get("of")
     if not passes(value):
         inside = f" ({TYPES[each][0]} each)" if each else f" ({', '.join(shape['keys'])})" if shape.get("keys") else ""
-        quotes = "; put it in quotes" if shape["type"] == "text" and isinstance(value, (bool, float, datetime.date)) else ""
+        quotes = "; put it in quotes" if shape["type"] in ("text", "line") and isinstance(value, (bool, float, datetime.date)) else ""
         return [f"{name}: is {_found(value)}, and must be {said}{inside}{quotes}"]
     if shape["type"] in ("number", "port", "line", "text") and misread(value):
         return [f"{name}: {misread(value)}"]
@@ -208,7 +220,7 @@ def shape_problems(values: Mapping[str, Any], shapes: Mapping[str, Mapping[str, 
 
 
 # Types of an argument specification, and the inputs that may have several lines
-SPECIFIED = {"str": "text", "path": "text", "int": "number", "float": "decimal", "bool": "flag", "list": "list", "dict": "dict"}
+SPECIFIED = {"str": "text", "path": "path", "int": "number", "float": "decimal", "bool": "flag", "list": "list", "dict": "dict"}
 OF_LINES = ("common_login_banner", "nginx_tls_certificate_content", "nginx_tls_private_key_content", "nginx_acme_ca_certificate",
             "backup_offsite_ca_certificate", "certificate_ca_certificate", "certificate_ca_private_key")  # fmt: skip
 # Texts that are sizes, by their names: the filter that reads them knows none
@@ -245,7 +257,8 @@ def unfit(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
     if kind != "decimal" and misread(value):  # 1.50 is as good as 1.5 where a number is meant
         return [f"{name}: {misread(value)}"]
     if kind == "dict":
-        lines = [f"{name}.{key}: {misread(item)}" for key, item in value.items() if isinstance(item, int) and misread(item)]
+        lines = [f"{name}: the key {key} is {_found(key)}, and must be a text; put it in quotes" for key in value if not isinstance(key, str)]
+        lines += [f"{name}.{key}: {misread(item)}" for key, item in value.items() if isinstance(item, int) and misread(item)]
         if lines:
             return lines
     if name not in OF_LINES and _has_control(value):
@@ -298,6 +311,45 @@ def below(values: Mapping[str, Any], least: int) -> list[str]:
     return [f"{name}: {value} is too small; write {least} or more" for name, value in values.items() if _is_decimal(value) and float(value) < least]
 
 
+def above(values: Mapping[str, Any], most: int) -> list[str]:
+    """One line for each number that is larger."""
+    return [f"{name}: {value} is too large; write {most} or less" for name, value in values.items() if _is_decimal(value) and float(value) > most]
+
+
+def no_patterns(values: Mapping[str, Any]) -> list[str]:
+    """One line for each value that is no regular expression. PCRE's are more, and what is none here is none there, save what is exotic."""
+
+    def wrong(value: str) -> str | None:
+        try:
+            re.compile(value)
+        except re.error as problem:
+            return str(problem)
+        return None
+
+    found = ((name, wrong(str(value))) for name, value in values.items())
+    return [f"{name}: is no regular expression ({problem})" for name, problem in found if problem]
+
+
+def no_words(values: Mapping[str, Any]) -> list[str]:
+    """One line for each value that a shell cannot take apart into words."""
+    lines = []
+    for name, value in values.items():
+        try:
+            shlex.split(str(value))
+        except ValueError as problem:
+            lines.append(f"{name}: {str(problem).lower()}; close the quotation, as for a shell")
+    return lines
+
+
+PEM_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\r?\n.+\n-----END CERTIFICATE-----", re.DOTALL)
+
+
+def no_certificates(values: Mapping[str, Any]) -> list[str]:
+    """One line for each value that is neither empty nor holds a PEM certificate: a path, for instance, where the text is meant."""
+    said = "is no PEM certificate; give its text, such as lookup('ansible.builtin.file', 'ca.pem')"
+    return [f"{name}: {said}" for name, value in values.items() if value and not PEM_CERTIFICATE.search(str(value))]
+
+
 PLACE = re.compile(r"(?!\.{1,2}(/|$))[A-Za-z0-9._-]+(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)*")
 
 
@@ -305,6 +357,33 @@ def no_places(values: Mapping[str, Any]) -> list[str]:
     """One line for each value that names no directory below the home: a container gets it as its own, so it is never the home, nor outside of it."""
     said = "is no path below senex_home; write one such as data/redis (letters, digits, '.', '_' and '-', neither . nor .. as a part)"
     return [f"{name}: '{value}' {said}" for name, value in values.items() if not PLACE.fullmatch(str(value))]
+
+
+# As Podman has it: what follows the registry is in small letters
+IMAGE = re.compile(r"(?P<registry>[A-Za-z0-9.-]+(:[0-9]+)?)(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?")
+
+
+def no_images(values: Mapping[str, Any], from_afar: bool = True) -> list[str]:
+    """One line for each value that is no whole name of an image. A short one is looked up in registries, of which Debian and Ubuntu name none."""
+    said = "is no image; write its whole name in small letters, with the registry and without https://, such as docker.io/library/postgres:17-alpine"
+
+    def good(value: str) -> bool:
+        found = IMAGE.fullmatch(value)
+        return found is not None and (not from_afar or found["registry"] == "localhost" or any(sign in found["registry"] for sign in ".:"))
+
+    return [f"{name}: '{value}' {said}" for name, value in values.items() if not good(str(value))]
+
+
+def no_addresses(values: Mapping[str, Any]) -> list[str]:
+    """One line for each value that is no IPv4 address, nor empty. What means every address is refused for that."""
+
+    def good(value: Any) -> bool:
+        try:
+            return value in ("", "::", "*") or bool(ipaddress.IPv4Address(str(value)))
+        except ValueError:
+            return False
+
+    return [f"{name}: '{value}' is no IPv4 address; use this host's in the private network" for name, value in values.items() if not good(value)]
 
 
 # Below the home, whatever the inputs say: made by roles whose directories have no other place
@@ -321,6 +400,16 @@ def apart(values: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
         those = [(there, f"{other} ({there})") for other, there in places[at:]] + rest
         met = [said for there, said in those if f"{place}/".startswith(f"{there}/") or f"{there}/".startswith(f"{place}/")]
         lines += [f"{name}: {place} is, holds or lies in {met[0]}; give each its own"] if met else []
+    return lines
+
+
+def port_clashes(listeners: Sequence[Sequence[Any]]) -> list[str]:
+    """One line for each (name, address, port) that another one has already; `*` is every address. The second to start would be refused by the kernel."""
+    lines, taken = [], []
+    for name, address, port in listeners:
+        met = [other for other, there, number in taken if number == int(port) and (there == address or "*" in (there, address))]
+        lines += [f"{name}: port {port} is that of {met[0]} on this host already; give each its own"] if met else []
+        taken.append((name, address, int(port)))
     return lines
 
 
@@ -351,6 +440,26 @@ def no_times(values: Mapping[str, Any]) -> list[str]:
     return [f"{name}: '{value}' {said}" for name, value in values.items() if not is_time(str(value))]
 
 
+# Of systemd.time(7)
+SPAN_UNIT = r"(usec|us|msec|ms|seconds?|sec|s|minutes?|min|m|hours?|hr|h|days?|d|weeks?|w|months?|M|years?|y)"
+SPAN = re.compile(rf"[0-9]+(\.[0-9]+)?( *{SPAN_UNIT})?( *[0-9]+(\.[0-9]+)? *{SPAN_UNIT})*")
+
+
+def no_spans(values: Mapping[str, Any]) -> list[str]:
+    """One line for each value that is no length of time. systemd would leave it out with a line in the journal."""
+    said = "is no length of time as systemd knows it, such as 30s or 1min 30s"
+    return [f"{name}: '{value}' {said}" for name, value in values.items() if not SPAN.fullmatch(str(value))]
+
+
+ABSOLUTE = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)+/?")
+
+
+def no_paths(values: Mapping[str, Any]) -> list[str]:
+    """One line for each value that is no absolute path. With .. in it, a comparison would take it for another one."""
+    said = "is no absolute path; write one of letters, digits, '.', '_' and '-', without . or .. as a part, such as /srv/data"
+    return [f"{name}: '{value}' {said}" for name, value in values.items() if not ABSOLUTE.fullmatch(str(value))]
+
+
 def unlike(forms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """One line for each value that is not of its form."""
     return [f"{name}: '{form['value']}' is {form['says']}" for name, form in forms.items() if not re.search(form["form"], str(form["value"]))]
@@ -365,8 +474,17 @@ class FilterModule:
             "environment_problems": environment_problems,
             "no_networks": no_networks,
             "below": below,
+            "above": above,
+            "no_patterns": no_patterns,
+            "no_words": no_words,
+            "no_certificates": no_certificates,
             "unlike": unlike,
             "no_places": no_places,
             "apart": apart,
+            "port_clashes": port_clashes,
             "no_times": no_times,
+            "no_spans": no_spans,
+            "no_paths": no_paths,
+            "no_images": no_images,
+            "no_addresses": no_addresses,
         }

@@ -16,6 +16,8 @@ description:
     It is asked here once, of what is given alone, and not by a task of each role.
   - A variable of the inventory or C(-e) that begins as the inputs of a role do and is none has a line too. It names the input that took its place, or the
     one that is called nearly so. C(senex_foreign_variables) has the names that others read, as patterns.
+  - An input may be made of others and of what roles have by default. One that is made of a name which nobody has is told, for most are not used
+    before a template in the middle of a run.
 options:
   _terms:
     description: Names of roles.
@@ -42,8 +44,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.senex.trader.plugins.filter.checking import unfit
 
@@ -86,6 +89,24 @@ def given(variables: Mapping[str, Any]) -> Mapping[str, Any]:
     return hostvars.raw_get(host) if hasattr(hostvars, "raw_get") else variables
 
 
+@functools.cache
+def beneath(roles: tuple[str, ...]) -> dict[str, Any]:
+    """What these roles have by default and of their own, which an inventory does not see yet."""
+    paths = [ROLES / role / kind / "main.yml" for role in ("senex", *roles) for kind in ("defaults", "vars")]
+    found: dict[str, Any] = {}
+    for path in paths:
+        found |= (DataLoader().load_from_file(str(path), trusted_as_template=True) or {}) if path.exists() else {}
+    return found
+
+
+# What the roles and Ansible have to say later, facts among it
+LATER = re.compile(r"'(?!__|ansible_|role_|item')(\w+)' is undefined")
+
+
+def _given(name: str) -> str:
+    return "run playbooks/secrets.yml, which makes secrets that are missing" if name.startswith("vault_") else "give it a value"
+
+
 def unknown(names: Iterable[str], roles: Iterable[str], foreign: Iterable[Any] = ()) -> list[str]:
     """One line for each name that is no input and looks like one: it would be taken, and change nothing."""
     inputs = [name for role in roles for name in options(role)] + shared()
@@ -110,9 +131,19 @@ class LookupModule(LookupBase):
                 if name not in variables:
                     continue
                 try:
-                    value = self._templar.template(variables[name])
-                    lines += unfit(name, value, option) or ArgumentSpecValidator({name: option}).validate({name: value}).error_messages
-                except AnsibleError:  # made of what the role has not said yet; its own check judges what comes out
+                    value = self._made(variables, name, tuple(terms))
+                except AnsibleUndefinedVariable as problem:
+                    absent = LATER.match(str(problem))
+                    lines += [f"{name}: is made of {absent[1]}, which is no variable; correct the name, or {_given(absent[1])}"] if absent else []
                     continue
+                except AnsibleError:  # its own check judges what comes out
+                    continue
+                lines += unfit(name, value, option) or ArgumentSpecValidator({name: option}).validate({name: value}).error_messages
         foreign = self._templar.template(variables.get("senex_foreign_variables", []))
         return lines + unknown(given(variables), terms, foreign)
+
+    def _made(self, variables: dict[str, Any], name: str, roles: tuple[str, ...]) -> Any:
+        try:
+            return self._templar.template(variables[name])
+        except AnsibleError:  # made of what a role has not said yet
+            return self._templar.copy_with_new_env(available_variables={**beneath(roles), **variables}).template(variables[name])

@@ -122,7 +122,7 @@ SHAPES = {
         ("d", -5, ["d: is a number, and must be a whole number, 0 or more"]),
         ("d", "１", ["d: is a text, and must be a whole number, 0 or more"]),
         ("d", "010", ["d: is a text, and must be a whole number, 0 or more"]),
-        ("f", 1.1, ["f: is a decimal, and must be a text in one line, not empty"]),
+        ("f", 1.1, ["f: is a decimal, and must be a text in one line, not empty; put it in quotes"]),
         ("f", "x\ny", ["f: is a text, and must be a text in one line, not empty"]),
         ("f", None, ["f: is nothing, and must be a text in one line, not empty"]),
         ("g", "no", []),

@@ -211,3 +211,42 @@ def test_a_home_that_holds_no_images():
 @pytest.mark.parametrize("inputs", [{"senex_database_user": "postgres"}, {"senex_database_superuser": "senex"}, {"postgresql_archive_role": "postgres"}])
 def test_the_application_is_not_the_superuser(inputs):
     assert "three roles, so write three names" in refusal("postgresql", **inputs)
+
+
+def of_the_host(**inputs):
+    """What the parts of a host cannot have together."""
+    given = {**GIVEN, "senex_private_address": "10.0.0.5", **inputs}
+    return said(ROLES.parent / "playbooks/tasks/check_host.yml", variables("senex", **given)).split("\n")[1:]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({}, []),
+        ({"celery_flower_enabled": True, "celery_flower_port": "8002"}, ["celery_flower_port: port 8002 is that of senex_web_base_port on this host already"]),
+        ({"celery_flower_enabled": False, "celery_flower_port": 8002}, []),
+        ({"nginx_status_port": 5555, "celery_flower_enabled": True}, ["celery_flower_port: port 5555 is that of nginx_status_port"]),
+        ({"nginx_status_port": 8001}, ["senex_web_base_port: port 8001 is that of nginx_status_port"]),
+        ({"redis_publish_address": "10.0.0.5", "senex_redis_cache_instance": True, "senex_redis_cache_port": 6379},
+         ["senex_redis_cache_port: port 6379 is that of redis_publish_address"]),
+        ({"redis_publish_address": "10.0.0.5", "senex_redis_cache_instance": True, "senex_redis_cache_port": 443},
+         ["senex_redis_cache_port: port 443 is that of nginx"]),
+        # The same number at another address
+        ({"redis_publish_address": "10.0.0.5", "senex_web_base_port": 6378}, []),
+        ({"senex_database_port": 5433}, ["senex_database_port: 5433 is the port of no server here; the container on this host listens at 5432"]),
+        ({"senex_redis_port": "6380"}, ["senex_redis_port: 6380 is the port of no server here"]),
+        ({"senex_database_port": 6432, "senex_database_host": "pooler.senex.test"}, []),
+    ],
+)  # fmt: skip
+def test_ports_of_one_host(inputs, says):
+    found = of_the_host(**inputs)
+    assert [line[: len(said)] for line, said in zip(found, says, strict=True)] == says, found
+
+
+def test_what_is_published_has_an_address_of_the_host():
+    facts = {"memtotal_mb": 7940, "all_ipv4_addresses": ["10.0.0.5", "172.31.0.9"]}
+    assert of_the_host(ansible_facts=facts, redis_publish_address="10.0.0.5", postgresql_publish_address="172.31.0.9") == []
+    (line,) = of_the_host(ansible_facts=facts, redis_publish_address="198.51.100.7")
+    assert line.startswith("senex_private_address, postgresql_publish_address, redis_publish_address: 198.51.100.7 is no address of this host")
+    floating = {"common_sysctl_overrides": {"net.ipv4.ip_nonlocal_bind": 1}}
+    assert of_the_host(ansible_facts=facts, redis_publish_address="198.51.100.7", **floating) == []

@@ -221,7 +221,7 @@ def test_latest_is_all_that_the_stopped_database_had(conf, monkeypatch, capsys, 
 )
 @pytest.mark.parametrize("path", ["", ".", "/srv/x", "../x", "a/../b", "a/", "a//b"])
 def test_directories_are_below_the_home(name, path):
-    assert f"{name}: must be a path below senex_home" in refused(**{name: path})
+    assert f"{name}: '{path}' is no path below senex_home" in refused(**{name: path})
 
 
 @pytest.mark.parametrize("path", ["data/postgres", "data/postgres/drill", "backups", "backups/barman/drill", "data", "backups/status"])

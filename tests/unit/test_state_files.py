@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import types
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import fileset, payload, quadlet_plan, release_record
@@ -375,3 +376,14 @@ def test_after_a_start_a_lock_is_stale_when_it_keeps_nobody_out_any_more(ledger,
     monkeypatch.setattr(time, "time", lambda: real - 86400)
     monkeypatch.setattr(time, "clock_gettime", lambda _clock: bears + 60.0)
     assert checks_host.judge_release(seen(), settings(), time.time())[0].level == "FAIL", "a clock that was set back keeps no lock"
+
+
+def test_records_of_which_a_line_was_cut_short(tmp_path, monkeypatch, capsys):
+    """A power cut or a wild byte in the last one, and whoever is on call saw a traceback."""
+    path = tmp_path / "releases.jsonl"
+    path.write_bytes(b'{"tag": "1", "result": "ok"}\n{"tag": "2", "res\n\xff\n{"tag": "3\xff"}\n')
+    monkeypatch.setattr(command, "RECORDS", str(path))
+    assert command.releases(None, None, types.SimpleNamespace(lines=20)) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and " 1 " in said[0] and " 3" in said[1]
+    assert command.releases(None, None, types.SimpleNamespace(lines=0)) == 0 and capsys.readouterr().out == ""

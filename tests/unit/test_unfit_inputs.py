@@ -107,7 +107,8 @@ def test_no_role_is_checked_against_its_specification_a_second_time():
         ("celery_workers", [{"name": "celery-worker", "queues": ["celery"]}, {"name": "celery-worker-b", "queues": ["mail"], "instances": "2"}]),
         ("common_firewall_rules", [{"port": 443, "from": "10.0.0.0/8"}, {"port": "8000:8010", "protocol": "udp"}]),
         # of what the role itself has yet to say
-        ("celery_workers", "{{ celery_anything }}"),
+        ("celery_workers", "{{ [{'name': 'celery-worker', 'queues': celery_queues}] }}"), ("postgresql_tuning_memory_mb", "{{ ansible_facts.memtotal_mb }}"),
+        ("nginx_ipv6", "{{ __nginx_has_ipv6 }}"), ("django_drain_timeout", "{{ nginx_health_burst }}"),
     ],
 )  # fmt: skip
 def test_fit(name, value):
@@ -158,7 +159,7 @@ FORMS = [
     ("nginx", {"nginx_proxy_connect_timeout": "0"}, "nginx_proxy_connect_timeout: 0 is too small"),
     ("nginx", {"nginx_upstream_keepalive": 0}, "nginx_upstream_keepalive: 0 is too small"),
     ("nginx", {"nginx_worker_connections": 1}, "nginx_worker_connections: 1 is too small; write 64 or more"),
-    ("nginx", {"nginx_static_directory": "/srv/my files"}, "nginx_static_directory: must be an absolute path"),
+    ("nginx", {"nginx_static_directory": "/srv/my files"}, "nginx_static_directory: '/srv/my files' is no absolute path"),
     ("nginx", {"nginx_static_immutable_pattern": '"'}, "nginx_static_immutable_pattern: holds a double quote"),
     ("nginx", {"nginx_web_hosts": ["elsewhere"], "groups": GIVEN["groups"] | {"all": ["one"]}}, "nginx_web_hosts: elsewhere is no host of the inventory"),
     ("nginx", {"nginx_web_base_port": 0}, "nginx_web_base_port: 0 is too small"),
@@ -520,3 +521,37 @@ def test_names_of_secrets_are_a_list():
     ):
         message = message_of(task, trusted({**files, "secrets_given": given}))
         assert says in message and bool(message) == bool(says), message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "absent"),
+    [
+        ("celery_flower_password", "{{ vault_flower_pasword }}", "vault_flower_pasword"),
+        ("common_time_servers", ["{{ my_clock }}"], "my_clock"),
+        ("celery_workers", [{"name": "celery-worker", "queues": "{{ celery_quueues }}"}], "celery_quueues"),
+        ("watchdog_smtp_password", "{{ vault_mail.password }}", "vault_mail"),
+        ("backup_offsite_ca_certificate", "{{ senex_domain ~ storage_ca }}", "storage_ca"),
+    ],
+)
+def test_what_is_made_of_a_name_that_nobody_has(name, value, absent):
+    """Most are not used before a template, when parts before it have been changed."""
+    (line,) = lines(**{name: value, "senex_domain": "demo.senex.test"})
+    assert line.startswith(f"{name}: is made of {absent}, which is no variable; correct the name, or ")
+    assert line.endswith("which makes secrets that are missing" if absent.startswith("vault_") else "give it a value")
+
+
+def test_what_is_made_of_a_role_s_own_is_of_its_type_too():
+    (line,) = lines(celery_workers=[{"name": "celery-worker", "queues": "{{ celery_queues }}", "concurrency": "8.5"}])
+    assert line.startswith("celery_workers, number 1.concurrency: is a text, and must be a whole number")
+
+
+def test_keys_of_a_dictionary_are_texts():
+    """`on` is true without quotes, and what sorts keys ends on two kinds of them."""
+    (line,) = lines(redis_settings={True: 1})
+    assert line == "redis_settings: the key True is true or false, and must be a text; put it in quotes"
+    (line,) = lines(common_sysctl_overrides={1: 1, "vm.swappiness": 5})
+    assert line == "common_sysctl_overrides: the key 1 is a number, and must be a text; put it in quotes"
+
+
+def test_a_path_is_a_text():
+    assert lines(common_home=7) == ["common_home: is a number, and must be a path"]

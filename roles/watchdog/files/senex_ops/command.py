@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import contextlib
 import json
 import os
 import re
@@ -212,12 +213,12 @@ def program(host: Host, settings: config.Config, name: str, arguments: list[str]
 
 def releases(host: Host, settings: config.Config, options) -> int:
     """What was released, newest last."""
-    try:
-        with open(RECORDS, encoding="utf-8") as handle:
-            rows = [json.loads(line) for line in handle if line.startswith("{")]
-    except FileNotFoundError:
-        rows = []
-    for row in rows[-options.lines :]:
+    rows = []
+    with contextlib.suppress(FileNotFoundError), open(RECORDS, encoding="utf-8", errors="replace") as handle:
+        for line in handle:
+            with contextlib.suppress(ValueError, RecursionError):  # of a line that was cut short by a loss of power the others are there all the same
+                rows += [json.loads(line)] if line.startswith("{") else []
+    for row in rows[-options.lines :] if options.lines > 0 else []:
         began, what, tag, result, who = (untrusted.plain(row.get(name) or "?") for name in ("began", "what", "tag", "result", "who"))
         print(f"{began}  {what:9} {tag:20} {result:12} {who}  {untrusted.plain(row.get('reason') or '', 500)}".rstrip())
     if not rows:
