@@ -178,7 +178,7 @@ TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "decimal": ("a number, 0 or more", _is_decimal),
     "flag": ("true or false", lambda value: isinstance(value, (bool, int, str)) and str(value).lower() in FLAGS),
     "bool": ("true or false, without quotes", lambda value: isinstance(value, bool)),
-    "path": ("a path", lambda value: isinstance(value, str)),
+    "path": ("a path", lambda value: isinstance(value, str) and _is_line(value)),
     "list": ("a list", lambda value: isinstance(value, Sequence) and not isinstance(value, (str, bytes))),
     "dict": ("a dictionary", lambda value: isinstance(value, Mapping)),
     "size": ("a size, such as 512M or 2G, or a number of MB", _is_size),
