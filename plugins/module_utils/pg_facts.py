@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.senex.trader.plugins.module_utils import dump_file
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import Server, conninfo
+from ansible_collections.senex.trader.plugins.module_utils import dump_file, psql
+from ansible_collections.senex.trader.plugins.module_utils.pg_server import Server
 
 # A password is compared as what it is kept as, and shown nowhere
 GLOBALS = """
@@ -121,10 +121,10 @@ def amcheck(server: Server, jobs: int) -> None:
             continue
         if not there:
             server.rows("create extension amcheck schema pg_catalog", database)
-        elif planted := server.rows(dump_file.IMPOSTORS, database):
-            raise OSError(f"{database}: {', '.join(name for (name,) in planted)} is not amcheck's own, and would run as the superuser: drop it")
+        elif said := psql.impostors([name for (name,) in server.rows(psql.IMPOSTORS, database)]):
+            raise OSError(f"{database}: {said}")
         try:
-            server.program("pg_amcheck", f"--jobs={jobs}", conninfo(database))
+            server.program("pg_amcheck", f"--jobs={jobs}", psql.conninfo(database))
         finally:
             if not there:
                 server.rows("drop extension amcheck", database)

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.senex.trader.plugins.module_utils import confined, owned, prober_unit, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import confined, owned, prober_unit, psql, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 BESIDE = "postgres-upgrade"  # the container of the new cluster until it takes the old one's place
@@ -48,13 +48,6 @@ def wanted_of(given: dict, home: str) -> Wanted:
                   int(given["shared_memory"]), boolean(given["checksums"]), **paths)  # fmt: skip
 
 
-def conninfo(database: str, path: bool = True) -> str:
-    """A database by its name, whatever is in that. Without a `path`, whoever owns it leads no superuser to functions of that owner's, nor to act as
-    another role, which a setting of the database would do."""
-    quoted = database.replace("\\", "\\\\").replace("'", "\\'")
-    return f"dbname='{quoted}'" + ("" if path else " options='-c search_path= -c role=none'")
-
-
 class Server:
     """A server, asked from inside a container."""
 
@@ -79,11 +72,9 @@ class Server:
         words = ("exec", "--interactive", f"--user={self.wanted.uid}", self.container, *argv)
         return self.user.podman(*words, stdin=stdin or "", timeout=LONGEST, check=check)
 
-    def rows(self, text: str, database: str = "postgres", path: bool = False) -> list[list[str]]:
-        """What psql answers to a script; with the database's own search `path` where something is made in it."""
-        options = ("-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", conninfo(database, path))
-        lines = self.program("psql", *options, stdin=text).stdout.split("\n")  # splitlines knows ends of lines that a name may hold
-        return [line.split("\t") for line in (lines if lines[-1] else lines[:-1])]
+    def rows(self, text: str, database: str = "postgres") -> list[list[str]]:
+        """What psql answers to a script."""
+        return psql.rows(self.program("psql", *psql.ROWS, "-d", psql.conninfo(database), stdin=text).stdout)
 
     def databases(self) -> list[str]:
         """All that can be asked; what new ones are copied from comes first."""

@@ -14,11 +14,12 @@ from ansible_collections.senex.trader.plugins.module_utils import (
     pg_facts,
     pg_server,
     pg_upgrade_state,
+    psql,
     release_steps,
     untrusted,
 )
 from ansible_collections.senex.trader.plugins.module_utils.pg_exchange import Exchange
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import BESIDE, DUMPS, OLD_SOCKETS, Server, Wanted, conninfo
+from ansible_collections.senex.trader.plugins.module_utils.pg_server import BESIDE, DUMPS, OLD_SOCKETS, Server, Wanted
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
@@ -176,7 +177,7 @@ class Upgrade:
 
     def _copy(self, database: str, place: str, *options: str) -> None:
         """A database from the old server to the new one, several tables at a time."""
-        dump = ["pg_dump", f"--host={OLD_SOCKETS}", f"--username={self.old.role}", "--no-password", f"--dbname={conninfo(database)}"]
+        dump = ["pg_dump", f"--host={OLD_SOCKETS}", f"--username={self.old.role}", "--no-password", f"--dbname={psql.conninfo(database)}"]
         self.fresh.execute(*dump, "--format=directory", f"--jobs={self.jobs}", "--compress=1", "--no-sync", f"--file={place}", *options)
         if database == "template1":
             made = []

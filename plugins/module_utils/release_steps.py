@@ -8,7 +8,7 @@ import os
 import re
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import confined, dump_file, pg_server, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import confined, dump_file, psql, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.service_user import FULL, ServiceUser, room
 
 MARK = "senex-plan:"
@@ -165,7 +165,7 @@ def _dumped(directory: str, argv: list[str], keep: int, home: str, environment: 
 
 def restore_point(user: ServiceUser, database: str, role: str, name: str, container: str = "postgres") -> dict:
     """A named point in the write-ahead log, and its time as a recovery takes it: just before the release changed anything."""
-    target = pg_server.conninfo(database, path=False)
+    target = psql.conninfo(database)
     result = user.podman(
         "exec", "--interactive", container, "psql", "-XqAt", "--username", role, "--dbname", target, "-v", "ON_ERROR_STOP=1", "-v", f"name={name}",
         stdin=f"select to_char(clock_timestamp() at time zone 'utc', '{MOMENT}') from pg_create_restore_point(:'name');\n",

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible_collections.senex.trader.plugins.module_utils import pg_exchange, pg_facts, pg_plan, pg_server, pg_upgrade, pg_upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils import pg_exchange, pg_facts, pg_plan, pg_server, pg_upgrade, pg_upgrade_state, psql
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
 from ansible_collections.senex.trader.plugins.modules import postgresql_upgrade
 from controller import ROOT
@@ -66,7 +66,7 @@ def test_summary_counts():
 
 @pytest.mark.parametrize(("name", "text"), [("senex", "dbname='senex'"), ("a=b 'c' \\d", "dbname='a=b \\'c\\' \\\\d'")])
 def test_a_database_is_named_whatever_its_name(name, text):
-    assert pg_server.conninfo(name) == text
+    assert psql.conninfo(name) == f"{text} options='-c search_path= -c role=none'"
 
 
 def test_state_is_kept_for_root_alone_and_forgotten_by_none(tmp_path):
@@ -320,11 +320,11 @@ def test_room_is_looked_at_again_when_the_rehearsal_and_the_dump_are_done(monkey
     assert upgrade.prepare(7)["dump"] == {}
 
 
-@pytest.mark.parametrize("name", ["a\u2028b", "a\x1cb", "a\x85b"])
+@pytest.mark.parametrize("name", ["a\u2028b", "a\x1cb", "a\x85b", "a\tb", "a|b"])
 def test_a_table_may_be_called_what_it_likes(name):
-    """Python ends a line at these, and PostgreSQL does not."""
+    """Python ends a line at some of these, and PostgreSQL does not. On a real server: test_any_name.py."""
     server = pg_server.Server(None, SimpleNamespace(uid=70, superuser="postgres", owner="senex"))
-    for said, rows in ((f"T\t{name}\t3\nT\tb\t\n", [["T", name, "3"], ["T", "b", ""]]), ("\n", [[""]]), ("", [])):
+    for said, rows in ((f"T,{name},3\nT,b,\n", [["T", name, "3"], ["T", "b", ""]]), ("\n", [[""]]), ("", [])):
         server.program = lambda *_, said=said, **__: SimpleNamespace(stdout=said)
         assert server.rows("select") == rows
 

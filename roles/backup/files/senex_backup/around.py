@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from senex_backup.common import Settings, sql
+from senex_backup import psql
+from senex_backup.common import Settings, rows, sql
 
 CLUSTER = "postgres"  # the database that psql is in
 # Values that are lists of names lie in the catalogue quoted already
@@ -56,12 +57,12 @@ select 'O', 'owners of tables', count(distinct c.relowner) from pg_class c join 
 """
 
 
-def described(rows: list[list[str]]) -> dict:
+def described(found: list[list[str]]) -> dict:
     """For the file beside a dump, of what ROLES, DATABASE and OBJECTS have answered."""
     return {
-        "roles": {name: json.loads(value) for kind, name, value in rows if kind == "R"},
-        "properties": next((json.loads(value) for kind, _, value in rows if kind == "D"), None),
-        "objects": {name: int(value) for kind, name, value in rows if kind == "O"},
+        "roles": {name: json.loads(value) for kind, name, value in found if kind == "R"},
+        "properties": next((json.loads(value) for kind, _, value in found if kind == "D"), None),
+        "objects": {name: int(value) for kind, name, value in found if kind == "O"},
     }
 
 
@@ -75,21 +76,21 @@ def literal(text: str) -> str:
 
 def called(name: str) -> str:
     """The database whose name :"db" stands for."""
-    return "\\set db " + literal(name.replace("\\", "\\\\"))
+    return f"\\set db {psql.argument(name)}"
 
 
 def missing(settings: Settings, facts: dict) -> list[str]:
     """Roles that the dump's objects may belong or be granted to, and that this cluster has not."""
     named = facts.get("roles") or {}
-    there = sql(settings, "select rolname from pg_roles;", CLUSTER).splitlines() if named else []
+    there = [name for (name,) in rows(settings, "select rolname from pg_roles;", CLUSTER)] if named else []
     return [name for name in named if name not in there]
 
 
 def others(settings: Settings) -> list[str]:
     """Databases of this cluster that no dump holds; those that restores kept or made are no such."""
     own = settings["database"]["name"]
-    rows = sql(settings, "select datname from pg_database where datallowconn and not datistemplate order by 1;", CLUSTER).splitlines()
-    return [name for name in rows if name not in (own, CLUSTER) and not name.startswith((f"{own}_restore_", f"{own}_before_restore_"))]
+    there = [name for (name,) in rows(settings, "select datname from pg_database where datallowconn and not datistemplate order by 1;", CLUSTER)]
+    return [name for name in there if name not in (own, CLUSTER) and not name.startswith((f"{own}_restore_", f"{own}_before_restore_"))]
 
 
 def make_roles(settings: Settings, facts: dict, names: list[str]) -> None:
@@ -129,6 +130,6 @@ def dress(settings: Settings, name: str, facts: dict) -> None:
 
 def carry_over(settings: Settings, source: str, target: str) -> None:
     """What is set for one database now (ALTER DATABASE ... SET, ALTER ROLE ... IN DATABASE) is set for another: it is newer than any dump."""
-    rows = sql(settings, f"select unnest(array({SETTINGS})) from pg_database d where d.datname = {literal(source)};", CLUSTER)
-    if rows:
-        sql(settings, f"{called(target)}\n{rows}", CLUSTER)
+    script = sql(settings, f"select unnest(array({SETTINGS})) from pg_database d where d.datname = {literal(source)};", CLUSTER)
+    if script:
+        sql(settings, f"{called(target)}\n{script}", CLUSTER)

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from senex_backup import bounded, owned
+from senex_backup import bounded, owned, psql
 
 PODMAN = "/usr/bin/podman"
 MARGIN = 16 << 20  # bytes that stay free beside what a backup is expected to need
@@ -92,26 +92,30 @@ def now() -> str:
 def podman(*words: str, stdin: str | None = None, timeout: int = 600) -> str:
     """What a Podman command prints; its own words when it fails."""
     try:
-        result = subprocess.run([PODMAN, *words], input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, check=False)
+        done = subprocess.run([PODMAN, *words], input=(stdin or "").encode(), capture_output=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired as error:
         raise Trouble(f"podman {words[0]} did not end in {timeout} s") from error
-    if result.returncode:
-        raise Trouble(f"podman {' '.join(words[:3])} ended with {result.returncode}: {(result.stderr or result.stdout).strip()[-800:]}")
-    return result.stdout
+    out, errors = (said.decode(errors="replace") for said in (done.stdout, done.stderr))  # ends of lines as they are, for a name may hold some
+    if done.returncode:
+        raise Trouble(f"podman {' '.join(words[:3])} ended with {done.returncode}: {(errors or out).strip()[-800:]}")
+    return out
 
 
-def target(database: str) -> str:
-    """A database for psql, without a search path: whoever owns it may have set one that leads the superuser to functions of that owner's."""
-    name = database.replace("\\", "\\\\").replace("'", "\\'")
-    return f"dbname='{name}' options='-c search_path= -c role=none'"
+def asked(settings: Settings, options: tuple, database: str, text: str, timeout: int) -> str:
+    """What psql in the database's container answers to a script."""
+    words = ["psql", *options, "-U", settings["database"]["role"], "-d", database]
+    return podman("exec", "--interactive", settings["database"]["container"], *words, stdin=text, timeout=timeout)
 
 
-def sql(settings: Settings, text: str, database: str | None = None, timeout: int = 600, quiet: bool = True, path: bool = False) -> str:
-    """What psql in the database's container answers to a script. `path`: with the search path that a new database has, for what may need one."""
-    words = ["psql", "-X", "-A", "-t", *(["-q"] if quiet else []), "-v", "ON_ERROR_STOP=1", "-U", settings["database"]["role"]]
+def sql(settings: Settings, text: str, database: str | None = None, timeout: int = 600, path: bool = False) -> str:
+    """A script, and the one value that it may ask for. `path`: with the search path that a new database has, for what may need one."""
     name = database or settings["database"]["name"]
-    words += ["-d", name if path else target(name)]
-    return podman("exec", "--interactive", settings["database"]["container"], *words, stdin=text, timeout=timeout).strip()
+    return asked(settings, ("-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"), name if path else psql.conninfo(name), text, timeout).strip()
+
+
+def rows(settings: Settings, text: str, database: str | None = None, timeout: int = 600) -> list[list[str]]:
+    """The rows of a script."""
+    return psql.rows(asked(settings, psql.ROWS, psql.conninfo(database or settings["database"]["name"]), text, timeout))
 
 
 def need(directory: str, size: int, what: str) -> None:

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 
+from pitr import psql
 from pitr.jobs import Failure
 from pitr.recovery import Server
 
@@ -27,8 +28,8 @@ cross join lateral (select coalesce((xpath('/row/n/text()',
   query_to_xml(format('select max(%I) as n from %I.%I', a.attname, tn.nspname, t.relname), false, true, '')))[1]::text::bigint, 0) as top) as held
 where s.relkind = 'S' and top > last
 """
-# As this file quotes names
-NAMED = """select '"' || replace(current_database(), '"', '""') || '"' from pg_extension where extname = 'amcheck';"""
+THERE = "select current_database() from pg_extension where extname = 'amcheck';"
+PLANTED = f"select format('%s: %s', current_database(), found.name) from ({psql.IMPOSTORS.strip().rstrip(';')}) as found (name);"
 MIGRATIONS = "select case when to_regclass('django_migrations') is null then 0 else 1 end"
 
 
@@ -61,10 +62,14 @@ def databases(server: Server) -> list[str]:
 
 def amcheck(server: Server) -> None:
     """Every table and B-tree index of every database. The extension is there for that long where it was not there before."""
-    names = ['"' + name.replace('"', '""') + '"' for name in databases(server)]
-    there = set(server.sql(_in_each(names, NAMED)))
+    names = databases(server)
+    there = server.sql(_in_each(names, THERE))
+    if there and (said := psql.impostors(server.sql(_in_each(there, PLANTED)))):
+        raise Failure(said)
     options = ["--no-password", f"--username={server.settings.superuser}", "--install-missing", f"--jobs={os.cpu_count() or 1}"]
-    done = server.program(["pg_amcheck", *options, *(f"--database={name}" for name in names)], check=False)
+    # By patterns, in which a name between quotes is taken as it is; one that is made here goes to pg_catalog, where nobody else makes anything
+    patterns = ["--database=" + '"' + name.replace('"', '""') + '"' for name in names]
+    done = server.program(["pg_amcheck", *options, *patterns], check=False)
     server.sql(_in_each([name for name in names if name not in there], "drop extension if exists amcheck;"))
     if done.returncode:
         raise Failure(f"amcheck found damage: {' '.join((done.stdout or done.stderr).split())[:500]}")
@@ -72,7 +77,7 @@ def amcheck(server: Server) -> None:
 
 def _in_each(names: list[str], statement: str) -> str:
     """One script for several databases: every start of a program in the container costs as much as it does."""
-    return "".join(f"\\connect {name}\n{statement}\n" for name in names)
+    return "".join(f"{psql.connect(name)}{statement}\n" for name in names)
 
 
 def newest_row(server: Server, column: str) -> str | None:

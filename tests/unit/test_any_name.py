@@ -1,0 +1,143 @@
+"""Databases, schemas, tables, sequences and roles may have any name: what is asked of a real server is taken for nothing else, and ends no run."""
+
+import json
+import pathlib
+import types
+
+import pytest
+from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_server, psql, sequences
+from pitr import checks, recovery, restore
+from test_backup_command import command, settings  # noqa: F401  (fixtures)
+from test_dump_restored import backup, forgotten  # noqa: F401  (fixture)
+from test_postgresql_roles import pytestmark, serving  # noqa: F401  (the mark)
+
+from pitr.jobs import Failure  # isort: skip
+
+# A separator of psql's or of Python's each, a line that is a full stop, and what quoting could go wrong by
+NAMES = ["a|b", "a\tb", "a\nb", "a\rb", "a\n.\nb", "a\u2028b", "a\x85b", "a\x0bb", "a\x1cb", 'a"b,c', "a'b\\c", "dbname=a b", " a "]
+
+
+def ident(name):
+    return '"' + name.replace('"', '""') + '"'
+
+
+def content(names):
+    return "".join(
+        f"create schema {ident(name)}; create table {ident(name)}.{ident(name)} (id serial primary key);"
+        f"insert into {ident(name)}.{ident(name)} select from generate_series(1, {number});"
+        f"create sequence {ident(name)}.{ident(name + 's')}; select nextval('{(ident(name) + '.' + ident(name + 's')).replace(chr(39), chr(39) * 2)}');"
+        for number, name in enumerate(names, 1)
+    )
+
+
+@pytest.fixture(scope="module")
+def server():
+    with serving("postgres") as found:
+        found.sql("create role senex login")
+        yield found
+
+
+@pytest.fixture
+def named(server):
+    """A database of these names, beside others that are called by them."""
+    server.sql("create database senex owner senex")
+    for name in NAMES:
+        server.sql(f"create database {ident(name)} owner senex")
+        server.sql(f"create role {ident(name)}")
+    server.sql(content(NAMES), database="senex")
+    yield server
+    for name in ["senex", *NAMES]:
+        server.sql(f"drop database if exists {ident(name)} with (force)")
+    for name in NAMES:
+        server.sql(f"drop role if exists {ident(name)}")
+
+
+def whole(name):
+    return f"{ident(name)}.{ident(name)}"
+
+
+def test_an_upgrade_compares_each(named):
+    server = pg_server.Server(None, types.SimpleNamespace(uid=70, superuser="postgres", owner="senex"), sockets=str(named.base))
+    server.execute = lambda *argv, stdin=None, check=True: exact(named, argv, check, stdin)
+    found = pg_facts.facts(server)
+    assert set(NAMES) < set(found) and set(NAMES) < set(found[""]["R"])
+    assert {name: found["senex"]["T"][whole(name)] for name in NAMES} == {name: str(number) for number, name in enumerate(NAMES, 1)}
+    pg_facts.amcheck(server, 1)
+    assert len(sequences.held(server.rows(sequences.HELD, "senex"))) == 2 * len(NAMES)
+
+
+def exact(server, argv, check=True, stdin=""):
+    """As Podman answers: ends of lines as they are."""
+    import subprocess
+
+    done = subprocess.run(server.command(argv), env=server.environment("postgres"), input=(stdin or "").encode(), capture_output=True, check=False, cwd="/")
+    assert not check or done.returncode == 0, done.stderr
+    return subprocess.CompletedProcess(argv, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.fixture
+def restored(named, monkeypatch):
+    """A server that point-in-time recovery has brought up."""
+    given = types.SimpleNamespace(superuser="postgres", owner="senex", database="senex", container_uid=70)
+
+    def podman(*words, stdin=None, check=True, **_):
+        return exact(named, words[words.index("psql" if "psql" in words else "pg_amcheck") :], check, stdin)
+
+    for module in (recovery, restore):
+        monkeypatch.setattr(module, "podman", podman)
+    return recovery.Server(given, "restored")
+
+
+def test_a_restore_to_a_moment_looks_at_each(restored):
+    found = checks.verify(restored)
+    assert set(NAMES) < set(found["databases"]) and {whole(name) for name in NAMES} <= set(found["rows"]) and found["amcheck"] == "ok"
+    assert len(restore.handed_out(restored.settings)) == 2 * len(NAMES)
+
+
+@pytest.mark.parametrize("name", ["senex", "a\nb", "dbname=a b", "a'b\\c"])
+def test_a_function_beside_amchecks_own_is_called_by_no_drill(named, restored, name):
+    """The superuser of the copy would have run it."""
+    there = psql.conninfo(name)
+    named.sql("create schema checks; create extension amcheck schema checks; grant usage, create on schema checks to senex", database=there)
+    planted = "set role senex; create function checks.bt_index_check(index oid, heapallindexed boolean) returns void language plpgsql as $$ begin "
+    named.sql(planted + "create table if not exists checks.called(); end $$", database=there)
+    with pytest.raises(Failure, match="checks.bt_index_check is not amcheck's own, and would run as the superuser") as failure:
+        checks.verify(restored)
+    assert f"{name}: " in str(failure.value) and named.sql("select to_regclass('checks.called')", database=there) == ""
+    assert named.sql("select 1 from pg_extension where extname = 'amcheck'", database=there) == "1", "that of the application stays"
+
+
+@pytest.mark.parametrize("change", ["create or replace function {} language sql as 'select'", "alter extension amcheck drop function {}"])
+def test_nor_one_that_took_the_place_of_its_own(server, change):
+    """Whoever owns the extension's function may write another body for it."""
+    server.sql("create database checked owner senex")
+    try:
+        server.sql("create extension amcheck schema public", database="checked")
+        assert server.sql(psql.IMPOSTORS, database="checked") == ""
+        server.sql(change.format("public.bt_index_check(index regclass)" + " returns void" * ("replace" in change)), database="checked")
+        assert server.sql(psql.IMPOSTORS, database="checked") == "public.bt_index_check" * ("replace" in change)
+    finally:
+        server.sql("drop database checked")
+
+
+def test_a_dump_is_restored_and_compared(backup):  # noqa: F811
+    server = backup.server
+    for name in NAMES:
+        server.sql(f"create role {ident(name)}")
+    server.sql(content(NAMES), database="senex")
+    server.sql("".join(f"alter table {whole(name)} owner to {ident(name)};" for name in NAMES), database="senex")
+    try:
+        pathlib.Path(backup.made).unlink()
+        path = backup.restore.dump.make(backup.settings, "manual")["path"]
+        facts = json.loads(pathlib.Path(f"{path}.json").read_text())
+        assert {name: facts["tables"][whole(name)] for name in NAMES} == {name: number for number, name in enumerate(NAMES, 1)}
+        server.sql("drop database senex with (force)")
+        for name in NAMES:
+            server.sql(f"drop role {ident(name)}")
+        found = backup.restore.prove(backup.settings, "newest", "pitr-drill")
+        assert f"{len(NAMES) + 3} roles made anew" not in found["checked"] and f"rows in {len(NAMES) + 2} tables" in " ".join(found["checked"])
+        assert set(NAMES) < set(json.loads(server.sql("select json_agg(rolname) from pg_roles")))
+    finally:
+        server.sql("drop database if exists senex with (force)")
+        for name in NAMES:
+            server.sql(f"drop role if exists {ident(name)}")
