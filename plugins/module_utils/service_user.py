@@ -118,7 +118,7 @@ class ServiceUser:
         if not units:
             return {}
         text = self.systemctl("show", "--property=Id,ActiveState,SubState,LoadState,Result,UnitFileState", "--", *units).stdout
-        blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
+        blocks = [dict(line.split("=", 1) for line in untrusted.records(block) if "=" in line) for block in text.split("\n\n")]
         return dict(zip(units, [block for block in blocks if block], strict=False))  # systemd answers in the order asked
 
     def unhealthy(self) -> set[str]:
@@ -209,4 +209,4 @@ def journal(unit: str, uid: int, since: float, lines: int = 50) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:  # a line may be of any length
         return f"journalctl: {error}"
     noise = ("<nwarn>", "health_status=")  # Podman's own events, of which there may be many
-    return "\n".join(line for line in said.splitlines() if not any(word in line for word in noise))
+    return "\n".join(line for line in untrusted.records(said) if not any(word in line for word in noise))

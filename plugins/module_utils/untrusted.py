@@ -395,6 +395,12 @@ def printable(text: str, most: int) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text.encode(errors="replace").decode())[:most]
 
 
+def records(text: str) -> list[str]:
+    """What a program, the kernel or a file has a line of each for. Not splitlines: it ends a line at characters that a name may hold."""
+    found = text.split("\n")
+    return found if found[-1] else found[:-1]
+
+
 def lines(text: object, most: int = 20_000) -> str:
     """The same of several lines, which stay lines; of what is too long the beginning and the end."""
     found = str(text).encode(errors="replace").decode().expandtabs().splitlines()
