@@ -96,7 +96,8 @@ def test_what_a_unit_is_called_is_no_state_of_it(end):
     said = f"Id=web-1.service\nDescription=x{end}ActiveState=active\nActiveState=failed\n\nId=b.service\nActiveState=active{end}LoadState=x\n"
     assert watched_host.parse_units(said)["web-1.service"]["ActiveState"] == "failed"
     user = SimpleNamespace(systemctl=lambda *_: SimpleNamespace(stdout=said))
-    assert service_user.ServiceUser.unit_states(user, ["web-1.service", "b.service"])["b.service"] == {"Id": "b.service", "ActiveState": f"active{end}LoadState=x"}
+    states = service_user.ServiceUser.unit_states(user, ["web-1.service", "b.service"])
+    assert states["b.service"] == {"Id": "b.service", "ActiveState": f"active{end}LoadState=x"}
     line = f"quadlet[1]: ours{end}converting \"web-1.container\": unsupported key 'X'\n"
     assert len(doctor.judge_podman({"version": "5.4.2", "generator": True, "said": line, "ours": ["web-1.container"]}, SimpleNamespace(user="x"), 0)) == 1
 
