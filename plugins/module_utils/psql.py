@@ -7,6 +7,8 @@ import csv
 import io
 import sys
 
+# What whoever owns a database may set for every session in it, the superuser's too: where names lead, who one is, how a string is read and a name written
+OVER = "-c search_path= -c role=none -c standard_conforming_strings=on -c quote_all_identifiers=off -c default_transaction_read_only=off -c statement_timeout=0"
 # A name may hold whatever an unaligned answer is split at, ends of lines included
 ROWS = ("-X", "-q", "-t", "--csv", "-v", "ON_ERROR_STOP=1")
 # amcheck's functions are called by names in the extension's schema: one of somebody else's that fits as well would be taken. C is the superuser's alone
@@ -18,9 +20,9 @@ and not (p.prolang = (select oid from pg_language where lanname = 'c') and p.pro
 
 
 def conninfo(database: str) -> str:
-    """A database by its name, whatever is in that. A setting of it leads no superuser to functions of whoever owns it, nor to act as another role."""
+    """A database by its name, whatever is in that, and whatever is set for it."""
     quoted = database.replace("\\", "\\\\").replace("'", "\\'")
-    return f"dbname='{quoted}' options='-c search_path= -c role=none'"
+    return f"dbname='{quoted}' options='{OVER}'"
 
 
 def argument(text: str) -> str:

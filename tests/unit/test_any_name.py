@@ -81,7 +81,7 @@ def restored(named, monkeypatch):
     given = types.SimpleNamespace(superuser="postgres", owner="senex", database="senex", container_uid=70)
 
     def podman(*words, stdin=None, check=True, **_):
-        return exact(named, words[words.index("psql" if "psql" in words else "pg_amcheck") :], check, stdin)
+        return exact(named, words[words.index("psql" if "psql" in words else "env") :], check, stdin)
 
     for module in (recovery, restore):
         monkeypatch.setattr(module, "podman", podman)
@@ -141,3 +141,71 @@ def test_a_dump_is_restored_and_compared(backup):  # noqa: F811
         server.sql("drop database if exists senex with (force)")
         for name in NAMES:
             server.sql(f"drop role if exists {ident(name)}")
+
+
+# What the owner of a database may set for every session in it
+SET = {"standard_conforming_strings": "off", "quote_all_identifiers": "on", "default_transaction_read_only": "on", "statement_timeout": "1", "role": "senex"}
+SET |= {"search_path": "made, pg_catalog", "backslash_quote": "on", "escape_string_warning": "off", "client_min_messages": "debug1"}
+# Between quotes that are none where strings are read with backslashes
+INJECTED = "\\'; alter role senex superuser; --"
+
+
+def superuser(server):
+    return server.sql("select rolsuper from pg_roles where rolname = 'senex'")
+
+
+def test_no_setting_of_the_database_changes_what_is_asked(restored, named):
+    named.sql(f"create sequence public.{ident(INJECTED)}; select nextval('public.{ident(INJECTED).replace(chr(39), chr(39) * 2)}')", database="senex")
+    before = checks.verify(restored)
+    for name, value in SET.items():
+        named.sql(f"alter database senex set {name} = {value}")
+    try:
+        found = checks.verify(restored)
+        assert {**found, "databases": 0} == {**before, "databases": 0}
+        held = restore.handed_out(restored.settings)
+        assert f"public.{ident(INJECTED)}" in held and len(held) == 2 * len(NAMES) + 1
+        restore.raise_sequences(restored.settings, {name: number + 7 for name, number in held.items()})
+        assert restore.handed_out(restored.settings) == {name: number + 7 + sequences.MARGIN for name, number in held.items()}
+        assert superuser(named) == "f"
+    finally:
+        named.sql("alter role senex nosuperuser")
+
+
+def test_a_setting_is_set_again_and_says_nothing_else(backup):  # noqa: F811
+    """A list of names lies in the catalogue as whoever set it wrote it, which is one name to PostgreSQL and a statement to psql."""
+    server = backup.server
+    server.sql("grant create on database senex to senex")
+    for what in ("role senex in database senex", "role senex", "database senex"):
+        path = "public;alter/**/role/**/senex/**/superuser;--"
+        server.sql(f"select set_config('search_path', '{path}', false); alter {what} set search_path from current", user="senex", database="senex")
+    server.sql("alter role auditor in database senex set search_path = 'A b', \"c,\"\"d\", plain; alter role auditor set search_path = ''", database="senex")
+    pathlib.Path(backup.made).unlink()
+    path = backup.restore.dump.make(backup.settings, "manual")["path"]
+    server.sql("create database other owner senex")
+    try:
+        backup.restore.around.carry_over(backup.settings, "senex", "other")
+        facts = json.loads(pathlib.Path(f"{path}.json").read_text())
+        backup.restore.around.dress(backup.settings, "other", facts)
+        assert superuser(server) == "f"
+        server.sql("drop database other")
+        forgotten(server)
+        backup.restore.prove(backup.settings, "newest", "pitr-drill")
+        assert superuser(server) == "f"
+        found = server.sql("select setconfig from pg_db_role_setting where setrole = 'auditor'::regrole and setdatabase <> 0 order by setdatabase")
+        assert 'search_path=\\"A b\\", \\"c,\\"\\"d\\", plain' in found.split("\n")[-1]
+        assert r"search_path=\"\"" in server.sql("select rolconfig from pg_roles where rolname = 'auditor'")
+    finally:
+        server.sql("alter role senex nosuperuser; alter role senex reset all; drop database if exists other")
+
+
+@pytest.mark.parametrize(("statement", "sound"), [
+    ("alter role x in database :\"db\" set search_path = public;alter/**/role/**/senex/**/superuser;--;", False),
+    ("alter role \"a\"\"b\" set search_path = \"$user\", public;", True), ("alter database :\"db\" set work_mem = '5MB';", True),
+    ("alter role x set \"foo.bar\" = E'it''s \\\\ odd;\nnext';", True), ("alter role x set a = 'b'; drop table y; set c = 'd';", False),
+    ("alter role x set search_path = ;", False), ("alter role x set a = E'\\'; drop table y; --';", False), ("alter role x set search_path = '';", True),
+])  # fmt: skip
+def test_statements_of_a_dump_of_before_are_settings_or_left_out(command, capsys, statement, sound):  # noqa: F811
+    from senex_backup import around
+
+    assert around.sound([statement]) == ([statement] if sound else [])
+    assert ("is no setting, and is left out" in capsys.readouterr().out) is not sound

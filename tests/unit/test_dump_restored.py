@@ -261,7 +261,7 @@ def test_nor_a_restore_to_a_moment(trap, monkeypatch):
     given = types.SimpleNamespace(superuser="postgres", owner="senex", database="senex", container_uid=70)
 
     def podman(*words, stdin=None, check=True, **_):
-        return trap.server.run(words[words.index("psql") :] if "psql" in words else words[words.index("pg_amcheck") :], check, stdin or "", "postgres")
+        return trap.server.run(words[words.index("psql" if "psql" in words else "env") :], check, stdin or "", "postgres")
 
     for module in (recovery, restore):
         monkeypatch.setattr(module, "podman", podman)

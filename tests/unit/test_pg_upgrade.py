@@ -66,7 +66,7 @@ def test_summary_counts():
 
 @pytest.mark.parametrize(("name", "text"), [("senex", "dbname='senex'"), ("a=b 'c' \\d", "dbname='a=b \\'c\\' \\\\d'")])
 def test_a_database_is_named_whatever_its_name(name, text):
-    assert psql.conninfo(name) == f"{text} options='-c search_path= -c role=none'"
+    assert psql.conninfo(name) == f"{text} options='{psql.OVER}'"
 
 
 def test_state_is_kept_for_root_alone_and_forgotten_by_none(tmp_path):

@@ -7,7 +7,7 @@ import pwd
 import subprocess
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import release_steps, service_user
+from ansible_collections.senex.trader.plugins.module_utils import psql, release_steps, service_user
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
 from ansible_collections.senex.trader.plugins.modules import release as module
 
@@ -171,4 +171,4 @@ def test_a_restore_point_is_made_by_postgresqls_own_functions():
             return subprocess.CompletedProcess(words, 0, "2026-01-02 03:04:05.678901+00\n", "")
 
     release_steps.restore_point(User(), "senex", "postgres", "r")
-    assert said[said.index("--dbname") + 1] == "dbname='senex' options='-c search_path= -c role=none'"
+    assert said[said.index("--dbname") + 1] == psql.conninfo("senex")

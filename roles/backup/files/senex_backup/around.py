@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 
 from senex_backup import psql
-from senex_backup.common import Settings, rows, sql
+from senex_backup.common import Settings, rows, say, sql
 
 CLUSTER = "postgres"  # the database that psql is in
-# Values that are lists of names lie in the catalogue quoted already
-SETTING = """format('%I ', split_part(c, '=', 1)) || '= ' || case
+# Values that are lists of names lie in the catalogue in the words of whoever set them (SET ... FROM CURRENT), which may be more than names to SQL
+SETTING = r"""format('%I ', split_part(c, '=', 1)) || '= ' || case
   when split_part(c, '=', 1) in ('search_path', 'temp_tablespaces', 'local_preload_libraries', 'session_preload_libraries')
-  then coalesce(nullif(substr(c, strpos(c, '=') + 1), ''), '''''') else quote_literal(substr(c, strpos(c, '=') + 1)) end"""
+  then coalesce((select string_agg(quote_literal(case when m[1] like '"%' then replace(substr(m[1], 2, length(m[1]) - 2), '""', '"') else m[1] end), ', ')
+    from regexp_matches(substr(c, strpos(c, '=') + 1), '\s*("(?:[^"]|"")*"|[^",][^,]*?)\s*(?:,|$)', 'g') m), quote_literal(''))
+  else quote_literal(substr(c, strpos(c, '=') + 1)) end"""
 # Statements that psql runs with the database's name in :"db", whatever it is called then
 SETTINGS = f"""select format('alter %s set ', case s.setrole when 0 then 'database :"db"' else format('role %I in database :"db"', r.rolname) end)
   || {SETTING} || ';' from pg_db_role_setting s left join pg_roles r on r.oid = s.setrole
@@ -57,6 +60,10 @@ select 'O', 'owners of tables', count(distinct c.relowner) from pg_class c join 
 """
 
 
+NAME, TEXT = r'(?:"(?:[^"]|"")*"|[\w$]+)', r"(?:'(?:[^'\\]|'')*'|E'(?:[^'\\]|''|\\\\)*')"
+SOUND = re.compile(rf'alter (?:role {NAME}(?: in database :"db")?|database :"db") set {NAME} = (?:{NAME}|{TEXT})(?:, *(?:{NAME}|{TEXT}))*;')
+
+
 def described(found: list[list[str]]) -> dict:
     """For the file beside a dump, of what ROLES, DATABASE and OBJECTS have answered."""
     return {
@@ -72,6 +79,14 @@ def quoted(name: str) -> str:
 
 def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def sound(statements: list[str]) -> list[str]:
+    """What is a setting and nothing else: in dumps of before there may be more in one."""
+    for one in statements:
+        if not SOUND.fullmatch(one):
+            say(f"<4>{one} is no setting, and is left out")
+    return [one for one in statements if SOUND.fullmatch(one)]
 
 
 def called(name: str) -> str:
@@ -98,7 +113,7 @@ def make_roles(settings: Settings, facts: dict, names: list[str]) -> None:
     script = "".join(f"create role {quoted(name)} {facts['roles'][name]['options']};\n" for name in names)
     groups = [(group, name) for name in names for group in facts["roles"][name]["member of"] if not group.startswith("pg_")]
     script += "".join(f"grant {quoted(group)} to {quoted(name)};\n" for group, name in groups)
-    script += "".join("\n".join(facts["roles"][name]["settings"]) + "\n" for name in names)
+    script += "".join("\n".join(sound(facts["roles"][name]["settings"])) + "\n" for name in names)
     if names:
         sql(settings, f"begin;\n{script}commit;", CLUSTER)
 
@@ -125,7 +140,7 @@ def dress(settings: Settings, name: str, facts: dict) -> None:
         lines.append(f'comment on database :"db" is {literal(was["comment"])};')
     if was["own grants"]:
         lines.append('revoke all on database :"db" from public;')
-    sql(settings, "\n".join([*lines, *was["grants"], *was["settings"], "commit;"]), CLUSTER)
+    sql(settings, "\n".join([*lines, *was["grants"], *sound(was["settings"]), "commit;"]), CLUSTER)
 
 
 def carry_over(settings: Settings, source: str, target: str) -> None:

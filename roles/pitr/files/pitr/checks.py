@@ -69,7 +69,7 @@ def amcheck(server: Server) -> None:
     options = ["--no-password", f"--username={server.settings.superuser}", "--install-missing", f"--jobs={os.cpu_count() or 1}"]
     # By patterns, in which a name between quotes is taken as it is; one that is made here goes to pg_catalog, where nobody else makes anything
     patterns = ["--database=" + '"' + name.replace('"', '""') + '"' for name in names]
-    done = server.program(["pg_amcheck", *options, *patterns], check=False)
+    done = server.program(["env", f"PGOPTIONS={psql.OVER}", "pg_amcheck", *options, *patterns], check=False)
     server.sql(_in_each([name for name in names if name not in there], "drop extension if exists amcheck;"))
     if done.returncode:
         raise Failure(f"amcheck found damage: {' '.join((done.stdout or done.stderr).split())[:500]}")
