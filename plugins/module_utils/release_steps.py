@@ -134,7 +134,7 @@ def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int,
         else:
             if untrusted.kind(directory) != "directory":
                 user.make_directory(directory, 0o700, None, None)
-            argv = dump_file.command(container, role, database)
+            argv = dump_file.command(container, role, psql.conninfo(database))
             made = user.does(_dumped, directory, argv, keep, user.home, user.environment, patience=LONGEST)
     except (OSError, ValueError) as error:
         where = f". {room([directory])}" if any(word in str(error).lower() for word in FULL) else ""

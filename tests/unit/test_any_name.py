@@ -209,3 +209,32 @@ def test_statements_of_a_dump_of_before_are_settings_or_left_out(command, capsys
 
     assert around.sound([statement]) == ([statement] if sound else [])
     assert ("is no setting, and is left out" in capsys.readouterr().out) is not sound
+
+
+ODD = """
+create table public.late (at timestamptz, local timestamp);
+insert into public.late values ('2026-11-28 12:00:00.25+00', '2026-11-28 12:00:00.25');
+create table public.down (id int primary key); create sequence public.downwards increment -1 owned by public.down.id;
+select nextval('public.downwards') from generate_series(1, 5); insert into public.down values (-1);
+create table public.words (word text); create sequence public.of_words owned by public.words.word; insert into public.words values ('a word');
+create table public.round (id int); create sequence public.again maxvalue 2 cycle owned by public.round.id;
+select nextval('public.again') from generate_series(1, 3); insert into public.round values (2);
+"""
+
+
+def test_what_the_application_may_keep_in_its_tables_ends_no_drill(restored, named):
+    """A sequence that goes down or round, or belongs to a text; times that are none, or are written in another way."""
+    named.sql(ODD, database="senex")
+    named.sql("grant select on all tables in schema public to senex; alter role senex set datestyle = 'German'; alter role senex set timezone = 'Asia/Tokyo'")
+    named.sql("grant select on all tables in schema public to senex", database="senex")
+    try:
+        for column in ("public.late.at", "public.late.local"):
+            assert checks.verify(restored, [column], deep=False)["newest_row"] == "2026-11-28T12:00:00.250000Z"
+        for time in ("infinity", "294000-01-01", "0044-03-15 BC"):
+            named.sql(f"truncate public.late; insert into public.late values ('{time}', '{time}')", database="senex")
+            assert "newest_row" not in checks.verify(restored, ["public.late.at"], deep=False)
+        named.sql("insert into public.down values (7); alter sequence public.downwards increment 1", database="senex")
+        with pytest.raises(Failure, match="public.downwards stands at -5, and down.id holds 7"):
+            checks.verify(restored, deep=False)
+    finally:
+        named.sql("alter role senex reset all")

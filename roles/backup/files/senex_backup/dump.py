@@ -74,7 +74,7 @@ def make(settings: Settings, reason: str, keep: int | None = None) -> dict:
     before = dump_file.dumps(directory)[-1:]
     moment = Moment(settings)
     try:
-        argv = dump_file.command(database["container"], database["role"], database["name"], f"--snapshot={moment.name}")
+        argv = dump_file.command(database["container"], database["role"], psql.conninfo(database["name"]), f"--snapshot={moment.name}")
         made = dump_file.write(path, argv, details=lambda: {
             "format": 1, "database": database["name"], "database_bytes": int(size), "server_version": int(version), "cluster": cluster, "reason": reason,
             **moment.facts(),

@@ -19,14 +19,14 @@ select json_object_agg(name, rows) from (
 # A sequence behind its column would hand out keys that are there already. Of tables alone: to read a view runs whatever its owner has put there
 SEQUENCES = """
 select format('%I.%I', n.nspname, s.relname) || ' stands at ' || last || ', and ' || format('%I.%I', t.relname, a.attname) || ' holds ' || top
-from pg_class s join pg_namespace n on n.oid = s.relnamespace
+from pg_class s join pg_namespace n on n.oid = s.relnamespace join pg_sequence q on q.seqrelid = s.oid
 join pg_depend d on d.objid = s.oid and d.deptype in ('a', 'i') and d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
 join pg_class t on t.oid = d.refobjid and t.relkind in ('r', 'p') join pg_namespace tn on tn.oid = t.relnamespace
 join pg_attribute a on a.attrelid = t.oid and a.attnum = d.refobjsubid
 cross join lateral (select coalesce(pg_sequence_last_value(s.oid), 0) as last) as at
 cross join lateral (select coalesce((xpath('/row/n/text()',
   query_to_xml(format('select max(%I) as n from %I.%I', a.attname, tn.nspname, t.relname), false, true, '')))[1]::text::bigint, 0) as top) as held
-where s.relkind = 'S' and top > last
+where s.relkind = 'S' and q.seqincrement > 0 and not q.seqcycle and a.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) and top > last
 """
 THERE = "select current_database() from pg_extension where extname = 'amcheck';"
 PLANTED = f"select format('%s: %s', current_database(), found.name) from ({psql.IMPOSTORS.strip().rstrip(';')}) as found (name);"
@@ -81,10 +81,14 @@ def _in_each(names: list[str], statement: str) -> str:
 
 
 def newest_row(server: Server, column: str) -> str | None:
-    """The newest time in a column TABLE.COLUMN, in UTC; nothing where there is no such table or no row."""
+    """The newest time in a column TABLE.COLUMN, in UTC; nothing where there is no such table, no row, or a time that is none (infinity)."""
     table, _, name = column.rpartition(".")
     quoted = table.replace("'", "''")
     if server.sql(f"select to_regclass('{quoted}') is null", role=server.settings.owner) == ["t"]:
         return None
-    rows = server.sql(f"select max({name}) at time zone 'UTC' from {table}", role=server.settings.owner)
-    return datetime.datetime.fromisoformat(rows[0]).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if rows and rows[0] else None
+    # Seconds: how a time is written is a setting of the role's
+    rows = server.sql(f"select extract(epoch from max({name}) at time zone 'UTC') from {table}", role=server.settings.owner)
+    try:
+        return datetime.datetime.fromtimestamp(float(rows[0]), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    except (ValueError, OverflowError, OSError):
+        return None
