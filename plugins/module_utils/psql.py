@@ -8,7 +8,8 @@ import io
 import sys
 
 # What whoever owns a database may set for every session in it, the superuser's too: where names lead, who one is, how a string is read and a name written
-OVER = "-c search_path= -c role=none -c standard_conforming_strings=on -c quote_all_identifiers=off -c default_transaction_read_only=off -c statement_timeout=0"
+PATIENT = "-c statement_timeout=0"  # as whoever it is
+OVER = f"-c search_path= -c role=none -c standard_conforming_strings=on -c quote_all_identifiers=off -c default_transaction_read_only=off {PATIENT}"
 # A name may hold whatever an unaligned answer is split at, ends of lines included
 ROWS = ("-X", "-q", "-t", "--csv", "-v", "ON_ERROR_STOP=1")
 # amcheck's functions are called by names in the extension's schema: one of somebody else's that fits as well would be taken. C is the superuser's alone
@@ -19,10 +20,10 @@ and not (p.prolang = (select oid from pg_language where lanname = 'c') and p.pro
 """
 
 
-def conninfo(database: str) -> str:
+def conninfo(database: str, over: str = OVER) -> str:
     """A database by its name, whatever is in that, and whatever is set for it."""
     quoted = database.replace("\\", "\\\\").replace("'", "\\'")
-    return f"dbname='{quoted}' options='{OVER}'"
+    return f"dbname='{quoted}' options='{over}'"
 
 
 def argument(text: str) -> str:

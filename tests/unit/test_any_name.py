@@ -16,6 +16,8 @@ from pitr.jobs import Failure  # isort: skip
 # A separator of psql's or of Python's each, a line that is a full stop, and what quoting could go wrong by
 NAMES = ["a|b", "a\tb", "a\nb", "a\rb", "a\n.\nb", "a\u2028b", "a\x85b", "a\x0bb", "a\x1cb", 'a"b,c', "a'b\\c", "dbname=a b", " a "]
 
+DATABASES = ["a\nb", "a\u2028b", 'a"b,c', "a'b\\c", "dbname=a b"]  # each costs time
+
 
 def ident(name):
     return '"' + name.replace('"', '""') + '"'
@@ -41,15 +43,14 @@ def server():
 def named(server):
     """A database of these names, beside others that are called by them."""
     server.sql("create database senex owner senex")
-    for name in NAMES:
+    for name in DATABASES:
         server.sql(f"create database {ident(name)} owner senex")
-        server.sql(f"create role {ident(name)}")
+    server.sql("".join(f"create role {ident(name)};" for name in NAMES))
     server.sql(content(NAMES), database="senex")
     yield server
-    for name in ["senex", *NAMES]:
+    for name in ["senex", *DATABASES]:
         server.sql(f"drop database if exists {ident(name)} with (force)")
-    for name in NAMES:
-        server.sql(f"drop role if exists {ident(name)}")
+    server.sql("".join(f"drop role if exists {ident(name)};" for name in NAMES))
 
 
 def whole(name):
@@ -60,7 +61,7 @@ def test_an_upgrade_compares_each(named):
     server = pg_server.Server(None, types.SimpleNamespace(uid=70, superuser="postgres", owner="senex"), sockets=str(named.base))
     server.execute = lambda *argv, stdin=None, check=True: exact(named, argv, check, stdin)
     found = pg_facts.facts(server)
-    assert set(NAMES) < set(found) and set(NAMES) < set(found[""]["R"])
+    assert set(DATABASES) < set(found) and set(NAMES) < set(found[""]["R"])
     assert {name: found["senex"]["T"][whole(name)] for name in NAMES} == {name: str(number) for number, name in enumerate(NAMES, 1)}
     pg_facts.amcheck(server, 1)
     assert len(sequences.held(server.rows(sequences.HELD, "senex"))) == 2 * len(NAMES)
@@ -90,11 +91,11 @@ def restored(named, monkeypatch):
 
 def test_a_restore_to_a_moment_looks_at_each(restored):
     found = checks.verify(restored)
-    assert set(NAMES) < set(found["databases"]) and {whole(name) for name in NAMES} <= set(found["rows"]) and found["amcheck"] == "ok"
+    assert set(DATABASES) < set(found["databases"]) and {whole(name) for name in NAMES} <= set(found["rows"]) and found["amcheck"] == "ok"
     assert len(restore.handed_out(restored.settings)) == 2 * len(NAMES)
 
 
-@pytest.mark.parametrize("name", ["senex", "a\nb", "dbname=a b", "a'b\\c"])
+@pytest.mark.parametrize("name", ["senex", "a\nb", "dbname=a b"])
 def test_a_function_beside_amchecks_own_is_called_by_no_drill(named, restored, name):
     """The superuser of the copy would have run it."""
     there = psql.conninfo(name)
@@ -122,8 +123,7 @@ def test_nor_one_that_took_the_place_of_its_own(server, change):
 
 def test_a_dump_is_restored_and_compared(backup):  # noqa: F811
     server = backup.server
-    for name in NAMES:
-        server.sql(f"create role {ident(name)}")
+    server.sql("".join(f"create role {ident(name)};" for name in NAMES))
     server.sql(content(NAMES), database="senex")
     server.sql("".join(f"alter table {whole(name)} owner to {ident(name)};" for name in NAMES), database="senex")
     try:
@@ -132,15 +132,13 @@ def test_a_dump_is_restored_and_compared(backup):  # noqa: F811
         facts = json.loads(pathlib.Path(f"{path}.json").read_text())
         assert {name: facts["tables"][whole(name)] for name in NAMES} == {name: number for number, name in enumerate(NAMES, 1)}
         server.sql("drop database senex with (force)")
-        for name in NAMES:
-            server.sql(f"drop role {ident(name)}")
+        server.sql("".join(f"drop role {ident(name)};" for name in NAMES))
         found = backup.restore.prove(backup.settings, "newest", "pitr-drill")
-        assert f"{len(NAMES) + 3} roles made anew" not in found["checked"] and f"rows in {len(NAMES) + 2} tables" in " ".join(found["checked"])
+        assert f"rows in {len(NAMES) + 2} tables" in " ".join(found["checked"])
         assert set(NAMES) < set(json.loads(server.sql("select json_agg(rolname) from pg_roles")))
     finally:
         server.sql("drop database if exists senex with (force)")
-        for name in NAMES:
-            server.sql(f"drop role if exists {ident(name)}")
+        server.sql("".join(f"drop role if exists {ident(name)};" for name in NAMES))
 
 
 # What the owner of a database may set for every session in it

@@ -30,7 +30,8 @@ class Server:
     def sql(self, statement: str, database: str | None = None, role: str | None = None) -> list[str]:
         """The first value of each row, for the superuser. Names without a schema are the application's: its role may have a search path of its own."""
         name = database or self.settings.database
-        words = ["psql", *psql.ROWS, "-w", "-U", role or self.settings.superuser, "-d", name if role else psql.conninfo(name), "-f", "-"]
+        there = psql.conninfo(name, psql.PATIENT if role else psql.OVER)
+        words = ["psql", *psql.ROWS, "-w", "-U", role or self.settings.superuser, "-d", there, "-f", "-"]
         return [row[0] for row in psql.rows(self.program(words, stdin=statement).stdout)]
 
     def program(self, command: list[str], stdin: str | None = None, check: bool = True):
