@@ -120,7 +120,7 @@ def physical(real: str, table: list) -> tuple:
 def volumes(home: str) -> list:
     """What the service user's units mount: whatever it is, it is in use."""
     found = []
-    for unit in glob.glob(os.path.join(home, UNITS, "**", "*.container"), recursive=True):
+    for unit in glob.glob(os.path.join(glob.escape(home), UNITS, "**", "*.container"), recursive=True):
         if not os.path.isfile(unit):  # root waits for the end of this, and nobody writes to a FIFO
             continue
         with open(unit, encoding="utf-8", errors="surrogateescape") as handle:

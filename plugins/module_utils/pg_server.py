@@ -68,9 +68,9 @@ class Server:
         return self.execute(name, f"--host={self.sockets}", f"--username={self.role}", "--no-password", *options, stdin=stdin)
 
     def execute(self, *argv: str, stdin: str | None = None, check: bool = True):
-        """Run any program in the container."""
+        """Run any program in the container. What it says is kept as it is: a name may hold a carriage return."""
         words = ("exec", "--interactive", f"--user={self.wanted.uid}", self.container, *argv)
-        return self.user.podman(*words, stdin=stdin or "", timeout=LONGEST, check=check)
+        return self.user.podman(*words, stdin=stdin or "", timeout=LONGEST, check=check, exact=True)
 
     def rows(self, text: str, database: str = "postgres") -> list[list[str]]:
         """What psql answers to a script."""

@@ -77,13 +77,14 @@ class ServiceUser:
             "DBUS_SESSION_BUS_ADDRESS": f"unix:path={self.runtime}/bus",
         }
 
-    def run(self, argv: list[str], check: bool = True, stdin: str | IO | None = None, extra: dict | None = None, timeout: int = 900):
-        """Run a command as the user, in its home (root's own directory is closed to it). `stdin` is a text or an open file."""
+    def run(self, argv: list[str], check: bool = True, stdin: str | IO | None = None, extra: dict | None = None, timeout: int = 900, exact: bool = False):
+        """Run a command as the user, in its home (root's own directory is closed to it). `stdin` is a text or an open file; `exact`: see untrusted.told."""
         try:
             result = untrusted.told(
                 argv,
                 stdin,
                 timeout,
+                exact=exact,
                 cwd=self.home if untrusted.kind(self.home) == "directory" else "/",
                 env={**self.environment, **(extra or {})},
                 user=self.uid,
@@ -104,9 +105,9 @@ class ServiceUser:
         """`systemctl --user …`."""
         return self.run([SYSTEMCTL, "--user", "--no-ask-password", *arguments], check=check, timeout=timeout)
 
-    def podman(self, *arguments: str, check: bool = True, stdin: str | IO | None = None, timeout: int = 900):
+    def podman(self, *arguments: str, check: bool = True, stdin: str | IO | None = None, timeout: int = 900, exact: bool = False):
         """`podman …`."""
-        return self.run([PODMAN, *arguments], check=check, stdin=stdin, timeout=timeout)
+        return self.run([PODMAN, *arguments], check=check, stdin=stdin, timeout=timeout, exact=exact)
 
     def podman_version(self) -> tuple[int, ...]:
         """(5, 4, 2)."""

@@ -10,7 +10,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import in_force, owned, quadlet_transaction, service_user, storage, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import in_force, owned, pg_server, quadlet_transaction, service_user, storage, untrusted
 from ansible_collections.senex.trader.plugins.plugin_utils import kept_place
 from test_host_fact import fact, script  # noqa: F401  (fixtures)
 from watched import host as watched_host
@@ -129,3 +129,13 @@ def ends(path):
 def test_only_sentences_for_a_person_are_ended_at_more():
     found = {str(path.relative_to(ROOT)) for path in sources() if ends(path)}
     assert found - {"roles/nginx/vars/main.yml"} == set(SENTENCES), "split('\\n'), or untrusted.records, where a line is a record"
+
+
+def test_a_name_keeps_its_carriage_return():
+    """A database of that name is asked by it."""
+    for exact, said in ((True, "a\rb\r\nc"), (False, "a\nb\nc")):
+        assert untrusted.told(["printf", r"a\rb\r\nc"], timeout=20, exact=exact).stdout == said
+    asked = []
+    user = SimpleNamespace(podman=lambda *_, **more: asked.append(more) or SimpleNamespace(stdout='"a\rb"\n', returncode=0))
+    server = pg_server.Server(user, SimpleNamespace(uid=70, superuser="postgres", owner="senex"))
+    assert server.rows("select") == [["a\rb"]] and asked[-1]["exact"] is True

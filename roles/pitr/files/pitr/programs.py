@@ -86,7 +86,7 @@ def condemn(settings: Settings, name: str) -> None:
 
 def damaged(settings: Settings) -> list[str]:
     """Base backups of which that was said."""
-    return [os.path.basename(os.path.dirname(path)) for path in sorted(glob.glob(os.path.join(settings.barman_server, "base", "*", DAMAGED)))]
+    return [os.path.basename(os.path.dirname(path)) for path in sorted(glob.glob(os.path.join(glob.escape(settings.barman_server), "base", "*", DAMAGED)))]
 
 
 def gone(settings: Settings, listed: list[dict] | None = None) -> list[str]:
