@@ -4,8 +4,8 @@ import json
 import os
 import pathlib
 import subprocess
-import types
 import sys
+import types
 
 import pytest
 
