@@ -6,6 +6,7 @@ import copy
 import gzip
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +26,37 @@ where a.amname = 'btree' and i.indisvalid and i.indisready and c.relpersistence 
 # The application may have the extension itself, in whichever schema: it stays as it is
 OWN = "pg_catalog"  # of one that is there for the check alone: nobody else makes anything there
 THERE = "select quote_ident(n.nspname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'amcheck';"
+
+# While rows come back, PostgreSQL calls what constraints, domains and generated columns name, as whoever brings the rows: the superuser. Each function of
+# somebody else's is its owner's meanwhile, from the statement on that gives it to that owner, also one that another makes on its way
+GUARD = """
+create schema NAME;
+create table NAME.invoked (oid oid primary key);
+create function NAME.guard() returns event_trigger language plpgsql security definer set search_path = '' as $guard$
+declare one record;
+begin
+  for one in select p.oid, p.oid::pg_catalog.regprocedure as name from pg_catalog.pg_event_trigger_ddl_commands() c
+    join pg_catalog.pg_proc p on p.oid operator(pg_catalog.=) c.objid join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) p.proowner
+    where c.classid operator(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass and not r.rolsuper and not p.prosecdef and p.prokind <> 'a'
+  loop
+    insert into NAME.invoked values (one.oid) on conflict do nothing;
+    execute pg_catalog.format('alter routine %s security definer', one.name);
+  end loop;
+end $guard$;
+create event trigger NAME on ddl_command_end execute function NAME.guard();
+"""
+# What waits for the end of the transaction comes first
+UNGUARD = """
+set search_path = '';
+set constraints all immediate;
+drop event trigger NAME;
+do $guard$ declare one record; begin
+  for one in select p.oid::pg_catalog.regprocedure as name from NAME.invoked i join pg_catalog.pg_proc p on p.oid = i.oid loop
+    execute pg_catalog.format('alter routine %s security invoker', one.name);
+  end loop;
+end $guard$;
+drop schema NAME cascade;
+"""
 
 
 def chosen(settings: Settings, name: str) -> str:
@@ -114,14 +146,17 @@ def prove(settings: Settings, name: str, container: str) -> dict:
 
 
 def fill(settings: Settings, path: str, new: str) -> None:
-    """All of it in one transaction, which the first error ends."""
+    """The first error ends it. One transaction, up to the first large object: those bring a commit of their own."""
     words = [PODMAN, "exec", "--interactive", settings["database"]["container"], "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction",
              "-U", settings["database"]["role"], "-d", new]  # fmt: skip
+    own = f"senex_restore_{secrets.token_hex(8)}"  # nothing in the dump is called so
     # Into a file: what nobody reads until the end must not fill a pipe
     with tempfile.TemporaryFile() as errors, subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors) as loading:
         try:
             with gzip.open(path) as packed, loading.stdin:
+                loading.stdin.write(GUARD.replace("NAME", own).encode())
                 shutil.copyfileobj(packed, loading.stdin, dump_file.BLOCK)
+                loading.stdin.write(UNGUARD.replace("NAME", own).encode())
         except BrokenPipeError:
             pass  # psql has ended, and says why
         loading.wait()
