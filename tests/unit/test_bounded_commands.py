@@ -33,6 +33,11 @@ def test_one_that_does_not_end_is_ended_and_one_that_is_not_there_told():
     assert bounded_command.run(given(argv=["/nowhere/pitr"]))["rc"] == 127
 
 
+def test_it_has_no_terminal_on_which_the_module_answers():
+    words = [sys.executable, "-c", "import os; print(os.getsid(0) == os.getpid(), os.readlink('/proc/self/fd/0'))"]
+    assert bounded_command.run(given(argv=words))["stdout"] == "True /dev/null"
+
+
 def test_what_it_says_is_printable_and_whole():
     plan = json.dumps({"dump": RED, "many": "x" * 100_000})
     done = bounded_command.run(given(argv=["sh", "-c", "cat; printf 'no \\033[2J\\nwhy\\n' >&2; exit 4"], stdin=f"{RED}\n{plan}\n"))

@@ -89,6 +89,7 @@ def test_a_moment(limited, monkeypatch):
     checks.amcheck(copy)
     options = next(word for words in said for word in words if word.startswith("PGOPTIONS="))
     assert options == f"PGOPTIONS={superuser_session.OPTIONS} -c transaction_timeout=0"
+    assert checks._in_each(["senex", "other"], "select;").count(superuser_session.PATIENT_17) == 2, "each is a session of its own"
 
 
 def test_a_release(limited):
