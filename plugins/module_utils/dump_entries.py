@@ -48,10 +48,9 @@ select format('revoke all on table %I.%I from %I', n.nspname, c.relname, r.rolna
 """
 
 
-def script(text: str, role: str) -> str:
-    """GIVE or TAKE for a role, as psql takes it."""
-    quoted = role.replace("\\", "\\\\").replace("'", "''")
-    return f"\\set fills '{quoted}'\n{text}"
+def script(text: str, fills: str) -> str:
+    """GIVE or TAKE for a role (psql.argument)."""
+    return f"\\set fills {fills}\n{text}"
 
 
 def by_whom(kind: str | None, owner: str | None, role: str, now: str) -> str:

@@ -35,13 +35,6 @@ and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass a
 SEQUENCES = """
 select 'S', format('%I.%I', schemaname, sequencename), coalesce(last_value, 0) from pg_sequences order by 2;
 """
-# amcheck's functions are called as the superuser, by names in the extension's schema: one of somebody else's that fits as well would be taken
-IMPOSTORS = """
-select format('%I.%I', n.nspname, p.proname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace join pg_proc p on p.pronamespace = n.oid
-where e.extname = 'amcheck' and p.proname in ('verify_heapam', 'bt_index_check', 'bt_index_parent_check') and not exists (
-  select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.refclassid = 'pg_extension'::regclass and d.deptype = 'e')
-order by 1;
-"""
 EXTENSIONS = """
 select 'E', extname, extversion from pg_extension order by 2;
 """

@@ -83,7 +83,7 @@ def lines_of(path):
     """Lines of a file of root's; none where it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as handle:
-            return handle.read().splitlines()
+            return handle.read().split("\n")
     except OSError:
         return []
 
@@ -129,9 +129,9 @@ def judge_sshd(wanted, answers):
     """Of sshd itself, and of a login of root's. One that systemd starts with the first connection (Ubuntu) has no directory until then."""
     if "privilege separation directory" in answers["sshd"][1]:
         return
-    values = dict(line.strip().partition(" ")[::2] for line in reversed(said(answers, "sshd").splitlines()))
+    values = dict(line.strip().partition(" ")[::2] for line in reversed(said(answers, "sshd").split("\n")))
     code, text = answers["sshd root"]
-    of_root = dict(line.strip().partition(" ")[::2] for line in reversed(text.splitlines())) if code == 0 else values
+    of_root = dict(line.strip().partition(" ")[::2] for line in reversed(text.split("\n"))) if code == 0 else values
     for name, value in wanted.items():
         for found, who in ((values, ""), (of_root, " for root")):
             now = found.get(name.lower(), "not set")
@@ -153,7 +153,7 @@ def proc_path(key):
 def assignments(text, path=""):
     """(file, section, key, value) of what `cat-config` prints, in its order."""
     section, before = "", ""
-    for line in text.splitlines():
+    for line in text.split("\n"):
         header = re.fullmatch(r"# (/\S+)", line)
         if header and not before.strip():
             path, section = header[1], ""
@@ -278,7 +278,7 @@ def judge_apt(wanted, answers):
 
 def judge_units(wanted, answers):
     """Of timers on which a setting depends."""
-    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in said(answers, "units").split("\n\n")]
+    blocks = [dict(line.split("=", 1) for line in block.split("\n") if "=" in line) for block in said(answers, "units").split("\n\n")]
     states = {block.get("Id"): block for block in blocks}
     for name in wanted:
         state = states.get(name, {})

@@ -56,9 +56,28 @@ def begin(path: str, about: dict | None = None) -> str:
 
 def mark(path: str, about: dict | None = None, name: str = MARK) -> None:
     """Say of a directory that the collection made it."""
-    with open(os.open(os.path.join(path, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8") as handle:
-        json.dump(about or {}, handle)
-        handle.write("\n")
+    write(os.path.join(path, name), json.dumps(about or {}) + "\n")
+
+
+def write(path: str, text: str) -> None:
+    """A file of ours in the place of whatever has its name: where somebody else may make names, that is a link, a FIFO, or a file with two names."""
+    fresh = f"{path}.new"
+    if os.path.lexists(fresh):
+        os.unlink(fresh)
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8") as handle:
+        handle.write(text)
+    os.replace(fresh, path)
+
+
+def read(path: str, most: int = 64 << 10) -> str | None:
+    """What is in a small file of that name; nothing where there is none, or something else: whoever may make names there has it led nowhere."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as handle:
+        seen = os.fstat(descriptor)
+        return handle.read(most).decode(errors="replace") if stat.S_ISREG(seen.st_mode) and seen.st_size <= most else None
 
 
 def unmark(path: str) -> None:
@@ -80,8 +99,8 @@ def below(path: str, above: str) -> bool:
 
 def mounts() -> list:
     """[(where, device, which path of it)]: a later one of the same place lies over the earlier."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as handle:
-        rows = [line.split() for line in handle]
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as handle:
+        rows = [line.split(" ") for line in handle]  # at what the kernel writes between: it leaves other white space in a name as it is
     return [(plain(row[4]), row[2], plain(row[3])) for row in rows]
 
 
@@ -101,7 +120,7 @@ def physical(real: str, table: list) -> tuple:
 def volumes(home: str) -> list:
     """What the service user's units mount: whatever it is, it is in use."""
     found = []
-    for unit in glob.glob(os.path.join(home, UNITS, "**", "*.container"), recursive=True):
+    for unit in glob.glob(os.path.join(glob.escape(home), UNITS, "**", "*.container"), recursive=True):
         if not os.path.isfile(unit):  # root waits for the end of this, and nobody writes to a FIFO
             continue
         with open(unit, encoding="utf-8", errors="surrogateescape") as handle:
@@ -158,7 +177,7 @@ def remove(home: str, *paths: str, data: list | tuple = (), place: str = "", bes
         shutil.rmtree(path)
 
 
-STEPS = {"remove": remove, "mark": mark, "unmark": unmark}
+STEPS = {"remove": remove, "mark": mark, "unmark": unmark, "read": read}
 
 
 def words(step: str, *arguments: str, program: str = "", **options: object) -> list:
@@ -167,10 +186,12 @@ def words(step: str, *arguments: str, program: str = "", **options: object) -> l
 
 
 def main(argv: list) -> int:
-    """A step in the user namespace."""
+    """A step in the user namespace; what it answers, if anything, as JSON."""
     step, arguments, options = json.loads(argv[0])
     try:
-        STEPS[step](*arguments, **options)
+        answer = STEPS[step](*arguments, **options)
+        if answer is not None:
+            print(json.dumps(answer))
     except OSError as error:
         print(str(error), file=sys.stderr)
         return 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.senex.trader.plugins.module_utils import dump_file
+from ansible_collections.senex.trader.plugins.module_utils import dump_file, psql
 from ansible_collections.senex.trader.plugins.module_utils.pg_server import Server
 from ansible_collections.senex.trader.plugins.module_utils.superuser_session import target
 
@@ -122,8 +122,8 @@ def amcheck(server: Server, jobs: int) -> None:
             continue
         if not there:
             server.rows("create extension amcheck schema pg_catalog", database)
-        elif planted := server.rows(dump_file.IMPOSTORS, database):
-            raise OSError(f"{database}: {', '.join(name for (name,) in planted)} is not amcheck's own, and would run as the superuser: drop it")
+        elif said := psql.impostors([name for (name,) in server.rows(psql.IMPOSTORS, database)]):
+            raise OSError(f"{database}: {said}")
         try:
             server.program("pg_amcheck", f"--jobs={jobs}", target(database))
         finally:

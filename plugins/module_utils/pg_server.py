@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.senex.trader.plugins.module_utils import confined, owned, prober_unit, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import confined, owned, prober_unit, psql, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.superuser_session import PATIENT_17, target
 
@@ -70,15 +70,13 @@ class Server:
         return self.execute(name, f"--host={self.sockets}", f"--username={role or self.role}", "--no-password", *options, stdin=stdin)
 
     def execute(self, *argv: str, stdin: str | None = None, check: bool = True):
-        """Run any program in the container."""
+        """Run any program in the container. What it says is kept as it is: a name may hold a carriage return."""
         words = ("exec", "--interactive", f"--user={self.wanted.uid}", self.container, *argv)
-        return self.user.podman(*words, stdin=stdin or "", timeout=LONGEST, check=check)
+        return self.user.podman(*words, stdin=stdin or "", timeout=LONGEST, check=check, exact=True)
 
-    def rows(self, text: str, database: str = "postgres", path: bool = False) -> list[list[str]]:
-        """What psql answers to a script; with the database's own search `path` where something is made in it."""
-        options = ("-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", target(database, path))
-        lines = self.program("psql", *options, stdin=PATIENT_17 + text).stdout.split("\n")  # splitlines knows ends of lines that a name may hold
-        return [line.split("\t") for line in (lines if lines[-1] else lines[:-1])]
+    def rows(self, text: str, database: str = "postgres") -> list[list[str]]:
+        """What psql answers to a script."""
+        return psql.rows(self.program("psql", *psql.ROWS, "-d", target(database), stdin=PATIENT_17 + text).stdout)
 
     def databases(self) -> list[str]:
         """All that can be asked; what new ones are copied from comes first."""

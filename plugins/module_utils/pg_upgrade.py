@@ -15,6 +15,7 @@ from ansible_collections.senex.trader.plugins.module_utils import (
     pg_facts,
     pg_server,
     pg_upgrade_state,
+    psql,
     release_steps,
     untrusted,
 )
@@ -172,8 +173,8 @@ class Upgrade:
         """Roles with their passwords. The superuser is there already, by another statement than the others."""
         words = ["pg_dumpall", f"--host={OLD_SOCKETS}", f"--username={self.old.role}", "--no-password", "--globals-only"]
         first = self.wanted.superuser
-        lines = self.fresh.execute(*words).stdout.splitlines(keepends=True)
-        script = "".join(line for line in lines if line.rstrip() not in (f"CREATE ROLE {first};", f'CREATE ROLE "{first}";'))
+        lines = untrusted.records(self.fresh.execute(*words).stdout)
+        script = "".join(f"{line}\n" for line in lines if line not in (f"CREATE ROLE {first};", f'CREATE ROLE "{first}";'))
         self.fresh.program("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", stdin=script)
 
     def _copy(self, database: str, place: str, *options: str) -> None:
@@ -211,7 +212,7 @@ class Upgrade:
         self.fresh.program("pg_restore", *several, *words, f"--use-list={place}.list", place, role=role)
 
     def _rights(self, database: str, text: str) -> None:
-        self.fresh.rows(dump_entries.script(text, self.wanted.owner), database)
+        self.fresh.rows(dump_entries.script(text, psql.argument(self.wanted.owner)), database)
 
     @contextlib.contextmanager
     def _let_in(self, database: str):
@@ -278,7 +279,7 @@ class Upgrade:
         if content is None:
             raise OSError(f"{path} is missing: run site.yml, which writes it")
         # The service user's file: whatever is in it, the rest of the upgrade is undone in order
-        kept = [line for line in content.decode(errors="replace").splitlines() if line.split()[:1] == ["local"]]
+        kept = [line for line in untrusted.records(content.decode(errors="replace")) if line.split()[:1] == ["local"]]
         text = "\n".join(["# An upgrade is under way: nobody comes in from outside", *kept, "host all all all reject", ""])
         self.user.writes(fileset.swap, [(path, text.encode(), owner)])
         self.old.rows("select pg_reload_conf()")

@@ -48,7 +48,7 @@ def latest(text: bytes | None) -> dict:
     Its writer has seen what the application says, and whoever reads this is root: numbers and printable lines, and nothing else.
     """
     found = []
-    for line in (text or b"").splitlines():
+    for line in (text or b"").split(b"\n"):
         with contextlib.suppress(ValueError, RecursionError):
             found.append(json.loads(line))
     whole = max((one for one in found if isinstance(one, dict)), key=lambda one: _number(one.get("saved")) or 0, default={})

@@ -38,7 +38,7 @@ def run_inside(user: ServiceUser, wanted: dict) -> list[str]:
         for word in wanted["redact"]:
             said = said.replace(word, "********")
         raise Refused(f"{wanted['trouble']}: {said}", [])
-    return [line.removeprefix("changed: ") for line in result.stdout.splitlines() if line.startswith("changed: ")]
+    return [line.removeprefix("changed: ") for line in result.stdout.split("\n") if line.startswith("changed: ")]
 
 
 class Beside:
@@ -75,7 +75,7 @@ class Beside:
         for process in self.running:
             said, complaint = process.communicate()
             try:
-                result = json.loads(said.splitlines()[-1])
+                result = json.loads(said.strip().rpartition("\n")[2])
             except (ValueError, IndexError):
                 result = {"msg": f"the process beside ended with {process.returncode}: {complaint.strip()[-500:]}"}
             self.plan += result.get("plan", [])

@@ -44,7 +44,7 @@ def secret_words(part: Part) -> set[str]:
     words = set(part.secrets.values())
     for item in part.files:
         if item.secret:
-            lines = item.content.decode(errors="replace").splitlines()
+            lines = untrusted.records(item.content.decode(errors="replace"))
             words.update(line for line in lines if "=" in line or ":" in line)
             pairs = [line.split("=", 1) for line in lines if "=" in line]
             words.update(value.strip("\"' ") for name, value in pairs if SECRET_NAME.search(name))

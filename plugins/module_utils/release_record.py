@@ -365,7 +365,7 @@ class Ledger:
     def records(self) -> list[dict]:
         """Every release, oldest first; a line that a full disk cut short is left out."""
         found = []
-        for line in (self._read(RECORDS) or "").splitlines():
+        for line in (self._read(RECORDS) or "").split("\n"):
             with contextlib.suppress(ValueError, RecursionError):
                 one = json.loads(line)
                 found += [one] if isinstance(one, dict) and isinstance(one.get("id"), str) else []

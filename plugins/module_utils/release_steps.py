@@ -101,7 +101,7 @@ def _shell(user: ServiceUser, container: dict, script: str):
 
 def _said(result) -> dict | None:
     """The last that a script said; None where it said nothing, or nothing of that kind."""
-    lines = [line for line in result.stdout.splitlines() if line.startswith(MARK)]
+    lines = [line for line in untrusted.records(result.stdout) if line.startswith(MARK)]
     try:
         found = _clean(json.loads(lines[-1].removeprefix(MARK))) if lines else None
     except RecursionError:
@@ -130,7 +130,7 @@ def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int,
             result = user.run([command, "dump", "--reason", REASON, "--keep", str(keep), "--json"], check=False, timeout=LONGEST)
             if result.returncode:
                 raise OSError((result.stderr or result.stdout).strip())
-            made = _whole(json.loads(result.stdout.splitlines()[-1]))
+            made = _whole(json.loads(result.stdout.strip().rpartition("\n")[2]))
         else:
             if untrusted.kind(directory) != "directory":
                 user.make_directory(directory, 0o700, None, None)

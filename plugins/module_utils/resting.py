@@ -19,7 +19,7 @@ ROUNDS = 20  # looks at whether it serves, a second apart
 
 def _listed(user: ServiceUser, *question: str) -> list[str]:
     said = user.systemctl(*question, "--plain", "--no-legend", *PATTERNS, check=False).stdout
-    return [line.split()[0] for line in said.splitlines() if line.split()]
+    return [line.split()[0] for line in untrusted.records(said) if line.split()]
 
 
 def remembered(place: str = PLACE) -> list[str]:

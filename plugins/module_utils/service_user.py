@@ -77,13 +77,14 @@ class ServiceUser:
             "DBUS_SESSION_BUS_ADDRESS": f"unix:path={self.runtime}/bus",
         }
 
-    def run(self, argv: list[str], check: bool = True, stdin: str | IO | None = None, extra: dict | None = None, timeout: int = 900):
-        """Run a command as the user, in its home (root's own directory is closed to it). `stdin` is a text or an open file."""
+    def run(self, argv: list[str], check: bool = True, stdin: str | IO | None = None, extra: dict | None = None, timeout: int = 900, exact: bool = False):
+        """Run a command as the user, in its home (root's own directory is closed to it). `stdin` is a text or an open file; `exact`: see untrusted.told."""
         try:
             result = untrusted.told(
                 argv,
                 stdin,
                 timeout,
+                exact=exact,
                 cwd=self.home if untrusted.kind(self.home) == "directory" else "/",
                 env={**self.environment, **(extra or {})},
                 user=self.uid,
@@ -104,9 +105,9 @@ class ServiceUser:
         """`systemctl --user …`."""
         return self.run([SYSTEMCTL, "--user", "--no-ask-password", *arguments], check=check, timeout=timeout)
 
-    def podman(self, *arguments: str, check: bool = True, stdin: str | IO | None = None, timeout: int = 900):
+    def podman(self, *arguments: str, check: bool = True, stdin: str | IO | None = None, timeout: int = 900, exact: bool = False):
         """`podman …`."""
-        return self.run([PODMAN, *arguments], check=check, stdin=stdin, timeout=timeout)
+        return self.run([PODMAN, *arguments], check=check, stdin=stdin, timeout=timeout, exact=exact)
 
     def podman_version(self) -> tuple[int, ...]:
         """(5, 4, 2)."""
@@ -118,7 +119,7 @@ class ServiceUser:
         if not units:
             return {}
         text = self.systemctl("show", "--property=Id,ActiveState,SubState,LoadState,Result,UnitFileState", "--", *units).stdout
-        blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
+        blocks = [dict(line.split("=", 1) for line in untrusted.records(block) if "=" in line) for block in text.split("\n\n")]
         return dict(zip(units, [block for block in blocks if block], strict=False))  # systemd answers in the order asked
 
     def unhealthy(self) -> set[str]:
@@ -209,4 +210,4 @@ def journal(unit: str, uid: int, since: float, lines: int = 50) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:  # a line may be of any length
         return f"journalctl: {error}"
     noise = ("<nwarn>", "health_status=")  # Podman's own events, of which there may be many
-    return "\n".join(line for line in said.splitlines() if not any(word in line for word in noise))
+    return "\n".join(line for line in untrusted.records(said) if not any(word in line for word in noise))

@@ -13,13 +13,14 @@ STACKED = {"aufs", "ecryptfs", "overlay", "fuse.fuse-overlayfs"}
 CONFIGURATION = "/etc/containers/storage.conf"
 # Runs as the owner of the directory, makes one in it and removes it again
 PROBE = r"""
-import ctypes, json, os, shutil, subprocess, sys, tempfile
+import ctypes, json, os, re, shutil, subprocess, sys, tempfile
 place = sys.argv[1]
 while not os.path.isdir(place):
     place = os.path.dirname(place)
 place, said = os.path.realpath(place), {}
-mounts = [line.split(" - ") for line in open("/proc/self/mountinfo", encoding="utf-8", errors="replace")]
-mounts = [(left.split()[4].encode().decode("unicode_escape"), right.split()[0]) for left, right in mounts]
+mounts = [line.partition(" - ")[::2] for line in open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n")]
+# Other white space in a name the kernel leaves as it is
+mounts = [(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), left.split(" ")[4]), right.split(" ")[0]) for left, right in mounts]
 above = [(len(mount), number, kind) for number, (mount, kind) in enumerate(mounts) if mount == "/" or (place + "/").startswith(mount + "/")]
 said["place"], said["kind"] = place, max(above)[2]
 try:
@@ -41,7 +42,7 @@ try:
     words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", inside, "sh", top]
     try:
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=30, env={**os.environ, "LC_ALL": "C"})
-        said["mount"] = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["ended with an error"])[0]
+        said["mount"] = "" if done.returncode == 0 else done.stderr.strip().partition("\n")[0] or "ended with an error"
     except OSError as error:
         said["untried"] = error.strerror
 finally:

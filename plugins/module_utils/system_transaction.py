@@ -185,7 +185,7 @@ class SystemTransaction:
         idle = {}
         for unit in self.part.units:
             shown = command(["systemctl", "show", "--property=ActiveState,UnitFileState,ConditionResult", unit]).stdout
-            state = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+            state = dict(line.split("=", 1) for line in untrusted.records(shown) if "=" in line)
             enabled = state.get("UnitFileState") in ("enabled", "static", "alias", "generated")
             # A unit whose Condition… says no (time sync in a container) is as the system wants it
             running = state.get("ActiveState") == "active" or (state.get("ConditionResult") == "no" and enabled)

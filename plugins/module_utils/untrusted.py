@@ -396,6 +396,12 @@ def printable(text: str, most: int) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text.encode(errors="replace").decode())[:most]
 
 
+def records(text: str) -> list[str]:
+    """What a program, the kernel or a file has a line of each for. Not splitlines: it ends a line at characters that a name may hold."""
+    found = text.split("\n")
+    return found if found[-1] else found[:-1]
+
+
 def lines(text: object, most: int = 20_000) -> str:
     """The same of several lines, which stay lines; of what is too long the beginning and the end."""
     found = str(text).encode(errors="replace").decode().expandtabs().splitlines()
@@ -403,10 +409,10 @@ def lines(text: object, most: int = 20_000) -> str:
     return whole if len(whole) <= most else f"{whole[: most // 2]}\n…\n{whole[len(whole) - most // 2 :]}"
 
 
-def told(argv: list[str], stdin=None, timeout: float | None = None, limit: int = 0, began=None, **process) -> subprocess.CompletedProcess:
+def told(argv: list[str], stdin=None, timeout: float | None = None, limit: int = 0, began=None, exact: bool = False, **process):
     """As subprocess.run with a text or a file as input, and all that is printed as text.
 
-    Whoever prints more than `limit` bytes (SAID) is ended: OSError (EFBIG). `began` is called with the process.
+    Whoever prints more than `limit` bytes (SAID) is ended: OSError (EFBIG). `began` is called with the process. `exact`: a carriage return is no end of a line.
     """
     limit = limit or SAID
     file, given = (stdin, b"") if hasattr(stdin, "fileno") else (None, (stdin or "").encode())
@@ -453,7 +459,7 @@ def told(argv: list[str], stdin=None, timeout: float | None = None, limit: int =
             running.wait(5)
         raise
     _close(running)
-    return subprocess.CompletedProcess(argv, running.returncode, _text(out), _text(errors))
+    return subprocess.CompletedProcess(argv, running.returncode, _text(out, exact), _text(errors))
 
 
 def _close(running: subprocess.Popen) -> None:
@@ -470,8 +476,9 @@ def _put(descriptor: int, given: bytes) -> bytes:
         return b""
 
 
-def _text(said: bytearray) -> str:
-    return said.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+def _text(said: bytearray, exact: bool = False) -> str:
+    text = said.decode(errors="replace")
+    return text if exact else text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def major(content: bytes | None) -> int | None:

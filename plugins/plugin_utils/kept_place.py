@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.senex.trader.plugins.module_utils import owned, untrusted
+
 CONTAINER_MARKS = ("/run/.containerenv", "/.dockerenv")
 # File systems of a container that go with it; what is mounted into one has another
 GOES_WITH_IT = ("overlay", "tmpfs")
@@ -27,11 +29,11 @@ def existing(path: str) -> str:
 def mounted(path: str, mountinfo: str) -> tuple[str, str]:
     """Mount point and type of the file system that a path lies on."""
     best = ("", "")
-    for line in mountinfo.splitlines():
+    for line in untrusted.records(mountinfo):
         left, _, right = line.partition(" - ")
-        point = left.split()[4].replace("\\040", " ")
+        point = owned.plain(left.split(" ")[4])  # other white space in a name the kernel leaves as it is
         if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best[0]):
-            best = (point, right.split()[0])
+            best = (point, right.split(" ")[0])
     return best
 
 
@@ -52,7 +54,7 @@ def thrown_away_here(path: str, job: Mapping[str, Any]) -> str | None:
     """The same for this process."""
     container = any(os.path.exists(mark) for mark in CONTAINER_MARKS) or bool({"container", "KUBERNETES_SERVICE_HOST"} & set(os.environ))
     try:
-        mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+        mountinfo = Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape")
     except OSError:
         mountinfo = ""
     return thrown_away(path, os.environ, job, container, mountinfo)

@@ -20,7 +20,7 @@ JOBS = ("dump", "redis", "media")
 def command(tmp_path_factory):
     place = tmp_path_factory.mktemp("lib")
     shutil.copytree(ROOT / "roles/backup/files/senex_backup", place / "senex_backup", ignore=shutil.ignore_patterns("__pycache__"))
-    for shared in ("bounded.py", "confined.py", "dump_entries.py", "dump_file.py", "owned.py", "sequences.py", "superuser_session.py"):
+    for shared in ("bounded.py", "confined.py", "dump_entries.py", "dump_file.py", "owned.py", "psql.py", "sequences.py", "superuser_session.py"):
         shutil.copy(ROOT / "plugins/module_utils" / shared, place / "senex_backup")
     sys.path.insert(0, str(place))
     from senex_backup import cli, common, fetch, media, redis
@@ -220,9 +220,10 @@ def test_an_extension_of_the_applications_own_is_used_and_stays(command, setting
 
     def sql(_settings, text, *_words, **_more):
         said.append(text)
-        return {restore.THERE: schema, restore.dump_file.IMPOSTORS: planted[0] if schema else ""}.get(text, "1")
+        return {restore.THERE: schema}.get(text, "1")
 
     monkeypatch.setattr(restore, "sql", sql)
+    monkeypatch.setattr(restore, "rows", lambda _settings, text, *_: [[name] for name in planted if name and text == restore.psql.IMPOSTORS])
     assert restore.check(settings, {}, "new") == ["1 indexes by amcheck"]
     text = "".join(said)
     assert f"count({schema or 'pg_catalog'}.bt_index_check" in text
@@ -258,8 +259,11 @@ def cluster(command, settings, monkeypatch):
         return "150004"
 
     monkeypatch.setattr(restore, "sql", sql)
+    monkeypatch.setattr(restore, "rows", lambda *words, **more: sql(*words, **more) and [])
     monkeypatch.setattr(restore.around, "sql", sql)
+    monkeypatch.setattr(restore.around, "rows", restore.rows)
     monkeypatch.setattr(filling, "sql", sql)
+    monkeypatch.setattr(filling, "rows", restore.rows)
     monkeypatch.setattr(restore.time, "sleep", lambda _seconds: None)
     return found
 
@@ -329,7 +333,7 @@ def test_a_heartbeat_that_was_not_taken_is_told_without_its_address(command, set
 
 def test_what_the_programs_import_lies_beside_them():
     text = (ROOT / "roles/backup/vars/main.yml").read_text(encoding="utf-8")
-    for shared in ("bounded.py", "confined.py", "dump_entries.py", "dump_file.py", "owned.py", "sequences.py", "superuser_session.py"):
+    for shared in ("bounded.py", "confined.py", "dump_entries.py", "dump_file.py", "owned.py", "psql.py", "sequences.py", "superuser_session.py"):
         assert f"module_utils/{shared}', 'dest': 'lib/senex_backup/{shared}'" in text
 
 
@@ -357,7 +361,7 @@ def test_a_table_that_was_written_anew_between_the_moment_and_the_dump_is_no_dum
 
     moment = dump.Moment.__new__(dump.Moment)
     moment.sequences = {}
-    moment.ask = lambda text: ["orders"] if text.startswith(dump.ANEW) else []
+    moment.ask = lambda text: [["orders"]] if text.startswith(dump.ANEW) else []
     with pytest.raises(command.common.Trouble, match="orders: written anew while the dump began"):
         moment.facts()
     moment.ask = lambda _: []

@@ -32,7 +32,7 @@ class Host(ServiceUser):
         self.images = {"registry/app:1": "id-app", "registry/db:1": "id-db"}
         self.secrets, self.states, self.ill, self.calls = {}, {}, set(), []
 
-    def run(self, argv, check=True, stdin=None, extra=None, timeout=900):
+    def run(self, argv, check=True, stdin=None, extra=None, timeout=900, exact=False):
         self.calls.append(argv)
         return subprocess.CompletedProcess(argv, 0, "", "")
 

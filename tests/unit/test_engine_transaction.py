@@ -27,7 +27,7 @@ class Machine(Host):
     def podman_version(self):
         return (5, 4, 2)
 
-    def run(self, argv, check=True, stdin=None, extra=None, timeout=900):
+    def run(self, argv, check=True, stdin=None, extra=None, timeout=900, exact=False):
         result = super().run(argv, check, stdin, extra, timeout)
         words = [word for word in argv[1:] if not word.startswith("--")]
         if words[0] == "pull":

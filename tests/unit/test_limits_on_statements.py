@@ -52,7 +52,7 @@ def test_a_dump_and_its_drill(limited, monkeypatch):
 
 def test_an_upgrade(limited):
     asked = engine(limited)
-    assert asked.rows(LONG, "senex") == asked.rows(LONG, "senex", path=True) == [["done"]]
+    assert asked.rows(LONG, "senex") == [["done"]]
     assert pg_facts.facts(asked)["senex"]["T"]["public.orders"] == "100"
     pg_facts.amcheck(asked, 1)
 
@@ -79,10 +79,17 @@ def test_a_moment(limited, monkeypatch):
     assert copy.sql(LONG) == ["done"]
     checks.amcheck(copy)
     said = []
-    copy.program = lambda words, **_: said.append(words) or types.SimpleNamespace(returncode=0, stdout="transaction_timeout\n", stderr="")
+    answers = {"select name from pg_settings": "transaction_timeout\n", "select datname": "senex\n"}
+
+    def program(words, stdin="", **_):
+        said.append(words)
+        return types.SimpleNamespace(returncode=0, stdout="".join(answer for question, answer in answers.items() if question in stdin), stderr="")
+
+    copy.program = program
     checks.amcheck(copy)
     options = next(word for words in said for word in words if word.startswith("PGOPTIONS="))
     assert options == f"PGOPTIONS={superuser_session.OPTIONS} -c transaction_timeout=0"
+    assert checks._in_each(["senex", "other"], "select;").count(superuser_session.PATIENT_17) == 2, "each is a session of its own"
 
 
 def test_a_release(limited):
@@ -119,7 +126,7 @@ def test_each_session_of_the_superusers_has_one_owner_of_its_options():
     """What a shell script says is what the programs say."""
     for name in ("roles.sh.j2", "reconcile.sh.j2"):
         text = (ROLES / "postgresql/templates" / name).read_text()
-        assert superuser_session.PATIENT in text
+        assert superuser_session.OPTIONS in text
     python = [path for path in [*ROLES.glob("*/files/**/*.py"), *(ROLES.parent / "plugins").glob("**/*.py")] if "role=none" in path.read_text()]
     assert [path.name for path in python] == ["superuser_session.py"]
 

@@ -348,3 +348,11 @@ def test_what_is_told_of_others_is_printable(capsys, monkeypatch):
     told = capsys.readouterr()
     assert told.out == "one\n\ttwo ?[2J ?\n"
     assert told.err == "pitr: of ?]0;x? it\n"
+
+
+def test_a_prepared_transaction_may_be_called_what_it_likes():
+    """Any session names it, and pg_waldump shows the name."""
+    named = "desc: COMMIT 2099-01-01 00:00:00.000000 UTC"
+    prepared = commit("00:00:00.000000").replace("desc: COMMIT 2026", f"desc: PREPARE gid {named}: 2026")
+    found = reading("2026-11-21 12:00:00.000000", commit("11:00:00.000000"), prepared)
+    assert (found.commits, found.passed, found.end) == (1, False, "2026-11-21 11:00:00.000000")

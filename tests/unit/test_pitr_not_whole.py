@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -163,3 +164,10 @@ def test_the_playbook_hands_the_name_over(name):
     text = (ROOT / f"roles/pitr/tasks/{name}.yml").read_text(encoding="utf-8")
     asked = text[text.index("restore_to | string] + (['--fetched']") :]
     assert "+ (['--base', restore_base | string] if restore_base is defined else [])" in asked.partition("register:")[0]
+
+
+def test_an_archive_may_be_called_what_it_likes(tmp_path):
+    """Brackets are a pattern to whoever looks for the mark of a damaged one below it."""
+    where = types.SimpleNamespace(barman_server=str(tmp_path / "[main]"))
+    programs.condemn(where, "20261120T033000")
+    assert programs.damaged(where) == ["20261120T033000"]

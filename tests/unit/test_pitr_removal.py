@@ -13,7 +13,7 @@ from test_input_checks import refusal
 FILES = pathlib.Path(__file__).parents[2] / "roles/pitr/files"
 sys.path.insert(0, str(FILES))
 
-from pitr import drill, removal, restore  # noqa: E402  (the path above must come first)
+from pitr import drill, recovery, removal, restore  # noqa: E402  (the path above must come first)
 from pitr.jobs import Failure  # noqa: E402
 from pitr.settings import Settings  # noqa: E402
 
@@ -206,7 +206,7 @@ def test_latest_is_all_that_the_stopped_database_had(conf, monkeypatch, capsys, 
     monkeypatch.setattr(restore, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, CONTROL.format(state=state), ""))
     monkeypatch.setattr(restore, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{runs}\n".lower(), ""))
     wanted = types.SimpleNamespace(base=types.SimpleNamespace(system_id=system))
-    server = types.SimpleNamespace(sql=lambda *_: ["1\t0/3000000\tno recovery target specified", "", f"2\t{ended}\tno recovery target specified"])
+    server = types.SimpleNamespace(sql=lambda *_: [f"1\t0/3000000\tno recovery target specified\n\n2\t{ended}\tno recovery target specified\n"])
     reading = types.SimpleNamespace(end="2026-11-28 12:00:00.000000")
     if missing:
         with pytest.raises(Failure, match=rf"the archive ends at .* {missing} 0/5000060: \d+ bytes .* restore_to='2026-11-28 12:00:00.000000\+00'"):
@@ -248,3 +248,76 @@ def test_an_exchange_tells_which_cluster_is_the_one_now(conf, monkeypatch, copy)
     with pytest.raises(Failure, match="no space left"):
         restore.exchange_back(conf, aside)
     assert witness.read_text() == "7300\n", "taken back with it"
+
+
+def prepared(kind, path, secret):
+    """What whoever may make names in a directory puts where a file of ours is to be."""
+    path.unlink(missing_ok=True)
+    if kind == "link":
+        path.symlink_to(secret)
+    elif kind == "second name":
+        path.hardlink_to(secret)
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path.name)
+
+
+KINDS = ["link", "second name", "fifo", "loop"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [removal.MARK, f"{removal.MARK}.new"])
+def test_the_mark_of_a_copy_is_written_through_nothing(conf, tmp_path, impatient, kind, name):
+    """The database whose data it is may have made it: a link led to any file of the service user's."""
+    secret = tmp_path / "secret"
+    secret.write_text("nobody's", encoding="utf-8")
+    place = pathlib.Path(conf.data)
+    prepared(kind, place / name, secret)
+    removal.note(str(place), {"proven": "now"})
+    assert secret.read_text() == "nobody's" and (place / removal.MARK).is_file() and not (place / removal.MARK).is_symlink()
+    assert removal.noted(str(place)) == {"proven": "now"} and (place / removal.MARK).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_said_of_a_copy_is_read_through_nothing(conf, tmp_path, impatient, kind):
+    """Neither is it taken for proven by a file elsewhere, nor does a message say what is in one."""
+    secret = tmp_path / "secret"
+    secret.write_text('{"proven": "by hand"}\n', encoding="utf-8")
+    place = pathlib.Path(conf.data)
+    for name in (removal.MARK, "PG_VERSION"):
+        prepared(kind, place / name, secret)
+    assert (removal.noted(str(place)) is not None) == (kind == "second name"), "a file of its own, by another name"
+    assert restore._major(str(place)) == ""
+    (place / "PG_VERSION").unlink()
+    (place / "PG_VERSION").write_text("17\n", encoding="ascii")
+    assert restore._major(str(place)) == "17"
+
+
+@pytest.mark.parametrize("said", ["", "[1]", "null", "[" * 100_000, "7"])
+def test_a_mark_that_says_nothing_proves_nothing(conf, said):
+    pathlib.Path(conf.data, removal.MARK).write_text(said, encoding="utf-8")
+    assert not (removal.noted(conf.data) or {}).get("proven")
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+@pytest.mark.parametrize("name", ["recovery.signal", "standby.signal", removal.MARK])
+def test_a_base_backup_leads_its_restore_nowhere(conf, tmp_path, monkeypatch, impatient, kind, name):
+    """A server that somebody has taken sends in it what it likes."""
+    secret, directory = tmp_path / "secret", pathlib.Path(f"{conf.data}.restored")
+    secret.write_text("nobody's", encoding="utf-8")
+
+    def barman(*_words):
+        directory.mkdir()
+        prepared(kind, directory / name, secret)
+
+    reading = types.SimpleNamespace(passed=True)
+    monkeypatch.setattr(recovery, "barman", barman)
+    for step in ("check_space", "verify_base", "as_container_user"):
+        monkeypatch.setattr(recovery, step, lambda *_: None)
+    monkeypatch.setattr(recovery.wal, "copy_history", lambda *_: None)
+    monkeypatch.setattr(recovery.wal, "read_records", lambda *_: reading)
+    base = types.SimpleNamespace(bytes=1, name="20261128T120000")
+    assert recovery.fill(conf, types.SimpleNamespace(base=base, chain=[], until=None, until_text=None), str(directory)) is reading
+    assert secret.read_text() == "nobody's" and sorted(os.listdir(directory)) == [removal.MARK, "recovery.signal"]
+    assert all((directory / one).is_file() and not (directory / one).is_symlink() for one in os.listdir(directory))

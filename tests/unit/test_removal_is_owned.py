@@ -50,6 +50,14 @@ def test_what_is_given_as_data_stays_likewise(home):
         owned.remove(str(home), path, data=[f"{home}/disk/cluster/pg"])
 
 
+def test_a_home_may_be_called_what_it_likes(tmp_path):
+    """Brackets are a pattern to whoever looks for unit files below it."""
+    place = tmp_path / "[senex]"
+    (place / owned.UNITS).mkdir(parents=True)
+    (place / owned.UNITS / "web-1.container").write_text("[Container]\nVolume=%h/srv/elsewhere:/app/files\n", encoding="utf-8")
+    assert owned.volumes(str(place)) == [f"{place}/srv/elsewhere"]
+
+
 def test_a_link_on_the_way_hides_nothing(home):
     (home / "linked").symlink_to(home / "data")
     made(home / "data/postgres/x")

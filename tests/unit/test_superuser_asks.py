@@ -1,7 +1,7 @@
 """What the superuser is led to in a database that is the application's, on a real server: its owner may set and make whatever it likes there."""
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import dump_file, superuser_session
+from ansible_collections.senex.trader.plugins.module_utils import psql, superuser_session
 from pitr import checks
 from test_postgresql_roles import pytestmark, serving  # noqa: F401  (the mark)
 
@@ -57,8 +57,8 @@ def test_a_setting_of_the_database_makes_nobody_else_of_the_superuser(server, pa
 def test_a_function_beside_amchecks_own_is_found(server):
     server.sql("create database checked owner app")
     server.sql("create extension amcheck schema pg_catalog", database="checked")
-    assert server.sql(dump_file.IMPOSTORS, database="checked") == "", "nobody else makes anything there"
+    assert server.sql(psql.IMPOSTORS, database="checked") == "", "nobody else makes anything there"
     server.sql("drop extension amcheck; create extension amcheck schema public; grant create on schema public to app", database="checked")
-    assert server.sql(dump_file.IMPOSTORS, database="checked") == ""
+    assert server.sql(psql.IMPOSTORS, database="checked") == ""
     server.sql("set role app; create function public.bt_index_check(oid, boolean) returns void language sql as 'select null'", database="checked")
-    assert server.sql(dump_file.IMPOSTORS, database="checked") == "public.bt_index_check"
+    assert server.sql(psql.IMPOSTORS, database="checked") == "public.bt_index_check"

@@ -39,7 +39,7 @@ QUADLET_PATHS = (
 def system_text(path):
     """A file of root's or the kernel's own; for all below a directory of another's there is untrusted."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
+        with open(path, encoding="utf-8", errors="replace", newline="\n") as stream:
             return stream.read()
     except OSError:
         return ""
@@ -108,7 +108,7 @@ def parse_ufw_rules(*texts):
 def parse_sshd(text):
     """The effective configuration as sshd -T prints it."""
     options = {}
-    for line in text.splitlines():
+    for line in untrusted.records(text):
         name, _, value = line.strip().partition(" ")
         options.setdefault(name.lower(), []).append(value)
     return options
@@ -117,7 +117,7 @@ def parse_sshd(text):
 def parse_subids(text):
     """First and last id of each range by user: {'senex': [[200000, 265535]]}."""
     ranges = {}
-    for line in text.splitlines():
+    for line in untrusted.records(text):
         words = line.strip().split(":")
         if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
             ranges.setdefault(words[0], []).append([int(words[1]), int(words[1]) + int(words[2]) - 1])
@@ -126,7 +126,7 @@ def parse_subids(text):
 
 def parse_swaps(text):
     """Swap in MiB; sizes in /proc/swaps are KiB."""
-    return sum(int(line.split()[2]) for line in text.splitlines()[1:] if line.strip()) // 1024
+    return sum(int(re.split(r"[ \t]+", line)[2]) for line in untrusted.records(text)[1:]) // 1024
 
 
 def parse_memory(text):
@@ -146,12 +146,12 @@ def parse_resolvers(texts):
 
 def has_ipv6(text):
     """Whether an interface other than the loopback has an address, from /proc/net/if_inet6."""
-    return any(line.split()[-1] != "lo" for line in text.splitlines() if line.strip())
+    return any(line.split()[-1] != "lo" for line in untrusted.records(text) if line.strip())
 
 
 def parse_certificate(text):
     """From openssl x509 -enddate -fingerprint -sha256 -ext …"""
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in untrusted.records(text)]
     end = next((line[9:] for line in lines if line.startswith("notAfter=")), "")
     try:
         not_after = calendar.timegm(time.strptime(end.replace(" GMT", ""), "%b %d %H:%M:%S %Y"))
@@ -218,7 +218,7 @@ def with_key(people, options):
     paths = {account.pw_name: key_files(account, options) for account in people}
     # A link is followed as its owner, as sshd does
     found = untrusted.read([path for several in paths.values() for path in several], KEYS, follow=True)
-    return [name for name, several in paths.items() if any(is_key(line) for path in several for line in text(found[path]).splitlines())]
+    return [name for name, several in paths.items() if any(is_key(line) for path in several for line in untrusted.records(text(found[path])))]
 
 
 def is_key(line):
@@ -244,9 +244,10 @@ def ssh(options):
 def file_systems():
     """Deepest mount point first, so that the first that a path begins with is the path's own."""
     found = {}
-    for line in system_text("/proc/self/mounts").splitlines():
-        mount, kind = line.split()[1:3]
-        mount = mount.encode().decode("unicode_escape")
+    for line in untrusted.records(system_text("/proc/self/mounts")):
+        # At what the kernel writes between: it leaves other white space in a name as it is
+        mount, kind = line.split(" ")[1:3]
+        mount = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), mount)
         if kind in PSEUDO_FILE_SYSTEMS or mount.startswith(("/dev", "/proc", "/run", "/sys")) or not os.path.isdir(mount):
             continue
         try:
@@ -262,7 +263,7 @@ def file_systems():
 def parse_listening(*tables):
     """{inode: port} of the sockets that listen, from /proc/net/tcp and tcp6."""
     found = {}
-    for line in "\n".join(tables).splitlines():
+    for line in untrusted.records("\n".join(tables)):
         words = line.split()
         if len(words) > 9 and words[3] == "0A":
             found[words[9]] = int(words[1].rpartition(":")[2], 16)
@@ -327,7 +328,7 @@ def connects(path):
 
 def last_release(text):
     """The newest release that succeeded, of the records that playbooks/deploy.yml writes."""
-    for line in reversed(text.splitlines()):
+    for line in reversed(untrusted.records(text)):
         try:
             record = json.loads(line)
         except ValueError:
@@ -350,7 +351,7 @@ def parse_states(text):
     """ActiveState by unit, from systemctl show."""
     states = {}
     for block in text.split("\n\n"):
-        values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        values = dict(line.split("=", 1) for line in untrusted.records(block) if "=" in line)
         if "Id" in values:
             states[values["Id"]] = values.get("ActiveState")
     return states

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 
-from senex_backup.common import Settings, sql
+from senex_backup import psql
+from senex_backup.common import Settings, rows, say, sql
 
 CLUSTER = "postgres"  # the database that psql is in
-# Values that are lists of names lie in the catalogue quoted already
-SETTING = """format('%I ', split_part(c, '=', 1)) || '= ' || case
+# Values that are lists of names lie in the catalogue in the words of whoever set them (SET ... FROM CURRENT), which may be more than names to SQL
+SETTING = r"""format('%I ', split_part(c, '=', 1)) || '= ' || case
   when split_part(c, '=', 1) in ('search_path', 'temp_tablespaces', 'local_preload_libraries', 'session_preload_libraries')
-  then coalesce(nullif(substr(c, strpos(c, '=') + 1), ''), '''''') else quote_literal(substr(c, strpos(c, '=') + 1)) end"""
+  then coalesce((select string_agg(quote_literal(case when m[1] like '"%' then replace(substr(m[1], 2, length(m[1]) - 2), '""', '"') else m[1] end), ', ')
+    from regexp_matches(substr(c, strpos(c, '=') + 1), '\s*("(?:[^"]|"")*"|[^",][^,]*?)\s*(?:,|$)', 'g') m), quote_literal(''))
+  else quote_literal(substr(c, strpos(c, '=') + 1)) end"""
 # Statements that psql runs with the database's name in :"db", whatever it is called then
 SETTINGS = f"""select format('alter %s set ', case s.setrole when 0 then 'database :"db"' else format('role %I in database :"db"', r.rolname) end)
   || {SETTING} || ';' from pg_db_role_setting s left join pg_roles r on r.oid = s.setrole
@@ -56,12 +60,16 @@ select 'O', 'owners of tables', count(distinct c.relowner) from pg_class c join 
 """
 
 
-def described(rows: list[list[str]]) -> dict:
+NAME, TEXT = r'(?:"(?:[^"]|"")*"|[\w$]+)', r"(?:'(?:[^'\\]|'')*'|E'(?:[^'\\]|''|\\\\)*')"
+SOUND = re.compile(rf'alter (?:role {NAME}(?: in database :"db")?|database :"db") set {NAME} = (?:{NAME}|{TEXT})(?:, *(?:{NAME}|{TEXT}))*;')
+
+
+def described(found: list[list[str]]) -> dict:
     """For the file beside a dump, of what ROLES, DATABASE and OBJECTS have answered."""
     return {
-        "roles": {name: json.loads(value) for kind, name, value in rows if kind == "R"},
-        "properties": next((json.loads(value) for kind, _, value in rows if kind == "D"), None),
-        "objects": {name: int(value) for kind, name, value in rows if kind == "O"},
+        "roles": {name: json.loads(value) for kind, name, value in found if kind == "R"},
+        "properties": next((json.loads(value) for kind, _, value in found if kind == "D"), None),
+        "objects": {name: int(value) for kind, name, value in found if kind == "O"},
     }
 
 
@@ -73,23 +81,31 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def sound(statements: list[str]) -> list[str]:
+    """What is a setting and nothing else: in dumps of before there may be more in one."""
+    for one in statements:
+        if not SOUND.fullmatch(one):
+            say(f"<4>{one} is no setting, and is left out")
+    return [one for one in statements if SOUND.fullmatch(one)]
+
+
 def called(name: str) -> str:
     """The database whose name :"db" stands for."""
-    return "\\set db " + literal(name.replace("\\", "\\\\"))
+    return f"\\set db {psql.argument(name)}"
 
 
 def missing(settings: Settings, facts: dict) -> list[str]:
     """Roles that the dump's objects may belong or be granted to, and that this cluster has not."""
     named = facts.get("roles") or {}
-    there = sql(settings, "select rolname from pg_roles;", CLUSTER).splitlines() if named else []
+    there = [name for (name,) in rows(settings, "select rolname from pg_roles;", CLUSTER)] if named else []
     return [name for name in named if name not in there]
 
 
 def others(settings: Settings) -> list[str]:
     """Databases of this cluster that no dump holds; those that restores kept or made are no such."""
     own = settings["database"]["name"]
-    rows = sql(settings, "select datname from pg_database where datallowconn and not datistemplate order by 1;", CLUSTER).splitlines()
-    return [name for name in rows if name not in (own, CLUSTER) and not name.startswith((f"{own}_restore_", f"{own}_before_restore_"))]
+    there = [name for (name,) in rows(settings, "select datname from pg_database where datallowconn and not datistemplate order by 1;", CLUSTER)]
+    return [name for name in there if name not in (own, CLUSTER) and not name.startswith((f"{own}_restore_", f"{own}_before_restore_"))]
 
 
 def make_roles(settings: Settings, facts: dict, names: list[str]) -> None:
@@ -97,7 +113,7 @@ def make_roles(settings: Settings, facts: dict, names: list[str]) -> None:
     script = "".join(f"create role {quoted(name)} {facts['roles'][name]['options']};\n" for name in names)
     groups = [(group, name) for name in names for group in facts["roles"][name]["member of"] if not group.startswith("pg_")]
     script += "".join(f"grant {quoted(group)} to {quoted(name)};\n" for group, name in groups)
-    script += "".join("\n".join(facts["roles"][name]["settings"]) + "\n" for name in names)
+    script += "".join("\n".join(sound(facts["roles"][name]["settings"])) + "\n" for name in names)
     if names:
         sql(settings, f"begin;\n{script}commit;", CLUSTER)
 
@@ -124,11 +140,11 @@ def dress(settings: Settings, name: str, facts: dict) -> None:
         lines.append(f'comment on database :"db" is {literal(was["comment"])};')
     if was["own grants"]:
         lines.append('revoke all on database :"db" from public;')
-    sql(settings, "\n".join([*lines, *was["grants"], *was["settings"], "commit;"]), CLUSTER)
+    sql(settings, "\n".join([*lines, *was["grants"], *sound(was["settings"]), "commit;"]), CLUSTER)
 
 
 def carry_over(settings: Settings, source: str, target: str) -> None:
     """What is set for one database now (ALTER DATABASE ... SET, ALTER ROLE ... IN DATABASE) is set for another: it is newer than any dump."""
-    rows = sql(settings, f"select unnest(array({SETTINGS})) from pg_database d where d.datname = {literal(source)};", CLUSTER)
-    if rows:
-        sql(settings, f"{called(target)}\n{rows}", CLUSTER)
+    script = sql(settings, f"select unnest(array({SETTINGS})) from pg_database d where d.datname = {literal(source)};", CLUSTER)
+    if script:
+        sql(settings, f"{called(target)}\n{script}", CLUSTER)

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from senex_backup import bounded, owned
+from senex_backup import bounded, owned, psql
 from senex_backup.superuser_session import PATIENT_17, target
 
 PODMAN = "/usr/bin/podman"
@@ -93,19 +93,29 @@ def now() -> str:
 def podman(*words: str, stdin: str | None = None, timeout: int = 600) -> str:
     """What a Podman command prints; its own words when it fails."""
     try:
-        result = subprocess.run([PODMAN, *words], input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, check=False)
+        done = subprocess.run([PODMAN, *words], input=(stdin or "").encode(), capture_output=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired as error:
         raise Trouble(f"podman {words[0]} did not end in {timeout} s") from error
-    if result.returncode:
-        raise Trouble(f"podman {' '.join(words[:3])} ended with {result.returncode}: {(result.stderr or result.stdout).strip()[-800:]}")
-    return result.stdout
+    out, errors = (said.decode(errors="replace") for said in (done.stdout, done.stderr))  # ends of lines as they are, for a name may hold some
+    if done.returncode:
+        raise Trouble(f"podman {' '.join(words[:3])} ended with {done.returncode}: {(errors or out).strip()[-800:]}")
+    return out
 
 
-def sql(settings: Settings, text: str, database: str | None = None, timeout: int = 600, quiet: bool = True, path: bool = False) -> str:
-    """What psql in the database's container answers to a script. `path`: with the search path that a new database has, for what may need one."""
-    words = ["psql", "-X", "-A", "-t", *(["-q"] if quiet else []), "-v", "ON_ERROR_STOP=1", "-U", settings["database"]["role"]]
-    words += ["-d", target(database or settings["database"]["name"], path)]
-    return podman("exec", "--interactive", settings["database"]["container"], *words, stdin=PATIENT_17 + text, timeout=timeout).strip()
+def asked(settings: Settings, options: tuple, database: str | None, text: str, timeout: int, path: bool = False) -> str:
+    """What psql in the database's container answers to a script."""
+    words = ["psql", *options, "-U", settings["database"]["role"], "-d", target(database or settings["database"]["name"], path)]
+    return podman("exec", "--interactive", settings["database"]["container"], *words, stdin=PATIENT_17 + text, timeout=timeout)
+
+
+def sql(settings: Settings, text: str, database: str | None = None, timeout: int = 600, path: bool = False) -> str:
+    """A script, and the one value that it may ask for. `path`: with the search path that a new database has, for what may need one."""
+    return asked(settings, ("-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"), database, text, timeout, path).strip()
+
+
+def rows(settings: Settings, text: str, database: str | None = None, timeout: int = 600) -> list[list[str]]:
+    """The rows of a script."""
+    return psql.rows(asked(settings, psql.ROWS, database, text, timeout))
 
 
 def need(directory: str, size: int, what: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 
-from senex_backup import around, dump_file
-from senex_backup.common import PODMAN, Settings, Trouble, need, say, sql
+from senex_backup import around, dump_file, psql
+from senex_backup.common import PODMAN, Settings, Trouble, need, rows, say
 from senex_backup.superuser_session import PATIENT_17, target
 
 DIRECTORY = "postgresql"
@@ -21,42 +22,38 @@ class Moment:
 
     def __init__(self, settings: Settings):
         database = settings["database"]
-        words = ["psql", "-X", "-A", "-t", "-q", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-U", database["role"], "-d", target(database["name"])]
-        self.process = subprocess.Popen(
-            [PODMAN, "exec", "--interactive", database["container"], *words],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self.name = self.ask(f"{PATIENT_17}begin isolation level repeatable read, read only;\nselect pg_export_snapshot();\n\\echo .\n")[0]
-        self.sequences = {row[1]: int(row[2]) for row in (line.split("\t") for line in self.ask(f"{dump_file.SEQUENCES}\\echo .\n"))}
+        words = ["psql", *psql.ROWS, "-U", database["role"], "-d", target(database["name"])]
+        argv = [PODMAN, "exec", "--interactive", database["container"], *words]
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        [[self.name]] = self.ask(f"{PATIENT_17}begin isolation level repeatable read, read only;\nselect pg_export_snapshot();")
+        self.sequences = {name: int(value) for _, name, value in self.ask(dump_file.SEQUENCES)}
 
-    def ask(self, text: str) -> list[str]:
-        """Lines up to the full stop that the script echoes."""
-        lines = []
+    def ask(self, text: str) -> list[list[str]]:
+        """The rows of a script."""
+        said, end = b"", secrets.token_hex(16)  # which no name in the database has as a line of its own
         try:
-            self.process.stdin.write(text)
+            self.process.stdin.write(f"{text}\n\\echo {end}\n".encode())
             self.process.stdin.flush()
         except BrokenPipeError:
             pass  # it has said why on its other stream
-        while (line := self.process.stdout.readline().rstrip("\n")) != ".":
-            if not line and self.process.poll() is not None:
-                raise Trouble(f"PostgreSQL does not answer: {self.process.stderr.read().strip()[-500:]}")
-            if line:
-                lines.append(line)
-        return lines
+        while (line := self.process.stdout.readline()) != f"{end}\n".encode():
+            if not line:
+                raise Trouble(f"PostgreSQL does not answer: {self.process.stderr.read().decode(errors='replace').strip()[-500:]}")
+            said += line
+        return psql.rows(said.decode(errors="replace"))
 
     def facts(self) -> dict:
         """Rows of each table, sequences (which no transaction holds still: before and after), extensions, and what is not in the dump itself."""
-        anew = self.ask(f"{ANEW}\n\\echo .\n")
+        anew = [name for (name,) in self.ask(ANEW)]
         if anew:
             raise Trouble(f"{', '.join(anew[:10])}: written anew while the dump began, which holds nothing of it; make another when the migration is done")
-        script = "\n".join((dump_file.COUNTS, dump_file.SEQUENCES, dump_file.EXTENSIONS, around.ROLES, around.DATABASE, around.OBJECTS))
-        rows = [line.split("\t") for line in self.ask(f"{script}\n\\echo .\n")]
-        after = {name: int(value) for kind, name, value in rows if kind == "S"}
+        found = self.ask("\n".join((dump_file.COUNTS, dump_file.SEQUENCES, dump_file.EXTENSIONS, around.ROLES, around.DATABASE, around.OBJECTS)))
+        after = {name: int(value) for kind, name, value in found if kind == "S"}
         return {
-            "tables": {name: int(count) for kind, name, count in rows if kind == "T"},
+            "tables": {name: int(count) for kind, name, count in found if kind == "T"},
             "sequences": {name: [low, after.get(name, low)] for name, low in self.sequences.items()},
-            "extensions": {name: version for kind, name, version in rows if kind == "E"},
-            **around.described(rows),
+            "extensions": {name: version for kind, name, version in found if kind == "E"},
+            **around.described(found),
         }
 
     def close(self) -> None:
@@ -67,9 +64,9 @@ class Moment:
 def make(settings: Settings, reason: str, keep: int | None = None) -> dict:
     """A dump of now; older ones of its reason go when their time is over."""
     directory, database = settings.directory(DIRECTORY), settings["database"]
-    size, version, cluster = sql(
+    [[size, version, cluster]] = rows(
         settings, "select pg_database_size(current_database()), current_setting('server_version_num'), (select system_identifier from pg_control_system());"
-    ).split("|")
+    )
     need(directory, expected(directory, int(size)), "the dump")
     path = dump_file.path_for(directory, reason)
     before = dump_file.dumps(directory)[-1:]

@@ -10,9 +10,9 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 
-from senex_backup import dump_entries
+from senex_backup import dump_entries, psql
 from senex_backup.around import CLUSTER
-from senex_backup.common import PODMAN, Settings, Trouble, sql
+from senex_backup.common import PODMAN, Settings, Trouble, rows, sql
 from senex_backup.superuser_session import target
 
 # Who may do what in the whole cluster, a line each; the settings of roles as well, which lead a session elsewhere
@@ -28,9 +28,9 @@ union all select format('setting %s of %s', split_part(c, '=', 1), coalesce(form
 @contextlib.contextmanager
 def no_rights_gained(settings: Settings, path: str) -> Iterator[None]:
     """What a dump holds has changed who may do what meanwhile: then it is not used."""
-    before = sql(settings, RIGHTS, CLUSTER).splitlines()
+    before = {right for (right,) in rows(settings, RIGHTS, CLUSTER)}
     yield
-    if changed := sorted({*sql(settings, RIGHTS, CLUSTER).splitlines()} ^ {*before}):
+    if changed := sorted({right for (right,) in rows(settings, RIGHTS, CLUSTER)} ^ before):
         raise Trouble(f"{os.path.basename(path)} is not restored: rights in this cluster changed meanwhile: {'; '.join(changed[:10])}. Look who did that")
 
 
@@ -43,11 +43,11 @@ def fill(settings: Settings, path: str, new: str) -> None:
             for (stage, who), lines in itertools.groupby(dump_entries.parts(packed, role), key=lambda part: part[:2]):
                 filling = stage == "main" and who == dump_entries.APPLICATION
                 if filling or (given and stage != "main"):
-                    sql(settings, dump_entries.script(dump_entries.GIVE if filling else dump_entries.TAKE, role), new)
+                    sql(settings, dump_entries.script(dump_entries.GIVE if filling else dump_entries.TAKE, psql.argument(role)), new)
                     given = filling
                 _say(settings, os.path.basename(path), new, role if who == dump_entries.APPLICATION else settings["database"]["role"], lines)
         if given:
-            sql(settings, dump_entries.script(dump_entries.TAKE, role), new)
+            sql(settings, dump_entries.script(dump_entries.TAKE, psql.argument(role)), new)
     except ValueError as error:
         raise Trouble(f"{os.path.basename(path)} is not restored: {error}") from error
 

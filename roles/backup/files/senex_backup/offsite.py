@@ -169,7 +169,7 @@ def backup(settings: Settings, tags: list[str], *words: str) -> dict:
     result = restic(settings, "backup", "--json", "--host", settings["offsite"]["host"], *marks, *words, allowed=(0, 3))
     if result.returncode == 3:
         unread(result)
-    summary = next((found for found in map(parsed, reversed(result.stdout.splitlines())) if found.get("message_type") == "summary"), {})
+    summary = next((found for found in map(parsed, reversed(result.stdout.split("\n"))) if found.get("message_type") == "summary"), {})
     if not summary.get("snapshot_id"):
         raise Trouble(f"restic backup made nothing: {told(result)}")
     return summary
@@ -184,7 +184,7 @@ def parsed(line: str) -> dict:
 
 def unread(result: subprocess.CompletedProcess) -> None:
     """Files that were pruned or finished while restic looked are no failure; any other that it could not read is."""
-    errors = [found for found in map(parsed, result.stderr.splitlines()) if found.get("message_type") == "error"]
+    errors = [found for found in map(parsed, result.stderr.split("\n")) if found.get("message_type") == "error"]
     bad = [found for found in errors if GONE not in json.dumps(found.get("error", "")).lower()]
     if bad or not errors:
         raise Trouble(f"restic backup could not read everything: {json.dumps(bad[:3]) if bad else told(result)}")

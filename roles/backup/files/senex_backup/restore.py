@@ -7,9 +7,9 @@ import json
 import os
 import time
 
-from senex_backup import around, dump, dump_file, fetch, sequences
+from senex_backup import around, dump, dump_file, fetch, psql, sequences
 from senex_backup.around import CLUSTER
-from senex_backup.common import NotNow, Settings, Trouble, need, podman, say, sql
+from senex_backup.common import NotNow, Settings, Trouble, need, podman, rows, say, sql
 from senex_backup.filling import fill, no_rights_gained
 
 RAISE = "raise"  # what becomes of sequences, unless the plan says otherwise
@@ -116,17 +116,17 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
     checked = []
     if facts.get("tables") is not None:
         script = "\n".join((dump_file.COUNTS, dump_file.SEQUENCES, dump_file.EXTENSIONS, around.OBJECTS))
-        rows = [line.split("|") for line in sql(settings, script, new, timeout=3600).splitlines()]
-        counts = {name: int(count) for kind, name, count in rows if kind == "T"}
+        found = rows(settings, script, new, timeout=3600)
+        counts = {name: int(count) for kind, name, count in found if kind == "T"}
         wrong = [f"{name} has {counts.get(name)} rows instead of {number}" for name, number in facts["tables"].items() if counts.get(name) != number]
         wrong += [f"{name} was not in the dump" for name in counts if name not in facts["tables"]]
-        values = {name: int(value) for kind, name, value in rows if kind == "S"}
+        values = {name: int(value) for kind, name, value in found if kind == "S"}
         for name, (low, high) in facts["sequences"].items():
             if not low <= values.get(name, -1) <= high:
                 wrong.append(f"sequence {name} is at {values.get(name)} instead of {high}")
-        there = {name for kind, name, _ in rows if kind == "E"}
+        there = {name for kind, name, _ in found if kind == "E"}
         wrong += [f"extension {name} is missing" for name in facts["extensions"] if name not in there]
-        objects = {name: int(count) for kind, name, count in rows if kind == "O"}
+        objects = {name: int(count) for kind, name, count in found if kind == "O"}
         wrong += [f"{name}: {objects.get(name)} instead of {count}" for name, count in facts.get("objects", {}).items() if objects.get(name) != count]
         if wrong:
             raise Trouble(f"the restored database is not what was dumped: {'; '.join(wrong[:10])}")
@@ -136,8 +136,8 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
         schema = sql(settings, THERE, new)
         script = AMCHECK.format(schema=schema or OWN)
         script = script if schema else f"create extension amcheck schema {OWN};{script}drop extension amcheck;"
-        if planted := sql(settings, dump_file.IMPOSTORS, new):
-            raise Trouble(f"{', '.join(planted.splitlines())} is not amcheck's own, and would run as the superuser")
+        if said := psql.impostors([name for (name,) in rows(settings, psql.IMPOSTORS, new)]):
+            raise Trouble(said)
         checked.append(f"{sql(settings, script, new, timeout=7200, path=True)} indexes by amcheck")
     sql(settings, "analyze;", new, timeout=3600, path=True)
     return checked
@@ -146,8 +146,7 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
 def raise_sequences(settings: Settings, database: str, new: str) -> None:
     """Numbers that the database in use has handed out since are not handed out again. One that does not answer may be why this is done."""
     try:
-        rows = {name: [line.rpartition("|")[::2] for line in sql(settings, sequences.HELD, name).splitlines()] for name in (database, new)}
-        numbers = sequences.raised(sequences.held(rows[database]), sequences.held(rows[new]))
+        numbers = sequences.raised(*(sequences.held(rows(settings, sequences.HELD, name)) for name in (database, new)))
         if numbers:
             sql(settings, sequences.script(numbers), new)
             say(f"sequences go on where {database} had come to: {', '.join(f'{name} at {number}' for name, number in sorted(numbers.items()))}")

@@ -77,7 +77,7 @@ def queues(container: str, number: str) -> list[str]:
     """Keys of lists, which queues are; as far as the first two million keys show them."""
     found, cursor = [], "0"
     for _ in range(200):
-        cursor, *names = podman("exec", container, "redis-cli", "-e", "-n", number, "scan", cursor, "count", "10000", "type", "list", timeout=20).splitlines()
+        cursor, *names = podman("exec", container, "redis-cli", "-e", "-n", number, "scan", cursor, "count", "10000", "type", "list", timeout=20).split("\n")
         found += names
         if cursor == "0":
             break

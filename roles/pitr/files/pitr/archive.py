@@ -298,7 +298,7 @@ def _receiver_trouble(settings: Settings, only_coming: bool) -> Failure | None:
 def _coming() -> bool:
     """Whether the units of database and receiver run, or will in a moment."""
     shown = systemctl("show", "--property=ActiveState,Job", "postgres.service", "pitr-receive.service").stdout
-    units = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.strip().split("\n\n")]
+    units = [dict(line.split("=", 1) for line in block.split("\n")) for block in shown.strip().split("\n\n")]
     return all(unit.get("ActiveState") in ("active", "activating", "reloading") or unit.get("Job", "") not in ("", "0") for unit in units)
 
 

@@ -6,9 +6,10 @@ import datetime
 import json
 import os
 
+from pitr import psql
 from pitr.jobs import Failure
 from pitr.recovery import Server
-from pitr.superuser_session import OPTIONS
+from pitr.superuser_session import OPTIONS, PATIENT_17, target
 
 COUNTS = """
 select json_object_agg(name, rows) from (
@@ -19,17 +20,17 @@ select json_object_agg(name, rows) from (
 # A sequence behind its column would hand out keys that are there already. Of tables alone: to read a view runs whatever its owner has put there
 SEQUENCES = """
 select format('%I.%I', n.nspname, s.relname) || ' stands at ' || last || ', and ' || format('%I.%I', t.relname, a.attname) || ' holds ' || top
-from pg_class s join pg_namespace n on n.oid = s.relnamespace
+from pg_class s join pg_namespace n on n.oid = s.relnamespace join pg_sequence q on q.seqrelid = s.oid
 join pg_depend d on d.objid = s.oid and d.deptype in ('a', 'i') and d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
 join pg_class t on t.oid = d.refobjid and t.relkind in ('r', 'p') join pg_namespace tn on tn.oid = t.relnamespace
 join pg_attribute a on a.attrelid = t.oid and a.attnum = d.refobjsubid
 cross join lateral (select coalesce(pg_sequence_last_value(s.oid), 0) as last) as at
 cross join lateral (select coalesce((xpath('/row/n/text()',
   query_to_xml(format('select max(%I) as n from %I.%I', a.attname, tn.nspname, t.relname), false, true, '')))[1]::text::bigint, 0) as top) as held
-where s.relkind = 'S' and top > last
+where s.relkind = 'S' and q.seqincrement > 0 and not q.seqcycle and a.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) and top > last
 """
-# As this file quotes names
-NAMED = """select '"' || replace(current_database(), '"', '""') || '"' from pg_extension where extname = 'amcheck';"""
+THERE = "select current_database() from pg_extension where extname = 'amcheck';"
+PLANTED = f"select format('%s: %s', current_database(), found.name) from ({psql.IMPOSTORS.strip().rstrip(';')}) as found (name);"
 MIGRATIONS = "select case when to_regclass('django_migrations') is null then 0 else 1 end"
 
 
@@ -62,12 +63,16 @@ def databases(server: Server) -> list[str]:
 
 def amcheck(server: Server) -> None:
     """Every table and B-tree index of every database. The extension is there for that long where it was not there before."""
-    names = ['"' + name.replace('"', '""') + '"' for name in databases(server)]
-    there = set(server.sql(_in_each(names, NAMED)))
+    names = databases(server)
+    there = server.sql(_in_each(names, THERE))
+    if there and (said := psql.impostors(server.sql(_in_each(there, PLANTED)))):
+        raise Failure(said)
     options = ["--no-password", f"--username={server.settings.superuser}", "--install-missing", f"--jobs={os.cpu_count() or 1}"]
     # Its own limit on transactions is one of 17's; to say it to an earlier server is an error
     limits = "".join(f" -c {name}=0" for name in server.sql("select name from pg_settings where name = 'transaction_timeout'"))
-    done = server.program(["env", f"PGOPTIONS={OPTIONS}{limits}", "pg_amcheck", *options, *(f"--database={name}" for name in names)], check=False)
+    # By patterns, in which a name between quotes is taken as it is; one that is made here goes to pg_catalog, where nobody else makes anything
+    patterns = ["--database=" + '"' + name.replace('"', '""') + '"' for name in names]
+    done = server.program(["env", f"PGOPTIONS={OPTIONS}{limits}", "pg_amcheck", *options, *patterns], check=False)
     server.sql(_in_each([name for name in names if name not in there], "drop extension if exists amcheck;"))
     if done.returncode:
         raise Failure(f"amcheck found damage: {' '.join((done.stdout or done.stderr).split())[:500]}")
@@ -75,14 +80,18 @@ def amcheck(server: Server) -> None:
 
 def _in_each(names: list[str], statement: str) -> str:
     """One script for several databases: every start of a program in the container costs as much as it does."""
-    return "".join(f"\\connect {name}\n{statement}\n" for name in names)
+    return "".join(f"{psql.connect(target(name))}{PATIENT_17}{statement}\n" for name in names)
 
 
 def newest_row(server: Server, column: str) -> str | None:
-    """The newest time in a column TABLE.COLUMN, in UTC; nothing where there is no such table or no row."""
+    """The newest time in a column TABLE.COLUMN, in UTC; nothing where there is no such table, no row, or a time that is none (infinity)."""
     table, _, name = column.rpartition(".")
     quoted = table.replace("'", "''")
     if server.sql(f"select to_regclass('{quoted}') is null", role=server.settings.owner) == ["t"]:
         return None
-    rows = server.sql(f"select max({name}) at time zone 'UTC' from {table}", role=server.settings.owner)
-    return datetime.datetime.fromisoformat(rows[0]).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if rows and rows[0] else None
+    # Seconds: how a time is written is a setting of the role's
+    rows = server.sql(f"select extract(epoch from max({name}) at time zone 'UTC') from {table}", role=server.settings.owner)
+    try:
+        return datetime.datetime.fromtimestamp(float(rows[0]), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -84,7 +84,7 @@ def of_archive(settings: Settings, source: str, root: str, record: dict) -> tupl
 def of_dump(settings: Settings, _source: str, root: str, record: dict) -> tuple[dict, float, str | None]:
     """The same of the newest dump, by the restore's own steps, in a server that knows none of its roles and has no database of its kind."""
     with recovery.blank(settings, os.path.join(root, "data"), CONTAINER) as server:
-        done = json.loads(offsite.backup(settings, "prove", "newest", "--container", CONTAINER).splitlines()[-1])
+        done = json.loads(offsite.backup(settings, "prove", "newest", "--container", CONTAINER).strip().rpartition("\n")[2])
         serving = time.time()
         record |= {"what": done["dump"], "bytes": done["bytes"], "checked": done["checked"]}
         # Every index was looked at by the restore itself

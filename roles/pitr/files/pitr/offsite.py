@@ -84,7 +84,7 @@ def bring(settings: Settings, snapshot: str, only: list[str]) -> Copy:
     if not os.path.isdir(f"{place}.part"):
         removal.begin(settings, f"{place}.part")
     words = [word for path in only for word in ("--path", f"/barman/{settings.server}/{path}")]
-    return Copy(**json.loads(backup(settings, "fetch", snapshot, "--into", f"{place}.part", *words).splitlines()[-1]))
+    return Copy(**json.loads(backup(settings, "fetch", snapshot, "--into", f"{place}.part", *words).strip().rpartition("\n")[2]))
 
 
 def emptied(settings: Settings) -> None:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import time
 
-from pitr import confined
+from pitr import confined, psql
 from pitr.jobs import Failure, Unverified
 from pitr.settings import Settings
 
@@ -22,8 +22,9 @@ Result = subprocess.CompletedProcess
 
 
 def run(*argv: str, check: bool = True, timeout: float | None = None, stdin: str | None = None) -> Result[str]:
-    """A program's result; a Failure with its last words when it fails."""
-    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=timeout, input=stdin or "")
+    """A program's result, with ends of lines as they are; a Failure with its last words when it fails."""
+    done = subprocess.run(argv, capture_output=True, check=False, timeout=timeout, input=(stdin or "").encode())
+    done.stdout, done.stderr = (said.decode(errors="replace") for said in (done.stdout, done.stderr))
     if check and done.returncode:
         raise Failure(f"{os.path.basename(argv[0])} {argv[1] if len(argv) > 1 else ''}: {last_words(done.stderr or done.stdout)}")
     return done
@@ -85,7 +86,7 @@ def condemn(settings: Settings, name: str) -> None:
 
 def damaged(settings: Settings) -> list[str]:
     """Base backups of which that was said."""
-    return [os.path.basename(os.path.dirname(path)) for path in sorted(glob.glob(os.path.join(settings.barman_server, "base", "*", DAMAGED)))]
+    return [os.path.basename(os.path.dirname(path)) for path in sorted(glob.glob(os.path.join(glob.escape(settings.barman_server), "base", "*", DAMAGED)))]
 
 
 def gone(settings: Settings, listed: list[dict] | None = None) -> list[str]:
@@ -132,10 +133,10 @@ def query(settings: Settings, sql: str, replication: bool = False) -> list[list[
     """Rows from the database in production, by its socket, as the role of the archive."""
     kind = "replication=true" if replication else "dbname=postgres"
     target = f"host={settings.sockets} user={settings.archive_role} connect_timeout=10 {kind}"
-    done = run("psql", "-X", "-w", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-c", sql, target, check=False, timeout=60)
+    done = run("psql", *psql.ROWS, "-w", "-c", sql, target, check=False, timeout=60)
     if done.returncode:
         raise Failure(f"the database does not answer: {last_words(done.stderr)}")
-    return [line.split("\t") for line in done.stdout.splitlines()]
+    return psql.rows(done.stdout)
 
 
 def unrun(done: Result[str], what: str) -> None:

@@ -9,12 +9,12 @@ import re
 import time
 from collections.abc import Iterator
 
-from pitr import confined, removal, wal
+from pitr import confined, psql, removal, wal
 from pitr.jobs import Failure, Unverified
 from pitr.plan import Plan, check_space
 from pitr.programs import as_container_user, barman, in_image, last_words, podman, run, unrun
 from pitr.settings import Settings
-from pitr.superuser_session import PATIENT_17, target
+from pitr.superuser_session import OPTIONS, PATIENT, PATIENT_17, target
 
 PASSED_ON = "pitr.recovery.conf"
 ROLES = "/etc/postgresql/roles.sh"  # brings a cluster from before it was there to the roles of now
@@ -29,10 +29,11 @@ class Server:
     name: str
 
     def sql(self, statement: str, database: str | None = None, role: str | None = None) -> list[str]:
-        """Lines that psql says to the superuser. Names without a schema are the application's: its role may have a search path of its own."""
+        """The first value of each row, for the superuser. Names without a schema are the application's: its role may have a search path of its own."""
         name = database or self.settings.database
-        words = ["psql", "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", role or self.settings.superuser, "-d", name if role else target(name)]
-        return self.program([*words, "-f", "-"], stdin=statement if role else PATIENT_17 + statement).stdout.splitlines()
+        there = target(name, options=PATIENT if role else OPTIONS)
+        words = ["psql", *psql.ROWS, "-w", "-U", role or self.settings.superuser, "-d", there, "-f", "-"]
+        return [row[0] for row in psql.rows(self.program(words, stdin=PATIENT_17 + statement).stdout)]
 
     def program(self, command: list[str], stdin: str | None = None, check: bool = True):
         """Run a program of the image beside the server."""
@@ -70,10 +71,9 @@ def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
     barman(settings, "recover", "--get-wal", f"--recovery-conf-filename={PASSED_ON}", settings.server, base.name, directory)
     for name in (PASSED_ON, "standby.signal"):
         path = os.path.join(directory, name)
-        if os.path.isfile(path):
+        if os.path.lexists(path):
             os.remove(path)
-    with open(os.path.join(directory, "recovery.signal"), "w", encoding="utf-8"):
-        pass
+    removal.owned.write(os.path.join(directory, "recovery.signal"), "")
     os.chmod(directory, 0o700)
     removal.owned.mark(directory)  # whatever the base backup had there
     as_container_user(settings, "chown", "-R", f"{settings.container_uid}:{settings.container_uid}", directory, place)

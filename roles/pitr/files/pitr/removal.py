@@ -35,16 +35,23 @@ def begin(settings: Settings, directory: str) -> str:
 
 def note(directory: str, about: dict) -> None:
     """Write the mark of a directory that may be the container user's already; what is known of it."""
-    run("podman", "unshare", "/bin/sh", "-c", 'cat >"$0"', os.path.join(directory, MARK), stdin=json.dumps(about) + "\n")
+    run("podman", "unshare", *owned.words("mark", directory, about))
 
 
 def noted(directory: str) -> dict | None:
     """What the mark says; nothing where there is none."""
-    done = run("podman", "unshare", "cat", os.path.join(directory, MARK), check=False)
+    said = read(os.path.join(directory, MARK))
     try:
-        return json.loads(done.stdout) if done.returncode == 0 else None
-    except ValueError:
+        found = json.loads(said) if said is not None else None
+        return found if isinstance(found, dict | None) else {}
+    except (ValueError, RecursionError):
         return {}
+
+
+def read(path: str) -> str | None:
+    """A small file of the container user's; nothing where there is none, or something else."""
+    said = run("podman", "unshare", *owned.words("read", path)).stdout
+    return json.loads(said) if said else None
 
 
 def clear(settings: Settings, directory: str) -> None:

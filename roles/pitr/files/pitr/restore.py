@@ -8,7 +8,7 @@ import re
 import subprocess
 import time
 
-from pitr import archive, checks, jobs, offsite, recovery, removal, sequences, wal
+from pitr import archive, checks, jobs, offsite, psql, recovery, removal, sequences, wal
 from pitr.jobs import Failure, alone, say
 from pitr.plan import Plan, plan
 from pitr.programs import in_image, last_words, podman, run, systemctl
@@ -88,7 +88,7 @@ def complete(settings: Settings, wanted: Plan, server: recovery.Server, timeline
     """A copy of the latest has all that the stopped database had: the receiver may have been away, or the end of the server hurried."""
     stopped, in_order = stopped_at(settings, wanted.base.system_id)
     history = server.sql(f"select pg_read_file('pg_wal/{timeline:08X}.history')", "postgres")
-    ended = [found[1] for line in history if (found := re.match(r"\d+\t([0-9A-F]+/[0-9A-F]+)", line))]
+    ended = [found[1] for line in history[0].split("\n") if (found := re.match(r"\d+\t([0-9A-F]+/[0-9A-F]+)", line))]
     if stopped and ended and position(ended[-1]) <= position(stopped):
         how = "was stopped at" if in_order else "was killed later than"
         raise Failure(
@@ -188,13 +188,12 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
 
 def asked(settings: Settings, script: str) -> list[list[str]] | None:
     """What the database in production answers to its superuser; nothing where it does not."""
-    words = ["psql", "-X", "-w", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-U", settings.superuser]
-    words += ["-d", target(settings.database), "-f", "-"]
+    words = ["psql", *psql.ROWS, "-w", "-U", settings.superuser, "-d", target(settings.database), "-f", "-"]
     try:
         done = podman("exec", "--interactive", "postgres", *words, check=False, stdin=script, timeout=60)
     except subprocess.TimeoutExpired:  # one that hangs may be why this is done
         return None
-    return [line.split("\t") for line in done.stdout.splitlines()] if done.returncode == 0 else None
+    return psql.rows(done.stdout) if done.returncode == 0 else None
 
 
 def handed_out(settings: Settings) -> dict[str, int]:
@@ -245,8 +244,9 @@ def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, un
 
 
 def _major(directory: str) -> str:
-    """Which version wrote a data directory; nothing where none did."""
-    return podman("unshare", "cat", os.path.join(directory, "PG_VERSION"), check=False).stdout.strip()
+    """Which version wrote a data directory; nothing where none did, or something else is in the file."""
+    found = re.fullmatch(r"(\d{1,4})\n?", removal.read(os.path.join(directory, "PG_VERSION")) or "")
+    return found[1] if found else ""
 
 
 def exchange_back(settings: Settings, aside: str, exact: bool = False) -> str:

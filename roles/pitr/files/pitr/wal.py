@@ -23,7 +23,7 @@ HEADER = struct.Struct("=HHIQI4xQII")
 LONG_HEADER = 0x0002
 DEFAULT_SIZE = 16 * 1024 * 1024
 JOURNAL = "timelines.json"  # beside the WAL, and sent off the host with it
-COMMIT = re.compile(r"desc: COMMIT(?:_PREPARED)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC")
+COMMIT = re.compile(r"rmgr: Transaction (?:(?!desc: ).)*desc: COMMIT(?:_PREPARED)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC")
 # Restore points that the archive's job makes, so that time passes in the WAL of an idle database too
 MARK = "pitr "
 MARKED = re.compile(rf"desc: RESTORE_POINT {MARK}(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+)$")
@@ -238,7 +238,7 @@ class Reading:
 
     def add(self, line: str, until: str | None) -> None:
         """Take a record into account."""
-        if match := COMMIT.search(line):
+        if match := COMMIT.match(line):
             self.commits += 1
             self.last_commit = match[1]
             if until is None or match[1] <= until:
@@ -255,7 +255,8 @@ def read_records(settings: Settings, base: Base, directory: str, chain: list[Seg
     """Read every record, which checks its checksum. The end of the newest segment may be unwritten; any other end is damage."""
     dump = ["pg_waldump", "--path=/wal", f"--timeline={base.timeline}", "--rmgr=Transaction", "--rmgr=XLOG", chain[0].name, chain[-1].name]
     reading = Reading()
-    with subprocess.Popen(in_image(settings, dump, [f"{directory}:/wal:ro"]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    argv = in_image(settings, dump, [f"{directory}:/wal:ro"])
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace") as process:
         for line in process.stdout:
             reading.add(line, until)
         said = process.stderr.read()

@@ -26,7 +26,7 @@ def used(host, config) -> dict[str, tuple[int, int]]:
             continue
         done = host.systemctl(scope, "show", "--property=Id,CPUUsageNSec,MemoryCurrent", "--", *names)
         for block in done.out.split("\n\n"):
-            row = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+            row = dict(line.split("=", 1) for line in untrusted.records(block) if "=" in line)
             numbers = [number(row.get(name, "")) for name in ("CPUUsageNSec", "MemoryCurrent")]
             # systemd says 2^64 - 1 for what it does not know
             # The manager is the service user's, which may have another answer in its place

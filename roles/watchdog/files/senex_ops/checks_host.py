@@ -151,7 +151,7 @@ def read_certificates(host, config) -> dict:
             found[name] = f"not served: {error}"
     for name, text in texts.items():
         done = host.run("openssl", "x509", "-passin", "pass:", "-noout", "-dates", stdin=text)
-        dates = dict(line.split("=", 1) for line in done.out.splitlines() if "=" in line)
+        dates = dict(line.split("=", 1) for line in untrusted.records(done.out) if "=" in line)
         try:
             found[name] = [ssl.cert_time_to_seconds(dates[one]) for one in ("notBefore", "notAfter")]
         except (KeyError, ValueError):  # openssl calls "Bad time value" what somebody made by hand

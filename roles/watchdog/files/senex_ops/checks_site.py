@@ -57,7 +57,7 @@ def counted(text: str, now: float, cut: bool = False) -> dict:
     Those that a limit refused are none: whoever floods the site writes as many as they like, and would hide what the others get.
     """
     seen, own, known, oldest = 0, Counter(), {}, now - SPAN
-    for line in reversed(text.splitlines()):
+    for line in reversed(untrusted.records(text)):
         found = LINE.fullmatch(line)
         if not found:
             continue
@@ -108,7 +108,7 @@ def read_server(host, config) -> dict:
     for python in ("python", "python3"):
         done = host.inside(running[0], python, "-c", VERSIONS) if running else None
         if done and done.code == 0:
-            rows = [line.split() for line in done.out.splitlines()]
+            rows = [line.split() for line in untrusted.records(done.out)]
             return {words[0]: words[1] for words in rows if len(words) == 2 and re.fullmatch(r"\d[0-9A-Za-z.+!-]{0,40}", words[1])}
     return {}
 

@@ -126,7 +126,7 @@ def read_dns(host, config) -> dict:
     """The network's own resolver, asked from inside a web container."""
     container = config.web.instances[0].unit.removesuffix(".service")
     done = host.inside(container, "getent", "hosts", *names_of(config), timeout=8)
-    return {"container": container, "code": done.code, "said": done.said, "found": [line.split()[-1] for line in done.out.splitlines() if line.strip()]}
+    return {"container": container, "code": done.code, "said": done.said, "found": [line.split()[-1] for line in done.out.split("\n") if line.strip()]}
 
 
 def judge_dns(data: dict, config, now: float) -> list[Finding]:
@@ -275,7 +275,7 @@ def read_redis(host, config) -> dict:
         return {"damaged": damaged}
     if info.code or len(numbers) != len(broker.queues):  # a Redis without EVAL tells its lengths all the same
         raise OSError(f"redis-cli in {broker.container}: {(info if info.code else lengths).said}")
-    rows = dict(line.strip().split(":", 1) for line in info.out.splitlines() if ":" in line)
+    rows = dict(line.strip().split(":", 1) for line in info.out.split("\n") if ":" in line)
     held = next((line.split(" ", 2) for line in said if line.startswith("held ")), ["held", "0", "[]"])
     return {"info": rows, "queues": dict(zip(broker.queues, numbers, strict=True)), "overdue": int(held[1]), "waiting": json.loads(held[2])}
 

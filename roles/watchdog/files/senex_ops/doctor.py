@@ -70,7 +70,7 @@ def judge_podman(data: dict, config, now: float) -> list[Finding]:
     if not data["generator"]:
         found.append(fail("quadlet", "the generator of units is missing", "apt-get install --reinstall podman"))
     refused = []
-    for line in data["said"].splitlines():
+    for line in untrusted.records(data["said"]):
         if names_one(line, data["ours"]) and re.search(r"unsupported key|unsupported group|no Image|invalid|converting|error", line, re.IGNORECASE):
             text = line.split("]: ", 1)[-1].strip()
             refused.append(fail("quadlet", f"refuses a file, so its unit does not exist: {text}",
@@ -102,7 +102,7 @@ def read_ports(host, config) -> dict:
     wanted = [one.port for one in config.web.instances] if config.web else []
     wanted += [80, config.public.port] if config.public else []
     found: dict[str, list[str]] = {str(port): [] for port in wanted}
-    for line in host.run("ss", "-Hltnp").out.splitlines():
+    for line in untrusted.records(host.run("ss", "-Hltnp").out):
         words = line.split()
         port = words[3].rpartition(":")[2] if len(words) > 3 else ""
         if port in found:

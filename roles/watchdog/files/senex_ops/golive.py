@@ -21,7 +21,7 @@ COPIES = {"dump": "backup dump", "base": "pitr base", "drill": "pitr drill", "of
 def read_exposure(host, config) -> list[list[str]]:
     """[address, port, program] of every TCP socket that listens."""
     found = []
-    for line in host.run("ss", "-Hltnp").out.splitlines():
+    for line in untrusted.records(host.run("ss", "-Hltnp").out):
         words = line.split()
         if len(words) > 3:
             address, _, port = words[3].rpartition(":")
@@ -55,7 +55,7 @@ def judge_firewall(data: str, config, now: float) -> list[Finding]:
 
 def read_ssh(host, config) -> dict:
     """What sshd would do now."""
-    return dict(line.split(" ", 1) for line in host.run("sshd", "-T").out.splitlines() if " " in line)
+    return dict(line.split(" ", 1) for line in untrusted.records(host.run("sshd", "-T").out) if " " in line)
 
 
 def judge_ssh(data: dict, config, now: float) -> list[Finding]:

@@ -36,7 +36,7 @@ def read_application(host, config) -> dict:
         raise OSError("no web instance runs")
     container = running[0].removesuffix(".service")
     done = host.inside(container, *host.entry_point(container), *config.manage, "shell", "--command", APPLICATION, timeout=120)
-    rows = [line for line in done.out.splitlines() if line.startswith("{")]
+    rows = [line for line in done.out.split("\n") if line.startswith("{")]
     if done.code or not rows:
         raise OSError(done.said)
     return json.loads(rows[-1])

@@ -44,7 +44,7 @@ class Answer:
 
 def parse_units(text: str) -> dict[str, dict[str, str]]:
     """`systemctl show` of several units."""
-    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
+    blocks = [dict(line.split("=", 1) for line in untrusted.records(block) if "=" in line) for block in text.split("\n\n")]
     return {block["Id"]: block for block in blocks if "Id" in block}
 
 
@@ -99,7 +99,7 @@ class Host:
         done = self.as_user(*self.within("pgrep", "--list-name", "--exact", "--euid", str(self.uid), "|".join(names)))
         if done.code not in (0, 1) or done.err.strip():
             raise OSError(f"pgrep: {done.said}")
-        return sorted({line.split()[1] for line in done.out.splitlines() if len(line.split()) > 1})
+        return sorted({line.split()[1] for line in untrusted.records(done.out) if len(line.split()) > 1})
 
     def podman(self, *arguments: str, timeout: float = 20, stdin: str | None = None) -> Ended:
         """`podman …` of the service user."""
