@@ -32,7 +32,8 @@ options:
 attributes:
   check_mode:
     support: partial
-    description: Skipped, as a command of Ansible's own.
+    details: Skipped, as a command of Ansible's own.
+    description: Whether it can run in check mode.
 author: [senex.trader maintainers (@senex-trader)]
 """
 EXAMPLES = r"""

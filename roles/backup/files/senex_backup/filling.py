@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from senex_backup import dump_entries, psql
 from senex_backup.around import CLUSTER
 from senex_backup.common import PODMAN, Settings, Trouble, rows, sql
-from senex_backup.superuser_session import target
+from senex_backup.superuser_session import PATIENT_17, target
 
 # Who may do what in the whole cluster, a line each; the settings of roles as well, which lead a session elsewhere
 RIGHTS = """
@@ -60,6 +60,7 @@ def _say(settings: Settings, name: str, new: str, role: str, lines: Iterable[tup
     with tempfile.TemporaryFile() as errors, subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors) as loading:
         try:
             with loading.stdin:
+                loading.stdin.write(PATIENT_17.encode())  # a dump of an earlier version does not know that limit
                 for _, _, line in lines:
                     loading.stdin.write(line)
         except BrokenPipeError:
