@@ -57,10 +57,11 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
             if wanted.until and not stopped:
                 raise Failure(f"recovery ended and did not say that it reached {wanted.until_text} UTC")
         except BaseException:
-            removal.remove(settings, directory)
+            for left in (directory, recovery.wal_of(directory)):
+                with contextlib.suppress(Failure):  # the reason is the first one; the next restore removes both
+                    removal.remove(settings, left)
             raise
-        finally:
-            removal.remove(settings, recovery.wal_of(directory))
+        removal.remove(settings, recovery.wal_of(directory))
         done = time.monotonic()
         removal.note(directory, {"proven": jobs.iso(time.time()), "base": wanted.base.name, "to": to})
         return {

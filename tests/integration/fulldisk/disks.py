@@ -1,0 +1,63 @@
+"""Backups, data and the engine's state on file systems of their own, which can be filled: to fill the test machine's would fill everybody's."""
+
+import contextlib
+import shlex
+
+from stack import HOME, UID
+
+PLACES = {"backups": f"{HOME}/backups", "data": f"{HOME}/data", "state": "/var/lib/senex.trader"}
+FILLER = ".filler"  # passed over by whoever lists a directory, and nothing of a cluster
+ROOM = {"backups": 1500, "data": 900, "state": 8}  # MB beside what there is
+
+
+def mount(stack):
+    """They stay until the host goes."""
+    apart = "".join(
+        f"""
+mountpoint -q {place} || {{
+    mkdir -p /mnt/{name}
+    mount -t tmpfs -o mode=755,size=$(( $(du -sm {place} | cut -f1) + {ROOM[name]} ))m {name} /mnt/{name}
+    cp -a {place}/. /mnt/{name}
+    chown --reference={place} /mnt/{name}; chmod --reference={place} /mnt/{name}
+    mount --bind /mnt/{name} {place}
+}}"""
+        for name, place in PLACES.items()
+    )
+    stack.sh(f"set -e\nsystemctl stop user@{UID}.service\n{apart}\nsystemctl start user@{UID}.service", timeout=300)
+    stack.ready(120)
+
+
+def filling(name, leave):
+    """The command that leaves so many bytes free, or no file more where that is None."""
+    place = f"/mnt/{name}"
+    if leave is None:  # with room for one file, which is the one that is being written
+        return f"mount -o remount,nr_inodes=$(( $(df --output=iused {place} | tail -1) + 1 )) {place}"
+    return f"fallocate -l $(( $(df -B1 --output=avail {place} | tail -1) - {leave} )) {place}/{FILLER}"
+
+
+def emptied(stack, name):
+    stack.sh(f"rm -f /mnt/{name}/{FILLER}; mount -o remount,nr_inodes=0 /mnt/{name}")
+
+
+@contextlib.contextmanager
+def full(stack, name, leave=0):
+    """A disk that is full in the body."""
+    stack.sh(filling(name, leave))
+    try:
+        yield
+    finally:
+        emptied(stack, name)
+
+
+@contextlib.contextmanager
+def filled_at(stack, name, moment, leave=0):
+    """A disk that is full from a moment on, which a command on the host finds."""
+    watch = f"for _ in $(seq 20000); do if {moment}; then {filling(name, leave)}; exit; fi; sleep 0.01; done; exit 1"
+    stack.sh(f"systemd-run --quiet --unit=filler --property=Type=exec bash -c {shlex.quote(f'{{ {watch}; }} >/dev/null 2>&1')}")
+    try:
+        yield
+        state = stack.sh("systemctl show --property=ActiveState,Result filler.service")
+        assert "Result=success" in state and "ActiveState=inactive" in state, f"the moment did not come: {state}"
+    finally:
+        stack.ssh("systemctl stop filler.service; systemctl reset-failed filler.service")
+        emptied(stack, name)
