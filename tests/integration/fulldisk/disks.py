@@ -7,7 +7,7 @@ from stack import HOME, UID
 
 PLACES = {"backups": f"{HOME}/backups", "data": f"{HOME}/data", "state": "/var/lib/senex.trader"}
 FILLER = ".filler"  # passed over by whoever lists a directory, and nothing of a cluster
-ROOM = {"backups": 1500, "data": 900, "state": 8}  # MB beside what there is
+ROOM = {"backups": 2000, "data": 2000, "state": 8}  # MB beside what there is
 
 
 def mount(stack):
@@ -30,9 +30,9 @@ mountpoint -q {place} || {{
 def filling(name, leave):
     """The command that leaves so many bytes free, or no file more where that is None."""
     place = f"/mnt/{name}"
-    if leave is None:  # with room for one file, which is the one that is being written
-        return f"mount -o remount,nr_inodes=$(( $(df --output=iused {place} | tail -1) + 1 )) {place}"
-    return f"fallocate -l $(( $(df -B1 --output=avail {place} | tail -1) - {leave} )) {place}/{FILLER}"
+    if leave is None:
+        return f"mount -o remount,nr_inodes=$(df --output=iused {place} | tail -1) {place}"
+    return f"head -c 100G /dev/zero >{place}/{FILLER} 2>/dev/null || true; truncate -s -{leave} {place}/{FILLER}"
 
 
 def emptied(stack, name):
