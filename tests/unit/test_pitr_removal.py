@@ -171,6 +171,8 @@ def test_an_exchange_that_fails_is_taken_back(conf, monkeypatch, copy, where):
         restore.exchange(conf, copy, fetched=where == "put_in_place")
     assert os.path.exists(f"{conf.data}/canary") and os.path.exists(f"{copy}/copied") and not restore.kept_aside(conf)
     assert told[-2:] == [("start", "postgres.service"), ("start", "pitr-receive.service")]
+    removal.remove(conf, copy)  # as the next restore does, which was refused: the copy had lost its mark
+    assert not os.path.exists(copy) and os.path.exists(f"{conf.data}/canary")
 
 
 def test_data_elsewhere_or_on_a_mount_point_is_found_before_anything_stops(conf, monkeypatch, copy):

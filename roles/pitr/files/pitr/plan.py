@@ -88,4 +88,4 @@ def check_space(where: str, wanted: int, what: str) -> None:
     """A full disk would stop the database that still runs."""
     free = shutil.disk_usage(where).free
     if free < wanted:
-        raise Unverified(f"{what} needs {wanted // 1024**2} MB in {where}, and {free // 1024**2} MB are free")
+        raise Unverified(f"{what} needs {wanted // 1024**2} MB in {where}, and {free // 1024**2} MB are free: make room first")

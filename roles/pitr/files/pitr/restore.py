@@ -164,7 +164,6 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
             if aside:
                 jobs.renamed(settings.data, aside)
             jobs.renamed(directory, settings.data)
-            removal.clear(settings, settings.data)
             tell(settings, becomes)
             if fetched:
                 offsite.put_in_place(settings, stamp)
@@ -176,6 +175,11 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
             with contextlib.suppress(OSError):
                 tell(settings, was)
             raise Failure(f"{error}. {_as_it_was(settings, directory, aside, stamp if fetched or undone else '', undone)}") from error
+        # Not before: a copy that goes back has its mark, and the next restore removes it. What is kept aside never goes by one that was left here
+        with contextlib.suppress(Failure):  # nothing removes the data, whatever it bears
+            removal.clear(settings, settings.data)
+            if aside:
+                removal.clear(settings, aside)
         done = podman("exec", "postgres", "sh", recovery.ROLES, check=False)
         if done.returncode:
             jobs.complain(f"the roles of this data are not those of now: {last_words(done.stderr)}; run site.yml")
