@@ -3,7 +3,7 @@
 import contextlib
 import shlex
 
-from stack import HOME, UID
+from stack import HOME, UID, wait
 
 PLACES = {"backups": f"{HOME}/backups", "data": f"{HOME}/data", "state": "/var/lib/senex.trader"}
 FILLER = ".filler"  # passed over by whoever lists a directory, and nothing of a cluster
@@ -32,11 +32,13 @@ def filling(name, leave):
     place = f"/mnt/{name}"
     if leave is None:
         return f"mount -o remount,nr_inodes=$(df --output=iused {place} | tail -1) {place}"
-    return f"head -c 100G /dev/zero >{place}/{FILLER} 2>/dev/null || true; truncate -s -{leave} {place}/{FILLER}"
+    most = f"fallocate -l $(( $(df -B1 --output=avail {place} | tail -1) * 15 / 16 )) {place}/{FILLER} 2>/dev/null"
+    return f"{most}; head -c 100G /dev/zero >>{place}/{FILLER} 2>/dev/null; truncate -s -{leave} {place}/{FILLER}"
 
 
 def emptied(stack, name):
-    stack.sh(f"rm -f /mnt/{name}/{FILLER}; mount -o remount,nr_inodes=0 /mnt/{name}")
+    # One that had no limit could be given none
+    stack.sh(f"rm -f /mnt/{name}/{FILLER}; mount -o remount,nr_inodes=1000000 /mnt/{name}")
 
 
 @contextlib.contextmanager
@@ -56,8 +58,9 @@ def filled_at(stack, name, moment, leave=0):
     stack.sh(f"systemd-run --quiet --unit=filler --property=Type=exec bash -c {shlex.quote(f'{{ {watch}; }} >/dev/null 2>&1')}")
     try:
         yield
-        state = stack.sh("systemctl show --property=ActiveState,Result filler.service")
-        assert "Result=success" in state and "ActiveState=inactive" in state, f"the moment did not come: {state}"
+        wait(
+            lambda: "Result=success\nActiveState=inactive" in stack.sh("systemctl show --property=Result,ActiveState filler.service"), 10, "the moment has come"
+        )
     finally:
         stack.ssh("systemctl stop filler.service; systemctl reset-failed filler.service")
         emptied(stack, name)
