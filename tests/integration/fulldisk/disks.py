@@ -12,15 +12,15 @@ ROOM = {"backups": 2000, "data": 2000, "state": 8}  # MB beside what there is
 
 def mount(stack):
     """They stay until the host goes."""
+    if all(stack.ssh(f"mountpoint -q {place}").returncode == 0 for place in PLACES.values()):
+        return
     apart = "".join(
         f"""
-mountpoint -q {place} || {{
-    mkdir -p /mnt/{name}
-    mount -t tmpfs -o mode=755,size=$(( $(du -sm {place} | cut -f1) + {ROOM[name]} ))m {name} /mnt/{name}
-    cp -a {place}/. /mnt/{name}
-    chown --reference={place} /mnt/{name}; chmod --reference={place} /mnt/{name}
-    mount --bind /mnt/{name} {place}
-}}"""
+mkdir -p /mnt/{name}
+mount -t tmpfs -o mode=755,size=$(( $(du -sm {place} | cut -f1) + {ROOM[name]} ))m {name} /mnt/{name}
+cp -a {place}/. /mnt/{name}
+chown --reference={place} /mnt/{name}; chmod --reference={place} /mnt/{name}
+mount --bind /mnt/{name} {place}"""
         for name, place in PLACES.items()
     )
     stack.sh(f"set -e\nsystemctl stop user@{UID}.service\n{apart}\nsystemctl start user@{UID}.service", timeout=300)
