@@ -7,6 +7,7 @@ from stack import HOME, UID, wait
 
 PLACES = {"backups": f"{HOME}/backups", "data": f"{HOME}/data", "state": "/var/lib/senex.trader"}
 FILLER = ".filler"  # passed over by whoever lists a directory, and nothing of a cluster
+INODES = 1000000  # one that has no limit cannot be given any later
 ROOM = {"backups": 2000, "data": 2000, "state": 8}  # MB beside what there is
 
 
@@ -17,7 +18,7 @@ def mount(stack):
     apart = "".join(
         f"""
 mkdir -p /mnt/{name}
-mount -t tmpfs -o mode=755,size=$(( $(du -sm {place} | cut -f1) + {ROOM[name]} ))m {name} /mnt/{name}
+mount -t tmpfs -o mode=755,nr_inodes={INODES},size=$(( $(du -sm {place} | cut -f1) + {ROOM[name]} ))m {name} /mnt/{name}
 cp -a {place}/. /mnt/{name}
 chown --reference={place} /mnt/{name}; chmod --reference={place} /mnt/{name}
 mount --bind /mnt/{name} {place}"""
@@ -37,8 +38,7 @@ def filling(name, leave):
 
 
 def emptied(stack, name):
-    # One that had no limit could be given none
-    stack.sh(f"rm -f /mnt/{name}/{FILLER}; mount -o remount,nr_inodes=1000000 /mnt/{name}")
+    stack.sh(f"rm -f /mnt/{name}/{FILLER}; mount -o remount,nr_inodes={INODES} /mnt/{name}")
 
 
 @contextlib.contextmanager

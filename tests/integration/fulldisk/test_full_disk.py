@@ -155,7 +155,7 @@ def test_a_restore_of_a_dump(stack, ledger, step):
     before = stack.sh(f"ls {HOME}/data/postgres/base").split()
     fresh = f"[ $(ls {HOME}/data/postgres/base | wc -l) -gt {len(before)} ]"
     with full(stack, "data", 20 * MB) if step == "begin" else filled_at(stack, "data", fresh, MB):
-        said(restore(stack, restore_dump="newest"), *([REFUSED["data"]] if step == "begin" else [NO_ROOM]))
+        said(restore(stack, restore_dump="newest"), *([REFUSED["data"]] if step == "begin" else [NO_ROOM, "Check free disk space"]))
     ledger.whole()
     restore(stack, restore_dump="newest").expect()
     assert not [name for name in databases(stack) if name.startswith("senex_restore_")], "half a database is left"
