@@ -175,6 +175,23 @@ def test_an_exchange_that_fails_is_taken_back(conf, monkeypatch, copy, where):
     assert not os.path.exists(copy) and os.path.exists(f"{conf.data}/canary")
 
 
+def test_a_server_that_does_not_start_on_a_full_disk_is_told_so(conf, monkeypatch, copy):
+    """systemd says of it that its control process exited."""
+    monkeypatch.setattr(sys.modules["pitr.plan"].shutil, "disk_usage", lambda _path: types.SimpleNamespace(free=3 << 20))
+
+    def systemctl(*words, check=True):
+        if words == ("start", "postgres.service"):
+            raise Failure("systemctl --user: Job for postgres.service failed")
+
+    monkeypatch.setattr(restore, "systemctl", systemctl)
+    told = (
+        r"service failed. The way back failed too: .*; the data from before lies in .*/data/postgres, the copy in .* has 3 MB free: make room, and PostgreSQL "
+    )
+    with pytest.raises(Failure, match=told):
+        restore.exchange(conf, copy)
+    assert os.path.exists(f"{conf.data}/canary")
+
+
 def test_data_elsewhere_or_on_a_mount_point_is_found_before_anything_stops(conf, monkeypatch, copy):
     monkeypatch.setattr(restore, "systemctl", lambda *_: pytest.fail("nothing may be stopped"))
     unit = pathlib.Path(conf.home, restore.UNIT)

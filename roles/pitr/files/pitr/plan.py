@@ -12,6 +12,7 @@ from pitr.programs import Base
 from pitr.settings import Settings
 
 LATEST = "latest"
+LITTLE = 64 << 20  # bytes: a server that starts recycles no WAL yet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +83,12 @@ def plan(settings: Settings, to: str, name: str | None = None) -> Plan:
     """The newest base backup that ended before the moment, of the timeline that the database was on, and the WAL from it on."""
     until, chosen = choose(settings, to, name)
     return Plan(until, chosen, wal.needed(settings, chosen, until.timestamp() if until else None))
+
+
+def no_room(where: str) -> str:
+    """What a server that did not start may lack: of its own words, systemd passes on none."""
+    free = shutil.disk_usage(where).free
+    return f"{where} has {free // 1024**2} MB free: make room, and PostgreSQL starts by itself" if free < LITTLE else ""
 
 
 def check_space(where: str, wanted: int, what: str) -> None:

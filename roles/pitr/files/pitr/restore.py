@@ -10,7 +10,7 @@ import time
 
 from pitr import archive, checks, jobs, offsite, recovery, removal, sequences, wal
 from pitr.jobs import Failure, alone, say
-from pitr.plan import Plan, plan
+from pitr.plan import Plan, no_room, plan
 from pitr.programs import in_image, last_words, podman, run, systemctl, target
 from pitr.settings import Settings
 
@@ -174,7 +174,8 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
         except (Failure, OSError) as error:
             with contextlib.suppress(OSError):
                 tell(settings, was)
-            raise Failure(f"{error}. {_as_it_was(settings, directory, aside, stamp if fetched or undone else '', undone)}") from error
+            told = [str(error), _as_it_was(settings, directory, aside, stamp if fetched or undone else "", undone), no_room(os.path.dirname(settings.data))]
+            raise Failure(". ".join(filter(None, told))) from error
         # Not before: a copy that goes back has its mark, and the next restore removes it. What is kept aside never goes by one that was left here
         with contextlib.suppress(Failure):  # nothing removes the data, whatever it bears
             removal.clear(settings, settings.data)
