@@ -32,7 +32,7 @@ def filling(name, leave):
     """The command that leaves so many bytes free, or no file more where that is None."""
     place = f"/mnt/{name}"
     if leave is None:
-        return f"mount -o remount,nr_inodes=$(df --output=iused {place} | tail -1) {place}"
+        return f"mount -o remount,nr_inodes=$(( $(df --output=iused {place} | tail -1) )) {place}"
     most = f"fallocate -l $(( $(df -B1 --output=avail {place} | tail -1) * 15 / 16 )) {place}/{FILLER} 2>/dev/null"
     return f"{most}; head -c 100G /dev/zero >>{place}/{FILLER} 2>/dev/null; truncate -s -{leave} {place}/{FILLER}"
 
