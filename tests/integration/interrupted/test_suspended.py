@@ -27,8 +27,8 @@ json.dump(lock, open("{HOLDER}", "w"))
 SEEN = f"""
 find /etc/nginx /etc/systemd {HOME}/.config {HOME}/config /var/lib/senex.trader -type f -exec sha256sum {{}} + 2>/dev/null | sort -k 2
 {AS_USER} podman ps --no-trunc --format '{{{{.Names}}}} {{{{.ID}}}} {{{{.StartedAt}}}}' | sort
-ls {HOME}/data /run/senex.trader/out 2>/dev/null
-[ ! -d {HOME}/data/postgres ] || {AS_USER} podman exec postgres psql -XAtU postgres -c 'select oid, datname from pg_database order by 1'
+ls {HOME}/data /run/senex.trader/out 2>/dev/null || true
+if [ -d {HOME}/data/postgres ]; then {AS_USER} podman exec postgres psql -XAtU postgres -c 'select oid, datname from pg_database order by 1'; fi
 """
 ASLEEP = [
     Moment("deploy", "web", "Web tier", 1, "", TWO),
