@@ -179,7 +179,10 @@ def test_a_server_that_does_not_start_on_a_full_disk_is_told_so(conf, monkeypatc
     """systemd says of it that its control process exited."""
     monkeypatch.setattr(sys.modules["pitr.plan"].shutil, "disk_usage", lambda _path: types.SimpleNamespace(free=3 << 20))
 
+    told_to = []
+
     def systemctl(*words, check=True):
+        told_to.append(words)
         if words == ("start", "postgres.service"):
             raise Failure("systemctl --user: Job for postgres.service failed")
 
@@ -188,6 +191,7 @@ def test_a_server_that_does_not_start_on_a_full_disk_is_told_so(conf, monkeypatc
     with pytest.raises(Failure, match=told):
         restore.exchange(conf, copy)
     assert os.path.exists(f"{conf.data}/canary")
+    assert told_to[-1] == ("start", "--no-block", "pitr-receive.service"), "it stayed stopped when PostgreSQL was back"
 
 
 def test_data_elsewhere_or_on_a_mount_point_is_found_before_anything_stops(conf, monkeypatch, copy):

@@ -4,7 +4,7 @@ import pytest
 from test_backup_command import cluster, command, settings  # noqa: F401  (fixtures)
 from test_pitr_removal import conf  # noqa: F401  (a fixture)
 
-from pitr import recovery, removal, restore  # isort: skip
+from pitr import archive, recovery, removal, restore  # isort: skip
 from pitr.jobs import Failure  # isort: skip
 
 
@@ -61,3 +61,17 @@ def test_a_copy_that_could_not_be_removed_hides_no_reason(conf, monkeypatch):  #
     monkeypatch.setattr(removal, "remove", nothing)
     with pytest.raises(Failure, match="No space left on device"):
         restore.restore(conf, "latest", f"{conf.home}/data/elsewhere")
+
+
+def test_a_new_chain_that_cannot_begin_leaves_the_receiver_running(conf, monkeypatch):  # noqa: F811
+    """It was stopped for the slot to be dropped, and nobody started it again."""
+    told = []
+
+    def query(*_, **__):
+        raise Failure("the database does not answer")
+
+    monkeypatch.setattr(archive, "systemctl", lambda *words, **_: told.append(words))
+    monkeypatch.setattr(archive, "query", query)
+    with pytest.raises(Failure, match="does not answer"):
+        archive.reset(conf)
+    assert told == [("stop", "pitr-receive.service"), ("start", "pitr-receive.service")]

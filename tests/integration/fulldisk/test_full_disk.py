@@ -220,6 +220,7 @@ def test_a_release(stack, ledger, step):
         assert versions(stack) == {new} and found[-1]["result"] == "succeeded"
     else:
         assert NO_ROOM in "\n".join(play.errors)
-    deploy(stack, new).expect()
+    again = deploy(stack, new).expect()
+    print(again.plan)
     assert versions(stack) == {new} and (records(stack)[-1]["tag"], records(stack)[-1]["result"]) == (new, "succeeded")
     ledger.whole()

@@ -245,6 +245,8 @@ def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, un
         systemctl("start", "postgres.service")
         systemctl("start", "pitr-receive.service")
     except (Failure, OSError) as error:
+        # PostgreSQL is tried again and again; nobody else starts what receives its WAL, and the slot would keep all of it
+        systemctl("start", "--no-block", "pitr-receive.service", check=False)
         return f"The way back failed too: {error}; the data from before lies in {aside if os.path.exists(aside) else settings.data}, the copy in {directory}"
     return f"The data is what it was, and PostgreSQL runs on it; the copy lies in {directory}"
 
