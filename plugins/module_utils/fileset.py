@@ -340,6 +340,15 @@ class Manifest:
             swap([(self.path, content, (0o600, os.geteuid(), os.getegid()))])
         self.found = True
 
+    def settle(self) -> None:
+        """Write it where a run has failed: the old one says of units that they have started with what was put back since. Where there is no room for both,
+        the old one gives its own; without any the next run restarts the units."""
+        try:
+            self.save()
+        except OSError:
+            self.delete()
+            self.save()
+
     def since(self) -> str:
         """When it was written: the last run that changed something."""
         return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(os.stat(self.path).st_mtime))

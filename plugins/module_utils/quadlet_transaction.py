@@ -349,6 +349,10 @@ class Transaction:
             reason += f" (and {trouble})"
         if failed:
             self.user.systemctl("stop", failed, check=False)
+        # Killed from here on, nobody knows what each of them runs with
+        touched_names = {failed, *(unit["name"] for unit in done)}
+        self.manifest.started = {name: value for name, value in self.manifest.started.items() if name not in touched_names}
+        attempt(self.manifest.settle)
         attempt(self._enable, [change for change in self.plan.changes if change.before is None], lambda change: change.before)
         attempt(self.user.writes, fileset.put_back, self.plan.changes)
         for name in self.plan.secrets:
@@ -377,7 +381,7 @@ class Transaction:
         self._relieve(self.stand_ins)
         if troubles:  # the next run has to know of everything that may lie here
             self.manifest.started = self.before.started
-        attempt(self.manifest.save if troubles else self.before.save if self.before.found else self.before.delete)
+        attempt(self.manifest.settle if troubles else self.before.settle if self.before.found else self.before.delete)
         said = "The files from before are back" + (f", running again: {', '.join(back)}" if back else "")
         if troubles:
             said = f"Not all is back as it was ({'; '.join(troubles)})" + (f"; running again: {', '.join(back)}" if back else "")

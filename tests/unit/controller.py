@@ -66,13 +66,17 @@ class ActionModule(ActionBase):
 """
 
 
-def run(*argv, home=None, cwd=ROOT, **environment):
+def run(*argv, cwd=ROOT, **environment):
+    return subprocess.run([str(word) for word in argv], cwd=cwd, env=surroundings(**environment), capture_output=True, text=True, check=False)
+
+
+def surroundings(home=None, **environment):
+    """The environment of a program."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "SENEX_VAULT", "XDG_CONFIG", "AWX_", "JOB_ID"))}
     found = {"PATH": f"{BIN}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.timer"}
     if "SENEX_LAB_DIR" in os.environ:  # as for the other runs of the tests, see tests/runner/jobs.py
         found["ANSIBLE_CALLBACK_PLUGINS"] = str(ROOT / "tests/plugins/callback")
-    environment = {**kept, **found, **({"HOME": str(home)} if home else {}), **environment}
-    return subprocess.run([str(word) for word in argv], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    return {**kept, **found, **({"HOME": str(home)} if home else {}), **environment}
 
 
 def view(vault, *identities, **environment):
@@ -134,19 +138,28 @@ class Stubbed:
     def copies(self):
         return sorted(self.vault.parent.glob("vault.yml.*.old"))
 
-    def play(self, playbook, *words, lost="", **environment):
+    def command(self, playbook, *words, lost="", **environment):
+        """What a run is, and its environment."""
         environment = {
             "ANSIBLE_VAULT_IDENTITY_LIST": self.identity, "ANSIBLE_COLLECTIONS_PATH": f"{self.home}:{ROOT}", "HOME": str(self.home),
             "PATH": f"{self.home / 'bin'}:{BIN}:{os.environ['PATH']}", "STUB_LOST": f"{self.log}.lost", "STUB_HOST": lost.split(" ")[0],
             "ANSIBLE_ROLES_PATH": str(self.home), **environment,
         }  # fmt: skip
         words = ["-i", self.inventory, "-e", "vault_place_is_kept=true", "-e", f"stub_lost='{lost}'", *words]
-        result = run("ansible-playbook", self.tree / "playbooks" / playbook, *words, cwd=self.home, **environment)
+        return ["ansible-playbook", self.tree / "playbooks" / playbook, *words], environment
+
+    def play(self, playbook, *words, **more):
+        words, environment = self.command(playbook, *words, **more)
+        result = run(*words, cwd=self.home, **environment)
         self.said = result.stdout + result.stderr
         return result
 
-    def rotate(self, *names, lost="", words=(), **environment):
-        return self.play("rotate.yml", "-e", f"secret={','.join(names)}", "-e", "rotate_confirm=true", *words, lost=lost, **environment)
+    def rotate(self, *names, words=(), **more):
+        return self.play("rotate.yml", *self.rotation(*names), *words, **more)
+
+    @staticmethod
+    def rotation(*names):
+        return ["-e", f"secret={','.join(names)}", "-e", "rotate_confirm=true"]
 
     def visits(self):
         return self.log.read_text().splitlines() if self.log.exists() else []

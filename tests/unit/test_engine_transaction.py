@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import quadlet_transaction
+from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_transaction
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Part
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction, secret_words
@@ -338,6 +338,56 @@ def test_a_put_back_that_cannot_put_back_goes_on_and_says_so(live, monkeypatch):
         live.run()
     assert live.host.secrets["web_password"] == PASSWORD
     assert Manifest("part", live.state).unfinished
+
+
+@pytest.mark.parametrize("room", ["of the old one", "none"])
+def test_a_manifest_that_cannot_be_written_says_nothing_untrue_of_a_unit(live, monkeypatch, room):
+    """The first of two was up with the new state, and was put back on a disk that was full by then: the next run took it for started with the new state."""
+    live.run()
+    live.secrets["web_password"] = "another password"
+    live.texts["db.container"] += "Environment=A=2\n"
+    live.texts["web.container"] += "Environment=A=2\n"
+    place, plain = Manifest("part", live.state).path, fileset.swap
+    full = []
+
+    def swap(files):
+        if any(path == place for path, *_ in files):
+            if "restart db.service" in live.host.log:
+                full.append(True)
+            if len(full) > 1 and (room == "none" or os.path.exists(place)):  # the first unit is noted, the second is not
+                raise OSError(28, "No space left on device")
+        return plain(files)
+
+    live.host.log.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(fileset, "swap", swap)
+        with pytest.raises(Refused, match="No space left"):
+            live.run()
+    assert len(full) > 1
+    live.host.log.clear()
+    live.run()
+    assert {"restart db.service", "restart web.service"} <= set(live.host.log), live.host.log
+
+
+def test_a_run_that_is_killed_while_it_puts_back_takes_nobody_for_started(live, monkeypatch):
+    live.run()
+    live.secrets["web_password"] = "another password"
+    for name in ("db", "web"):
+        live.texts[f"{name}.container"] += "Environment=A=2\n"
+
+    def silent(_transaction, unit, *_words, **_more):
+        if unit["name"] == "web.service":
+            raise OSError("it does not answer")
+
+    def killed(_changes):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transaction, "_turn", silent)
+        patch.setattr(fileset, "put_back", killed)
+        with pytest.raises(KeyboardInterrupt):
+            live.run()
+    assert not Manifest("part", live.state).started.keys() & {"db.service", "web.service"}
 
 
 def test_absent_removes_what_is_ours_and_keeps_data(live):

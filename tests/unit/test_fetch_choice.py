@@ -99,3 +99,51 @@ def test_a_directory_of_somebody_elses_is_in_the_way(command, settings, storage)
     with pytest.raises(OSError, match="incoming was not made by this program, and is not removed: move it away"):
         command.fetch.fetch(settings, "latest", ["postgresql"])
     assert (storage / "incoming/mail").is_dir()
+
+
+def by(name, copy, *tags):
+    """The same copy, sent by a host of this name."""
+    return {**copy, "tags": [*(tag for tag in copy["tags"] if not tag.startswith("on-")), f"on-{name}", *tags]}
+
+
+@pytest.fixture
+def alike(bucket):  # noqa: F811
+    """A clone of the lost host lives on, and sends to the same bucket under the same machine id."""
+    bucket += [by("db", at(1, 3, "lost", "senex", "dump")), by("db", at(2, 2, "lost", "senex-wal")), by("clone", at(3, 1, "lost", "senex", "dump")),
+               by("clone", at(4, 0, "lost", "senex-wal"))]  # fmt: skip
+    return bucket
+
+
+@pytest.mark.parametrize("wanted", ["latest", "machine-lost"])
+def test_a_machine_id_names_no_clone_for_the_other(command, settings, alike, wanted):  # noqa: F811
+    """The newest copy of either was taken where the id was named."""
+    with pytest.raises(command.common.Trouble, match=r"name one \(restore_copy=machine-ID, on-NAME, .* by db \(machine lost\).* by clone \(machine lost\)"):
+        command.fetch.chosen(settings, wanted, "dump")
+    for name, ids in (("db", "12"), ("clone", "34")):
+        found, wal = command.fetch.chosen(settings, f"on-{name}", "dump")
+        assert found["id"][0] + wal["id"][0] == ids
+
+
+def test_a_new_host_that_is_a_clone_itself_does_not_take_its_own_empty_database(command, settings, alike, monkeypatch):  # noqa: F811
+    """All machine ids are one: its own copy, sent an hour after its first start, was the newest."""
+    monkeypatch.setattr(command.fetch, "machine", lambda: "lost")
+    monkeypatch.setattr(command.fetch.socket, "gethostname", lambda: "new")
+    alike.append(by("new", at(5, 0, "lost", "senex", "dump")))
+    with pytest.raises(command.common.Trouble, match=r" by db \(machine lost\).* by clone \(machine lost\).* by new \(machine lost\)"):
+        command.fetch.chosen(settings, "latest", "dump")
+    assert command.fetch.chosen(settings, "on-db", "dump")[0]["id"][0] == "1"
+    assert command.fetch.chosen(settings, "own", "dump")[0]["id"][0] == "5"
+
+
+def test_clones_of_one_name_are_told_apart_by_their_clusters(command, settings, bucket):  # noqa: F811
+    bucket += [by("db", at(number, 9 - number, "lost", "senex", "dump"), f"cluster-{number % 2 + 7}") for number in range(1, 5)]
+    with pytest.raises(command.common.Trouble, match=r"33333333 .*, cluster 8\); 44444444 .*, cluster 7\)"):
+        command.fetch.chosen(settings, "on-db", "dump")
+    assert command.fetch.chosen(settings, "cluster-8", "dump")[0]["id"][0] == "3"
+
+
+def test_a_machine_whose_cluster_is_another_since_an_upgrade_is_one(command, settings, bucket):  # noqa: F811
+    """In between a copy has both: the dump of the one, the archive of the other."""
+    clusters = {1: ["7"], 2: ["7", "8"], 3: ["8"], 4: []}
+    bucket += [by("db", at(number, 9 - number, "lost", "senex", "dump"), *(f"cluster-{one}" for one in of)) for number, of in clusters.items()]
+    assert command.fetch.chosen(settings, "latest", "dump")[0]["id"][0] == "4"

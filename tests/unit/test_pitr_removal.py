@@ -171,6 +171,27 @@ def test_an_exchange_that_fails_is_taken_back(conf, monkeypatch, copy, where):
         restore.exchange(conf, copy, fetched=where == "put_in_place")
     assert os.path.exists(f"{conf.data}/canary") and os.path.exists(f"{copy}/copied") and not restore.kept_aside(conf)
     assert told[-2:] == [("start", "postgres.service"), ("start", "pitr-receive.service")]
+    removal.remove(conf, copy)  # as the next restore does, which was refused: the copy had lost its mark
+    assert not os.path.exists(copy) and os.path.exists(f"{conf.data}/canary")
+
+
+def test_a_server_that_does_not_start_on_a_full_disk_is_told_so(conf, monkeypatch, copy):
+    """systemd says of it that its control process exited."""
+    monkeypatch.setattr(sys.modules["pitr.plan"].shutil, "disk_usage", lambda _path: types.SimpleNamespace(free=3 << 20))
+
+    told_to = []
+
+    def systemctl(*words, check=True):
+        told_to.append(words)
+        if words == ("start", "postgres.service"):
+            raise Failure("systemctl --user: Job for postgres.service failed")
+
+    monkeypatch.setattr(restore, "systemctl", systemctl)
+    told = r"service failed. The way back failed too: .*; the data from before lies in .*/data/postgres, .* has 3 MB free: make room, and PostgreSQL "
+    with pytest.raises(Failure, match=told):
+        restore.exchange(conf, copy)
+    assert os.path.exists(f"{conf.data}/canary")
+    assert told_to[-1] == ("start", "--no-block", "pitr-receive.service"), "it stayed stopped when PostgreSQL was back"
 
 
 def test_data_elsewhere_or_on_a_mount_point_is_found_before_anything_stops(conf, monkeypatch, copy):

@@ -52,7 +52,7 @@ def parse(argv):
     verb.add_argument("--exact", action="store_true", help=EXACT)
     verb = verbs.add_parser("fetch", help="bring what a moment needs from off the host, beside this host's archive")
     verb.add_argument("--to", required=True, metavar="TIME", help="as for a restore")
-    which = "which copy: an id, machine-ID, or %(default)s (of the machine before this one, if any)"
+    which = "which copy: an id, machine-ID, on-NAME (its host's), cluster-ID, or %(default)s (of the machine before this one, if any)"
     verb.add_argument("--snapshot", default=offsite.LATEST, metavar="ID", help=which)
     verb.add_argument("--plan", action="store_true", help="say what would be fetched, and fetch nothing")
     verb = verbs.add_parser("undo", help="put data that was kept aside back into its place")

@@ -105,8 +105,8 @@ class Attempt:
         assert self.rows <= rows, f"{sorted(self.rows - rows)} are gone"
 
     def no_module_runs(self):
-        """What a lost run has sent to a host goes on there to its end."""
-        looked = "pgrep -u root -xf '/usr/bin/python3[.0-9]*' || true"
+        """What a lost run has sent to a host goes on there to its end. The prober of a release that sleeps is no module."""
+        looked = "for one in $(pgrep -u root -xf '/usr/bin/python3[.0-9]*'); do grep -q senex-prober /proc/$one/cgroup || echo $one; done 2>/dev/null; true"
         wait(lambda: not any(self.pair.inside(host, looked) for host in self.pair.hosts), 120, "no module runs any more")
 
     def stands(self):

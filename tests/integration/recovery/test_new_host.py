@@ -1,6 +1,8 @@
 """The server is gone. A new one that has had nothing but site.yml gets the database back from the bucket, with the secrets of the lost one and nothing else.
 
-The new one is of the inventory for production, so that this too is seen to bring up a host from nothing; the lost one was the demo."""
+The new one is of the inventory for production, so that this too is seen to bring up a host from nothing; the lost one was the demo. A clone of the lost one
+lives on: of the same machine id and the same cluster, it sends to the same bucket, and last.
+"""
 
 import json
 import re
@@ -13,7 +15,7 @@ import pytest
 from stack import HOME, LAB, UID, Stack, environment, wait
 
 pytestmark = pytest.mark.faults
-NEW = "recovery-new"
+NEW, ALIKE = "recovery-new", "recovery-alike"
 SETTINGS = f"{HOME}/config/backup/settings.json"
 PSQL = ["podman", "exec", "postgres", "psql", "-XAtU", "postgres"]
 
@@ -53,7 +55,28 @@ def lost(stack, storage):
     time.sleep(1.5)
     kept = rows(stack)
     stack.post("/api/rows/", {"text": "after the moment"})
-    return {"name": f"on-{stack.name}", "dumped": dumped, "moment": moment, "kept": kept, "system": system(stack)}
+    name = stack.sh("hostname").strip()
+    return {"name": name, "dumped": dumped, "moment": moment, "kept": kept, "system": system(stack), "machine": stack.sh("cat /etc/machine-id")}
+
+
+@pytest.fixture(scope="module")
+def alike(stack, storage, lost):
+    """The clone: its own rows, and copies of its own of everything."""
+    subprocess.run([LAB, "down", ALIKE], capture_output=True, check=False)
+    try:
+        subprocess.run([LAB, "up", ALIKE, "--from", "stack"], capture_output=True, text=True, check=True)
+        found = Stack(ALIKE)
+        found.sh(f"hostname {ALIKE}; echo {ALIKE} >/etc/hostname; echo {lost['machine'].strip()} >/etc/machine-id")
+        found.ready(120)
+        found.play(tags="backup", variables=storage).expect()
+        found.post("/api/rows/", {"text": "of the clone"})
+        found.sh("senex pitr base --first", timeout=300)
+        found.sh("senex backup dump && senex backup offsite", timeout=300)
+        assert system(found) == lost["system"] and rows(found) != lost["dumped"]
+        found.sh("senex backup offsite-wal", timeout=120)
+        yield found
+    finally:
+        subprocess.run([LAB, "down", ALIKE], capture_output=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +86,7 @@ def production(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def new(stack, storage, lost, production):
+def new(stack, storage, lost, alike, production):
     """An empty machine, and site.yml. The old one writes and sends until the end, and is then killed."""
     subprocess.run([LAB, "down", NEW], capture_output=True, check=False)
     try:
@@ -124,14 +147,28 @@ def test_what_cannot_be_is_refused(new, storage, lost):
             refused(new, command, "the repository holds no copy of elsewhere with a dump; it holds copies of demo")
     finally:
         new.sh(f"cp -a /root/settings.json {SETTINGS}")
-    refused(new, "senex pitr fetch --to '2026-01-01 12:00:00+00'", "the oldest base backup was complete at")
+    fetch = f"senex pitr fetch --snapshot on-{lost['name']} --to"
+    refused(new, f"{fetch} '2026-01-01 12:00:00+00'", "the oldest base backup was complete at")
     later = datetime.fromtimestamp(time.time() - 1, UTC).strftime("%Y-%m-%d %H:%M:%S+00")
-    refused(new, f"senex pitr fetch --to '{later}'", "no later moment can be restored from it")
+    refused(new, f"{fetch} '{later}'", "no later moment can be restored from it")
+    assert (system(new), rows(new)) == before
+
+
+def test_beside_a_clone_nothing_is_taken_unasked(new, storage, lost, alike):
+    """Neither by itself nor by the machine id, which both have."""
+    before = (system(new), rows(new))
+    (machine,) = {tag for tags in copies(new).values() for tag in tags if tag.startswith("machine-") and f"on-{lost['name']}" in tags}
+    assert machine in {tag for tags in copies(new).values() if f"on-{ALIKE}" in tags for tag in tags}
+    for way in (DUMP, LATEST):
+        for named in ({}, {"restore_copy": machine}):
+            play = restore(new, storage, **way, **named, restore_confirm=True)
+            said = " ".join(play.errors)
+            assert play.code and "copies of several machines" in said and f"by {lost['name']} " in said and f"by {ALIKE} " in said, said
     assert (system(new), rows(new)) == before
 
 
 def test_the_dump_comes_back(new, storage, lost, figure):
-    play = restore(new, storage, restore_dump="newest", restore_confirm=True).expect()
+    play = restore(new, storage, restore_dump="newest", restore_copy=f"on-{lost['name']}", restore_confirm=True).expect()
     figure("new host: dump restored from the bucket", play.wall)
     assert rows(new) == lost["dumped"]
     new.ready(120)
@@ -140,8 +177,7 @@ def test_the_dump_comes_back(new, storage, lost, figure):
 
 
 def test_a_point_in_time_comes_back(new, storage, lost, figure):
-    (machine,) = {tag for tags in copies(new).values() for tag in tags if tag.startswith("machine-") and lost["name"] in tags}
-    inputs = {"restore_from": "pitr", "restore_to": lost["moment"], "restore_copy": machine}
+    inputs = {"restore_from": "pitr", "restore_to": lost["moment"], "restore_copy": f"on-{lost['name']}"}
     asked = restore(new, storage, **inputs).expect()
     assert asked.changed == []
     until = re.search(r"with WAL until ([0-9: -]+) UTC", json.dumps([result.get("msg") for _, result in asked.results]))[1]
@@ -173,7 +209,7 @@ def test_archive_and_bucket_go_on_and_the_lost_hosts_history_stays(new, storage,
     assert "from the bucket alone" in new.ssh("senex status").stdout
     after = copies(new)
     gone = {key: tags for key, tags in before.items() if key not in after}
-    assert not [tags for tags in gone.values() if lost["name"] in tags], "the lost host's history is thinned out"
+    assert not [tags for tags in gone.values() if f"on-{lost['name']}" in tags], "the lost host's history is thinned out"
     fresh = [tags for key, tags in after.items() if key not in before and "senex" in tags]
     assert fresh and all("on-recovery-new" in tags for tags in fresh)
     # This machine's own are the ones to take from now on

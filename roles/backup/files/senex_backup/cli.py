@@ -11,7 +11,7 @@ import sys
 from senex_backup import common, dump, dump_file, exchange, fetch, listing, media, offsite, redis, rekey, restore, restore_files
 from senex_backup.common import JOBS, Settings, Trouble
 
-FETCHED = "which one: an id, machine-ID, cluster-ID, own (of this machine), or %(default)s, of the machine before this one if any"
+FETCHED = "which one: an id, machine-ID, on-NAME (its host's), cluster-ID, own (of this machine), or %(default)s, of the machine before this one if any"
 WAIT = 900  # seconds that a second run waits for the first, unless told otherwise
 IN_NAMESPACE = ("media", "list", "verify", "offsite", "offsite-wal", "offsite-check", "fetch", "rekey", "try-keys", "restic", "exchange")
 

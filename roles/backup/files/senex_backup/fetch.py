@@ -72,10 +72,13 @@ def chosen(settings: Settings, wanted: str, job: str, places: tuple[str, ...] | 
     # A clock that was ahead once would have the newest for years
     plausible = [one["id"] for one in there if when(one) < time.time() + dump_file.DAY]
     whole = [one for one in there if TAG in (one.get("tags") or []) and job in one["tags"]]
+    asks = wanted != OWN
     if wanted == OWN:
         wanted, whole = f"machine-{machine()}", [one for one in whole if name_of(one) == socket.gethostname()]
     if wanted.startswith("machine-"):
         whole = [one for one in whole if sender(one) == wanted.removeprefix("machine-")]
+    elif wanted.startswith("on-"):
+        whole = [one for one in whole if name_of(one) == wanted.removeprefix("on-")]
     elif wanted.startswith("cluster-"):
         whole = [one for one in whole if wanted.removeprefix("cluster-") in clusters_of(one)]
     elif wanted != LATEST:
@@ -95,17 +98,40 @@ def chosen(settings: Settings, wanted: str, job: str, places: tuple[str, ...] | 
         now,
     )
     rank = next(rank for rank in ranks if rank)
-    newest = {(sender(one), name_of(one)): one for one in rank}
+    newest = senders(rank)
     # One that took a machine's place by hand never said so; a new one has sent its empty database for some hours at most
     if rank is ranks[0] and ranks[1] and when(ranks[1][-1]) - when(ranks[1][0]) > SETTLED:
         newest[machine(), "this one"] = ranks[1][-1]
-    if wanted == LATEST and rank is ranks[0] and len(newest) > 1:
+    if asks and len(newest) > 1 and not (wanted == LATEST and rank is ranks[2]):
         several = "; ".join(title(one) for one in newest.values())
-        raise Trouble(f"copies of several machines lie off the host: name one (restore_copy=ID, or machine-ID): {several}")
+        raise Trouble(f"copies of several machines lie off the host: name one (restore_copy=machine-ID, on-NAME, cluster-ID, or a copy's ID): {several}")
     found = rank[-1]
     wal = [one for one in there if WAL_TAG in (one.get("tags") or []) and (sender(one), name_of(one)) == (sender(found), name_of(found))
            and one["time"] > found["time"] and same_cluster(one, found) and (one["id"] in plausible or found["id"] not in plausible)]  # fmt: skip
     return found, wal[-1] if wal else None
+
+
+def senders(copies: list[dict]) -> dict[tuple, dict]:
+    """The newest copy of each machine. Clones may have one id, so by its name as well; and where they have one name too, by their clusters."""
+    found: dict[tuple, list[dict]] = {}
+    for one in copies:
+        found.setdefault((sender(one), name_of(one)), []).append(one)
+    return {(*key, *of): one for key, group in found.items() for of, one in (by_cluster(group) if in_turns(group) else {(): group[-1]}).items()}
+
+
+def by_cluster(copies: list[dict]) -> dict[tuple, dict]:
+    return {tuple(sorted(clusters_of(one))): one for one in copies}
+
+
+def in_turns(copies: list[dict]) -> bool:
+    """Whether a cluster comes again after another: a machine that was set up anew or upgraded has one after the other."""
+    before: list[set[str]] = []
+    for of in filter(None, map(clusters_of, copies)):
+        if not before or not of & before[-1]:
+            if any(of & one for one in before):
+                return True
+            before.append(of)
+    return False
 
 
 def same_cluster(one: dict, other: dict) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import time
 
 from senex_backup import around, dump, dump_file, fetch, psql, sequences
@@ -63,10 +64,19 @@ def load(settings: Settings, wanted: dict) -> dict:
     began = time.monotonic()
     dump_file.verify(path)
     allow(settings, settings["database"]["name"])
+    sweep(settings, wanted["database"])
     filled, checked = into(settings, path, new)
     seconds = round(time.monotonic() - began, 1)
     say(f"{os.path.basename(path)} is restored in {new} and checked: {', '.join(checked)}; {seconds} s")
     return {**wanted, "checked": checked, "load_seconds": round(filled - began, 1), "seconds": seconds}
+
+
+def sweep(settings: Settings, database: str) -> None:
+    """Restored databases that never took their place: of a run that was killed, or whose server had no room even to drop them."""
+    for (name,) in rows(settings, "select datname from pg_database", CLUSTER):
+        if re.fullmatch(rf"{re.escape(database)}_restore_\d{{14}}", name):
+            sql(settings, f"drop database if exists {around.quoted(name)} with (force);", CLUSTER)
+            say(f"{name}, which an earlier restore left, is removed")
 
 
 def into(settings: Settings, path: str, new: str) -> tuple[float, list[str]]:
@@ -83,13 +93,21 @@ def into(settings: Settings, path: str, new: str) -> tuple[float, list[str]]:
                 checked = check(settings, facts, new)
             around.dress(settings, new, facts)
         except BaseException:
-            sql(settings, f"""drop database if exists "{new}" with (force);""", CLUSTER)
+            without(settings, f"""drop database if exists "{new}" with (force);""")
             raise
     except BaseException:
         for role in roles:
-            sql(settings, f"drop role {around.quoted(role)};", CLUSTER)
+            without(settings, f"drop role {around.quoted(role)};")
         raise
     return filled, checked + ([f"{len(roles)} roles made anew ({', '.join(roles)}), without passwords"] if roles else [])
+
+
+def without(settings: Settings, text: str) -> None:
+    """Take back what a restore that failed has made. A server that is gone by now hides no reason: the next restore begins with that."""
+    try:
+        sql(settings, text, CLUSTER)
+    except Trouble as trouble:
+        say(f"<4>{text.rstrip(';')} was not done: {trouble}")
 
 
 def prove(settings: Settings, name: str, container: str) -> dict:

@@ -347,9 +347,11 @@ def drop_slot(settings: Settings) -> None:
 
 def reset(settings: Settings) -> Base:
     """Begin anew after WAL was lost: a new slot, and a base backup that needs nothing from before."""
-    drop_slot(settings)
-    wal.leave_timeline(settings)
-    systemctl("start", "pitr-receive.service")
+    try:
+        drop_slot(settings)
+        wal.leave_timeline(settings)
+    finally:  # however that ended: a slot that nobody reads keeps all WAL
+        systemctl("start", "pitr-receive.service")
     say("a new slot is there")
     return take_base(settings, jobs.PATIENCE)
 

@@ -12,6 +12,7 @@ from pitr.programs import Base
 from pitr.settings import Settings
 
 LATEST = "latest"
+LITTLE = 64 << 20  # bytes: a server that starts recycles no WAL yet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +85,14 @@ def plan(settings: Settings, to: str, name: str | None = None) -> Plan:
     return Plan(until, chosen, wal.needed(settings, chosen, until.timestamp() if until else None))
 
 
+def no_room(where: str) -> str:
+    """What a server that did not start may lack: of its own words, systemd passes on none."""
+    free = shutil.disk_usage(where).free
+    return f"{where} has {free // 1024**2} MB free: make room, and PostgreSQL starts by itself" if free < LITTLE else ""
+
+
 def check_space(where: str, wanted: int, what: str) -> None:
     """A full disk would stop the database that still runs."""
     free = shutil.disk_usage(where).free
     if free < wanted:
-        raise Unverified(f"{what} needs {wanted // 1024**2} MB in {where}, and {free // 1024**2} MB are free")
+        raise Unverified(f"{what} needs {wanted // 1024**2} MB in {where}, and {free // 1024**2} MB are free: make room first")

@@ -10,7 +10,7 @@ import time
 
 from pitr import archive, checks, jobs, offsite, psql, recovery, removal, sequences, wal
 from pitr.jobs import Failure, alone, say
-from pitr.plan import Plan, plan
+from pitr.plan import Plan, no_room, plan
 from pitr.programs import in_image, last_words, podman, run, systemctl
 from pitr.settings import Settings
 from pitr.superuser_session import target
@@ -58,10 +58,11 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
             if wanted.until and not stopped:
                 raise Failure(f"recovery ended and did not say that it reached {wanted.until_text} UTC")
         except BaseException:
-            removal.remove(settings, directory)
+            for left in (directory, recovery.wal_of(directory)):
+                with contextlib.suppress(Failure):  # the reason is the first one; the next restore removes both
+                    removal.remove(settings, left)
             raise
-        finally:
-            removal.remove(settings, recovery.wal_of(directory))
+        removal.remove(settings, recovery.wal_of(directory))
         done = time.monotonic()
         removal.note(directory, {"proven": jobs.iso(time.time()), "base": wanted.base.name, "to": to})
         return {
@@ -164,7 +165,6 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
             if aside:
                 jobs.renamed(settings.data, aside)
             jobs.renamed(directory, settings.data)
-            removal.clear(settings, settings.data)
             tell(settings, becomes)
             if fetched:
                 offsite.put_in_place(settings, stamp)
@@ -175,7 +175,13 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
         except (Failure, OSError) as error:
             with contextlib.suppress(OSError):
                 tell(settings, was)
-            raise Failure(f"{error}. {_as_it_was(settings, directory, aside, stamp if fetched or undone else '', undone)}") from error
+            told = [str(error), _as_it_was(settings, directory, aside, stamp if fetched or undone else "", undone), no_room(os.path.dirname(settings.data))]
+            raise Failure(". ".join(filter(None, told))) from error
+        # Not before: a copy that goes back has its mark, and the next restore removes it. What is kept aside never goes by one that was left here
+        with contextlib.suppress(Failure):  # nothing removes the data, whatever it bears
+            removal.clear(settings, settings.data)
+            if aside:
+                removal.clear(settings, aside)
         done = podman("exec", "postgres", "sh", recovery.ROLES, check=False)
         if done.returncode:
             jobs.complain(f"the roles of this data are not those of now: {last_words(done.stderr)}; run site.yml")
@@ -239,6 +245,8 @@ def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, un
         systemctl("start", "postgres.service")
         systemctl("start", "pitr-receive.service")
     except (Failure, OSError) as error:
+        # PostgreSQL is tried again and again; nobody else starts what receives its WAL, and the slot would keep all of it
+        systemctl("start", "--no-block", "pitr-receive.service", check=False)
         return f"The way back failed too: {error}; the data from before lies in {aside if os.path.exists(aside) else settings.data}, the copy in {directory}"
     return f"The data is what it was, and PostgreSQL runs on it; the copy lies in {directory}"
 
