@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ansible_collections.senex.trader.plugins.plugin_utils.answering import LeasedAction
+from ansible_collections.senex.trader.plugins.plugin_utils.answering import LockedAction
 
 
-class ActionModule(LeasedAction):
+class ActionModule(LockedAction):
     """See plugins/modules/application.py."""
 
     MODULE = "application"

@@ -21,7 +21,7 @@ class ActionModule(ActionBase):
         result = self._ask(arguments, task_vars)
         if result.get("newer"):
             return {"failed": True, "changed": False, "msg": f"{task_vars['inventory_hostname']}: {result['newer']}. Nothing was changed."}
-        if not boolean(arguments.get("alone", False)) or self._task.check_mode or result.get("failed") or result.get("unreachable"):
+        if not boolean(arguments.get("exclusive", False)) or self._task.check_mode or result.get("failed") or result.get("unreachable"):
             return result
         holder = result.get("holder")
         if holder and not boolean(arguments.get("take_over", False)):

@@ -10,8 +10,8 @@ from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Q
 from ansible_collections.senex.trader.plugins.module_utils.unit_text import QUADLET_SUFFIXES, SYSTEMD_SUFFIXES
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known, packed
 
-ARGUMENTS = {"part", "state", "user", "home", "files", "directories", "secrets", "units", "guards", "image_input", "lease", "inside", "hold"}
-ARGUMENTS |= {"beside", "beside_at_once"}
+ARGUMENTS = {"component", "state", "user", "home", "files", "directories", "secrets", "units", "preconditions", "image_input", "deploy_lock"}
+ARGUMENTS |= {"post_start_exec", "render_only", "concurrent_components", "concurrent_start"}
 
 
 def path_of(dest: str, home: str) -> str:
@@ -34,7 +34,7 @@ def directory_of(item: dict, home: str) -> dict:
 
 
 class ActionModule(RenderingAction):
-    """Render one part and hand it to the host in one call."""
+    """Render one component and hand it to the host in one call."""
 
     def run(self, tmp=None, task_vars=None):
         """See the documentation of senex.trader.quadlet."""
@@ -43,7 +43,7 @@ class ActionModule(RenderingAction):
         unknown = set(arguments) - ARGUMENTS
         if unknown:
             raise AnsibleActionFail(f"quadlet: unknown argument {', '.join(sorted(unknown))}")
-        missing = {"part", "user", "home"} - set(arguments)
+        missing = {"component", "user", "home"} - set(arguments)
         if missing:
             raise AnsibleActionFail(f"quadlet: {', '.join(sorted(missing))} is required")
         state = arguments.get("state", "present")
@@ -56,7 +56,7 @@ class ActionModule(RenderingAction):
             item["path"] = path_of(item["dest"], home)
         directories = [directory_of(item, home) for item in (known("directories", arguments.get("directories")) if present else [])]
         data = {
-            "part": arguments["part"],
+            "component": arguments["component"],
             "image_input": arguments.get("image_input", ""),
             "state": state,
             "user": arguments["user"],
@@ -65,19 +65,21 @@ class ActionModule(RenderingAction):
             "directories": directories,
             "secrets": known("secrets", arguments.get("secrets")) if present else [],
             "units": known("units", arguments.get("units")) if present else [],
-            "lease": self.lease(arguments.get("lease"), task_vars),
-            "guards": [{**item, "file": path_of(item["file"], home)} for item in (known("guards", arguments.get("guards")) if present else [])],
+            "deploy_lock": self.deploy_lock(arguments.get("deploy_lock"), task_vars),
+            "preconditions": [
+                {**item, "file": path_of(item["file"], home)} for item in (known("preconditions", arguments.get("preconditions")) if present else [])
+            ],
         }
-        if present and arguments.get("inside"):
-            data["inside"] = self._inside(dict(arguments["inside"]), task_vars)
-        if boolean(arguments.get("hold", False)):
-            return {"changed": False, "held": packed(data), "_ansible_no_log": True}
-        beside = list(arguments.get("beside") or [])
-        more = {"beside": beside, "beside_at_once": boolean(arguments.get("beside_at_once", False))} if beside else {}
+        if present and arguments.get("post_start_exec"):
+            data["post_start_exec"] = self._post_start(dict(arguments["post_start_exec"]), task_vars)
+        if boolean(arguments.get("render_only", False)):
+            return {"changed": False, "rendered_component": packed(data), "_ansible_no_log": True}
+        concurrent, start = list(arguments.get("concurrent_components") or []), arguments.get("concurrent_start", "after_first_ready")
+        more = {"concurrent_components": concurrent, "concurrent_start": start} if concurrent else {}
         return self.call("apply_quadlet", data, task_vars, **more)
 
-    def _inside(self, wanted: dict, task_vars: dict) -> dict:
+    def _post_start(self, wanted: dict, task_vars: dict) -> dict:
         """The script that is run in a container when its unit is up."""
-        if set(wanted) - {"once"} != {"container", "src", "trouble", "redact"}:
-            raise AnsibleActionFail("quadlet: inside has container, src, trouble and redact, and may have once")
-        return {"once": False, **wanted, "script": self._render(wanted.pop("src"), task_vars)}
+        if set(wanted) - {"only_on_change"} != {"container", "src", "error_prefix", "redact"}:
+            raise AnsibleActionFail("quadlet: post_start_exec has container, src, error_prefix and redact, and may have only_on_change")
+        return {"only_on_change": False, **wanted, "script": self._render(wanted.pop("src"), task_vars)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ansible.errors import AnsibleActionFail
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known
 
-ARGUMENTS = {"part", "state", "files", "directories", "absent", "checks", "handlers", "units"}
+ARGUMENTS = {"component", "state", "files", "directories", "absent", "checks", "handlers", "units"}
 
 
 class ActionModule(RenderingAction):
@@ -18,8 +18,8 @@ class ActionModule(RenderingAction):
         unknown = set(arguments) - ARGUMENTS
         if unknown:
             raise AnsibleActionFail(f"system_files: unknown argument {', '.join(sorted(unknown))}")
-        if "part" not in arguments:
-            raise AnsibleActionFail("system_files: part is required")
+        if "component" not in arguments:
+            raise AnsibleActionFail("system_files: component is required")
         state = arguments.get("state", "present")
         if state not in ("present", "absent"):
             raise AnsibleActionFail(f"system_files: state must be present or absent, not '{state}'")
@@ -34,7 +34,7 @@ class ActionModule(RenderingAction):
             if unheard:
                 raise AnsibleActionFail(f"system_files: {item['path']} notifies {', '.join(sorted(unheard))}, which is no handler")
         data = {
-            "part": arguments["part"],
+            "component": arguments["component"],
             "state": state,
             "files": files,
             "directories": known("directories", arguments.get("directories")) if present else [],
@@ -42,6 +42,6 @@ class ActionModule(RenderingAction):
             "checks": [[str(word) for word in argv] for argv in arguments.get("checks") or []],
             "handlers": handlers,
             "units": list(arguments.get("units") or []) if present else [],
-            "lease": self.lease(None, task_vars),
+            "deploy_lock": self.deploy_lock(None, task_vars),
         }
         return self.call("apply_system_files", data, task_vars)

@@ -293,7 +293,7 @@ def environment_problems(variables: Any, extra: Any) -> list[str]:
     return problems
 
 
-def no_networks(values: Sequence[Any]) -> list[str]:
+def network_problems(values: Sequence[Any]) -> list[str]:
     """The values that are neither an address nor a network, as systemd, nginx and ufw have them. systemd would leave them out with a line in the journal."""
 
     def good(value: Any) -> bool:
@@ -306,7 +306,7 @@ def no_networks(values: Sequence[Any]) -> list[str]:
     return [str(value) for value in values if not good(value)]
 
 
-def below(values: Mapping[str, Any], least: int) -> list[str]:
+def minimum_problems(values: Mapping[str, Any], least: int) -> list[str]:
     """One line for each number that is smaller; what is no number was refused before."""
     return [f"{name}: {value} is too small; write {least} or more" for name, value in values.items() if _is_decimal(value) and float(value) < least]
 
@@ -353,7 +353,7 @@ def no_certificates(values: Mapping[str, Any]) -> list[str]:
 PLACE = re.compile(r"(?!\.{1,2}(/|$))[A-Za-z0-9._-]+(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)*")
 
 
-def no_places(values: Mapping[str, Any]) -> list[str]:
+def relative_path_problems(values: Mapping[str, Any]) -> list[str]:
     """One line for each value that names no directory below the home: a container gets it as its own, so it is never the home, nor outside of it."""
     said = "is no path below senex_home; write one such as data/redis (letters, digits, '.', '_' and '-', neither . nor .. as a part)"
     return [f"{name}: '{value}' {said}" for name, value in values.items() if not PLACE.fullmatch(str(value))]
@@ -391,7 +391,7 @@ TAKEN = ("bin", "config", "lib", "logs", ".config", ".local", ".cache", "data/me
 TAKEN += ("backups/postgresql", "backups/redis", "backups/media")
 
 
-def apart(values: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
+def nesting_problems(values: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
     """One line for each value whose directory is, holds or lies in another: each belongs to somebody else, and is removed or exchanged by itself."""
     places = [(name, str(value)) for name, value in values.items()]
     rest = [(str(value), f"{name} ({value})") for name, value in others.items()] + [(name, name) for name in TAKEN]
@@ -434,7 +434,7 @@ def is_time(value: str) -> bool:
     return True
 
 
-def no_times(values: Mapping[str, Any]) -> list[str]:
+def schedule_problems(values: Mapping[str, Any]) -> list[str]:
     """One line for each value that is no time of a timer."""
     said = "is no time as systemd knows it, such as *-*-* 03:30:00 UTC"
     return [f"{name}: '{value}' {said}" for name, value in values.items() if not is_time(str(value))]
@@ -460,7 +460,7 @@ def no_paths(values: Mapping[str, Any]) -> list[str]:
     return [f"{name}: '{value}' {said}" for name, value in values.items() if not ABSOLUTE.fullmatch(str(value))]
 
 
-def unlike(forms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def form_problems(forms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """One line for each value that is not of its form."""
     return [f"{name}: '{form['value']}' is {form['says']}" for name, form in forms.items() if not re.search(form["form"], str(form["value"]))]
 
@@ -472,17 +472,17 @@ class FilterModule:
             "group_problems": group_problems,
             "shape_problems": shape_problems,
             "environment_problems": environment_problems,
-            "no_networks": no_networks,
-            "below": below,
+            "network_problems": network_problems,
+            "minimum_problems": minimum_problems,
             "above": above,
             "no_patterns": no_patterns,
             "no_words": no_words,
             "no_certificates": no_certificates,
-            "unlike": unlike,
-            "no_places": no_places,
-            "apart": apart,
+            "form_problems": form_problems,
+            "relative_path_problems": relative_path_problems,
+            "nesting_problems": nesting_problems,
             "port_clashes": port_clashes,
-            "no_times": no_times,
+            "schedule_problems": schedule_problems,
             "no_spans": no_spans,
             "no_paths": no_paths,
             "no_images": no_images,

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import yaml
 from ansible.errors import AnsibleFilterError
 
-# The plays of a stage in their order, with the parts that each applies; the last one tries what only shows when all of it is done
+# The plays of a stage in their order, with the components that each applies; the last one tries what only shows when all of it is done
 PLAYS = {"serves": ("podman", "postgresql", "redis", "backup", "watchdog"), "web": ("django",), "workers": ("celery",), "verify": ()}
 VERIFIES = ("postgresql", "redis", "web", "backup")
 # Secrets that a server has to take before the application presents them
@@ -103,29 +103,29 @@ def _hosts(groups: dict, names: Iterable[str]) -> list:
     return list(dict.fromkeys(host for name in names for host in groups.get(name, [])))
 
 
-def rotation_begins(groups: dict, parts_groups: dict) -> list:
+def rotation_begins(groups: dict, component_groups: dict) -> list:
     """What has to be confirmed before the vault is written at all: every host answers, and has its lock for this rotation."""
-    everybody = _hosts(groups, [name for names in parts_groups.values() for name in names])
+    everybody = _hosts(groups, [name for names in component_groups.values() for name in names])
     return [{"stage": "begin", "play": what, "what": what, "host": host} for what in ("answers", "lock") for host in everybody]
 
 
-def rotation_ahead(rotation: dict, parts: list, groups: dict, hosts: list) -> list:
-    """Secrets under way whose servers may not take yet what the application would present: a run of these parts, on these hosts, would not tell them.
+def rotation_ahead(rotation: dict, components: list, groups: dict, hosts: list) -> list:
+    """Secrets under way whose servers may not take yet what the application would present: a run of these components, on these hosts, would not tell them.
 
     The vault is written before any host is touched. An interrupted rotation, gone on with, comes to the servers first, and so does a whole site.yml.
     """
-    if not {"django", "celery"} & set(parts):
+    if not {"django", "celery"} & set(components):
         return []
     open_now = [name for name in SERVERS if (rotation.get(name) or {}).get("stage") in ("accept", "use")]
-    return [name for name in open_now if (served := groups.get(SERVERS[name])) and (SERVERS[name] not in parts or set(served) - set(hosts))]
+    return [name for name in open_now if (served := groups.get(SERVERS[name])) and (SERVERS[name] not in components or set(served) - set(hosts))]
 
 
-def rotation_wanted(stage: str, now: dict, groups: dict, parts_groups: dict) -> list:
+def rotation_wanted(stage: str, now: dict, groups: dict, component_groups: dict) -> list:
     """What has to be confirmed at a stage before the next one, by every host of the inventory that it concerns, in the order in which it is done."""
     wanted = []
-    for play, parts in PLAYS.items():
-        for part in [part for part in parts if part in now["parts"]]:
-            wanted += [{"stage": stage, "play": play, "what": part, "host": host} for host in _hosts(groups, parts_groups[part])]
+    for play, components in PLAYS.items():
+        for component in [component for component in components if component in now["components"]]:
+            wanted += [{"stage": stage, "play": play, "what": component, "host": host} for host in _hosts(groups, component_groups[component])]
     if now["names"]:
         wanted += [{"stage": stage, "play": "verify", "what": "verified", "host": host} for host in _hosts(groups, VERIFIES)]
     return wanted

@@ -55,20 +55,20 @@ def nominal_ram(ram_mb: Any) -> int:
     return whole if reported >= whole * 0.92 else reported // 64 * 64
 
 
-def memory_plan(ram_mb: Any, parts: Sequence[str] | None = None, redis_cache: bool = False) -> dict[str, int]:
+def memory_plan(ram_mb: Any, components: Sequence[str] | None = None, redis_cache: bool = False) -> dict[str, int]:
     """Limits in MB for the parts on a host; what is left over is the system's and the page cache's."""
-    chosen = list(PLAN_8GB) if parts is None else list(parts)
+    chosen = list(PLAN_8GB) if components is None else list(components)
     unknown = sorted(set(chosen) - set(PLAN_8GB))
     if unknown:
-        raise AnsibleFilterError(f"memory_plan knows no part {', '.join(unknown)}; parts are {', '.join(PLAN_8GB)}")
+        raise AnsibleFilterError(f"memory_plan knows no component {', '.join(unknown)}; components are {', '.join(PLAN_8GB)}")
     ram = nominal_ram(ram_mb)
     if ram < MINIMUM_RAM_MB:
         raise AnsibleFilterError(f"senex_memory_mb: {ram_mb} MB of memory is too little; the stack needs a host of 2 GB or more")
-    total = sum(PLAN_8GB[part] for part in chosen)
+    total = sum(PLAN_8GB[component] for component in chosen)
     plan = {}
-    for part in chosen:
-        share = int(ram * GIVEN_OUT * PLAN_8GB[part] / total) // 16 * 16
-        plan[part] = min(max(share, SMALLEST[part]), LARGEST.get(part, ram))
+    for component in chosen:
+        share = int(ram * GIVEN_OUT * PLAN_8GB[component] / total) // 16 * 16
+        plan[component] = min(max(share, SMALLEST[component]), LARGEST.get(component, ram))
     plan["system"] = ram - sum(plan.values())
     if redis_cache and "redis" in plan:
         # A cache saves nothing, so it needs no room for a fork

@@ -1,6 +1,6 @@
 """HTTP for code that has more rights than whom it asks: so many bytes, so many seconds for all of it however slowly they come, and no redirect.
 
-Standard library alone, and no import from __future__: roles watchdog and backup install this file beside their commands, and the prober of a
+Standard library alone, and no import from __future__: roles watchdog and backup install this file beside their commands, and the traffic probe of a
 release has it beside itself.
 """
 

@@ -1,4 +1,4 @@
-"""Whether a directory that is there before its part can be filled by a container: one that somebody prepared, or a disk that is mounted there."""
+"""Whether a directory that is there before its component can be filled by a container: one that somebody prepared, or a disk that is mounted there."""
 
 from __future__ import annotations
 

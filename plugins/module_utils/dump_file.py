@@ -58,11 +58,11 @@ def write(path: str, argv: list[str], details: Callable[[], dict] = dict, **proc
     began = time.monotonic()
     parts = {suffix: f"{path}{suffix}.part" for suffix in ("", *SUFFIXES)}
     try:
-        size = fill(create(parts[""]), argv, process)
-        digest = whole(parts[""])
+        size = compress_stream(open_exclusive(parts[""]), argv, process)
+        digest = verify_complete(parts[""])
         facts = {**details(), "bytes": os.path.getsize(parts[""]), "uncompressed_bytes": size, "sha256": digest}
-        put(parts[".sha256"], f"{digest}  {os.path.basename(path)}\n")
-        put(parts[".json"], json.dumps({"dump": os.path.basename(path), **facts}, indent=1, sort_keys=True) + "\n")
+        write_small_file(parts[".sha256"], f"{digest}  {os.path.basename(path)}\n")
+        write_small_file(parts[".json"], json.dumps({"dump": os.path.basename(path), **facts}, indent=1, sort_keys=True) + "\n")
         for suffix in (*SUFFIXES, ""):  # the dump itself last: whoever sees it sees what belongs to it
             os.rename(parts[suffix], f"{path}{suffix}")
         sync(os.path.dirname(path))
@@ -74,14 +74,14 @@ def write(path: str, argv: list[str], details: Callable[[], dict] = dict, **proc
     return {**facts, "path": path, "seconds": round(time.monotonic() - began, 1)}
 
 
-def create(path: str):
+def open_exclusive(path: str):
     """A new file for its owner alone."""
     return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
-def put(path: str, text: str) -> None:
+def write_small_file(path: str, text: str) -> None:
     """A small file, on the disk when this returns."""
-    with create(path) as handle:
+    with open_exclusive(path) as handle:
         handle.write(text.encode())
         handle.flush()
         os.fsync(handle.fileno())
@@ -96,7 +96,7 @@ def sync(directory: str) -> None:
         os.close(descriptor)
 
 
-def fill(raw, argv: list[str], process: dict) -> int:
+def compress_stream(raw, argv: list[str], process: dict) -> int:
     """Compress what a command prints into an open file, down to the disk; how much it was."""
     size, tail = 0, b""
     with raw, subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process) as dumping:
@@ -117,7 +117,7 @@ def fill(raw, argv: list[str], process: dict) -> int:
     return size
 
 
-def whole(path: str, digest: str | None = None) -> str:
+def verify_complete(path: str, digest: str | None = None) -> str:
     """Read a dump as it lies on the disk: its digest, when it is whole (and has the digest it should have)."""
     name = os.path.basename(path)
     found, unpacking, tail = hashlib.sha256(), zlib.decompressobj(31), b""
@@ -140,12 +140,12 @@ def whole(path: str, digest: str | None = None) -> str:
 def verify(path: str) -> None:
     """Raise an error that names the file unless the dump is what was once written."""
     with contextlib.suppress(FileNotFoundError), open(f"{path}.sha256", encoding="ascii", errors="replace") as handle:
-        whole(path, handle.read(64))
+        verify_complete(path, handle.read(64))
         return
-    whole(path)
+    verify_complete(path)
 
 
-def stamp(name: str) -> float:
+def timestamp_of(name: str) -> float:
     """When a dump was made, in seconds since 1970, by its name."""
     return float(calendar.timegm(time.strptime(NAME.fullmatch(name)["when"], "%Y-%m-%d-%H%M%S")))
 
@@ -205,7 +205,7 @@ def richer(directory: str, spare: str) -> list[str]:
     found = []
     for name in dumps(directory):
         had = facts(os.path.join(directory, name)).get("tables") or {}
-        if name != os.path.basename(spare) and stamp(name) > since and fell(sum(had.values()), sum(now.values())):
+        if name != os.path.basename(spare) and timestamp_of(name) > since and fell(sum(had.values()), sum(now.values())):
             found.append(name)
     return found
 
@@ -226,7 +226,7 @@ def prune(directory: str, reason: str, days: int = 0, keep: int = 0, spare: str 
                 if now - os.path.getmtime(path) > LEFT_AFTER:
                     os.unlink(path)
     found = dumps(directory, reason)
-    old = set(outlived({name: stamp(name) for name in found}, days, os.path.basename(spare))) if days else set(found)
+    old = set(outlived({name: timestamp_of(name) for name in found}, days, os.path.basename(spare))) if days else set(found)
     kept = {*found[-max(1, keep) :], os.path.basename(spare), *(richer(directory, spare) if spare else [])}
     gone = [name for name in found if name in old and name not in kept]
     for name in gone:

@@ -76,8 +76,8 @@ def owner_text(owner: tuple, content: bytes | None) -> str:
     return "absent" if content is None else f"{owner[0]:04o} {owner[1]}:{owner[2]}"
 
 
-def parts(directory: str = MANIFESTS, suffix: str = ".json") -> list[str]:
-    """Names of the parts that have a manifest here, or another file of their own."""
+def components(directory: str = MANIFESTS, suffix: str = ".json") -> list[str]:
+    """Names of the components that have a manifest here, or another file of their own."""
     return sorted(name[: -len(suffix)] for name in (os.listdir(directory) if os.path.isdir(directory) else []) if name.endswith(suffix))
 
 
@@ -304,10 +304,10 @@ def as_written(content: bytes, owner: tuple) -> str:
 
 
 class Manifest:
-    """What a part has put on this host: its files, secrets and units, and what each unit last started with."""
+    """What a component has put on this host: its files, secrets and units, and what each unit last started with."""
 
-    def __init__(self, part: str, directory: str = MANIFESTS):
-        self.path = os.path.join(directory, f"{part}.json")
+    def __init__(self, component: str, directory: str = MANIFESTS):
+        self.path = os.path.join(directory, f"{component}.json")
         content, _owner = read(self.path)
         self.found = content is not None
         try:
@@ -325,7 +325,7 @@ class Manifest:
         except (ValueError, TypeError, AttributeError) as error:
             raise OSError(
                 f"the manifest {self.path} is damaged ({error}): put it back from a backup, or remove it; "
-                "without it the next run restarts the part's units and leaves behind what the part no longer has"
+                "without it the next run restarts the component's units and leaves behind what the component no longer has"
             ) from error
 
     def save(self) -> None:
@@ -354,15 +354,15 @@ class Manifest:
         return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(os.stat(self.path).st_mtime))
 
     def delete(self) -> None:
-        """Forget the part."""
+        """Remove the manifest."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
 
     def others(self) -> list[Manifest]:
-        """The manifests of the other parts: what they have as well stays when this one gives it up."""
+        """The manifests of the other components: what they have as well stays when this one gives it up."""
         directory, own = os.path.split(self.path)
-        return [Manifest(name, directory) for name in parts(directory) if f"{name}.json" != own]
+        return [Manifest(name, directory) for name in components(directory) if f"{name}.json" != own]
 
     def of_others(self) -> set[str]:
-        """Paths that other parts' manifests hold as well."""
+        """Paths that other components' manifests hold as well."""
         return {path for other in self.others() for path in other.files}

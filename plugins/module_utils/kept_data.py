@@ -1,5 +1,5 @@
-"""Which data a host had. Where an earlier run has seen data of a part, its directory is never laid out anew by itself: an unmounted disk, or a path
-that was mistyped, must not become an empty site. Root notes it beside the part's manifest; the note stays when the part goes, as the data does.
+"""Which data a host had. Where an earlier run has seen data of a component, its directory is never laid out anew by itself: an unmounted disk, or a path
+that was mistyped, must not become an empty site. Root notes it beside the component's manifest; the note stays when the component goes, as the data does.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ UNKNOWN, FILLED, APART, HERE = "unknown", "filled", "apart", "here"
 NOTHING = {"lost+found"}  # names that no data is
 
 
-def of_part(directories: list[dict]) -> list[dict]:
-    """Those of a part's directories that hold data."""
+def of_component(directories: list[dict]) -> list[dict]:
+    """Those of a component's directories that hold data."""
     return [item for item in directories if item.get("data")]
 
 
@@ -86,9 +86,9 @@ def lost(before: str, now: str) -> bool:
     return not now or (before.endswith(APART) and now.endswith(HERE))
 
 
-def noted(part: str, directory: str = fileset.MANIFESTS) -> dict[str, str]:
+def noted(component: str, directory: str = fileset.MANIFESTS) -> dict[str, str]:
     """Directory -> what was in it when a run last looked."""
-    return json.loads(fileset.read(os.path.join(directory, part + SUFFIX))[0] or b"{}")
+    return json.loads(fileset.read(os.path.join(directory, component + SUFFIX))[0] or b"{}")
 
 
 def told(items: list[dict]) -> dict[str, str]:
@@ -98,9 +98,9 @@ def told(items: list[dict]) -> dict[str, str]:
     return {path: found[witness].get("content", b"").decode(errors="replace").strip() for path, witness in witnesses.items()}
 
 
-def trouble(part: str, items: list[dict], directory: str = fileset.MANIFESTS) -> str:
-    """Why a part must not be laid out on what is there; empty where it may."""
-    before = noted(part, directory)
+def trouble(component: str, items: list[dict], directory: str = fileset.MANIFESTS) -> str:
+    """Why a component must not be laid out on what is there; empty where it may."""
+    before = noted(component, directory)
     if not before:
         return ""
     there, said = seen(items), told(items)
@@ -125,20 +125,20 @@ def trouble(part: str, items: list[dict], directory: str = fileset.MANIFESTS) ->
     return ""
 
 
-def news(part: str, items: list[dict], directory: str = fileset.MANIFESTS) -> bool:
+def news(component: str, items: list[dict], directory: str = fileset.MANIFESTS) -> bool:
     """Whether something is there that no run has noted yet."""
     there = {path: what for path, what in seen(items).items() if what}
-    return bool(there) and there != noted(part, directory)
+    return bool(there) and there != noted(component, directory)
 
 
-def remember(part: str, items: list[dict], user: ServiceUser, directory: str = fileset.MANIFESTS) -> None:
+def remember(component: str, items: list[dict], user: ServiceUser, directory: str = fileset.MANIFESTS) -> None:
     """Note what is there, for root and for the container's own start; where nothing is, what was noted stays."""
     there = {path: what for path, what in seen(items).items() if what}
     if not there:
         return
-    if there != noted(part, directory):
+    if there != noted(component, directory):
         text = json.dumps(there, indent=1, sort_keys=True) + "\n"
-        fileset.swap([(os.path.join(directory, part + SUFFIX), text.encode(), (0o600, os.geteuid(), os.getegid()))])
+        fileset.swap([(os.path.join(directory, component + SUFFIX), text.encode(), (0o600, os.geteuid(), os.getegid()))])
     said = told(items)
     for item in items:
         path, witness = item["path"], item["data"].get("witness")
@@ -152,7 +152,7 @@ def tell(user: ServiceUser, witness: str, what: str) -> None:
 
 
 def let_begin(items: list[dict], user: ServiceUser) -> None:
-    """Take the witness away where a part was told to begin with nothing."""
+    """Take the witness away where a component was told to begin with nothing."""
     there = seen(items)
     for item in items:
         if item["data"].get("new") and item["data"].get("witness") and not there[item["path"]]:
@@ -162,9 +162,9 @@ def let_begin(items: list[dict], user: ServiceUser) -> None:
 def gone(directory: str = fileset.MANIFESTS) -> list[dict]:
     """Directories of which a run has noted data, and which are missing or empty now."""
     looks, found = {APART: placed, HERE: placed, f"{FILLED}, {APART}": copied, f"{FILLED}, {HERE}": copied}, []
-    for part in fileset.parts(directory, SUFFIX):
-        for path, what in noted(part, directory).items():
-            with contextlib.suppress(OSError):  # the part's own look says why
+    for component in fileset.components(directory, SUFFIX):
+        for path, what in noted(component, directory).items():
+            with contextlib.suppress(OSError):  # the component's own look says why
                 if lost(what, looks.get(what, filled)([path])[path]):
-                    found.append({"part": part, "path": path})
+                    found.append({"component": component, "path": path})
     return found

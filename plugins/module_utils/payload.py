@@ -1,4 +1,4 @@
-"""What the controller hands over for one part, turned into the part; and kept, so that the next run can ask of all parts at once."""
+"""What the controller hands over for one component, turned into the component; and kept, so that the next run can ask of all components at once."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ import os
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import WantedFile
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Part
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Component
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
-from ansible_collections.senex.trader.plugins.module_utils.system_transaction import SystemPart, ids
+from ansible_collections.senex.trader.plugins.module_utils.system_transaction import SystemComponent, ids
 
 SUFFIX = ".last"
 
 
-def quadlet_part(data: dict, user: ServiceUser, check: bool) -> Part:
-    """A part of the service user; everything in it belongs to that user."""
-    files = [
-        WantedFile(item["path"], base64.b64decode(item["content"]), int(item["mode"], 8), user.uid, user.gid, item["secret"])
-        for item in data["files"]
-    ]
+def quadlet_component(data: dict, user: ServiceUser, check: bool) -> Component:
+    """A component of the service user; everything in it belongs to that user."""
+    files = [WantedFile(item["path"], base64.b64decode(item["content"]), int(item["mode"], 8), user.uid, user.gid, item["secret"]) for item in data["files"]]
     secrets = {item["name"]: secret_value(item, check) for item in data["secrets"]}
-    live = frozenset(item["name"] for item in data["secrets"] if item.get("live"))
-    return Part(data["part"], files, data["directories"], secrets, data["units"], data["guards"], data["image_input"], live)
+    no_restart = frozenset(item["name"] for item in data["secrets"] if item.get("no_restart_on_change"))
+    return Component(data["component"], files, data["directories"], secrets, data["units"], data["preconditions"], data["image_input"], no_restart)
 
 
-def system_part(data: dict, check: bool) -> SystemPart:
+def system_component(data: dict, check: bool) -> SystemComponent:
     """A set of system files."""
     files = []
     for item in data["files"]:
@@ -40,7 +37,7 @@ def system_part(data: dict, check: bool) -> SystemPart:
             owner = (0, 0)
         content = base64.b64decode(item["content"])
         files.append(WantedFile(item["path"], content, int(item["mode"], 8), *owner, item["secret"], item["notify"], item.get("block_at", "")))
-    return SystemPart(data["part"], files, data["directories"], data["absent"], data["checks"], data["handlers"], data["units"])
+    return SystemComponent(data["component"], files, data["directories"], data["absent"], data["checks"], data["handlers"], data["units"])
 
 
 def secret_value(item: dict, check: bool) -> str:
@@ -56,13 +53,13 @@ def secret_value(item: dict, check: bool) -> str:
 
 
 def digest(data: dict) -> str:
-    """SHA-256 of all that was handed over, save the lease, which is of one run."""
-    return hashlib.sha256(json.dumps({**data, "lease": {}}, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of all that was handed over, save the lock, which is of one run."""
+    return hashlib.sha256(json.dumps({**data, "deploy_lock": {}}, sort_keys=True).encode()).hexdigest()
 
 
-def keepable(data: dict) -> bool:
-    """Whether files, secrets and units are all there is to a part: not where a script looks inside a container each time, or a secret lies in a file."""
-    once = "inside" not in data or bool(data["inside"].get("once"))
+def is_cacheable(data: dict) -> bool:
+    """Whether files, secrets and units are all there is to a component: not where a script looks inside a container each time, or a secret lies in a file."""
+    once = "post_start_exec" not in data or bool(data["post_start_exec"].get("only_on_change"))
     return data["state"] == "present" and once and not any("file" in item for item in data.get("secrets", []))
 
 
@@ -70,46 +67,46 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def keep(data: dict, directory: str = fileset.MANIFESTS) -> None:
-    """Remember what a part was brought to, with digests in the place of its secrets."""
-    path = os.path.join(directory, data["part"] + SUFFIX)
-    if not keepable(data):
+def save_applied(data: dict, directory: str = fileset.MANIFESTS) -> None:
+    """Remember what a component was brought to, with digests in the place of its secrets."""
+    path = os.path.join(directory, data["component"] + SUFFIX)
+    if not is_cacheable(data):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         return
     files = [{**item, "content": _sha256(base64.b64decode(item["content"]))} if item["secret"] else item for item in data["files"]]
-    kept = {**data, "lease": {}, "files": files}
+    kept = {**data, "deploy_lock": {}, "files": files}
     if "secrets" in data:
         kept["secrets"] = [{**item, "value": _sha256(str(item["value"]).encode())} for item in data["secrets"]]
-    if "inside" in data:
-        kept["inside"] = {**data["inside"], "script": _sha256(data["inside"]["script"].encode()), "redact": []}
+    if "post_start_exec" in data:
+        kept["post_start_exec"] = {**data["post_start_exec"], "script": _sha256(data["post_start_exec"]["script"].encode()), "redact": []}
     content = json.dumps({"digest": digest(data), "data": kept}).encode()
     if fileset.read(path)[0] != content:
         fileset.swap([(path, content, (0o600, os.geteuid(), os.getegid()))])
 
 
-def is_kept(data: dict, directory: str = fileset.MANIFESTS) -> bool:
+def is_applied(data: dict, directory: str = fileset.MANIFESTS) -> bool:
     """Whether the last run that ended well handed over the very same."""
     try:
-        return json.loads(fileset.read(os.path.join(directory, data["part"] + SUFFIX))[0] or b"{}").get("digest") == digest(data)
+        return json.loads(fileset.read(os.path.join(directory, data["component"] + SUFFIX))[0] or b"{}").get("digest") == digest(data)
     except (ValueError, AttributeError, RecursionError):
         return False
 
 
-def _is_kept(one: object) -> bool:
-    """Whether a file holds what `keep` wrote."""
+def _is_saved(one: object) -> bool:
+    """Whether a file holds what `save_applied` wrote."""
     data = one.get("data") if isinstance(one, dict) else None
-    return isinstance(data, dict) and {"part", "files", *(["user"] if "home" in data else [])} <= set(data) and isinstance(one.get("digest"), str)
+    return isinstance(data, dict) and {"component", "files", *(["user"] if "home" in data else [])} <= set(data) and isinstance(one.get("digest"), str)
 
 
-def kept(directory: str = fileset.MANIFESTS) -> list[dict]:
-    """What was kept of each part; a file that cannot be read is none."""
+def load_applied(directory: str = fileset.MANIFESTS) -> list[dict]:
+    """What was kept of each component; a file that cannot be read is none."""
     found = []
     for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
         if name.endswith(SUFFIX):
             with contextlib.suppress(ValueError, RecursionError):
                 one = json.loads(fileset.read(os.path.join(directory, name))[0] or b"")
-                found += [one] if _is_kept(one) else []
+                found += [one] if _is_saved(one) else []
     return found
 
 

@@ -6,7 +6,7 @@ import os
 import re
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset, pg_server, pg_upgrade_state, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.pg_exchange import UNIT
+from ansible_collections.senex.trader.plugins.module_utils.cluster_swap import UNIT
 from ansible_collections.senex.trader.plugins.module_utils.pg_server import DATA, Server, Wanted
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade import leased
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser

@@ -28,7 +28,7 @@ def plan(upgrade: Upgrade, back: bool) -> dict:
     """Where it would go from here: forward, back, finish (a run ended before it had done all), or none."""
     state, wanted = upgrade.state, upgrade.wanted
     disk = pg_upgrade_state.major_of(wanted.data)
-    broken = state.phase == "exchanging" and not upgrade.exchange.complete()
+    broken = state.phase == "exchanging" and not upgrade.exchange.is_committed()
     if broken:
         disk = state.data["pending"]["major"]
     if disk is None:

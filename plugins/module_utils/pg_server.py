@@ -9,12 +9,12 @@ import time
 from dataclasses import dataclass
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.senex.trader.plugins.module_utils import confined, owned, prober_unit, psql, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import confined, owned, psql, traffic_probe_unit, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.superuser_session import PATIENT_17, target
 
-BESIDE = "postgres-upgrade"  # the container of the new cluster until it takes the old one's place
-LONGEST = 7 * 24 * 3600  # seconds; an upgrade is stopped by a person, not by a clock
+STAGING_CONTAINER = "postgres-upgrade"  # the container of the new cluster until it takes the old one's place
+NO_TIMEOUT = 7 * 24 * 3600  # seconds; an upgrade is stopped by a person, not by a clock
 OLD_SOCKETS, DUMPS, DATA = "/old", "/dump", "/var/lib/postgresql/data"
 READY = 600  # seconds for a server to answer
 # PostgreSQL throws this cluster away when anything goes wrong before the switch, so a crash need not be survived while it is filled
@@ -72,7 +72,7 @@ class Server:
     def execute(self, *argv: str, stdin: str | None = None, check: bool = True):
         """Run any program in the container. What it says is kept as it is: a name may hold a carriage return."""
         words = ("exec", "--interactive", f"--user={self.wanted.uid}", self.container, *argv)
-        return self.user.podman(*words, stdin=stdin or "", timeout=LONGEST, check=check, exact=True)
+        return self.user.podman(*words, stdin=stdin or "", timeout=NO_TIMEOUT, check=check, exact=True)
 
     def rows(self, text: str, database: str = "postgres") -> list[list[str]]:
         """What psql answers to a script."""
@@ -86,8 +86,8 @@ class Server:
 def run_once(user: ServiceUser, wanted: Wanted, *argv: str, data: str):
     """A program of the image on a data directory that no server uses."""
     mounts = (f"--volume={data}:{DATA}",)
-    return user.podman("run", "--rm", "--replace", f"--name={BESIDE}", *confined_options(wanted), *mounts, f"--entrypoint={argv[0]}", wanted.image, *argv[1:],
-                       timeout=LONGEST)  # fmt: skip
+    return user.podman("run", "--rm", "--replace", f"--name={STAGING_CONTAINER}", *confined_options(wanted), *mounts, f"--entrypoint={argv[0]}",
+                       wanted.image, *argv[1:], timeout=NO_TIMEOUT)  # fmt: skip
 
 
 def confined_options(wanted: Wanted) -> list[str]:
@@ -112,13 +112,13 @@ def start(user: ServiceUser, wanted: Wanted, data: str, dumps: str) -> Server:
     mounts = {data: DATA, dumps: DUMPS, wanted.configuration: "/etc/postgresql:ro", wanted.sockets: OLD_SOCKETS}
     volumes = [f"--volume={path}:{place}" for path, place in mounts.items()]
     command = ["postgres", "-c", "config_file=/etc/postgresql/postgresql.conf", *options]
-    user.podman("run", "--detach", "--stop-timeout=600", f"--name={BESIDE}", *confined_options(wanted), *volumes, wanted.image, *command)
-    made = Server(user, wanted, BESIDE)
+    user.podman("run", "--detach", "--stop-timeout=600", f"--name={STAGING_CONTAINER}", *confined_options(wanted), *volumes, wanted.image, *command)
+    made = Server(user, wanted, STAGING_CONTAINER)
     end = time.monotonic() + READY
-    while user.podman("exec", BESIDE, "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode:
-        running = user.podman("inspect", "--format={{.State.Running}}", BESIDE, check=False).stdout.strip() == "true"
+    while user.podman("exec", STAGING_CONTAINER, "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode:
+        running = user.podman("inspect", "--format={{.State.Running}}", STAGING_CONTAINER, check=False).stdout.strip() == "true"
         if not running or time.monotonic() > end:
-            said = user.podman("logs", BESIDE, check=False)
+            said = user.podman("logs", STAGING_CONTAINER, check=False)
             lines = [line for line in (said.stdout + said.stderr).splitlines() if re.search("FATAL|PANIC|ERROR|error", line)]
             raise OSError(f"PostgreSQL {wanted.version} does not start with the configuration of this host: {'; '.join(lines[-4:]) or 'no reason given'}")
         time.sleep(0.2)
@@ -127,20 +127,20 @@ def start(user: ServiceUser, wanted: Wanted, data: str, dumps: str) -> Server:
 
 def finish(user: ServiceUser, wanted: Wanted, data: str) -> None:
     """Stop the new cluster's server, and see that all of it is on the disk."""
-    user.podman("stop", BESIDE)
+    user.podman("stop", STAGING_CONTAINER)
     remove(user)
     run_once(user, wanted, "initdb", "--sync-only", f"--pgdata={DATA}", data=data)
 
 
 def remove(user: ServiceUser) -> None:
     """No container of an upgrade."""
-    user.podman("rm", "--force", "--time=10", "--ignore", BESIDE)
+    user.podman("rm", "--force", "--time=10", "--ignore", STAGING_CONTAINER)
 
 
 def owned_do(user: ServiceUser, step: str, *arguments: str, **options: object) -> None:
     """A step of owned.py in the user's namespace: the files are the container user's."""
     words = owned.words(step, *arguments, program="-", **options)
-    done = user.podman("unshare", *words, stdin=prober_unit.source(owned), check=False, timeout=LONGEST)
+    done = user.podman("unshare", *words, stdin=traffic_probe_unit.source(owned), check=False, timeout=NO_TIMEOUT)
     if done.returncode:
         raise OSError((done.stderr.strip().splitlines() or [f"podman unshare ended with {done.returncode}"])[-1])
 

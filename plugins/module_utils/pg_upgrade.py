@@ -19,8 +19,8 @@ from ansible_collections.senex.trader.plugins.module_utils import (
     release_steps,
     untrusted,
 )
-from ansible_collections.senex.trader.plugins.module_utils.pg_exchange import Exchange
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import BESIDE, DUMPS, OLD_SOCKETS, Server, Wanted
+from ansible_collections.senex.trader.plugins.module_utils.cluster_swap import ClusterSwap
+from ansible_collections.senex.trader.plugins.module_utils.pg_server import DUMPS, OLD_SOCKETS, STAGING_CONTAINER, Server, Wanted
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
@@ -67,7 +67,7 @@ def alike(row: list[str], version: int, wanted: bool) -> list[str]:
 def leased(user: ServiceUser, identity: str, step: str):
     """Signs of life while something takes long. Where another run has taken the lock, this one loses its server, and so ends."""
     ledger = Ledger()
-    with ledger.kept(identity, step, lost=lambda: user.podman("kill", BESIDE, check=False)):
+    with ledger.heartbeat(identity, step, lost=lambda: user.podman("kill", STAGING_CONTAINER, check=False)):
         yield
     ledger.renew(identity, step)
 
@@ -78,7 +78,7 @@ class Upgrade:
     def __init__(self, user: ServiceUser, wanted: Wanted, identity: str):
         self.user, self.wanted, self.identity = user, wanted, identity
         self.state = State()
-        self.exchange = Exchange(user, wanted, self.state)
+        self.exchange = ClusterSwap(user, wanted, self.state)
         self.new, self.dumps = f"{wanted.data}.upgrade", f"{wanted.data}.upgrade.dump"
         self.old = Server(user, wanted)
         self.jobs = min(8, os.cpu_count() or 1)
@@ -91,7 +91,7 @@ class Upgrade:
         except (CommandError, OSError) as error:
             reason = pg_server.last_words(error) if isinstance(error, CommandError) else str(error)
             try:
-                self.exchange.undo()
+                self.exchange.roll_back()
             except (CommandError, OSError) as trouble:
                 raise OSError(f"{reason.rstrip('.')}. And what served before is not back: {trouble}. Run the same command again when that is cured") from error
             raise OSError(f"{reason.rstrip('.')}. PostgreSQL {pg_upgrade_state.major_of(self.wanted.data)} serves as before; {self.left()}") from error
@@ -105,7 +105,7 @@ class Upgrade:
         """All that can be found out and done before anything stops: image, roles, extensions, every object, the backup; then an empty cluster."""
         with self.state.alone(), leased(self.user, self.identity, "prepare"):
             if self.state.phase:
-                self.exchange.undo()
+                self.exchange.roll_back()
             self._pull(self.wanted.image)
             self._of_its_version(self.wanted.image)
             for path in (self.new, self.dumps):
@@ -115,7 +115,7 @@ class Upgrade:
             self.state.put(phase="making", making=self.new, dumps=self.dumps, to=self.wanted.version, image=self.wanted.image)
             with self._undone():
                 self._make()
-                self._rehearse()
+                self._dry_run_schema()
                 self._make()
                 made = self._dump(keep)
                 # The plan may be old by now, and the dump took its share
@@ -127,7 +127,7 @@ class Upgrade:
         """Before the way back: what was written since the upgrade is in a dump as well as in the directory that is kept."""
         with self.state.alone(), leased(self.user, self.identity, "backup"):
             if self.state.phase == "exchanging":
-                self.exchange.undo()
+                self.exchange.roll_back()
             self._pull(self.state.kept["image"])  # may have been pruned
             return self._dump(keep)
 
@@ -157,7 +157,7 @@ class Upgrade:
         pg_server.initialise(self.user, self.wanted, self.new, alike(self.old.rows(LOCALE)[0], self.wanted.version, self.wanted.checksums))
         self.fresh = pg_server.start(self.user, self.wanted, self.new, self.dumps)
 
-    def _rehearse(self) -> None:
+    def _dry_run_schema(self) -> None:
         """Roles, extensions and every object without its rows: what cannot be restored is known before anything stops."""
         there = {name for (name,) in self.fresh.rows("select name from pg_available_extensions")}
         for database in self.old.databases():
@@ -235,7 +235,7 @@ class Upgrade:
             self.fresh.rows("; ".join(before), "template1")
 
     # While the application rests
-    def fill(self) -> dict:
+    def copy_and_switch(self) -> dict:
         """Copy, compare, and put the new cluster in the place of the old."""
         times, clock = {}, time.monotonic()
 
@@ -244,10 +244,10 @@ class Upgrade:
             times[what], clock = round(time.monotonic() - clock, 1), time.monotonic()
 
         with self.state.alone(), leased(self.user, self.identity, "copy"), self._undone():
-            self.fresh = Server(self.user, self.wanted, BESIDE)
+            self.fresh = Server(self.user, self.wanted, STAGING_CONTAINER)
             files = pg_upgrade_state.snapshot(self.user)
             self.state.put(files=files)
-            self._fence()
+            self._block_writes()
             before = pg_facts.writes(self.old)
             with ThreadPoolExecutor() as pool:
                 counting = pool.submit(pg_facts.facts, self.old)
@@ -264,15 +264,15 @@ class Upgrade:
             took("amcheck")
             self.fresh.program("vacuumdb", "--all", "--analyze-only", "--quiet", f"--jobs={self.jobs}", f"--maintenance-db={target('template1')}")
             took("analyze")
-            self._unwritten(before)
+            self._assert_no_writes(before)
             pg_server.finish(self.user, self.wanted, self.new)
             took("sync")
             # Sync and the archive took their time, and who is inside the container is not kept out by the fence
-            self.exchange.away(self.exchange.outline(files, held), self.new, still=lambda: self._unwritten(before))
+            self.exchange.swap_in(self.exchange.describe(files, held), self.new, still=lambda: self._assert_no_writes(before))
             took("exchange")
         return {"checked": pg_facts.summary(held), "times": times}
 
-    def _fence(self) -> None:
+    def _block_writes(self) -> None:
         """From now on nobody comes in from outside: what he wrote would be missing in the copy."""
         path = os.path.join(self.wanted.configuration, "pg_hba.conf")
         content, owner = fileset.read(path)
@@ -286,7 +286,7 @@ class Upgrade:
         # Each is waited for: what it wrote last is counted when it ends
         self.old.rows("select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where client_addr is not null")
 
-    def _unwritten(self, before: dict) -> None:
+    def _assert_no_writes(self, before: dict) -> None:
         after = pg_facts.writes(self.old)
         if after != before:
             where = ", ".join(name for name in before if after.get(name) != before[name])

@@ -168,6 +168,6 @@ def ask(wanted: Mapping) -> list[dict]:
     found += [images_below(wanted["storage"])] if wanted.get("storage") else []
     found += [image(one["reference"], one.get("login") or {}, one["input"]) for one in wanted.get("images") or []]
     found += [mail(**one) for one in wanted.get("mail") or []]
-    found += [directory(one["path"], one["marker"], one["part"]) for one in wanted.get("directories") or []]
+    found += [directory(one["path"], one["marker"], one["component"]) for one in wanted.get("directories") or []]
     found += [answers(one["key"], one["url"], one["do"]) for one in wanted.get("addresses") or []]
     return found

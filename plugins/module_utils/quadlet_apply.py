@@ -1,4 +1,4 @@
-"""A part as the controller hands it over, brought to its wanted state: by itself, or while another part of the same host is."""
+"""A component as the controller hands it over, brought to its wanted state: by itself, or while another component of the same host is."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ import json
 import subprocess
 import sys
 
-from ansible_collections.senex.trader.plugins.module_utils.payload import is_kept, keep, quadlet_part
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
+from ansible_collections.senex.trader.plugins.module_utils.payload import is_applied, quadlet_component, save_applied
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError, Transaction
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 
-def apply(data: dict, check: bool = False, beside: Beside | None = None) -> dict:
+def apply(data: dict, check: bool = False, concurrent: ConcurrentApply | None = None) -> dict:
     """Apply what one call handed over, with the host's lock held; what was done, or in check mode would be."""
     user = ServiceUser(data["user"], data["home"])
-    part = quadlet_part(data, user, check)
-    with contextlib.nullcontext(lambda: None) if check else Ledger().changing(data["lease"]) as still:
-        transaction = Transaction(part, user, present=data["state"] == "present", beside=beside, still=still)
+    component = quadlet_component(data, user, check)
+    with contextlib.nullcontext(lambda: None) if check else Ledger().changing(data["deploy_lock"]) as still:
+        transaction = Transaction(component, user, present=data["state"] == "present", concurrent=concurrent, still=still)
         result = transaction.run(check=check)
-        wanted = "inside" in data and not (data["inside"]["once"] and not result["changed"] and is_kept(data))
+        wanted = "post_start_exec" in data and not (data["post_start_exec"]["only_on_change"] and not result["changed"] and is_applied(data))
         if wanted and not check:
             still()
-        made = run_inside(user, data["inside"]) if wanted and not check else []
+        made = run_post_start(user, data["post_start_exec"]) if wanted and not check else []
         if not check:
-            keep(data)
+            save_applied(data)
     return {**result, "changed": result["changed"] or bool(made), "plan": [*result["plan"], *(f"change {what}" for what in made)]}
 
 
-def run_inside(user: ServiceUser, wanted: dict) -> list[str]:
+def run_post_start(user: ServiceUser, wanted: dict) -> list[str]:
     """Run a script in a container, by standard input, which no process list shows; what it says that it changed."""
     result = user.podman("exec", "--interactive", wanted["container"], "sh", "-s", stdin=wanted["script"], check=False)
     if result.returncode:
         said = result.stderr.strip()
         for word in wanted["redact"]:
             said = said.replace(word, "********")
-        raise Refused(f"{wanted['trouble']}: {said}", [])
+        raise ApplyError(f"{wanted['error_prefix']}: {said}", [])
     return [line.removeprefix("changed: ") for line in result.stdout.split("\n") if line.startswith("changed: ")]
 
 
-class Beside:
-    """Parts handed over with another one. Each is applied by a process of its own, which holds the host's lock as well:
+class ConcurrentApply:
+    """Components handed over with another one. Each is applied by a process of its own, which holds the host's lock as well:
     should this one die, nobody else begins before that one has come to its end."""
 
     def __init__(self, payloads: list[str], lock: int):
@@ -77,7 +77,7 @@ class Beside:
             try:
                 result = json.loads(said.strip().rpartition("\n")[2])
             except (ValueError, IndexError):
-                result = {"msg": f"the process beside ended with {process.returncode}: {complaint.strip()[-500:]}"}
+                result = {"msg": f"the concurrent process ended with {process.returncode}: {complaint.strip()[-500:]}"}
             self.plan += result.get("plan", [])
             self.changed |= result.get("changed", False)
             troubles += [result["msg"]] if "msg" in result else []
@@ -85,22 +85,22 @@ class Beside:
         return "\n".join(troubles)
 
 
-def attempted(data: dict, **arguments) -> dict:
-    """What `apply` answers; what it refuses as `msg`, with the plan. `bare` where the host lacks what roles before this one bring, `busy` where another
-    has the lock of releases."""
+def apply_or_error(data: dict, **arguments) -> dict:
+    """What `apply` answers; what it refuses as `msg`, with the plan. `host_not_prepared` where the host lacks what roles before this one bring,
+    `busy` where another has the deploy lock."""
     try:
         return apply(data, **arguments)
-    except Refused as error:
+    except ApplyError as error:
         return {"msg": str(error), "plan": error.plan}
-    except Busy as error:
-        return {"msg": f"{data['part']}: {error}", "plan": [], "busy": error.holder}
+    except LockHeld as error:
+        return {"msg": f"{data['component']}: {error}", "plan": [], "busy": error.holder}
     except LookupError as error:
-        return {"msg": f"{data['part']}: {error}", "bare": True}
+        return {"msg": f"{data['component']}: {error}", "host_not_prepared": True}
     except (CommandError, OSError) as error:
-        return {"msg": f"{data['part']}: {error}"}
+        return {"msg": f"{data['component']}: {error}"}
 
 
 def main(payload: str) -> None:
-    """The process beside: apply what was handed over, and say how that went."""
-    result = attempted(json.loads(base64.b64decode(payload)))
+    """The concurrent process: apply what was handed over, and print the result as JSON."""
+    result = apply_or_error(json.loads(base64.b64decode(payload)))
     print(json.dumps({key: result[key] for key in ("msg", "plan", "changed") if key in result}))

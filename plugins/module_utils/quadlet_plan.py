@@ -1,4 +1,4 @@
-"""What has to happen so that a part of the service user is as wanted: pure comparison, nothing is changed here."""
+"""What has to happen so that a component of the service user is as wanted: pure comparison, nothing is changed here."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset, prober, unit_text
+from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset, traffic_probe, unit_text
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Change, Manifest, WantedFile, digest
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
 
 QUADLET_DIRECTORY = ".config/containers/systemd"
 UNIT_DIRECTORY = ".config/systemd/user"
-# Ten requests of the prober, some of which meet the unit
+# Ten requests of the traffic probe, some of which meet the unit
 PROBE_SECONDS = 1.0
 # What systemd brings up again by itself is given so long before it counts as a difference: a restart of PostgreSQL takes its readers along
 SETTLE_SECONDS = 10.0
 # Before the fingerprint of a unit whose start was not seen to end
-BEGUN = "begun:"
-# Beside the prober's file: how many of its failures do not count
-FORGIVEN = ".forgiven"
+START_UNCONFIRMED = "begun:"
+# Suffix of a file next to the traffic probe's: how many of its failures happened during expected downtime, and do not count
+EXPECTED_DOWNTIME = ".forgiven"
 
 
 @dataclass
-class Part:
-    """One part as a role hands it over."""
+class Component:
+    """One component as a role hands it over."""
 
     name: str
     files: list[WantedFile] = field(default_factory=list)
     directories: list[dict] = field(default_factory=list)
     secrets: dict[str, str] = field(default_factory=dict)
     units: list[dict] = field(default_factory=list)
-    guards: list[dict] = field(default_factory=list)
+    preconditions: list[dict] = field(default_factory=list)
     image_input: str = ""
-    live: frozenset[str] = frozenset()  # secrets that a script brings to what runs, without a restart
+    no_restart: frozenset[str] = frozenset()  # secrets that a script brings to what runs, without a restart
 
     def unit_texts(self) -> dict[str, str]:
         """File name -> text of every unit file of the part."""
@@ -54,7 +54,7 @@ def is_unit(path: str) -> bool:
 
 @dataclass
 class Plan:
-    """The difference between a part and the host."""
+    """The difference between a component and the host."""
 
     changes: list[Change]
     directories: list[dict]
@@ -104,12 +104,12 @@ class Fingerprints:
     """One value for everything a unit reads when it starts: text, files, secrets, image. And how often somebody's change of one of these was undone:
     the unit may have started with that, and looks the same as before."""
 
-    def __init__(self, part: Part, user: ServiceUser, images: dict[str, str], secrets: dict[str, str], managed: set[str], repairs: Counter):
-        self.user, self.images, self.secrets, self.live, self.repairs = user, images, secrets, part.live, repairs
-        self.paths = {os.path.basename(item.path): item.path for item in part.files if is_unit(item.path)}
-        self.wanted = {item.path: item.content for item in part.files}
+    def __init__(self, component: Component, user: ServiceUser, images: dict[str, str], secrets: dict[str, str], managed: set[str], repairs: Counter):
+        self.user, self.images, self.secrets, self.no_restart, self.repairs = user, images, secrets, component.no_restart, repairs
+        self.paths = {os.path.basename(item.path): item.path for item in component.files if is_unit(item.path)}
+        self.wanted = {item.path: item.content for item in component.files}
         self.managed = sorted(managed | set(self.wanted))
-        self.units = {unit_text.service_of(name): (name, text) for name, text in part.unit_texts().items()}
+        self.units = {unit_text.service_of(name): (name, text) for name, text in component.unit_texts().items()}
 
     def of(self, unit: dict) -> str:
         """The fingerprint of one unit."""
@@ -127,59 +127,59 @@ class Fingerprints:
                     read += [managed, self.wanted[managed] if managed in self.wanted else self.of_others[managed][0]]
                     known.append(managed)
         for secret in unit_text.secrets_read(text):
-            read += [secret, None if secret in self.live else self.secrets.get(secret)]
-            known += [] if secret in self.live else [secret_key(secret)]
+            read += [secret, None if secret in self.no_restart else self.secrets.get(secret)]
+            known += [] if secret in self.no_restart else [secret_key(secret)]
         return digest(name, *read, *(f"repaired {what} {self.repairs[what]}" for what in dict.fromkeys(known) if self.repairs[what]))
 
     @functools.cached_property
     def of_others(self) -> dict[str, tuple]:
-        """Files that other parts have installed; all at once, for each question is a process."""
+        """Files that other components have installed; all at once, for each question is a process."""
         return fileset.read_all([path for path in self.managed if path not in self.wanted])
 
 
-def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
-    """Compare a part with the host."""
-    wanted_paths = {item.path for item in part.files}
+def make_plan(component: Component, manifest: Manifest, user: ServiceUser) -> Plan:
+    """Compare a component with the host."""
+    wanted_paths = {item.path for item in component.files}
     neighbours = manifest.others()
     others = {path for other in neighbours for path in other.files}
     gone = [path for path in manifest.files if path not in wanted_paths and path not in others]
-    changes = fileset.compare(part.files, gone)
+    changes = fileset.compare(component.files, gone)
     hand = {change.path for change in fileset.by_hand(changes, manifest)}
-    places = fileset.directories([item["path"] for item in part.directories])
-    directories = [item for item in part.directories if "kind" not in places[item["path"]]]
+    places = fileset.directories([item["path"] for item in component.directories])
+    directories = [item for item in component.directories if "kind" not in places[item["path"]]]
 
-    texts = part.unit_texts()
+    texts = component.unit_texts()
     references = sorted({found for found in map(unit_text.image, texts.values()) if found})
     shared_secrets = {name for other in neighbours for name in other.secrets}
-    gone_secrets = [name for name in manifest.secrets if name not in part.secrets and name not in shared_secrets]
+    gone_secrets = [name for name in manifest.secrets if name not in component.secrets and name not in shared_secrets]
     read_secrets = {name for text in texts.values() for name in unit_text.secrets_read(text)}
-    names = [unit["name"] for unit in part.units]
+    names = [unit["name"] for unit in component.units]
     stale = [name for name in manifest.units if name not in names]
     beside = [name for name in map(unit_text.service_of, texts) if "@." not in name and name not in names + stale]  # of timers, slices
     containers = any(name.endswith(".container") for name in texts)
     with ThreadPoolExecutor() as pool:  # each asks a program of its own, which takes longer than all else here
         asked = [
             pool.submit(user.image_ids, references),
-            pool.submit(user.secret_values, sorted({*part.secrets, *gone_secrets, *read_secrets})),
+            pool.submit(user.secret_values, sorted({*component.secrets, *gone_secrets, *read_secrets})),
             pool.submit(user.unit_states, names + stale + beside),
             pool.submit(user.unhealthy) if containers else pool.submit(set),
         ]
         images, there, states, unhealthy = (answer.result() for answer in asked)
-    stand_ins = [name for name in stale if name in map(unit_text.service_of, texts)]
-    at_boot = {name: states.get(name, {}).get("UnitFileState", "") for name in names + stand_ins + beside}
+    surge_units = [name for name in stale if name in map(unit_text.service_of, texts)]
+    at_boot = {name: states.get(name, {}).get("UnitFileState", "") for name in names + surge_units + beside}
     states = {name: state for name, state in states.items() if name not in beside}
     if not manifest.unfinished:
         states = _settled(user, states)
-    secrets: dict[str, str | None] = {name: value for name, value in part.secrets.items() if there.get(name) != value}
+    secrets: dict[str, str | None] = {name: value for name, value in component.secrets.items() if there.get(name) != value}
     secrets.update({name: None for name in gone_secrets if name in there})
 
-    mine = {secret_key(name): digest(part.secrets[name]) for name in secrets if name in part.secrets and name in manifest.secrets}
+    mine = {secret_key(name): digest(component.secrets[name]) for name in secrets if name in component.secrets and name in manifest.secrets}
     hand |= {key for key, value in mine.items() if manifest.written.get(key, value) == value}
     repairs = {**manifest.repairs, **{key: manifest.repairs.get(key, 0) + 1 for key in hand}}
     undone = sum((Counter(other.repairs) for other in neighbours), Counter(repairs))
-    prints = Fingerprints(part, user, images, {**there, **part.secrets}, others, undone)
+    prints = Fingerprints(component, user, images, {**there, **component.secrets}, others, undone)
     act = []
-    for unit in part.units:
+    for unit in component.units:
         why = _why(unit, states.get(unit["name"], {}), prints, manifest, texts, unhealthy)
         if why:
             act.append({**unit, "verb": why[0], "why": why[1]})
@@ -190,8 +190,8 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
         old_secrets={name: there[name] for name in secrets if name in there},
         pull=[reference for reference in references if reference not in images],
         stop=[name for name in stale if states.get(name, {}).get("ActiveState") not in (None, "inactive", "deactivating")],
-        act=dead_first(act, states, [name for name in names if _is_ill(name, texts, unhealthy)]),
-        fingerprints={unit["name"]: prints.of(unit) for unit in part.units},
+        act=unavailable_first(act, states, [name for name in names if _is_ill(name, texts, unhealthy)]),
+        fingerprints={unit["name"]: prints.of(unit) for unit in component.units},
         running=[name for name, state in states.items() if state.get("ActiveState") in ("active", "activating", "reloading")],
         repairs=repairs,
         hand=set() if manifest.unfinished else {key for key in hand if key in manifest.written},
@@ -204,12 +204,12 @@ def make_plan(part: Part, manifest: Manifest, user: ServiceUser) -> Plan:
     )
 
 
-def dead_first(act: list[dict], states: dict[str, dict], ill: list[str]) -> list[dict]:
-    """Of the units that leave a rotation while they are replaced, those that serve nobody come first: the others are what is left until then.
+def unavailable_first(act: list[dict], states: dict[str, dict], ill: list[str]) -> list[dict]:
+    """Of the units that are drained while they are replaced, those that serve nobody come first: the others are what is left until then.
 
-    What a place in the order says (`meanwhile`) stays with the place.
+    What a place in the order says (`parallel_with_previous`) stays with the place.
     """
-    places = [place for place, unit in enumerate(act) if unit.get("rotation")]
+    places = [place for place, unit in enumerate(act) if unit.get("load_balancer")]
     if len(places) < 2:
         return act
     dead = {
@@ -219,8 +219,8 @@ def dead_first(act: list[dict], states: dict[str, dict], ill: list[str]) -> list
     }
     turned = list(act)
     for place, unit in zip(places, sorted((act[place] for place in places), key=lambda unit: unit["name"] not in dead), strict=True):
-        kept = {key: value for key, value in unit.items() if key != "meanwhile"}
-        turned[place] = {**kept, "meanwhile": True} if act[place].get("meanwhile") else kept
+        kept = {key: value for key, value in unit.items() if key != "parallel_with_previous"}
+        turned[place] = {**kept, "parallel_with_previous": True} if act[place].get("parallel_with_previous") else kept
     return turned
 
 
@@ -245,10 +245,10 @@ def _settled(user: ServiceUser, states: dict[str, dict]) -> dict[str, dict]:
 
 def answers(unit: dict, patience: float = 0, started: bool = False) -> str:
     """Why one of a unit's URLs does not answer as it should, asked from the host's side; empty when all do."""
-    wanted = unit.get("answers") or []
+    wanted = unit.get("readiness_probe") or []
     give_up = time.monotonic() + patience
     for one in [wanted] if isinstance(wanted, dict) else wanted:
-        while (started or not one.get("once")) and (wrong := _wrong_answer(one)):
+        while (started or not one.get("startup_only")) and (wrong := _wrong_answer(one)):
             if time.monotonic() >= give_up:
                 return wrong
             time.sleep(0.1)
@@ -262,33 +262,35 @@ def _wrong_answer(wanted: dict) -> str:
         status, reason = reply.status, reply.reason
     except (OSError, http.client.HTTPException) as error:
         status, reason = 0, str(error)
-    good = 0 < status < wanted["below"] if "below" in wanted else status == wanted.get("status", 200)
+    good = 0 < status < wanted["status_below"] if "status_below" in wanted else status == wanted.get("status", 200)
     return "" if good else f"{wanted['url']} answers {status or 'nothing'}: {reason}"
 
 
-def forgive(unit: dict) -> None:
-    """Nobody served while the only instance restarted. What the prober saw fail until now does not count against the release."""
-    wanted = unit.get("probe")
+def exclude_expected_downtime(unit: dict) -> None:
+    """Nobody served while the only instance restarted. What the traffic probe saw fail until now does not count against the release."""
+    wanted = unit.get("traffic_gate")
     if wanted:
         time.sleep(PROBE_SECONDS)  # until it has written down its last failure
-        failed = prober.latest(fileset.read(wanted["file"])[0]).get("failed", 0)
-        fileset.swap([(wanted["file"] + FORGIVEN, str(int(failed)).encode(), (0o644, os.geteuid(), os.getegid()))])
+        failed = traffic_probe.latest(fileset.read(wanted["results_file"])[0]).get("failed", 0)
+        fileset.swap([(wanted["results_file"] + EXPECTED_DOWNTIME, str(int(failed)).encode(), (0o644, os.geteuid(), os.getegid()))])
 
 
-def probed(unit: dict) -> str:
-    """Whether the prober of a release has seen more failed requests than it may, now that the unit serves; empty when not."""
-    wanted = unit.get("probe")
-    if not wanted or wanted.get("later"):
+def traffic_gate_error(unit: dict) -> str:
+    """Why the deploy has to stop: the traffic probe has seen more failed requests than it may, now that the unit is ready. Empty when it has not."""
+    wanted = unit.get("traffic_gate")
+    if not wanted or wanted.get("evaluate", "per_unit") == "at_end":
         return ""
     time.sleep(PROBE_SECONDS)
-    seen = prober.latest(fileset.read(wanted["file"])[0])
-    said = fileset.read(wanted["file"] + FORGIVEN)[0] or b""
+    seen = traffic_probe.latest(fileset.read(wanted["results_file"])[0])
+    said = fileset.read(wanted["results_file"] + EXPECTED_DOWNTIME)[0] or b""
     forgiven = int(said) if said.isdigit() else 0
-    if seen.get("failed", 0) - forgiven <= int(wanted["failed"]):
+    if seen.get("failed", 0) - forgiven <= int(wanted["max_failed"]):
         return ""
     last = "; ".join(seen.get("failures", [])[-3:])
     beside = f" beside the {forgiven} while the only instance restarted" if forgiven else ""
-    return f"{seen['failed'] - forgiven} of {seen.get('requests', 0)} requests of the prober failed{beside}, {wanted['failed']} may; the last: {last}"
+    return (
+        f"{seen['failed'] - forgiven} of {seen.get('requests', 0)} requests of the traffic probe failed{beside}, {wanted['max_failed']} may; the last: {last}"
+    )
 
 
 def _why(unit, state, prints, manifest, texts, unhealthy) -> tuple[str, str] | None:
@@ -302,7 +304,7 @@ def _why(unit, state, prints, manifest, texts, unhealthy) -> tuple[str, str] | N
     if active in ("failed", "inactive"):
         return "start", f"it is {active}"
     starting = active == "activating" and state.get("SubState") != "auto-restart"
-    if starting and (fresh or last == BEGUN + wanted):
+    if starting and (fresh or last == START_UNCONFIRMED + wanted):
         return "start", "it is still starting"  # waits for the end of it
     if not fresh:
         return "restart", "what it reads has changed" if name in manifest.started else "first run under this collection"

@@ -26,7 +26,7 @@ PASSING_LEASE = 600
 BOOT = "/run/senex.trader/boot"
 
 
-class Busy(Exception):
+class LockHeld(Exception):
     """Another operation holds the lock; `holder` says which."""
 
     def __init__(self, holder: dict, text: str = ""):
@@ -34,7 +34,7 @@ class Busy(Exception):
         self.holder = holder
 
 
-class Lost(OSError):
+class LockLost(OSError):
     """The lock is another's by now."""
 
 
@@ -179,11 +179,11 @@ class Ledger:
         if same_run(holder, identity) and holder.get("passing"):
             return
         if take_over not in ("any", holder["id"]) and not expired(holder):
-            raise Busy(holder)
+            raise LockHeld(holder)
         if not holder.get("passing"):
             end = {"result": "interrupted", "reason": f"it ended at '{holder['step']}' without a word"}
             with contextlib.suppress(OSError):  # a full disk: the lock is what matters
-                self._append({**self._outline(holder), **holder.get("about", {}), **end})
+                self._append({**self._header(holder), **holder.get("about", {}), **end})
 
     def join(self, run: dict) -> tuple[dict | None, bool]:
         """Under which lock a run may change this host: that of the operation it is part of, or its own, which is taken now (then True) where it `takes`.
@@ -198,7 +198,7 @@ class Ledger:
             holder = self.holder()
             if holder is not None and not same_run(holder, identity):
                 if take_over not in ("any", holder["id"]) and not expired(holder):
-                    raise Busy(holder)
+                    raise LockHeld(holder)
                 if takes:
                     self._succeed(holder, identity, take_over)
                 holder = None
@@ -208,7 +208,7 @@ class Ledger:
             last = self.last()
             if taken and last.get("id", "") != run.get("after", last.get("id", "")) and not same_run(last, identity):
                 # What this run has read, the vault above all, may be of before a rotation
-                raise Busy(
+                raise LockHeld(
                     last, f"{last['what']} by {last['who']} came between the look of this run and its first change, so this host was not changed. Run it again"
                 )
             own = {**identity, "id": run.get("id"), "what": run.get("what"), "passing": True, "lease": PASSING_LEASE, "since": time.time(), "step": "at work"}
@@ -218,7 +218,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def working(self, run: dict) -> Iterator[dict]:
-        """Change this host in the body, which says with done["changed"] what became of it; done["holds"] is the id of a lock that the run has to give up.
+        """Change this host in the body, which says with done["changed"] what became of it; done["run_lock"] is the id of a lock that the run has to give up.
 
         One that it took for nothing, or that it fails under, is given up at once. done["over"] names a lock that keeps nobody of this run from the host.
         """
@@ -232,7 +232,7 @@ class Ledger:
             return
         failed = True
         try:
-            with self.kept(holder["id"], holder["step"]), self._marked(collection, done):
+            with self.heartbeat(holder["id"], holder["step"]), self._marked(collection, done):
                 yield done
             failed = bool(done.get("failed"))
         finally:
@@ -242,7 +242,7 @@ class Ledger:
                 if failed or (taken and not done.get("changed")):
                     self.finish(holder["id"], None)
                 else:
-                    done["holds"] = holder["id"]
+                    done["run_lock"] = holder["id"]
 
     @contextlib.contextmanager
     def _marked(self, collection: dict, done: dict) -> Iterator[None]:
@@ -261,34 +261,34 @@ class Ledger:
         with self._alone():
             holder = self.holder()
             if holder is None or holder["id"] != identifier:
-                raise Lost("the lock of this release is gone: " + (sentence(holder) if holder else "it was given up or taken over meanwhile"))
+                raise LockLost("the lock of this release is gone: " + (sentence(holder) if holder else "it was given up or taken over meanwhile"))
             renewed = {**holder, **stamp(), "step": step or holder["step"], **({"about": about} if about else {})}
             self._write(LOCK, json.dumps(renewed), 0o600)
 
     @contextlib.contextmanager
-    def changing(self, lease: dict) -> Iterator[Callable[[], None]]:
-        """Around each change of this host: under the lock that `lease` names (id, at, about), or under none while no operation has it.
+    def changing(self, lock: dict) -> Iterator[Callable[[], None]]:
+        """Around each change of this host: under the lock that `lock` names (id, stage, pending_record), or under none while no operation has it.
 
-        `over` in the lease is what `working` says of a lock that need not be minded. What it yields raises an error when the lock is lost meanwhile.
+        `over` in it is what `working` says of a lock that need not be minded. What it yields raises an error when the lock is lost meanwhile.
         """
         over = threading.Event()
-        if not lease.get("id"):
+        if not lock.get("id"):
             holder = self.holder()
-            if holder and not holder.get("passing") and not expired(holder) and lease.get("over") not in ("any", holder["id"]):
-                raise Busy(holder)
+            if holder and not holder.get("passing") and not expired(holder) and lock.get("over") not in ("any", holder["id"]):
+                raise LockHeld(holder)
             yield lambda: None
             return
 
         def still() -> None:
             if over.is_set():
-                self.renew(lease["id"])  # says who has it
-                raise Lost("the lock of this release was lost meanwhile")
+                self.renew(lock["id"])  # says who has it
+                raise LockLost("the lock of this release was lost meanwhile")
 
-        with self.kept(lease["id"], lease.get("at", ""), over.set, lease.get("about")):
+        with self.heartbeat(lock["id"], lock.get("stage", ""), over.set, lock.get("pending_record")):
             yield still
 
     @contextlib.contextmanager
-    def kept(self, identifier: str, step: str, lost: Callable[[], None] = lambda: None, about: dict | None = None) -> Iterator[None]:
+    def heartbeat(self, identifier: str, step: str, lost: Callable[[], None] = lambda: None, about: dict | None = None) -> Iterator[None]:
         """Renew the lock for as long as the body takes; `lost` is called should it be another's by then."""
         self.renew(identifier, step, about)
         over = threading.Event()
@@ -297,7 +297,7 @@ class Ledger:
             while not over.wait(RENEWAL):
                 try:
                     self.renew(identifier, step)
-                except Lost:
+                except LockLost:
                     return lost()
                 except OSError:
                     continue  # a disk that is full for a while: the lease bears several of these
@@ -320,7 +320,7 @@ class Ledger:
             held = holder is not None and holder["id"] == identifier
             if not held:
                 return False
-            whole = {"seconds": round(time.time() - holder["since"], 1), **self._outline(holder), **(record or {})}
+            whole = {"seconds": round(time.time() - holder["since"], 1), **self._header(holder), **(record or {})}
             full = False
             try:
                 if record is not None:
@@ -333,7 +333,7 @@ class Ledger:
             return True
 
     @staticmethod
-    def _outline(holder: dict) -> dict:
+    def _header(holder: dict) -> dict:
         began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(holder["since"]))
         return {"id": holder["id"], "what": holder["what"], "who": holder["who"], "began": began}
 

@@ -136,7 +136,7 @@ class ServiceUser:
             return dict(zip(references, result.stdout.split(), strict=True))  # in the order asked
         if len(references) == 1:
             return {}
-        # By this very question: Glance, whose answers come from here, has none to give yet
+        # By this very question: HostSnapshot, whose answers come from here, has none to give yet
         return {name: found for reference in references for name, found in ServiceUser.image_ids(self, [reference]).items()}
 
     def cannot_pull(self, variable: str, reference: str, said: str) -> str:

@@ -19,7 +19,7 @@ ASIDE = "/var/lib/senex.trader/aside"
 UNIT_PATHS = ("/etc/systemd/system/", "/usr/local/lib/systemd/system/")
 
 
-class Refused(Exception):
+class ApplyError(Exception):
     """The wanted state could not be reached; the files from before are back."""
 
     def __init__(self, message: str, plan: list[str]):
@@ -28,8 +28,8 @@ class Refused(Exception):
 
 
 @dataclass
-class SystemPart:
-    """One part as a role hands it over."""
+class SystemComponent:
+    """One component as a role hands it over."""
 
     name: str
     files: list[WantedFile] = field(default_factory=list)
@@ -122,31 +122,31 @@ def _make_directory(path: str, mode: int) -> None:
 class SystemTransaction:
     """Compare, install, check, tell the units; put back when something refuses."""
 
-    def __init__(self, part: SystemPart, present: bool):
-        self.part, self.present = part, present
-        self.manifest = Manifest(part.name)
+    def __init__(self, component: SystemComponent, present: bool):
+        self.component, self.present = component, present
+        self.manifest = Manifest(component.name)
         self.before = copy.deepcopy(self.manifest)
 
     def run(self, check: bool) -> dict:
         """Apply the part. In check mode: only tell."""
         others = self.manifest.of_others()
-        wanted = {item.path for item in self.part.files}
+        wanted = {item.path for item in self.component.files}
         gone = [path for path in self.manifest.files if path not in wanted and path not in others]
-        fileset.own_ground([*wanted, *gone, *self.part.absent])
-        blocks = {item.path for item in self.part.files if item.block_at}
-        self.changes = fileset.compare(self.part.files, gone, [path for path in self.manifest.blocks if path not in blocks])
-        self.directories = wrong_directories(self.part.directories)
-        self.foreign = [path for path in self.part.absent if os.path.lexists(path)]
-        self.prints = {name: self._handler_print(name) for name in self.part.handlers}
+        fileset.own_ground([*wanted, *gone, *self.component.absent])
+        blocks = {item.path for item in self.component.files if item.block_at}
+        self.changes = fileset.compare(self.component.files, gone, [path for path in self.manifest.blocks if path not in blocks])
+        self.directories = wrong_directories(self.component.directories)
+        self.foreign = [path for path in self.component.absent if os.path.lexists(path)]
+        self.prints = {name: self._handler_print(name) for name in self.component.handlers}
         undone = fileset.by_hand(self.changes, self.manifest)
         self.repairs = {**self.manifest.repairs, **{change.path: self.manifest.repairs.get(change.path, 0) + 1 for change in undone}}
         self.hand = {change.path for change in undone if change.path in self.manifest.written and not self.manifest.unfinished}
         # Whoever changed a file, or took our block out of theirs, may have told its program already
         read = {name for change in self.changes for name in change.notify}
-        read |= {name for name, handler in self.part.handlers.items() if "serves" in handler and old_certificate(**handler["serves"])}
+        read |= {name for name, handler in self.component.handlers.items() if "serves" in handler and old_certificate(**handler["serves"])}
         self.due = [name for name, value in self.prints.items() if name in read or self.manifest.started.get(name) != value]
         if not self.present and self.changes:
-            self.due = list(self.part.handlers)
+            self.due = list(self.component.handlers)
         self.idle = self._idle_units() if self.present else {}
         plan = self.sentences()
         answer = {"changed": bool(plan), "plan": plan, "diff": [change.diff() for change in self.changes]}
@@ -173,17 +173,17 @@ class SystemTransaction:
         return lines + [f"enable and start {unit}{f' (it is {state})' if state else ''}" for unit, state in self.idle.items()]
 
     def _handler_text(self, name: str) -> str:
-        handler = self.part.handlers[name]
+        handler = self.component.handlers[name]
         return " ".join(handler["command"]) if "command" in handler else f"{handler.get('action', 'restart')} {handler['unit']}"
 
     def _handler_print(self, name: str) -> str:
-        parts = [item for item in self.part.files if name in item.notify]
-        return digest(*(piece for item in parts for piece in (item.path, item.content)))
+        read = [item for item in self.component.files if name in item.notify]
+        return digest(*(piece for item in read for piece in (item.path, item.content)))
 
     def _idle_units(self) -> dict[str, str]:
         """Units that do not run, or that the next boot would not bring: disabled or masked, which is the value."""
         idle = {}
-        for unit in self.part.units:
+        for unit in self.component.units:
             shown = command(["systemctl", "show", "--property=ActiveState,UnitFileState,ConditionResult", unit]).stdout
             state = dict(line.split("=", 1) for line in untrusted.records(shown) if "=" in line)
             enabled = state.get("UnitFileState") in ("enabled", "static", "alias", "generated")
@@ -195,8 +195,8 @@ class SystemTransaction:
 
     def _apply(self, plan: list[str]) -> None:
         self._keep_originals()
-        self.manifest.files = sorted({*self.manifest.files, *(item.path for item in self.part.files if not item.block_at)})
-        self.manifest.blocks = sorted({*self.manifest.blocks, *(item.path for item in self.part.files if item.block_at)})
+        self.manifest.files = sorted({*self.manifest.files, *(item.path for item in self.component.files if not item.block_at)})
+        self.manifest.blocks = sorted({*self.manifest.blocks, *(item.path for item in self.component.files if item.block_at)})
         self.manifest.unfinished = True
         self.manifest.repairs = self.repairs
         # Killed from here on, nobody knows whom the new files have been told
@@ -213,13 +213,13 @@ class SystemTransaction:
             for unit in (unit for unit, state in self.idle.items() if state.startswith("masked")):  # a masked one is not even reloaded
                 command(["systemctl", "unmask", unit])
                 command(["systemctl", "unmask", "--runtime", unit])
-            trouble = self._check() or self._tell(self.due) or self._start()
+            trouble = self._check() or self._run_handlers(self.due) or self._start()
         except OSError as error:
             trouble = str(error)
         if trouble:
-            raise Refused(f"{self.part.name}: {trouble}\n{self._put_back()}.", plan)
+            raise ApplyError(f"{self.component.name}: {trouble}\n{self._roll_back()}.", plan)
 
-    def _put_back(self) -> str:
+    def _roll_back(self) -> str:
         """All as it was, as far as the disk lets it; what is not is said, and known to the next run, which finishes it."""
         troubles = []
         for action in (lambda: fileset.put_back(self.changes), self._bring_back):
@@ -228,7 +228,7 @@ class SystemTransaction:
             except OSError as error:
                 troubles.append(str(error))
         self._reload_systemd()
-        again = self._tell([name for name in self.due if self.before.started.get(name)])
+        again = self._run_handlers([name for name in self.due if self.before.started.get(name)])
         said = "The files from before are back"
         if not troubles:
             try:
@@ -268,15 +268,15 @@ class SystemTransaction:
             command(["systemctl", "daemon-reload"])
 
     def _check(self) -> str:
-        for argv in self.part.checks:
+        for argv in self.component.checks:
             result = command(argv)
             if result.returncode:
                 return f"'{' '.join(argv)}' refused the new files: {(result.stderr or result.stdout).strip()}"
         return ""
 
-    def _tell(self, names: list[str]) -> str:
+    def _run_handlers(self, names: list[str]) -> str:
         for name in names:
-            handler = self.part.handlers[name]
+            handler = self.component.handlers[name]
             argv = handler.get("command") or self._unit_command(handler)
             if not argv:
                 continue
@@ -307,10 +307,10 @@ class SystemTransaction:
         if not self.present:
             self.manifest.delete()
             return
-        self.manifest.files = sorted(item.path for item in self.part.files if not item.block_at)
-        self.manifest.blocks = sorted(item.path for item in self.part.files if item.block_at)
+        self.manifest.files = sorted(item.path for item in self.component.files if not item.block_at)
+        self.manifest.blocks = sorted(item.path for item in self.component.files if item.block_at)
         self.manifest.started = self.prints
-        owners = [(item, (item.mode, item.uid, item.gid)) for item in self.part.files if not item.block_at]
+        owners = [(item, (item.mode, item.uid, item.gid)) for item in self.component.files if not item.block_at]
         self.manifest.written = {item.path: fileset.as_written(item.content, owner) for item, owner in owners}
         self.manifest.repairs = {path: count for path, count in self.repairs.items() if path in self.manifest.written}
         self.manifest.unfinished = False

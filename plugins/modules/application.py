@@ -7,57 +7,57 @@ DOCUMENTATION = r"""
 module: application
 short_description: Stop the application of a host for an operation, and start it again
 description:
-  - What was stopped is remembered in C(/var/lib/senex.trader/application-rests) until it serves again, so that whoever comes next can start it.
-  - It is stopped and started under the lock of releases, which is renewed for as long as that takes. Whoever has lost it changes nothing.
+  - The stopped units are listed in C(/var/lib/senex.trader/application-rests) until they are in service again, so that a later run can start them.
+  - Works under the deploy lock, which is renewed for as long as it takes. If another process takes the lock, the module fails and changes nothing more.
 options:
   state:
     description:
-      - C(rests) stops web instances, workers and Beat, whichever run, and answers RV(units).
-      - C(serves) starts all that was stopped here, and asks the web tier.
+      - V(stopped) stops the web instances, workers and Beat that run, and returns RV(units).
+      - V(started) starts all that was stopped here, and sends test requests to the web tier.
     type: str
-    choices: [rests, serves]
+    choices: [stopped, started]
     required: true
-  more:
-    description: With C(rests), units that have to serve afterwards even where they do not run now.
+  also_start:
+    description: With O(state=stopped), names of further units that V(started) has to start, even if they do not run now.
     type: list
     elements: str
     default: []
   stop:
-    description: With C(rests), false keeps in mind what has to serve and stops nothing.
+    description: With O(state=stopped), false only lists what has to be started later, and stops nothing.
     type: bool
     default: true
   migrate:
-    description: With C(serves), whether migrations of the running release are applied first.
+    description: With O(state=started), whether migrations of the running release are applied first.
     type: bool
     default: false
   target:
-    description: With C(serves), what is asked of the web tier, as M(senex.trader.prober) takes it.
+    description: With O(state=started), the test requests, as O(senex.trader.traffic_probe#module:target).
     type: dict
     default: {}
-  lease:
-    description: C(id) of the lock, filled in by the action plugin.
+  deploy_lock:
+    description: C(id) of the deploy lock, filled in by the action plugin.
     type: dict
     default: {}
   user:
-    description: The service user.
+    description: Name of the service user.
     type: str
     required: true
   home:
-    description: Its home.
+    description: Home of the service user.
     type: path
     required: true
 author: [senex.trader maintainers (@senex-trader)]
 """
 EXAMPLES = r"""
-- name: Stop it
+- name: Stop the application
   senex.trader.application:
-    state: rests
+    state: stopped
     user: senex
     home: /opt/senex-trader
 """
 RETURN = r"""
 units:
-  description: What rests, or was started.
+  description: Names of the units that were stopped or started.
   returned: always
   type: list
   elements: str
@@ -66,37 +66,37 @@ units:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import resting, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
+from ansible_collections.senex.trader.plugins.module_utils import application_units, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 ARGUMENTS = {
-    "state": {"type": "str", "choices": ["rests", "serves"], "required": True},
-    "more": {"type": "list", "elements": "str", "default": []},
+    "state": {"type": "str", "choices": ["stopped", "started"], "required": True},
+    "also_start": {"type": "list", "elements": "str", "default": []},
     "stop": {"type": "bool", "default": True},
     "migrate": {"type": "bool", "default": False},
     "target": {"type": "dict", "default": {}},
-    "lease": {"type": "dict", "default": {}},
+    "deploy_lock": {"type": "dict", "default": {}},
     "user": {"type": "str", "required": True},
     "home": {"type": "path", "required": True},
 }
 
 
 def main() -> None:
-    """One state."""
+    """Stop or start the units; fails when the lock is lost or a unit is not in service afterwards."""
     os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule(ARGUMENTS)
     given, troubles = module.params, []
-    rests = given["state"] == "rests"
+    stops = given["state"] == "stopped"
     try:
         user = ServiceUser(given["user"], given["home"])
         user.check_manager()
-        with Ledger().changing({**given["lease"], "at": "the application " + given["state"]}) as still:
-            if rests:
-                units = resting.rest(user, given["more"], given["stop"])
+        with Ledger().changing({**given["deploy_lock"], "stage": "the application " + given["state"]}) as still:
+            if stops:
+                units = application_units.stop_units(user, given["also_start"], given["stop"])
             else:
-                units, troubles = resting.serve(user, given["target"], given["migrate"], still=still)
-    except (Busy, LookupError, OSError, CommandError) as error:
+                units, troubles = application_units.start_units(user, given["target"], given["migrate"], still=still)
+    except (LockHeld, LookupError, OSError, CommandError) as error:
         module.fail_json(msg=untrusted.lines(error))
     if troubles:
         module.fail_json(msg=untrusted.lines("; ".join(troubles)), units=units)

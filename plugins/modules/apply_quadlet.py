@@ -10,18 +10,19 @@ description:
   - Called by the action plugin of M(senex.trader.quadlet) with everything rendered; not for playbooks.
 options:
   payload:
-    description: The part as JSON in base64, so that no secret shows in an invocation and nothing short is masked elsewhere.
+    description: The component as JSON in base64, so that no secret shows in an invocation and nothing short is masked elsewhere.
     type: str
     required: true
-  beside:
-    description: Other parts, as payloads. Each is applied once the first unit with a rotation serves again, while this part goes on.
+  concurrent_components:
+    description: Other components, as payloads, each applied by a process of its own.
     type: list
     elements: str
     default: []
-  beside_at_once:
-    description: Whether they begin together with this part.
-    type: bool
-    default: false
+  concurrent_start:
+    description: When they start, as M(senex.trader.quadlet) has it.
+    type: str
+    choices: [after_first_ready, immediate]
+    default: after_first_ready
   run:
     description: Who asks, and whether it takes the host's lock for itself; filled in by the action plugin.
     type: dict
@@ -31,7 +32,7 @@ author: [senex.trader maintainers (@senex-trader)]
 EXAMPLES = r"""
 - name: Never by itself
   senex.trader.quadlet:
-    part: example
+    component: example
     user: senex
     home: /opt/senex-trader
 """
@@ -50,17 +51,17 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import quadlet_apply, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
 
 
-def beside(data: dict, payloads: list[str], at_once: bool) -> dict:
-    """Apply a part, and the others once its first instance serves again, or at the same time."""
+def apply_concurrently(data: dict, payloads: list[str], start: str) -> dict:
+    """Apply a component, and the others once its first instance is ready again, or at the same time."""
     with lock() as descriptor:
-        others = quadlet_apply.Beside(payloads, descriptor)
-        if at_once:
+        others = quadlet_apply.ConcurrentApply(payloads, descriptor)
+        if start == "immediate":
             others.begin()
         try:
-            result = quadlet_apply.attempted(data, beside=others)
+            result = quadlet_apply.apply_or_error(data, concurrent=others)
             if "msg" not in result:
                 others.begin()
         finally:
@@ -71,33 +72,33 @@ def beside(data: dict, payloads: list[str], at_once: bool) -> dict:
 
 
 def main() -> None:
-    """Read the payload, apply it, answer."""
+    """Apply the payload and its concurrent components; fails with the error and the plan."""
     os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule(
         {
             "payload": {"type": "str", "required": True, "no_log": True},
-            "beside": {"type": "list", "elements": "str", "default": [], "no_log": True},
-            "beside_at_once": {"type": "bool", "default": False},
+            "concurrent_components": {"type": "list", "elements": "str", "default": [], "no_log": True},
+            "concurrent_start": {"type": "str", "choices": ["after_first_ready", "immediate"], "default": "after_first_ready"},
             "run": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
     data = json.loads(base64.b64decode(module.params["payload"]))
     if module.check_mode:
-        result = {"plan": [], **quadlet_apply.attempted(data, check=True)}
-        if result.pop("bare", False):
+        result = {"plan": [], **quadlet_apply.apply_or_error(data, check=True)}
+        if result.pop("host_not_prepared", False):
             module.exit_json(changed=data["state"] == "present", plan=[f"all of {result['msg']}"])
     else:
         try:
-            with Ledger().working({} if data["lease"].get("id") else module.params["run"]) as done:
-                data["lease"].setdefault("over", done["over"])
-                result = beside(data, module.params["beside"], module.params["beside_at_once"])
+            with Ledger().working({} if data["deploy_lock"].get("id") else module.params["run"]) as done:
+                data["deploy_lock"].setdefault("over", done["over"])
+                result = apply_concurrently(data, module.params["concurrent_components"], module.params["concurrent_start"])
                 done.update(changed=result["changed"], failed="msg" in result)
-        except Busy as busy:
+        except LockHeld as busy:
             module.exit_json(changed=False, busy=busy.holder, message=str(busy))
         except OSError as error:
-            module.fail_json(msg=untrusted.lines(f"{data['part']}: {error}"), plan=[])
-        result = {**result, "holds": done.get("holds", "")}
+            module.fail_json(msg=untrusted.lines(f"{data['component']}: {error}"), plan=[])
+        result = {**result, "run_lock": done.get("run_lock", "")}
     if "msg" in result:
         held = {"busy": result["busy"]} if "busy" in result else {}
         module.fail_json(msg=untrusted.lines(result["msg"]), plan=result["plan"], **held)

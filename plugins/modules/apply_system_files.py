@@ -10,7 +10,7 @@ description:
   - Called by the action plugin of M(senex.trader.system_files) with everything rendered; not for playbooks.
 options:
   payload:
-    description: The part as JSON in base64, so that no secret shows in an invocation and nothing short is masked elsewhere.
+    description: The component as JSON in base64, so that no secret shows in an invocation and nothing short is masked elsewhere.
     type: str
     required: true
   run:
@@ -22,7 +22,7 @@ author: [senex.trader maintainers (@senex-trader)]
 EXAMPLES = r"""
 - name: Never by itself
   senex.trader.system_files:
-    part: example
+    component: example
 """
 RETURN = r"""
 plan:
@@ -40,36 +40,36 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
-from ansible_collections.senex.trader.plugins.module_utils.payload import keep, system_part
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
-from ansible_collections.senex.trader.plugins.module_utils.system_transaction import Refused, SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.payload import save_applied, system_component
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
+from ansible_collections.senex.trader.plugins.module_utils.system_transaction import ApplyError, SystemTransaction
 
 
 def main() -> None:
-    """Read the payload, apply it, answer."""
+    """Apply the payload; fails with the error and the plan."""
     os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule({"payload": {"type": "str", "required": True, "no_log": True}, "run": {"type": "dict", "default": {}}}, supports_check_mode=True)
     data = json.loads(base64.b64decode(module.params["payload"]))
     try:
-        lease = data.get("lease") or {}
-        with Ledger().working({} if module.check_mode or lease.get("id") else module.params["run"]) as done, contextlib.ExitStack() as held:
+        deploy_lock = data.get("deploy_lock") or {}
+        with Ledger().working({} if module.check_mode or deploy_lock.get("id") else module.params["run"]) as done, contextlib.ExitStack() as held:
             if not module.check_mode:
                 held.enter_context(lock())
-                held.enter_context(Ledger().changing({**lease, "over": done["over"]}))
-            transaction = SystemTransaction(system_part(data, module.check_mode), present=data["state"] == "present")
+                held.enter_context(Ledger().changing({**deploy_lock, "over": done["over"]}))
+            transaction = SystemTransaction(system_component(data, module.check_mode), present=data["state"] == "present")
             result = transaction.run(check=module.check_mode)
             if not module.check_mode:
-                keep(data)
+                save_applied(data)
             done["changed"] = result["changed"]
-    except Busy as busy:
+    except LockHeld as busy:
         module.exit_json(changed=False, busy=busy.holder, message=str(busy))
-    except Refused as error:
+    except ApplyError as error:
         module.fail_json(msg=untrusted.lines(error), plan=error.plan)
     except (LookupError, OSError) as error:
-        module.fail_json(msg=untrusted.lines(f"{data['part']}: {error}"))
+        module.fail_json(msg=untrusted.lines(f"{data['component']}: {error}"))
     if not module._diff:  # the public way to ask is not there on core 2.18
         result.pop("diff", None)
-    module.exit_json(**result, holds=done.get("holds", ""))
+    module.exit_json(**result, run_lock=done.get("run_lock", ""))
 
 
 if __name__ == "__main__":

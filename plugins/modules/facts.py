@@ -5,32 +5,32 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: facts
-short_description: What the roles ask of a host, and which parts on it are as the last run left them
+short_description: Read the collection's own facts of a host, and which components are unchanged
 description:
   - Runs C(/etc/ansible/facts.d/senex.fact), which the role common installs, and gives its answer the names that M(ansible.builtin.setup) would give it.
     That module takes longer, for it carries the collectors of all systems.
   - On a host without the script, or with an older one, it gives nothing; read the facts with M(ansible.builtin.setup) then.
-  - Looks at all parts that M(senex.trader.quadlet) and M(senex.trader.system_files) have brought to the host, with the comparison that those use.
-    Registered as C(senex_look), the answer saves them the call for a part that still is as it is handed over, until one of them changes something.
+  - Compares all components that M(senex.trader.quadlet) and M(senex.trader.system_files) have installed with the host, in the same way as those do.
+    Registered as C(senex_host_snapshot), the result saves them the call for each component that is unchanged, until one of them changes something.
 options:
-  parts:
-    description: Whether to look at the parts. A release does not, for it is going to change those it has.
+  components:
+    description: Whether to compare the components with the host. A deploy does not, because it changes those it has.
     type: bool
     default: true
   releases:
     description: Whether to read the records of releases.
     type: bool
     default: false
-  alone:
+  exclusive:
     description:
       - Whether the run ends here while an operation (a release, restore, upgrade or rotation, or another run of this kind) holds the host's lock.
-      - The run then has the lock for itself from the first part that is changed on, until C(senex.trader.release) with C(finish) gives it up.
+      - The run then has the lock from the first component that is changed on, until C(senex.trader.release) with C(finish) gives it up.
         Look-ups cost nothing more, and a run that changes nothing takes none.
       - Not in check mode.
     type: bool
     default: false
   take_over:
-    description: With O(alone), whether whoever holds the lock is known to be dead.
+    description: With O(exclusive), whether whoever holds the lock is known to be dead.
     type: bool
     default: false
   downgrade:
@@ -45,7 +45,7 @@ options:
   key:
     description:
       - C(file), C(name) and C(value) of the keys that the application is to have, with commas between, such as FIELD_ENCRYPTION_KEY in its environment file.
-      - Whether this host has another one is said before any part is changed, for a vault that is not this host's has other passwords too.
+      - Whether this host has another one is said before any component is changed, for a vault that is not this host's has other passwords too.
     type: dict
     default: {}
     suboptions:
@@ -67,15 +67,15 @@ author: [senex.trader maintainers (@senex-trader)]
 EXAMPLES = r"""
 - name: Read the facts
   senex.trader.facts:
-  register: senex_look
+  register: senex_host_snapshot
 """
 RETURN = r"""
 ansible_facts:
   description: ansible_local (with senex alone), ansible_distribution, ansible_distribution_version and ansible_service_mgr; empty where the script says none.
   returned: always
   type: dict
-seen:
-  description: Name of each part that is as the last run left it, with the SHA-256 of what that run handed over.
+unchanged:
+  description: Name of each component that is as the last run left it, with the SHA-256 of the input of that run.
   returned: always
   type: dict
 in_force:
@@ -83,13 +83,13 @@ in_force:
   returned: always
   type: list
   elements: dict
-kept:
-  description: Names of the parts that earlier runs have brought to the host, whole or not.
+installed:
+  description: Names of the components that earlier runs have installed, completely or not.
   returned: always
   type: list
   elements: str
-gone:
-  description: Directories of data (C(path), C(part)) that an earlier run has seen something in, and that are missing or empty now.
+missing_data:
+  description: Directories (C(path), C(component)) in which an earlier run has seen data, and that are missing or empty now.
   returned: always
   type: list
   elements: dict
@@ -111,10 +111,10 @@ after:
   type: str
 run:
   description: Name of the lock that this run takes with its first change, what it is called, and whom it may take it from.
-  returned: with O(alone)
+  returned: with O(exclusive)
   type: dict
-holds:
-  description: Whether nginx is here and holds requests back while a service restarts.
+can_hold_requests:
+  description: Whether nginx runs here and delays requests while a service restarts.
   returned: always
   type: bool
 releases:
@@ -123,7 +123,7 @@ releases:
   type: list
   elements: dict
 id:
-  description: Names this look.
+  description: Random name of this snapshot.
   returned: always
   type: str
 """
@@ -134,10 +134,10 @@ import secrets
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired  # beside the look, which run_command would wait for
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import fileset, in_force, kept_data, kept_key, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.look import look
+from ansible_collections.senex.trader.plugins.module_utils import field_key, fileset, in_force, kept_data, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.nginx_upstream import CONTRACT, read_contract
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, expired, sentence
-from ansible_collections.senex.trader.plugins.module_utils.rotation import CONTRACT, read_contract
+from ansible_collections.senex.trader.plugins.module_utils.unchanged import unchanged_components
 
 SCRIPT = "/etc/ansible/facts.d/senex.fact"
 
@@ -166,13 +166,13 @@ def holder() -> dict:
 
 
 def main() -> None:
-    """Ask, and answer."""
+    """Read everything that the options ask for; fails when the key cannot be compared."""
     os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule(
         {
-            "parts": {"type": "bool", "default": True},
+            "components": {"type": "bool", "default": True},
             "releases": {"type": "bool", "default": False},
-            "alone": {"type": "bool", "default": False},  # for the action plugin, as are the next two
+            "exclusive": {"type": "bool", "default": False},  # for the action plugin, as are the next two
             "take_over": {"type": "bool", "default": False},
             "downgrade": {"type": "bool"},
             "collection": {"type": "dict", "default": {}},
@@ -188,27 +188,36 @@ def main() -> None:
     if newer := Ledger().mark.refusal(module.params["collection"]):
         module.exit_json(changed=False, newer=newer)
     held, after = holder(), Ledger().last().get("id", "")
-    if held and module.params["alone"] and not module.params["take_over"] and not module.check_mode:
+    if held and module.params["exclusive"] and not module.params["take_over"] and not module.check_mode:
         module.exit_json(changed=False, **held)
     process = script()  # before the look, during which this process is the service user at times
     try:
-        troubles = in_force.look(in_force.read(), quick=True) if module.params["parts"] else []
+        troubles = in_force.look(in_force.read(), quick=True) if module.params["components"] else []
     except (OSError, ValueError) as error:
         troubles = [in_force.trouble(in_force.WANTED, str(error))]
-    seen = look() if module.params["parts"] else {}
+    unchanged = unchanged_components() if module.params["components"] else {}
     try:
-        holds = bool(read_contract(CONTRACT).get("hold"))
+        can_hold_requests = bool(read_contract(CONTRACT).get("hold"))
     except OSError:
-        holds = False
+        can_hold_requests = False
     try:
         key = module.params["key"]
-        other = bool(key and key["value"]) and kept_key.is_another(key["file"], key["name"], key["value"].split(","))
+        other = bool(key and key["value"]) and field_key.is_another(key["file"], key["name"], key["value"].split(","))
     except (OSError, ValueError) as error:
         module.fail_json(msg=untrusted.lines(str(error)))
     records = {"releases": Ledger().records()} if module.params["releases"] else {}
-    data = {"gone": kept_data.gone(), "other_key": other}
-    more = {**records, **data, "kept": fileset.parts(), "in_force": troubles, "holds": holds, "holder": None, **held, "after": after}
-    module.exit_json(changed=False, ansible_facts=said(process), seen=seen, id=secrets.token_hex(8), **more)
+    data = {"missing_data": kept_data.gone(), "other_key": other}
+    more = {
+        **records,
+        **data,
+        "installed": fileset.components(),
+        "in_force": troubles,
+        "can_hold_requests": can_hold_requests,
+        "holder": None,
+        **held,
+        "after": after,
+    }
+    module.exit_json(changed=False, ansible_facts=said(process), unchanged=unchanged, id=secrets.token_hex(8), **more)
 
 
 if __name__ == "__main__":

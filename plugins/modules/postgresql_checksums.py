@@ -72,7 +72,7 @@ ARGUMENTS = {
 
 
 def step(given: dict) -> dict:
-    """One of them."""
+    """Run the step that `given` names; returns the result of the module."""
     user = ServiceUser(given["user"], given["home"])
     user.check_manager()
     work = Checksums(user, wanted_of(given["cluster"], given["home"]), given["id"])
@@ -86,7 +86,7 @@ def step(given: dict) -> dict:
 
 
 def main() -> None:
-    """One step."""
+    """Run one step; fails when the lock is lost or the step cannot be completed."""
     os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule(ARGUMENTS, supports_check_mode=False)
     try:

@@ -83,7 +83,7 @@ ARGUMENTS = {
 
 
 def step(given: dict) -> dict:
-    """One of them."""
+    """Run the step that `given` names; returns the result of the module."""
     if given["step"] == "application":
         units = [unit for part in ("django", "celery") for unit in Manifest(part).units]
         return {"changed": False, "units": [unit for unit in units if re.fullmatch(r"(web|celery)-[a-z0-9-]+\.service", unit) and "-next" not in unit]}
@@ -99,24 +99,24 @@ def step(given: dict) -> dict:
         case "prepare":
             return {"changed": True, **(upgrade.backup(given["keep"]) if given["back"] else upgrade.prepare(given["keep"]))}
         case "switch":
-            return {"changed": True, **upgrade.fill()}
+            return {"changed": True, **upgrade.copy_and_switch()}
     with upgrade.state.alone(), leased(user, given["id"], given["step"]):
         match given["step"]:
             case "settle":
-                return {"changed": True, "kept": upgrade.exchange.settle()}
+                return {"changed": True, "kept": upgrade.exchange.commit()}
             case "undo":
                 begun = upgrade.state.phase in ("making", "exchanging")
                 if begun:
-                    upgrade.exchange.undo()
+                    upgrade.exchange.roll_back()
                 return {"changed": True, "left": upgrade.left() if begun else ""}
             case "back":
-                return {"changed": True, **upgrade.exchange.back(upgrade.jobs)}
+                return {"changed": True, **upgrade.exchange.revert(upgrade.jobs)}
         upgrade.state.put(phase=None)
-        return {"changed": True, "kept": upgrade.exchange.settle(), "aside": upgrade.state.aside}
+        return {"changed": True, "kept": upgrade.exchange.commit(), "aside": upgrade.state.aside}
 
 
 def main() -> None:
-    """One step."""
+    """Run one step; fails when the lock is lost or the step cannot be completed."""
     os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule(ARGUMENTS, supports_check_mode=False)
     try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: quadlet
-short_description: One part of the service user's stack, in one transaction
+short_description: One component of the service user's stack, in one transaction
 description:
-  - Renders a part's Quadlet units, user units, configuration and secret files on the controller, and makes one module call.
+  - Renders a component's Quadlet units, user units, configuration and secret files on the controller, and makes one module call.
   - Where nothing differs and everything runs and is healthy, nothing happens.
   - Otherwise the whole set is validated (keys by Podman version, the host's Quadlet generator, C(systemd-analyze --user verify)),
     new images are pulled, files are installed by rename, what an earlier run installed and this one no longer has is removed,
@@ -16,110 +16,120 @@ description:
     and the task fails with the unit's last log lines.
   - A unit reads its own file, managed files under its C(Volume=) and C(EnvironmentFile=), its C(Secret=) and its C(Image=).
 options:
-  part:
-    description: Name of the part; its manifest is C(/var/lib/senex.trader/<part>.json).
+  component:
+    description: Name of the component; its manifest is C(/var/lib/senex.trader/<component>.json).
     type: str
     required: true
   state:
-    description: V(absent) stops the part's units and removes its units, files and secrets. Directories and what is in them stay.
+    description: V(absent) stops the component's units and removes its units, files and secrets. Directories and what is in them stay.
     type: str
     choices: [present, absent]
     default: present
   user:
-    description: The service user.
+    description: Name of the service user, who runs the containers.
     type: str
     required: true
   home:
-    description: The service user's home.
+    description: Home of the service user. Relative paths of files and directories start here.
     type: path
     required: true
   files:
     description:
-      - "Files of the part. Each has C(src) (a template, or a plain file without the suffix C(.j2)) or C(content); C(dest) (default the name of the template;
-        C(*.container) and the like go to C(.config/containers/systemd), C(*.timer) and the like to C(.config/systemd/user), all else below the home);
-        C(mode) (default 0644, 0600 for secrets); C(secret) (content never shown); C(vars) for this file alone; C(when) (false leaves the file out)."
+      - "Files of the component. Each has C(src) (a template, or a plain file without the suffix C(.j2)) or C(content) (text)."
+      - "C(dest) is the target, by default the template's name. C(*.container) and the like go to C(.config/containers/systemd), C(*.timer) and the like to
+        C(.config/systemd/user), all else below O(home)."
+      - "C(mode) is octal text (default 0644, 0600 for secrets). C(secret) (bool, default false) never shows the content. C(vars) (dict) is for this template
+        only. C(when) (bool, default true) leaves the file out if false."
     type: list
     elements: dict
     default: []
   directories:
     description:
-      - Directories with C(path), C(mode) (default 0755) and C(container_user), C(container_group) (ids inside the user namespace).
+      - Directories with C(path), C(mode) (octal text, default 0755) and C(container_user), C(container_group) (numeric ids inside the user namespace; the
+        service user where they are left out).
       - Made and owned once; never re-owned, emptied or removed.
-      - "C(data) says that its content is never begun anew unasked: C(kind) (C(cluster), C(files), C(copies) or C(uploads)), C(input) and C(begin),
-        the variables that a refusal names, C(new), whether it is asked for now, and perhaps C(witness), a file that tells the unit's start."
+      - "C(data) protects a directory of data: where it had content before and is empty or missing now, nothing is changed. Keys are C(kind) (C(cluster),
+        C(files), C(copies) or C(uploads)), C(input) and C(begin) (variables that the error names), C(new) (bool: start with nothing on purpose), and
+        optionally C(witness) (a file that tells the unit's start)."
     type: list
     elements: dict
     default: []
   secrets:
     description:
       - Podman secrets with C(name) and C(value), or C(file), a file on the host that root reads.
-      - One that is C(live) restarts nothing when it changes; what runs learns of it from the script O(inside).
+      - "C(no_restart_on_change) (bool, default false): a new value restarts no unit; the script of O(post_start_exec) brings it to the running container."
     type: list
     elements: dict
     default: []
   units:
     description:
-      - What must run, in start order, each with C(name).
-      - One with C(run_once_key) is a one-shot that runs when the key, its unit or its image differ from its last success.
-      - "C(answers) is what the host's side of a published port must say, one or a list: C(url), C(headers), and C(status) (default 200) or
-        C(below), which takes every lower one. A unit that does not is restarted. One with C(once) is asked only after a start."
-      - "C(rotation) is the line of an nginx upstream (C(file), C(server)) that is marked down while the unit restarts, until it answers.
-        Before the unit stops, nginx's connections to it have C(drain) seconds (default 15) to end. C(notice) is a command line that the service user
-        runs meanwhile when some do not end within half a second."
-      - "C(stand_in) is another unit of the part's files, not among its units, that runs while this one restarts. It is then told to stop, and not waited for."
-      - A unit with C(meanwhile) set is brought up at the same time as the one before it.
-      - "C(probe) is the state C(file) of a release's prober and C(failed), how many of its requests may have failed once the unit serves;
-        with C(later) the caller looks at that."
-      - "C(hold) is for a service that the application asks. While it restarts, nginx of this host holds requests back, by the C(contract) of role nginx,
-        for 20 s at most: first those under way end (5 s at most). With command lines of the service user: C(before) makes the restart short, C(pause) and
-        C(resume) are for who else asks it, and C(busy) prints 0 when nobody does."
+      - What must run, in start order, each with C(name) (systemd unit). The keys below are optional.
+      - "C(run_once_key) (any text): a one-shot unit. It runs when the key, its unit file or its image differ from its last success."
+      - "C(readiness_probe) (dict or list of dicts): HTTP requests from the host that must succeed, or the unit is restarted. Keys are C(url), C(headers)
+        (dict), C(status) (expected HTTP status, default 200) or C(status_below) (every lower status is accepted), and C(startup_only) (bool, default false:
+        sent only after a start). A started unit has 30 seconds to become ready."
+      - "C(load_balancer) (dict): nginx sends nothing to the unit while it restarts, until it is ready. Keys are C(contract) (file of role nginx), C(server)
+        (address:port in the upstream), C(drain) (seconds that open connections have to end, default 15), and C(pre_stop_hook) (command line, run as the
+        service user if connections are still open after 0.2 seconds)."
+      - "C(surge_unit) (unit name): another unit of O(files), not listed in O(units), that runs while this one restarts. It is stopped gracefully
+        afterwards, which nobody waits for."
+      - "C(parallel_with_previous) (bool, default false): start at the same time as the unit before it in the list."
+      - "C(traffic_gate) (dict): during a deploy, fail if the traffic probe has seen too many failed requests once the unit is ready. Keys are
+        C(results_file) (of the probe), C(max_failed) (number of requests), and C(evaluate) (C(per_unit), the default, or C(at_end): the caller evaluates)."
+      - "C(request_hold) (dict): for a service that the application uses. While it restarts, nginx on this host delays new requests, for 20 seconds at most;
+        those under way have 5 seconds to end. Keys are C(contract) (file of role nginx) and command lines that the service user runs: C(before) makes the
+        restart short, C(pause) and C(resume) are for other clients, C(busy) prints 0 when nobody is being served."
     type: list
     elements: dict
     default: []
-  guards:
+  preconditions:
     description:
-      - "Files of the host (C(file)) that, where they exist, must hold C(content)."
-      - "With C(keeps), a name, the file is one of the environment that the part brings: the first of the values, with commas between, that it has for that name
+      - "What must hold on the host, or nothing is changed and C(message) is the error (FOUND in it is the content that was found)."
+      - "With C(file) and C(content): if the file exists, it must have this content. If it does not, its directory must be one that a container can fill:
+        neither root's nor the top of a file system."
+      - "With C(file) and C(keeps) (name of a variable in that environment file): the first of the comma-separated values that the component brings for it
         must be one of those that the file has now."
-      - "Otherwise nothing is done and C(message) is the error (FOUND in it is the content)."
-      - "Where one does not exist, its directory must be one that a container can fill: neither root's nor the top of a file system."
     type: list
     elements: dict
     default: []
   image_input:
-    description: Name of the variable that says which image the part runs, for the message when that image cannot be pulled.
+    description: Name of the variable that selects the image, for the error message when that image cannot be pulled.
     type: str
     default: ""
-  lease:
+  deploy_lock:
     description:
-      - "During a release: C(id) of the release and C(at), the stage. The lock on the host is renewed with them; a lock that is lost stops everything."
-      - C(about) is the record that is written should the release die.
+      - "During a deploy: C(id) of the lock and C(stage), for a person. The lock on the host is renewed every minute while the component is applied. If
+        another process takes the lock, the module fails and changes nothing more. Without it, the lock that this run has on the host."
+      - "C(pending_record) (dict) is the record that is written to the release history if the deploy dies."
     type: dict
     default: {}
-  inside:
+  post_start_exec:
     description:
-      - "A script that is run in a container with C(sh -s) when all units are up, each time: C(container), C(src) (a template), C(trouble) (what to say
-        when it fails) and C(redact) (words that its output must not show)."
-      - One with C(once) is not run again while the part is just as it was when the script last ended well.
-      - It says C(changed:) and what, a line each, for what it changed. Not run in check mode.
+      - "A script that is run in a container with C(sh -s) when all units are up, in each run: C(container) (name), C(src) (a template), C(error_prefix) (text
+        before the script's own error) and C(redact) (list of words that its output must not show). Not run in check mode."
+      - "C(only_on_change) (bool, default false): not run again while the component is unchanged since the script last succeeded."
+      - "Each line C(changed: WHAT) that it prints is reported as a change."
     type: dict
     default: {}
-  hold:
-    description: Change nothing, and answer with the part as RV(held), for the call that takes it in O(beside).
+  render_only:
+    description: Change nothing, and return the component as RV(rendered_component), for O(concurrent_components) of another call.
     type: bool
     default: false
-  beside:
+  concurrent_components:
     description:
-      - Other parts of the same host, as RV(held) of calls with O(hold). Each is applied as soon as the first unit with a C(rotation) serves again
-        (at the end, where none was touched), while this part goes on. The task ends when all have; what fails there fails the task, and this part stays.
-      - A part that fails before that first unit serves leaves them untouched.
+      - Further components of the same host, each the RV(rendered_component) of a call with O(render_only). The task ends when all have; an error in one of
+        them fails the task, and this component stays.
+      - O(concurrent_start) says when they start. One is never started if this component fails before.
     type: list
     elements: str
     default: []
-  beside_at_once:
-    description: Begin with those of O(beside) at the same time as with this part, where nothing has to be proven first.
-    type: bool
-    default: false
+  concurrent_start:
+    description:
+      - V(after_first_ready) starts O(concurrent_components) when the first unit with a C(load_balancer) is ready again, or at the end if none was restarted.
+      - V(immediate) starts them together with this component, for an image that has run in production before.
+    type: str
+    choices: [after_first_ready, immediate]
+    default: after_first_ready
 attributes:
   check_mode:
     support: full
@@ -132,7 +142,7 @@ author: [senex.trader maintainers (@senex-trader)]
 EXAMPLES = r"""
 - name: Put Redis in place
   senex.trader.quadlet:
-    part: redis
+    component: redis
     user: senex
     home: /opt/senex-trader
     files:
@@ -156,12 +166,12 @@ plan:
   type: list
   elements: str
   sample: ["install /opt/senex-trader/config/redis/redis.conf", "restart redis.service (what it reads has changed)"]
-held:
-  description: The part with its secrets, which no log shows.
-  returned: with O(hold)
+rendered_component:
+  description: The component with its secrets, as one base64 word that no log shows.
+  returned: with O(render_only)
   type: str
 cut:
-  description: Units that stopped before all connections to them had ended, each with C(unit) and C(connections).
+  description: Units that were stopped although connections to them were still open, each with C(unit) (name) and C(connections) (number).
   returned: when there are any
   type: list
   elements: dict
@@ -171,7 +181,7 @@ cut:
 from ansible.module_utils.basic import AnsibleModule
 
 ARGUMENTS = {
-    "part": {"type": "str", "required": True},
+    "component": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "user": {"type": "str", "required": True},
     "home": {"type": "path", "required": True},
@@ -179,13 +189,13 @@ ARGUMENTS = {
     "directories": {"type": "list", "elements": "dict", "default": []},
     "secrets": {"type": "list", "elements": "dict", "default": [], "no_log": True},
     "units": {"type": "list", "elements": "dict", "default": []},
-    "guards": {"type": "list", "elements": "dict", "default": []},
+    "preconditions": {"type": "list", "elements": "dict", "default": []},
     "image_input": {"type": "str", "default": ""},
-    "lease": {"type": "dict", "default": {}},
-    "inside": {"type": "dict", "default": {}},
-    "hold": {"type": "bool", "default": False},
-    "beside": {"type": "list", "elements": "str", "default": [], "no_log": True},
-    "beside_at_once": {"type": "bool", "default": False},
+    "deploy_lock": {"type": "dict", "default": {}},
+    "post_start_exec": {"type": "dict", "default": {}},
+    "render_only": {"type": "bool", "default": False},
+    "concurrent_components": {"type": "list", "elements": "str", "default": [], "no_log": True},
+    "concurrent_start": {"type": "str", "choices": ["after_first_ready", "immediate"], "default": "after_first_ready"},
 }
 
 

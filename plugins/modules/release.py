@@ -27,7 +27,7 @@ options:
     choices: [begin, renew, finish, list, load, plan, undo, dump, run]
     required: true
   id:
-    description: The release's own name.
+    description: Id of the release or operation; the lock is held under it.
     type: str
     default: ""
   argv:
@@ -36,15 +36,15 @@ options:
     elements: str
     default: []
   stdin:
-    description: With C(run), what the command reads.
+    description: With O(step=run), standard input of the command. It is not logged.
     type: str
     default: ""
   what:
-    description: What is done, for a person. With C(run) and C(renew), the name of the step.
+    description: Name of the operation for a person, such as C(deploy of 1.2). With O(step=run) and O(step=renew), the name of the stage.
     type: str
     default: ""
   identity:
-    description: With C(begin), who asks; filled in by the action plugin.
+    description: With O(step=begin), user, machine and process that ask for the lock; filled in by the action plugin.
     type: dict
     default: {}
   collection:
@@ -52,15 +52,15 @@ options:
     type: dict
     default: {}
   take_over:
-    description: With C(begin), id of a holder that is known to be dead, or C(any).
+    description: With O(step=begin), id of a holder whose lock is taken over because its process is dead, or C(any).
     type: str
     default: ""
   lease:
-    description: With C(begin), seconds without a sign of life after which the lock is free, on a host where no step renews it; 0 for 30 minutes.
+    description: With O(step=begin), seconds after the last renewal until the lock expires; 0 means 1800.
     type: float
     default: 0
   wait:
-    description: With C(begin), seconds to wait for a lock that another holds; what is waited for is shown.
+    description: With O(step=begin), seconds to wait for a lock that another run holds. Its holder is shown.
     type: float
     default: 0
   archive:
@@ -80,23 +80,23 @@ options:
     type: dict
     default: {}
   user:
-    description: The service user.
+    description: Name of the service user.
     type: str
     default: senex
   home:
-    description: Its home.
+    description: Home of the service user.
     type: path
     default: /opt/senex-trader
   image:
-    description: With C(begin), the image's reference; empty on a host that does not run it.
+    description: With O(step=begin), reference of the image to pull; empty on a host that does not run it.
     type: str
     default: ""
   kept:
-    description: With C(begin), whether an image that lies here already is taken as it is. A way back must not need the registry.
+    description: With O(step=begin), whether an image that is on the host already is used without asking the registry, as a rollback does.
     type: bool
     default: false
-  probe:
-    description: "With C(begin), on the host of nginx: what its users ask for from now on, as M(senex.trader.prober) takes it, and
+  traffic_probe:
+    description: "With C(begin), on the host of nginx: what its users ask for from now on, as M(senex.trader.traffic_probe) takes it, and
       ready_path (empty for none) with ready_timeout (s). Empty starts no prober."
     type: dict
     default: {}
@@ -105,7 +105,7 @@ options:
     type: dict
     default: {}
   script:
-    description: With C(plan) and C(undo), the Python that C(manage shell) runs.
+    description: With O(step=plan) and O(step=undo), Python code that C(manage shell) runs in the image.
     type: str
     default: ""
   database:
@@ -144,8 +144,8 @@ records:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import prober_unit, release_steps, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
+from ansible_collections.senex.trader.plugins.module_utils import release_steps, traffic_probe_unit, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 ARGUMENTS = {
@@ -167,7 +167,7 @@ ARGUMENTS = {
     "home": {"type": "path", "default": "/opt/senex-trader"},
     "image": {"type": "str", "default": ""},
     "kept": {"type": "bool", "default": False},
-    "probe": {"type": "dict", "default": {}},
+    "traffic_probe": {"type": "dict", "default": {}},
     "container": {"type": "dict", "default": {}},
     "script": {"type": "str", "default": ""},
     "database": {"type": "dict", "default": {}},
@@ -181,8 +181,8 @@ def ledger_step(given: dict) -> dict:
         case "begin":
             dead = ledger.begin({**given["identity"], "id": given["id"], "what": given["what"]}, given["take_over"], given["collection"])
             pulled = user_step(given, ledger) if given["image"] else {}
-            if given["probe"]:
-                prober_unit.start(given["probe"])
+            if given["traffic_probe"]:
+                traffic_probe_unit.start(given["traffic_probe"])
             return {**pulled, "changed": True, "taken_over": dead, "newest": ledger.newest()}
         case "renew":
             ledger.renew(given["id"], given["what"])
@@ -199,7 +199,7 @@ def ledger_step(given: dict) -> dict:
 def user_step(given: dict, ledger: Ledger) -> dict:
     """Steps that need the service user, under a lock that is held."""
     if given["id"]:
-        with ledger.kept(given["id"], "pull" if given["step"] == "begin" else given["step"]):
+        with ledger.heartbeat(given["id"], "pull" if given["step"] == "begin" else given["step"]):
             return work(given)
     return work(given)
 
@@ -229,21 +229,21 @@ def run(given: dict, ledger: Ledger) -> dict:
     """A command under the lock; it does not go on when the lock is another's."""
     ledger.renew(given["id"], given["what"])
     running: list = []
-    with ledger.kept(given["id"], given["what"], lost=lambda: [process.terminate() for process in running]):
+    with ledger.heartbeat(given["id"], given["what"], lost=lambda: [process.terminate() for process in running]):
         done = untrusted.told(given["argv"], given.get("stdin"), began=running.append)
     ledger.renew(given["id"], given["what"])
     return {"changed": True, "rc": done.returncode, "stdout": done.stdout.strip(), "stderr": untrusted.lines(done.stderr.strip())}
 
 
 def main() -> None:
-    """One step."""
+    """Run one step; fails when the lock is held by another run or was lost."""
     os.umask(0o022)  # the session of whoever runs it may have a stricter one, and others read what is made here
     module = AnsibleModule(ARGUMENTS, supports_check_mode=False)
     given = module.params
     try:
         alone = given["step"] in ("begin", "renew", "finish", "list", "run")
         answer = ledger_step(given) if alone else user_step(given, Ledger())
-    except Busy as busy:
+    except LockHeld as busy:
         module.exit_json(changed=False, busy=busy.holder, message=str(busy))
     except (LookupError, OSError, CommandError, ValueError) as error:
         ended = {"rc": 1, "stdout": "", "stderr": untrusted.lines(error)} if given["step"] == "run" else {}

@@ -12,12 +12,12 @@ description:
     When a check, handler or unit refuses, the files from before are put back and the task fails with what was said.
   - A file that was on the host before this collection is copied once to C(/var/lib/senex.trader/aside).
 options:
-  part:
-    description: Name of the part; its manifest is C(/var/lib/senex.trader/<part>.json).
+  component:
+    description: Name of the component; its manifest is C(/var/lib/senex.trader/<component>.json).
     type: str
     required: true
   state:
-    description: V(absent) removes what the part installed.
+    description: V(absent) removes what the component installed.
     type: str
     choices: [present, absent]
     default: present
@@ -69,7 +69,7 @@ author: [senex.trader maintainers (@senex-trader)]
 EXAMPLES = r"""
 - name: Configure nginx
   senex.trader.system_files:
-    part: nginx
+    component: nginx
     files:
       - src: site.conf.j2
         dest: /etc/nginx/conf.d/senex.conf
@@ -94,7 +94,7 @@ plan:
 from ansible.module_utils.basic import AnsibleModule
 
 ARGUMENTS = {
-    "part": {"type": "str", "required": True},
+    "component": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "files": {"type": "list", "elements": "dict", "default": []},
     "directories": {"type": "list", "elements": "dict", "default": []},

@@ -31,11 +31,11 @@ class AnsweringAction(ActionBase):
         with contextlib.suppress(AnsibleConnectionFailure):
             super()._remove_tmp_path(*given, **named)
 
-    def lease(self, given, task_vars: dict) -> dict:
+    def deploy_lock(self, given, task_vars: dict) -> dict:
         """The lock under which something is changed: the one that is named, or that this run has on the host."""
-        lease = dict(given or {})
+        lock = dict(given or {})
         held = controller.operation(task_vars)
-        return lease if lease.get("id") or not held else {**lease, "id": held}
+        return lock if lock.get("id") or not held else {**lock, "id": held}
 
     def collection(self, task_vars: dict) -> dict:
         """The version that is about to change the host, and whether it may be an older one."""
@@ -43,12 +43,12 @@ class AnsweringAction(ActionBase):
         return controller.collection(self._templar.template(given) if isinstance(given, str) else given)
 
 
-class LeasedAction(AnsweringAction):
+class LockedAction(AnsweringAction):
     """The module of the same name, with the lock that this run has on the host."""
 
     def run(self, tmp=None, task_vars=None):
         """See the module."""
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        arguments["lease"] = self.lease(arguments.get("lease"), task_vars)
+        arguments["deploy_lock"] = self.deploy_lock(arguments.get("deploy_lock"), task_vars)
         return self._execute_module(module_name=f"senex.trader.{self.MODULE}", module_args=arguments, task_vars=task_vars)

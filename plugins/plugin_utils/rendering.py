@@ -9,7 +9,7 @@ import re
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.senex.trader.plugins.module_utils.payload import digest, keepable
+from ansible_collections.senex.trader.plugins.module_utils.payload import digest, is_cacheable
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from ansible_collections.senex.trader.plugins.plugin_utils.answering import AnsweringAction
 
@@ -26,9 +26,9 @@ TEMPLATES = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..",
 KEYS = {
     "files": {"src", "dest", "content", "mode", "secret", "vars", "when", "owner", "group", "notify", "block_at"},
     "directories": {"path", "mode", "owner", "group", "container_user", "container_group", "data"},
-    "secrets": {"name", "value", "file", "live"},
-    "units": {"name", "run_once_key", "answers", "rotation", "stand_in", "meanwhile", "probe", "hold"},
-    "guards": {"file", "content", "keeps", "message"},
+    "secrets": {"name", "value", "file", "no_restart_on_change"},
+    "units": {"name", "run_once_key", "readiness_probe", "load_balancer", "surge_unit", "parallel_with_previous", "traffic_gate", "request_hold"},
+    "preconditions": {"file", "content", "keeps", "message"},
 }
 
 
@@ -41,7 +41,7 @@ def known(kind: str, items: list | None) -> list[dict]:
             raise AnsibleActionFail(f"{kind}: unknown key {', '.join(sorted(unknown))} in {label}; known are {', '.join(sorted(KEYS[kind]))}")
         mode = item.get("mode", "0644")
         if not re.fullmatch(r"0?[0-7]{3}|0?[0-7]{4}", mode if isinstance(mode, str) else ""):
-            raise AnsibleActionFail(f"{kind}: mode {mode} of {item.get('dest') or item.get('src') or item.get('path')} must be text such as \"0644\"")
+            raise AnsibleActionFail(f'{kind}: mode {mode} of {item.get("dest") or item.get("src") or item.get("path")} must be text such as "0644"')
     return list(items or [])
 
 
@@ -55,7 +55,7 @@ def wanted(item: dict) -> bool:
 
 
 def packed(data: dict) -> str:
-    """A part as one opaque word."""
+    """A component as one opaque word."""
     return base64.b64encode(json.dumps(data, ensure_ascii=False).encode()).decode()
 
 
@@ -128,25 +128,25 @@ class RenderingAction(AnsweringAction):
     def call(self, module: str, data: dict, task_vars: dict, **options) -> dict:
         """One module call; the data travels as one opaque value that no log shows.
 
-        None is made where the play's look at the host (the registered `senex_look` of senex.trader.facts) has found the part to be
+        None is made where the play's look at the host (the registered `senex_host_snapshot` of senex.trader.facts) has found the component to be
         just what is handed over here, and the engine has changed nothing on the host since.
         """
         text = json.dumps(data, ensure_ascii=False)
-        look = task_vars.get("senex_look") or {}
-        still = look.get("id") and task_vars.get("ansible_facts", {}).get("senex_moved") != look["id"]
-        if still and not data["lease"] and keepable(data) and look["seen"].get(data["part"]) == digest(json.loads(text)):
+        look = task_vars.get("senex_host_snapshot") or {}
+        still = look.get("id") and task_vars.get("ansible_facts", {}).get("senex_components_changed") != look["id"]
+        if still and not data["deploy_lock"] and is_cacheable(data) and look["unchanged"].get(data["component"]) == digest(json.loads(text)):
             return {"changed": False, "plan": []}
-        run = {} if data["lease"].get("id") else {**controller.identity(), "collection": self.collection(task_vars), **(look.get("run") or {})}
+        run = {} if data["deploy_lock"].get("id") else {**controller.identity(), "collection": self.collection(task_vars), **(look.get("run") or {})}
         result = self._handed_over(module, data, run, task_vars, options)
         holder = result.get("busy")
         if holder and run and (controller.dead(holder) or boolean(task_vars.get("release_take_over", False), strict=False)):
             # Nobody waits for it any more
             result = self._handed_over(module, data, {**run, "take_over": holder["id"]}, task_vars, options)
         if result.get("busy") and "message" in result:
-            return {"failed": True, "changed": False, "msg": f"{task_vars['inventory_hostname']}: {data['part']}: {result['message']}"}
-        facts = {"senex_moved": look["id"]} if look.get("id") and (result.get("changed") or result.get("failed")) else {}
-        if holds := result.pop("holds", ""):
-            facts["senex_at_work"] = holds
+            return {"failed": True, "changed": False, "msg": f"{task_vars['inventory_hostname']}: {data['component']}: {result['message']}"}
+        facts = {"senex_components_changed": look["id"]} if look.get("id") and (result.get("changed") or result.get("failed")) else {}
+        if run_lock := result.pop("run_lock", ""):
+            facts["senex_run_lock"] = run_lock
         if facts:
             result["ansible_facts"] = facts
         return result

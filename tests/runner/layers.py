@@ -32,12 +32,13 @@ LONGER = {"interrupted": 7200, "ledger": 3600}
 # Unit tests in groups that run beside each other and the others. The first ones start programs and wait for them, which costs a core little; the next
 # runs Ansible; the last keeps a core busy, and its tests share what was rendered and compiled
 UNIT_GROUPS = {
-    "unit-programs": ("test_start_checks", "test_prober", "test_engine_rotation", "test_release_record", "test_bounded"),
+    "unit-programs": ("test_start_checks", "test_traffic_probe", "test_nginx_upstream", "test_release_record", "test_bounded"),
     "unit-servers": ("test_nginx_sources", "test_nginx_ways", "test_watchdog_site"),
-    "unit-databases": ("test_postgresql_roles", "test_upgrade_writes", "test_untrusted", "test_hold", "test_superuser_asks", "test_limits_on_statements"),
+    "unit-databases": ("test_postgresql_roles", "test_upgrade_writes", "test_untrusted", "test_request_hold",
+        "test_superuser_asks", "test_limits_on_statements"),
     "unit-dumps": ("test_dump_restored", "test_any_name", "test_filled_by_the_application", "test_large_objects"),
     "unit-playbooks": (
-        "test_lock_wait", "test_misspelt", "test_kept_key", "test_current_release", "test_registry_login", "test_pitr_drill", "test_rotation_slept",
+        "test_lock_wait", "test_misspelt", "test_field_key", "test_current_release", "test_registry_login", "test_pitr_drill", "test_rotation_slept",
     ),
     "unit-rendering": (
         "test_vault", "test_rendered_units", "test_unfit_inputs", "test_input_types", "test_input_checks", "test_nginx_templates", "test_old_netavark",

@@ -95,7 +95,7 @@ class Stubbed:
         shutil.copy(ROOT / "galaxy.yml", self.tree)
         (self.tree / "inventory").mkdir()
         shutil.copy(ROOT / "inventory/vault-client", self.tree / "inventory")
-        (self.tree / "playbooks/look.yml").write_text(LOOK)
+        (self.tree / "playbooks/validate.yml").write_text(LOOK)
         (self.tree / "plugins/action/release.py").write_text(STUB_RELEASE)
         (self.tree / "plugins/connection").mkdir()
         (self.tree / "plugins/connection/vanishing.py").write_text(VANISHING)

@@ -94,12 +94,12 @@ def variables(role, **inputs):
     return _of_role(role) | trusted(inventory | inputs)
 
 
-def part(role, name=None, /, **inputs):
+def component(role, name=None, /, **inputs):
     """{dest: (text, item)} of every file that a role hands to the engine (for the part of this name, or the last), and the task's other arguments."""
     values = variables(role, **inputs)
     tasks = loaded(ROLES / role / "tasks" / "main.yml")
     tasks = [inner for task in tasks for inner in task.get("block", [task])]
-    *_, task = [found for task in tasks if (found := task.get("senex.trader.quadlet")) and name in (None, found["part"])]
+    *_, task = [found for task in tasks if (found := task.get("senex.trader.quadlet")) and name in (None, found["component"])]
     templar = Templar(loader=DataLoader(), variables=values)
     arguments = {key: templar.template(trusted(value)) for key, value in task.items() if key in ("files", "units", "directories", "secrets")}
     for kind, items in arguments.items():

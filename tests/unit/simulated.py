@@ -171,11 +171,11 @@ def seen():
 """
 PART = """- name: Put it in place
   senex.trader.quadlet:
-    part: PART
+    component: PART
     user: senex
     home: /h
-    lease: "{{ PART_lease | default({}) }}"
-    hold: "{{ PART_hold | default(false) }}"
+    deploy_lock: "{{ PART_deploy_lock | default({}) }}"
+    render_only: "{{ PART_render_only | default(false) }}"
     files: [{content: "{{ senex_image_reference }}", dest: image}]
   register: PART_applied
 """
@@ -237,12 +237,12 @@ class Hosts(Stubbed):
         (plugins / "module_utils/stub_trip.py").write_text(TRIP)
         added = {
             "release_record": RECORD, "fileset": FILESET, "service_user": USER, "quadlet_transaction": TRANSACTION, "release_steps": STEPS,
-            "prober_unit": PROBER,
+            "traffic_probe_unit": PROBER,
         }  # fmt: skip
         for name, text in added.items():
             with open(plugins / f"module_utils/{name}.py", "a", encoding="utf-8") as handle:
                 handle.write(text)
-        asked = plugins / "module_utils/prober.py"
+        asked = plugins / "module_utils/traffic_probe.py"
         asked.write_text(asked.read_text() + "\n\ndef ask(target, path):\n    return ''\n")
         shutil.copytree(ROOT / "roles/release", roles / "release")
         for part in ("django", "celery"):

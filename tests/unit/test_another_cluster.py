@@ -82,7 +82,7 @@ def test_copies_of_media_of_a_site_that_became_empty_stay(command, settings, tmp
 def test_a_dump_of_far_less_is_kept_and_told_and_removes_nothing(command, settings, monkeypatch):  # noqa: F811
     """By the job that runs each night; one before a release goes on, and says it."""
     from senex_backup import dump
-    from senex_backup.common import Trouble
+    from senex_backup.common import BackupError
 
     directory = settings.directory("postgresql")
     place = Path(directory)
@@ -92,7 +92,7 @@ def test_a_dump_of_far_less_is_kept_and_told_and_removes_nothing(command, settin
     monkeypatch.setattr(dump, "Moment", lambda _: type("Moment", (), {"name": "x", "facts": lambda self: {"tables": EMPTY}, "close": lambda self: None})())
     monkeypatch.setattr(dump.dump_file, "command", lambda *_: [sys.executable, "-c", f"print({'x' * 9 + dump_file.ENDS.decode()!r})"])
     settings.given["retention"] = {"daily": {"days": 7, "keep": 0}, "manual": {"days": 7, "keep": 0}}
-    with pytest.raises(Trouble, match=rf"holds less than half the rows of {old[1]}, which is of another cluster: 2 dumps .*/bin/backup accept dump"):
+    with pytest.raises(BackupError, match=rf"holds less than half the rows of {old[1]}, which is of another cluster: 2 dumps .*/bin/backup accept dump"):
         dump.make(settings, "daily")
     assert set(old) < set(os.listdir(place)) and len(dump.dump_file.dumps(directory)) == 3, "it is kept"
     assert dump.make(settings, "manual")["removed"] == []

@@ -11,7 +11,7 @@ from test_backup_command import command, settings  # noqa: F401  (fixtures)
 from test_dump_restored import backup, forgotten  # noqa: F401  (fixture)
 from test_postgresql_roles import pytestmark, serving  # noqa: F401  (the mark)
 
-from pitr.jobs import Failure  # isort: skip
+from pitr.jobs import PitrError  # isort: skip
 
 # A separator of psql's or of Python's each, a line that is a full stop, and what quoting could go wrong by
 NAMES = ["a|b", "a\tb", "a\nb", "a\rb", "a\n.\nb", "a\u2028b", "a\x85b", "a\x0bb", "a\x1cb", 'a"b,c', "a'b\\c", "dbname=a b", " a "]
@@ -102,7 +102,7 @@ def test_a_function_beside_amchecks_own_is_called_by_no_drill(named, restored, n
     named.sql("create schema checks; create extension amcheck schema checks; grant usage, create on schema checks to senex", database=there)
     planted = "set role senex; create function checks.bt_index_check(index oid, heapallindexed boolean) returns void language plpgsql as $$ begin "
     named.sql(planted + "create table if not exists checks.called(); end $$", database=there)
-    with pytest.raises(Failure, match="checks.bt_index_check is not amcheck's own, and would run as the superuser") as failure:
+    with pytest.raises(PitrError, match="checks.bt_index_check is not amcheck's own, and would run as the superuser") as failure:
         checks.verify(restored)
     assert f"{name}: " in str(failure.value) and named.sql("select to_regclass('checks.called')", database=there) == ""
     assert named.sql("select 1 from pg_extension where extname = 'amcheck'", database=there) == "1", "that of the application stays"
@@ -232,7 +232,7 @@ def test_what_the_application_may_keep_in_its_tables_ends_no_drill(restored, nam
             named.sql(f"truncate public.late; insert into public.late values ('{time}', '{time}')", database="senex")
             assert "newest_row" not in checks.verify(restored, ["public.late.at"], deep=False)
         named.sql("insert into public.down values (7); alter sequence public.downwards increment 1", database="senex")
-        with pytest.raises(Failure, match="public.downwards stands at -5, and down.id holds 7"):
+        with pytest.raises(PitrError, match="public.downwards stands at -5, and down.id holds 7"):
             checks.verify(restored, deep=False)
     finally:
         named.sql("alter role senex reset all")

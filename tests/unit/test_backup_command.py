@@ -60,7 +60,7 @@ def test_a_failure_is_told_and_kept(command, settings):
     def work():
         raise OSError("the disk\nis full")
 
-    with pytest.raises(command.common.Trouble, match="dump: the disk is full"):
+    with pytest.raises(command.common.BackupError, match="dump: the disk is full"):
         command.common.run(settings, "dump", work, 0)
     status = command.common.read_status(settings, "dump")
     assert (status["result"], status["error"]) == ("failed", "the disk is full") and status["finished"].endswith("+00:00")
@@ -68,14 +68,14 @@ def test_a_failure_is_told_and_kept(command, settings):
 
 def test_two_at_once_wait_or_say_so(command, settings):
     with command.common.alone(settings, "dump", 0):
-        with pytest.raises(command.common.Trouble, match="another backup of dump is under way"), command.common.alone(settings, "dump", 0.3):
+        with pytest.raises(command.common.BackupError, match="another backup of dump is under way"), command.common.alone(settings, "dump", 0.3):
             pass
         with command.common.alone(settings, "redis", 0):
             pass
 
 
 def test_too_small_a_disk_says_how_much_is_needed(command, tmp_path):
-    with pytest.raises(command.common.Trouble, match=r"MB free, and the dump needs about \d+ MB"):
+    with pytest.raises(command.common.BackupError, match=r"MB free, and the dump needs about \d+ MB"):
         command.common.need(str(tmp_path), 1 << 60, "the dump")
 
 
@@ -101,7 +101,7 @@ def test_damaged_media_are_named(command, tmp_path):
     (copy / "files/deep/two words").write_text("two wordz", encoding="utf-8")
     (copy / "files/gone\nfor ever").unlink()
     (copy / "files/new").touch()
-    with pytest.raises(command.common.Trouble, match=r"(?s)deep/two words.*for ever \(missing\).*new \(not of this copy\)") as raised:
+    with pytest.raises(command.common.BackupError, match=r"(?s)deep/two words.*for ever \(missing\).*new \(not of this copy\)") as raised:
         command.media.verify(str(copy))
     assert "good" not in str(raised.value)
 
@@ -158,13 +158,13 @@ def test_a_new_machine_fetches_what_the_lost_one_sent_until_it_took_its_place(co
 def test_several_machines_that_were_here_are_a_question(command, settings, bucket):
     """A spare that was prepared and sends its empty database, one that was replaced by hand a year ago, a clone with the same machine id."""
     bucket += [snapshot(1, "lost", "senex", "dump"), snapshot(2, "spare", "senex", "dump"), snapshot(3, "lost", "senex", "dump")]
-    with pytest.raises(command.common.Trouble, match=r"copies of several machines .*\(machine lost\); 22222222 of .*\(machine spare\)"):
+    with pytest.raises(command.common.BackupError, match=r"copies of several machines .*\(machine lost\); 22222222 of .*\(machine spare\)"):
         command.fetch.chosen(settings, "latest", "dump")
     assert command.fetch.chosen(settings, "machine-lost", "dump")[0]["id"][0] == "3"
     command.fetch.take_over(settings, "spare", "postgresql")
     assert command.fetch.chosen(settings, "latest", "dump")[0]["id"][0] == "3"
     bucket[0]["tags"][-1] = "on-clone"
-    with pytest.raises(command.common.Trouble, match=r"by clone \(machine lost\).* by db \(machine lost\)"):
+    with pytest.raises(command.common.BackupError, match=r"by clone \(machine lost\).* by db \(machine lost\)"):
         command.fetch.chosen(settings, "latest", "dump")
 
 
@@ -202,12 +202,12 @@ def test_what_is_left_out_is_left_out_of_its_place_alone(command, settings):
 
 
 def test_a_bucket_without_the_wanted_copy_says_what_it_has(command, settings, bucket):
-    with pytest.raises(command.common.Trouble, match="holds no copy of production with a dump$"):
+    with pytest.raises(command.common.BackupError, match="holds no copy of production with a dump$"):
         command.fetch.chosen(settings, "latest", "dump")
     bucket += [snapshot(1, "lost", "senex", "media", hostname="staging")]
-    with pytest.raises(command.common.Trouble, match="it holds copies of staging: is backup_offsite_host right"):
+    with pytest.raises(command.common.BackupError, match="it holds copies of staging: is backup_offsite_host right"):
         command.fetch.chosen(settings, "latest", "dump")
-    with pytest.raises(command.common.Trouble, match="there is no copy 99 of production"):
+    with pytest.raises(command.common.BackupError, match="there is no copy 99 of production"):
         command.fetch.chosen(settings, "99", "dump")
 
 
@@ -231,7 +231,7 @@ def test_an_extension_of_the_applications_own_is_used_and_stays(command, setting
     if schema:
         said.clear()
         planted[0] = f"{schema}.bt_index_check"
-        with pytest.raises(command.common.Trouble, match="is not amcheck's own, and would run as the superuser"):
+        with pytest.raises(command.common.BackupError, match="is not amcheck's own, and would run as the superuser"):
             restore.check(settings, {}, "new")
         assert "count(" not in said[-1], "it is not called"
 
@@ -247,9 +247,9 @@ def cluster(command, settings, monkeypatch):
     def sql(_settings, text, database=None, **_more):
         found.asked.append(database or "senex")
         if found.fails and found.fails in text:
-            raise command.common.Trouble("the reason.")
+            raise command.common.BackupError("the reason.")
         if (database or "senex") not in found.open and database != "postgres":
-            raise command.common.Trouble("no such database")
+            raise command.common.BackupError("no such database")
         if "rename" in text:
             found.open["old"] = found.open.pop("senex")
             found.open["senex"] = found.open.pop("new")
@@ -273,7 +273,7 @@ WANTED = {"database": "senex", "restored": "new", "aside": "old", "machine": "lo
 
 def test_an_exchange_that_fails_says_what_is(command, settings, cluster, monkeypatch):
     cluster.fails = "rename"
-    with pytest.raises(command.common.Trouble, match="the reason. senex is what it was; new holds what was restored"):
+    with pytest.raises(command.common.BackupError, match="the reason. senex is what it was; new holds what was restored"):
         cluster.restore.swap(settings, WANTED)
     assert cluster.open == {"senex": True, "new": True}
     cluster.fails = ""
@@ -282,7 +282,7 @@ def test_an_exchange_that_fails_says_what_is(command, settings, cluster, monkeyp
         raise OSError("no space left")
 
     monkeypatch.setattr(cluster.restore.fetch, "take_over", full)
-    with pytest.raises(command.common.Trouble, match="senex is the restored database now, and the one from before is kept as old; .* no space left"):
+    with pytest.raises(command.common.BackupError, match="senex is the restored database now, and the one from before is kept as old; .* no space left"):
         cluster.restore.swap(settings, WANTED)
     assert cluster.open == {"senex": True, "old": True}
 
@@ -348,9 +348,9 @@ def test_a_status_that_finds_no_room_leaves_nothing_and_the_reason_is_the_first(
     monkeypatch.setattr(command.common.os, "fsync", full)
 
     def work():
-        raise command.common.Trouble("the database does not answer")
+        raise command.common.BackupError("the database does not answer")
 
-    with pytest.raises(command.common.Trouble, match="the database does not answer"):
+    with pytest.raises(command.common.BackupError, match="the database does not answer"):
         command.common.run(settings, "dump", work, 0)
     assert set(os.listdir(settings.status)) - before <= {".dump.lock"}
 
@@ -362,7 +362,7 @@ def test_a_table_that_was_written_anew_between_the_moment_and_the_dump_is_no_dum
     moment = dump.Moment.__new__(dump.Moment)
     moment.sequences = {}
     moment.ask = lambda text: [["orders"]] if text.startswith(dump.ANEW) else []
-    with pytest.raises(command.common.Trouble, match="orders: written anew while the dump began"):
+    with pytest.raises(command.common.BackupError, match="orders: written anew while the dump began"):
         moment.facts()
     moment.ask = lambda _: []
     assert moment.facts()["tables"] == {}
@@ -383,7 +383,7 @@ sys.path.insert(0, sys.argv[1])
 from senex_backup import common, listing
 try:
     listing.verify(common.Settings(sys.argv[2]), [])
-except common.Trouble as error:
+except common.BackupError as error:
     sys.exit(common.fail(error))
 """
     lib = os.path.dirname(os.path.dirname(command.common.__file__))
@@ -396,7 +396,7 @@ except common.Trouble as error:
 
 def test_what_is_told_of_others_is_printable(command, settings, capsys):
     command.common.say("one\n\ttwo \x1b[2J \udcff")
-    command.common.fail(command.common.Trouble("of \x1b]0;x\x07 it"))
+    command.common.fail(command.common.BackupError("of \x1b]0;x\x07 it"))
     told = capsys.readouterr()
     assert told.out == "one\n\ttwo ?[2J ?\n"
     assert told.err == "backup: of ?]0;x? it\n"

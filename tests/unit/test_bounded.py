@@ -81,7 +81,7 @@ def test_a_redirect_is_an_answer(door):
     port, told = door
     told["pieces"] = [b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 2\r\n\r\nok"]
     assert (ask(port).status, ask(port).headers["location"], ask(port).body) == (302, "http://127.0.0.1:1/", b"ok")
-    assert "answers 302" in quadlet_plan.answers({"answers": {"url": f"http://127.0.0.1:{port}/"}})
+    assert "answers 302" in quadlet_plan.answers({"readiness_probe": {"url": f"http://127.0.0.1:{port}/"}})
     assert host.get("127.0.0.1", port, "/", "x", 2).status == 302
     assert preflight.fetch(f"http://127.0.0.1:{port}/")[0] == 302
 

@@ -12,9 +12,9 @@ from ansible_collections.senex.trader.plugins.module_utils import fileset, quadl
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import make_plan
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
-from ansible_collections.senex.trader.plugins.module_utils.system_transaction import SystemPart, SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.system_transaction import SystemComponent, SystemTransaction
 from nginx_door import pair
-from test_engine_system import part, run, system  # noqa: F401 - fixtures
+from test_engine_system import component, run, system  # noqa: F401 - fixtures
 from test_engine_transaction import Killed, live, quiet_host  # noqa: F401 - fixtures
 
 RELOAD = "systemctl try-reload-or-restart nginx.service"
@@ -33,45 +33,45 @@ def opened(path):
 
 
 @pytest.mark.parametrize("hand", [edited, removed, opened])
-def test_a_program_hears_of_its_file_that_was_put_back(system, part, tmp_path, hand):
+def test_a_program_hears_of_its_file_that_was_put_back(system, component, tmp_path, hand):
     """It may have read what lay there: somebody edited sshd's file, reloaded it, and passwords stayed on under a green run."""
-    run(part(site="a"))
+    run(component(site="a"))
     system.log.clear()
     hand(tmp_path / "etc" / "site")
-    (line, reload) = run(part(site="a"))["plan"]
+    (line, reload) = run(component(site="a"))["plan"]
     assert line.startswith(f"install {tmp_path}/etc/site (changed by hand since 20") and reload == "reload nginx.service"
-    assert system.log == ["nginx -t", RELOAD] and not run(part(site="a"))["changed"]
+    assert system.log == ["nginx -t", RELOAD] and not run(component(site="a"))["changed"]
 
 
-def test_what_a_new_version_changes_is_nobodys_hand(system, part):
-    run(part(site="a"))
-    assert "by hand" not in str(run(part(site="b"))["plan"])
+def test_what_a_new_version_changes_is_nobodys_hand(system, component):
+    run(component(site="a"))
+    assert "by hand" not in str(run(component(site="b"))["plan"])
 
 
-def test_a_run_killed_between_file_and_reload_is_finished(system, part, tmp_path, monkeypatch):
-    run(part(site="a"))
+def test_a_run_killed_between_file_and_reload_is_finished(system, component, tmp_path, monkeypatch):
+    run(component(site="a"))
     edited(tmp_path / "etc" / "site")
 
     def killed(*_):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(SystemTransaction, "_tell", killed)
+        patch.setattr(SystemTransaction, "_run_handlers", killed)
         with pytest.raises(Killed):
-            run(part(site="a"))
+            run(component(site="a"))
     system.log.clear()
-    run(part(site="a"))
+    run(component(site="a"))
     assert RELOAD in system.log
 
 
-def test_a_manifest_of_before_tells_its_programs_too(system, part, tmp_path):
-    run(part(site="a"))
+def test_a_manifest_of_before_tells_its_programs_too(system, component, tmp_path):
+    run(component(site="a"))
     before = Manifest("nginx", str(tmp_path / "state"))
     before.written = {}
     before.save()
     edited(tmp_path / "etc" / "site")
     system.log.clear()
-    assert "by hand" not in str(run(part(site="a"))["plan"]), "nobody knows"
+    assert "by hand" not in str(run(component(site="a"))["plan"]), "nobody knows"
     assert RELOAD in system.log
 
 
@@ -106,7 +106,7 @@ def test_a_certificate_that_was_written_and_not_read_is_read(system, door):
 
     def wanted(file, at=port):
         handler = {"unit": "nginx.service", "action": "reload", "serves": {"file": file, "port": at, "name": "www.senex.test"}}
-        return SystemPart("nginx", handlers={"web": handler})
+        return SystemComponent("nginx", handlers={"web": handler})
 
     run(wanted(old))
     system.log.clear()
@@ -129,38 +129,38 @@ class Disk:
         raise OSError(28, "No space left on device")
 
 
-def test_the_reason_outlives_a_put_back_on_a_full_disk(system, part, tmp_path, monkeypatch):
+def test_the_reason_outlives_a_put_back_on_a_full_disk(system, component, tmp_path, monkeypatch):
     """The file from before is written over where the new one lies, and a new file goes: neither takes room."""
-    run(part(site="a"))
+    run(component(site="a"))
     disk = Disk(monkeypatch)
-    tell = SystemTransaction._tell
+    tell = SystemTransaction._run_handlers
 
     def fills(self, names):
         disk.full = True
         return tell(self, names)
 
-    monkeypatch.setattr(SystemTransaction, "_tell", fills)
+    monkeypatch.setattr(SystemTransaction, "_run_handlers", fills)
     system.refuse = ("try-reload",)
-    with pytest.raises(system_transaction.Refused, match="failed: line 3: no\n.*The files from before are back"):
-        run(part(site="bb", other="new"))
+    with pytest.raises(system_transaction.ApplyError, match="failed: line 3: no\n.*The files from before are back"):
+        run(component(site="bb", other="new"))
     assert (tmp_path / "etc" / "site").read_text() == "a" and not (tmp_path / "etc" / "other").exists()
     disk.full = False
     system.refuse = ()
-    monkeypatch.setattr(SystemTransaction, "_tell", tell)
-    assert run(part(site="a"))["changed"], "a manifest that could not be put back makes the next run look again"
-    assert not run(part(site="a"))["changed"]
+    monkeypatch.setattr(SystemTransaction, "_run_handlers", tell)
+    assert run(component(site="a"))["changed"], "a manifest that could not be put back makes the next run look again"
+    assert not run(component(site="a"))["changed"]
 
 
-def test_what_cannot_be_put_back_is_said_beside_the_reason(system, part, tmp_path, monkeypatch):
-    run(part(site="a"))
+def test_what_cannot_be_put_back_is_said_beside_the_reason(system, component, tmp_path, monkeypatch):
+    run(component(site="a"))
     system.refuse = ("try-reload",)
 
     def no(*_):
         Disk.no()
 
     monkeypatch.setattr(fileset, "put_back", no)
-    with pytest.raises(system_transaction.Refused, match="failed: line 3: no\nNot all is back as it was .*No space left"):
-        run(part(site="b"))
+    with pytest.raises(system_transaction.ApplyError, match="failed: line 3: no\nNot all is back as it was .*No space left"):
+        run(component(site="b"))
     assert Manifest("nginx", str(tmp_path / "state")).unfinished
 
 
@@ -170,14 +170,14 @@ def test_what_cannot_be_put_back_is_said_beside_the_reason(system, part, tmp_pat
 @pytest.mark.parametrize(
     ("state", "asked"), [("disabled", []), ("enabled-runtime", []), ("masked", ["", "--runtime "]), ("masked-runtime", ["", "--runtime "])]
 )
-def test_a_unit_that_is_not_there_after_a_boot_is_repaired_and_told(system, part, monkeypatch, state, asked):
-    run(part(site="a"))
+def test_a_unit_that_is_not_there_after_a_boot_is_repaired_and_told(system, component, monkeypatch, state, asked):
+    run(component(site="a"))
     system.log.clear()
     real = system.__call__
     with monkeypatch.context() as patch:
         changed = f"ActiveState=active\nUnitFileState={state}\nConditionResult=yes\n"
         patch.setattr(system_transaction, "command", lambda argv: type(real(argv))(argv, 0, changed, "") if "show" in argv else real(argv))
-        assert run(part(site="a"))["plan"] == [f"enable and start nginx.service (it is {state})"]
+        assert run(component(site="a"))["plan"] == [f"enable and start nginx.service (it is {state})"]
     assert system.log == [*[f"systemctl unmask {how}nginx.service" for how in asked], "nginx -t", "systemctl enable --now nginx.service"]
 
 
@@ -212,7 +212,7 @@ def test_who_reads_a_secret_that_was_put_back_starts_anew(live):
     live.host.secrets["web_password"] = "of somebody"
     told = live.run()["plan"]
     assert told[0].startswith("set secret web_password (changed by hand since") and told[1].startswith("restart web.service") and not live.run()["changed"]
-    live.live = frozenset({"web_password"})
+    live.no_restart = frozenset({"web_password"})
     live.run()
     live.host.secrets["web_password"] = "of somebody"
     assert acts(live) == [], "a script brings that one to what runs"
@@ -243,7 +243,7 @@ def test_a_run_killed_after_the_file_restarts_its_readers_in_the_next(live, monk
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Transaction, "_bring_up", die)
+        patch.setattr(Transaction, "_start_unit", die)
         with pytest.raises(Killed):
             live.run()
     assert "restart web.service" in str(live.run()["plan"])
@@ -270,6 +270,6 @@ def test_a_masked_container_and_a_disabled_timer_are_repaired_and_told(live):
 
 def test_a_plan_of_nothing_counts_nothing(live):
     live.run()
-    plan = make_plan(live.part(), Manifest("part", live.state), live.host)
+    plan = make_plan(live.component(), Manifest("component", live.state), live.host)
     assert plan.empty and plan.repairs == {} and quadlet_plan.secret_key("x") == "secret x"
     assert datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d") in plan.since

@@ -106,25 +106,25 @@ def test_the_look_before_the_first_change_asks_for_it(monkeypatch, ledger, check
 
 
 def test_every_look_of_a_playbook_asks_for_it():
-    """Each playbook that changes hosts imports look.yml (tests/unit/test_lock_of_runs.py)."""
-    (look,) = yaml.safe_load((PLAYBOOKS / "look.yml").read_text())
+    """Each playbook that changes hosts imports validate.yml (tests/unit/test_lock_of_runs.py)."""
+    (look,) = yaml.safe_load((PLAYBOOKS / "validate.yml").read_text())
     tasks = [task["senex.trader.facts"] for task in look["tasks"] if "senex.trader.facts" in task]
     assert [task["downgrade"] for task in tasks] == ["{{ senex_allow_downgrade | bool }}"] and look["any_errors_fatal"] is True
     names = [task["name"] for task in look["tasks"]]
-    assert names.index("Read the facts the roles need, and see which parts are as they were left") == 1, "the inventory alone is checked before"
+    assert names.index("Read the facts of the host, and which components are unchanged") == 1, "the inventory alone is checked before"
 
 
 # They ask hosts, or write on the controller alone; the rest are parts of others
-ASKING = {"golive.yml", "look.yml", "preflight.yml", "release.yml", "releases.yml", "rotate_stage.yml", "secrets.yml", "status.yml", "whole.yml"}
+ASKING = {"golive.yml", "validate.yml", "preflight.yml", "release.yml", "releases.yml", "rotate_stage.yml", "secrets.yml", "status.yml", "require_hosts.yml"}
 
 
 @pytest.mark.parametrize("name", sorted({path.name for path in PLAYBOOKS.glob("*.yml")} - ASKING))
 def test_every_playbook_that_changes_hosts_looks_first(name):
     plays = yaml.safe_load((PLAYBOOKS / name).read_text())
     imported = [play.get("ansible.builtin.import_playbook") for play in plays]
-    before = plays[: imported.index("look.yml")]
+    before = plays[: imported.index("validate.yml")]
     assert [play["name"] for play in before if play.get("roles") or "include_role" in str(play) or "import_role" in str(play)] == []
-    assert all(set(play.get("vars", {})) & {"look_downgrade", "senex_allow_downgrade"} == set() for play in plays)
+    assert all(set(play.get("vars", {})) & {"validate_downgrade", "senex_allow_downgrade"} == set() for play in plays)
 
 
 @pytest.mark.parametrize("given", [False, "true", "{{ 1 == 1 }}"])
@@ -133,7 +133,7 @@ def test_the_controller_says_its_version_with_each_change(given):
     values = trusted({"inventory_hostname": "one", "senex_allow_downgrade": given})
     plugin, asked = action(Rendering, {}, values, Path()), []
     plugin._execute_module = lambda module_name, module_args, task_vars: asked.append(module_args["run"]) or {"changed": False}
-    plugin.call("apply_quadlet", {"part": "web", "state": "present", "lease": {}}, values)
+    plugin.call("apply_quadlet", {"component": "web", "state": "present", "deploy_lock": {}}, values)
     assert asked[0]["collection"] == wanted
     plugin = action(release_action.ActionModule, {"step": "begin", "id": "x", "what": "y"}, values, Path())
     plugin.task_vars = values

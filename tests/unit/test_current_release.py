@@ -47,7 +47,7 @@ def test_all_hosts_get_the_newest_that_any_knows(host, records, tag, wanted):
 
 @pytest.fixture
 def limited(tmp_path):
-    """Runs what look.yml asks on one web host of two, of which the other does not answer."""
+    """Runs what validate.yml asks on one web host of two, of which the other does not answer."""
     tasks = (ROOT / "playbooks/tasks/current_release.yml").read_text()
     assert "timeout: 10" in tasks
     (tmp_path / "tasks.yml").write_text(tasks.replace("timeout: 10", "timeout: 1"))

@@ -32,7 +32,7 @@ def test_a_dump_is_whole_and_its_sum_is_what_sha256sum_reads(tmp_path):
     assert {os.stat(tmp_path / name).st_mode & 0o777 for name in os.listdir(tmp_path)} == {0o600}
     dump_file.verify(path)
     with pytest.raises(FileExistsError, match="is the clock right"):
-        dump_file.path_for(str(tmp_path), "daily", dump_file.stamp(os.path.basename(path)))
+        dump_file.path_for(str(tmp_path), "daily", dump_file.timestamp_of(os.path.basename(path)))
 
 
 @pytest.mark.parametrize(("text", "code"), [("half of it", 0), ("all of it" + END, 1), ("", 0)])
@@ -89,9 +89,9 @@ def test_a_clock_that_jumps_ahead_costs_no_good_dump(tmp_path):
     ahead = named(tmp_path, "daily", 0)
     assert dump_file.prune(str(tmp_path), "daily", days=7, keep=1, spare=str(tmp_path / ahead)) == []
     assert sorted(os.listdir(tmp_path)) == sorted([*good, ahead])
-    made = {name: dump_file.stamp(name) for name in good} | {ahead: dump_file.stamp(ahead) + 3650 * DAY}
+    made = {name: dump_file.timestamp_of(name) for name in good} | {ahead: dump_file.timestamp_of(ahead) + 3650 * DAY}
     assert dump_file.newest(made) == good[-1]
-    assert dump_file.newest({ahead: dump_file.stamp(ahead) + 3650 * DAY}) == ahead and dump_file.newest({}) is None
+    assert dump_file.newest({ahead: dump_file.timestamp_of(ahead) + 3650 * DAY}) == ahead and dump_file.newest({}) is None
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ cd /; exec {shlex.join(server.command(["env"]))} {environment} "$@"
     for text in (ROLES, DATABASE):
         server.sql(text)
     server.sql(CONTENT, database="senex")
-    found = type("Backup", (), {"settings": settings, "restore": restore, "server": server, "tmp": tmp_path, "trouble": command.common.Trouble})
+    found = type("Backup", (), {"settings": settings, "restore": restore, "server": server, "tmp": tmp_path, "trouble": command.common.BackupError})
     found.made = dump.make(settings, "manual")["path"]
     yield found
     forgotten(server)

@@ -158,8 +158,8 @@ def test_a_damaged_manifest_gives_a_sentence(tmp_path, content):
 
 
 def test_the_files_of_other_parts_are_known(tmp_path):
-    for part, files in (("django", ["/env", "/web"]), ("celery", ["/env", "/worker"])):
-        manifest = Manifest(part, str(tmp_path))
+    for component, files in (("django", ["/env", "/web"]), ("celery", ["/env", "/worker"])):
+        manifest = Manifest(component, str(tmp_path))
         manifest.files = files
         manifest.save()
     (tmp_path / "lock").write_text("")

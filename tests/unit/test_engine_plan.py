@@ -9,7 +9,7 @@ import time
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_plan, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY, Part, make_plan
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY, Component, make_plan
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
 
 WEB = """\
@@ -58,28 +58,28 @@ class World:
         self.configuration = {"config/env": b"A=1", "config/web/a.conf": b"a", "config/db.conf": b"d", "config/nobody.conf": b"n"}
         self.secrets = {"web_password": "pw-of-the-web"}
         self.units = [{"name": "db.service"}, {"name": "web.service"}]
-        self.directories, self.live = [], frozenset()
-        self.manifest = Manifest("part", self.state)
+        self.directories, self.no_restart = [], frozenset()
+        self.manifest = Manifest("component", self.state)
 
     def path(self, name):
         directory = QUADLET_DIRECTORY if name.endswith(".container") else UNIT_DIRECTORY if "." in name and "/" not in name else ""
         return os.path.join(self.host.home, directory, name)
 
-    def part(self):
+    def component(self):
         files = {**{name: text.encode() for name, text in self.texts.items()}, **self.configuration}
         owned = (self.host.uid, self.host.gid)
-        return Part("part", [WantedFile(self.path(name), content, 0o644, *owned) for name, content in files.items()],
-                    self.directories, dict(self.secrets), list(self.units), live=self.live)  # fmt: skip
+        return Component("component", [WantedFile(self.path(name), content, 0o644, *owned) for name, content in files.items()],
+                    self.directories, dict(self.secrets), list(self.units), no_restart=self.no_restart)  # fmt: skip
 
     def plan(self):
-        return make_plan(self.part(), self.manifest, self.host)
+        return make_plan(self.component(), self.manifest, self.host)
 
     def apply(self):
         plan = self.plan()
         fileset.install(plan.changes)
         self.host.secrets.update(self.secrets)
-        part = self.part()
-        self.manifest.files = [item.path for item in part.files]
+        component = self.component()
+        self.manifest.files = [item.path for item in component.files]
         self.manifest.secrets, self.manifest.units = list(self.secrets), [unit["name"] for unit in self.units]
         self.manifest.started, self.manifest.repairs = dict(plan.fingerprints), plan.repairs
         self.manifest.save()
@@ -204,13 +204,13 @@ def test_what_does_not_run_is_brought_up(world, state, verb):
 )
 def test_a_start_that_a_killed_run_began_goes_on_only_with_what_is_wanted(world, with_what, verb):
     wanted = world.manifest.started["web.service"]
-    world.manifest.started["web.service"] = quadlet_plan.BEGUN + (wanted if with_what == "as is wanted" else "else")
+    world.manifest.started["web.service"] = quadlet_plan.START_UNCONFIRMED + (wanted if with_what == "as is wanted" else "else")
     world.host.states["web.service"] = {"ActiveState": "activating", "SubState": "start-post"}
     assert world.acts() == [(verb, "web.service")]
 
 
 def test_a_unit_that_runs_with_nobody_knows_what_is_restarted(world):
-    world.manifest.started["web.service"] = quadlet_plan.BEGUN + world.manifest.started["web.service"]
+    world.manifest.started["web.service"] = quadlet_plan.START_UNCONFIRMED + world.manifest.started["web.service"]
     assert world.acts() == [("restart", "web.service")]
 
 
@@ -233,7 +233,7 @@ def test_a_unit_that_does_not_answer_is_restarted(world, monkeypatch):
 
 
 def test_a_url_that_nobody_serves_is_no_answer():
-    assert "answers nothing" in quadlet_plan.answers({"answers": {"url": "http://127.0.0.1:1/"}})
+    assert "answers nothing" in quadlet_plan.answers({"readiness_probe": {"url": "http://127.0.0.1:1/"}})
     assert quadlet_plan.answers({"name": "x"}) == ""
 
 
@@ -263,20 +263,20 @@ def site():
     [
         ([{"path": 200}, {"path": 201}], "/201 answers 201"),
         ([{"path": 200}, {"path": 201, "status": 201}], ""),
-        ([{"path": 200}, {"path": 404, "below": 500}, {"path": 499, "below": 500}], ""),
-        ([{"path": 200}, {"path": 500, "below": 500}], "/500 answers 500"),
-        ([{"path": 302, "below": 500}], ""),
+        ([{"path": 200}, {"path": 404, "status_below": 500}, {"path": 499, "status_below": 500}], ""),
+        ([{"path": 200}, {"path": 500, "status_below": 500}], "/500 answers 500"),
+        ([{"path": 302, "status_below": 500}], ""),
         ([{"path": 302}], "/302 answers 302"),
     ],
 )
 def test_every_url_has_to_answer(site, wanted, wrong):
-    told = quadlet_plan.answers({"answers": [{**one, "url": f"{site[0]}{one['path']}"} for one in wanted]})
+    told = quadlet_plan.answers({"readiness_probe": [{**one, "url": f"{site[0]}{one['path']}"} for one in wanted]})
     assert wrong in told and bool(told) == bool(wrong)
     assert len(site[1]) == len(wanted)
 
 
 def test_a_url_of_after_the_start_is_asked_then_alone(site):
-    unit = {"answers": [{"url": f"{site[0]}200"}, {"url": f"{site[0]}500", "below": 500, "once": True}]}
+    unit = {"readiness_probe": [{"url": f"{site[0]}200"}, {"url": f"{site[0]}500", "status_below": 500, "startup_only": True}]}
     assert quadlet_plan.answers(unit) == "" and site[1] == ["/200"]
     assert "answers 500" in quadlet_plan.answers(unit, started=True)
 
@@ -322,7 +322,7 @@ def test_what_another_part_has_as_well_stays(world):
 
 
 def test_a_live_secret_is_set_and_restarts_nothing(world):
-    world.live = frozenset({"web_password"})
+    world.no_restart = frozenset({"web_password"})
     world.apply()
     world.host.secrets["web_password"] = "another"
     plan = world.plan()
@@ -378,5 +378,5 @@ def test_a_directory_that_never_answers_is_not_waited_for(monkeypatch, tmp_path)
     manifest = Manifest("x", str(tmp_path / "manifests"))
     began = time.monotonic()
     with pytest.raises(OSError, match="no answer within"):
-        make_plan(Part("x", directories=[{"path": str(tmp_path / "mounted")}]), manifest, host)
+        make_plan(Component("x", directories=[{"path": str(tmp_path / "mounted")}]), manifest, host)
     assert time.monotonic() - began < 5

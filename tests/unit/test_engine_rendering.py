@@ -88,7 +88,7 @@ def test_where_a_file_goes(dest, path):
 
 
 def call(role, **arguments):
-    plugin = action(ActionModule, {"part": "p", "user": "u", "home": "/h/", **arguments}, {}, role)
+    plugin = action(ActionModule, {"component": "p", "user": "u", "home": "/h/", **arguments}, {}, role)
     sent = {}
     plugin._execute_module = lambda module_name, module_args, task_vars: sent.update(module_args, name=module_name) or {"invocation": module_args}
     return plugin.run(task_vars={}), sent
@@ -102,17 +102,17 @@ def test_one_call_carries_everything_and_shows_nothing(role):
 
 
 def test_a_part_that_is_held_goes_nowhere_until_another_takes_it_along(role):
-    held, sent = call(role, hold=True, secrets=[{"name": "n", "value": "s3cret"}])
-    assert sent == {} and not held["changed"] and held["_ansible_no_log"] and "s3cret" not in str(held)
+    rendered, sent = call(role, render_only=True, secrets=[{"name": "n", "value": "s3cret"}])
+    assert sent == {} and not rendered["changed"] and rendered["_ansible_no_log"] and "s3cret" not in str(rendered)
     _, usual = call(role, secrets=[{"name": "n", "value": "s3cret"}])
-    _, sent = call(role, beside=[held["held"]])
-    assert sent["beside"] == [usual["payload"]]
+    _, sent = call(role, concurrent_components=[rendered["rendered_component"]])
+    assert sent["concurrent_components"] == [usual["payload"]]
 
 
 def test_absent_carries_nothing(role):
     _, sent = call(role, state="absent", files=[{"content": "", "dest": "x"}], units=[{"name": "x"}], secrets=[{"name": "n", "value": "v"}])
     data = json.loads(base64.b64decode(sent["payload"]))
-    assert [data[key] for key in ("files", "units", "secrets", "directories", "guards")] == [[]] * 5
+    assert [data[key] for key in ("files", "units", "secrets", "directories", "preconditions")] == [[]] * 5
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import fileset, system_transaction
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile
-from ansible_collections.senex.trader.plugins.module_utils.system_transaction import Refused, SystemPart, SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.system_transaction import ApplyError, SystemComponent, SystemTransaction
 
 OWN = (os.geteuid(), os.getegid())
 
@@ -35,70 +35,72 @@ def system(monkeypatch, tmp_path):
     monkeypatch.setattr(system_transaction, "command", fake)
     monkeypatch.setattr(system_transaction, "ASIDE", str(tmp_path / "state" / "aside"))
     monkeypatch.setattr(system_transaction, "UNIT_PATHS", (str(tmp_path / "etc" / "units"),))
-    monkeypatch.setattr(system_transaction, "Manifest", lambda part: Manifest(part, str(tmp_path / "state")))
+    monkeypatch.setattr(system_transaction, "Manifest", lambda component: Manifest(component, str(tmp_path / "state")))
     return fake
 
 
 @pytest.fixture
-def part(tmp_path):
+def component(tmp_path):
     def make(**contents):
         files = [WantedFile(str(tmp_path / "etc" / name), text.encode(), 0o644, *OWN, notify=["web"]) for name, text in contents.items()]
-        return SystemPart("nginx", files, checks=[["nginx", "-t"]], handlers={"web": {"unit": "nginx.service", "action": "reload"}}, units=["nginx.service"])
+        return SystemComponent(
+            "nginx", files, checks=[["nginx", "-t"]], handlers={"web": {"unit": "nginx.service", "action": "reload"}}, units=["nginx.service"]
+        )
 
     return make
 
 
-def run(part, present=True, check=False):
-    return SystemTransaction(part, present).run(check)
+def run(component, present=True, check=False):
+    return SystemTransaction(component, present).run(check)
 
 
 def content(tmp_path):
     return {path.name: path.read_text() for path in (tmp_path / "etc").rglob("*") if path.is_file()}
 
 
-def test_check_then_reload_then_start(system, part, tmp_path):
+def test_check_then_reload_then_start(system, component, tmp_path):
     system.inactive = ("nginx.service",)
-    assert run(part(site="a"))["changed"] and content(tmp_path) == {"site": "a"}
+    assert run(component(site="a"))["changed"] and content(tmp_path) == {"site": "a"}
     assert system.log == ["nginx -t", "systemctl try-reload-or-restart nginx.service", "systemctl enable --now nginx.service"]
     system.log.clear()
     system.inactive = ()
-    assert run(part(site="a")) == {"changed": False, "plan": [], "diff": []} and system.log == []
+    assert run(component(site="a")) == {"changed": False, "plan": [], "diff": []} and system.log == []
 
 
-def test_check_mode_touches_nothing(system, part, tmp_path):
-    told = run(part(site="a"), check=True)
+def test_check_mode_touches_nothing(system, component, tmp_path):
+    told = run(component(site="a"), check=True)
     assert told["plan"] == [f"install {tmp_path}/etc/site", "reload nginx.service"] and not (tmp_path / "etc").exists() and system.log == []
 
 
-def test_what_a_checker_refuses_is_never_heard_of(system, part, tmp_path):
-    run(part(site="a"))
+def test_what_a_checker_refuses_is_never_heard_of(system, component, tmp_path):
+    run(component(site="a"))
     before = Manifest("nginx", str(tmp_path / "state"))
     system.log.clear()
     system.refuse = ("nginx -t",)
-    with pytest.raises(Refused, match="'nginx -t' refused the new files: line 3: no\nThe files from before are back"):
-        run(part(site="b", other="c"))
+    with pytest.raises(ApplyError, match="'nginx -t' refused the new files: line 3: no\nThe files from before are back"):
+        run(component(site="b", other="c"))
     assert content(tmp_path) == {"site": "a"} and vars(Manifest("nginx", str(tmp_path / "state"))) == vars(before)
     assert system.log[0] == "nginx -t"
 
 
-def test_a_first_run_that_is_refused_leaves_nothing(system, part, tmp_path):
+def test_a_first_run_that_is_refused_leaves_nothing(system, component, tmp_path):
     system.refuse = ("nginx -t",)
-    with pytest.raises(Refused):
-        run(part(site="b"))
+    with pytest.raises(ApplyError):
+        run(component(site="b"))
     assert content(tmp_path) == {} and not Manifest("nginx", str(tmp_path / "state")).found and len(system.log) == 1
 
 
-def test_a_unit_that_refuses_hears_again_of_the_old_files(system, part, tmp_path):
-    run(part(site="a"))
+def test_a_unit_that_refuses_hears_again_of_the_old_files(system, component, tmp_path):
+    run(component(site="a"))
     system.log.clear()
     system.refuse = ("try-reload",)
-    with pytest.raises(Refused, match="failed: line 3: no"):
-        run(part(site="b"))
+    with pytest.raises(ApplyError, match="failed: line 3: no"):
+        run(component(site="b"))
     assert content(tmp_path) == {"site": "a"} and system.log == ["nginx -t"] + ["systemctl try-reload-or-restart nginx.service"] * 2
 
 
-def test_a_disk_that_is_full_changes_nothing(system, part, tmp_path, monkeypatch):
-    run(part(site="a"))
+def test_a_disk_that_is_full_changes_nothing(system, component, tmp_path, monkeypatch):
+    run(component(site="a"))
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -106,13 +108,13 @@ def test_a_disk_that_is_full_changes_nothing(system, part, tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         patch.setattr(Manifest, "save", lambda self: None)
-        with pytest.raises(Refused, match="No space left"):
-            run(part(site="b"))
+        with pytest.raises(ApplyError, match="No space left"):
+            run(component(site="b"))
     assert content(tmp_path) == {"site": "a"}
 
 
-def test_a_run_killed_before_the_reload_is_finished(system, part, tmp_path, monkeypatch):
-    run(part(site="a"))
+def test_a_run_killed_before_the_reload_is_finished(system, component, tmp_path, monkeypatch):
+    run(component(site="a"))
 
     class Killed(BaseException):
         pass
@@ -123,34 +125,34 @@ def test_a_run_killed_before_the_reload_is_finished(system, part, tmp_path, monk
     with monkeypatch.context() as patch:
         patch.setattr(SystemTransaction, "_reload_systemd", killed)
         with pytest.raises(Killed):
-            run(part(site="b"))
+            run(component(site="b"))
     system.log.clear()
-    assert "finish what" in run(part(site="b"))["plan"][0]
+    assert "finish what" in run(component(site="b"))["plan"][0]
     assert system.log == ["systemctl daemon-reload", "nginx -t", "systemctl try-reload-or-restart nginx.service"]
-    assert not run(part(site="b"))["changed"]
+    assert not run(component(site="b"))["changed"]
 
 
-def test_a_unit_file_makes_systemd_read_again(system, part):
-    run(part(**{"units/x.service": "[Service]\n"}))
+def test_a_unit_file_makes_systemd_read_again(system, component):
+    run(component(**{"units/x.service": "[Service]\n"}))
     assert system.log[0] == "systemctl daemon-reload"
 
 
-def test_what_was_there_before_is_kept_once(system, part, tmp_path):
+def test_what_was_there_before_is_kept_once(system, component, tmp_path):
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "site").write_text("of the package")
-    run(part(site="a"))
-    run(part(site="b"))
+    run(component(site="a"))
+    run(component(site="b"))
     assert open(f"{system_transaction.ASIDE}{tmp_path}/etc/site").read() == "of the package"  # noqa: SIM115
 
 
-def test_what_is_to_go_is_put_aside_before_the_checks_and_back_when_they_refuse(system, part, tmp_path, monkeypatch):
+def test_what_is_to_go_is_put_aside_before_the_checks_and_back_when_they_refuse(system, component, tmp_path, monkeypatch):
     foreign = tmp_path / "etc" / "foreign"
     foreign.parent.mkdir()
     foreign.write_text("theirs")
-    wanted = part(site="a")
+    wanted = component(site="a")
     wanted.absent = [str(foreign)]
     system.refuse = ("nginx -t",)
-    with pytest.raises(Refused):
+    with pytest.raises(ApplyError):
         run(wanted)
     assert content(tmp_path) == {"foreign": "theirs"}
     seen = []
@@ -162,13 +164,13 @@ def test_what_is_to_go_is_put_aside_before_the_checks_and_back_when_they_refuse(
     assert open(f"{system_transaction.ASIDE}{foreign}").read() == "theirs"  # noqa: SIM115
 
 
-def test_absent_removes_what_is_ours_and_tells_the_unit(system, part, tmp_path):
-    run(part(site="a", other="b"))
-    run(part(site="a"))
+def test_absent_removes_what_is_ours_and_tells_the_unit(system, component, tmp_path):
+    run(component(site="a", other="b"))
+    run(component(site="a"))
     assert content(tmp_path) == {"site": "a"}
     (tmp_path / "etc" / "foreign").write_text("x")
-    assert run(SystemPart("nginx"), present=False)["changed"] and content(tmp_path) == {"foreign": "x"}
-    assert not run(SystemPart("nginx"), present=False)["changed"]
+    assert run(SystemComponent("nginx"), present=False)["changed"] and content(tmp_path) == {"foreign": "x"}
+    assert not run(SystemComponent("nginx"), present=False)["changed"]
 
 
 def test_an_owner_that_does_not_exist_is_named():
@@ -200,7 +202,7 @@ FOREIGN = "*nat\nCOMMIT\n*filter\n# mine\n-A own\nCOMMIT\n"
 
 def block_part(tmp_path, text, name="rules"):
     files = [WantedFile(str(tmp_path / "etc" / name), text.encode(), notify=["firewall"], block_at=AT)]
-    return SystemPart("nginx", files, handlers={"firewall": {"command": ["ufw", "reload"]}})
+    return SystemComponent("nginx", files, handlers={"firewall": {"command": ["ufw", "reload"]}})
 
 
 def foreign(tmp_path, text=FOREIGN, mode=0o640):
@@ -218,7 +220,7 @@ def test_a_block_goes_into_a_foreign_file_and_out_of_it_again_without_a_trace(sy
     assert path.read_text() == FOREIGN.replace("own\nCOMMIT", f"own\n{begin}\n-A ours\n{end}\nCOMMIT")
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert not run(block_part(tmp_path, "-A ours\n"))["changed"] and system.log == ["ufw reload"]
-    run(SystemPart("nginx", handlers={"firewall": {"command": ["ufw", "reload"]}}), present=False)
+    run(SystemComponent("nginx", handlers={"firewall": {"command": ["ufw", "reload"]}}), present=False)
     assert path.read_text() == FOREIGN and system.log == ["ufw reload"] * 2 and not Manifest("nginx", str(tmp_path / "state")).found
 
 
@@ -242,14 +244,14 @@ def test_an_empty_block_is_none(system, tmp_path):
     run(block_part(tmp_path, "-A ours\n"))
     run(block_part(tmp_path, "\n"))
     assert path.read_text() == FOREIGN and system.log == ["ufw reload"] * 2
-    run(SystemPart("nginx"))
+    run(SystemComponent("nginx"))
     assert path.read_text() == FOREIGN, "nor does a part without it take the file away"
 
 
 def test_a_block_that_is_refused_leaves_the_file_as_it_was(system, tmp_path):
     path = foreign(tmp_path)
     system.refuse = ("ufw",)
-    with pytest.raises(Refused):
+    with pytest.raises(ApplyError):
         run(block_part(tmp_path, "-A ours\n"))
     assert path.read_text() == FOREIGN
 

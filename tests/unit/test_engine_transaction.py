@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_transaction
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Part
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction, secret_words
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Component
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError, Transaction, secret_words
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
 from test_engine_plan import Host, World
 
@@ -65,7 +65,7 @@ class Live(World):
         self.secrets["web_password"] = PASSWORD
 
     def transaction(self, present=True):
-        return Transaction(self.part(), self.host, present, Manifest("part", self.state))
+        return Transaction(self.component(), self.host, present, Manifest("component", self.state))
 
     def run(self, check=False, present=True):
         self.host.log.clear()
@@ -130,7 +130,7 @@ def test_a_unit_that_does_not_come_up_gives_everything_back(live):
     live.texts["new.container"] = "[Container]\nImage=registry/app:1\n"
     live.units.append({"name": "new.service"})
     live.host.refuse = {"Exec=broken"}
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ApplyError) as refused:
         live.run()
     assert live.seen() == before
     reload = live.host.log.index("daemon-reload", live.host.log.index("daemon-reload") + 1)
@@ -147,7 +147,7 @@ def test_a_new_unit_that_does_not_come_up_is_stopped_and_gone(live):
     live.units.append({"name": "new.service"})
     live.host.states["new.service"] = {"ActiveState": "inactive"}
     live.host.refuse = {"Exec=broken"}
-    with pytest.raises(Refused):
+    with pytest.raises(ApplyError):
         live.run()
     assert live.seen() == before and live.host.log[-1] == "stop new.service"
 
@@ -163,7 +163,7 @@ def test_what_ran_before_this_collection_runs_again_after_a_failed_take_over(tmp
     before = world.seen()
     world.texts["web.container"] += "Exec=broken\n"
     world.host.refuse = {"Exec=broken"}
-    with pytest.raises(Refused, match="running again: db.service, web.service"):
+    with pytest.raises(ApplyError, match="running again: db.service, web.service"):
         world.run()
     assert world.seen() == before
 
@@ -174,7 +174,7 @@ def test_a_unit_taken_away_comes_back_when_another_one_fails(live):
     live.texts["web.container"] += "Exec=broken\n"
     live.host.refuse = {"Exec=broken"}
     before = live.seen()
-    with pytest.raises(Refused):
+    with pytest.raises(ApplyError):
         live.run()
     assert live.seen() == before and "stop db.service" in live.host.log and "restart db.service" in live.host.log
 
@@ -185,7 +185,7 @@ def test_a_one_shot_that_fails_leaves_what_runs_alone(live):
     live.units.insert(0, {"name": "release.service", "run_once_key": "2"})
     live.texts["web.container"] += "Exec=new\n"
     live.host.refuse = {"Exec=broken"}
-    with pytest.raises(Refused, match="release.service did not come up"):
+    with pytest.raises(ApplyError, match="release.service did not come up"):
         live.run()
     assert live.seen() == before and not any("web.service" in line or "db.service" in line for line in live.host.log)
 
@@ -194,7 +194,7 @@ def test_an_image_that_cannot_be_pulled_changes_nothing(live):
     before = live.seen()
     live.texts["web.container"] = live.texts["web.container"].replace("app:1", "app:nope")
     live.host.unpullable = {"registry/app:nope"}
-    with pytest.raises(Refused, match="registry/app:nope cannot be pulled, nothing was changed or stopped;.*manifest unknown"):
+    with pytest.raises(ApplyError, match="registry/app:nope cannot be pulled, nothing was changed or stopped;.*manifest unknown"):
         live.run()
     assert live.seen() == before and live.host.log == ["pull registry/app:nope"]
 
@@ -203,7 +203,7 @@ def test_units_that_the_host_refuses_change_nothing(live, monkeypatch):
     before = live.seen()
     monkeypatch.setattr(quadlet_transaction.quadlet_check, "problems", lambda user, units, version: [f"{name}: no" for name in units])
     live.texts["web.container"] += "Memory=1G\n"
-    with pytest.raises(Refused, match=r"nothing was changed:\n  db.container: no\n  web.container: no"):
+    with pytest.raises(ApplyError, match=r"nothing was changed:\n  db.container: no\n  web.container: no"):
         live.run()
     assert live.seen() == before and live.host.log == []
 
@@ -211,12 +211,12 @@ def test_units_that_the_host_refuses_change_nothing(live, monkeypatch):
 def test_a_guard_that_finds_something_else_stops_everything(live):
     guard = os.path.join(live.host.home, "data", "VERSION")
     transaction = live.transaction()
-    transaction.part.guards = [{"file": guard, "content": "16", "message": "version: data is of FOUND"}]
+    transaction.component.preconditions = [{"file": guard, "content": "16", "message": "version: data is of FOUND"}]
     assert not transaction.run(check=False)["changed"]
     os.mkdir(os.path.dirname(guard))
     with open(guard, "w") as handle:
         handle.write("15\n")
-    with pytest.raises(Refused, match="version: data is of 15$"):
+    with pytest.raises(ApplyError, match="version: data is of 15$"):
         transaction.run(check=False)
 
 
@@ -241,11 +241,11 @@ def test_a_key_takes_the_place_of_another_only_where_that_one_knows_it(live, her
     live.transaction().run(check=False)
     live.configuration["config/env"] = f"{wanted}\n".encode()
     transaction = live.transaction()
-    (path,) = [item.path for item in transaction.part.files if item.path.endswith("config/env")]
-    transaction.part.guards = [{"file": path, "keeps": "K", "message": "key: is another"}]
+    (path,) = [item.path for item in transaction.component.files if item.path.endswith("config/env")]
+    transaction.component.preconditions = [{"file": path, "keeps": "K", "message": "key: is another"}]
     before = Path(path).read_text()
     if refused:
-        with pytest.raises(Refused, match="key: is another$"):
+        with pytest.raises(ApplyError, match="key: is another$"):
             transaction.run(check=False)
         assert Path(path).read_text() == before
     else:
@@ -256,8 +256,8 @@ def test_a_key_takes_the_place_of_another_only_where_that_one_knows_it(live, her
 def test_without_the_file_there_is_no_key_to_keep(live):
     live.configuration["config/env"] = b"K=new\n"
     transaction = live.transaction()
-    (path,) = [item.path for item in transaction.part.files if item.path.endswith("config/env")]
-    transaction.part.guards = [{"file": path, "keeps": "K", "message": "key: is another"}]
+    (path,) = [item.path for item in transaction.component.files if item.path.endswith("config/env")]
+    transaction.component.preconditions = [{"file": path, "keeps": "K", "message": "key: is another"}]
     assert transaction.run(check=False)["changed"]
 
 
@@ -266,7 +266,7 @@ class Killed(BaseException):
 
 
 def kill_points():
-    return ["make_directory", "_write:before", "_write:after", "set_secret", "_bring_up:1", "_bring_up:2"]
+    return ["make_directory", "_write:before", "_write:after", "set_secret", "_start_unit:1", "_start_unit:2"]
 
 
 @pytest.mark.parametrize("point", kill_points())
@@ -285,14 +285,14 @@ def test_a_killed_run_is_finished_by_the_next(live, monkeypatch, point):
         if point == "_write:after":
             real = Transaction._write
             patch.setattr(Transaction, "_write", lambda self, *arguments: (real(self, *arguments), die()))
-        elif point.startswith("_bring_up"):
-            real, left = Transaction._bring_up, [int(point[-1])]
+        elif point.startswith("_start_unit"):
+            real, left = Transaction._start_unit, [int(point[-1])]
 
             def some(self, unit):
                 left[0] -= 1
                 return die() if left[0] < 0 else real(self, unit)
 
-            patch.setattr(Transaction, "_bring_up", some)
+            patch.setattr(Transaction, "_start_unit", some)
         else:
             name = point.split(":")[0]
             patch.setattr(Transaction if name == "_write" else Machine, name, die)
@@ -334,10 +334,10 @@ def test_a_put_back_that_cannot_put_back_goes_on_and_says_so(live, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(quadlet_transaction.fileset, "put_back", full)
-    with pytest.raises(Refused, match="Not all is back as it was .No space left.*NOT running: web.service"):
+    with pytest.raises(ApplyError, match="Not all is back as it was .No space left.*NOT running: web.service"):
         live.run()
     assert live.host.secrets["web_password"] == PASSWORD
-    assert Manifest("part", live.state).unfinished
+    assert Manifest("component", live.state).unfinished
 
 
 @pytest.mark.parametrize("room", ["of the old one", "none"])
@@ -347,7 +347,7 @@ def test_a_manifest_that_cannot_be_written_says_nothing_untrue_of_a_unit(live, m
     live.secrets["web_password"] = "another password"
     live.texts["db.container"] += "Environment=A=2\n"
     live.texts["web.container"] += "Environment=A=2\n"
-    place, plain = Manifest("part", live.state).path, fileset.swap
+    place, plain = Manifest("component", live.state).path, fileset.swap
     full = []
 
     def swap(files):
@@ -361,7 +361,7 @@ def test_a_manifest_that_cannot_be_written_says_nothing_untrue_of_a_unit(live, m
     live.host.log.clear()
     with monkeypatch.context() as patch:
         patch.setattr(fileset, "swap", swap)
-        with pytest.raises(Refused, match="No space left"):
+        with pytest.raises(ApplyError, match="No space left"):
             live.run()
     assert len(full) > 1
     live.host.log.clear()
@@ -383,11 +383,11 @@ def test_a_run_that_is_killed_while_it_puts_back_takes_nobody_for_started(live, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Transaction, "_turn", silent)
+        patch.setattr(Transaction, "_restart_drained", silent)
         patch.setattr(fileset, "put_back", killed)
         with pytest.raises(KeyboardInterrupt):
             live.run()
-    assert not Manifest("part", live.state).started.keys() & {"db.service", "web.service"}
+    assert not Manifest("component", live.state).started.keys() & {"db.service", "web.service"}
 
 
 def test_absent_removes_what_is_ours_and_keeps_data(live):
@@ -415,16 +415,16 @@ def test_no_secret_is_in_what_a_run_says(live):
     live.texts["web.container"] += "Exec=broken\n"
     live.secrets["web_password"] = PASSWORD
     live.host.refuse = {"Exec=broken"}
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ApplyError) as refused:
         live.run()
     assert PASSWORD not in str(refused.value) and "password is ********" in str(refused.value)
 
 
 def test_what_counts_as_secret_in_a_secret_file(live):
-    part = Part("p", live.part().files)
-    part.files[0].secret = True
-    part.files[0].content = b'DB_HOST=postgres\nDB_PASSWORD="hunter2hunter2"\nPORT=8000\nREDIS_URL=redis://:pw@redis/0\n'
-    words = secret_words(part)
+    component = Component("p", live.component().files)
+    component.files[0].secret = True
+    component.files[0].content = b'DB_HOST=postgres\nDB_PASSWORD="hunter2hunter2"\nPORT=8000\nREDIS_URL=redis://:pw@redis/0\n'
+    words = secret_words(component)
     assert {"hunter2hunter2", "redis://:pw@redis/0"} <= words and "postgres" not in words and not any(len(word) < 8 for word in words)
 
 
@@ -434,11 +434,11 @@ def test_a_filter_of_system_calls_that_is_not_there_stops_everything_before_the_
     live.texts["web.container"] += f"SeccompProfile={path}\n"
     before = live.seen()
     assert live.run(check=True)["changed"], "what would be done is shown all the same"
-    with pytest.raises(Refused, match=rf"{path} is not there, nothing was changed: role podman brings it"):
+    with pytest.raises(ApplyError, match=rf"{path} is not there, nothing was changed: role podman brings it"):
         live.run()
     assert live.seen() == before and live.host.log == []
     path.symlink_to("/dev/null")
-    with pytest.raises(Refused, match="is not there"):
+    with pytest.raises(ApplyError, match="is not there"):
         live.run()
     path.unlink()
     path.write_text("{}")
@@ -451,7 +451,7 @@ def test_programs_that_start_containers_themselves_are_not_installed_without_it(
     monkeypatch.setattr(quadlet_transaction.confined, "SECCOMP", str(path))
     live.configuration["lib/program/confined.py"] = b"OPTIONS = ()"
     before = live.seen()
-    with pytest.raises(Refused, match=rf"{path} is not there, nothing was changed: role podman brings it"):
+    with pytest.raises(ApplyError, match=rf"{path} is not there, nothing was changed: role podman brings it"):
         live.run()
     assert live.seen() == before
     path.write_text("{}")

@@ -7,8 +7,8 @@ import pathlib
 import sys
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import quadlet_plan, quadlet_transaction, rotation
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused
+from ansible_collections.senex.trader.plugins.module_utils import nginx_upstream, quadlet_plan, quadlet_transaction
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError
 from test_engine_transaction import live, quiet_host  # noqa: F401 - fixtures
 
 TURN = {"server": "127.0.0.1:1"}
@@ -20,7 +20,7 @@ STAND_IN = "[Container]\nImage=registry/app:1\nContainerName=web-next\n"
 def relieved(live):
     """A part whose web.service has a stand-in, in place."""
     live.texts["web-next.container"] = STAND_IN
-    live.units[1] = {"name": "web.service", "stand_in": "web-next.service"}
+    live.units[1] = {"name": "web.service", "surge_unit": "web-next.service"}
     live.host.states["web-next.service"] = {"ActiveState": "inactive"}
     live.run()
     assert not any(line.endswith("web-next.service") for line in live.host.log), "installed, and left alone"
@@ -50,7 +50,7 @@ def test_a_stand_in_that_does_not_start_stops_nothing(relieved):
     for name in ("web.container", "web-next.container"):
         relieved.texts[name] += "Exec=broken\n"
     relieved.host.refuse = {"Exec=broken"}
-    with pytest.raises(Refused, match="web-next.service did not come up(.|\n)*journal of web-next.service"):
+    with pytest.raises(ApplyError, match="web-next.service did not come up(.|\n)*journal of web-next.service"):
         relieved.run()
     assert relieved.seen() == before
     assert not any(line.endswith(" web.service") for line in steps(relieved)) and "stop web-next.service" in relieved.host.log
@@ -60,7 +60,7 @@ def test_a_unit_that_fails_is_relieved_only_when_the_old_one_is_back(relieved):
     before = relieved.seen()
     relieved.texts["web.container"] += "Exec=broken\n"
     relieved.host.refuse = {"Exec=broken"}
-    with pytest.raises(Refused, match="web.service did not come up"):
+    with pytest.raises(ApplyError, match="web.service did not come up"):
         relieved.run()
     assert relieved.seen() == before
     assert steps(relieved) == [
@@ -87,8 +87,8 @@ def test_a_stand_in_that_a_killed_run_left_is_stopped_by_the_next(relieved):
 @pytest.fixture
 def upstream(tmp_path, monkeypatch):
     """Writes what role nginx says of its servers; a flag a server lies in `out`."""
-    monkeypatch.setattr(rotation, "POLL", 0)
-    monkeypatch.setattr(rotation, "serves", lambda server, ask: server not in DEAD)
+    monkeypatch.setattr(nginx_upstream, "POLL", 0)
+    monkeypatch.setattr(nginx_upstream, "serves", lambda server, ask: server not in DEAD)
 
     def write(*servers):
         (tmp_path / "upstream.json").write_text(json.dumps({"version": 1, "servers": servers, "hosts": [], "flags": str(tmp_path / "out")}))
@@ -101,11 +101,11 @@ def upstream(tmp_path, monkeypatch):
 def rotated(live, upstream, monkeypatch):
     """A part with two instances, of which a file says which get requests; leaving and coming back are logged."""
     contract = upstream("127.0.0.1:1", "127.0.0.1:2")
-    leave, back = rotation.Rotation.leave, rotation.Rotation.back
+    leave, back = nginx_upstream.UpstreamServers.drain, nginx_upstream.UpstreamServers.restore
 
     def left(turn, tell=None):
         result = leave(turn, tell)
-        live.host.log += [f"out: {','.join(turn.out())}"] if result else []
+        live.host.log += [f"out: {','.join(turn.drained())}"] if result else []
         return result
 
     def came_back(turn):
@@ -113,10 +113,11 @@ def rotated(live, upstream, monkeypatch):
         live.host.log += [f"in: {','.join(turn.servers)}"] if result else []
         return result
 
-    monkeypatch.setattr(rotation.Rotation, "leave", left)
-    monkeypatch.setattr(rotation.Rotation, "back", came_back)
+    monkeypatch.setattr(nginx_upstream.UpstreamServers, "drain", left)
+    monkeypatch.setattr(nginx_upstream.UpstreamServers, "restore", came_back)
     live.units = [
-        {"name": f"{name}.service", "rotation": {"contract": contract, "server": f"127.0.0.1:{port}", "drain": 0}} for port, name in ((1, "db"), (2, "web"))
+        {"name": f"{name}.service", "load_balancer": {"contract": contract, "server": f"127.0.0.1:{port}", "drain": 0}}
+        for port, name in ((1, "db"), (2, "web"))
     ]
     live.run()
     return live, pathlib.Path(contract).parent / "out"
@@ -127,7 +128,7 @@ def test_the_one_out_of_rotation_comes_back_first_so_that_the_other_can_leave(ro
     live.configuration["config/db.conf"] = b"new"
     live.texts["web.container"] += "Exec=broken\n"
     live.host.refuse = {"Exec=broken"}
-    with pytest.raises(Refused, match="running again: web.service, db.service"):
+    with pytest.raises(ApplyError, match="running again: web.service, db.service"):
         live.run()
     seen = [line for line in live.host.log if line.startswith(("restart", "stop", "out:", "in:"))]
     first, second = "127.0.0.1:1", "127.0.0.1:2"
@@ -142,7 +143,7 @@ def test_a_server_that_a_killed_run_left_out_comes_back(rotated):
     live, flags = rotated
     flags.mkdir()
     (flags / "127.0.0.1:1").touch()
-    assert live.run(check=True)["plan"] == ["put db.service back into rotation"] and live.host.log == []
+    assert live.run(check=True)["plan"] == ["put db.service back in service"] and live.host.log == []
     assert live.run()["changed"] and live.host.log == ["in: 127.0.0.1:1"] and not live.run()["changed"]
 
 
@@ -153,16 +154,16 @@ def test_what_failed_while_the_only_instance_restarted_does_not_count(live, upst
     (tmp_path / "prober.json").write_text('{"requests": 90, "failed": 40, "failures": ["/: 502"]}')
     monkeypatch.setattr(quadlet_plan, "PROBE_SECONDS", 0)
     turn = {"contract": contract, "server": "127.0.0.1:8001", "drain": 0}
-    live.units[1] = {"name": "web.service", "rotation": turn, "probe": {"file": str(tmp_path / "prober.json"), "failed": 3}}
+    live.units[1] = {"name": "web.service", "load_balancer": turn, "traffic_gate": {"results_file": str(tmp_path / "prober.json"), "max_failed": 3}}
     live.texts["web.container"] += "Exec=new\n"
     if good:
         assert live.run()["changed"]
         (tmp_path / "prober.json").write_text('{"requests": 99, "failed": 44, "failures": ["/: 500"]}')
-        assert "4 of 99 requests of the prober failed beside the 40 while" in quadlet_plan.probed(live.units[1])
-        live.units[1]["probe"]["later"] = True
-        assert quadlet_plan.probed(live.units[1]) == "", "the caller counts them, those that are forgiven apart"
+        assert "4 of 99 requests of the traffic probe failed beside the 40 while" in quadlet_plan.traffic_gate_error(live.units[1])
+        live.units[1]["traffic_gate"]["evaluate"] = "at_end"
+        assert quadlet_plan.traffic_gate_error(live.units[1]) == "", "the caller counts them, those that are forgiven apart"
     else:
-        with pytest.raises(Refused, match="40 of 90 requests of the prober failed, 3 may; the last: /: 502"):
+        with pytest.raises(ApplyError, match="40 of 90 requests of the traffic probe failed, 3 may; the last: /: 502"):
             live.run()
 
 
@@ -174,8 +175,8 @@ def test_an_instance_that_serves_nobody_is_replaced_first(rotated, monkeypatch, 
     alive = next(name for name in names if name != dead)
     live.host.states[f"{dead}.service"] = {"ActiveState": "failed"}
     monkeypatch.setattr(sys.modules[__name__], "DEAD", {names[dead]})
-    started = rotation.Rotation.back
-    monkeypatch.setattr(rotation.Rotation, "back", lambda turn: (DEAD.difference_update(turn.servers), started(turn))[1])
+    started = nginx_upstream.UpstreamServers.restore
+    monkeypatch.setattr(nginx_upstream.UpstreamServers, "restore", lambda turn: (DEAD.difference_update(turn.servers), started(turn))[1])
     for name in ("db.container", "web.container"):
         live.texts[name] += "Exec=new\n"
     live.run()
@@ -198,7 +199,7 @@ def test_the_last_one_that_answers_is_not_taken_away(rotated, monkeypatch):
     live.run()
     monkeypatch.setattr(sys.modules[__name__], "DEAD", {"127.0.0.1:1"})
     text, unit = live.texts.pop("web.container"), live.units.pop()
-    with pytest.raises(Refused, match="127.0.0.1:1 answer nothing, so it is needed"):
+    with pytest.raises(ApplyError, match="127.0.0.1:1 answer nothing, so it is needed"):
         live.run()
     assert "restart web.service" in live.host.log and live.texts.get("web.container") is None and text and unit
     monkeypatch.setattr(sys.modules[__name__], "DEAD", set())
@@ -207,11 +208,17 @@ def test_the_last_one_that_answers_is_not_taken_away(rotated, monkeypatch):
 
 
 def test_a_place_keeps_what_it_says_of_the_order():
-    act = [{"name": "once"}, {"name": "web-1", "rotation": TURN, "meanwhile": True}, {"name": "other"}, {"name": "web-2", "rotation": TURN}, {"name": "target"}]
-    turned = quadlet_plan.dead_first(act, {"web-1": {"ActiveState": "active"}, "web-2": {"ActiveState": "failed"}}, [])
+    act = [
+        {"name": "once"},
+        {"name": "web-1", "load_balancer": TURN, "parallel_with_previous": True},
+        {"name": "other"},
+        {"name": "web-2", "load_balancer": TURN},
+        {"name": "target"},
+    ]
+    turned = quadlet_plan.unavailable_first(act, {"web-1": {"ActiveState": "active"}, "web-2": {"ActiveState": "failed"}}, [])
     assert [unit["name"] for unit in turned] == ["once", "web-2", "other", "web-1", "target"]
-    assert [bool(unit.get("meanwhile")) for unit in turned] == [False, True, False, False, False]
-    assert quadlet_plan.dead_first(act, {name: {"ActiveState": "active"} for name in ("web-1", "web-2")}, ["web-1"]) == act
+    assert [bool(unit.get("parallel_with_previous")) for unit in turned] == [False, True, False, False, False]
+    assert quadlet_plan.unavailable_first(act, {name: {"ActiveState": "active"} for name in ("web-1", "web-2")}, ["web-1"]) == act
 
 
 @pytest.fixture
@@ -224,8 +231,8 @@ def holding(live, monkeypatch):
         yield
         live.host.log += ["goes on"] if wanted else []
 
-    monkeypatch.setattr(quadlet_transaction, "Hold", hold)
-    live.units[0] = {"name": "db.service", "hold": {"contract": "/nowhere"}}
+    monkeypatch.setattr(quadlet_transaction, "RequestHold", hold)
+    live.units[0] = {"name": "db.service", "request_hold": {"contract": "/nowhere"}}
     live.run()
     assert live.host.log == [], "nothing restarts, nobody waits"
     return live
@@ -243,7 +250,7 @@ def test_requests_wait_while_what_they_ask_restarts(holding):
 def test_they_wait_for_the_way_back_too(holding):
     holding.texts["db.container"] += "Exec=broken\n"
     holding.host.refuse = {"Exec=broken"}
-    with pytest.raises(Refused):
+    with pytest.raises(ApplyError):
         holding.run()
     back = holding.host.log[holding.host.log.index("stop db.service") :]
     assert [line for line in back if line in ("held", "restart db.service", "goes on")] == ["held", "restart db.service", "goes on"]

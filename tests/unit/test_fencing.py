@@ -9,17 +9,17 @@ import pytest
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.senex.trader.plugins.action import (
     application,
+    nginx_upstream,
     postgresql_checksums,
     postgresql_upgrade,
-    prober,
     quadlet,
     release,
-    rotation,
     system_files,
+    traffic_probe,
 )
-from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_apply, release_record, resting
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger, Lost
+from ansible_collections.senex.trader.plugins.module_utils import application_units, fileset, quadlet_apply, release_record
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError, Transaction
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld, LockLost
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from ansible_collections.senex.trader.plugins.plugin_utils.answering import AnsweringAction
 from controller import ROOT
@@ -34,25 +34,25 @@ def ledger(tmp_path, monkeypatch):
     return Ledger(str(tmp_path))
 
 
-def changed(ledger, lease):
-    with ledger.changing(lease) as still:
+def changed(ledger, deploy_lock):
+    with ledger.changing(deploy_lock) as still:
         still()
         return True
 
 
 def test_while_nobody_has_the_lock_anybody_may_change_the_host_but_one_that_lost_it(ledger):
     assert changed(ledger, {})
-    with pytest.raises(Lost, match="given up or taken over"):
+    with pytest.raises(LockLost, match="given up or taken over"):
         changed(ledger, {"id": "mine"})
 
 
 def test_while_somebody_has_it_nobody_else_may(ledger):
     ledger.begin(THEIRS)
-    with pytest.raises(Busy, match="deploy of 3 by ben@desk"):
+    with pytest.raises(LockHeld, match="deploy of 3 by ben@desk"):
         changed(ledger, {})
-    with pytest.raises(Lost, match="deploy of 3 by ben@desk"):
+    with pytest.raises(LockLost, match="deploy of 3 by ben@desk"):
         changed(ledger, {"id": "mine"})
-    assert changed(ledger, {"id": "theirs", "at": "web"}) and ledger.holder()["step"] == "web"
+    assert changed(ledger, {"id": "theirs", "stage": "web"}) and ledger.holder()["step"] == "web"
     assert changed(ledger, {"id": "theirs"}) and ledger.holder()["step"] == "web", "a change that is no stage says nothing of stages"
 
 
@@ -68,14 +68,14 @@ def test_a_change_that_takes_longer_than_the_lease_keeps_it(ledger, monkeypatch)
     monkeypatch.setattr(release_record, "LEASE", 0.5)
     monkeypatch.setattr(release_record, "RENEWAL", 0.05)
     ledger.begin(MINE)
-    with ledger.changing({"id": "mine", "at": "web"}) as still:
+    with ledger.changing({"id": "mine", "stage": "web"}) as still:
         time.sleep(0.8)
         still()
-        with pytest.raises(Busy):
+        with pytest.raises(LockHeld):
             ledger.begin(THEIRS)
         ledger.begin(THEIRS, take_over="any")
         time.sleep(0.3)
-        with pytest.raises(Lost, match="deploy of 3"):
+        with pytest.raises(LockLost, match="deploy of 3"):
             still()
 
 
@@ -89,19 +89,19 @@ def test_a_part_whose_lock_is_lost_meanwhile_goes_on_with_no_further_unit_and_is
     def still():
         asked.append(list(live.host.log))
         if len(asked) == 3:  # before the files, before the first unit, before the second
-            raise Lost("the lock of this release is gone: deploy of 3")
+            raise LockLost("the lock of this release is gone: deploy of 3")
 
-    transaction = Transaction(live.part(), live.host, True, live.transaction().manifest, still=still)
+    transaction = Transaction(live.component(), live.host, True, live.transaction().manifest, still=still)
     live.host.log.clear()
-    with pytest.raises(Refused, match=r"could not be installed: the lock of this release is gone: deploy of 3[\s\S]*The files from before are back"):
+    with pytest.raises(ApplyError, match=r"could not be installed: the lock of this release is gone: deploy of 3[\s\S]*The files from before are back"):
         transaction.run(False)
     assert "restart db.service" in asked[2] and "restart web.service" not in live.host.log
     assert live.seen() == before
 
 
 def quadlet_data(**more):
-    return {"part": "django", "state": "present", "user": "senex", "home": "/h", "files": [], "directories": [], "secrets": [], "units": [],
-            "guards": [], "image_input": "", "lease": {}, **more}  # fmt: skip
+    return {"component": "django", "state": "present", "user": "senex", "home": "/h", "files": [], "directories": [], "secrets": [], "units": [],
+            "preconditions": [], "image_input": "", "deploy_lock": {}, **more}  # fmt: skip
 
 
 class Changes:
@@ -123,20 +123,20 @@ def host(ledger, monkeypatch):
     monkeypatch.setattr(fileset, "MANIFESTS", ledger.directory)
     monkeypatch.setattr(quadlet_apply, "Ledger", lambda: ledger)
     monkeypatch.setattr(quadlet_apply, "Transaction", Changes)
-    monkeypatch.setattr(quadlet_apply, "keep", lambda data: None)
+    monkeypatch.setattr(quadlet_apply, "save_applied", lambda data: None)
     monkeypatch.setattr(quadlet_apply, "ServiceUser", lambda *_: type("User", (), {"uid": 0, "gid": 0})())
     return ledger
 
 
-@pytest.mark.parametrize("lease", [{}, {"id": "mine", "at": "web"}], ids=["without a lock", "with one that was lost"])
-def test_a_part_is_left_alone_under_the_lock_of_another_one(host, lease):
+@pytest.mark.parametrize("deploy_lock", [{}, {"id": "mine", "stage": "web"}], ids=["without a lock", "with one that was lost"])
+def test_a_part_is_left_alone_under_the_lock_of_another_one(host, deploy_lock):
     """A release that slept, and site.yml beside a release."""
     host.begin(THEIRS)
-    answer = quadlet_apply.attempted(quadlet_data(lease=lease))
+    answer = quadlet_apply.apply_or_error(quadlet_data(deploy_lock=deploy_lock))
     assert "deploy of 3 by ben@desk" in answer["msg"] and Changes.begun == 0
-    assert answer.get("busy", {}).get("id") == (None if lease else "theirs")
-    assert quadlet_apply.attempted(quadlet_data(lease=lease), check=True)["changed"], "a look changes nothing"
-    assert quadlet_apply.attempted(quadlet_data(lease={"id": "theirs", "at": "web"}))["changed"] and Changes.begun == 1
+    assert answer.get("busy", {}).get("id") == (None if deploy_lock else "theirs")
+    assert quadlet_apply.apply_or_error(quadlet_data(deploy_lock=deploy_lock), check=True)["changed"], "a look changes nothing"
+    assert quadlet_apply.apply_or_error(quadlet_data(deploy_lock={"id": "theirs", "stage": "web"}))["changed"] and Changes.begun == 1
 
 
 def plugin_of(module):
@@ -154,7 +154,7 @@ def test_every_module_that_changes_a_host_asks_for_the_lock():
         if path.stem not in apart:
             text = path.read_text()
             assert "Ledger()" in text or through.get(path.stem, "Ledger()") in text, path.stem
-            assert path.stem.startswith("apply_") or "Answering" in plugin_of(path.stem) or "Leased" in plugin_of(path.stem), f"{path.stem}, unreachable"
+            assert path.stem.startswith("apply_") or "Answering" in plugin_of(path.stem) or "Locked" in plugin_of(path.stem), f"{path.stem}, unreachable"
     assert "Ledger().changing(" in (ROOT / "plugins/module_utils/quadlet_apply.py").read_text()
     assert "leased(" in (ROOT / "plugins/module_utils/pg_checksums.py").read_text()
 
@@ -193,15 +193,15 @@ def action_of(module, monkeypatch, raises=None, **arguments):
 
 
 @pytest.mark.parametrize(("module", "arguments"), [
-    (application, {"state": "rests"}),
-    (prober, {"state": "stopped"}),
-    (rotation, {"state": "out", "servers": []}),
+    (application, {"state": "stopped"}),
+    (traffic_probe, {"state": "stopped"}),
+    (nginx_upstream, {"state": "drained", "servers": []}),
     (postgresql_upgrade, {"step": "undo"}),
     (postgresql_checksums, {"step": "enable"}),
     (release, {"step": "run"}),
     (release, {"step": "begin"}),
-    (quadlet, {"part": "django", "user": "senex", "home": "/h"}),
-    (system_files, {"part": "common"}),
+    (quadlet, {"component": "django", "user": "senex", "home": "/h"}),
+    (system_files, {"component": "common"}),
 ])  # fmt: skip
 def test_a_host_that_does_not_answer_is_a_failure(module, arguments, monkeypatch):
     """Ansible's own word for it passes by every rescue: nothing was taken back, nothing was recorded."""
@@ -212,7 +212,7 @@ def test_a_host_that_does_not_answer_is_a_failure(module, arguments, monkeypatch
 
 
 def test_what_is_left_on_a_host_that_is_gone_ends_nothing(monkeypatch):
-    action, _ = action_of(prober, monkeypatch)
+    action, _ = action_of(traffic_probe, monkeypatch)
 
     def gone(*_):
         raise AnsibleConnectionFailure("no route to host")
@@ -225,29 +225,29 @@ def knows(identifier, run=None):
     return {"inventory_hostname": "one", "ansible_facts": {"senex_operation": {"id": identifier, "run": run or controller.run_name()}}}
 
 
-@pytest.mark.parametrize("module", [application, prober, rotation])
+@pytest.mark.parametrize("module", [application, traffic_probe, nginx_upstream])
 def test_what_a_run_changes_goes_with_the_lock_that_it_has(module, monkeypatch):
-    for variables, lease in ((knows("mine"), {"id": "mine"}), ({}, {}), (knows("mine", "an earlier run's, from a cache of facts"), {})):
+    for variables, deploy_lock in ((knows("mine"), {"id": "mine"}), ({}, {}), (knows("mine", "an earlier run's, from a cache of facts"), {})):
         action, (*_,) = action_of(module, monkeypatch, state="x")
         asked = []
         monkeypatch.setattr(action, "_execute_module", lambda asked=asked, **given: asked.append(given["module_args"]) or {})
         action.run(task_vars=variables)
-        assert asked[0]["lease"] == lease
+        assert asked[0]["deploy_lock"] == deploy_lock
 
 
 @pytest.mark.parametrize("module", [quadlet, system_files])
 def test_a_part_too_whoever_asks(module, monkeypatch):
     """Roles give none of their own where they are applied by a way back, an upgrade or a rotation."""
-    given = {"part": "django", "user": "senex", "home": "/h"} if module is quadlet else {"part": "common"}
-    for variables, lease in ((knows("mine"), {"id": "mine"}), ({}, {})):
+    given = {"component": "django", "user": "senex", "home": "/h"} if module is quadlet else {"component": "common"}
+    for variables, deploy_lock in ((knows("mine"), {"id": "mine"}), ({}, {})):
         action, asked = action_of(module, monkeypatch, **given)
         action.run(task_vars={"inventory_hostname": "one", **variables})
-        assert json.loads(base64.b64decode(asked[0]["payload"]))["lease"] == lease
+        assert json.loads(base64.b64decode(asked[0]["payload"]))["deploy_lock"] == deploy_lock
 
 
 @pytest.mark.parametrize(("alive", "asked_for", "times"), [(True, "", 1), (False, "", 2), (True, "true", 2), (True, "false", 1)])
 def test_site_does_not_wait_for_a_release_that_is_dead(alive, asked_for, times, monkeypatch):
-    action, asked = action_of(system_files, monkeypatch, part="common")
+    action, asked = action_of(system_files, monkeypatch, component="common")
     holder = {**THEIRS, **controller.identity(), **({} if alive else {"pid": 2**30})}
     answers = [{"failed": True, "msg": "busy", "busy": holder}, {"changed": True}]
     monkeypatch.setattr(action, "_execute_module", lambda module_args, **_: asked.append(module_args) or answers[len(asked) - 1])
@@ -279,8 +279,8 @@ class Units:
 @pytest.fixture
 def answers(monkeypatch):
     found = []
-    monkeypatch.setattr(resting.prober, "ask", lambda target, path: found.pop(0) if found else "")
-    monkeypatch.setattr(resting.time, "sleep", lambda _: None)
+    monkeypatch.setattr(application_units.traffic_probe, "ask", lambda target, path: found.pop(0) if found else "")
+    monkeypatch.setattr(application_units.time, "sleep", lambda _: None)
     return found
 
 
@@ -290,27 +290,33 @@ ASKED = {"paths": ["/health/"]}
 def test_what_stopped_is_known_to_its_host_until_it_serves(tmp_path, answers):
     place = str(tmp_path / "rests")
     user = Units(["web-1.service", "celery-worker.service", "web-shell.timer"], ["web-1.service", "celery-worker.service", "celery-beat.service"])
-    assert resting.rest(user, ["celery-beat.service", "ssh.service"], place=place) == ["web-1.service", "celery-worker.service", "celery-beat.service"]
+    assert application_units.stop_units(user, ["celery-beat.service", "ssh.service"], place=place) == [
+        "web-1.service",
+        "celery-worker.service",
+        "celery-beat.service",
+    ]
     assert user.log == ["stop web-1.service celery-worker.service celery-beat.service"]
-    assert resting.rest(user, [], place=place) == resting.remembered(place), "a second run, after one that was killed"
+    assert application_units.stop_units(user, [], place=place) == application_units.remembered(place), "a second run, after one that was killed"
     answers += ["503"] * 3
-    assert resting.serve(user, ASKED, True, place=place) == (["web-1.service", "celery-worker.service", "celery-beat.service"], [])
+    assert application_units.start_units(user, ASKED, True, place=place) == (["web-1.service", "celery-worker.service", "celery-beat.service"], [])
     assert user.log[-2:] == ["start release.service", "start web-1.service celery-worker.service celery-beat.service"]
-    assert resting.remembered(place) == [] and resting.serve(user, ASKED, True, place=place) == ([], [])
+    assert application_units.remembered(place) == [] and application_units.start_units(user, ASKED, True, place=place) == ([], [])
 
 
 def test_what_does_not_serve_stays_known(tmp_path, answers):
     place = str(tmp_path / "rests")
     user = Units(["web-1.service"], stuck=["release.service"])
-    resting.rest(user, [], place=place)
-    assert resting.serve(user, ASKED, True, place=place)[1] == ["['release.service'] failed"] and resting.remembered(place) == ["web-1.service"]
-    answers += ["/health/: 503"] * resting.ROUNDS
-    assert resting.serve(user, ASKED, False, place=place)[1] == ["/health/: 503"] and resting.remembered(place) == ["web-1.service"]
-    with pytest.raises(Lost):
-        resting.serve(user, ASKED, False, place=place, still=lambda: (_ for _ in ()).throw(Lost("gone")))
-    assert resting.serve(user, ASKED, False, place=place)[1] == []
+    application_units.stop_units(user, [], place=place)
+    assert application_units.start_units(user, ASKED, True, place=place)[1] == ["['release.service'] failed"] and application_units.remembered(place) == [
+        "web-1.service"
+    ]
+    answers += ["/health/: 503"] * application_units.ROUNDS
+    assert application_units.start_units(user, ASKED, False, place=place)[1] == ["/health/: 503"] and application_units.remembered(place) == ["web-1.service"]
+    with pytest.raises(LockLost):
+        application_units.start_units(user, ASKED, False, place=place, still=lambda: (_ for _ in ()).throw(LockLost("gone")))
+    assert application_units.start_units(user, ASKED, False, place=place)[1] == []
 
 
 def test_what_is_to_be_started_later_is_not_stopped(tmp_path):
     user = Units(["web-1.service"])
-    assert resting.rest(user, [], stop=False, place=str(tmp_path / "rests")) == ["web-1.service"] and user.log == []
+    assert application_units.stop_units(user, [], stop=False, place=str(tmp_path / "rests")) == ["web-1.service"] and user.log == []

@@ -17,7 +17,7 @@ def at(number, days, sent_by, *tags):
 def test_one_that_took_a_place_by_hand_is_asked(command, settings, bucket):  # noqa: F811
     """It was given the copy of the machine before, of last year."""
     bucket += [at(1, 400, "lost", "senex", "dump"), at(2, 300, "new", "senex", "dump"), at(3, 0, "new", "senex", "dump")]
-    with pytest.raises(command.common.Trouble, match=r"copies of several machines .*11111111 .*\(machine lost\); 33333333 .*\(machine new\)"):
+    with pytest.raises(command.common.BackupError, match=r"copies of several machines .*11111111 .*\(machine lost\); 33333333 .*\(machine new\)"):
         command.fetch.chosen(settings, "latest", "dump")
     assert command.fetch.chosen(settings, "machine-new", "dump")[0]["id"][0] == "3"
 
@@ -117,7 +117,7 @@ def alike(bucket):  # noqa: F811
 @pytest.mark.parametrize("wanted", ["latest", "machine-lost"])
 def test_a_machine_id_names_no_clone_for_the_other(command, settings, alike, wanted):  # noqa: F811
     """The newest copy of either was taken where the id was named."""
-    with pytest.raises(command.common.Trouble, match=r"name one \(restore_copy=machine-ID, on-NAME, .* by db \(machine lost\).* by clone \(machine lost\)"):
+    with pytest.raises(command.common.BackupError, match=r"name one \(restore_copy=machine-ID, on-NAME, .* by db \(machine lost\).* by clone \(machine lost\)"):
         command.fetch.chosen(settings, wanted, "dump")
     for name, ids in (("db", "12"), ("clone", "34")):
         found, wal = command.fetch.chosen(settings, f"on-{name}", "dump")
@@ -129,7 +129,7 @@ def test_a_new_host_that_is_a_clone_itself_does_not_take_its_own_empty_database(
     monkeypatch.setattr(command.fetch, "machine", lambda: "lost")
     monkeypatch.setattr(command.fetch.socket, "gethostname", lambda: "new")
     alike.append(by("new", at(5, 0, "lost", "senex", "dump")))
-    with pytest.raises(command.common.Trouble, match=r" by db \(machine lost\).* by clone \(machine lost\).* by new \(machine lost\)"):
+    with pytest.raises(command.common.BackupError, match=r" by db \(machine lost\).* by clone \(machine lost\).* by new \(machine lost\)"):
         command.fetch.chosen(settings, "latest", "dump")
     assert command.fetch.chosen(settings, "on-db", "dump")[0]["id"][0] == "1"
     assert command.fetch.chosen(settings, "own", "dump")[0]["id"][0] == "5"
@@ -137,7 +137,7 @@ def test_a_new_host_that_is_a_clone_itself_does_not_take_its_own_empty_database(
 
 def test_clones_of_one_name_are_told_apart_by_their_clusters(command, settings, bucket):  # noqa: F811
     bucket += [by("db", at(number, 9 - number, "lost", "senex", "dump"), f"cluster-{number % 2 + 7}") for number in range(1, 5)]
-    with pytest.raises(command.common.Trouble, match=r"33333333 .*, cluster 8\); 44444444 .*, cluster 7\)"):
+    with pytest.raises(command.common.BackupError, match=r"33333333 .*, cluster 8\); 44444444 .*, cluster 7\)"):
         command.fetch.chosen(settings, "on-db", "dump")
     assert command.fetch.chosen(settings, "cluster-8", "dump")[0]["id"][0] == "3"
 

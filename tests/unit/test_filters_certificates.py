@@ -141,7 +141,7 @@ def test_an_authority_that_cannot_sign():
 def test_it_is_asked_before_the_first_change():
     """By site.yml and by the preflight; what else begins with the look signs for nothing."""
     playbooks = pathlib.Path(__file__).parents[2] / "playbooks"
-    (play,) = yaml.safe_load((playbooks / "look.yml").read_text())
+    (play,) = yaml.safe_load((playbooks / "validate.yml").read_text())
     (task,) = [task for task in play["tasks"] if task.get("ansible.builtin.import_tasks") == "tasks/check_site.yml"]
-    assert task["when"] == "look_parts is not defined" and "include_tasks: check_site.yml" in (playbooks / "tasks/preflight_step.yml").read_text()
+    assert task["when"] == "validate_components is not defined" and "include_tasks: check_site.yml" in (playbooks / "tasks/preflight_step.yml").read_text()
     assert "authority_problems" in yaml.safe_load((playbooks / "tasks/check_site.yml").read_text())[0]["vars"]["__check_problems"]

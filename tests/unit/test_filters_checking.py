@@ -151,11 +151,11 @@ def test_a_time_or_a_name_that_is_not_read_as_it_is_written_is_refused():
 
 
 def test_directories_that_are_not_apart():
-    assert checking.apart({"a": "data/redis", "b": "data/redis.old"}, {"c": "data/postgres"}) == []
-    assert checking.apart({"a": "data"}, {"c": "data/postgres"})[0] == "a: data is, holds or lies in c (data/postgres); give each its own"
-    assert checking.apart({"a": "x/y", "b": "x"}, {}) == ["a: x/y is, holds or lies in b (x); give each its own"]
-    assert checking.apart({"a": "logs"}, {}) == ["a: logs is, holds or lies in logs; give each its own"]
-    assert checking.apart({"a": 7, "b": "7/b"}, {}) == ["a: 7 is, holds or lies in b (7/b); give each its own"]
+    assert checking.nesting_problems({"a": "data/redis", "b": "data/redis.old"}, {"c": "data/postgres"}) == []
+    assert checking.nesting_problems({"a": "data"}, {"c": "data/postgres"})[0] == "a: data is, holds or lies in c (data/postgres); give each its own"
+    assert checking.nesting_problems({"a": "x/y", "b": "x"}, {}) == ["a: x/y is, holds or lies in b (x); give each its own"]
+    assert checking.nesting_problems({"a": "logs"}, {}) == ["a: logs is, holds or lies in logs; give each its own"]
+    assert checking.nesting_problems({"a": 7, "b": "7/b"}, {}) == ["a: 7 is, holds or lies in b (7/b); give each its own"]
 
 
 TIMES = """*-*-* *:25:00 UTC|Sun *-*-* 04:30:00 UTC|*-*~1|*-02~03|02-30|26-01-01|*-1..3-1|*:0/15|*:*:0/5|03:00:00.5|3:0|2,4:00|Mon-Fri|mon,wed
@@ -165,9 +165,9 @@ NO_TIMES = "|often|every day|3|03|25:00|3:61|*-*-* 24:00|*-*-* 03:30:60|10:00-12
 
 def test_times_as_systemd_knows_them():
     for value in TIMES.replace("\n", "|").split("|"):
-        assert checking.no_times({"x_schedule": value}) == [], value
+        assert checking.schedule_problems({"x_schedule": value}) == [], value
     for value in NO_TIMES.split("|"):
-        assert checking.no_times({"x_schedule": value}) == [f"x_schedule: '{value}' is no time as systemd knows it, such as *-*-* 03:30:00 UTC"]
+        assert checking.schedule_problems({"x_schedule": value}) == [f"x_schedule: '{value}' is no time as systemd knows it, such as *-*-* 03:30:00 UTC"]
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")

@@ -102,7 +102,7 @@ def test_memory_plan_always_fits_and_grows():
 
 def test_memory_plan_of_a_host_of_its_own():
     assert sizing.memory_plan(8192, ["postgresql"]) == {"postgresql": 6144, "system": 2048}
-    with pytest.raises(AnsibleFilterError, match="no part postgres;"):
+    with pytest.raises(AnsibleFilterError, match="no component postgres;"):
         sizing.memory_plan(8192, ["postgres"])
 
 

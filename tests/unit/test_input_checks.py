@@ -173,7 +173,7 @@ def test_a_plan_of_memory_is_whole(memory, says):
 @pytest.mark.parametrize(("tag", "good"), [("2026.11.21", True), ("sha256:" + "0" * 64, True), ("latest", False), ("", False), ("a b", False)])
 def test_a_release_is_pinned(tag, good):
     _whole, _look, play, *_ = yaml.safe_load((ROLES.parent / "playbooks/deploy.yml").read_text(encoding="utf-8"))
-    (task,) = [task for task in play["pre_tasks"] if task["name"] == "A release needs its tag"]
+    (task,) = [task for task in play["pre_tasks"] if task["name"] == "Check that a tag is given"]
     message = message_of(task, trusted({"django_image_tag": tag}))
     assert (message == "") is good and (good or ("django_image_tag" in message and "pinned" in message))
 

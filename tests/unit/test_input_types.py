@@ -12,7 +12,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from jinja2 import Environment, nodes
 from nginx_door import rendered as nginx
-from rendered import part, trusted, variables
+from rendered import component, trusted, variables
 from test_common_preflight import HOST
 from test_rendered_units import BASE
 
@@ -115,7 +115,7 @@ def test_nginx_takes_text_for_numbers():
                                             ("redis", "redis_appendonly")])  # fmt: skip
 def test_other_roles_take_text_for_what_it_says(role, name):
     def files(value):
-        return {dest: text for dest, (text, _) in part(role, **{**BASE, name: value})[0].items()}
+        return {dest: text for dest, (text, _) in component(role, **{**BASE, name: value})[0].items()}
 
     no, yes = files(False), files(True)
     assert no != yes

@@ -10,10 +10,10 @@ import types
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.action.quadlet import directory_of
-from ansible_collections.senex.trader.plugins.module_utils import kept_data, pg_exchange, quadlet_plan, quadlet_transaction
+from ansible_collections.senex.trader.plugins.module_utils import cluster_swap, kept_data, quadlet_plan, quadlet_transaction
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused
-from rendered import ROLES, part
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError
+from rendered import ROLES, component
 from test_engine_transaction import Live
 from test_rendered_units import BASE
 
@@ -37,7 +37,7 @@ def empty(path):
             os.rmdir(os.path.join(place, name))
 
 
-class Part(Live):
+class Component(Live):
     """A part with one directory of data."""
 
     def __init__(self, base, kind, what):
@@ -69,7 +69,7 @@ def quiet_host(monkeypatch):
 @pytest.fixture(params=[("cluster", CLUSTER), ("files", "filled")], ids=["PostgreSQL", "Redis"])
 def had(tmp_path, request):
     """A host on which a run has seen data."""
-    world = Part(tmp_path, *request.param)
+    world = Component(tmp_path, *request.param)
     world.host.states = {name: {"ActiveState": "inactive"} for name in ("db.service", "web.service")}
     world.run()
     world.host.states = {}
@@ -82,7 +82,7 @@ def had(tmp_path, request):
 
 def refused(world, words):
     before = world.seen()
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(ApplyError, match=words):
         world.run()
     assert world.seen() == before and world.host.log == [], "nothing was done"
 
@@ -95,7 +95,7 @@ def test_data_that_is_gone_is_refused(had, state):
     elif state != "empty":
         os.mkdir(os.path.join(had.data, "lost+found"))
     refused(had, r"data is missing or empty, and this host has had .* mount the disk .* -e begin_anew=true")
-    assert kept_data.gone(had.state) == [{"part": "part", "path": had.data}]
+    assert kept_data.gone(had.state) == [{"component": "component", "path": had.data}]
 
 
 def test_a_path_that_was_mistyped_is_refused(had):
@@ -109,7 +109,7 @@ def test_data_that_was_moved_is_taken(had):
     os.rename(had.data, f"{had.data}.elsewhere")
     had.at(f"{had.data}.elsewhere")
     had.run()
-    assert list(kept_data.noted("part", had.state)) == [had.data] and kept_data.gone(had.state) == []
+    assert list(kept_data.noted("component", had.state)) == [had.data] and kept_data.gone(had.state) == []
 
 
 def test_it_begins_anew_where_that_is_said(had):
@@ -129,7 +129,7 @@ def test_the_note_outlives_the_part(had):
 
 
 def test_another_cluster_is_refused_unless_somebody_has_told(tmp_path):
-    world = Part(tmp_path, "cluster", CLUSTER)
+    world = Component(tmp_path, "cluster", CLUSTER)
     world.run()
     world.fill()
     world.run()
@@ -138,7 +138,7 @@ def test_another_cluster_is_refused_unless_somebody_has_told(tmp_path):
     with open(world.witness, "w") as handle:  # as a restore does
         handle.write(f"{OTHER}\n")
     world.run()
-    assert kept_data.noted("part", world.state) == {world.data: str(OTHER)}
+    assert kept_data.noted("component", world.state) == {world.data: str(OTHER)}
 
 
 def test_uploads_may_be_removed_and_not_their_disk(tmp_path, monkeypatch):
@@ -146,7 +146,7 @@ def test_uploads_may_be_removed_and_not_their_disk(tmp_path, monkeypatch):
     devices = {"/": 1}
     monkeypatch.setattr(kept_data.untrusted, "space", lambda paths: {path: {"device": devices.get(path, 2)} if os.path.isdir(path) else
                                                                      {"error": [2, "", path]} for path in paths})  # fmt: skip
-    world = Part(tmp_path, "uploads", "apart")
+    world = Component(tmp_path, "uploads", "apart")
     world.run()
     world.fill()
     world.run()
@@ -154,17 +154,17 @@ def test_uploads_may_be_removed_and_not_their_disk(tmp_path, monkeypatch):
     assert not world.run()["changed"]
     devices[world.data] = 1
     refused(world, "is not on its own file system")
-    assert kept_data.gone(world.state) == [{"part": "part", "path": world.data}]
+    assert kept_data.gone(world.state) == [{"component": "component", "path": world.data}]
     os.rmdir(world.data)
     refused(world, "is missing or empty")
 
 
 def test_check_mode_notes_nothing(tmp_path):
-    world = Part(tmp_path, "files", "filled")
+    world = Component(tmp_path, "files", "filled")
     world.run()
     world.fill()
     world.run(check=True)
-    assert not os.path.exists(world.witness) and kept_data.noted("part", world.state) == {}
+    assert not os.path.exists(world.witness) and kept_data.noted("component", world.state) == {}
 
 
 def test_every_part_with_data_says_so():
@@ -174,8 +174,8 @@ def test_every_part_with_data_says_so():
         for item in re.findall(r"- path: (.+)\n(?:.*\n)*?\s+data: ?(?:\{kind: (\w+)|\n\s+kind: (\w+))", path.read_text()):
             found[path.parts[-3]] = item[1] or item[2]
     assert found == {"postgresql": "cluster", "redis": "files", "django": "uploads", "celery": "uploads", "pitr": "copies"}
-    look = yaml.safe_load((ROLES.parent / "playbooks/look.yml").read_text())[0]["tasks"]
-    assert set(next(task for task in look if "The data that" in task["name"])["vars"]["__look_begin"]) == {*found, "backup"}
+    look = yaml.safe_load((ROLES.parent / "playbooks/validate.yml").read_text())[0]["tasks"]
+    assert set(next(task for task in look if "data of this host" in task["name"])["vars"]["__validate_begin_variables"]) == {*found, "backup"}
 
 
 @pytest.mark.parametrize(("role", "script"), [("postgresql", "config/postgresql/start.sh"), ("redis", "config/redis/start.sh")])
@@ -184,7 +184,7 @@ def test_a_boot_on_an_empty_mount_point_makes_no_data(tmp_path, role, script):
     directory, witness = tmp_path / "data", tmp_path / "had"
     directory.mkdir()
     witness.write_text(f"{CLUSTER}\n")
-    text = part(role, **BASE)[0][script][0].replace("/tmp/", "TMP/").replace("/etc/postgresql/cluster", "HAD").replace("/usr/local/etc/redis/data", "HAD")
+    text = component(role, **BASE)[0][script][0].replace("/tmp/", "TMP/").replace("/etc/postgresql/cluster", "HAD").replace("/usr/local/etc/redis/data", "HAD")
     text = text.replace("/data", str(directory)) if role == "redis" else text
     (tmp_path / "start.sh").write_text(text.replace("TMP/", f"{tmp_path}/").replace("HAD", str(witness)))
     bin_ = tmp_path / "bin"
@@ -202,7 +202,7 @@ def test_a_boot_on_an_empty_mount_point_makes_no_data(tmp_path, role, script):
 
 
 def test_a_note_is_json_of_roots_own(had):
-    path = os.path.join(had.state, "part.data")
+    path = os.path.join(had.state, "component.data")
     assert json.load(open(path)) == {had.data: str(had.what)} and os.stat(path).st_mode & 0o777 == 0o600  # noqa: SIM115
 
 
@@ -232,16 +232,16 @@ def test_an_upgrade_tells_which_cluster_is_the_one_now_and_its_undoing_which_it_
     cluster(f"{data}.upgrade", OTHER)
     wanted = types.SimpleNamespace(data=str(data), configuration=str(witness.parent))
     state = State(str(tmp_path / "state"))
-    monkeypatch.setattr(pg_exchange.pg_upgrade_state, "put_back", lambda *_: None)
-    monkeypatch.setattr(pg_exchange.pg_server, "discard", lambda *_: None)
-    exchange = pg_exchange.Exchange(Away(tmp_path), wanted, state)
-    exchange.away({"data": f"{data}.15-then", "archive": "15-then", "image": "postgres:15", "files": {}}, f"{data}.upgrade")
+    monkeypatch.setattr(cluster_swap.pg_upgrade_state, "put_back", lambda *_: None)
+    monkeypatch.setattr(cluster_swap.pg_server, "discard", lambda *_: None)
+    exchange = cluster_swap.ClusterSwap(Away(tmp_path), wanted, state)
+    exchange.swap_in({"data": f"{data}.15-then", "archive": "15-then", "image": "postgres:15", "files": {}}, f"{data}.upgrade")
     assert witness.read_text() == f"{OTHER}\n"
-    exchange.undo()
+    exchange.roll_back()
     assert witness.read_text() == f"{CLUSTER}\n" and kept_data.clusters([str(data)]) == {str(data): str(CLUSTER)}
 
 
 def test_playbooks_that_begin_without_data_are_the_only_ones_that_do_not_ask_for_it():
     """A restore onto a lost disk, and an upgrade that was killed between two renames."""
-    not_asking = {path.name for path in (ROLES.parent / "playbooks").glob("*.yml") if re.search(r"^ +look_data: false", path.read_text(), re.MULTILINE)}
+    not_asking = {path.name for path in (ROLES.parent / "playbooks").glob("*.yml") if re.search(r"^ +validate_data: false", path.read_text(), re.MULTILINE)}
     assert not_asking == {"restore.yml", "upgrade_postgresql.yml"}

@@ -8,7 +8,7 @@ import types
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_server, release_steps, superuser_session
 from pitr import checks, recovery
-from rendered import part
+from rendered import component
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
 from test_dump_restored import backup, server  # noqa: F401  (fixtures)
 from test_postgresql_roles import pytestmark, serving  # noqa: F401  (the mark)
@@ -101,7 +101,7 @@ def test_a_release(limited):
 
 def test_the_scripts_of_the_role(limited):
     """Also a base backup, which waits for a checkpoint, and is taken as a role of its own."""
-    script = part("postgresql", senex_database_password="x" * 12)[0]["config/postgresql/roles.sh"][0]
+    script = component("postgresql", senex_database_password="x" * 12)[0]["config/postgresql/roles.sh"][0]
     reconcile = (ROLES / "postgresql/templates/reconcile.sh.j2").read_text()
     for text in (script, reconcile):
         [options] = set(re.findall(r"^export PGOPTIONS='(.*)'$", text, re.MULTILINE))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.action import facts as facts_action
-from ansible_collections.senex.trader.plugins.module_utils import fileset, look, payload, release_record, system_transaction
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
+from ansible_collections.senex.trader.plugins.module_utils import fileset, payload, release_record, system_transaction, unchanged
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
 from ansible_collections.senex.trader.plugins.modules import apply_quadlet, apply_system_files, facts
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction
@@ -43,7 +43,7 @@ def after(monkeypatch, seconds):
 def change(ledger, run=SITE, changed=True):
     with ledger.working(run) as done:
         done["changed"] = changed
-    return done.get("holds")
+    return done.get("run_lock")
 
 
 @pytest.mark.parametrize("what", ["restore", "deploy of 2", "rotation of secret_key", "upgrade of PostgreSQL 15 to 18"])
@@ -52,16 +52,16 @@ def test_nothing_is_changed_while_an_operation_holds_the_lock(ledger, what, take
     ledger.begin(operation(what=what))
     before = ledger.holder()
     began = []
-    with pytest.raises(Busy, match=rf"{what} by anna@desk since .* UTC .* ago.*Wait for its end"), ledger.working({**SITE, "takes": takes}):
+    with pytest.raises(LockHeld, match=rf"{what} by anna@desk since .* UTC .* ago.*Wait for its end"), ledger.working({**SITE, "takes": takes}):
         began.append(1)
     assert not began and ledger.holder() == before
 
 
 def test_an_operation_does_not_begin_while_site_changes_the_host(ledger):
     assert change(ledger) == SITE["id"]
-    with pytest.raises(Busy, match="site.yml by me@here since"):
+    with pytest.raises(LockHeld, match="site.yml by me@here since"):
         ledger.begin(operation())
-    with pytest.raises(Busy, match="site.yml by me@here"), ledger.working({**SITE, **THEIRS, "id": "run-7-1"}):
+    with pytest.raises(LockHeld, match="site.yml by me@here"), ledger.working({**SITE, **THEIRS, "id": "run-7-1"}):
         pass
     assert change(ledger, changed=False) == SITE["id"], "what a later part does not change does not end it"
     ledger.finish(SITE["id"], None)
@@ -100,7 +100,7 @@ def test_what_an_operation_includes_works_under_its_lock(ledger, monkeypatch):
 
 def test_a_dead_holder_is_no_obstacle(ledger, monkeypatch):
     ledger.begin(operation())
-    with pytest.raises(Busy):
+    with pytest.raises(LockHeld):
         change(ledger, {**SITE, "take_over": "another"})
     change(ledger, {**SITE, "take_over": "restore-1"})
     assert ledger.holder()["id"] == SITE["id"] and [one["result"] for one in ledger.records()] == ["interrupted"]
@@ -114,7 +114,7 @@ def test_an_operation_between_the_look_and_the_first_change_is_not_undone(ledger
     after = ledger.last().get("id", "")
     ledger.begin(operation(what="rotation of field_encryption_key"))
     ledger.finish("restore-1", None)
-    with pytest.raises(Busy, match="rotation of field_encryption_key by anna@desk came between .* Run it again"):
+    with pytest.raises(LockHeld, match="rotation of field_encryption_key by anna@desk came between .* Run it again"):
         change(ledger, {**SITE, "after": after})
     assert ledger.holder() is None
     run = {**SITE, "after": ledger.last()["id"]}
@@ -126,7 +126,7 @@ def test_an_operation_between_the_look_and_the_first_change_is_not_undone(ledger
 
 def test_a_lease_of_hours_holds_where_no_step_renews_it(ledger, monkeypatch):
     ledger.begin({**operation(), "lease": 21600})
-    with monkeypatch.context() as patch, pytest.raises(Busy):
+    with monkeypatch.context() as patch, pytest.raises(LockHeld):
         after(patch, 21000)
         change(ledger)
     after(monkeypatch, 21700)
@@ -166,7 +166,17 @@ def answer(module, monkeypatch, ledger, check_mode=False, **params):
 def handed(path):
     content = base64.b64encode(b"new").decode()
     item = {"path": str(path), "content": content, "mode": "0644", "secret": False, "notify": [], "owner": str(os.geteuid()), "group": str(os.getegid())}
-    data = {"part": "p", "state": "present", "files": [item], "directories": [], "absent": [], "checks": [], "handlers": {}, "units": [], "lease": {}}
+    data = {
+        "component": "p",
+        "state": "present",
+        "files": [item],
+        "directories": [],
+        "absent": [],
+        "checks": [],
+        "handlers": {},
+        "units": [],
+        "deploy_lock": {},
+    }
     return base64.b64encode(json.dumps(data).encode()).decode()
 
 
@@ -177,7 +187,7 @@ def test_system_files_are_as_they_were_while_a_restore_is_at_work(ledger, monkey
 
 
 def test_a_part_is_as_it_was_while_a_restore_is_at_work(ledger, monkeypatch):
-    monkeypatch.setattr(apply_quadlet, "beside", lambda *_: pytest.fail("it was applied"))
+    monkeypatch.setattr(apply_quadlet, "apply_concurrently", lambda *_: pytest.fail("it was applied"))
     ledger.begin(operation())
     found = answer(apply_quadlet, monkeypatch, ledger, payload=handed("/x"), run=SITE)
     assert found["busy"]["what"] == "restore" and found["changed"] is False
@@ -185,15 +195,15 @@ def test_a_part_is_as_it_was_while_a_restore_is_at_work(ledger, monkeypatch):
 
 def test_a_part_that_changes_holds_the_lock_until_the_end_of_the_run(ledger, monkeypatch):
     for result, holds in (({"changed": True}, SITE["id"]), ({"changed": False, "msg": "no"}, None)):
-        monkeypatch.setattr(apply_quadlet, "beside", lambda *_, result=result: {"plan": [], **result})
+        monkeypatch.setattr(apply_quadlet, "apply_concurrently", lambda *_, result=result: {"plan": [], **result})
         found = answer(apply_quadlet, monkeypatch, ledger, payload=handed("/x"), run=SITE)
-        assert (ledger.holder() or {}).get("id") == holds and (found.get("holds") or None) == holds
+        assert (ledger.holder() or {}).get("id") == holds and (found.get("run_lock") or None) == holds
 
 
 def looked(monkeypatch, ledger, check_mode=False, **arguments):
     """senex.trader.facts on one host: the action plugin and the module."""
     monkeypatch.setattr(facts, "script", lambda: None)
-    monkeypatch.setattr(facts, "look", dict)
+    monkeypatch.setattr(facts, "unchanged_components", dict)
     monkeypatch.setattr(facts.in_force, "read", lambda: "")
     monkeypatch.setattr(facts.in_force, "look", lambda *_args, **_kinds: [])
     monkeypatch.setattr(facts_action.ActionBase, "run", lambda *_: {})
@@ -205,26 +215,26 @@ def looked(monkeypatch, ledger, check_mode=False, **arguments):
 
 def test_the_look_ends_the_run_and_says_who_since_when_and_what_to_do(monkeypatch, ledger):
     ledger.begin(operation())
-    found = looked(monkeypatch, ledger, alone=True)
-    assert found["failed"] and found["msg"].startswith("one: an operation is under way: restore by anna@desk since ") and "seen" not in found
+    found = looked(monkeypatch, ledger, exclusive=True)
+    assert found["failed"] and found["msg"].startswith("one: an operation is under way: restore by anna@desk since ") and "unchanged" not in found
     assert "Wait for its end." in found["msg"] and found["msg"].endswith("release_take_over=true. Nothing was changed.")
     assert ledger.holder()["id"] == "restore-1"
 
 
 def test_the_look_lets_those_go_on_who_may(monkeypatch, ledger):
-    free = looked(monkeypatch, ledger, alone=True)
+    free = looked(monkeypatch, ledger, exclusive=True)
     assert free["run"]["takes"] and "take_over" not in free["run"] and free["holder"] is None and ledger.holder() is None, "nothing is taken by looking"
     ledger.begin(operation())
     assert "run" not in looked(monkeypatch, ledger), "a release, which asks for the lock itself"
     assert free["run"]["after"] == "" and looked(monkeypatch, ledger)["after"] == "restore-1"
-    assert looked(monkeypatch, ledger, check_mode=True, alone=True)["seen"] == {}
-    assert looked(monkeypatch, ledger, alone=True, take_over=True)["run"]["take_over"] == "restore-1"
+    assert looked(monkeypatch, ledger, check_mode=True, exclusive=True)["unchanged"] == {}
+    assert looked(monkeypatch, ledger, exclusive=True, take_over=True)["run"]["take_over"] == "restore-1"
     ledger.finish("restore-1", None)
     ledger.begin(operation({**THEIRS, "machine": controller.machine(), "namespace": controller.namespace(), "pid": 2**30}))
-    assert looked(monkeypatch, ledger, alone=True)["run"]["take_over"] == "restore-1", "its process is dead on this controller"
+    assert looked(monkeypatch, ledger, exclusive=True)["run"]["take_over"] == "restore-1", "its process is dead on this controller"
     ledger.finish("restore-1", None)
     ledger.begin(operation(controller.identity()))
-    assert "failed" not in looked(monkeypatch, ledger, alone=True), "the very run's"
+    assert "failed" not in looked(monkeypatch, ledger, exclusive=True), "the very run's"
 
 
 class Rendering(RenderingAction):
@@ -240,13 +250,16 @@ def applied(answers, **look):
         return answers[min(len(asked), len(answers)) - 1]
 
     plugin._execute_module = execute
-    part, variables = {"part": "web", "state": "present", "lease": {}}, {"inventory_hostname": "one", "senex_look": {"seen": {}, **look}}
-    return plugin.call("apply_quadlet", part, variables), asked
+    component, variables = (
+        {"component": "web", "state": "present", "deploy_lock": {}},
+        {"inventory_hostname": "one", "senex_host_snapshot": {"unchanged": {}, **look}},
+    )
+    return plugin.call("apply_quadlet", component, variables), asked
 
 
 def test_the_controller_says_who_it_is_with_each_part():
-    result, asked = applied([{"changed": True, "holds": "run-1"}], id="l", run={"id": "run-1", "what": "site.yml", "takes": True})
-    assert asked[0]["takes"] and asked[0]["pid"] == os.getppid() and result["ansible_facts"] == {"senex_moved": "l", "senex_at_work": "run-1"}
+    result, asked = applied([{"changed": True, "run_lock": "run-1"}], id="l", run={"id": "run-1", "what": "site.yml", "takes": True})
+    assert asked[0]["takes"] and asked[0]["pid"] == os.getppid() and result["ansible_facts"] == {"senex_components_changed": "l", "senex_run_lock": "run-1"}
     busy = {"changed": False, "busy": operation(), "message": "an operation is under way: restore"}
     result, asked = applied([busy])
     assert result["failed"] and result["msg"] == "one: web: an operation is under way: restore" and "takes" not in asked[0] and len(asked) == 1
@@ -264,15 +277,15 @@ def plays(name):
     found = []
     for play in yaml.safe_load((PLAYBOOKS / name).read_text()):
         imported = play.get("ansible.builtin.import_playbook")
-        found += plays(imported) if imported and imported != "look.yml" else [play]
+        found += plays(imported) if imported and imported != "validate.yml" else [play]
     return found
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in PLAYBOOKS.glob("*.yml") if "import_playbook: look.yml" in path.read_text()))
+@pytest.mark.parametrize("name", sorted(path.name for path in PLAYBOOKS.glob("*.yml") if "import_playbook: validate.yml" in path.read_text()))
 def test_every_playbook_that_changes_hosts_has_the_lock_of_all_of_them(name):
     found = plays(name)
-    look = next(play for play in found if play.get("ansible.builtin.import_playbook") == "look.yml")
-    alone = look.get("vars", {}).get("look_alone", True)
+    look = next(play for play in found if play.get("ansible.builtin.import_playbook") == "validate.yml")
+    alone = look.get("vars", {}).get("validate_exclusive", True)
     assert alone is (name not in OPERATIONS | BESIDE)
     text = {play["name"]: yaml.safe_dump(play) for play in found if play.get("hosts") == EVERYBODY}
     if name in OPERATIONS:
@@ -285,7 +298,7 @@ def test_every_playbook_that_changes_hosts_has_the_lock_of_all_of_them(name):
 
 def test_whoever_waits_at_a_host_that_is_only_locked_is_heard():
     """A lock that is refused there is a failure of the release."""
-    assert all(f"'{group}'" in loaded(ROLES / "release/vars/main.yml")["__release_everyone"] for group in EVERYBODY.split(":"))
+    assert all(f"'{group}'" in loaded(ROLES / "release/vars/main.yml")["__release_all_hosts"] for group in EVERYBODY.split(":"))
 
 
 def test_what_the_lock_leaves_is_taken_for_no_part(ledger):
@@ -294,7 +307,9 @@ def test_what_the_lock_leaves_is_taken_for_no_part(ledger):
     ledger.finish("restore-1", {"result": "succeeded"})
     change(ledger)
     assert len(os.listdir(ledger.directory)) == 4
-    assert fileset.parts(ledger.directory) == [] and payload.kept(ledger.directory) == [] and look.look(ledger.directory) == {}
+    assert (
+        fileset.components(ledger.directory) == [] and payload.load_applied(ledger.directory) == [] and unchanged.unchanged_components(ledger.directory) == {}
+    )
 
 
 @pytest.mark.parametrize("run", [{**THEIRS, "takes": False}, {**MINE, "take_over": "restore-1"}, {**SITE, "take_over": "any"}, {**MINE}],
@@ -307,17 +322,17 @@ def test_a_lock_that_keeps_nobody_out_does_so_down_to_the_change(ledger, monkeyp
     goes = run != MINE
     if kind == "system_files":
         monkeypatch.setattr(apply_system_files, "lock", contextlib.nullcontext)
-        monkeypatch.setattr(apply_system_files, "keep", lambda _data: None)
-        monkeypatch.setattr(system_transaction, "Manifest", lambda part: fileset.Manifest(part, str(tmp_path / "state")))
+        monkeypatch.setattr(apply_system_files, "save_applied", lambda _data: None)
+        monkeypatch.setattr(system_transaction, "Manifest", lambda component: fileset.Manifest(component, str(tmp_path / "state")))
         found = answer(apply_system_files, monkeypatch, ledger, payload=handed(tmp_path / "x"), run=run)
         assert (tmp_path / "x").exists() == goes and bool(found.get("busy")) != goes
     else:
 
         def applied(data, _payloads, _at_once):
-            with ledger.changing(data["lease"]):
+            with ledger.changing(data["deploy_lock"]):
                 return {"changed": True, "plan": []}
 
-        monkeypatch.setattr(apply_quadlet, "beside", applied)
+        monkeypatch.setattr(apply_quadlet, "apply_concurrently", applied)
         found = answer(apply_quadlet, monkeypatch, ledger, payload=handed("/x"), run=run)
         assert found["changed"] == goes
     assert ledger.holder()["id"] == (SITE["id"] if run.get("takes") else before["id"])

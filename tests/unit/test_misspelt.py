@@ -17,7 +17,7 @@ def play(tmp_path, playbook, name, words, group="elsewhere"):
     """One play of a playbook, on a host where it changes nothing."""
     (found,) = [one for one in yaml.safe_load((ROOT / "playbooks" / playbook).read_text()) if one["name"] == name]
     (tmp_path / "hosts.json").write_text(json.dumps({group: {"hosts": {"one": HOST}}}))
-    found["tasks"] = [task for task in found["tasks"] if task["name"] != "The collection is found"]
+    found["tasks"] = [task for task in found["tasks"] if task["name"] != "Check that Ansible finds the collection"]
     files = {"vars_files": [str(ROOT / "playbooks" / file) for file in found.get("vars_files", [])]}
     (tmp_path / "play.yml").write_text(json.dumps([found | files]))
     command = ["ansible-playbook", "-i", str(tmp_path / "hosts.json"), str(tmp_path / "play.yml"), *words]
@@ -40,7 +40,7 @@ def play(tmp_path, playbook, name, words, group="elsewhere"):
     ],
 )
 def test_a_tag_that_nothing_has_is_no_success(tmp_path, words, says):
-    status, said = play(tmp_path, "site.yml", "The tags are known", words)
+    status, said = play(tmp_path, "site.yml", "Check the tags", words)
     assert (status != 0) is (says is not None) and (says or "") in said, said
 
 
@@ -57,7 +57,7 @@ def test_a_tag_that_nothing_has_is_no_success(tmp_path, words, says):
     ],
 )
 def test_a_restore_takes_no_variable_that_it_does_not_know(tmp_path, given, says):
-    status, said = play(tmp_path, "restore.yml", "The way", ["-e", json.dumps(given)], "postgresql")
+    status, said = play(tmp_path, "restore.yml", "Choose the kind of restore", ["-e", json.dumps(given)], "postgresql")
     assert (status != 0) is (says is not None) and (says or "") in said, said
 
 
@@ -65,8 +65,10 @@ def test_a_restore_takes_no_variable_that_it_does_not_know(tmp_path, given, says
     ("words", "shows", "refused"), [([], "restore_confirm", False), (["--check"], "restore_confirm", True), ([], None, False), (["--check"], None, False)]
 )
 def test_what_shows_a_plan_is_not_tried_in_check_mode(tmp_path, words, shows, refused):
-    given = {"whole_groups": ["postgresql"]} | ({"whole_shows": shows} if shows else {})
-    status, said = play(tmp_path, "whole.yml", "Nobody is left out", [*words, "-e", json.dumps(given)], "postgresql")
+    given = {"required_groups": ["postgresql"]} | ({"required_confirmation": shows} if shows else {})
+    status, said = play(
+        tmp_path, "require_hosts.yml", "Check that the run includes every host that the operation needs", [*words, "-e", json.dumps(given)], "postgresql"
+    )
     assert (status != 0) is refused and ("without -e restore_confirm=true the playbook shows" in said) is refused, said
 
 
@@ -74,7 +76,7 @@ def test_each_operation_with_a_plan_and_a_confirmation_says_so():
     shown = {}
     for path in (ROOT / "playbooks").glob("*.yml"):
         for one in yaml.safe_load(path.read_text()):
-            if one.get("ansible.builtin.import_playbook") == "whole.yml":
-                shown[path.stem] = one["vars"].get("whole_shows")
+            if one.get("ansible.builtin.import_playbook") == "require_hosts.yml":
+                shown[path.stem] = one["vars"].get("required_confirmation")
     confirmed = {path.stem for path in (ROOT / "playbooks").glob("*.yml") if path.stem in shown and f"{path.stem.split('_')[0]}_confirm" in path.read_text()}
     assert {name for name, variable in shown.items() if variable} == confirmed == {"restore", "upgrade_postgresql", "checksums"}

@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.senex.trader.plugins.module_utils import release_steps, unit_text
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_keys import check_unit
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
-from rendered import part, value
+from rendered import component, value
 from test_host_fact import fact, script  # noqa: F401  (fixtures)
 from test_rendered_units import BASE, ROLES, units_of
 
@@ -46,7 +46,7 @@ def test_a_host_of_ubuntu_24_04_counts_as_what_it_has(noble, version, old):
     inputs = host_of(noble, netavark_version=version)
     packages = value("podman", "__podman_packages", **inputs)
     assert ("iptables" in packages, "iproute2" in packages) == (old, old)
-    assert ("bin/senex-bridge-address" in part("podman", **{**BASE, **inputs})[0]) == old
+    assert ("bin/senex-bridge-address" in component("podman", **{**BASE, **inputs})[0]) == old
     assert bool(value("podman", "senex_netavark_old", **host_of(noble))) is True, "facts of an earlier version of the collection know no netavark"
 
 
@@ -55,7 +55,7 @@ def test_on_hosts_of_debian_13_nothing_more_is_installed():
         assert value("podman", "__podman_packages", **inputs) == [
             "podman", "crun", "netavark", "aardvark-dns", "passt", "uidmap", "dbus-user-session", "nftables", "ca-certificates",
         ]  # fmt: skip
-        assert "bin/senex-bridge-address" not in part("podman", **{**BASE, **inputs})[0]
+        assert "bin/senex-bridge-address" not in component("podman", **{**BASE, **inputs})[0]
         assert [name for name, text in units_of(inputs).items() if "senex-bridge-address" in text] == []
     assert "iptables" in value("podman", "__podman_packages", **debian(netavark_version="1.4.0")), "whatever its system is"
 

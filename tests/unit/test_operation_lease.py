@@ -6,8 +6,8 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible_collections.senex.trader.plugins.module_utils import release_record, resting
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger, Lost
+from ansible_collections.senex.trader.plugins.module_utils import application_units, release_record
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld, LockLost
 from ansible_collections.senex.trader.plugins.modules import release
 from controller import ROOT
 from rendered import ROLES, loaded, trust_as_template, trusted
@@ -38,7 +38,11 @@ def leases():
     """What each operation asks for on each host of an inventory."""
     operation = yaml.safe_load((ROOT / "playbooks/vars/operation.yml").read_text())
     for name in OPERATIONS:
-        variables = {"groups": {"postgresql": ["data"], "celery": ["work"]}, "__operation_lease": operation["__operation_lease"], "__restore_target": "data"}
+        variables = {
+            "groups": {"postgresql": ["data"], "celery": ["work"]},
+            "__operation_lock_lease": operation["__operation_lock_lease"],
+            "__restore_target": "data",
+        }
         for asked in begins([task for play in plays(name) for task in play["tasks"]]):
             for host in ("data", "work"):
                 yield pytest.param(worked_out(asked.get("lease", "0"), variables, inventory_hostname=host), id=f"{name} {host}")
@@ -58,13 +62,13 @@ def after(monkeypatch, seconds):
 @pytest.mark.parametrize("lease", list(leases()))
 def test_the_longest_drain_elsewhere_does_not_free_the_lock(ledger, monkeypatch, lease):
     ledger.begin({**MINE, **({"lease": lease} if lease else {})})
-    after(monkeypatch, resting.LONGEST + 600)
-    with pytest.raises(Busy, match="restore mine"):
+    after(monkeypatch, application_units.LONGEST + 600)
+    with pytest.raises(LockHeld, match="restore mine"):
         ledger.begin(THEIRS)
 
 
 def test_a_large_cluster_has_its_time():
-    lease = yaml.safe_load((ROOT / "playbooks/vars/operation.yml").read_text())["__operation_lease"]
+    lease = yaml.safe_load((ROOT / "playbooks/vars/operation.yml").read_text())["__operation_lock_lease"]
     assert worked_out(lease, {}, __operation_bytes=500 << 30) == 500 << 10
     for name in ("upgrade", "checksums"):
         assert "bytes" in yaml.safe_load((ROOT / f"playbooks/vars/{name}.yml").read_text())["__operation_bytes"]
@@ -85,10 +89,10 @@ def test_a_sign_of_life_renews_the_lock_and_nobody_elses(ledger, monkeypatch):
     after(monkeypatch, 90)
     release.ledger_step(given)
     after(monkeypatch, 90)
-    with pytest.raises(Busy):
+    with pytest.raises(LockHeld):
         ledger.begin(THEIRS)
     ledger.begin(THEIRS, "any")
-    with pytest.raises(Lost):
+    with pytest.raises(LockLost):
         release.ledger_step(given)
 
 
@@ -97,7 +101,7 @@ def test_a_release_and_a_rotation_bear_the_drain_of_workers(timeouts, wanted):
     hosts = {f"w{number}": {"celery_stop_timeout": seconds} for number, seconds in enumerate(timeouts)} | ({"plain": {}} if timeouts else {})
     variables = {"groups": {"celery": list(hosts)}, "hostvars": hosts}
     (locking,) = [one for play in plays("rotate") for one in play.get("tasks", []) if "tasks/lock.yml" in str(one)]
-    for text in (loaded(ROLES / "release/vars/main.yml")["__release_lease"], locking["vars"]["lock_lease"]):
+    for text in (loaded(ROLES / "release/vars/main.yml")["__release_lock_lease"], locking["vars"]["lock_lease"]):
         assert worked_out(text, variables) == wanted
     assert "lock_lease" in str(yaml.safe_load((ROOT / "playbooks/tasks/lock.yml").read_text()))
-    assert all(asked["lease"] == "{{ __release_lease }}" for asked in begins(yaml.safe_load((ROLES / "release/tasks/prepare.yml").read_text())))
+    assert all(asked["lease"] == "{{ __release_lock_lease }}" for asked in begins(yaml.safe_load((ROLES / "release/tasks/prepare.yml").read_text())))

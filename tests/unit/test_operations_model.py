@@ -14,7 +14,7 @@ import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.filter import operations, rotation
 from ansible_collections.senex.trader.plugins.module_utils import release_record
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
 from controller import ROOT
 
 ALONE = {"postgresql": ["one"], "redis": ["one"], "web": ["one"], "celery": ["one"], "celery_beat": ["one"], "nginx": ["one"]}
@@ -156,7 +156,7 @@ def attempt(told, host, work, key="failure"):
         work()
     except Dropped:
         return False
-    except (Silent, Busy, OSError) as error:
+    except (Silent, LockHeld, OSError) as error:
         told[host][key] = ". ".join(filter(None, [told[host].get(key), f"{host}: {error}"]))
         return False
     return True
@@ -437,7 +437,7 @@ def test_what_stops_serves_again(name):
 
 
 CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue"]
-PARTS = yaml.safe_load((ROOT / "playbooks/vars/parts.yml").read_text())["__parts_groups"]
+PARTS = yaml.safe_load((ROOT / "playbooks/vars/components.yml").read_text())["__component_groups"]
 ROTATED = {name: {**groups, "backup": groups["postgresql"], "watchdog": groups["nginx"]} for name, groups in GROUPS.items()}
 
 
@@ -447,8 +447,8 @@ class Rotation(World):
     def __init__(self, name, *given):
         super().__init__(*given)
         self.name, self.vault = name, {CATALOGUE[name]["vault"]: "old"}
-        parts = [part for stage in CATALOGUE[name]["stages"].values() for part in stage]
-        self.state = {(host, part): {"takes": {"old"}, "presents": "old"} for part in parts for host in self.of(*PARTS[part])}
+        components = [component for stage in CATALOGUE[name]["stages"].values() for component in stage]
+        self.state = {(host, component): {"takes": {"old"}, "presents": "old"} for component in components for host in self.of(*PARTS[component])}
 
     def theirs(self):
         pass
@@ -457,14 +457,14 @@ class Rotation(World):
         entry = (self.vault.get("vault_rotation") or {}).get(self.name, {})
         return {self.vault[CATALOGUE[self.name]["vault"]], entry.get("other")} - {None}
 
-    def apply(self, host, part, stage):
+    def apply(self, host, component, stage):
         """What a role makes of the vault as it is now."""
         value, entry = self.vault[CATALOGUE[self.name]["vault"]], (self.vault.get("vault_rotation") or {}).get(self.name, {})
         both = {value, entry["other"]} if entry and stage != "refuse" else {value}
         # Whoever is not touched any more presents the new one from the first stage on
-        new = stage == "accept" and part not in CATALOGUE[self.name]["stages"]["use"]
-        serves = part in CATALOGUE[self.name]["stages"].get("refuse", [])
-        self.state[host, part] = {"takes": both if serves else set(), "presents": entry["other"] if new else value}
+        new = stage == "accept" and component not in CATALOGUE[self.name]["stages"]["use"]
+        serves = component in CATALOGUE[self.name]["stages"].get("refuse", [])
+        self.state[host, component] = {"takes": both if serves else set(), "presents": entry["other"] if new else value}
 
     def run(self, identifier, take_over=""):
         marks = {host: [] for host in self.hosts}
@@ -474,26 +474,30 @@ class Rotation(World):
             if self.step(failures, host, "lock", lambda host=host: self.begin(host, identifier, take_over)):
                 marks[host] += ["begin answers", "begin lock"]
         for stage in ("accept", "use", "refuse", "done"):
-            now = {"names": [], "parts": []}
+            now = {"names": [], "components": []}
             if not failures and not rotation.rotation_unconfirmed(wanted, marks):
                 edits = rotation.rotation_step(self.vault, CATALOGUE, [self.name], stage, "now", {self.name: "new"})
                 self.vault = {name: value for name, value in {**self.vault, **edits}.items() if value is not None}
                 names = rotation.rotation_at(self.vault, [self.name], stage)
-                now = {"names": names, "parts": CATALOGUE[self.name]["stages"].get(stage, []) if names else []}
+                now = {"names": names, "components": CATALOGUE[self.name]["stages"].get(stage, []) if names else []}
                 wanted = wanted + rotation.rotation_wanted(stage, now, self.groups, PARTS)
             for play in [play for play in plays("rotate_stage") if play.get("vars", {}).get("rotate_play")]:
                 kind = play["vars"]["rotate_play"]
                 for host in self.matched(play["hosts"]):
                     if failures or rotation.rotation_unconfirmed(wanted, marks, stage, kind, host):
                         continue
-                    here = [part for part in rotation.PLAYS[kind] if part in now["parts"] and host in self.of(*PARTS[part])]
+                    here = [component for component in rotation.PLAYS[kind] if component in now["components"] and host in self.of(*PARTS[component])]
                     what = here or (["verified"] if kind == "verify" and now["names"] else [])
-                    for part in what:
-                        change = (lambda: None) if part == "verified" else lambda part=part, host=host, stage=stage: self.apply(host, part, stage)
+                    for component in what:
+                        change = (
+                            (lambda: None)
+                            if component == "verified"
+                            else lambda component=component, host=host, stage=stage: self.apply(host, component, stage)
+                        )
                         if self.step(
-                            failures, host, f"{stage} {part}", lambda host=host, stage=stage, change=change: self.changed(host, identifier, stage, change)
+                            failures, host, f"{stage} {component}", lambda host=host, stage=stage, change=change: self.changed(host, identifier, stage, change)
                         ):
-                            marks[host].append(f"{stage} {part}")
+                            marks[host].append(f"{stage} {component}")
                         self.sound()
         for host in self.hosts:
             if host not in self.dropped:
@@ -513,7 +517,7 @@ class Rotation(World):
         known = self.known()
         for where, one in self.state.items():
             assert one["presents"] in known and one["takes"] <= known, f"{where}: {one}, and the vault knows {known}"
-        servers = [one["takes"] for (_host, part), one in self.state.items() if part in ("postgresql", "redis")]
+        servers = [one["takes"] for (_host, component), one in self.state.items() if component in ("postgresql", "redis")]
         for where, one in self.state.items():
             assert all(one["presents"] in takes for takes in servers), f"{where} presents {one['presents']} to {servers}"
 
@@ -523,8 +527,10 @@ def test_rotations(name):
     seen = 0
     for inventory, groups in ROTATED.items():
         points = [("lock", host) for host in dict.fromkeys(sum(groups.values(), []))]
-        for stage, parts in CATALOGUE[name]["stages"].items():
-            points += [(f"{stage} {part}", host) for part in parts for host in dict.fromkeys(sum((groups[group] for group in PARTS[part]), []))]
+        for stage, components in CATALOGUE[name]["stages"].items():
+            points += [
+                (f"{stage} {component}", host) for component in components for host in dict.fromkeys(sum((groups[group] for group in PARTS[component]), []))
+            ]
             points += [(f"{stage} verified", host) for host in dict.fromkeys(sum((groups[group] for group in rotation.VERIFIES), []))]
         for (stage, host), kind in itertools.product(points, KINDS):
             seen += 1
@@ -563,15 +569,15 @@ def test_the_lock_is_taken_wherever_something_is_stopped(name):
         way = way_of(groups)
         world = World(groups)
         concerned = {host for one in way for host in one["hosts"]}
-        locking = next(play for play in plays(playbook) if "Have the lock" in str(play["tasks"]))
+        locking = next(play for play in plays(playbook) if "Acquire the deploy lock on every host" in str(play["tasks"]))
         assert way[0]["stage"] == "lock" and concerned <= set(way[0]["hosts"]) <= set(world.matched(locking["hosts"])), way
-        ending = next(play for play in plays(playbook) if "Give the lock up" in str(play["tasks"]))
+        ending = next(play for play in plays(playbook) if "Release the deploy lock" in str(play["tasks"]))
         assert set(world.matched(locking["hosts"])) == set(world.matched(ending["hosts"]))
 
 
 def test_a_rotation_locks_every_host_that_it_touches():
     names = set(itertools.chain.from_iterable(PARTS.values()))
-    for task in ("Take the lock", "Give the lock up"):
+    for task in ("Acquire the deploy lock", "Release the deploy lock"):
         (play,) = [play for play in plays("rotate") if task in str(play.get("tasks"))]
         assert set(play["hosts"].split(":")) == names
 
@@ -580,11 +586,11 @@ def test_a_rotation_locks_every_host_that_it_touches():
 def test_a_limit_is_looked_at_before_anything_else(name):
     """By every group that a play of the operation goes to."""
     first, *others = yaml.safe_load((ROOT / f"playbooks/{name}.yml").read_text())
-    assert first["ansible.builtin.import_playbook"] == "whole.yml"
+    assert first["ansible.builtin.import_playbook"] == "require_hosts.yml"
     if name in ("deploy", "rollback"):
         others += yaml.safe_load((ROOT / "playbooks/release.yml").read_text())
     groups = {group for play in others if "hosts" in play for group in re.findall(r"[a-z_]+", re.sub(r"\{\{.*?\}\}|\[0\]", "", play["hosts"]))} - {"all"}
-    named = set(re.findall(r"[a-z_]+", str(first["vars"]["whole_groups"])))
+    named = set(re.findall(r"[a-z_]+", str(first["vars"]["required_groups"])))
     assert groups <= named and len(groups) >= 3
 
 
@@ -593,6 +599,6 @@ def test_no_play_under_the_lock_ends_the_run_for_all(name):
     """any_errors_fatal takes the hosts that are left out of the way back, and of the end that is told."""
     begun = name == "release"
     for play in plays(name):
-        begun = begun or "Have the lock" in str(play["tasks"])
+        begun = begun or "Acquire the deploy lock on every host" in str(play["tasks"])
         assert not (begun and (play.get("any_errors_fatal") or "ignore_unreachable" in str(play))), play["name"]
     assert begun

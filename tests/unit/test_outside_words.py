@@ -18,12 +18,12 @@ from ansible_collections.senex.trader.plugins.filter.status import printable
 from ansible_collections.senex.trader.plugins.module_utils import (
     bounded,
     preflight,
-    prober,
     quadlet_check,
     quadlet_plan,
     release_record,
     release_steps,
     service_user,
+    traffic_probe,
     untrusted,
 )
 from ansible_collections.senex.trader.plugins.modules import postgresql_upgrade, release
@@ -32,7 +32,7 @@ from test_redis_repair import program as redis_repair
 from watched import config as watched_config
 from watched import host, settings
 
-from senex_ops import checks_host, checks_stack, cures, delivery, doctor, service  # isort: skip
+from senex_ops import checks_host, checks_stack, remediation, delivery, doctor, service  # isort: skip
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = ("sh", "-c", "exec cat /dev/zero")
@@ -106,14 +106,14 @@ def test_what_goes_into_the_watchdogs_log_is_printable():
     said = host.Ended(1, "", f"no bus {RED}").said
     assert said.isprintable() and said.startswith("no bus ?[31m")
     refused = type("Refusing", (), {"units": lambda *_: (_ for _ in ()).throw(OSError(f"the user manager does not answer: {said}"))})()
-    assert cures.attempt(refused, None, None, cures.Cure("web-1", "user", "web-1.service"), False, 0).decision.why.isprintable()
+    assert remediation.attempt(refused, None, None, remediation.Remediation("web-1", "user", "web-1.service"), False, 0).decision.why.isprintable()
 
 
 @pytest.mark.parametrize("first", [b"HTTP/1.1 500 \x1b[2J\x9bno\r\n", b"\x1b[2J\x9bno\r\n", b"HTTP/\x1b[2J 200 OK\r\n"])
 def test_a_first_line_of_http_is_shown_as_text(door, first):  # noqa: F811
     port, told = door
     told["pieces"] = [first + b"\r\n"]
-    seen = prober.ask({"address": "127.0.0.1", "port": port, "domain": "x", "plain": True, "timeout": 2}, "/")
+    seen = traffic_probe.ask({"address": "127.0.0.1", "port": port, "domain": "x", "plain": True, "timeout": 2}, "/")
     silent = quadlet_plan._wrong_answer({"url": f"http://127.0.0.1:{port}/"})
     assert seen.isprintable() and silent.isprintable() and "[2J" in seen + silent
     try:
@@ -125,13 +125,13 @@ def test_a_first_line_of_http_is_shown_as_text(door, first):  # noqa: F811
 @pytest.mark.parametrize("field", ["failed", "requests", "saved", "slowest", "began"])
 @pytest.mark.parametrize("value", ["3", [1], {}, True, None, float("nan"), 10**400])
 def test_the_prober_says_numbers_or_nothing(field, value):
-    assert field not in prober.latest(json.dumps({"failures": [], field: value}).encode())
+    assert field not in traffic_probe.latest(json.dumps({"failures": [], field: value}).encode())
 
 
 def test_the_prober_says_printable_lines():
-    found = prober.latest(json.dumps({"failed": 1, "failures": [RED, {"a": RED}, "x" * 999], "more": RED}).encode())
-    assert found.keys() == {"failed", "failures"} and all(one.isprintable() and len(one) <= prober.LONGEST for one in found["failures"])
-    assert prober.latest(b"[" * 30_000) == prober.latest(b'{"failures": "x"}') == {}
+    found = traffic_probe.latest(json.dumps({"failed": 1, "failures": [RED, {"a": RED}, "x" * 999], "more": RED}).encode())
+    assert found.keys() == {"failed", "failures"} and all(one.isprintable() and len(one) <= traffic_probe.LONGEST for one in found["failures"])
+    assert traffic_probe.latest(b"[" * 30_000) == traffic_probe.latest(b'{"failures": "x"}') == {}
 
 
 def test_one_that_says_nothing_good_does_not_break_a_release(tmp_path, monkeypatch):
@@ -139,11 +139,11 @@ def test_one_that_says_nothing_good_does_not_break_a_release(tmp_path, monkeypat
     monkeypatch.setattr(quadlet_plan.fileset, "own_ground", lambda paths: None)
     state = tmp_path / "prober.json"
     state.write_text(json.dumps({"failed": 2.0, "failures": 7}))
-    unit = {"probe": {"file": str(state), "failed": 0}}
-    assert "2.0 of 0 requests" in quadlet_plan.probed(unit)
-    quadlet_plan.forgive(unit)
+    unit = {"traffic_gate": {"results_file": str(state), "max_failed": 0}}
+    assert "2.0 of 0 requests" in quadlet_plan.traffic_gate_error(unit)
+    quadlet_plan.exclude_expected_downtime(unit)
     state.write_text(json.dumps({"failed": "x"}))
-    assert quadlet_plan.probed(unit) == ""
+    assert quadlet_plan.traffic_gate_error(unit) == ""
 
 
 # Whom a host asks before the first deployment
@@ -395,7 +395,7 @@ def test_no_task_ends_with_the_words_of_others():
 def test_no_command_to_be_pasted_holds_more_than_a_name(name):
     aside = """x"'; reboot '"""
     plan = {"aside": aside, "database": "senex", "dump": "x", "name": "x"}
-    (task,) = [one for one in yaml.safe_load((ROOT / f"roles/backup/tasks/{name}.yml").read_text()) if one["name"] == "Carry it out"]
+    (task,) = [one for one in yaml.safe_load((ROOT / f"roles/backup/tasks/{name}.yml").read_text()) if one["name"] == "Continue with the confirmed restore"]
     inputs = {"__backup_plan": plan, "senex_database_superuser": "postgres", "senex_user": "senex", "backup_restore_kind": "media"}
     shown = rendered.value("backup", "afterwards", afterwards=task["vars"]["__backup_afterwards"], **inputs)
     pasted = [line for line in shown if "reboot" in line and re.search("senex psql|podman unshare|-e restore", line)]
@@ -428,13 +428,13 @@ PLANNED |= {"database_bytes": 1, "now": [RED], "roles": [RED], "others": [RED]}
 @pytest.mark.parametrize(
     ("role", "file", "task", "inputs"),
     [
-        ("backup", "restore_plan", "Show it", {"__backup_list": {"stdout_lines": [RED]}}),
-        ("backup", "restore_queue", "Show it", {"__backup_queue": {"rc": 0}, "backup_queue": {"now": [RED]}, "senex_redis_cache_instance": False}),
-        ("pitr", "restore_prepare", "What was found in it", {"__pitr_copy": {"stdout_lines": [RED]}}),
-        ("pitr", "restore_switch", "Where the old data is", {"__pitr_exchange": {"stdout": RED}, "senex_user": "senex"}),
+        ("backup", "restore_plan", "Show the result", {"__backup_list": {"stdout_lines": [RED]}}),
+        ("backup", "restore_queue", "Show the result", {"__backup_queue": {"rc": 0}, "backup_queue": {"now": [RED]}, "senex_redis_cache_instance": False}),
+        ("pitr", "restore_prepare", "Show what was found in the copy", {"__pitr_copy": {"stdout_lines": [RED]}}),
+        ("pitr", "restore_switch", "Show where the previous data is", {"__pitr_exchange": {"stdout": RED}, "senex_user": "senex"}),
         ("backup", "restore_plan", "Show the plan", {"__backup_planned": {"stdout_lines": [json.dumps(PLANNED)]}, "restore_dump": "newest"}),
         ("backup", "restore_files_plan", "Show the plan", {"__backup_planned": {"stdout_lines": [json.dumps(PLANNED)]}, "backup_restore_kind": "media"}),
-        ("redis", "finish", "Say what is left", {"__redis_still": [RED], "__redis_still_cached": [RED]}),
+        ("redis", "finish", "Show what is left", {"__redis_still": [RED], "__redis_still_cached": [RED]}),
         ("backup", "manual", "Show what was made", {"__backup_made": {"results": [{"stdout_lines": [RED]}]}}),
     ],
 )

@@ -11,7 +11,7 @@ import yaml
 from ansible_collections.senex.trader.plugins.module_utils import pg_checksums, pg_server
 from ansible_collections.senex.trader.plugins.module_utils.pg_checksums import Checksums
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
-from rendered import ROLES, part, value
+from rendered import ROLES, component, value
 from test_postgresql_start import Container
 from test_rendered_units import BASE
 
@@ -19,7 +19,7 @@ ROOT = ROLES.parent
 
 
 def initdb_arguments(**inputs):
-    text = part("postgresql", **BASE, **inputs)[0]["postgres.container"][0]
+    text = component("postgresql", **BASE, **inputs)[0]["postgres.container"][0]
     (line,) = [line for line in text.splitlines() if "POSTGRES_INITDB_ARGS" in line]
     return line.partition("POSTGRES_INITDB_ARGS=")[2].strip('"').split()
 
@@ -156,8 +156,12 @@ def test_every_program_that_runs_on_a_stopped_cluster_takes_the_lock():
 def test_the_playbook_rests_the_application_and_starts_it_however_it_went():
     plays = yaml.safe_load((ROOT / "playbooks/checksums.yml").read_text())
     names = [play["name"] for play in plays]
-    assert names.index("The application rests") < names.index("Every page gets its checksum") < names.index("The application serves again, however it went")
-    enabling = next(play for play in plays if play["name"] == "Every page gets its checksum")["tasks"][0]
+    assert (
+        names.index("Stop the application (downtime starts)")
+        < names.index("Enable data checksums in PostgreSQL (stopped meanwhile)")
+        < names.index("Start the application (downtime ends)")
+    )
+    enabling = next(play for play in plays if play["name"] == "Enable data checksums in PostgreSQL (stopped meanwhile)")["tasks"][0]
     assert "rescue" in enabling
     assert value("postgresql", "__postgresql_cluster", **BASE)["checksums"] in (True, "True")
     assert SimpleNamespace(**value("postgresql", "__postgresql_cluster", **BASE)).configuration == "config/postgresql"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible_collections.senex.trader.plugins.module_utils import pg_exchange, pg_facts, pg_plan, pg_server, pg_upgrade, pg_upgrade_state, superuser_session
+from ansible_collections.senex.trader.plugins.module_utils import cluster_swap, pg_facts, pg_plan, pg_server, pg_upgrade, pg_upgrade_state, superuser_session
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
 from ansible_collections.senex.trader.plugins.modules import postgresql_upgrade
 from controller import ROOT
@@ -94,7 +94,7 @@ def test_a_way_back_that_was_cut_short_is_taken_up_by_the_same_command(tmp_path)
     (data / "PG_VERSION").write_text("15\n")
     wanted = SimpleNamespace(data=str(data), version=17)
     state = pg_upgrade_state.State(str(tmp_path))
-    upgrade = SimpleNamespace(state=state, wanted=wanted, exchange=pg_exchange.Exchange(None, wanted, state))
+    upgrade = SimpleNamespace(state=state, wanted=wanted, exchange=cluster_swap.ClusterSwap(None, wanted, state))
     state.put(phase="exchanging", to=17, kept=kept, pending={"major": 17}, returns="15-x")
     found = pg_plan.plan(upgrade, back=True)
     assert (found["way"], found["from"], found["to"], found["resumed"]) == ("back", 17, 15, True)
@@ -229,7 +229,7 @@ def exchanged(tmp_path, monkeypatch):
     """A run that was killed behind the exchange: 17 has the place of 15."""
     for name, value in {"snapshot": lambda *_: {}, "put_back": lambda *_: None}.items():
         monkeypatch.setattr(pg_upgrade_state, name, value)
-    monkeypatch.setattr(pg_exchange, "Server", lambda *_: SimpleNamespace(rows=lambda *_: []))
+    monkeypatch.setattr(cluster_swap, "Server", lambda *_: SimpleNamespace(rows=lambda *_: []))
     state = pg_upgrade_state.State(str(tmp_path / "state"))
     wanted = SimpleNamespace(data=str(cluster(tmp_path / "postgres", 15)), version=17, configuration=str(tmp_path / "nowhere"))
     new = cluster(tmp_path / "postgres.upgrade", 17)
@@ -241,11 +241,11 @@ def exchanged(tmp_path, monkeypatch):
         for path in there:
             shutil.rmtree(path)
 
-    monkeypatch.setattr(pg_exchange.pg_server, "discard", discard)
-    exchange = pg_exchange.Exchange(host, wanted, state)
+    monkeypatch.setattr(cluster_swap.pg_server, "discard", discard)
+    exchange = cluster_swap.ClusterSwap(host, wanted, state)
     state.put(phase="making", making=str(new), dumps=str(tmp_path / "dumps"), to=17, image="postgres:17", files={})
     host.running = "postgres:15"
-    exchange.away(exchange.outline({}, {}), str(new))
+    exchange.swap_in(exchange.describe({}, {}), str(new))
     host.running = ""
     assert pg_upgrade_state.major_of(wanted.data) == 17
     return SimpleNamespace(exchange=exchange, state=state, host=host, data=tmp_path / "postgres", place=tmp_path)
@@ -255,8 +255,8 @@ def test_a_new_cluster_that_has_served_is_not_removed(exchanged):
     """Killed before it was settled, and started by hand or at boot: what was written to it lies nowhere else."""
     (exchanged.data / "global/pg_control").write_text("in production")
     (exchanged.data / "written").touch()
-    assert exchanged.exchange.complete(), "its container is down now, and it goes forward all the same"
-    exchanged.exchange.undo()
+    assert exchanged.exchange.is_committed(), "its container is down now, and it goes forward all the same"
+    exchanged.exchange.roll_back()
     assert pg_upgrade_state.major_of(str(exchanged.data)) == 15 and exchanged.host.removed == []
     (aside,) = pg_upgrade_state.State(exchanged.state.directory).aside
     assert aside.startswith(f"{exchanged.data}.17-") and os.path.exists(f"{aside}/written")
@@ -269,14 +269,14 @@ def test_a_new_cluster_that_has_served_is_not_removed(exchanged):
 def test_one_of_a_run_of_an_earlier_version_is_kept_too(exchanged):
     """It has not written down what the cluster looked like."""
     exchanged.state.put(control=None)
-    assert not exchanged.exchange.complete()
-    exchanged.exchange.undo()
+    assert not exchanged.exchange.is_committed()
+    exchanged.exchange.roll_back()
     assert exchanged.host.removed == [] and len(exchanged.state.aside) == 1
 
 
 def test_one_that_no_server_ran_on_goes(exchanged):
-    assert not exchanged.exchange.complete()
-    exchanged.exchange.undo()
+    assert not exchanged.exchange.is_committed()
+    exchanged.exchange.roll_back()
     assert pg_upgrade_state.major_of(str(exchanged.data)) == 15
     assert exchanged.state.aside == [] and exchanged.host.removed == [str(exchanged.place / "postgres.upgrade")]
 
@@ -284,7 +284,7 @@ def test_one_that_no_server_ran_on_goes(exchanged):
 @pytest.mark.parametrize(("running", "complete"), [("id-of-postgres:17 true", True), ("id-of-postgres:17 false", False), ("id-of-postgres:15 true", False)])
 def test_an_image_is_known_by_its_id_whatever_its_name(exchanged, running, complete):
     exchanged.host.running = running
-    assert exchanged.exchange.complete() is complete
+    assert exchanged.exchange.is_committed() is complete
 
 
 @pytest.mark.parametrize("name", ["prepared transaction t1", "logical replication slot s1", "subscription p1"])
@@ -307,8 +307,8 @@ def test_room_is_looked_at_again_when_the_rehearsal_and_the_dump_are_done(monkey
     upgrade.wanted = SimpleNamespace(image="postgres:17", version=17, data=str(tmp_path / "postgres"))
     upgrade.new, upgrade.dumps = f"{upgrade.wanted.data}.upgrade", f"{upgrade.wanted.data}.upgrade.dump"
     upgrade.old = SimpleNamespace(rows=lambda _: [[str(5 << 30)]])
-    upgrade.exchange = SimpleNamespace(undo=lambda: undone.append(True))
-    for step in ("_pull", "_of_its_version", "_make", "_rehearse"):
+    upgrade.exchange = SimpleNamespace(roll_back=lambda: undone.append(True))
+    for step in ("_pull", "_of_its_version", "_make", "_dry_run_schema"):
         setattr(upgrade, step, lambda *_: None)
     upgrade._dump = lambda _: {"dump": {}}
     monkeypatch.setattr(pg_upgrade, "leased", lambda *_: contextlib.nullcontext())
@@ -340,15 +340,15 @@ def test_an_hba_file_that_is_none_ends_in_order(monkeypatch, content):
     work.wanted, work.old = SimpleNamespace(configuration="/nowhere"), SimpleNamespace(rows=lambda *_: [])
     if content is None:
         with pytest.raises(OSError, match="/nowhere/pg_hba.conf is missing"):
-            work._fence()
+            work._block_writes()
     else:
-        work._fence()
+        work._block_writes()
         assert b"local all all peer\nhost all all all reject" in written[0][1]
 
 
 def exchange_tasks(way, **known):
     """The tasks of the exchange that are carried out on this way, block by block; all go well."""
-    play = next(play for play in yaml.safe_load((ROOT / "playbooks/upgrade_postgresql.yml").read_text()) if "takes the place" in play["name"])
+    play = next(play for play in yaml.safe_load((ROOT / "playbooks/upgrade_postgresql.yml").read_text()) if "switch to the new cluster" in play["name"])
     about = {"__upgrade_goes": True, "__operation_trouble": [], "upgrade_plan": {"way": way, "to": 17}, "operation_confirmed": ["lock"], **known}
 
     def holds(when):
@@ -381,7 +381,7 @@ def test_what_was_accepted_is_taken_up_by_the_same_command(exchanged, monkeypatc
     (exchanged.data / "global/pg_control").write_text("in production")
     upgrade = SimpleNamespace(state=exchanged.state, wanted=SimpleNamespace(data=str(exchanged.data), version=17), exchange=exchanged.exchange)
     assert pg_plan.plan(upgrade, back=False)["way"] == "finish"
-    exchanged.exchange.settle()
+    exchanged.exchange.commit()
     exchanged.state.put(control=None)
     assert pg_plan.plan(upgrade, back=False)["way"] == "finish" and pg_upgrade_state.major_of(str(exchanged.data)) == 17
     upgrade.left = lambda: ""
@@ -403,7 +403,7 @@ class Numbered:
         return list(self.held)
 
     def rows(self, text, database="postgres", path=False):
-        if text == pg_exchange.sequences.HELD:
+        if text == cluster_swap.sequences.HELD:
             return [[name, str(number)] for name, number in self.held[database].items()]
         if self.broken:
             raise OSError("no answer")
@@ -424,12 +424,12 @@ def test_numbers_that_were_handed_out_on_the_newer_version_are_not_handed_out_ag
 
 
 def test_the_way_back_raises_them_when_the_older_one_is_found_to_be_what_it_was(exchanged, monkeypatch):
-    exchanged.exchange.settle()
+    exchanged.exchange.commit()
     servers, order = [Numbered({"senex": {"public.s": 20}}), Numbered({"senex": {"public.s": 10}})], []
-    monkeypatch.setattr(pg_exchange, "Server", lambda *_: servers[len(order) > 0])
+    monkeypatch.setattr(cluster_swap, "Server", lambda *_: servers[len(order) > 0])
     for name, value in {"facts": {}, "differences": [], "summary": "12 rows", "amcheck": None}.items():
-        monkeypatch.setattr(pg_exchange.pg_facts, name, lambda *_, value=value: value)
-    for name in ("away", "undo"):
+        monkeypatch.setattr(cluster_swap.pg_facts, name, lambda *_, value=value: value)
+    for name in ("swap_in", "roll_back"):
         monkeypatch.setattr(exchanged.exchange, name, lambda *_, name=name: order.append(name))
-    assert exchanged.exchange.back(1)["checked"] == "12 rows; sequences raised beyond what was handed out since: 1"
-    assert order == ["away"] and [name for name, _ in servers[1].told] == ["senex"] and servers[0].told == []
+    assert exchanged.exchange.revert(1)["checked"] == "12 rows; sequences raised beyond what was handed out since: 1"
+    assert order == ["swap_in"] and [name for name, _ in servers[1].told] == ["senex"] and servers[0].told == []

@@ -117,7 +117,7 @@ def test_a_timeline_without_a_base_backup_is_refused_by_its_name(archive, monkey
     bases(monkeypatch, ("A", 3, 1))
     wal.ran(archive, 1, 8 * HOUR)
     wal.ran(archive, 2, 10 * HOUR)
-    with pytest.raises(jobs.Failure, match="on timeline 2, which began with a restore, and no base backup of it .* such as A"):
+    with pytest.raises(jobs.PitrError, match="on timeline 2, which began with a restore, and no base backup of it .* such as A"):
         plan.choose(archive, to.replace("moment", at(10.5)))
     assert plan.choose(archive, at(9))[1].name == "A"
 
@@ -137,7 +137,7 @@ def test_all_histories_are_handed_over(archive, tmp_path):
     wal.copy_history(archive, base(), str(place))
     assert {path.name: path.read_bytes()[:11] for path in place.iterdir()} == {"00000002.history": b"1\t0/5000000", "00000003.history": b"1\t0/6000000"}
     other = programs.Base(**{**vars(base()), "timeline": 4})
-    with pytest.raises(jobs.Failure, match="00000004.history is missing"):
+    with pytest.raises(jobs.PitrError, match="00000004.history is missing"):
         wal.copy_history(archive, other, str(place))
 
 
@@ -153,7 +153,7 @@ def test_the_timeline_of_another_cluster_is_not_written_down(archive, monkeypatc
 def test_a_gap_is_named(archive, missing):
     for which in {3, 4, 5} - {missing}:
         put(archive, "wals/0000000100000000", name(which))
-    with pytest.raises(jobs.Failure, match=name(missing)):
+    with pytest.raises(jobs.PitrError, match=name(missing)):
         wal.needed(archive, base(), None)
 
 
@@ -182,7 +182,7 @@ def test_a_whole_segment_passes(archive):
 )
 def test_what_is_no_good_is_refused_by_name(archive, content, words):
     path = put(archive, "streaming", name(3), content=content)
-    with pytest.raises(jobs.Failure, match=words) as told:
+    with pytest.raises(jobs.PitrError, match=words) as told:
         wal.examined(wal.Segment(name(3), path, 0.0), base())
     assert path in str(told.value)
 
@@ -219,7 +219,7 @@ def test_an_archive_that_ends_before_the_moment():
 
 @pytest.mark.parametrize(("text", "words"), [("tomorrow", "write latest"), ("2026-11-21 12:00", "time zone"), ("2199-01-01 00:00+00", "future")])
 def test_moments_that_are_none(text, words):
-    with pytest.raises(jobs.Failure, match=words):
+    with pytest.raises(jobs.PitrError, match=words):
         plan.moment(text)
 
 
@@ -234,8 +234,8 @@ def test_a_job_says_how_it_ended(archive):
     written = jobs.read(archive, "wal")
     assert (written["result"], written["what"], written["error"], written["max_age_seconds"]) == ("ok", "something", None, 300)
     assert os.stat(f"{archive.status}/wal.json").st_mode & 0o777 == 0o600
-    with pytest.raises(jobs.Failure), jobs.run(archive, "wal"):
-        raise jobs.Failure("the reason")
+    with pytest.raises(jobs.PitrError), jobs.run(archive, "wal"):
+        raise jobs.PitrError("the reason")
     assert (jobs.read(archive, "wal")["result"], jobs.read(archive, "wal")["error"]) == ("failed", "the reason")
     assert sorted(path for path in os.listdir(archive.status) if path.endswith(".json")) == ["wal.json"]
 
@@ -245,8 +245,8 @@ def test_a_full_disk_gets_no_file_for_each_failure_and_hides_no_reason(archive, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(jobs.os, "fsync", full)
-    with pytest.raises(jobs.Failure, match="the reason"), jobs.run(archive, "wal"):
-        raise jobs.Failure("the reason")
+    with pytest.raises(jobs.PitrError, match="the reason"), jobs.run(archive, "wal"):
+        raise jobs.PitrError("the reason")
     with pytest.raises(OSError, match="No space left"), jobs.run(archive, "wal"):
         pass
     assert [name for name in os.listdir(archive.status) if name != ".wal.lock"] == []
@@ -260,7 +260,7 @@ def test_jobs_that_never_ran_say_so_and_others_are_left_alone(archive):
 
 
 def test_not_twice_at_once(archive):
-    with jobs.run(archive, "base"), pytest.raises(jobs.Failure, match="running already"), jobs.run(archive, "base"):
+    with jobs.run(archive, "base"), pytest.raises(jobs.PitrError, match="running already"), jobs.run(archive, "base"):
         pass
 
 
@@ -301,7 +301,7 @@ class Recovered:
     def program(self, command, check=True, **_):
         self.ran.append(command)
         if check and command[0] in self.fails:
-            raise jobs.Failure(self.fails[command[0]])
+            raise jobs.PitrError(self.fails[command[0]])
         return types.SimpleNamespace(returncode=0)
 
     def sql(self, statement, _database=None):
@@ -316,7 +316,7 @@ def test_a_copy_from_before_the_superuser_is_converted_before_it_is_asked():
 
 
 def test_a_copy_whose_roles_cannot_be_converted_is_told():
-    with pytest.raises(jobs.Failure, match="neither postgres nor senex"):
+    with pytest.raises(jobs.PitrError, match="neither postgres nor senex"):
         recovery._await(Recovered(sh="neither postgres nor senex logs in"), 5)
 
 
@@ -334,10 +334,10 @@ def test_a_record_that_goes_on_in_a_page_which_was_not_received_is_the_end(tmp_p
     place.write_bytes(b"\0" * SIZE)
     wal._judge(said.replace("0/601B540", "0/5FFFF00").format(name(6), 0), str(tmp_path), chain)
     place.write_bytes(b"\1" * page + b"\0" * 8192 + b"\1" * 8192 + b"\0" * (SIZE - page - 16384))
-    with pytest.raises(jobs.Failure, match=r"damaged at 0/601B540: invalid magic number 0000.* bytes follow"):
+    with pytest.raises(jobs.PitrError, match=r"damaged at 0/601B540: invalid magic number 0000.* bytes follow"):
         wal._judge(said.format(name(6), page), str(tmp_path), chain)
     (tmp_path / name(5)).write_bytes(b"\0" * SIZE)
-    with pytest.raises(jobs.Failure, match="is damaged at"):
+    with pytest.raises(jobs.PitrError, match="is damaged at"):
         wal._judge(said.replace("0/601B540", "0/501B540").format(name(5), page), str(tmp_path), chain)
 
 

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "roles/pitr/files"))
 
 from pitr import archive, drill, jobs, offsite, programs, removal, restore, wal  # noqa: E402  (the path above must come first)
-from pitr.jobs import Failure  # noqa: E402
+from pitr.jobs import PitrError  # noqa: E402
 from test_pitr_not_whole import barman  # noqa: E402, F401  (a fixture)
 from test_pitr_removal import conf  # noqa: E402, F401  (a fixture)
 
@@ -40,7 +40,7 @@ def test_a_whole_chain_begins_nothing(barman, begun):  # noqa: F811
 def test_a_gap_is_told_and_begins_a_base_backup(barman, begun, which):  # noqa: F811
     """All was green, and nothing after the gap could be restored until the night."""
     next(pathlib.Path(barman.settings.barman_server).rglob(wal.name_of(1, which))).unlink()
-    with pytest.raises(Failure, match=f"WAL segment {wal.name_of(1, which)} is missing"):
+    with pytest.raises(PitrError, match=f"WAL segment {wal.name_of(1, which)} is missing"):
         archive.begin_chain(barman.settings, {"timeline": 1, "since": jobs.iso(time.time())})
     assert begun == [("start", "--no-block", "pitr-base.service")]
 
@@ -150,12 +150,12 @@ def test_damage_is_told_with_the_next_base_backup(barman, begun, monkeypatch):  
     """It is taken all the same: it is what helps."""
     chain = [wal.Segment(name, f"/wals/{name}", 1.0) for name in ("one", "two")] + [wal.Segment("three", "/streaming/three.partial", 1.0)]
     monkeypatch.setattr(archive, "plan", lambda *_: types.SimpleNamespace(base="B", chain=chain))
-    read = {"one": b"", "two": Failure("WAL segment two is damaged")}  # and never what is being written
-    monkeypatch.setattr(wal, "examined", lambda segment, base: (_ for _ in ()).throw(found) if isinstance(found := read[segment.name], Failure) else found)
-    with pytest.raises(Failure, match=r"WAL segment two is damaged\. Base backup \d+T\d+ was taken, and needs none of it"):
+    read = {"one": b"", "two": PitrError("WAL segment two is damaged")}  # and never what is being written
+    monkeypatch.setattr(wal, "examined", lambda segment, base: (_ for _ in ()).throw(found) if isinstance(found := read[segment.name], PitrError) else found)
+    with pytest.raises(PitrError, match=r"WAL segment two is damaged\. Base backup \d+T\d+ was taken, and needs none of it"):
         archive.take_base(barman.settings)
     assert len(barman.there()) == 2 and jobs.read(barman.settings, "base")["result"] == "failed"
-    for reason in (Failure("WAL segment x is missing"), None):  # told by whoever looks each minute, or nothing at all
+    for reason in (PitrError("WAL segment x is missing"), None):  # told by whoever looks each minute, or nothing at all
         monkeypatch.setattr(archive, "plan", lambda *_, reason=reason: (_ for _ in ()).throw(reason) if reason else types.SimpleNamespace(base="B", chain=[]))
         archive.take_base(barman.settings)
         assert jobs.read(barman.settings, "base")["result"] == "ok"
@@ -176,7 +176,7 @@ def test_a_segment_that_was_filed_away_since_it_was_found_is_read_there(tmp_path
     filed.rename(tmp_path / "streaming" / name)
     assert len(wal.examined(being_received, base)) == wal.DEFAULT_SIZE, "completed, and not filed yet"
     (tmp_path / "streaming" / name).unlink()
-    with pytest.raises(Failure, match="streaming/.* is damaged: it is gone"):
+    with pytest.raises(PitrError, match="streaming/.* is damaged: it is gone"):
         wal.examined(being_received, base)
 
 
@@ -239,7 +239,7 @@ def test_a_slot_that_holds_nothing_is_no_end_of_the_look(conf, monkeypatch, stat
     for name in ("_file_away", "clear_up", "begin_chain"):
         monkeypatch.setattr(archive, name, lambda *_: None)
     if words:
-        with pytest.raises(Failure, match=words):
+        with pytest.raises(PitrError, match=words):
             archive.take_wal(conf)
     else:
         archive.take_wal(conf)
@@ -254,7 +254,7 @@ def test_the_receiver_finds_nothing_of_a_timeline_that_was_left(barman, begun, m
     def archive_wal(_settings, verb, _server):
         assert verb == "archive-wal"
         if not files:
-            raise Failure("no space left")
+            raise PitrError("no space left")
         (root / "streaming" / wal.name_of(1, 257)).rename(root / "wals/0000000100000001" / wal.name_of(1, 257))
 
     monkeypatch.setattr(wal, "barman", archive_wal)

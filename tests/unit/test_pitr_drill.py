@@ -15,7 +15,7 @@ FILES = pathlib.Path(__file__).parents[2] / "roles/pitr/files"
 sys.path.insert(0, str(FILES))
 
 from pitr import drill, jobs, offsite, recovery  # noqa: E402  (the path above must come first)
-from pitr.jobs import Failure, Unverified  # noqa: E402
+from pitr.jobs import PitrError, Unverified  # noqa: E402
 from test_pitr_removal import conf  # noqa: E402, F401  (a fixture)
 
 
@@ -93,7 +93,7 @@ def test_a_dump_has_its_turn(dumped):
     assert drill.lines(dumped.conf)[-1].startswith("from the newest dump: ")
 
 
-@pytest.mark.parametrize(("what", "result"), [(Failure('role "reports" does not exist'), "failed"), (Unverified("no room"), "unverified")])
+@pytest.mark.parametrize(("what", "result"), [(PitrError('role "reports" does not exist'), "failed"), (Unverified("no room"), "unverified")])
 def test_a_dump_has_three_outcomes_too(dumped, what, result):
     dumped.does["dump"] = what
     with pytest.raises(type(what)):
@@ -127,7 +127,7 @@ def test_somebody_may_say_which(host):
 @pytest.mark.parametrize(
     ("what", "result"),
     [
-        (Failure("WAL segment x is missing"), "failed"),
+        (PitrError("WAL segment x is missing"), "failed"),
         (Unverified("the storage does not answer"), "unverified"),
         (OSError(errno.ENOSPC, "No space left on device"), "unverified"),
         (OSError(errno.EIO, "Input/output error"), "failed"),
@@ -160,8 +160,8 @@ def test_a_proof_stays_known_when_the_next_one_could_not_be(host):
 def test_the_history_is_bounded_and_shows_a_trend(host):
     for number in range(drill.KEPT + 3):
         drill.drill(host.conf, drill.ARCHIVE if number % 2 else drill.BUCKET)
-    host.does["archive"] = Failure("gone")
-    with pytest.raises(Failure):
+    host.does["archive"] = PitrError("gone")
+    with pytest.raises(PitrError):
         drill.drill(host.conf, drill.ARCHIVE)
     history = host.status()["history"]
     assert len(history) == drill.KEPT and history[-1]["result"] == "failed" and history[-1]["rto_seconds"] is None
@@ -183,22 +183,22 @@ def test_a_drill_of_before_is_one_of_the_archive(host):
                                                    "rpo_seconds": None, "proved": None}  # fmt: skip
 
 
-@pytest.mark.parametrize(("code", "kind"), [(75, Unverified), (1, Failure)])
+@pytest.mark.parametrize(("code", "kind"), [(75, Unverified), (1, PitrError)])
 def test_a_storage_that_does_not_answer_is_told_from_a_bucket_without_the_copy(host, monkeypatch, code, kind):
     program = pathlib.Path(host.conf.home, "bin/backup")
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\necho 'backup: the reason' >&2\nexit {code}\n", encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.setattr(offsite.programs, "run", lambda *words, **_: subprocess.run(words, capture_output=True, text=True, check=False))
-    with pytest.raises(Failure, match="^the reason$") as raised:
+    with pytest.raises(PitrError, match="^the reason$") as raised:
         offsite.backup(host.conf, "fetch")
     assert type(raised.value) is kind
 
 
-@pytest.mark.parametrize(("code", "kind"), [(1, Failure), (125, Unverified), (127, Unverified)])
+@pytest.mark.parametrize(("code", "kind"), [(1, PitrError), (125, Unverified), (127, Unverified)])
 def test_a_podman_that_runs_nothing_says_nothing_of_the_backup(monkeypatch, code, kind):
     monkeypatch.setattr(recovery, "run", lambda *_, **__: subprocess.CompletedProcess([], code, "", "the reason"))
     monkeypatch.setattr(recovery, "in_image", lambda *_: [])
-    with pytest.raises(Failure, match="the reason") as raised:
+    with pytest.raises(PitrError, match="the reason") as raised:
         recovery.verify_base(None, types.SimpleNamespace(base=types.SimpleNamespace(name="B", data="/b")))
     assert type(raised.value) is kind

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "roles/pitr/files"))
 
 from pitr import archive, jobs, offsite, plan, programs, recovery  # noqa: E402  (the path above must come first)
-from pitr.jobs import Failure, Unverified  # noqa: E402
+from pitr.jobs import PitrError, Unverified  # noqa: E402
 from test_pitr_removal import conf  # noqa: E402, F401  (a fixture)
 
 
@@ -46,7 +46,7 @@ def barman(conf, monkeypatch):  # noqa: F811
                 if not self.busy:
                     subprocess.run(["rm", "-r", os.path.join(self.place, words[2])], check=True)
             if check and code:
-                raise Failure("barman backup: no space left")
+                raise PitrError("barman backup: no space left")
             return subprocess.CompletedProcess(words, code, said, "ERROR: another action is in progress" if code else "")
 
     made = Barman()
@@ -60,7 +60,7 @@ def barman(conf, monkeypatch):  # noqa: F811
     monkeypatch.setattr(archive, "query", lambda *_, **__: [["1"]])
     monkeypatch.setattr(archive, "base", lambda _settings, item: programs.Base(item.name, "/x", 1, "0" * 24, item.end_time, 1, item.bytes))
     monkeypatch.setattr(recovery, "verify_base", lambda *_: None)
-    monkeypatch.setattr(archive, "plan", lambda *_: (_ for _ in ()).throw(Failure("nothing to restore")))
+    monkeypatch.setattr(archive, "plan", lambda *_: (_ for _ in ()).throw(PitrError("nothing to restore")))
     return made
 
 
@@ -78,7 +78,7 @@ def test_one_that_fails_does_not_stay(barman):
     """A full disk is PostgreSQL's end."""
     barman.put("20261119T033000", "DONE")
     barman.fails = True
-    with pytest.raises(Failure, match="no space left"):
+    with pytest.raises(PitrError, match="no space left"):
         archive.take_base(barman.settings)
     assert list(barman.there()) == ["20261119T033000"] and jobs.read(barman.settings, "base")["result"] == "failed"
 
@@ -113,8 +113,8 @@ def test_one_that_barman_keeps_is_said_and_no_failure(barman, capsys):
 def test_a_damaged_one_is_passed_over_told_and_goes_with_the_next_good_one(barman, monkeypatch):
     """It used to stay the newest that is whole, and so the next restore's choice."""
     barman.put("20261119T033000", "DONE")
-    with monkeypatch.context() as patch, pytest.raises(Failure, match="is damaged"):
-        patch.setattr(recovery, "verify_base", lambda *_: (_ for _ in ()).throw(Failure("base backup B is damaged")))
+    with monkeypatch.context() as patch, pytest.raises(PitrError, match="is damaged"):
+        patch.setattr(recovery, "verify_base", lambda *_: (_ for _ in ()).throw(PitrError("base backup B is damaged")))
         archive.take_base(barman.settings)
     bad = sorted(barman.there())[-1]
     assert programs.damaged(barman.settings) == [bad]
@@ -153,9 +153,9 @@ def test_a_restore_says_how_another_is_taken(barman, monkeypatch):
     monkeypatch.setattr(recovery, "check_space", lambda *_: None)
     monkeypatch.setattr(recovery.wal, "copy_history", lambda *_: None)
     monkeypatch.setattr(recovery.wal, "read_records", lambda *_: recovery.wal.Reading())
-    monkeypatch.setattr(recovery, "verify_base", lambda *_: (_ for _ in ()).throw(Failure("base backup B is damaged")))
+    monkeypatch.setattr(recovery, "verify_base", lambda *_: (_ for _ in ()).throw(PitrError("base backup B is damaged")))
     wanted = plan.Plan(None, programs.Base("B", "/x", 1, "0" * 24, 1.0, 1, 7), [])
-    with pytest.raises(Failure, match=r"B is damaged; --base \(restore_base\) takes another"):
+    with pytest.raises(PitrError, match=r"B is damaged; --base \(restore_base\) takes another"):
         recovery.fill(barman.settings, wanted, f"{barman.settings.home}/data/postgres.restored")
 
 

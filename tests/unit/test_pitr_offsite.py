@@ -12,7 +12,7 @@ FILES = pathlib.Path(__file__).parents[2] / "roles/pitr/files"
 sys.path.insert(0, str(FILES))
 
 from pitr import archive, jobs, offsite, programs  # noqa: E402  (the path above must come first)
-from pitr.jobs import Failure  # noqa: E402
+from pitr.jobs import PitrError  # noqa: E402
 from pitr.settings import Settings  # noqa: E402
 
 
@@ -64,7 +64,7 @@ def test_barman_reads_the_fetched_archive_by_a_configuration_of_its_own(conf, tm
 
 def test_without_role_backup_there_is_nothing_to_fetch_from(conf, tmp_path):
     (tmp_path / "barman.fetched").rename(tmp_path / "elsewhere")
-    with pytest.raises(Failure, match="role backup is not here"):
+    with pytest.raises(PitrError, match="role backup is not here"):
         offsite.look(conf, "latest")
 
 
@@ -127,7 +127,7 @@ def test_a_timeline_that_began_has_a_base_backup_of_its_own(conf, monkeypatch, t
     jobs.write(conf, "base", **status)
     on = {"timeline": 2, "since": jobs.iso(time.time() - since)}
     if told:
-        with pytest.raises(Failure, match="on timeline 2 since .* no base backup of it"):
+        with pytest.raises(PitrError, match="on timeline 2 since .* no base backup of it"):
             archive.begin_chain(conf, on)
     else:
         archive.begin_chain(conf, on)

@@ -14,7 +14,7 @@ FILES = pathlib.Path(__file__).parents[2] / "roles/pitr/files"
 sys.path.insert(0, str(FILES))
 
 from pitr import drill, recovery, removal, restore  # noqa: E402  (the path above must come first)
-from pitr.jobs import Failure  # noqa: E402
+from pitr.jobs import PitrError  # noqa: E402
 from pitr.settings import Settings  # noqa: E402
 
 
@@ -59,8 +59,8 @@ def test_a_drill_removes_nothing_wherever_it_is_told_to_work(conf, monkeypatch, 
     """Its directory used to be its own `data`: that of the home where the input was empty."""
     (pathlib.Path(conf.home) / "linked").symlink_to(f"{conf.home}/data")
     before = canaries(conf)
-    monkeypatch.setattr(drill, "plan", lambda *_: (_ for _ in ()).throw(Failure("no base backup")))
-    with pytest.raises(Failure):
+    monkeypatch.setattr(drill, "plan", lambda *_: (_ for _ in ()).throw(PitrError("no base backup")))
+    with pytest.raises(PitrError):
         drill.drill(other(conf, drill_directory=os.path.join(conf.home, text)))
     assert canaries(conf) == before
     assert not list(pathlib.Path(conf.home).rglob(drill.ROOT)), "what it made itself is gone"
@@ -73,7 +73,7 @@ def test_even_with_a_mark_nobodys_data_is_removed(conf, name):
     directory = pathlib.Path(conf.home) / name
     directory.mkdir(exist_ok=True)
     (directory / removal.MARK).touch()
-    with pytest.raises(Failure, match="it is not removed"):
+    with pytest.raises(PitrError, match="it is not removed"):
         removal.remove(conf, str(directory))
     assert len(canaries(conf)) == 8
 
@@ -82,9 +82,9 @@ def test_what_it_did_not_make_stays(conf):
     directory = pathlib.Path(conf.home) / "data/postgres.restored"
     directory.mkdir()
     (directory / "of-somebody").touch()
-    with pytest.raises(Failure, match="was not made by this program"):
+    with pytest.raises(PitrError, match="was not made by this program"):
         removal.remove(conf, str(directory))
-    with pytest.raises(Failure, match="was not made by this program"):
+    with pytest.raises(PitrError, match="was not made by this program"):
         removal.begin(conf, str(directory))
     assert (directory / "of-somebody").exists()
 
@@ -108,7 +108,7 @@ def test_a_directory_beside_a_copy_that_was_there_before_stays(conf, monkeypatch
     monkeypatch.setattr(restore, "podman", lambda *_, **__: None)
     pathlib.Path(conf.home, "data/x.wal").mkdir()
     pathlib.Path(conf.home, "data/x.wal/mine").touch()
-    with pytest.raises(Failure, match="x.wal is there already"):
+    with pytest.raises(PitrError, match="x.wal is there already"):
         restore.restore(conf, "latest", f"{conf.home}/data/x")
     assert os.path.exists(f"{conf.home}/data/x.wal/mine")
 
@@ -122,7 +122,7 @@ def test_a_copy_that_is_not_proven_does_not_become_the_data(conf, monkeypatch, m
         (copy / removal.MARK).write_text(mark, encoding="utf-8")
     monkeypatch.setattr(restore, "_major", lambda _directory: "15")
     monkeypatch.setattr(restore, "systemctl", lambda *_: pytest.fail("nothing may be stopped"))
-    with pytest.raises(Failure, match="no copy that 'pitr restore' has made and proven"):
+    with pytest.raises(PitrError, match="no copy that 'pitr restore' has made and proven"):
         restore.exchange(conf, str(copy))
     assert "data/postgres/canary" in canaries(conf)
 
@@ -136,7 +136,7 @@ def test_a_proven_copy_becomes_the_data_and_bears_no_mark_there(conf, monkeypatc
     monkeypatch.setattr(restore.archive, "mark", lambda _settings: None)
     aside = restore.exchange(conf, copy)
     assert os.path.exists(f"{aside}/canary") and told[-1] == ("start", False)
-    with pytest.raises(Failure, match="its old place|no copy"):
+    with pytest.raises(PitrError, match="its old place|no copy"):
         restore.exchange(conf, aside)
 
 
@@ -162,12 +162,12 @@ def test_an_exchange_that_fails_is_taken_back(conf, monkeypatch, copy, where):
     def systemctl(*words, check=True):
         told.append(words)
         if where == "start" and words == ("start", "postgres.service") and os.path.exists(f"{conf.data}/copied"):
-            raise Failure("it does not start")
+            raise PitrError("it does not start")
 
     monkeypatch.setattr(restore, "systemctl", systemctl)
     if where != "start":
         monkeypatch.setattr({"put_in_place": restore.offsite, "leave_timeline": restore.wal}[where], where, failing)
-    with pytest.raises(Failure, match="(no space left|does not start).*The data is what it was, and PostgreSQL runs on it; the copy lies in"):
+    with pytest.raises(PitrError, match="(no space left|does not start).*The data is what it was, and PostgreSQL runs on it; the copy lies in"):
         restore.exchange(conf, copy, fetched=where == "put_in_place")
     assert os.path.exists(f"{conf.data}/canary") and os.path.exists(f"{copy}/copied") and not restore.kept_aside(conf)
     assert told[-2:] == [("start", "postgres.service"), ("start", "pitr-receive.service")]
@@ -184,11 +184,11 @@ def test_a_server_that_does_not_start_on_a_full_disk_is_told_so(conf, monkeypatc
     def systemctl(*words, check=True):
         told_to.append(words)
         if words == ("start", "postgres.service"):
-            raise Failure("systemctl --user: Job for postgres.service failed")
+            raise PitrError("systemctl --user: Job for postgres.service failed")
 
     monkeypatch.setattr(restore, "systemctl", systemctl)
     told = r"service failed. The way back failed too: .*; the data from before lies in .*/data/postgres, .* has 3 MB free: make room, and PostgreSQL "
-    with pytest.raises(Failure, match=told):
+    with pytest.raises(PitrError, match=told):
         restore.exchange(conf, copy)
     assert os.path.exists(f"{conf.data}/canary")
     assert told_to[-1] == ("start", "--no-block", "pitr-receive.service"), "it stayed stopped when PostgreSQL was back"
@@ -199,13 +199,13 @@ def test_data_elsewhere_or_on_a_mount_point_is_found_before_anything_stops(conf,
     unit = pathlib.Path(conf.home, restore.UNIT)
     unit.parent.mkdir(parents=True)
     unit.write_text(f"[Container]\nVolume={conf.home}/data/pg15:/var/lib/postgresql/data\nVolume=/x:/run/postgresql\n", encoding="utf-8")
-    with pytest.raises(Failure, match="has its data in .*/data/pg15, and postgresql_data_directory is .*/data/postgres"):
+    with pytest.raises(PitrError, match="has its data in .*/data/pg15, and postgresql_data_directory is .*/data/postgres"):
         restore.exchange(conf, copy)
     for text in (f"Volume={conf.data}:/var/lib/postgresql/data\n", f"Volume={conf.data}:/var/lib/postgresql:rslave\n", "Volume=/x:/run/postgresql\n"):
         unit.write_text(text, encoding="utf-8")
         restore.exchangeable(conf)
     monkeypatch.setattr(restore.os.path, "ismount", lambda path: path == conf.data)
-    with pytest.raises(Failure, match="is a mount point, which cannot be renamed"):
+    with pytest.raises(PitrError, match="is a mount point, which cannot be renamed"):
         restore.exchange(conf, copy)
 
 
@@ -230,7 +230,7 @@ def test_latest_is_all_that_the_stopped_database_had(conf, monkeypatch, capsys, 
     server = types.SimpleNamespace(sql=lambda *_: [f"1\t0/3000000\tno recovery target specified\n\n2\t{ended}\tno recovery target specified\n"])
     reading = types.SimpleNamespace(end="2026-11-28 12:00:00.000000")
     if missing:
-        with pytest.raises(Failure, match=rf"the archive ends at .* {missing} 0/5000060: \d+ bytes .* restore_to='2026-11-28 12:00:00.000000\+00'"):
+        with pytest.raises(PitrError, match=rf"the archive ends at .* {missing} 0/5000060: \d+ bytes .* restore_to='2026-11-28 12:00:00.000000\+00'"):
             restore.complete(conf, wanted, server, 3, reading)
     else:
         restore.complete(conf, wanted, server, 3, reading)
@@ -266,7 +266,7 @@ def test_an_exchange_tells_which_cluster_is_the_one_now(conf, monkeypatch, copy)
     aside = shutil.move(aside, f"{conf.data}.before-restore-20261128T120000Z")
     monkeypatch.setattr(restore, "control", lambda _settings, directory: {"Database system identifier": "7300" if directory == conf.data else "7400"})
     monkeypatch.setattr(restore.wal, "leave_timeline", lambda _settings: (_ for _ in ()).throw(OSError("no space left")))
-    with pytest.raises(Failure, match="no space left"):
+    with pytest.raises(PitrError, match="no space left"):
         restore.exchange_back(conf, aside)
     assert witness.read_text() == "7300\n", "taken back with it"
 

@@ -13,9 +13,9 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.senex.trader.plugins.action.quadlet import directory_of
 from ansible_collections.senex.trader.plugins.module_utils import kept_data, owned
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused
-from rendered import ROLES, part, trust_as_template, trusted
-from test_kept_data import Part, empty, quiet_host  # noqa: F401
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError
+from rendered import ROLES, component, trust_as_template, trusted
+from test_kept_data import Component, empty, quiet_host  # noqa: F401
 from test_rendered_units import BASE
 
 ROOT = Path(__file__).parents[2]
@@ -38,16 +38,16 @@ def on(monkeypatch, devices):
 def test_a_run_refuses_a_place_that_is_not_mounted_though_a_job_has_written_there(tmp_path, monkeypatch, kind):
     devices = {"/": 1}
     on(monkeypatch, devices)
-    world = Part(tmp_path, kind, "")
+    world = Component(tmp_path, kind, "")
     world.run()
     world.fill()
     world.run()
     assert world.told().endswith("apart") and owned.unmounted(world.witness, world.data) == ""
     devices[world.data] = 1
     world.fill()
-    with pytest.raises(Refused, match=r"is not on its own file system.* mount the disk .* -e begin_anew=true"):
+    with pytest.raises(ApplyError, match=r"is not on its own file system.* mount the disk .* -e begin_anew=true"):
         world.run()
-    assert kept_data.gone(world.state) == [{"part": "part", "path": world.data}]
+    assert kept_data.gone(world.state) == [{"component": "component", "path": world.data}]
     assert "is not on its own file system" in owned.unmounted(world.witness, world.data)
     world.at(world.data, new="true")
     world.run()
@@ -56,16 +56,16 @@ def test_a_run_refuses_a_place_that_is_not_mounted_though_a_job_has_written_ther
 
 def test_an_archive_that_an_older_run_has_noted_is_taken_and_known_by_its_disk_from_then_on(tmp_path, monkeypatch):
     on(monkeypatch, {"/": 1})
-    world = Part(tmp_path, "files", "filled")
+    world = Component(tmp_path, "files", "filled")
     world.run()
     world.fill()
     world.run()
     world.kind = "copies"
     world.at(world.data)
     world.run()
-    assert kept_data.noted("part", world.state) == {world.data: "filled, apart"}
+    assert kept_data.noted("component", world.state) == {world.data: "filled, apart"}
     empty(world.data)
-    with pytest.raises(Refused, match="is missing or empty"):
+    with pytest.raises(ApplyError, match="is missing or empty"):
         world.run()
     assert kept_data.gone(world.state)
 
@@ -117,7 +117,7 @@ def test_no_job_writes_sends_or_thins_out_where_the_disk_is_not(backup, tmp_path
     witness = tmp_path / others.get(place, f"config/backup/place{place and '-' + place}")
     witness.write_text("apart\n")
     done = []
-    with pytest.raises(backup.Trouble, match="is not on its own file system, as it was: mount its disk"):
+    with pytest.raises(backup.BackupError, match="is not on its own file system, as it was: mount its disk"):
         backup.run(settings, job, lambda: done.append(1) or {}, 0)
     assert not done and backup.read_status(settings, job)["result"] == "failed"
 
@@ -130,7 +130,7 @@ def test_what_a_run_notes_is_what_jobs_ask_for():
     assert "config/django/uploads" in common and "config/django/uploads" in (ROLES / "django/tasks/main.yml").read_text()
     text = (ROLES / "pitr/files/pitr/jobs.py").read_text()
     assert "config/pitr/place" in text and "witness: config/pitr/place" in (ROLES / "pitr/tasks/main.yml").read_text()
-    assert part("backup", **BASE)
+    assert component("backup", **BASE)
 
 
 def test_no_wal_and_no_base_backup_goes_to_an_archive_whose_disk_is_not_there(tmp_path):
@@ -141,7 +141,7 @@ def test_no_wal_and_no_base_backup_goes_to_an_archive_whose_disk_is_not_there(tm
     ages = dict.fromkeys(("base_max_age", "wal_max_age", "drill_max_age"), 9)
     conf = types.SimpleNamespace(home=str(tmp_path), archive=str(tmp_path / "gone"), status=str(tmp_path / "status"), **ages)
     for job in ("base", "wal"):
-        with pytest.raises(jobs.Failure, match="mount its disk"), jobs.run(conf, job):
+        with pytest.raises(jobs.PitrError, match="mount its disk"), jobs.run(conf, job):
             pytest.fail("it began")
         assert jobs.read(conf, job)["result"] == "failed"
 

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 
 import pytest
-from rendered import part
+from rendered import component
 
 PROGRAMS = next(iter(sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)), pathlib.Path("none")).parent
 pytestmark = pytest.mark.skipif(not PROGRAMS.exists() or (os.geteuid() == 0 and not shutil.which("runuser")), reason="no PostgreSQL server on this machine")
@@ -63,7 +63,7 @@ class Server:
 
     def __init__(self, base, first, data=None, **inputs):
         self.base, self.port = base, "5432"
-        files = part("postgresql", senex_database_password="x" * 12, postgresql_databases=[{"name": "reports"}], **inputs)[0]
+        files = component("postgresql", senex_database_password="x" * 12, postgresql_databases=[{"name": "reports"}], **inputs)[0]
         self.script = files["config/postgresql/roles.sh"][0]
         self.user = "postgres" if os.geteuid() == 0 else os.environ.get("USER", "")
         if data:
@@ -231,7 +231,7 @@ def test_a_conversion_that_is_held_up_changes_nothing_and_is_taken_up(old):
 
 def test_a_conversion_that_fails_at_its_end_leaves_the_roles_as_they_were(old):
     """The last transaction, whole or not at all: a membership by somebody else's grant is what it cannot move."""
-    broken = old.script.replace("drop role :\"passing\";", "select 1 / 0;")
+    broken = old.script.replace('drop role :"passing";', "select 1 / 0;")
     assert broken != old.script
     whole, old.script = old.script, broken
     assert old.roles(check=False).returncode

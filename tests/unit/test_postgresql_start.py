@@ -4,7 +4,7 @@ import os
 import subprocess
 
 import pytest
-from rendered import part
+from rendered import component
 
 # Each counts itself, and the one whose turn it is kills the script before it does anything
 FAKE = """#!/bin/sh
@@ -25,7 +25,7 @@ class Container:
         self.data, self.bin, self.count, self.script = base / "data", base / "bin", base / "count", base / "start.sh"
         self.data.mkdir()
         self.bin.mkdir()
-        self.script.write_text(part("postgresql", senex_database_password="x" * 12)[0]["config/postgresql/start.sh"][0])
+        self.script.write_text(component("postgresql", senex_database_password="x" * 12)[0]["config/postgresql/start.sh"][0])
         real = {name: f'exec /bin/{name} "$@"\n' for name in ("rm", "mv", "rmdir")}
         for name, does in {**real, "initdb": INITDB, "docker-entrypoint.sh": 'echo "serves: $*"\n'}.items():
             (self.bin / name).write_text(FAKE + does)

@@ -139,9 +139,9 @@ def test_refusals_are_findings():
 def test_a_refused_input_does_not_hide_the_screen(tmp_path):
     """What is asked of the world is made of inputs; where those are refused it says so, below the refusal, and not nothing at all."""
     (play,) = yaml.safe_load((ROOT / "playbooks/preflight.yml").read_text())
-    kept = [task for task in play["tasks"] if task["name"] not in ("Read the facts", "Check what each part would check")]
+    kept = [task for task in play["tasks"] if task["name"] not in ("Read the facts", "Run the input checks of each component")]
     (tmp_path / "vars").mkdir()
-    (tmp_path / "vars/parts.yml").write_text((ROOT / "playbooks/vars/parts.yml").read_text())
+    (tmp_path / "vars/components.yml").write_text((ROOT / "playbooks/vars/components.yml").read_text())
     kept.insert(
         1, {"name": "Refuse", "ansible.builtin.set_fact": {"senex_preflight": [{"key": "inventory", "level": "FAIL", "says": "senex_email: no", "do": ""}]}}
     )

@@ -102,12 +102,12 @@ def test_directories_that_units_mount(prune, tmp_path):
 def test_room_is_set_aside_and_given_away(prune, tmp_path, monkeypatch):
     """What podman writes while it forgets an image has to fit on a disk that is full."""
     monkeypatch.chdir(tmp_path)
-    place = tmp_path / prune.ROOM
+    place = tmp_path / prune.BALLAST_FILE
     place.parent.mkdir(parents=True)
-    prune.keep_room()
+    prune.create_ballast()
     assert place.stat().st_blocks * 512 >= prune.ROOM_BYTES
-    prune.give_room()
-    prune.give_room()
+    prune.release_ballast()
+    prune.release_ballast()
     assert not place.exists()
 
 
@@ -116,10 +116,10 @@ def test_a_disk_without_room_is_left_as_it_is(prune, tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / prune.ROOM).parent.mkdir(parents=True)
+    (tmp_path / prune.BALLAST_FILE).parent.mkdir(parents=True)
     monkeypatch.setattr(prune.os, "posix_fallocate", full)
-    prune.keep_room()
-    assert not (tmp_path / prune.ROOM).exists()
+    prune.create_ballast()
+    assert not (tmp_path / prune.BALLAST_FILE).exists()
 
 
 @pytest.mark.parametrize("marked", [True, False])
@@ -137,7 +137,7 @@ def test_static_files_of_a_release_go_where_the_role_has_marked_their_place(prun
     monkeypatch.setattr(prune, "podman", lambda *_: "[]")
     monkeypatch.setattr(prune.subprocess, "run", lambda words, **more: real(words[2:], **more))
     monkeypatch.setattr(prune.os, "posix_fallocate", lambda *_: None)
-    (tmp_path / prune.ROOM).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / prune.BALLAST_FILE).parent.mkdir(parents=True, exist_ok=True)
     monkeypatch.setattr(sys, "argv", ["prune", "--keep", "1"])
     assert prune.main() == 0
     assert sorted(path.name for path in (tmp_path / "data/static").iterdir() if path.is_dir()) == (["2"] if marked else ["1", "2"])

@@ -5,17 +5,17 @@ import re
 import subprocess
 
 import pytest
-from rendered import ROLES, Renderer, action, loaded, part, value, variables
+from rendered import ROLES, Renderer, action, component, loaded, value, variables
 from test_rendered_units import BASE
 
 OFF = ["off", "~*", "&*", "+@all"]  # with rights, for Redis loads its log as this user
 CACHE = {"senex_redis_cache_instance": True}
-KEPT = {"senex_look": {"kept": ["redis"], "seen": {}}}
+KEPT = {"senex_host_snapshot": {"installed": ["redis"], "unchanged": {}}}
 
 
 def users(**inputs):
     """{name: rules} of the file that the server includes."""
-    text = part("redis", **BASE, **inputs)[1]["secrets"][0]["value"]
+    text = component("redis", **BASE, **inputs)[1]["secrets"][0]["value"]
     return {line.split()[1]: line.split()[2:] for line in text.splitlines()}
 
 
@@ -39,9 +39,9 @@ def test_both_passwords_are_taken_while_it_is_rotated():
     [
         ({}, "off"),
         (KEPT, "as the application"),
-        ({"senex_look": {"kept": ["redis", "redis_named"], "seen": {}}}, "off"),
-        ({"senex_look": {"kept": ["postgresql"], "seen": {}}}, "off"),
-        ({"__redis_look": {"kept": ["redis"]}}, "as the application"),
+        ({"senex_host_snapshot": {"installed": ["redis", "redis_named"], "unchanged": {}}}, "off"),
+        ({"senex_host_snapshot": {"installed": ["postgresql"], "unchanged": {}}}, "off"),
+        ({"__redis_host_snapshot": {"installed": ["redis"]}}, "as the application"),
         ({"senex_redis_user": "default"}, "as the application"),
     ],
     ids=["nobody looked", "from before there were names", "named", "a new host", "its own look", "an application that sends no name"],
@@ -55,14 +55,16 @@ def test_who_sends_no_name(inputs, default):
 
 
 def test_nobody_but_the_server_has_a_password_in_its_container():
-    for name, files in (("redis", part("redis", **BASE)[0]), ("redis-cache", part("redis", "redis-cache", **BASE, **CACHE)[0])):
+    for name, files in (("redis", component("redis", **BASE)[0]), ("redis-cache", component("redis", "redis-cache", **BASE, **CACHE)[0])):
         text = files[f"{name}.container"][0]
         assert [line for line in text.splitlines() if line.startswith("Secret=")] == ["Secret=redis_auth,type=mount,uid=999,gid=999,mode=0400"]
         assert "include /tmp/operator.conf" in files[f"config/{name}/redis.conf"][0]
 
 
 def test_each_start_makes_the_operator_a_password(tmp_path):
-    script = part("redis", **BASE, redis_appendonly=False)[0]["config/redis/start.sh"][0].replace("/tmp/", f"{tmp_path}/").replace("cd /data", f"cd {tmp_path}")
+    script = (
+        component("redis", **BASE, redis_appendonly=False)[0]["config/redis/start.sh"][0].replace("/tmp/", f"{tmp_path}/").replace("cd /data", f"cd {tmp_path}")
+    )
     seen = set()
     for _ in range(2):
         subprocess.run(["sh", "-c", script.replace("exec redis-server", "exec true")], check=True)
@@ -76,15 +78,15 @@ def test_each_start_makes_the_operator_a_password(tmp_path):
 
 
 def test_the_cache_has_an_instance_of_its_own_where_it_is_asked_for():
-    files, arguments = part("redis", "redis-cache", **BASE, **CACHE)
+    files, arguments = component("redis", "redis-cache", **BASE, **CACHE)
     text, conf = files["redis-cache.container"][0], files["config/redis-cache/redis.conf"][0]
     assert "ContainerName=redis-cache" in text and ":/data" not in text and [unit["name"] for unit in arguments["units"]] == ["redis-cache.service"]
     for line in ("maxmemory-policy allkeys-lru", 'save ""', "appendonly no", "maxmemory 384mb", "dir /tmp"):
         assert f"\n{line}\n" in conf, line
-    queue = part("redis", **BASE, **CACHE)[0]["config/redis/redis.conf"][0]
+    queue = component("redis", **BASE, **CACHE)[0]["config/redis/redis.conf"][0]
     for line in ("maxmemory-policy noeviction", "appendonly yes", "maxmemory 256mb"):
         assert f"\n{line}\n" in queue, line
-    assert "maxmemory-policy volatile-lru\n" in part("redis", **BASE)[0]["config/redis/redis.conf"][0], "who does not ask keeps what they have"
+    assert "maxmemory-policy volatile-lru\n" in component("redis", **BASE)[0]["config/redis/redis.conf"][0], "who does not ask keeps what they have"
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,7 @@ def ask(tmp_path):
         write("systemd-run", 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"')
         (tmp_path / "shown").write_text(shown + "\n")
         (tmp_path / "clients").write_text(CLIENTS)
-        write("podman", f'case $1 in ps) echo {" ".join(containers)};; inspect) cat {tmp_path}/shown;; exec) cat {tmp_path}/clients;; esac')
+        write("podman", f"case $1 in ps) echo {' '.join(containers)};; inspect) cat {tmp_path}/shown;; exec) cat {tmp_path}/clients;; esac")
         for name, text in programs.items():
             write(name, text)
         values = variables("redis", **BASE, __redis_host=host, **KEPT)
@@ -156,8 +158,13 @@ def test_the_host_of_redis_tells_who_is_logged_in_so(ask):
 
 @pytest.mark.parametrize(
     ("programs", "code"),
-    [({"podman": "exit 125"}, 1), ({"podman": "[ $1 = ps ] && echo one"}, 1), ({"systemd-run": "exit 1"}, 1),
-     ({"id": "exit 1"}, 0), ({"systemctl": "exit 3"}, 0)],  # fmt: skip
+    [
+        ({"podman": "exit 125"}, 1),
+        ({"podman": "[ $1 = ps ] && echo one"}, 1),
+        ({"systemd-run": "exit 1"}, 1),
+        ({"id": "exit 1"}, 0),
+        ({"systemctl": "exit 3"}, 0),
+    ],  # fmt: skip
 )
 def test_a_host_that_cannot_tell_has_not_said_no(ask, programs, code):
     """Where there is no service user, or nothing of it runs, there is no container either."""
@@ -204,7 +211,7 @@ def switched(tmp_path):
     (tmp_path / "data/appendonlydir").mkdir(parents=True)
     (tmp_path / "data/appendonlydir/tasks").write_text("three")
     (tmp_path / "data/dump.rdb").write_text("of long ago")
-    text = part("redis", **BASE, redis_appendonly=False)[0]["config/redis/start.sh"][0]
+    text = component("redis", **BASE, redis_appendonly=False)[0]["config/redis/start.sh"][0]
     text = text.replace("/tmp/", f"{tmp_path}/").replace("cd /data", f"cd {tmp_path}/data")
     text = text.replace("/usr/local/etc/redis/bin/redis-cli", f"{tmp_path}/redis-cli")
     for name, script in (("redis-server", SERVER), ("redis-cli", CLIENT)):

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.filter.checking import input_problems
 from nginx_door import rendered
-from rendered import ROLES, part, trusted, variables
+from rendered import ROLES, component, trusted, variables
 from test_input_checks import GIVEN, message_of, refusal
 from test_unfit_inputs import MAIL, lines
 
@@ -64,7 +64,7 @@ def test_what_it_can_be(role, inputs):
 
 def test_an_empty_setting_of_redis_is_a_word():
     """`notify-keyspace-events ""` is how Redis has it off; without the quotes it does not start."""
-    files, _ = part("redis", **GIVEN, redis_settings={"notify-keyspace-events": "", "maxclients": 5})
+    files, _ = component("redis", **GIVEN, redis_settings={"notify-keyspace-events": "", "maxclients": 5})
     (text,) = [text for dest, (text, _) in files.items() if dest.endswith("/redis.conf")]
     assert text.splitlines()[-2:] == ["maxclients 5", 'notify-keyspace-events ""']
 
@@ -194,6 +194,6 @@ def test_what_an_operation_is_told_it_knows(playbook, given, says):
     """A word that nobody knows left the default in force: a new key where the former ones were to be read again."""
     found = yaml.safe_load((ROLES.parent / "playbooks" / playbook).read_text())
     tasks = found if playbook.startswith("tasks") else [task for play in found for task in play.get("tasks", [])]
-    (at,) = [number for number, task in enumerate(tasks) if task["name"] == "What it is told it knows"]
+    (at,) = [number for number, task in enumerate(tasks) if task["name"].startswith("Check that the variables of")]
     message = message_of(tasks[at], trusted(given))
     assert at == 0 and message.startswith(says) and bool(message) == bool(says), message

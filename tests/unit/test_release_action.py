@@ -151,9 +151,9 @@ def test_an_archive_is_copied_where_its_image_is_missing_under_the_lock(act, tmp
     path = tar(tmp_path / "app.tar", DOCKER)
     pulled = {"image": IMAGE, "digest": "sha256:1", "running": {}, "changed": True}
     answers = [{"changed": True, "taken_over": None}, {"missing": True, "changed": False}, pulled]
-    result, action = act(answers, step="begin", id="r1", archive=path, image="r/app:1", kept=False, probe={"x": 1}, user="senex", home="/h")
+    result, action = act(answers, step="begin", id="r1", archive=path, image="r/app:1", kept=False, traffic_probe={"x": 1}, user="senex", home="/h")
     begin, asked, loaded = action.asked
-    assert begin["image"] == "" and begin["probe"] == {"x": 1} and "identity" in begin, "nothing is pulled"
+    assert begin["image"] == "" and begin["traffic_probe"] == {"x": 1} and "identity" in begin, "nothing is pulled"
     assert (asked["step"], asked["image"], asked["wanted"]["image"], asked.get("source")) == ("load", "r/app:1", IMAGE, None)
     assert action.copies == [(path, "/root/.ansible/tmp/x/image.tar")] and loaded["source"] == action.copies[0][1] and loaded["id"] == "r1"
     assert action.removed == ["/root/.ansible/tmp/x"] and had(result, "r1") and result == {**pulled, "taken_over": None}
@@ -235,7 +235,7 @@ def test_what_was_released_while_this_one_waited_is_what_a_way_back_leads_to(kno
     """The lock was another's when this run looked."""
     hosts = {name: {} if one is None else {"release_pulled": {"newest": one}} for name, one in zip(("one", "two"), newest, strict=True)}
     variables = loaded(ROLES / "release/vars/main.yml") | {"groups": {"web": list(hosts)}, "hostvars": hosts, "senex_release": known}
-    answer = Templar(loader=DataLoader(), variables=trusted(variables)).template(trust_as_template("{{ __release_between }}"))
+    answer = Templar(loader=DataLoader(), variables=trusted(variables)).template(trust_as_template("{{ __release_newer_records }}"))
     assert [one["id"] for one in answer] == found
 
 

@@ -5,7 +5,7 @@ import sys
 import types
 
 import pytest
-from rendered import part
+from rendered import component
 from test_rendered_units import BASE
 
 ROWS = [
@@ -40,7 +40,7 @@ def release(monkeypatch):
     management = types.SimpleNamespace(call_command=None)
     for name, module in (("django", None), ("django.core", None), ("django.core.management", management), ("django.db", database)):
         monkeypatch.setitem(sys.modules, name, module or types.ModuleType(name))
-    text, _ = part("django", **BASE, django_release_commands=[], senex_database_superuser="cluster-1")[0]["config/django/release.py"]
+    text, _ = component("django", **BASE, django_release_commands=[], senex_database_superuser="cluster-1")[0]["config/django/release.py"]
     found = {}
     exec(text, found)  # noqa: S102  (it is the collection's own)
     return found

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import release_record
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Busy, Ledger, Lost
+from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld, LockLost
 from ansible_collections.senex.trader.plugins.modules import release
 
 
@@ -23,7 +23,7 @@ def ledger(tmp_path, monkeypatch):
 
 def test_one_at_a_time(ledger):
     assert ledger.begin(who("a")) is None
-    with pytest.raises(Busy, match=r"deploy of a by anna@desk since .* UTC .*release_take_over=true"):
+    with pytest.raises(LockHeld, match=r"deploy of a by anna@desk since .* UTC .*release_take_over=true"):
         ledger.begin(who("b"))
     assert ledger.begin(who("a")) is None, "the holder itself may ask again"
     assert ledger.finish("a", {"result": "succeeded"})
@@ -38,7 +38,7 @@ def test_of_many_at_once_one_gets_it(ledger):
         try:
             ledger.begin(who(f"r{number}"))
             got.append(number)
-        except Busy:
+        except LockHeld:
             pass
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
@@ -70,7 +70,7 @@ def test_the_record_of_a_dead_release_has_what_it_said_of_itself(ledger):
 
 def test_the_wrong_name_takes_nothing_over(ledger):
     ledger.begin(who("a"))
-    with pytest.raises(Busy):
+    with pytest.raises(LockHeld):
         ledger.begin(who("b"), take_over="c")
 
 
@@ -78,7 +78,7 @@ def test_without_a_sign_of_life_the_lease_ends(ledger, monkeypatch):
     ledger.begin(who("a"))
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     monkeypatch.setattr(release_record.time, "clock_gettime", lambda _clock: now + release_record.LEASE - 1)
-    with pytest.raises(Busy):
+    with pytest.raises(LockHeld):
         ledger.begin(who("b"))
     monkeypatch.setattr(release_record.time, "clock_gettime", lambda _clock: now + release_record.LEASE + 1)
     assert ledger.begin(who("b"))["id"] == "a"
@@ -93,9 +93,9 @@ def quick(monkeypatch):
 
 def test_a_step_keeps_the_lock_however_long_it_takes(ledger, quick):
     ledger.begin(who("a"))
-    with ledger.kept("a", "copy"):
+    with ledger.heartbeat("a", "copy"):
         time.sleep(1.5)
-        with pytest.raises(Busy, match="now at 'copy'"):
+        with pytest.raises(LockHeld, match="now at 'copy'"):
             ledger.begin(who("b"))
     renewed = ledger.holder()["renewed"]
     time.sleep(0.2)
@@ -106,7 +106,7 @@ def test_a_command_ends_when_its_lock_is_taken_over(ledger, quick):
     ledger.begin(who("a"))
     threading.Timer(0.3, lambda: ledger.begin(who("b"), take_over="any")).start()
     begin = time.monotonic()
-    with pytest.raises(Lost, match="deploy of b"):
+    with pytest.raises(LockLost, match="deploy of b"):
         release.run({"id": "a", "what": "copy", "argv": ["sleep", "30"]}, ledger)
     assert time.monotonic() - begin < 10 and ledger.holder()["id"] == "b"
 
@@ -115,7 +115,7 @@ def test_a_command_tells_what_it_said(ledger):
     ledger.begin(who("a"))
     found = release.run({"id": "a", "what": "copy", "argv": ["sh", "-c", "echo out; echo wrong >&2; exit 3"]}, ledger)
     assert (found["rc"], found["stdout"], found["stderr"]) == (3, "out", "wrong")
-    with pytest.raises(Lost):
+    with pytest.raises(LockLost):
         release.run({"id": "c", "what": "copy", "argv": ["touch", f"{ledger.directory}/made"]}, ledger)
     assert not pathlib.Path(ledger.directory, "made").exists(), "nothing runs without the lock"
 

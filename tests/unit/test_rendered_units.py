@@ -8,7 +8,7 @@ import pytest
 from ansible_collections.senex.trader.plugins.module_utils import unit_text
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_keys import check_unit
 from rendered import ROLES as ROLE_DIRECTORY
-from rendered import loaded, part, value
+from rendered import component, loaded, value
 
 SECRET = "hunter2-hunter2-hunter2"
 BASE = {
@@ -33,9 +33,9 @@ VARIANTS = {
     "images of Debian": {"postgresql_image": "docker.io/library/postgres:15", "redis_image": "docker.io/library/redis:7"},
     "PostgreSQL 17": {"postgresql_version": 17, "senex_database_name": "trading-1", "senex_database_user": "trader_1"},
     "PostgreSQL 18": {"postgresql_version": 18, "senex_database_superuser": "cluster-1"},
-    "no stand-ins": {"celery_stand_in": False},
+    "no stand-ins": {"celery_surge_worker": False},
     "a Redis for the cache alone": {"senex_redis_cache_instance": True},
-    "limits of the CPU": {f"{part}_cpu_percent": 150 for part in ("postgresql", "redis", "django", "celery")},
+    "limits of the CPU": {f"{component}_cpu_percent": 150 for component in ("postgresql", "redis", "django", "celery")},
 }
 ROLES = ("podman", "postgresql", "redis", "django", "celery", "backup")
 PODMANS = [(4, 9, 3), (5, 4, 2), (5, 7, 0), (6, 1, 0)]
@@ -50,8 +50,8 @@ def files_of(inputs):
 def _files_of(asked):
     inputs, found = json.loads(asked), {}
     for role in ROLES:
-        found |= part(role, **{**BASE, **inputs})[0]
-    return found | (part("redis", "redis-cache", **{**BASE, **inputs})[0] if "senex_redis_cache_instance" in inputs else {})
+        found |= component(role, **{**BASE, **inputs})[0]
+    return found | (component("redis", "redis-cache", **{**BASE, **inputs})[0] if "senex_redis_cache_instance" in inputs else {})
 
 
 def units_of(inputs):
@@ -138,7 +138,7 @@ def test_limits_are_the_units_and_fit_into_8_gb(stack):
 @pytest.mark.parametrize("version", [15, 16, 17, 18])
 def test_postgresql_has_its_data_in_one_place_whatever_the_version(version):
     """The image of 18 has another place, below which it would make a volume, and refuses a mount here while it is not told."""
-    lines = part("postgresql", postgresql_version=version)[0]["postgres.container"][0].splitlines()
+    lines = component("postgresql", postgresql_version=version)[0]["postgres.container"][0].splitlines()
     assert f"Image=docker.io/library/postgres:{version}-alpine" in lines
     place = "/var/lib/postgresql/data"
     assert {f"Environment=PGDATA={place}", f"Volume=/opt/senex-trader/data/postgres:{place}", "PodmanArgs=--image-volume=ignore"} <= set(lines)
@@ -146,7 +146,7 @@ def test_postgresql_has_its_data_in_one_place_whatever_the_version(version):
 
 
 def test_the_superuser_comes_in_by_the_socket_alone():
-    files = {name: text for name, (text, _) in part("postgresql", senex_database_superuser="cluster-1", senex_database_password="x" * 12)[0].items()}
+    files = {name: text for name, (text, _) in component("postgresql", senex_database_superuser="cluster-1", senex_database_password="x" * 12)[0].items()}
     remote = [line.split() for line in files["config/postgresql/pg_hba.conf"].splitlines() if line.startswith("host")]
     first = next(words for words in remote if words[2] in ('"cluster-1"', "all"))
     assert (first[0], first[2], first[-1]) == ("hostssl", '"cluster-1"', "reject")
@@ -165,7 +165,7 @@ def test_recovery_works_where_postgresql_does(name, key):
     assert settings[key] == changed["postgresql_" + name]
     assert value("pitr", "__pitr_settings")[key] == value("postgresql", "postgresql_" + name)
     if key in ("sockets", "archive_role"):
-        assert "elsewhere" in part("pitr", **changed)[0]["config/pitr/barman.conf"][0].partition("conninfo")[2]
+        assert "elsewhere" in component("pitr", **changed)[0]["config/pitr/barman.conf"][0].partition("conninfo")[2]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_recovery_works_where_postgresql_does(name, key):
 )  # fmt: skip
 def test_postgresql_shares_as_much_memory_as_its_settings_ask_for(inputs, megabytes):
     """384 MB is what a VACUUM takes with the maintenance_work_mem of a host of 8 GB."""
-    files, _ = part("postgresql", **inputs)
+    files, _ = component("postgresql", **inputs)
     assert f"PodmanArgs=--shm-size={megabytes}m" in files["postgres.container"][0].splitlines()
 
 
@@ -287,7 +287,7 @@ def test_a_stand_in_is_its_worker_under_another_name_and_never_starts_by_itself(
 
 @pytest.mark.parametrize(("tag", "release"), [("2026.11.1", "2026.11.1"), (DIGEST, "a" * 12)])
 def test_static_files_of_a_release_lie_apart(tag, release):
-    found, arguments = part("django", **{**BASE, "senex_image_tag": tag})
+    found, arguments = component("django", **{**BASE, "senex_image_tag": tag})
     volumes = {
         name: dict(value.split(":", 1) for value in unit_text.values(found[name][0], "Container", "Volume"))
         for name in ("web-1.container", "release.container")
@@ -299,26 +299,26 @@ def test_static_files_of_a_release_lie_apart(tag, release):
 
 
 def test_an_instance_is_asked_before_it_gets_traffic_and_told_before_it_stops():
-    _, arguments = part("django", **{**BASE, "django_smoke_paths": ["/", "/accounts/login/"], "django_drain_timeout": 7})
+    _, arguments = component("django", **{**BASE, "django_smoke_paths": ["/", "/accounts/login/"], "django_drain_timeout": 7})
     web = arguments["units"][2]
-    assert [(one["url"], one.get("below"), one.get("once")) for one in web["answers"]] == [
+    assert [(one["url"], one.get("status_below"), one.get("startup_only")) for one in web["readiness_probe"]] == [
         ("http://127.0.0.1:8002/health/", None, None), ("http://127.0.0.1:8002/", 500, True), ("http://127.0.0.1:8002/accounts/login/", 500, True),
     ]  # fmt: skip
-    assert (web["rotation"]["server"], web["rotation"]["drain"]) == ("127.0.0.1:8002", 7)
-    assert web["rotation"]["notice"] == ["/usr/bin/podman", "exec", "web-2", "python3", "/run/senex/drain.py"]
+    assert (web["load_balancer"]["server"], web["load_balancer"]["drain"]) == ("127.0.0.1:8002", 7)
+    assert web["load_balancer"]["pre_stop_hook"] == ["/usr/bin/podman", "exec", "web-2", "python3", "/run/senex/drain.py"]
 
 
 def test_instances_of_two_hosts_have_names_of_their_own():
     groups = {name: ["one", "two"] for name in ("web", "nginx")} | {name: ["one"] for name in ("postgresql", "redis", "celery", "celery_beat")}
     for inputs, instance in (({}, "web-1"), ({"groups": groups}, "web-1.one")):
-        found, _ = part("django", **{**BASE, **inputs})
+        found, _ = component("django", **{**BASE, **inputs})
         assert f"INSTANCE={instance}" in unit_text.values(found["web-1.container"][0], "Container", "Environment")
 
 
 def test_parts_for_other_hosts_listen_at_the_address_that_is_named_and_nowhere_else():
     for role, own, name, ports in (("postgresql", None, "postgres", "5432:5432"), ("redis", None, "redis", "6379:6379"),
                                    ("redis", "redis-cache", "redis-cache", "6380:6379")):  # fmt: skip
-        files, _ = part(role, own, **BASE, senex_redis_cache_instance=True, **{f"{role}_publish_address": "10.0.0.5"})
+        files, _ = component(role, own, **BASE, senex_redis_cache_instance=True, **{f"{role}_publish_address": "10.0.0.5"})
         text = files[f"{name}.container"][0]
         assert unit_text.values(text, "Container", "PublishPort") == [f"10.0.0.5:{ports}"]
         assert [problem for podman in PODMANS for problem in check_unit(text, f"{name}.container", podman)] == []

@@ -128,7 +128,7 @@ def test_a_way_back_that_is_killed_never_leaves_what_served_to_be_removed(place,
 
 def test_a_copy_that_is_not_what_was_copied_leaves_nothing(place, command):  # noqa: F811
     (place.copy / "files/one").write_text("copied: two", encoding="utf-8")
-    with pytest.raises(command.common.Trouble, match="files/one"):
+    with pytest.raises(command.common.BackupError, match="files/one"):
         place.exchange.bring(place.settings, place.wanted)
     assert tree(place.directory) == {**USED, **STAYS}
 
@@ -178,7 +178,7 @@ def redis(place, monkeypatch):
     def podman(*words, **_more):
         key = next((key for key in answers if key in " ".join(words)), None)
         if key is None:
-            raise place.restore_files.Trouble(f"no container: {words}")
+            raise place.restore_files.BackupError(f"no container: {words}")
         return answers[key]
 
     def namespace(step, wanted):
@@ -206,7 +206,7 @@ def test_redis_starts_from_the_copy_alone(place, redis):
         if good:
             place.restore_files.loaded(place.settings, plan)
         else:
-            with pytest.raises(place.restore_files.Trouble, match="Redis holds 9 keys, and .* has 10 that last"):
+            with pytest.raises(place.restore_files.BackupError, match="Redis holds 9 keys, and .* has 10 that last"):
                 place.restore_files.loaded(place.settings, plan)
 
 
@@ -228,13 +228,13 @@ def test_redis_may_begin_empty(place, redis):
     for step in ("load", "swap", "loaded"):
         plan = place.restore_files.STEPS[step](place.settings, plan)
     assert tree(redis.directory) == {f".before-restore-{plan['stamp']}/appendonlydir/log": "in use"}
-    with pytest.raises(place.restore_files.Trouble, match="there is no copy empty"):
+    with pytest.raises(place.restore_files.BackupError, match="there is no copy empty"):
         place.restore_files.step(place.settings, "media", "plan", "empty")
 
 
 def test_a_redis_that_runs_is_not_touched(place, redis, monkeypatch):
     monkeypatch.setattr(place.restore_files, "running", lambda _settings: True)
-    with pytest.raises(place.restore_files.Trouble, match="stop redis.service first"):
+    with pytest.raises(place.restore_files.BackupError, match="stop redis.service first"):
         place.restore_files.swap(place.settings, {"kind": "redis", "stamp": STAMP, "name": "x"})
     assert tree(redis.directory) == {"appendonlydir/log": "in use"}
 
@@ -252,7 +252,7 @@ def test_newest_is_the_newest_that_was_fetched(place, redis):
 
 def test_damage_ends_it_before_anything_changes(place, redis):
     (redis.copies / "redis-2026-11-20-021000.rdb").write_bytes(b"REDIS copiee")
-    with pytest.raises(place.restore_files.Trouble, match="is damaged"):
+    with pytest.raises(place.restore_files.BackupError, match="is damaged"):
         place.restore_files.step(place.settings, "redis", "plan", "newest")
     assert tree(redis.directory) == {"appendonlydir/log": "in use"}
 
@@ -331,10 +331,10 @@ def test_a_link_that_a_container_has_planted_leads_nowhere(place, command, tmp_p
     for name, path in zip(names, elsewhere, strict=False):
         (place.directory / name).symlink_to(path)
     before = tree(place.directory)
-    with pytest.raises(command.common.Trouble, match="is no directory of a restore"):
+    with pytest.raises(command.common.BackupError, match="is no directory of a restore"):
         getattr(place.exchange, step)(place.settings, place.wanted)
         assert names == (f".restored-{LATER}",) and step == "swap", "one that nothing touches"
-        raise command.common.Trouble("is no directory of a restore")
+        raise command.common.BackupError("is no directory of a restore")
     assert [[file.name for file in path.iterdir()] for path in elsewhere] == [["there"], ["there"]]
     assert tree(place.directory) == before or names == (f".restored-{LATER}",)
 
@@ -346,7 +346,7 @@ def test_a_directory_of_another_user_is_none_of_a_restore(place, command, monkey
         (place.directory / name).mkdir()
         os.chown(place.directory / name, 12345, 12345)
     (place.directory / f".restored-{LATER}/evil").touch()
-    with pytest.raises(command.common.Trouble, match="belongs to a user of a container"):
+    with pytest.raises(command.common.BackupError, match="belongs to a user of a container"):
         place.exchange.finish(str(place.directory))
     assert {path: text for path, text in tree(place.directory).items() if not path.startswith(".")} == {**USED, **STAYS}
 

@@ -7,7 +7,7 @@ from test_backup_command import cluster, command, settings  # noqa: F401  (fixtu
 from test_pitr_removal import conf  # noqa: F401  (a fixture)
 
 from pitr import archive, recovery, removal, restore  # isort: skip
-from pitr.jobs import Failure  # isort: skip
+from pitr.jobs import PitrError  # isort: skip
 
 
 @pytest.fixture
@@ -17,14 +17,14 @@ def database(command, settings, cluster, monkeypatch):  # noqa: F811
 
     def sql(_settings, text, *_words, **_more):
         if "drop" in text and cluster.full:
-            raise command.common.Trouble("the server is in recovery mode")
+            raise command.common.BackupError("the server is in recovery mode")
         if "drop" in text:
             cluster.dropped.append(text.split('"')[1])
         return "\n".join(cluster.names)
 
     def fill(*_):
         if cluster.full:
-            raise command.common.Trouble("could not extend file: No space left on device")
+            raise command.common.BackupError("could not extend file: No space left on device")
 
     for attribute, function in (("sql", sql), ("rows", lambda *_: [[name] for name in cluster.names]), ("fill", fill), ("check", lambda *_: [])):
         monkeypatch.setattr(cluster.restore, attribute, function)
@@ -38,7 +38,7 @@ WANTED = {"dump": "x", "restored": "senex_restore_20261129070000", "database": "
 
 
 def test_a_database_that_could_not_be_dropped_hides_no_reason(command, settings, database):  # noqa: F811
-    with pytest.raises(command.common.Trouble, match="No space left on device"):
+    with pytest.raises(command.common.BackupError, match="No space left on device"):
         database.restore.load(settings, WANTED)
 
 
@@ -53,16 +53,16 @@ def test_the_next_restore_of_a_dump_begins_with_what_the_last_one_left(settings,
 
 def test_a_copy_that_could_not_be_removed_hides_no_reason(conf, monkeypatch):  # noqa: F811
     def full(*_):
-        raise Failure("rsync: No space left on device")
+        raise PitrError("rsync: No space left on device")
 
     def nothing(*_):
-        raise Failure("podman cannot write its state")
+        raise PitrError("podman cannot write its state")
 
     monkeypatch.setattr(restore, "podman", lambda *_, **__: None)
     monkeypatch.setattr(restore, "plan", lambda *_: type("Plan", (), {"lines": lambda _: []})())
     monkeypatch.setattr(recovery, "fill", full)
     monkeypatch.setattr(removal, "remove", nothing)
-    with pytest.raises(Failure, match="No space left on device"):
+    with pytest.raises(PitrError, match="No space left on device"):
         restore.restore(conf, "latest", f"{conf.home}/data/elsewhere")
 
 
@@ -71,10 +71,10 @@ def test_a_new_chain_that_cannot_begin_leaves_the_receiver_running(conf, monkeyp
     told = []
 
     def query(*_, **__):
-        raise Failure("the database does not answer")
+        raise PitrError("the database does not answer")
 
     monkeypatch.setattr(archive, "systemctl", lambda *words, **_: told.append(words))
     monkeypatch.setattr(archive, "query", query)
-    with pytest.raises(Failure, match="does not answer"):
+    with pytest.raises(PitrError, match="does not answer"):
         archive.reset(conf)
     assert told == [("stop", "pitr-receive.service"), ("start", "pitr-receive.service")]

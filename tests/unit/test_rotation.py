@@ -210,9 +210,9 @@ def test_whoever_writes_the_environment_looks_at_the_key_that_is_there():
     writers = {path.parents[1].name for path in ROOT.glob("roles/*/vars/main.yml") if 'dest: "{{ senex_environment_file }}"' in path.read_text()}
     assert writers == {"django", "celery"}
     for role in writers:
-        assert 'guards: "{{ senex_environment_guards }}"' in (ROOT / f"roles/{role}/tasks/main.yml").read_text()
+        assert 'preconditions: "{{ senex_environment_preconditions }}"' in (ROOT / f"roles/{role}/tasks/main.yml").read_text()
     for replaced in (True, False):
-        guards = value("django", "senex_environment_guards", senex_field_encryption_key_replaced=replaced)
-        assert [(one["file"], one["keeps"]) for one in guards] == (
+        preconditions = value("django", "senex_environment_preconditions", senex_field_encryption_key_replaced=replaced)
+        assert [(one["file"], one["keeps"]) for one in preconditions] == (
             [] if replaced else [("/opt/senex-trader/.config/containers/systemd/.env", "FIELD_ENCRYPTION_KEY")]
         )

@@ -5,7 +5,7 @@ import yaml
 from ansible_collections.senex.trader.plugins.filter.rotation import SERVERS, rotation_ahead
 from controller import ROOT
 
-PARTS = list(yaml.safe_load((ROOT / "playbooks/vars/parts.yml").read_text())["__parts_groups"])
+PARTS = list(yaml.safe_load((ROOT / "playbooks/vars/components.yml").read_text())["__component_groups"])
 CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue"]
 GROUPS = {"postgresql": ["data"], "redis": ["data"], "web": ["one", "two"]}
 ALL = ["data", "one", "two"]
@@ -18,7 +18,7 @@ def under_way(stage, *names):
 def asked_by(playbook):
     """The parts that a playbook has looked at, as it says."""
     plays = yaml.safe_load((ROOT / f"playbooks/{playbook}.yml").read_text())
-    return next(play["vars"]["look_parts"] for play in plays if play.get("ansible.builtin.import_playbook") == "look.yml")
+    return next(play["vars"]["validate_components"] for play in plays if play.get("ansible.builtin.import_playbook") == "validate.yml")
 
 
 @pytest.mark.parametrize("playbook", ["deploy", "rollback", "scale"])
@@ -53,5 +53,5 @@ def test_each_secret_whose_server_has_to_take_it_is_known():
 
 
 def test_every_playbook_looks():
-    look = yaml.safe_load((ROOT / "playbooks/look.yml").read_text())
+    look = yaml.safe_load((ROOT / "playbooks/validate.yml").read_text())
     assert "rotation_ahead" in str(look[0]["tasks"])

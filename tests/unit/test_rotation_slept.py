@@ -12,7 +12,7 @@ import pytest
 from controller import ONE, ROOT, Stubbed, surroundings
 
 SECRETS = {"vault_secret_key": "k" * 50, "vault_database_password": "of the database", "vault_redis_password": "of redis"}
-VAULT = "The vault knows of it first"
+VAULT = "Write the stage into the vault"
 CALLBACK = ROOT / "tests/integration/interrupted/callback"
 
 
@@ -27,7 +27,7 @@ def asleep(site, secret):
     moment = {
         "play": VAULT,
         "host": "localhost",
-        "task": "Nobody else has changed the vault|What the vault is to say",
+        "task": "Check that nobody else has changed the vault|Compute the new content of the vault",
         "signal": int(signal.SIGSTOP),
         "mark": str(mark),
     }

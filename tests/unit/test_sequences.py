@@ -51,7 +51,7 @@ def test_a_dump_goes_on_where_the_database_had_come_to(cluster, command, setting
 
 def test_a_database_that_does_not_answer_is_replaced_all_the_same(cluster, command, settings, monkeypatch, capsys):  # noqa: F811
     def broken(*_):
-        raise command.common.Trouble("could not read block 3")
+        raise command.common.BackupError("could not read block 3")
 
     monkeypatch.setattr(cluster.restore, "rows", broken)
     cluster.restore.swap(settings, {**WANTED, "machine": None})

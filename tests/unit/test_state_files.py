@@ -7,12 +7,12 @@ import types
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import fileset, payload, quadlet_plan, release_record
-from ansible_collections.senex.trader.plugins.module_utils.look import look
-from ansible_collections.senex.trader.plugins.module_utils.release_record import LEASE, LOCK, RECORDS, Busy, Ledger, Lost
+from ansible_collections.senex.trader.plugins.module_utils.release_record import LEASE, LOCK, RECORDS, Ledger, LockHeld, LockLost
+from ansible_collections.senex.trader.plugins.module_utils.unchanged import unchanged_components
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from watched import GOOD, Fake, config, host, settings
 
-from senex_ops import checks_host, checks_site, command, cures, decide, service  # isort: skip
+from senex_ops import checks_host, checks_site, command, remediation, decide, service  # isort: skip
 
 SILENT = host.Answer(0, "no answer within 4 s", "", 4.0)
 WHO = {"id": "a", "what": "deploy of a", "who": "anna@desk"}
@@ -38,8 +38,8 @@ def life(monkeypatch, tmp_path):
     """One life of the watchdog after the other, in the same directories."""
     monkeypatch.setattr(checks_host, "LOCK", str(tmp_path / "deploy.lock"))
     monkeypatch.setattr(checks_host, "BOOT", str(tmp_path / "boot"))
-    monkeypatch.setattr(cures, "PAUSE", str(tmp_path / "paused"))
-    monkeypatch.setattr(cures, "works_hard", lambda *_: False)
+    monkeypatch.setattr(remediation, "PAUSE", str(tmp_path / "paused"))
+    monkeypatch.setattr(remediation, "is_cpu_bound", lambda *_: False)
     lives = []
 
     def begin(fake=None):
@@ -168,9 +168,9 @@ def test_a_damaged_lock_is_somebodys_until_its_lease_ends(ledger, tmp_path, text
     file = tmp_path / LOCK
     file.write_text(text)
     assert "damaged" in ledger.holder()["what"]
-    with pytest.raises(Busy, match="lock is damaged by somebody"):
+    with pytest.raises(LockHeld, match="lock is damaged by somebody"):
         ledger.begin(WHO)
-    with pytest.raises(Lost, match="damaged"):
+    with pytest.raises(LockLost, match="damaged"):
         ledger.renew("a", "web")
     assert not controller.dead(ledger.holder())
     old = time.time() - LEASE - 10
@@ -197,7 +197,7 @@ def test_a_start_of_the_host_ends_the_blindness_of_its_watchdog(ledger, tmp_path
     assert not checks_host.under_way(seen(), time.time())
     monkeypatch.setattr(time, "clock_gettime", lambda _clock: 20.0)
     assert "cut off by a start of this host 20 s ago" in checks_host.judge_release(seen(), settings(), time.time())[0].says
-    with pytest.raises(Busy):
+    with pytest.raises(LockHeld):
         ledger.begin({**WHO, "id": "b"})
     ledger.renew("a", "web")
     assert checks_host.under_way(seen(), time.time()), "a controller that goes on says so"
@@ -208,7 +208,7 @@ def test_a_clock_that_is_set_neither_keeps_a_lock_nor_frees_it(ledger, monkeypat
     ledger.begin(WHO)
     real, uptime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
     monkeypatch.setattr(time, "time", lambda: real + days * 86400)
-    with pytest.raises(Busy):
+    with pytest.raises(LockHeld):
         ledger.begin({**WHO, "id": "b"})
     assert checks_host.under_way(seen(), time.time())
     monkeypatch.setattr(time, "clock_gettime", lambda _clock: uptime + LEASE + 1)
@@ -257,29 +257,29 @@ def test_a_pause_that_a_clock_set_back_would_make_last_is_over(life, tmp_path, c
     life()
     command.watchdog(None, None, type("Options", (), {"verb": "pause", "duration": "30m"}))
     now = time.time()
-    assert cures.paused_until(now) > now
-    assert not cures.paused_until(now - 86400) and not (tmp_path / "paused").exists()
+    assert remediation.paused_until(now) > now
+    assert not remediation.paused_until(now - 86400) and not (tmp_path / "paused").exists()
     for text in ("", "{", "[]", '{"until": "x"}', '{"until": 1e300}', '{"until": NaN}'):
         (tmp_path / "paused").write_text(text)
-        assert cures.paused_until(now) == 0.0, text
+        assert remediation.paused_until(now) == 0.0, text
     (tmp_path / "paused").write_text(json.dumps({"until": now + 60}))
-    assert cures.paused_until(now) == now + 60, "of an earlier version"
+    assert remediation.paused_until(now) == now + 60, "of an earlier version"
 
 
-@pytest.mark.parametrize("text", ["", "5", "[]", "{}", '{"data": 5}', '{"digest": "x", "data": {"part": "web", "files": [], "home": "/x"}}',
-                                  '{"digest": "x", "data": {"part": "web", "files": [5], "user": "nobody", "home": "/x"}}',
-                                  '{"digest": "x", "data": {"part": "web", "files": 5}}'])  # fmt: skip
+@pytest.mark.parametrize("text", ["", "5", "[]", "{}", '{"data": 5}', '{"digest": "x", "data": {"component": "web", "files": [], "home": "/x"}}',
+                                  '{"digest": "x", "data": {"component": "web", "files": [5], "user": "nobody", "home": "/x"}}',
+                                  '{"digest": "x", "data": {"component": "web", "files": 5}}'])  # fmt: skip
 def test_what_was_kept_of_a_part_may_be_damaged(tmp_path, text):
     (tmp_path / "web.last").write_text(text)
-    assert look(str(tmp_path)) == {} and not payload.is_kept({"part": "web"}, str(tmp_path))
+    assert unchanged_components(str(tmp_path)) == {} and not payload.is_applied({"component": "web"}, str(tmp_path))
 
 
 def test_what_is_forgiven_may_be_damaged(tmp_path, monkeypatch):
     monkeypatch.setattr(quadlet_plan, "PROBE_SECONDS", 0)
     file = tmp_path / "prober.json"
     file.write_text('{"requests": 9, "failed": 2}')
-    (tmp_path / f"prober.json{quadlet_plan.FORGIVEN}").write_text("x")
-    assert "2 of 9" in quadlet_plan.probed({"probe": {"file": str(file), "failed": 1}})
+    (tmp_path / f"prober.json{quadlet_plan.EXPECTED_DOWNTIME}").write_text("x")
+    assert "2 of 9" in quadlet_plan.traffic_gate_error({"traffic_gate": {"results_file": str(file), "max_failed": 1}})
 
 
 # --- What no check knew
@@ -358,7 +358,7 @@ def test_a_certificate_that_nginx_has_not_read_is_told(tmp_path, monkeypatch):
 
 
 def test_pauses_are_longest_a_day():
-    assert cures.LONGEST_PAUSE == 86400 and decide.recent([1.0, 5000.0, 9000.0], 8000.0) == [5000.0] and GOOD.status == 200
+    assert remediation.LONGEST_PAUSE == 86400 and decide.recent([1.0, 5000.0, 9000.0], 8000.0) == [5000.0] and GOOD.status == 200
 
 
 @pytest.mark.parametrize("lease", [0, 28800])

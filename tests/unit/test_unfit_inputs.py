@@ -128,7 +128,7 @@ def test_defaults_are_fit(role):
 
 def test_it_is_asked_of_every_role_before_any_begins():
     text = (ROOT / "playbooks/tasks/check_inventory.yml").read_text()
-    (task,) = [task for task in yaml.safe_load(text) if task["name"].startswith("Every input is of its type")]
+    (task,) = [task for task in yaml.safe_load(text) if task["name"].startswith("Check the types of inputs")]
     assert [role for role in CHECKED if f"'{role}'" not in task["vars"]["__check_roles"]] == []
 
 
@@ -358,7 +358,7 @@ PLAY = """
   gather_facts: false
   vars: {nginx_of_a_play: 1}
   tasks:
-    - {ansible.builtin.set_fact: {postgresql_upgrade_answer: {}, backup_rests: []}}
+    - {ansible.builtin.set_fact: {postgresql_upgrade_answer: {}, backup_stopped_units: []}}
 - hosts: all
   gather_facts: false
   vars: {nginx_of_a_play: 1}
@@ -405,7 +405,7 @@ def test_every_yes_or_no_is_looked_at():
     """Those that a run gives by -e, and those of the shared inputs; `bool` takes every other word for no."""
     texts = [path.read_text() for pattern in ("playbooks/**/*.yml", "roles/*/tasks/*.yml", "roles/*/vars/*.yml") for path in ROOT.glob(pattern)]
     read = {name for text in texts for name in re.findall(r"\b(\w+)(?:', default=false\)| \| default\(false\)) \| bool", text)}
-    ours = {"backup_switch_queue", "checksums_goes", "upgrade_goes", "look_at_releases", "look_upgrade", "name"}  # set by playbooks themselves
+    ours = {"backup_switch_queue", "checksums_goes", "upgrade_goes", "validate_release_history", "validate_for_upgrade", "name"}  # set by playbooks themselves
     screens = {"golive_json", "golive_notice", "preflight_json", "status_json"}  # of playbooks that change nothing
     _, asked, shapes = of_the_check()
     assert len(read) > 10 and read - ours - screens - set(asked) == set()
@@ -511,7 +511,7 @@ def test_names_of_secrets_are_a_list():
     (play,) = yaml.safe_load((ROOT / "playbooks/secrets.yml").read_text())
     names = [task["name"] for task in play["tasks"]]
     (task,) = [task for task in play["tasks"] if "__secrets_problems" in task.get("vars", {})]
-    assert names.index(task["name"]) < names.index("See which secrets are missing")
+    assert names.index(task["name"]) < names.index("Find missing secrets")
     files = yaml.safe_load((ROOT / "playbooks/vars/secrets.yml").read_text())
     for given, says in (
         ([], ""),

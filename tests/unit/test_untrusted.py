@@ -17,9 +17,9 @@ from ansible_collections.senex.trader.plugins.module_utils import (
     untrusted,
 )
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Part
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction
-from ansible_collections.senex.trader.plugins.module_utils.system_transaction import SystemPart, SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Component
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError, Transaction
+from ansible_collections.senex.trader.plugins.module_utils.system_transaction import SystemComponent, SystemTransaction
 from hostile import KINDS, NOBODY, ROOT_ALONE, at_every_step, secret_of
 
 pytestmark = [ROOT_ALONE, pytest.mark.usefixtures("impatient")]
@@ -132,10 +132,10 @@ def directories(ground):
 
 
 def test_a_parent_that_becomes_a_link_at_any_step_leads_root_nowhere(monkeypatch, tmp_path):
-    monkeypatch.setattr(system_transaction, "Manifest", lambda part: Manifest(part, str(tmp_path / "state")))
+    monkeypatch.setattr(system_transaction, "Manifest", lambda component: Manifest(component, str(tmp_path / "state")))
 
     def apply(ground):
-        SystemTransaction(SystemPart("common", directories=directories(ground)), present=True).run(check=False)
+        SystemTransaction(SystemComponent("common", directories=directories(ground)), present=True).run(check=False)
 
     assert at_every_step(monkeypatch, lambda ground: ground.swap, apply) > 30
 
@@ -172,9 +172,9 @@ def test_a_dumps_directory_that_becomes_a_link_at_any_step_costs_root_no_file(mo
     def prepare(ground):
         ground.directory("home/backups", 0o700)
         for directory in (ground.home / "backups", ground.victim):
-            part = directory / "pre-deploy-2020-01-01-000000.sql.gz.part"
-            part.write_text("")
-            os.utime(part, (1, 1))
+            component = directory / "pre-deploy-2020-01-01-000000.sql.gz.part"
+            component.write_text("")
+            os.utime(component, (1, 1))
         return lambda: ground.swap("backups")
 
     def dump(ground):
@@ -197,9 +197,9 @@ def test_good_directories_are_made_and_found_right(ground):
 
 def test_root_makes_nothing_of_its_own_below_a_users_directory(ground):
     for item in (str(ground.home / "file"), str(ground.home / ".config/deep/file")):
-        part = SystemPart("x", [WantedFile(item, b"x")])
+        component = SystemComponent("x", [WantedFile(item, b"x")])
         with pytest.raises(OSError, match="lies below a directory of the user 65534"):
-            SystemTransaction(part, present=True).run(check=True)
+            SystemTransaction(component, present=True).run(check=True)
         with pytest.raises(OSError, match="lies below a directory of the user 65534"):
             fileset.swap([(item, b"x", (0o644, 0, 0))])
     with pytest.raises(OSError, match="nothing is made for another"):
@@ -211,9 +211,9 @@ def test_root_makes_nothing_of_its_own_below_a_users_directory(ground):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_guard_shows_none_of_it(ground, monkeypatch, kind):
     path = str(ground.plant("home/PG_VERSION", kind))
-    transaction = Transaction(Part("postgresql", guards=[{"file": path, "content": 15, "message": "data of PostgreSQL FOUND"}]), None, True)
-    with pytest.raises((Refused, OSError)) as refused:
-        transaction._guard()
+    transaction = Transaction(Component("postgresql", preconditions=[{"file": path, "content": 15, "message": "data of PostgreSQL FOUND"}]), None, True)
+    with pytest.raises((ApplyError, OSError)) as refused:
+        transaction._check_preconditions()
     assert not secret_of(refused.value) and len(str(refused.value)) < 300
 
 
@@ -231,14 +231,14 @@ def test_a_prepared_data_directory_is_refused_by_name(ground, owner, disk, says)
         ground.directory("home/postgres", 0o755 if disk else 0o700, owner)
     if disk:
         ground.directory("home/postgres/lost+found", 0o700, 0)
-    transaction = Transaction(Part("postgresql", guards=[{"file": f"{path}/PG_VERSION", "content": 15, "message": "FOUND"}]), None, True)
+    transaction = Transaction(Component("postgresql", preconditions=[{"file": f"{path}/PG_VERSION", "content": 15, "message": "FOUND"}]), None, True)
     found = preflight.directory(str(path), "PG_VERSION", "postgresql")
     if says:
-        with pytest.raises(Refused, match=f"postgresql: {path} .*{says}"):
-            transaction._guard()
+        with pytest.raises(ApplyError, match=f"postgresql: {path} .*{says}"):
+            transaction._check_preconditions()
         assert found["level"] == "FAIL" and says in found["says"] and found["do"], found
     else:
-        transaction._guard()
+        transaction._check_preconditions()
         assert found["level"] == "OK"
 
 

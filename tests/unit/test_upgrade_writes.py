@@ -1,7 +1,7 @@
 """What is written to the old server while it is copied is seen, whatever kind of statement it was; what only reads is not taken for it."""
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import dump_file, pg_exchange, pg_facts
+from ansible_collections.senex.trader.plugins.module_utils import cluster_swap, dump_file, pg_facts
 from test_postgresql_roles import pytestmark, serving  # noqa: F401  (the mark)
 
 CONTENT = """
@@ -48,8 +48,8 @@ def test_the_last_look_is_when_the_archive_is_aside_and_the_server_still_runs(mo
     done = []
     state = type("State", (), {"put": lambda _self, **fields: done.append(fields["phase"])})()
     user = type("User", (), {"systemctl": lambda _self, verb, _unit: done.append(verb)})()
-    monkeypatch.setattr(pg_exchange.Exchange, "_control", lambda *_: "")
-    exchange = pg_exchange.Exchange(user, type("Wanted", (), {"data": "/data", "configuration": "/nowhere"}), state)
+    monkeypatch.setattr(cluster_swap.ClusterSwap, "_control", lambda *_: "")
+    exchange = cluster_swap.ClusterSwap(user, type("Wanted", (), {"data": "/data", "configuration": "/nowhere"}), state)
     monkeypatch.setattr(exchange, "_pitr", lambda verb, *_: done.append(verb))
     monkeypatch.setattr(exchange, "_rename", lambda *_: done.append("rename"))
 
@@ -57,7 +57,7 @@ def test_the_last_look_is_when_the_archive_is_aside_and_the_server_still_runs(mo
         raise OSError("somebody wrote to the old server")
 
     with pytest.raises(OSError, match="somebody wrote"):
-        exchange.away({"archive": "15-x", "image": "i", "data": "/data.15"}, "/data.new", still=written)
+        exchange.swap_in({"archive": "15-x", "image": "i", "data": "/data.15"}, "/data.new", still=written)
     assert done == ["exchanging", "set-aside"]
-    exchange.away({"archive": "15-x", "image": "i", "data": "/data.15"}, "/data.new")
+    exchange.swap_in({"archive": "15-x", "image": "i", "data": "/data.15"}, "/data.new")
     assert done[2:] == ["exchanging", "set-aside", "stop", "rename", "rename"]

@@ -12,7 +12,7 @@ import pytest
 import sentences
 from watched import GOOD, Fake, host, settings
 
-from senex_ops import checks_host, checks_site, checks_stack, cures, doctor, status  # isort: skip
+from senex_ops import checks_host, checks_site, checks_stack, remediation, doctor, status  # isort: skip
 from senex_ops.findings import FAIL, OK, WARN, Check, age, size  # isort: skip
 
 NOW = 1_800_000_000.0
@@ -332,7 +332,7 @@ def test_a_pause_counts_from_the_moment_on_that_it_is_asked_for(tmp_path, monkey
     """And until it is taken back: what the watchdog last wrote may be five seconds old."""
     now = time.time()
     monkeypatch.setattr(status, "SAID", str(tmp_path / "status.json"))
-    monkeypatch.setattr(cures, "PAUSE", str(tmp_path / "paused"))
+    monkeypatch.setattr(remediation, "PAUSE", str(tmp_path / "paused"))
     (tmp_path / "status.json").write_text(json.dumps({"at": now, "paused_until": now + written}))
     if asked:
         (tmp_path / "paused").write_text(json.dumps({"until": now + asked}))

@@ -27,7 +27,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("change", "says"), WRONG)
 def test_what_does_not_fit_is_named_by_its_key(change, says):
-    with pytest.raises(config.Wrong) as error:
+    with pytest.raises(config.ConfigError) as error:
         config.build(config.Config, {**SETTINGS, **change})
     assert str(error.value).startswith(says)
 
@@ -43,10 +43,10 @@ def test_what_fits_is_taken_with_defaults(tmp_path):
 def test_the_file_is_named(tmp_path, text, says):
     path = tmp_path / "watchdog.json"
     path.write_text(text)
-    with pytest.raises(config.Wrong, match=f"{path}: {says}"):
+    with pytest.raises(config.ConfigError, match=f"{path}: {says}"):
         config.read(str(path))
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(config.Wrong, match="/nowhere/x.json: cannot be read: No such file"):
+    with pytest.raises(config.ConfigError, match="/nowhere/x.json: cannot be read: No such file"):
         config.read("/nowhere/x.json")

@@ -5,7 +5,7 @@ import json
 import pytest
 from watched import Fake, config, host, settings
 
-from senex_ops import checks_host, cures, decide  # isort: skip
+from senex_ops import checks_host, remediation, decide  # isort: skip
 
 LIMITS = config.Restart(pause=300, per_hour=3)
 ACTIVE = decide.Situation("active")
@@ -69,16 +69,16 @@ def test_an_hour_without_restarts_allowed_only_calls_somebody():
 @pytest.fixture
 def here(monkeypatch, tmp_path):
     monkeypatch.setattr(checks_host, "LOCK", str(tmp_path / "deploy.lock"))
-    monkeypatch.setattr(cures, "PAUSE", str(tmp_path / "paused"))
+    monkeypatch.setattr(remediation, "PAUSE", str(tmp_path / "paused"))
     return Fake(), tmp_path
 
 
-CURE = cures.Cure("web-1", "user", "web-1.service", "web-1")
+CURE = remediation.Remediation("web-1", "user", "web-1.service", "web-1")
 
 
 def test_a_hung_container_is_killed_and_its_unit_started(here):
     fake, _ = here
-    outcome = cures.attempt(fake, settings(), part(), CURE, False, 10_000)
+    outcome = remediation.attempt(fake, settings(), part(), CURE, False, 10_000)
     assert outcome.good
     assert fake.done == [("kill", "web-1"), ("systemctl", "user", "start", "web-1.service")]
 
@@ -86,14 +86,14 @@ def test_a_hung_container_is_killed_and_its_unit_started(here):
 def test_one_that_is_down_is_restarted_without_a_kill(here):
     fake, _ = here
     fake.states["web-1.service"] = {"ActiveState": "failed"}
-    assert cures.attempt(fake, settings(), part(), CURE, False, 10_000).good
+    assert remediation.attempt(fake, settings(), part(), CURE, False, 10_000).good
     assert fake.done == [("systemctl", "user", "restart", "web-1.service")]
 
 
 def test_one_that_a_playbook_took_away_is_not_started(here):
     fake, _ = here
     fake.states["web-1.service"] = {"ActiveState": "inactive", "LoadState": "not-found"}
-    outcome = cures.attempt(fake, settings(), part(), CURE, False, 10_000)
+    outcome = remediation.attempt(fake, settings(), part(), CURE, False, 10_000)
     assert outcome.decision.what == decide.WAIT and "no such unit" in outcome.decision.why
     assert fake.done == []
 
@@ -102,7 +102,7 @@ def test_one_that_a_playbook_took_away_is_not_started(here):
 def test_a_release_holds_restarts_until_its_lock_is_stale(here, renewed, what):
     fake, path = here
     (path / "deploy.lock").write_text(f'{{"renewed": {renewed}}}')
-    assert cures.attempt(fake, settings(), part(), CURE, False, 10_000).decision.what == what
+    assert remediation.attempt(fake, settings(), part(), CURE, False, 10_000).decision.what == what
 
 
 @pytest.mark.parametrize(("lock", "what"), [({"passing": True}, decide.RESTART), ({"lease": 21600}, decide.WAIT)], ids=["site.yml", "a restore elsewhere"])
@@ -110,24 +110,24 @@ def test_whose_lock_it_is_decides(here, lock, what):
     """A restore stops the application on hosts where no step of its own renews the lock; site.yml restarts only what it changes."""
     fake, path = here
     (path / "deploy.lock").write_text(json.dumps({"renewed": 8_000, **lock}))
-    assert cures.attempt(fake, settings(), part(), CURE, False, 10_000).decision.what == what
+    assert remediation.attempt(fake, settings(), part(), CURE, False, 10_000).decision.what == what
     (path / "deploy.lock").write_text(json.dumps({"renewed": 10_000, **lock}))
-    assert cures.attempt(fake, settings(), part(), CURE, False, 10_000).decision.what == what
+    assert remediation.attempt(fake, settings(), part(), CURE, False, 10_000).decision.what == what
 
 
 def test_pause_holds_restarts_until_it_is_over(here):
     fake, path = here
     (path / "paused").write_text('{"until": 10500}')
-    assert cures.attempt(fake, settings(), part(), CURE, False, 10_000).decision.what == decide.WAIT
-    assert cures.attempt(fake, settings(), part(), CURE, False, 10_600).decision.what == decide.RESTART
+    assert remediation.attempt(fake, settings(), part(), CURE, False, 10_000).decision.what == decide.WAIT
+    assert remediation.attempt(fake, settings(), part(), CURE, False, 10_600).decision.what == decide.RESTART
     assert not (path / "paused").exists()
 
 
 def test_nginx_is_not_stopped_when_its_configuration_would_not_start(here):
     fake, _ = here
     fake.ended["systemd-run"] = host.Ended(1, "", "unknown directive")
-    cure = cures.Cure("nginx", "system", "nginx.service", test=("nginx", "-t"))
-    outcome = cures.attempt(fake, settings(), part(), cure, False, 10_000)
+    cure = remediation.Remediation("nginx", "system", "nginx.service", test=("nginx", "-t"))
+    outcome = remediation.attempt(fake, settings(), part(), cure, False, 10_000)
     assert outcome.decision.what == decide.ESCALATE
     assert "unknown directive" in outcome.decision.why
     assert not [words for words in fake.done if words[0] == "systemctl"]
@@ -135,10 +135,10 @@ def test_nginx_is_not_stopped_when_its_configuration_would_not_start(here):
 
 def test_an_instance_that_works_hard_gets_more_patience(here, monkeypatch):
     fake, _ = here
-    monkeypatch.setattr(cures, "works_hard", lambda *_: True)
-    cure = cures.Cure("web-1", "user", "web-1.service", "web-1", patience=4)
-    assert cures.attempt(fake, settings(), part(4), cure, False, 10_000).decision.what == decide.WAIT
-    assert cures.attempt(fake, settings(), part(12), cure, False, 10_000).decision.what == decide.RESTART
+    monkeypatch.setattr(remediation, "is_cpu_bound", lambda *_: True)
+    cure = remediation.Remediation("web-1", "user", "web-1.service", "web-1", patience=4)
+    assert remediation.attempt(fake, settings(), part(4), cure, False, 10_000).decision.what == decide.WAIT
+    assert remediation.attempt(fake, settings(), part(12), cure, False, 10_000).decision.what == decide.RESTART
 
 
 def test_a_user_manager_that_does_not_answer_is_no_reason_to_restart(here):
@@ -148,4 +148,4 @@ def test_a_user_manager_that_does_not_answer_is_no_reason_to_restart(here):
         raise OSError("the user manager does not answer")
 
     fake.units = units
-    assert cures.attempt(fake, settings(), part(), CURE, False, 10_000).decision.what == decide.WAIT
+    assert remediation.attempt(fake, settings(), part(), CURE, False, 10_000).decision.what == decide.WAIT

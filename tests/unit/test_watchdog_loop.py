@@ -5,7 +5,7 @@ import time
 import pytest
 from watched import GOOD, Fake, config, host, settings
 
-from senex_ops import checks_host, checks_stack, cures, service  # isort: skip
+from senex_ops import checks_host, checks_stack, remediation, service  # isort: skip
 
 SILENT = host.Answer(0, "no answer within 4 s", "", 4.0)
 
@@ -13,8 +13,8 @@ SILENT = host.Answer(0, "no answer within 4 s", "", 4.0)
 @pytest.fixture
 def watchdog(monkeypatch, tmp_path):
     monkeypatch.setattr(checks_host, "LOCK", str(tmp_path / "deploy.lock"))
-    monkeypatch.setattr(cures, "PAUSE", str(tmp_path / "paused"))
-    monkeypatch.setattr(cures, "works_hard", lambda *_: False)
+    monkeypatch.setattr(remediation, "PAUSE", str(tmp_path / "paused"))
+    monkeypatch.setattr(remediation, "is_cpu_bound", lambda *_: False)
     made = service.Watchdog(settings(), config.Secrets(), Fake(), str(tmp_path), str(tmp_path))
     yield made
     made.pool.shutdown()

@@ -92,9 +92,9 @@ def listed(conf, as_json):
 def reads(wanted):
     """A kept archive is only read, and what comes of it does not go beside the data under a usual name: it is of another version."""
     if wanted.verb not in ("list", "verify", "plan", "restore"):
-        raise jobs.Failure("--archive: goes with list, verify, plan and restore alone")
+        raise jobs.PitrError("--archive: goes with list, verify, plan and restore alone")
     if wanted.verb == "restore" and not wanted.into:
-        raise jobs.Failure("--archive: say with --into where the copy is to go; it is of another cluster than the one that runs")
+        raise jobs.PitrError("--archive: say with --into where the copy is to go; it is of another cluster than the one that runs")
 
 
 def act(conf, wanted):
@@ -168,7 +168,7 @@ def main(argv):
             reads(wanted)
             conf = kept.of(conf, wanted.archive)
         return act(conf, wanted)
-    except (jobs.Failure, OSError) as failure:
+    except (jobs.PitrError, OSError) as failure:
         jobs.complain(f"{wanted.verb}: {failure}")
         return offsite.NOT_NOW if isinstance(failure, jobs.Unverified) and wanted.verb == "drill" else 1
 

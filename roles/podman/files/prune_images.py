@@ -22,22 +22,22 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib/senex_
 import owned  # noqa: E402  (the path above must come first)
 
 # Podman writes its lists anew to forget an image, which a disk without a byte left does not let it: this much is kept, and given away first
-ROOM = ".local/share/containers/room"
+BALLAST_FILE = ".local/share/containers/room"
 ROOM_BYTES = 16 * 2**20
 
 
-def give_room():
+def release_ballast():
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(ROOM)
+        os.unlink(BALLAST_FILE)
 
 
-def keep_room():
+def create_ballast():
     """As long as there is more than that; where there is not, the next run does."""
     try:
-        with open(ROOM, "wb") as handle:
+        with open(BALLAST_FILE, "wb") as handle:
             os.posix_fallocate(handle.fileno(), 0, ROOM_BYTES)
     except OSError:
-        give_room()
+        release_ballast()
 
 
 def podman(*argv):
@@ -106,7 +106,7 @@ def main():
     home = os.path.expanduser("~")
     os.chdir(home)
     if not arguments.dry_run:
-        give_room()
+        release_ballast()
     containers = json.loads(podman("ps", "--all", "--format", "json") or "[]") or []
     images = json.loads(podman("images", "--format", "json") or "[]") or []
     named = named_by_units(os.path.join(home, ".config/containers/systemd"))
@@ -130,7 +130,7 @@ def main():
         if not arguments.dry_run:  # they are a container's user's
             failed |= subprocess.run(["podman", "unshare", *owned.words("remove", home, directory)], check=False).returncode != 0
     if not arguments.dry_run:
-        keep_room()
+        create_ballast()
     return 1 if failed else 0
 
 

@@ -57,7 +57,7 @@ mv dump.rdb.new dump.rdb
 """
 
 
-class Trouble(Exception):
+class RedisError(Exception):
     """One sentence for the person; the command ends with 1."""
 
 
@@ -72,7 +72,7 @@ def unit(text: str) -> tuple[str, str, str]:
     """Image, user and data directory of the unit."""
     found = [re.search(pattern, text, re.MULTILINE) for pattern in (r"^Image=(\S+)", r"^User=(\d+)", r"^Volume=(\S+):/data$")]
     if not all(found):
-        raise Trouble(f"{UNIT_FILE} names no image, user or data directory: run the playbook with --tags redis")
+        raise RedisError(f"{UNIT_FILE} names no image, user or data directory: run the playbook with --tags redis")
     return found[0][1], found[1][1], found[2][1]
 
 
@@ -84,7 +84,7 @@ class Data:
             with open(UNIT_FILE, encoding="utf-8") as handle:
                 self.image, self.user, self.directory = unit(handle.read())
         except FileNotFoundError:
-            raise Trouble("Redis is not on this host; ask on the one of the group redis") from None
+            raise RedisError("Redis is not on this host; ask on the one of the group redis") from None
 
     def ask(self, script: str, stdin=None) -> subprocess.CompletedProcess:
         """What a script says. Never read-only: redis-check-aof opens what it checks for writing."""
@@ -96,7 +96,7 @@ class Data:
         """A script that has to succeed."""
         done = self.ask(script, stdin)
         if done.returncode:
-            raise Trouble(f"it ended with {done.returncode}, and what is damaged is where it was: {' '.join(done.stdout.split())[-500:]}")
+            raise RedisError(f"it ended with {done.returncode}, and what is damaged is where it was: {' '.join(done.stdout.split())[-500:]}")
 
 
 def moment(seconds: float) -> str:
@@ -126,10 +126,10 @@ def judge(said: str, code: int) -> dict:
 def look(data: Data) -> tuple[dict, dict]:
     """Which files there are, and which one is damaged."""
     if run("systemctl", "--user", "is-active", UNIT).stdout.strip() == "active":
-        raise Trouble("Redis runs, so its files are good enough for it; they are looked at while it cannot start")
+        raise RedisError("Redis runs, so its files are good enough for it; they are looked at while it cannot start")
     listed = data.ask(LIST)
     if listed.returncode:
-        raise Trouble(f"{data.directory} cannot be read: {listed.stdout.strip()[-300:]}")
+        raise RedisError(f"{data.directory} cannot be read: {listed.stdout.strip()[-300:]}")
     files = parse_list(listed.stdout)
     if files["log"]:
         checked = data.ask(CHECK_LOG)
@@ -169,7 +169,7 @@ def plan(data: Data, files: dict, damage: dict, snapshot: bool) -> dict:
     good = files["snapshot"] is not None and damage.get("file") != "dump.rdb" and data.ask(CHECK_SNAPSHOT).returncode == 0
     copy = "" if good else newest_copy()
     if not good and not copy:
-        raise Trouble("\n".join([*lines, "there is neither a good snapshot (dump.rdb) nor a copy in backups/redis to begin with: see docs/user/redis.md"]))
+        raise RedisError("\n".join([*lines, "there is neither a good snapshot (dump.rdb) nor a copy in backups/redis to begin with: see docs/user/redis.md"]))
     when, size = files["snapshot"] if good else (os.path.getmtime(copy), os.path.getsize(copy))
     lines += [f"what is done: Redis begins with {'the snapshot dump.rdb' if good else copy}, of {moment(when)}",
               f"LOST: all that was written after that{'; the last write to the log was at ' + moment(last) if last else ''}"]  # fmt: skip
@@ -191,14 +191,14 @@ def repair(data: Data, snapshot: bool, yes: bool) -> int:
     """Say what will be lost, ask, keep what is there aside, and start Redis."""
     files, damage = look(data)
     if not damage and not snapshot:
-        raise Trouble("its files are whole as to their form, so it is something else that keeps Redis from starting: senex logs redis -n 30. "
+        raise RedisError("its files are whole as to their form, so it is something else that keeps Redis from starting: senex logs redis -n 30. "
                       "Where that names the log all the same, --snapshot begins without it")  # fmt: skip
     found = plan(data, files, damage, snapshot)
     now = time.strftime("%Y-%m-%d-%H%M%S", time.gmtime())
     print("\n".join([*found["lines"], f"what is there now stays in {data.directory}, as *.damaged-{now}"]), flush=True)
     space = os.statvfs(data.directory)
     if space.f_bavail * space.f_frsize < found["needs"] * 1.1:
-        raise Trouble(f"this needs {found['needs'] * 1.1 / 1e6:.0f} MB, and {space.f_bavail * space.f_frsize / 1e6:.0f} MB are free: make room first")
+        raise RedisError(f"this needs {found['needs'] * 1.1 / 1e6:.0f} MB, and {space.f_bavail * space.f_frsize / 1e6:.0f} MB are free: make room first")
     if not agreed(yes):
         print("nothing was changed")
         return 1
@@ -213,7 +213,7 @@ def repair(data: Data, snapshot: bool, yes: bool) -> int:
     finally:
         done = run("systemctl", "--user", "start", UNIT)
     if done.returncode:
-        raise Trouble(f"{UNIT} did not come up: {done.stdout.strip()[-300:]}; senex logs redis -n 30 says why")
+        raise RedisError(f"{UNIT} did not come up: {done.stdout.strip()[-300:]}; senex logs redis -n 30 says why")
     print(f"{UNIT}: ready. When nothing is missed: podman unshare sh -c 'rm -r {data.directory}/*.damaged-{now}', as this user")
     return 0
 
@@ -239,7 +239,7 @@ def main(arguments: list[str]) -> int:
     options = made.parse_args(arguments)
     try:
         return check(Data()) if options.verb == "check" else repair(Data(), options.snapshot, options.yes)
-    except (Trouble, OSError) as error:
+    except (RedisError, OSError) as error:
         print(f"senex redis {options.verb}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -38,7 +38,7 @@ ExecStartPost=/usr/bin/podman wait --condition=healthy toy-{{ number }}
 WantedBy=default.target
 """
 ARGUMENTS = {
-    "part": "{{ toy_part }}",
+    "component": "{{ toy_part }}",
     "state": "{{ toy_state }}",
     "user": "senex",
     "home": HOME,
@@ -176,7 +176,7 @@ def test_a_run_that_is_killed_is_finished_by_the_next(placed):
     while "unfinished" not in placed.stack.sh(f"cat {manifest}"):
         assert time.monotonic() < deadline and process.poll() is None, "the run did not get so far"
     # The process that holds the engine's lock is the one at work
-    holder = "awk -v i=\":$(stat -c %i /var/lib/senex.trader/lock)\" '$6 ~ i\"$\" {print $5}' /proc/locks"
+    holder = 'awk -v i=":$(stat -c %i /var/lib/senex.trader/lock)" \'$6 ~ i"$" {print $5}\' /proc/locks'
     placed.stack.sh(f"kill -KILL $({holder})")
     process.kill()
     process.wait()

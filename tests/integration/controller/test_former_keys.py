@@ -31,7 +31,7 @@ def rotated(tmp_path_factory):
         for name in names:
             (stack.tree / f"roles/{role}/tasks/{name}.yml").write_text(SAY.replace("NAME", name))
     with (stack.tree / "roles/backup/tasks/application_stop.yml").open("a") as handle:
-        handle.write("- ansible.builtin.set_fact:\n    backup_rests: [web-1.service]\n")
+        handle.write("- ansible.builtin.set_fact:\n    backup_stopped_units: [web-1.service]\n")
     (stack.tree / "roles/pitr/tasks/restore_plan.yml").write_text(PLAN)
     assert stack.rotate("field_encryption_key", words=REENCRYPT).returncode == 0, stack.said
     return stack

@@ -5,7 +5,7 @@ import yaml
 from ansible_collections.senex.trader.plugins.filter.rotation import rotation_begins, rotation_unconfirmed, rotation_wanted
 from controller import ONE, ROOT, Stubbed
 
-PARTS = yaml.safe_load((ROOT / "playbooks/vars/parts.yml").read_text())["__parts_groups"]
+PARTS = yaml.safe_load((ROOT / "playbooks/vars/components.yml").read_text())["__component_groups"]
 CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue"]
 TWO = {**ONE, "web": ["one", "two"], "celery": ["one", "two"]}
 APART = {
@@ -19,7 +19,7 @@ SECRETS = {
 
 
 def now(name, stage):
-    return {"names": [name], "parts": CATALOGUE[name]["stages"].get(stage, [])}
+    return {"names": [name], "components": CATALOGUE[name]["stages"].get(stage, [])}
 
 
 def marks(wanted, *without):
@@ -46,7 +46,7 @@ def test_every_stage_waits_for_every_host_that_it_concerns(name):
 def test_the_mark_of_one_stage_says_nothing_about_the_next():
     wanted = rotation_wanted("use", now("redis_password", "use"), APART, PARTS)
     assert len(rotation_unconfirmed(wanted, {host: ["accept redis", "accept verified"] for host in ("cache", "data")})) == len(wanted)
-    assert rotation_wanted("done", {"names": [], "parts": []}, APART, PARTS) == []
+    assert rotation_wanted("done", {"names": [], "components": []}, APART, PARTS) == []
 
 
 def test_nothing_begins_without_all_hosts():

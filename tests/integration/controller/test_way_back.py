@@ -33,8 +33,8 @@ PLAYBOOK = """- hosts: one
         release_inventory_tag: "1"
         release_previous: {reference: "image:2", tag: "2"}
         release_undo: [app.0003_merge, app.0002_b]
-        release_skips: []
-        release_seen: {}
+        release_skipped_stages: []
+        release_probe_results: {}
         release_pulled: {}
         release_confirmed: [prepare, dump, web, celery, verify] # the stages that this is not about
     - {ansible.builtin.include_role: {name: senex.trader.release, tasks_from: stage}, vars: {release_stage: plan}}

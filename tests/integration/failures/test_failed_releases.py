@@ -113,7 +113,7 @@ def test_an_image_that_does_not_come(served, trouble, tag, words):
     [
         ("crash", ["web-1.service did not come up", "Last lines of web-1.service"]),
         ("halfway", ["release.service", "migrate"]),
-        ("sick", ["requests of the prober failed"]),
+        ("sick", ["requests of the traffic probe failed"]),
     ],
 )
 def test_an_image_that_does_not_serve(served, tag, words):

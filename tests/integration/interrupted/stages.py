@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 ONE, TWO = "molecule-web-one", "molecule-web-two"
 BOTH = (ONE, TWO)
-LOCK = "Nothing else is done, and no watchdog starts anything, meanwhile"
-SERVES = "The application serves again, however it went"
+LOCK = "Acquire the deploy lock; the watchdog pauses"
+SERVES = "Start the application (downtime ends)"
 
 
 @dataclass(frozen=True)
@@ -24,45 +24,45 @@ class Moment:
 # The first task of a stage, and where a stage changes a host the one after the change
 STAGES = {
     "deploy": [
-        ("prepare", "Lock, image, and users' requests, counted from here to the end", 1, "Take the lock", BOTH),
-        ("plan", "Migrations and windows, asked of the new image", 1, "", (ONE,)),
-        ("dump", "A dump of the database", 1, "", (ONE,)),
-        ("web", "Web tier", 1, "", (TWO, ONE)),
-        ("web, replaced", "Web tier", 1, "Come back into the rotation", BOTH),
-        ("celery", "Workers, and Beat last", 1, "Put workers and Beat in place", (ONE,)),
-        ("verify", "Look at it from outside", 1, "", (ONE,)),
-        ("record", "Record and unlock", 1, "Write the record", BOTH),
+        ("prepare", "Acquire the deploy lock, pull the image, start the traffic probe", 1, "Acquire the deploy lock", BOTH),
+        ("plan", "Check migrations and deploy windows with the new image", 1, "", (ONE,)),
+        ("dump", "Dump the database before migrations", 1, "", (ONE,)),
+        ("web", "Replace the web instances", 1, "", (TWO, ONE)),
+        ("web, replaced", "Replace the web instances", 1, "Put this host back in service", BOTH),
+        ("celery", "Replace workers, then Beat", 1, "Put workers and Beat in place", (ONE,)),
+        ("verify", "Verify the site from outside", 1, "", (ONE,)),
+        ("record", "Write the release history and release the deploy lock", 1, "Write the release history", BOTH),
     ],
     "rotate": [
-        ("lock", "Nothing else is done meanwhile", 1, "", BOTH),
-        ("accept, serves", "What serves", 1, "Put PostgreSQL in place", (ONE,)),
-        ("accept, web", "The web tier", 1, "", (TWO, ONE)),
-        ("accept, workers", "Workers, and Beat last", 1, "Put workers", (ONE,)),
-        ("accept, verify", "What only shows when all of it is done", 1, "", BOTH),
-        ("use, serves", "What serves", 2, "Put PostgreSQL in place", (ONE,)),
-        ("use, web, replaced", "The web tier", 2, "Come back into the rotation", BOTH),
-        ("use, workers", "Workers, and Beat last", 2, "Put workers", (ONE,)),
-        ("refuse, serves", "What serves", 3, "Put PostgreSQL in place", (ONE,)),
-        ("refuse, verify", "What only shows when all of it is done", 3, "Ask as a client", BOTH),
-        ("unlock", "Others may begin again", 1, "", BOTH),
+        ("lock", "Acquire the deploy lock for the rotation", 1, "", BOTH),
+        ("accept, serves", "Update PostgreSQL, Redis and backups for this stage", 1, "Put PostgreSQL in place", (ONE,)),
+        ("accept, web", "Update the web instances for this stage", 1, "", (TWO, ONE)),
+        ("accept, workers", "Update workers, then Beat, for this stage", 1, "Put workers", (ONE,)),
+        ("accept, verify", "Verify the old and new values for this stage", 1, "", BOTH),
+        ("use, serves", "Update PostgreSQL, Redis and backups for this stage", 2, "Put PostgreSQL in place", (ONE,)),
+        ("use, web, replaced", "Update the web instances for this stage", 2, "Put this host back in service", BOTH),
+        ("use, workers", "Update workers, then Beat, for this stage", 2, "Put workers", (ONE,)),
+        ("refuse, serves", "Update PostgreSQL, Redis and backups for this stage", 3, "Put PostgreSQL in place", (ONE,)),
+        ("refuse, verify", "Verify the old and new values for this stage", 3, "Log in as a client", BOTH),
+        ("unlock", "Release the deploy lock on every host", 1, "", BOTH),
     ],
     "restore": [
         ("lock", LOCK, 1, "", BOTH),
-        ("prepare", "Restore beside what serves", 1, "", (ONE,)),
-        ("rests", "The application rests", 1, "", BOTH),
-        ("rests, stopped", "The application rests", 1, "Confirm it", BOTH),
-        ("switch", "Put it in place", 1, "", (ONE,)),
+        ("prepare", "Restore into a copy while the application is in service", 1, "", (ONE,)),
+        ("rests", "Stop the application (downtime starts)", 1, "", BOTH),
+        ("rests, stopped", "Stop the application (downtime starts)", 1, "Record that this host has completed the stage", BOTH),
+        ("switch", "Swap the restored copy with the production data", 1, "", (ONE,)),
         ("serves", SERVES, 1, "", BOTH),
-        ("unlock", "Others may begin again", 1, "", BOTH),
+        ("unlock", "Release the deploy lock on every host", 1, "", BOTH),
     ],
     "upgrade": [
         ("lock", LOCK, 1, "", BOTH),
-        ("prepare", "All that can be done while the application serves", 1, "", (ONE,)),
-        ("rests", "The application rests", 1, "", BOTH),
-        ("switch", "One cluster takes the place of the other", 1, "", (ONE,)),
+        ("prepare", "Prepare the upgrade while the application is in service", 1, "", (ONE,)),
+        ("rests", "Stop the application (downtime starts)", 1, "", BOTH),
+        ("switch", "Copy the data and switch to the new cluster", 1, "", (ONE,)),
         ("serves", SERVES, 1, "", BOTH),
-        ("after", "What comes after", 1, "", (ONE,)),
-        ("unlock", "Others may begin again", 1, "", BOTH),
+        ("after", "Finish the operation while the application is in service", 1, "", (ONE,)),
+        ("unlock", "Release the deploy lock on every host", 1, "", BOTH),
     ],
 }  # fmt: skip
 

@@ -31,11 +31,11 @@ ls {HOME}/data /run/senex.trader/out 2>/dev/null || true
 if [ -d {HOME}/data/postgres ]; then {AS_USER} podman exec postgres psql -XAtU postgres -c 'select oid, datname from pg_database order by 1'; fi
 """
 ASLEEP = [
-    Moment("deploy", "web", "Web tier", 1, "", TWO),
-    Moment("rotate", "accept, web", "The web tier", 1, "", TWO),
-    Moment("rotate", "refuse, serves", "What serves", 3, "Put PostgreSQL in place", ONE),
-    Moment("restore", "switch", "Put it in place", 1, "", ONE),
-    Moment("upgrade", "switch", "One cluster takes the place of the other", 1, "", ONE),
+    Moment("deploy", "web", "Replace the web instances", 1, "", TWO),
+    Moment("rotate", "accept, web", "Update the web instances for this stage", 1, "", TWO),
+    Moment("rotate", "refuse, serves", "Update PostgreSQL, Redis and backups for this stage", 3, "Put PostgreSQL in place", ONE),
+    Moment("restore", "switch", "Swap the restored copy with the production data", 1, "", ONE),
+    Moment("upgrade", "switch", "Copy the data and switch to the new cluster", 1, "", ONE),
 ]
 
 

@@ -21,7 +21,9 @@ def checklist(stack, name, expect, **variables):
     assert (done.returncode == 0) == expect, done.stdout[-4000:] + done.stderr
     text = done.stdout
     data, _ = json.JSONDecoder().raw_decode(text, text.index("{\n"))
-    said = [result["msg"] for play in data["plays"] for task in play["tasks"] if task["task"]["name"] == "Show one screen" for result in task["hosts"].values()]
+    said = [
+        result["msg"] for play in data["plays"] for task in play["tasks"] if task["task"]["name"] == "Show the findings" for result in task["hosts"].values()
+    ]
     (host,) = json.loads(next(message for message in said if message))
     found = {}
     for one in host["findings"]:

@@ -81,7 +81,7 @@ def test_a_value_that_its_issuer_does_not_take_changes_nothing(stack, rotated):
     assert "registry_password: registry.senex.test:5000 does not take senex_registry_login (user rotation)" in said
     assert "email_host_password: " in said and "does not take the login of senex (535)" in said and "Nothing was changed." in said
     assert rotated.file_then == rotated.file
-    assert rotated.moved[0] == set() and not set(rotated.wrong.changed) & {"Take the lock of releases", "Write the vault"}
+    assert rotated.moved[0] == set() and not set(rotated.wrong.changed) & {"Acquire the deploy lock", "Write the vault"}
 
 
 def test_only_what_reads_a_secret_restarted(rotated):

@@ -11,7 +11,7 @@ from stack import HOME
 from traffic import Traffic
 
 # As a host was before: an address without a name, and the user default with the application's rights
-BEFORE = {"senex_redis_user": "default", "senex_redis_url": "redis://:{{ senex_redis_login | senex.trader.quote_url }}@redis:6379"}
+BEFORE = {"senex_redis_user": "default", "senex_redis_url": "redis://:{{ senex_redis_client_password | senex.trader.quote_url }}@redis:6379"}
 RATE = int(os.environ.get("SENEX_TEST_RATE", "20"))
 ADMINISTRATIVE = [
     ["REPLICAOF", "127.0.0.1", "1"], ["CONFIG", "SET", "dir", "/tmp"], ["CONFIG", "GET", "*"], ["ACL", "LIST"], ["ACL", "SETUSER", "other", "on"],  # noqa: S108

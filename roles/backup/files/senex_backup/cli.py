@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from senex_backup import common, dump, dump_file, exchange, fetch, listing, media, offsite, redis, rekey, restore, restore_files
-from senex_backup.common import JOBS, Settings, Trouble
+from senex_backup.common import JOBS, BackupError, Settings
 
 FETCHED = "which one: an id, machine-ID, on-NAME (its host's), cluster-ID, own (of this machine), or %(default)s, of the machine before this one if any"
 WAIT = 900  # seconds that a second run waits for the first, unless told otherwise
@@ -84,7 +84,7 @@ def fetched(settings: Settings, given: argparse.Namespace) -> int:
                 common.say(json.dumps(fetch.fetch_into(settings, given.snapshot, given.path, given.into)))
             else:
                 fetch.fetch(settings, given.snapshot, given.what or list(fetch.PLACES))
-        except Trouble:
+        except BackupError:
             offsite.reachable(settings)  # a storage that went away meanwhile says nothing of what lies there
             raise
     return 0
@@ -93,7 +93,7 @@ def fetched(settings: Settings, given: argparse.Namespace) -> int:
 def restored(settings: Settings, given: argparse.Namespace) -> int:
     """No backup of the kind is made or removed meanwhile."""
     if given.what not in settings["jobs"]:
-        raise Trouble(f"{given.what} is no job of this host: those are {', '.join(job for job in JOBS if job in settings['jobs'])}")
+        raise BackupError(f"{given.what} is no job of this host: those are {', '.join(job for job in JOBS if job in settings['jobs'])}")
     with common.alone(settings, given.what, WAIT):
         if given.what == "dump":
             done = restore.step(settings, given.step, given.argument, given.fetched)
@@ -115,7 +115,7 @@ def accept(settings: Settings, kind: str) -> int:
 def proven(settings: Settings, given: argparse.Namespace) -> int:
     """What the drill is told, in the last line."""
     if given.container == settings["database"]["container"]:
-        raise Trouble(f"--container {given.container}: the server in production is no place for a drill")
+        raise BackupError(f"--container {given.container}: the server in production is no place for a drill")
     common.say(json.dumps(restore.prove(settings, given.name, given.container)))
     return 0
 
@@ -164,7 +164,7 @@ def main() -> int:
         }
         if given.verb in jobs:
             if given.verb not in settings["jobs"] and not given.verb.startswith("offsite"):
-                raise Trouble(f"{given.verb} is no job of this host: those are {', '.join(job for job in JOBS if job in settings['jobs'])}")
+                raise BackupError(f"{given.verb} is no job of this host: those are {', '.join(job for job in JOBS if job in settings['jobs'])}")
             made = common.run(settings, given.verb, jobs[given.verb], given.wait)
             if given.json:
                 common.say(json.dumps(made))
@@ -185,5 +185,5 @@ def main() -> int:
             "failed": lambda: failed(settings, given.unit),
         }
         return others[given.verb]()
-    except (Trouble, OSError, ValueError) as error:
+    except (BackupError, OSError, ValueError) as error:
         return common.fail(error)

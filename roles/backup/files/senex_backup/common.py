@@ -25,11 +25,11 @@ PLACES = {"dump": ("postgresql",), "redis": ("redis",), "media": ("media",), "of
 JOBS = ("dump", "redis", "media", "offsite", "offsite-wal", "offsite-check")
 
 
-class Trouble(Exception):
+class BackupError(Exception):
     """What went wrong, in one sentence for a person."""
 
 
-class NotNow(Trouble):
+class NotNow(BackupError):
     """What has nothing to do with any backup: the storage does not answer, or somebody else is at it."""
 
 
@@ -72,7 +72,7 @@ def is_user(settings: Settings) -> None:
     if os.environ.get("_CONTAINERS_USERNS_CONFIGURED"):
         return
     if pwd.getpwuid(os.geteuid()).pw_name != owner:
-        raise Trouble(f"this runs as {owner}: systemd-run --user --machine={owner}@ --pipe --wait --collect --quiet {settings.home}/bin/backup …")
+        raise BackupError(f"this runs as {owner}: systemd-run --user --machine={owner}@ --pipe --wait --collect --quiet {settings.home}/bin/backup …")
     os.environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}")
     os.chdir(settings.home)
 
@@ -95,10 +95,10 @@ def podman(*words: str, stdin: str | None = None, timeout: int = 600) -> str:
     try:
         done = subprocess.run([PODMAN, *words], input=(stdin or "").encode(), capture_output=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired as error:
-        raise Trouble(f"podman {words[0]} did not end in {timeout} s") from error
+        raise BackupError(f"podman {words[0]} did not end in {timeout} s") from error
     out, errors = (said.decode(errors="replace") for said in (done.stdout, done.stderr))  # ends of lines as they are, for a name may hold some
     if done.returncode:
-        raise Trouble(f"podman {' '.join(words[:3])} ended with {done.returncode}: {(errors or out).strip()[-800:]}")
+        raise BackupError(f"podman {' '.join(words[:3])} ended with {done.returncode}: {(errors or out).strip()[-800:]}")
     return out
 
 
@@ -123,7 +123,7 @@ def need(directory: str, size: int, what: str) -> None:
     seen = os.statvfs(directory)
     free = seen.f_bavail * seen.f_frsize
     if free < size + MARGIN:
-        raise Trouble(f"{directory} has {free >> 20} MB free, and {what} needs about {(size + MARGIN) >> 20} MB: make room, or keep backups for fewer days")
+        raise BackupError(f"{directory} has {free >> 20} MB free, and {what} needs about {(size + MARGIN) >> 20} MB: make room, or keep backups for fewer days")
 
 
 def put(path: str, data: dict) -> None:
@@ -190,7 +190,7 @@ def heartbeat(settings: Settings, job: str) -> None:
 
 
 def ended(number: int, _frame: object) -> None:
-    raise Trouble(f"ended by {signal.Signals(number).name} before it was done")
+    raise BackupError(f"ended by {signal.Signals(number).name} before it was done")
 
 
 def run(settings: Settings, job: str, work: Callable[[], dict], wait: float) -> dict:
@@ -202,11 +202,11 @@ def run(settings: Settings, job: str, work: Callable[[], dict], wait: float) -> 
         try:
             mounted(settings, job)
             found = work()
-        except (Trouble, OSError, ValueError, EOFError) as error:
+        except (BackupError, OSError, ValueError, EOFError) as error:
             seconds = round(time.monotonic() - began, 1)
             with contextlib.suppress(OSError):  # a full disk may have no room for it either; the unit fails all the same
                 write_status(settings, job, result="failed", started=started, finished=now(), seconds=seconds, error=sentence(error))
-            raise Trouble(f"{job}: {sentence(error)}") from error
+            raise BackupError(f"{job}: {sentence(error)}") from error
         found = {**found, "seconds": round(time.monotonic() - began, 1)}
         write_status(settings, job, result="ok", started=started, finished=now(), **{key: found.get(key) for key in ("seconds", "bytes", "what")})
     heartbeat(settings, job)
@@ -223,7 +223,7 @@ def mounted(settings: Settings, job: str) -> None:
         notes.append(("config/pitr/place", barman))
     for witness, path in notes:
         if wrong := owned.unmounted(os.path.join(settings.home, witness), path):
-            raise Trouble(wrong)
+            raise BackupError(wrong)
 
 
 def sentence(error: BaseException) -> str:

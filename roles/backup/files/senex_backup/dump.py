@@ -7,7 +7,7 @@ import secrets
 import subprocess
 
 from senex_backup import around, dump_file, psql
-from senex_backup.common import PODMAN, Settings, Trouble, need, rows, say
+from senex_backup.common import PODMAN, BackupError, Settings, need, rows, say
 from senex_backup.superuser_session import PATIENT_17, target
 
 DIRECTORY = "postgresql"
@@ -38,7 +38,7 @@ class Moment:
             pass  # it has said why on its other stream
         while (line := self.process.stdout.readline()) != f"{end}\n".encode():
             if not line:
-                raise Trouble(f"PostgreSQL does not answer: {self.process.stderr.read().decode(errors='replace').strip()[-500:]}")
+                raise BackupError(f"PostgreSQL does not answer: {self.process.stderr.read().decode(errors='replace').strip()[-500:]}")
             said += line
         return psql.rows(said.decode(errors="replace"))
 
@@ -46,7 +46,7 @@ class Moment:
         """Rows of each table, sequences (which no transaction holds still: before and after), extensions, and what is not in the dump itself."""
         anew = [name for (name,) in self.ask(ANEW)]
         if anew:
-            raise Trouble(f"{', '.join(anew[:10])}: written anew while the dump began, which holds nothing of it; make another when the migration is done")
+            raise BackupError(f"{', '.join(anew[:10])}: written anew while the dump began, which holds nothing of it; make another when the migration is done")
         found = self.ask("\n".join((dump_file.COUNTS, dump_file.SEQUENCES, dump_file.EXTENSIONS, around.ROLES, around.DATABASE, around.OBJECTS)))
         after = {name: int(value) for kind, name, value in found if kind == "S"}
         return {
@@ -91,7 +91,7 @@ def make(settings: Settings, reason: str, keep: int | None = None) -> dict:
             f"{len(spared)} dumps from before stay for that. Where what is missing was removed on purpose: {settings.home}/bin/backup accept dump"
         )
         if reason == "daily":
-            raise Trouble(less)
+            raise BackupError(less)
         say(f"<4>{less}")
     return {"path": path, "what": path, "bytes": made["bytes"], "sha256": made["sha256"], "removed": gone}
 

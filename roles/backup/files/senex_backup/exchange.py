@@ -16,7 +16,7 @@ import re
 import shutil
 
 from senex_backup import dump_file, media, owned, redis
-from senex_backup.common import Settings, Trouble, say
+from senex_backup.common import BackupError, Settings, say
 
 # In the directory itself: what waits to be put in place, what is being put in place, and what was there before
 READY, COMING, ASIDE = ".restored-", ".coming-", ".before-restore-"
@@ -52,10 +52,10 @@ def ours(directory: str, name: str, at: int | None = None):
     try:
         found = os.open(path if at is None else name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
     except OSError as error:
-        raise Trouble(f"{path} is no directory of a restore ({error.strerror}): see who made it, and move it away") from error
+        raise BackupError(f"{path} is no directory of a restore ({error.strerror}): see who made it, and move it away") from error
     try:
         if os.fstat(found).st_uid != os.geteuid():
-            raise Trouble(f"{path} belongs to a user of a container, and no restore made it so: move it away")
+            raise BackupError(f"{path} belongs to a user of a container, and no restore made it so: move it away")
         yield found
     finally:
         os.close(found)
@@ -72,7 +72,7 @@ def sweep(settings: Settings, directory: str) -> None:
         if own(name) and name.startswith(READY):
             path = os.path.join(directory, name)
             if os.path.islink(path) or not os.path.isdir(path):
-                raise Trouble(f"{path} is no directory of a restore: see who made it, and move it away")
+                raise BackupError(f"{path} is no directory of a restore: see who made it, and move it away")
             if owned.marked(path) or not os.listdir(path):
                 remove(settings, path)
             else:
@@ -114,7 +114,7 @@ def swap(settings: Settings, wanted: dict) -> None:
         owned.begin(ready)
     comes = os.path.join(directory, f".{wanted['back']}") if wanted.get("back") else ready
     if not os.path.isdir(comes):
-        raise Trouble(f"{comes} is not there: begin the restore again")
+        raise BackupError(f"{comes} is not there: begin the restore again")
     with ours(directory, os.path.basename(comes)):
         pass  # before anything has another name
     os.mkdir(os.path.join(directory, ASIDE + wanted["stamp"]), 0o700)

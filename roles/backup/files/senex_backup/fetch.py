@@ -10,13 +10,13 @@ import socket
 import time
 
 from senex_backup import dump_file, media, owned, redis
-from senex_backup.common import Settings, Trouble, put, say
+from senex_backup.common import BackupError, Settings, put, say
 from senex_backup.offsite import TAG, WAL_TAG, machine, opened, restic
 
 PLACES = ("postgresql", "redis", "media")  # what is fetched beside what is there; an archive of WAL is never mixed with another
 LATEST, OWN = "latest", "own"
 LISTED = {
-    "dump": ("postgresql", dump_file.dumps, dump_file.stamp),
+    "dump": ("postgresql", dump_file.dumps, dump_file.timestamp_of),
     "redis": ("redis", redis.copies, redis.stamp),
     "media": ("media", media.copies, media.stamp),
 }
@@ -84,12 +84,12 @@ def chosen(settings: Settings, wanted: str, job: str, places: tuple[str, ...] | 
     elif wanted != LATEST:
         found = [one for name in wanted.split(",") for one in there if one["id"].startswith(name)]
         if len(found) != wanted.count(",") + 1:
-            raise Trouble(f"there is no copy {wanted} of {host} off the host: see {settings.home}/bin/backup restic snapshots")
+            raise BackupError(f"there is no copy {wanted} of {host} off the host: see {settings.home}/bin/backup restic snapshots")
         return found[0], found[1] if len(found) > 1 else None
     if not whole:
         others = {one["hostname"] for one in json.loads(restic(settings, "snapshots", "--json").stdout)} - {host}
         hint = f"; it holds copies of {', '.join(sorted(others))}: is backup_offsite_host right?" if others else ""
-        raise Trouble(f"the repository holds no copy of {host if wanted == LATEST else f'{host} by {wanted}'} with a {job}{hint}")
+        raise BackupError(f"the repository holds no copy of {host if wanted == LATEST else f'{host} by {wanted}'} with a {job}{hint}")
     known, own = {one for one, of in read(settings, "taken-over.json").items() if of is True or set(places) <= set(of)}, machine()
     now = [one for one in whole if one["id"] in plausible] or whole
     ranks = (
@@ -104,7 +104,7 @@ def chosen(settings: Settings, wanted: str, job: str, places: tuple[str, ...] | 
         newest[machine(), "this one"] = ranks[1][-1]
     if asks and len(newest) > 1 and not (wanted == LATEST and rank is ranks[2]):
         several = "; ".join(title(one) for one in newest.values())
-        raise Trouble(f"copies of several machines lie off the host: name one (restore_copy=machine-ID, on-NAME, cluster-ID, or a copy's ID): {several}")
+        raise BackupError(f"copies of several machines lie off the host: name one (restore_copy=machine-ID, on-NAME, cluster-ID, or a copy's ID): {several}")
     found = rank[-1]
     wal = [one for one in there if WAL_TAG in (one.get("tags") or []) and (sender(one), name_of(one)) == (sender(found), name_of(found))
            and one["time"] > found["time"] and same_cluster(one, found) and (one["id"] in plausible or found["id"] not in plausible)]  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from senex_backup import dump_entries, psql
 from senex_backup.around import CLUSTER
-from senex_backup.common import PODMAN, Settings, Trouble, rows, sql
+from senex_backup.common import PODMAN, BackupError, Settings, rows, sql
 from senex_backup.superuser_session import PATIENT_17, target
 
 # Who may do what in the whole cluster, a line each; the settings of roles as well, which lead a session elsewhere
@@ -31,7 +31,7 @@ def no_rights_gained(settings: Settings, path: str) -> Iterator[None]:
     before = {right for (right,) in rows(settings, RIGHTS, CLUSTER)}
     yield
     if changed := sorted({right for (right,) in rows(settings, RIGHTS, CLUSTER)} ^ before):
-        raise Trouble(f"{os.path.basename(path)} is not restored: rights in this cluster changed meanwhile: {'; '.join(changed[:10])}. Look who did that")
+        raise BackupError(f"{os.path.basename(path)} is not restored: rights in this cluster changed meanwhile: {'; '.join(changed[:10])}. Look who did that")
 
 
 def fill(settings: Settings, path: str, new: str) -> None:
@@ -49,7 +49,7 @@ def fill(settings: Settings, path: str, new: str) -> None:
         if given:
             sql(settings, dump_entries.script(dump_entries.TAKE, psql.argument(role)), new)
     except ValueError as error:
-        raise Trouble(f"{os.path.basename(path)} is not restored: {error}") from error
+        raise BackupError(f"{os.path.basename(path)} is not restored: {error}") from error
 
 
 def _say(settings: Settings, name: str, new: str, role: str, lines: Iterable[tuple[str, str, bytes]]) -> None:
@@ -72,4 +72,4 @@ def _say(settings: Settings, name: str, new: str, role: str, lines: Iterable[tup
         errors.seek(0)
         said = errors.read().decode(errors="replace").strip()
     if loading.returncode:
-        raise Trouble(f"psql ended with {loading.returncode} while it restored {name}: {said[-800:]}")
+        raise BackupError(f"psql ended with {loading.returncode} while it restored {name}: {said[-800:]}")

@@ -7,7 +7,7 @@ import json
 import os
 
 from senex_backup import dump, dump_file, exchange, media, redis
-from senex_backup.common import JOBS, Settings, Trouble, read_status, say, sentence
+from senex_backup.common import JOBS, BackupError, Settings, read_status, say, sentence
 
 
 def found(settings: Settings) -> list[dict]:
@@ -17,7 +17,7 @@ def found(settings: Settings) -> list[dict]:
     for name in dump_file.dumps(place):
         path = os.path.join(place, name)
         facts = dump_file.facts(path)
-        made = datetime.datetime.fromtimestamp(dump_file.stamp(name), datetime.UTC).isoformat(timespec="seconds")
+        made = datetime.datetime.fromtimestamp(dump_file.timestamp_of(name), datetime.UTC).isoformat(timespec="seconds")
         rows.append({"kind": "dump", "name": name, "path": path, "made": made, "bytes": os.path.getsize(path), "database": facts.get("database"),
                      "rows": sum(facts["tables"].values()) if "tables" in facts else None})  # fmt: skip
     for kind, module in (("redis", redis), ("media", media)):
@@ -52,17 +52,17 @@ def verify(settings: Settings, names: list[str]) -> int:
     rows = [row for row in found(settings) if not names or row["name"] in names or row["path"] in names]
     unknown = [name for name in names if name not in {row[key] for row in rows for key in ("name", "path")}]
     if unknown:
-        raise Trouble(f"there is no backup {', '.join(unknown)}: see {settings.home}/bin/backup list")
+        raise BackupError(f"there is no backup {', '.join(unknown)}: see {settings.home}/bin/backup list")
     checks = {"dump": dump_file.verify, "redis": lambda path: redis.verify(settings, path), "media": media.verify}
     damaged = []
     for row in rows:
         try:
             checks[row["kind"]](row["path"])
-        except (Trouble, OSError, ValueError) as error:
+        except (BackupError, OSError, ValueError) as error:
             damaged.append(row["name"])
             say(f"DAMAGED {row['name']}: {sentence(error)}")
         else:
             say(f"good    {row['name']}")
     if damaged:
-        raise Trouble(f"{len(damaged)} of {len(rows)} backups are damaged: {', '.join(damaged)}")
+        raise BackupError(f"{len(damaged)} of {len(rows)} backups are damaged: {', '.join(damaged)}")
     return 0

@@ -16,7 +16,7 @@ import sys
 import time
 
 from senex_backup import dump_file, owned
-from senex_backup.common import PODMAN, Settings, Trouble, need, say
+from senex_backup.common import PODMAN, BackupError, Settings, need, say
 
 DIRECTORY = "media"
 NAME = re.compile(r"media-(\d{4}-\d\d-\d\d-\d{6})")
@@ -36,7 +36,7 @@ def make(settings: Settings) -> dict:
     """A copy of now; it has its name when every file in it has its checksum."""
     source, directory = os.path.join(settings.home, settings["media"]["directory"]), settings.directory(DIRECTORY)
     if not os.path.isdir(source):
-        raise Trouble(f"{source} is not there: is django_media_directory of this host another one?")
+        raise BackupError(f"{source} is not there: is django_media_directory of this host another one?")
     name = time.strftime("media-%Y-%m-%d-%H%M%S", time.gmtime())
     path, part = os.path.join(directory, name), os.path.join(directory, f"{name}.part")
     if os.path.exists(path):
@@ -60,7 +60,7 @@ def make(settings: Settings) -> dict:
         raise
     gone = prune(settings, directory, int(settings["retention"]["media"]["days"]), name)
     if spared := richer(directory, name):
-        raise Trouble(
+        raise BackupError(
             f"the copy is whole and kept, and has less than half the files of {spared[-1]}: {len(spared)} copies from before stay for that. "
             f"Where what is missing was removed on purpose: {settings.home}/bin/backup accept media"
         )
@@ -73,7 +73,7 @@ def rsync(*words: str, keep: tuple[int, ...] = ()) -> str:
     argv = ["/usr/bin/rsync", "--archive", "--no-specials", "--no-devices", "--hard-links", "--numeric-ids", "--fsync", *words]
     result = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, pass_fds=keep)
     if result.returncode not in (0, 24):
-        raise Trouble(f"rsync ended with {result.returncode}: {result.stderr.strip()[-800:]}")
+        raise BackupError(f"rsync ended with {result.returncode}: {result.stderr.strip()[-800:]}")
     return result.stdout
 
 
@@ -121,7 +121,7 @@ def compare(copy: str, root: str) -> None:
     more = there - {*wanted, os.path.join("files", owned.MARK)}
     wrong += [f"{name} (missing)" for name in wanted if name not in there] + [f"{name} (not of this copy)" for name in more]
     if wrong:
-        raise Trouble(f"{os.path.basename(copy)} is damaged: {', '.join(sorted(wrong)[:10])}" + (f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""))
+        raise BackupError(f"{os.path.basename(copy)} is damaged: {', '.join(sorted(wrong)[:10])}" + (f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""))
 
 
 def stamp(name: str) -> float:

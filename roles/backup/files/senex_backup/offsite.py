@@ -15,7 +15,7 @@ import subprocess
 import urllib.parse
 
 from senex_backup import dump_file
-from senex_backup.common import NotNow, Settings, Trouble, alone, say
+from senex_backup.common import BackupError, NotNow, Settings, alone, say
 
 RESTIC = "/usr/bin/restic"
 DIRECTORIES = ("postgresql", "redis", "media", "barman")  # whichever are there
@@ -49,7 +49,9 @@ def command(settings: Settings, *words: str) -> list[str]:
 def reachable(settings: Settings) -> None:
     """Say at once that the storage does not answer."""
     if not settings["offsite"]["repository"]:
-        raise Trouble("there is no copy off the host: set backup_offsite_repository, backup_offsite_access_key, backup_offsite_secret_key, backup_passphrase")
+        raise BackupError(
+            "there is no copy off the host: set backup_offsite_repository, backup_offsite_access_key, backup_offsite_secret_key, backup_passphrase"
+        )
     url = urllib.parse.urlsplit(settings["offsite"]["repository"].removeprefix("s3:"))
     port = url.port or (80 if url.scheme == "http" else 443)
     try:
@@ -70,7 +72,7 @@ def restic(settings: Settings, *words: str, allowed: tuple[int, ...] = (0,), tim
         said = (error.stderr or b"").decode(errors="replace").strip().rpartition("\n")[2][-500:]
         raise NotNow(f"the storage of backup_offsite_repository gave no good answer in {timeout} s: are bucket and keys right? {said}") from error
     if result.returncode not in allowed:
-        raise Trouble(f"restic {words[0]} ended with {result.returncode}: {told(result)}")
+        raise BackupError(f"restic {words[0]} ended with {result.returncode}: {told(result)}")
     return result
 
 
@@ -87,17 +89,17 @@ def opened(settings: Settings, begin: bool = True) -> None:
     if result.returncode == 0:
         restic(settings, "unlock")  # locks of runs that were killed; those of living ones stay
     elif result.returncode == 12 or "wrong password" in result.stderr:
-        raise Trouble("backup_passphrase does not open the repository: it is the one of another passphrase. See docs/operations/backups.md")
+        raise BackupError("backup_passphrase does not open the repository: it is the one of another passphrase. See docs/operations/backups.md")
     elif result.returncode == 10 or "does not exist" in result.stderr:
         if not begin:
-            raise Trouble("there is no repository at backup_offsite_repository: nothing was ever sent there, or it is not where the lost host sent to")
+            raise BackupError("there is no repository at backup_offsite_repository: nothing was ever sent there, or it is not where the lost host sent to")
         # Two that begin one at the same moment would each seal it with a key of their own
         with alone(settings, "beginning", 2 * ANSWER):
             if restic(settings, "cat", "config", allowed=(0, 1, 10), timeout=ANSWER).returncode:
                 restic(settings, "init", timeout=ANSWER)
                 say("began a new repository")
     else:
-        raise Trouble(f"the repository cannot be opened: {told(result)}")
+        raise BackupError(f"the repository cannot be opened: {told(result)}")
 
 
 def machine() -> str:
@@ -124,12 +126,12 @@ def send_wal(settings: Settings) -> dict:
     """WAL alone, every few minutes: what was written since the last whole copy is what a lost host would cost."""
     place = "barman"
     if not os.path.isdir(os.path.join(settings.backups, place)):
-        raise Trouble(f"there is no {settings.backups}/{place}: role pitr has not run, or backup_offsite_wal_interval should be 0")
+        raise BackupError(f"there is no {settings.backups}/{place}: role pitr has not run, or backup_offsite_wal_interval should be 0")
     reachable(settings)
     words = [[WAL_TAG], *without(settings, NOT_WAL), place]
     try:
         summary = backup(settings, *words)
-    except Trouble:
+    except BackupError:
         opened(settings)  # says what is the matter, or begins the repository; each look costs a second, and there are hundreds a day
         summary = backup(settings, *words)
     return outcome(summary)
@@ -171,7 +173,7 @@ def backup(settings: Settings, tags: list[str], *words: str) -> dict:
         unread(result)
     summary = next((found for found in map(parsed, reversed(result.stdout.split("\n"))) if found.get("message_type") == "summary"), {})
     if not summary.get("snapshot_id"):
-        raise Trouble(f"restic backup made nothing: {told(result)}")
+        raise BackupError(f"restic backup made nothing: {told(result)}")
     return summary
 
 
@@ -187,7 +189,7 @@ def unread(result: subprocess.CompletedProcess) -> None:
     errors = [found for found in map(parsed, result.stderr.split("\n")) if found.get("message_type") == "error"]
     bad = [found for found in errors if GONE not in json.dumps(found.get("error", "")).lower()]
     if bad or not errors:
-        raise Trouble(f"restic backup could not read everything: {json.dumps(bad[:3]) if bad else told(result)}")
+        raise BackupError(f"restic backup could not read everything: {json.dumps(bad[:3]) if bad else told(result)}")
 
 
 def check(settings: Settings) -> dict:
@@ -198,7 +200,7 @@ def check(settings: Settings) -> dict:
     restic(settings, "check", f"--read-data-subset={settings['offsite']['subset']}")
     newest = json.loads(restic(settings, "snapshots", "--json", *mine(settings, TAG)).stdout)
     if not newest:
-        raise Trouble("the repository holds nothing of this machine")
+        raise BackupError("the repository holds nothing of this machine")
     say(f"checked: {len(newest)} copies, the newest of {newest[-1]['time'][:19]}")
     return {"what": newest[-1]["id"], "bytes": None}
 

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from senex_backup import confined, dump_file
-from senex_backup.common import PODMAN, Settings, Trouble, need, podman, say
+from senex_backup.common import PODMAN, BackupError, Settings, need, podman, say
 
 DIRECTORY = "redis"
 MARK, SUM = 40, 8  # bytes of the end mark of a transfer, and of the checksum of a snapshot
@@ -27,17 +27,17 @@ def make(settings: Settings) -> dict:
     if os.path.exists(path):
         raise FileExistsError(f"{path} is there already: is the clock right?")
     try:
-        with dump_file.create(part) as raw:
+        with dump_file.open_exclusive(part) as raw:
             # As a replica: an RDB of this moment, which leaves the server's own saves alone
             result = subprocess.run([PODMAN, "exec", container, "redis-cli", "-e", "--rdb", "-"], stdout=raw, stderr=subprocess.PIPE, check=False)
             os.fsync(raw.fileno())
         if result.returncode or not os.path.getsize(part):
-            raise Trouble(f"redis-cli --rdb ended with {result.returncode}: {result.stderr.decode(errors='replace').strip()[-500:]}")
+            raise BackupError(f"redis-cli --rdb ended with {result.returncode}: {result.stderr.decode(errors='replace').strip()[-500:]}")
         without_mark(part)
         check(settings, part)
         with open(part, "rb") as handle:
             digest = digest_of(handle)
-        dump_file.put(f"{path}.sha256.part", f"{digest}  {os.path.basename(path)}\n")
+        dump_file.write_small_file(f"{path}.sha256.part", f"{digest}  {os.path.basename(path)}\n")
         os.rename(f"{path}.sha256.part", f"{path}.sha256")
         os.rename(part, path)
         dump_file.sync(directory)
@@ -79,7 +79,7 @@ def image_of(settings: Settings) -> str:
     """The image that Redis runs in, or would: a container that does not start is not there."""
     try:
         return podman("inspect", "--format", "{{.Image}}", settings["redis"]["container"]).strip()
-    except Trouble:
+    except BackupError:
         with open(os.path.join(settings.home, ".config/containers/systemd", f"{settings['redis']['container']}.container"), encoding="utf-8") as unit:
             return re.search(r"^Image=(\S+)$", unit.read(), re.MULTILINE)[1]
 
@@ -91,8 +91,8 @@ def check(settings: Settings, path: str) -> dict:
     options = ["--rm", "--pull=never", "--network=none", "--read-only", *confined.OPTIONS, "--log-driver=none"]
     try:
         said = podman("run", *options, "--user=0", f"--volume={path}:/copy.rdb:ro", "--entrypoint=redis-check-rdb", image, "/copy.rdb")
-    except Trouble as error:
-        raise Trouble(f"{os.path.basename(path)} is damaged: {error}") from error
+    except BackupError as error:
+        raise BackupError(f"{os.path.basename(path)} is damaged: {error}") from error
     counted = {what: int(number) for number, what in re.findall(r"^\[info\] (\d+) (keys read|expires)$", said, re.MULTILINE)}
     return {"keys": counted.get("keys read", 0), "expiring": counted.get("expires", 0)}
 
@@ -101,7 +101,7 @@ def verify(settings: Settings, path: str) -> None:
     """Raise an error that names the file unless it is what was once written."""
     with open(path, "rb") as handle, open(f"{path}.sha256", encoding="ascii", errors="replace") as wanted:
         if digest_of(handle) != wanted.read(64):
-            raise Trouble(f"{os.path.basename(path)} is damaged: its SHA-256 is not the one in {os.path.basename(path)}.sha256")
+            raise BackupError(f"{os.path.basename(path)} is damaged: its SHA-256 is not the one in {os.path.basename(path)}.sha256")
 
 
 def stamp(name: str) -> float:

@@ -7,7 +7,7 @@ import os
 import sys
 
 from senex_backup import offsite
-from senex_backup.common import Settings, Trouble, say
+from senex_backup.common import BackupError, Settings, say
 
 TRIAL = 20  # seconds in which the storage has to take new keys: restic tries refused ones again and again
 SEVERAL = 20  # hosts that share a repository may each have added a key of the same passphrase
@@ -52,7 +52,7 @@ def keys(settings: Settings, descriptor: int) -> list[dict]:
         return json.loads(shown.stdout)
     if shown.returncode == 12 or "wrong password" in shown.stderr:
         return []
-    raise Trouble(f"the repository's keys cannot be read: {offsite.told(shown)}")
+    raise BackupError(f"the repository's keys cannot be read: {offsite.told(shown)}")
 
 
 def accept(settings: Settings, descriptor: int) -> None:
@@ -60,7 +60,7 @@ def accept(settings: Settings, descriptor: int) -> None:
     if not keys(settings, descriptor):
         offsite.restic(settings, "key", "add", "--new-password-file", place(descriptor), keep=(descriptor,))
     if not keys(settings, descriptor):
-        raise Trouble("the repository does not open with the new passphrase")
+        raise BackupError("the repository does not open with the new passphrase")
     say("the repository opens with both passphrases")
 
 
@@ -72,4 +72,4 @@ def refuse(settings: Settings, descriptor: int) -> None:
             say("the repository opens with the new passphrase alone")
             return
         offsite.restic(settings, "key", "remove", next(key["id"] for key in found if key["current"]))
-    raise Trouble("the repository still opens with the old passphrase: see backup restic key list")
+    raise BackupError("the repository still opens with the old passphrase: see backup restic key list")

@@ -10,7 +10,7 @@ import time
 
 from senex_backup import around, dump, dump_file, fetch, psql, sequences
 from senex_backup.around import CLUSTER
-from senex_backup.common import NotNow, Settings, Trouble, need, podman, rows, say, sql
+from senex_backup.common import BackupError, NotNow, Settings, need, podman, rows, say, sql
 from senex_backup.filling import fill, no_rights_gained
 
 RAISE = "raise"  # what becomes of sequences, unless the plan says otherwise
@@ -29,9 +29,9 @@ def chosen(settings: Settings, name: str) -> str:
     """Path of a dump by its name; `newest` is the newest of any reason."""
     directory = settings.directory(dump.DIRECTORY)
     there = dump_file.dumps(directory)
-    wanted = dump_file.newest({one: dump_file.stamp(one) for one in there}) if name == "newest" and there else os.path.basename(name)
+    wanted = dump_file.newest({one: dump_file.timestamp_of(one) for one in there}) if name == "newest" and there else os.path.basename(name)
     if wanted not in there:
-        raise Trouble(f"there is no dump {name} in {directory}: see {settings.home}/bin/backup list, and backup fetch for those off the host")
+        raise BackupError(f"there is no dump {name} in {directory}: see {settings.home}/bin/backup list, and backup fetch for those off the host")
     return os.path.join(directory, wanted)
 
 
@@ -44,12 +44,14 @@ def plan(settings: Settings, name: str, fetched: bool = False) -> dict:
     facts, database = dump_file.facts(path), settings["database"]["name"]
     version = int(sql(settings, "show server_version_num;", CLUSTER))
     if facts.get("server_version", version) // 10000 > version // 10000:
-        raise Trouble(f"{os.path.basename(path)} is of PostgreSQL {facts['server_version'] // 10000}, and {version // 10000} runs here: restore it on that one")
+        raise BackupError(
+            f"{os.path.basename(path)} is of PostgreSQL {facts['server_version'] // 10000}, and {version // 10000} runs here: restore it on that one"
+        )
     size = facts.get("database_bytes") or os.path.getsize(path) * 10
     need(os.path.join(settings.home, "data"), int(size * 1.2), f"the restored database beside {database}")
     stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime())
     now = int(sql(settings, f"select pg_database_size('{database}');", CLUSTER))
-    made = time.strftime("%F %T UTC", time.gmtime(dump_file.stamp(os.path.basename(path))))
+    made = time.strftime("%F %T UTC", time.gmtime(dump_file.timestamp_of(os.path.basename(path))))
     counted = facts.get("tables", {})
     return {
         "dump": path, "made": made, "rows": sum(counted.values()), "tables": len(counted), "database": database, "database_bytes": now,
@@ -106,7 +108,7 @@ def without(settings: Settings, text: str) -> None:
     """Take back what a restore that failed has made. A server that is gone by now hides no reason: the next restore begins with that."""
     try:
         sql(settings, text, CLUSTER)
-    except Trouble as trouble:
+    except BackupError as trouble:
         say(f"<4>{text.rstrip(';')} was not done: {trouble}")
 
 
@@ -118,14 +120,14 @@ def prove(settings: Settings, name: str, container: str) -> dict:
     there.given = {**settings.given, "database": database}
     try:
         need(settings.home, int((facts.get("database_bytes") or os.path.getsize(path) * 10) * 1.2), "the restored dump")
-    except Trouble as error:
+    except BackupError as error:
         raise NotNow(str(error)) from error
     dump_file.verify(path)
     own = {"options": "login", "member of": [], "settings": []}
     owner = {"roles": {database["owner"]: own}}  # a dump of before names no roles
     around.make_roles(there, owner, around.missing(there, owner) if database["owner"] not in (facts.get("roles") or {}) else [])
     _, checked = into(there, path, database["name"])
-    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(dump_file.stamp(os.path.basename(path))))
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(dump_file.timestamp_of(os.path.basename(path))))
     return {"dump": os.path.basename(path), "made": made, "bytes": os.path.getsize(path), "rows": sum(facts.get("tables", {}).values()), "checked": checked}
 
 
@@ -147,7 +149,7 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
         objects = {name: int(count) for kind, name, count in found if kind == "O"}
         wrong += [f"{name}: {objects.get(name)} instead of {count}" for name, count in facts.get("objects", {}).items() if objects.get(name) != count]
         if wrong:
-            raise Trouble(f"the restored database is not what was dumped: {'; '.join(wrong[:10])}")
+            raise BackupError(f"the restored database is not what was dumped: {'; '.join(wrong[:10])}")
         checked += [f"{sum(counts.values())} rows in {len(counts)} tables", f"{len(values)} sequences", f"{len(there)} extensions"]
         checked += [f"{count} {name}" for name, count in facts.get("objects", {}).items() if count]
     if sql(settings, "select count(*) from pg_available_extensions where name = 'amcheck';", new) == "1":
@@ -155,7 +157,7 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
         script = AMCHECK.format(schema=schema or OWN)
         script = script if schema else f"create extension amcheck schema {OWN};{script}drop extension amcheck;"
         if said := psql.impostors([name for (name,) in rows(settings, psql.IMPOSTORS, new)]):
-            raise Trouble(said)
+            raise BackupError(said)
         checked.append(f"{sql(settings, script, new, timeout=7200, path=True)} indexes by amcheck")
     sql(settings, "analyze;", new, timeout=3600, path=True)
     return checked
@@ -168,7 +170,7 @@ def raise_sequences(settings: Settings, database: str, new: str) -> None:
         if numbers:
             sql(settings, sequences.script(numbers), new)
             say(f"sequences go on where {database} had come to: {', '.join(f'{name} at {number}' for name, number in sorted(numbers.items()))}")
-    except (Trouble, ValueError) as error:
+    except (BackupError, ValueError) as error:
         say(f"sequences are as restored: {error}")
 
 
@@ -185,19 +187,19 @@ def swap(settings: Settings, wanted: dict) -> dict:
             try:
                 sql(settings, f"""begin; alter database "{database}" rename to "{aside}"; alter database "{new}" rename to "{database}"; commit;""", CLUSTER)
                 break
-            except Trouble:
+            except BackupError:
                 if attempt == 19:
                     raise
                 time.sleep(0.5)
     except BaseException as error:
         allow(settings, database)
-        raise Trouble(f"{error} {database} is what it was; {new} holds what was restored") from error
+        raise BackupError(f"{error} {database} is what it was; {new} holds what was restored") from error
     try:
         allow(settings, aside)
         if wanted["machine"]:
             fetch.take_over(settings, wanted["machine"], "postgresql")
-    except (Trouble, OSError) as error:
-        raise Trouble(f"{database} is the restored database now, and the one from before is kept as {aside}; what was to follow failed: {error}") from error
+    except (BackupError, OSError) as error:
+        raise BackupError(f"{database} is the restored database now, and the one from before is kept as {aside}; what was to follow failed: {error}") from error
     say(f"{database} is the restored database now; the one from before is kept as {aside}")
     return wanted
 

@@ -10,7 +10,7 @@ import sys
 import time
 
 from senex_backup import dump_file, exchange, fetch, media, redis
-from senex_backup.common import PODMAN, Settings, Trouble, need, podman, say
+from senex_backup.common import PODMAN, BackupError, Settings, need, podman, say
 
 MODULES = {"redis": redis, "media": media}
 EMPTY = "empty"  # in place of a copy of Redis
@@ -25,7 +25,7 @@ def chosen(settings: Settings, kind: str, name: str) -> str:
     if wanted not in there:
         aside = kept(settings, kind)
         hint = f"; kept aside by earlier restores: {', '.join(aside)}" if aside else ""
-        raise Trouble(f"there is no copy {name} in {directory}: see {settings.home}/bin/backup list, and backup fetch for those off the host{hint}")
+        raise BackupError(f"there is no copy {name} in {directory}: see {settings.home}/bin/backup list, and backup fetch for those off the host{hint}")
     return os.path.join(directory, wanted)
 
 
@@ -33,7 +33,7 @@ def plan(settings: Settings, kind: str, name: str, fetched: bool = False) -> dic
     """What a restore would do; a copy that is damaged ends it here, before anything has changed."""
     directory = exchange.place(settings, kind)
     if not os.path.isdir(directory):
-        raise Trouble(f"{directory} is not there: has site.yml run on this host?")
+        raise BackupError(f"{directory} is not there: has site.yml run on this host?")
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     wanted = {"kind": kind, "stamp": stamp, "directory": directory, "aside": os.path.join(directory, exchange.ASIDE + stamp), "now": now(settings, kind)}
     if kind == "redis" and name == EMPTY:
@@ -68,7 +68,7 @@ def now(settings: Settings, kind: str) -> list[str]:
             waiting = podman("exec", container, "redis-cli", "-e", "-n", number, "hlen", "unacked", timeout=20).strip()
             if waiting not in ("", "0"):
                 lines.append(f"database {number}: {waiting} tasks that workers have begun and not finished")
-    except Trouble as trouble:
+    except BackupError as trouble:
         return [f"Redis does not answer: {' '.join(str(trouble).split())[:200]}"]
     return lines or ["Redis is empty"]
 
@@ -94,7 +94,7 @@ def namespace(step: str, wanted: dict) -> str:
     argv = [PODMAN, "unshare", sys.executable, "-IB", os.path.realpath(sys.argv[0]), "exchange", step, json.dumps(wanted)]
     result = subprocess.run(argv, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, check=False)
     if result.returncode:
-        raise Trouble(result.stderr.strip().rpartition("\n")[2].removeprefix("backup: ") or f"podman unshare ended with {result.returncode}")
+        raise BackupError(result.stderr.strip().rpartition("\n")[2].removeprefix("backup: ") or f"podman unshare ended with {result.returncode}")
     return result.stdout.strip()
 
 
@@ -110,7 +110,7 @@ def load(settings: Settings, wanted: dict) -> dict:
 def swap(settings: Settings, wanted: dict) -> dict:
     """What is ready takes the place of what is in use. Nobody may write there meanwhile: Redis would, when it ends."""
     if wanted["kind"] == "redis" and running(settings):
-        raise Trouble("Redis runs: stop redis.service first")
+        raise BackupError("Redis runs: stop redis.service first")
     say(namespace("swap", wanted))
     if wanted.get("machine"):
         fetch.take_over(settings, wanted["machine"], wanted["kind"])
@@ -129,7 +129,7 @@ def loaded(settings: Settings, wanted: dict) -> dict:
         there = sum(int(keys) for keys in re.findall(r"^db\d+:keys=(\d+)", held, re.MULTILINE))
         lasting = wanted["holds"]["keys"] - wanted["holds"]["expiring"]
         if there < lasting:
-            raise Trouble(f"Redis holds {there} keys, and {wanted['name']} has {lasting} that last")
+            raise BackupError(f"Redis holds {there} keys, and {wanted['name']} has {lasting} that last")
         say(f"Redis holds {there} keys; {wanted['name']} has {wanted['holds']['keys']}, {wanted['holds']['expiring']} of them with an end")
     return wanted
 

@@ -10,7 +10,7 @@ import re
 import time
 
 from pitr import jobs, offsite, recovery, wal
-from pitr.jobs import Failure, Unverified, say
+from pitr.jobs import PitrError, Unverified, say
 from pitr.plan import LATEST, Plan, check_space, plan
 from pitr.programs import (
     Base,
@@ -43,7 +43,7 @@ def check_versions(settings: Settings) -> None:
     server = int(query(settings, "show server_version_num")[0][0]) // 10000
     client = int(re.search(r"(\d+)", run("pg_basebackup", "--version").stdout)[1])
     if client < server:
-        raise Failure(f"pg_basebackup of this host is of PostgreSQL {client}, the server of {server}: install postgresql-client-{server} or newer")
+        raise PitrError(f"pg_basebackup of this host is of PostgreSQL {client}, the server of {server}: install postgresql-client-{server} or newer")
 
 
 def check_cluster(settings: Settings) -> None:
@@ -52,7 +52,7 @@ def check_cluster(settings: Settings) -> None:
     there = catalogue(settings)
     kept = str(base(settings, there[-1]).system_id) if there else running
     if kept != running:
-        raise Failure(
+        raise PitrError(
             f"{settings.barman_server} is the archive of cluster {kept}, and the database that runs is {running}: restore the archive's "
             "(playbooks/restore.yml -e restore_from=pitr), or move that directory away to begin a new archive"
         )
@@ -68,7 +68,7 @@ def lag(settings: Settings) -> dict:
     """How far the archive is behind the database, in bytes."""
     rows = query(settings, LAG)
     if not rows:
-        raise Failure("replication slot barman does not exist: pitr-receive.service makes it, see its journal")
+        raise PitrError("replication slot barman does not exist: pitr-receive.service makes it, see its journal")
     active, status, held, newest, position = rows[0]  # `held` is nothing where the slot is lost, or was made just now
     received = _received(settings, newest, int(position))
     return {"active": active == "t", "wal_status": status, "slot_bytes": int(held or 0), "bytes": received}
@@ -96,22 +96,22 @@ def take_wal(settings: Settings) -> dict:
     with jobs.run(settings, "wal", wait=300) as record:
         try:
             on = _file_away(settings)
-        except Failure:
+        except PitrError:
             on = _file_away(settings)  # the database may have gone just then, to come back
         errors = os.path.join(settings.barman_server, "errors")
         found = lag(settings)
         record |= {"bytes": found["bytes"], "what": f"{found['slot_bytes']} bytes of WAL kept for the archive by the database"}
         if found["wal_status"] == "lost":
-            raise Failure(
+            raise PitrError(
                 "the database had to let go of WAL that the archive had not received (max_slot_wal_keep_size): run 'pitr reset', which begins anew "
                 "with a base backup; moments between the last WAL and that backup cannot be restored"
             )
         if not found["active"]:
-            raise Failure(f"nothing receives WAL: see the journal of pitr-receive.service; {found['bytes']} bytes are missing in the archive")
+            raise PitrError(f"nothing receives WAL: see the journal of pitr-receive.service; {found['bytes']} bytes are missing in the archive")
         if found["bytes"] > settings.wal_max_lag:
-            raise Failure(f"the archive is {found['bytes']} bytes behind, more than pitr_wal_max_lag ({settings.wal_max_lag})")
+            raise PitrError(f"the archive is {found['bytes']} bytes behind, more than pitr_wal_max_lag ({settings.wal_max_lag})")
         if os.path.isdir(errors) and os.listdir(errors):
-            raise Failure(f"Barman could not file {', '.join(sorted(os.listdir(errors))[:3])}: look into {errors}")
+            raise PitrError(f"Barman could not file {', '.join(sorted(os.listdir(errors))[:3])}: look into {errors}")
         clear_up(settings)
         begin_chain(settings, on)
     return found
@@ -122,7 +122,7 @@ def clear_up(settings: Settings) -> None:
     names = wal.names_in(os.path.join(settings.barman_server, "base"))
     if not names or names[-1] == jobs.read(settings, "base").get("what"):
         return
-    with contextlib.suppress(Failure), jobs.alone(settings, "base"):  # somebody is taking one
+    with contextlib.suppress(PitrError), jobs.alone(settings, "base"):  # somebody is taking one
         sweep(settings)
 
 
@@ -181,13 +181,13 @@ def begin_chain(settings: Settings, on: dict | None = None) -> None:
     try:
         with jobs.alone(settings, "base"):
             pass
-    except Failure:
+    except PitrError:
         return  # somebody is taking one
     systemctl("start", "--no-block", "pitr-base.service")
     if of_another and time.time() - jobs.moment(on["since"]) > RETRY:
-        raise Failure(f"the database has been on timeline {on['timeline']} since {on['since']}, and there is no base backup of it: one was begun again")
+        raise PitrError(f"the database has been on timeline {on['timeline']} since {on['since']}, and there is no base backup of it: one was begun again")
     if missing:
-        raise Failure(f"WAL segment {missing} is missing in the archive: no later moment can be restored before the base backup that was begun now is there")
+        raise PitrError(f"WAL segment {missing} is missing in the archive: no later moment can be restored before the base backup that was begun now is there")
 
 
 def take_base(settings: Settings, wait: float = 0) -> Base:
@@ -207,8 +207,8 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
         _first_wal(settings)
         try:
             barman(settings, "backup", "--immediate-checkpoint", settings.server)
-        except Failure:
-            with contextlib.suppress(Failure):  # the reason is the first one
+        except PitrError:
+            with contextlib.suppress(PitrError):  # the reason is the first one
                 sweep(settings)
             raise
         _last_wal(settings)
@@ -218,7 +218,7 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
             recovery.verify_base(settings, Plan(None, newest, []))
         except Unverified:
             raise
-        except Failure:
+        except PitrError:
             condemn(settings, newest.name)
             raise
         begins = begins or before.get("timeline") != newest.timeline
@@ -232,7 +232,7 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
             # WAL that has gone off the host is worth nothing there without it; how it goes its own status says
             systemctl("start", "--no-block", "backup-offsite.service", check=False)
         if spoilt:
-            raise Failure(f"{spoilt}. Base backup {newest.name} was taken, and needs none of it; moments from that segment on until then cannot be restored")
+            raise PitrError(f"{spoilt}. Base backup {newest.name} was taken, and needs none of it; moments from that segment on until then cannot be restored")
     return newest
 
 
@@ -243,13 +243,13 @@ def spoilt_since(settings: Settings) -> str:
     """
     try:
         newest = plan(settings, LATEST)
-    except Failure:
+    except PitrError:
         return ""
     try:
         for segment in newest.chain:
             if not segment.partial:  # that one is being written
                 wal.examined(segment, newest.base)
-    except Failure as failure:
+    except PitrError as failure:
         return str(failure)
     return ""
 
@@ -277,7 +277,7 @@ def first_base(settings: Settings, wait: float = 0) -> str:
     return (found[-1] if there else take_base(settings, wait)).name
 
 
-def _receiver_trouble(settings: Settings, only_coming: bool) -> Failure | None:
+def _receiver_trouble(settings: Settings, only_coming: bool) -> PitrError | None:
     """Why nothing receives WAL, after a minute for what is on its way: after a boot, an upgrade or a restart the database is there before its receiver.
 
     `only_coming`: where a unit rests, nothing is waited for.
@@ -287,8 +287,8 @@ def _receiver_trouble(settings: Settings, only_coming: bool) -> Failure | None:
         try:
             if lag(settings)["active"]:
                 return None
-            trouble = Failure("nothing receives WAL: see the journal of pitr-receive.service")
-        except Failure as failure:
+            trouble = PitrError("nothing receives WAL: see the journal of pitr-receive.service")
+        except PitrError as failure:
             trouble = failure
         if time.monotonic() > end or (only_coming and not _coming()):
             return trouble
@@ -317,7 +317,7 @@ def _first_wal(settings: Settings) -> None:
     end = time.monotonic() + 60
     while not there(filed):
         if time.monotonic() > end:
-            raise Failure("the first WAL segment did not arrive: see the journal of pitr-receive.service")
+            raise PitrError("the first WAL segment did not arrive: see the journal of pitr-receive.service")
         barman(settings, "archive-wal", settings.server)  # does nothing while the timer's own is at it
         time.sleep(0.2)
 
@@ -331,7 +331,7 @@ def _last_wal(settings: Settings) -> None:
     end = time.monotonic() + 120
     while waiting := unfinished(settings):
         if time.monotonic() > end:
-            raise Failure(f"the last WAL segment of base backup {waiting[-1]} did not arrive: see the journal of pitr-receive.service")
+            raise PitrError(f"the last WAL segment of base backup {waiting[-1]} did not arrive: see the journal of pitr-receive.service")
         time.sleep(0.2)
         barman(settings, "archive-wal", settings.server)  # does nothing while the timer's own is at it
         for name in waiting:
@@ -362,19 +362,19 @@ def check(settings: Settings) -> list[str]:
     for attempt in (check_versions, check_cluster, _check_damaged, _check_gone, _check_barman, _check_chain):
         try:
             attempt(settings)
-        except Failure as failure:
+        except PitrError as failure:
             wrong.append(str(failure))
     return wrong
 
 
 def _check_damaged(settings: Settings) -> None:
     if names := damaged(settings):
-        raise Failure(f"base backup {', '.join(names)} was damaged when it was taken, and is passed over: 'pitr base' takes another, and removes it")
+        raise PitrError(f"base backup {', '.join(names)} was damaged when it was taken, and is passed over: 'pitr base' takes another, and removes it")
 
 
 def _check_gone(settings: Settings) -> None:
     if names := gone(settings):
-        raise Failure(
+        raise PitrError(
             f"base backup {', '.join(names)} is in the catalogue, and its files in {settings.barman_server}/base are gone: it is passed over; "
             "put them back, or let 'pitr base' take another, which removes it from the catalogue"
         )
@@ -384,7 +384,7 @@ def _check_barman(settings: Settings) -> None:
     done = barman(settings, "check", settings.server, check=False)
     failed = [" ".join(line.split()) for line in done.stdout.splitlines() if "FAILED" in line]
     if failed:
-        raise Failure(f"barman check: {'; '.join(failed)}")
+        raise PitrError(f"barman check: {'; '.join(failed)}")
 
 
 def _check_chain(settings: Settings) -> None:
@@ -402,7 +402,7 @@ def verify(settings: Settings) -> list[str]:
             found = base(settings, listed)
             recovery.verify_base(settings, Plan(None, found, []))
             chain = wal.needed(settings, found, None)
-        except Failure as failure:
+        except PitrError as failure:
             wrong.append(str(failure))
             continue
         for segment in chain:
@@ -410,6 +410,6 @@ def verify(settings: Settings) -> list[str]:
                 seen.add(segment.path)
                 try:
                     wal.examined(segment, found)
-                except Failure as failure:
+                except PitrError as failure:
                     wrong.append(str(failure))
     return wrong

@@ -7,7 +7,7 @@ import json
 import os
 
 from pitr import psql
-from pitr.jobs import Failure
+from pitr.jobs import PitrError
 from pitr.recovery import Server
 from pitr.superuser_session import OPTIONS, PATIENT_17, target
 
@@ -35,18 +35,18 @@ MIGRATIONS = "select case when to_regclass('django_migrations') is null then 0 e
 
 
 def verify(server: Server, tables: list[str] | None = None, deep: bool = True) -> dict:
-    """Row counts, sequences, extensions, migrations, and the structure of every table and index; a Failure when something is wrong."""
+    """Row counts, sequences, extensions, migrations, and the structure of every table and index; a PitrError when something is wrong."""
     found: dict = {"databases": databases(server)}
     found["rows"] = json.loads("".join(server.sql(COUNTS)) or "{}") or {}
     behind = server.sql(SEQUENCES)
     if behind:
-        raise Failure(f"a sequence is behind its column: {'; '.join(behind)}")
+        raise PitrError(f"a sequence is behind its column: {'; '.join(behind)}")
     found["extensions"] = server.sql("select extname || ' ' || extversion from pg_extension order by 1")
     owner = server.settings.owner
     if server.sql(MIGRATIONS, role=owner) == ["1"]:
         found["migrations"] = int(server.sql("select count(*) from django_migrations", role=owner)[0])
         if not found["migrations"]:
-            raise Failure("django_migrations is empty: this is no database of the application")
+            raise PitrError("django_migrations is empty: this is no database of the application")
     if deep:
         amcheck(server)
         found["amcheck"] = "ok"
@@ -66,7 +66,7 @@ def amcheck(server: Server) -> None:
     names = databases(server)
     there = server.sql(_in_each(names, THERE))
     if there and (said := psql.impostors(server.sql(_in_each(there, PLANTED)))):
-        raise Failure(said)
+        raise PitrError(said)
     options = ["--no-password", f"--username={server.settings.superuser}", "--install-missing", f"--jobs={os.cpu_count() or 1}"]
     # Its own limit on transactions is one of 17's; to say it to an earlier server is an error
     limits = "".join(f" -c {name}=0" for name in server.sql("select name from pg_settings where name = 'transaction_timeout'"))
@@ -75,7 +75,7 @@ def amcheck(server: Server) -> None:
     done = server.program(["env", f"PGOPTIONS={OPTIONS}{limits}", "pg_amcheck", *options, *patterns], check=False)
     server.sql(_in_each([name for name in names if name not in there], "drop extension if exists amcheck;"))
     if done.returncode:
-        raise Failure(f"amcheck found damage: {' '.join((done.stdout or done.stderr).split())[:500]}")
+        raise PitrError(f"amcheck found damage: {' '.join((done.stdout or done.stderr).split())[:500]}")
 
 
 def _in_each(names: list[str], statement: str) -> str:

@@ -11,7 +11,7 @@ import statistics
 import time
 
 from pitr import checks, jobs, offsite, recovery, removal
-from pitr.jobs import Failure, iso, say
+from pitr.jobs import PitrError, iso, say
 from pitr.plan import LATEST, plan
 from pitr.programs import podman
 from pitr.settings import Settings
@@ -55,7 +55,7 @@ def drill(settings: Settings, source: str | None = None) -> dict:
         record["rows"] = sum(found["rows"].values())
         record["migrations"] = found.get("migrations")
         if not found["rows"]:
-            raise Failure(f"the restored database {settings.database} has no table")
+            raise PitrError(f"the restored database {settings.database} has no table")
         say(f"restored {record['what']} from {SOURCES[source]} in {record['rto_seconds']} s, newest {newest or 'unknown'} "
             f"({record['rpo_seconds']} s before), at {iso(began)}")  # fmt: skip
     return record

@@ -20,11 +20,11 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 PATIENCE = 900  # seconds that somebody who asks for a base backup waits for the one that is being taken
 
 
-class Failure(Exception):
+class PitrError(Exception):
     """What went wrong, in a sentence for the person on call."""
 
 
-class Unverified(Failure):
+class Unverified(PitrError):
     """What was to be tried could not be tried, by no fault of any backup: the storage does not answer, the disk has no room."""
 
 
@@ -91,7 +91,7 @@ def alone(settings: Settings, name: str, wait: float = 0) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= end:
-                    raise Failure(f"{name} is running already; wait for its end") from None
+                    raise PitrError(f"{name} is running already; wait for its end") from None
                 if not told:
                     print(f"{name} is running already: waiting for its end, {wait:.0f} s at most", file=sys.stderr, flush=True)
                     told = True
@@ -102,7 +102,7 @@ def alone(settings: Settings, name: str, wait: float = 0) -> Iterator[None]:
 def mounted(settings: Settings) -> None:
     """Nothing is written to an archive whose disk is not there: it would fill the root disk, and the database would let go of WAL that the disk lacks."""
     if wrong := owned.unmounted(os.path.join(settings.home, "config/pitr/place"), settings.archive):
-        raise Failure(wrong)
+        raise PitrError(wrong)
 
 
 @contextlib.contextmanager
@@ -118,7 +118,7 @@ def run(settings: Settings, job: str, wait: float = 0, remember: Callable[[dict]
                 mounted(settings)
             yield record
         except BaseException as error:
-            words = str(error) if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
+            words = str(error) if isinstance(error, PitrError) else f"{type(error).__name__}: {error}"
             untried = isinstance(error, Unverified) or (isinstance(error, OSError) and error.errno in NO_ROOM)
             with contextlib.suppress(OSError):  # a full disk may have no room for it either; the reason is the first one
                 _end(settings, job, began, {**record, "result": "unverified" if remember and untried else "failed", "error": words}, remember)
@@ -128,10 +128,10 @@ def run(settings: Settings, job: str, wait: float = 0, remember: Callable[[dict]
 
 def left(settings: Settings, name: str, remove: Callable[[], object]) -> None:
     """Remove what a killed run left, unless somebody is at it now. What cannot be removed is told, and is no failure of whoever looks."""
-    with contextlib.suppress(Failure), alone(settings, name):
+    with contextlib.suppress(PitrError), alone(settings, name):
         try:
             remove()
-        except Failure as failure:
+        except PitrError as failure:
             complain(str(failure))
 
 

@@ -10,7 +10,7 @@ import re
 import time
 
 from pitr import jobs
-from pitr.jobs import Failure
+from pitr.jobs import PitrError
 from pitr.programs import systemctl
 from pitr.settings import Settings
 
@@ -38,7 +38,7 @@ custom_compression_magic = 0x1f8b08
 
 def _home(settings: Settings, name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9-]+", name):
-        raise Failure(f"{name}: is no name of a kept archive; see 'pitr list'")
+        raise PitrError(f"{name}: is no name of a kept archive; see 'pitr list'")
     return os.path.join(settings.archive, "kept", name)
 
 
@@ -52,7 +52,7 @@ def names(settings: Settings) -> list[str]:
 def of(settings: Settings, name: str) -> Settings:
     """The settings with which a kept archive is read: its own place, and the image that its cluster ran in."""
     if name not in names(settings):
-        raise Failure(f"--archive {name}: is not kept here; there are: {', '.join(names(settings)) or 'none'}")
+        raise PitrError(f"--archive {name}: is not kept here; there are: {', '.join(names(settings)) or 'none'}")
     home = _home(settings, name)
     with open(os.path.join(home, "kept.json"), encoding="utf-8") as handle:
         return dataclasses.replace(settings, archive=home, image=json.load(handle)["image"], configuration=os.path.join(home, "barman.conf"))

@@ -9,7 +9,7 @@ import os
 import re
 
 from pitr import jobs, programs, removal, wal
-from pitr.jobs import Failure, Unverified, iso, say
+from pitr.jobs import PitrError, Unverified, iso, say
 from pitr.plan import check_space, choose
 from pitr.programs import Base
 from pitr.settings import Settings
@@ -71,10 +71,10 @@ def backup(settings: Settings, *words: str) -> str:
     """The last line that the command of role backup says; its reason when it fails."""
     program = os.path.join(settings.home, "bin/backup")
     if not os.path.exists(program):
-        raise Failure("there is no copy off the host: role backup is not here (site.yml --tags backup)")
+        raise PitrError("there is no copy off the host: role backup is not here (site.yml --tags backup)")
     done = programs.run(program, *words, check=False)
     if done.returncode:
-        raise (Unverified if done.returncode == NOT_NOW else Failure)(programs.last_words(done.stderr or done.stdout, 1).removeprefix("backup: "))
+        raise (Unverified if done.returncode == NOT_NOW else PitrError)(programs.last_words(done.stderr or done.stdout, 1).removeprefix("backup: "))
     return done.stdout
 
 
@@ -98,7 +98,7 @@ def settle(settings: Settings) -> Settings:
     found = fetched(settings)
     brought = os.path.join(f"{found.archive}.part", "barman")
     if not os.path.isdir(os.path.join(brought, settings.server)):
-        raise Failure(f"the copy holds no archive of WAL of the server {settings.server} (pitr_server): its host had no role pitr, or another name for it")
+        raise PitrError(f"the copy holds no archive of WAL of the server {settings.server} (pitr_server): its host had no role pitr, or another name for it")
     jobs.renamed(os.path.join(f"{found.archive}.part", removal.MARK), os.path.join(brought, removal.MARK))
     jobs.renamed(brought, found.archive)
     os.rmdir(f"{found.archive}.part")
@@ -123,12 +123,12 @@ def look(settings: Settings, to: str, snapshot: str = LATEST) -> tuple[Copy, Bas
     copy = bring(settings, snapshot, ["identity.json", wal.JOURNAL, "meta", "base/*/backup.info", f"base/*/{programs.DAMAGED}"])
     try:
         until, base = choose(settle(settings), to)
-    except Failure:
+    except PitrError:
         emptied(settings)
         raise
     if until and until > datetime.datetime.fromisoformat(copy.until[:19] + "+00:00"):
         emptied(settings)
-        raise Failure(f"--to {to}: the copy {copy.copy} holds WAL until {copy.until[:19].replace('T', ' ')} UTC; no later moment can be restored from it")
+        raise PitrError(f"--to {to}: the copy {copy.copy} holds WAL until {copy.until[:19].replace('T', ' ')} UTC; no later moment can be restored from it")
     return copy, base
 
 
@@ -165,7 +165,7 @@ def put_in_place(settings: Settings, stamp: str) -> str:
     """The fetched archive goes on where the lost host's ended; this host's own stays aside. Where that is."""
     found, aside = fetched(settings), f"{settings.archive}.before-restore-{stamp}"
     if not os.path.isdir(found.archive):
-        raise Failure(f"{found.archive} is not there; 'pitr fetch' makes it")
+        raise PitrError(f"{found.archive} is not there; 'pitr fetch' makes it")
     os.remove(found.barman)
     removal.clear(settings, found.archive)
     if os.path.exists(settings.archive):

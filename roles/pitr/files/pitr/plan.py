@@ -7,7 +7,7 @@ import datetime
 import shutil
 
 from pitr import programs, wal
-from pitr.jobs import Failure, Unverified, iso
+from pitr.jobs import PitrError, Unverified, iso
 from pitr.programs import Base
 from pitr.settings import Settings
 
@@ -45,11 +45,11 @@ def moment(text: str) -> datetime.datetime | None:
     try:
         parsed = datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise Failure(f"--to {text}: write latest, or a time such as '2026-11-21 12:00:00+00'") from None
+        raise PitrError(f"--to {text}: write latest, or a time such as '2026-11-21 12:00:00+00'") from None
     if parsed.tzinfo is None:
-        raise Failure(f"--to {text}: say which time zone, such as '{text}+00' for UTC")
+        raise PitrError(f"--to {text}: say which time zone, such as '{text}+00' for UTC")
     if parsed > datetime.datetime.now(datetime.UTC):
-        raise Failure(f"--to {text}: lies in the future; write latest for the end of the archive")
+        raise PitrError(f"--to {text}: lies in the future; write latest for the end of the archive")
     return parsed
 
 
@@ -58,22 +58,22 @@ def choose(settings: Settings, to: str, name: str | None = None) -> tuple[dateti
     until = moment(to)
     there = programs.catalogue(settings)
     if not there:
-        raise Failure(f"there is no base backup in {settings.barman_server}; 'pitr base' makes one, the off-site copy may hold some")
+        raise PitrError(f"there is no base backup in {settings.barman_server}; 'pitr base' makes one, the off-site copy may hold some")
     if name:
         there = [item for item in there if item.name == name]
         if not there:
-            raise Failure(f"there is no base backup {name}; 'pitr list' names those there are")
+            raise PitrError(f"there is no base backup {name}; 'pitr list' names those there are")
     stamp = until.timestamp() if until else None
     usable = [item for item in there if stamp is None or item.end_time <= stamp]
     if not usable:
-        raise Failure(f"--to {to}: the oldest base backup was complete at {iso(there[0].end_time)}; no earlier moment can be restored")
+        raise PitrError(f"--to {to}: the oldest base backup was complete at {iso(there[0].end_time)}; no earlier moment can be restored")
     timeline = wal.running_timeline(settings) if stamp is None else wal.timeline_at(settings, stamp)
     found = None
     for item in reversed(usable):
         found = programs.base(settings, item)
         if name or timeline in (None, found.timeline):
             return until, found
-    raise Failure(
+    raise PitrError(
         f"--to {to}: the database {'is' if stamp is None else 'was then'} on timeline {timeline}, which began with a restore, and no base backup of it "
         f"was complete by then: 'pitr base' takes one of now; --base (restore_base) takes another timeline, such as {usable[-1].name}"
     )

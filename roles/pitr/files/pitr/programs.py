@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from pitr import confined, psql
-from pitr.jobs import Failure, Unverified
+from pitr.jobs import PitrError, Unverified
 from pitr.settings import Settings
 
 DAMAGED = ".senex-damaged"  # in a base backup that was not what its manifest says when it was taken; it is passed over, and goes with the next good one
@@ -22,11 +22,11 @@ Result = subprocess.CompletedProcess
 
 
 def run(*argv: str, check: bool = True, timeout: float | None = None, stdin: str | None = None) -> Result[str]:
-    """A program's result, with ends of lines as they are; a Failure with its last words when it fails."""
+    """A program's result, with ends of lines as they are; a PitrError with its last words when it fails."""
     done = subprocess.run(argv, capture_output=True, check=False, timeout=timeout, input=(stdin or "").encode())
     done.stdout, done.stderr = (said.decode(errors="replace") for said in (done.stdout, done.stderr))
     if check and done.returncode:
-        raise Failure(f"{os.path.basename(argv[0])} {argv[1] if len(argv) > 1 else ''}: {last_words(done.stderr or done.stdout)}")
+        raise PitrError(f"{os.path.basename(argv[0])} {argv[1] if len(argv) > 1 else ''}: {last_words(done.stderr or done.stdout)}")
     return done
 
 
@@ -116,7 +116,7 @@ def base(settings: Settings, listed: Listed) -> Base:
     """All that a restore needs to know of a base backup."""
     about = json.loads(barman(settings, "--format", "json", "show-backup", settings.server, listed.name).stdout)[settings.server]
     if about["tablespaces"]:
-        raise Failure(f"base backup {listed.name} has tablespaces, which are not supported; move their tables to the default one")
+        raise PitrError(f"base backup {listed.name} has tablespaces, which are not supported; move their tables to the default one")
     detail = about["base_backup_information"]
     return Base(
         name=listed.name,
@@ -135,7 +135,7 @@ def query(settings: Settings, sql: str, replication: bool = False) -> list[list[
     target = f"host={settings.sockets} user={settings.archive_role} connect_timeout=10 {kind}"
     done = run("psql", *psql.ROWS, "-w", "-c", sql, target, check=False, timeout=60)
     if done.returncode:
-        raise Failure(f"the database does not answer: {last_words(done.stderr)}")
+        raise PitrError(f"the database does not answer: {last_words(done.stderr)}")
     return psql.rows(done.stdout)
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 from pitr import confined, psql, removal, wal
-from pitr.jobs import Failure, Unverified
+from pitr.jobs import PitrError, Unverified
 from pitr.plan import Plan, check_space
 from pitr.programs import as_container_user, barman, in_image, last_words, podman, run, unrun
 from pitr.settings import Settings
@@ -60,13 +60,13 @@ def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
     wal.copy_history(settings, base, place)
     reading = wal.read_records(settings, base, place, plan.chain, plan.until_text)
     if plan.until and not reading.passed and not reading.mark:
-        raise Failure(f"the archive ends at {reading.end or 'the base backup'} UTC, before {plan.until_text}; restore to latest")
+        raise PitrError(f"the archive ends at {reading.end or 'the base backup'} UTC, before {plan.until_text}; restore to latest")
     try:
         verify_base(settings, plan)
     except Unverified:
         raise
-    except Failure as failure:
-        raise Failure(f"{failure}; --base (restore_base) takes another, which 'pitr list' names") from None
+    except PitrError as failure:
+        raise PitrError(f"{failure}; --base (restore_base) takes another, which 'pitr list' names") from None
     # Barman makes the directory; it is told to leave the WAL alone, which is here already
     barman(settings, "recover", "--get-wal", f"--recovery-conf-filename={PASSED_ON}", settings.server, base.name, directory)
     for name in (PASSED_ON, "standby.signal"):
@@ -91,7 +91,7 @@ def verify_base(settings: Settings, plan: Plan) -> None:
     done = run(*command, check=False)
     unrun(done, "pg_verifybackup")
     if done.returncode:
-        raise Failure(f"base backup {plan.base.name} is damaged: {last_words(done.stderr).replace('/base', plan.base.data)}")
+        raise PitrError(f"base backup {plan.base.name} is damaged: {last_words(done.stderr).replace('/base', plan.base.data)}")
 
 
 @contextlib.contextmanager
@@ -157,7 +157,7 @@ def _running(settings: Settings, name: str, directory: str, wanted: dict[str, st
     volumes = [f"--volume={one}" for one in (f"{directory}:{DATA}", *mounts, f"{settings.postgresql_configuration}:/etc/postgresql:ro")]
     try:
         podman("run", "--detach", f"--name={name}", *cgroups, *closed, *volumes, settings.image, "postgres", *options)
-    except Failure as failure:
+    except PitrError as failure:
         raise Unverified(f"the server could not be started: {failure}") from None
     try:
         yield Server(settings, name)
@@ -186,6 +186,6 @@ def _await(up: Server, patience: float) -> None:
         if not up.running():
             log = up.log().splitlines()
             told = [line for line in log if re.search("FATAL|PANIC|ERROR", line) and "is starting up" not in line] or log
-            raise Failure(f"recovery failed: {last_words(chr(10).join(told))}")
+            raise PitrError(f"recovery failed: {last_words(chr(10).join(told))}")
         time.sleep(0.5)
-    raise Failure(f"recovery was not over in {patience:.0f} s (pitr_recovery_timeout): {last_words(up.log(), 2)}")
+    raise PitrError(f"recovery was not over in {patience:.0f} s (pitr_recovery_timeout): {last_words(up.log(), 2)}")

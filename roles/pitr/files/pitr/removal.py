@@ -6,7 +6,7 @@ import json
 import os
 
 from pitr import owned
-from pitr.jobs import Failure
+from pitr.jobs import PitrError
 from pitr.programs import as_container_user, last_words, run
 from pitr.settings import Settings
 
@@ -19,11 +19,11 @@ def data(settings: Settings) -> list[str]:
 
 
 def refuse(settings: Settings, directory: str) -> None:
-    """Raise a Failure unless a directory may be one that this program removes."""
+    """Raise a PitrError unless a directory may be one that this program removes."""
     try:
         owned.refuse(settings.home, directory, data(settings))
     except owned.Refused as refused:
-        raise Failure(str(refused)) from None
+        raise PitrError(str(refused)) from None
 
 
 def begin(settings: Settings, directory: str) -> str:
@@ -65,4 +65,4 @@ def remove(settings: Settings, *directories: str) -> None:
     if there:
         done = run("podman", "unshare", *owned.words("remove", settings.home, *there, data=data(settings), beside=".wal"), check=False)
         if done.returncode:
-            raise Failure(last_words(done.stderr, 1))
+            raise PitrError(last_words(done.stderr, 1))

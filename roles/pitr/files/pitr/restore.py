@@ -9,7 +9,7 @@ import subprocess
 import time
 
 from pitr import archive, checks, jobs, offsite, psql, recovery, removal, sequences, wal
-from pitr.jobs import Failure, alone, say
+from pitr.jobs import PitrError, alone, say
 from pitr.plan import Plan, no_room, plan
 from pitr.programs import in_image, last_words, podman, run, systemctl
 from pitr.settings import Settings
@@ -37,7 +37,7 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
             removal.remove(settings, directory, recovery.wal_of(directory))
         for there in (directory, recovery.wal_of(directory)):
             if os.path.lexists(there):
-                raise Failure(f"--into {directory}: {there} is there already; name a new directory beside {settings.data}")
+                raise PitrError(f"--into {directory}: {there} is there already; name a new directory beside {settings.data}")
         wanted = plan(settings, to, base)
         for line in wanted.lines():
             say(line)
@@ -49,17 +49,17 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
                 recovered = time.monotonic()
                 timeline = int(server.sql("select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)", "postgres")[0], 16)
                 if timeline in wal.known_timelines(settings):
-                    raise Failure(f"the copy would go on in timeline {timeline}, which the archive has already, without {timeline:08X}.history")
+                    raise PitrError(f"the copy would go on in timeline {timeline}, which the archive has already, without {timeline:08X}.history")
                 if wanted.until is None and wanted.base.timeline == wal.running_timeline(settings):
                     complete(settings, wanted, server, timeline, reading)
                 found = checks.verify(server, settings.drill_columns)
                 log = server.log()
             stopped = re.search(r"recovery stopping (?:before|after|at) (.*)", log)
             if wanted.until and not stopped:
-                raise Failure(f"recovery ended and did not say that it reached {wanted.until_text} UTC")
+                raise PitrError(f"recovery ended and did not say that it reached {wanted.until_text} UTC")
         except BaseException:
             for left in (directory, recovery.wal_of(directory)):
-                with contextlib.suppress(Failure):  # the reason is the first one; the next restore removes both
+                with contextlib.suppress(PitrError):  # the reason is the first one; the next restore removes both
                     removal.remove(settings, left)
             raise
         removal.remove(settings, recovery.wal_of(directory))
@@ -92,7 +92,7 @@ def complete(settings: Settings, wanted: Plan, server: recovery.Server, timeline
     ended = [found[1] for line in history[0].split("\n") if (found := re.match(r"\d+\t([0-9A-F]+/[0-9A-F]+)", line))]
     if stopped and ended and position(ended[-1]) <= position(stopped):
         how = "was stopped at" if in_order else "was killed later than"
-        raise Failure(
+        raise PitrError(
             f"the archive ends at {ended[-1]}, and the database {how} {stopped}: {position(stopped) - position(ended[-1])} bytes of WAL are missing "
             f"in it; restore_to='{reading.end}+00' takes what there is"
         )
@@ -145,14 +145,14 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
     """
     directory = os.path.abspath(directory)
     if os.path.dirname(directory) != os.path.dirname(settings.data):
-        raise Failure(f"{directory}: must lie beside {settings.data}, so that the exchange is a rename")
+        raise PitrError(f"{directory}: must lie beside {settings.data}, so that the exchange is a rename")
     if not os.path.isdir(directory):
-        raise Failure(f"{directory}: is not there; 'pitr restore' makes it")
+        raise PitrError(f"{directory}: is not there; 'pitr restore' makes it")
     ran, comes = (_major(found) for found in (settings.data, directory))
     if ran and comes != ran:
-        raise Failure(f"{directory} is of PostgreSQL {comes}, and {ran} runs here: playbooks/upgrade_postgresql.yml leads from one version to another")
+        raise PitrError(f"{directory} is of PostgreSQL {comes}, and {ran} runs here: playbooks/upgrade_postgresql.yml leads from one version to another")
     if not kept and not (removal.noted(directory) or {}).get("proven"):
-        raise Failure(f"{directory} is no copy that 'pitr restore' has made and proven, or it is in use already: it does not become the data")
+        raise PitrError(f"{directory} is no copy that 'pitr restore' has made and proven, or it is in use already: it does not become the data")
     exchangeable(settings)
     was, becomes = (identity(settings, found) for found in (settings.data, directory))
     # What is at work in the archive has its end first
@@ -172,13 +172,13 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
                 offsite.put_back(settings, undone, stamp)
             wal.leave_timeline(settings)
             systemctl("start", "postgres.service")
-        except (Failure, OSError) as error:
+        except (PitrError, OSError) as error:
             with contextlib.suppress(OSError):
                 tell(settings, was)
             told = [str(error), _as_it_was(settings, directory, aside, stamp if fetched or undone else "", undone), no_room(os.path.dirname(settings.data))]
-            raise Failure(". ".join(filter(None, told))) from error
+            raise PitrError(". ".join(filter(None, told))) from error
         # Not before: a copy that goes back has its mark, and the next restore removes it. What is kept aside never goes by one that was left here
-        with contextlib.suppress(Failure):  # nothing removes the data, whatever it bears
+        with contextlib.suppress(PitrError):  # nothing removes the data, whatever it bears
             removal.clear(settings, settings.data)
             if aside:
                 removal.clear(settings, aside)
@@ -187,7 +187,7 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
             jobs.complain(f"the roles of this data are not those of now: {last_words(done.stderr)}; run site.yml")
         raise_sequences(settings, before)
         systemctl("start", "pitr-receive.service")
-        with contextlib.suppress(Failure):  # the next look at the archive writes it down as well
+        with contextlib.suppress(PitrError):  # the next look at the archive writes it down as well
             archive.mark(settings)
     return aside
 
@@ -220,14 +220,14 @@ def raise_sequences(settings: Settings, before: dict[str, int]) -> None:
 def exchangeable(settings: Settings) -> None:
     """The data is where PostgreSQL has it, and can be renamed; found before anything is stopped, and before a copy is made."""
     if os.path.ismount(settings.data):
-        raise Failure(f"{settings.data} is a mount point, which cannot be renamed: mount a directory above it; docs/user/host.md says where a disk goes")
+        raise PitrError(f"{settings.data} is a mount point, which cannot be renamed: mount a directory above it; docs/user/host.md says where a disk goes")
     try:
         with open(os.path.join(settings.home, UNIT), encoding="utf-8") as unit:
             used = re.search(r"(?m)^Volume=([^:\n]+):/var/lib/postgresql(?:/data)?(?::\S*)?$", unit.read())
     except OSError:
         return  # by another unit, or none
     if used and os.path.realpath(used[1]) != os.path.realpath(settings.data):
-        raise Failure(f"PostgreSQL has its data in {used[1]}, and postgresql_data_directory is {settings.data}: nothing that is restored there would be used")
+        raise PitrError(f"PostgreSQL has its data in {used[1]}, and postgresql_data_directory is {settings.data}: nothing that is restored there would be used")
 
 
 def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, undone: str) -> str:
@@ -244,7 +244,7 @@ def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, un
             jobs.renamed(aside, settings.data)
         systemctl("start", "postgres.service")
         systemctl("start", "pitr-receive.service")
-    except (Failure, OSError) as error:
+    except (PitrError, OSError) as error:
         # PostgreSQL is tried again and again; nobody else starts what receives its WAL, and the slot would keep all of it
         systemctl("start", "--no-block", "pitr-receive.service", check=False)
         return f"The way back failed too: {error}; the data from before lies in {aside if os.path.exists(aside) else settings.data}, the copy in {directory}"
@@ -261,7 +261,7 @@ def exchange_back(settings: Settings, aside: str, exact: bool = False) -> str:
     """The way back: the data that a restore kept aside takes its old place."""
     aside = os.path.abspath(aside)
     if not aside.startswith(f"{settings.data}.before-restore-"):
-        raise Failure(f"{aside}: is no directory that a restore kept aside; they are called {settings.data}.before-restore-TIME")
+        raise PitrError(f"{aside}: is no directory that a restore kept aside; they are called {settings.data}.before-restore-TIME")
     return exchange(settings, aside, undone=aside.rpartition("-")[2], kept=True, exact=exact)
 
 

@@ -13,7 +13,7 @@ import subprocess
 import zlib
 from collections.abc import Iterator
 
-from pitr.jobs import Failure, iso, moment
+from pitr.jobs import PitrError, iso, moment
 from pitr.programs import Base, barman, in_image, unrun
 from pitr.settings import Settings
 
@@ -136,7 +136,7 @@ def timeline_at(settings: Settings, when: float) -> int | None:
 
 
 def needed(settings: Settings, base: Base, until: float | None) -> list[Segment]:
-    """The segments from a base backup to a moment (None: to the end), without a gap, or a Failure that names the missing file."""
+    """The segments from a base backup to a moment (None: to the end), without a gap, or a PitrError that names the missing file."""
     there = segments(settings, base.timeline)
     first = number(base.begin_wal)
     last = max([which for which in there if which >= first], default=first)
@@ -145,7 +145,7 @@ def needed(settings: Settings, base: Base, until: float | None) -> list[Segment]
         if which not in there:
             name = name_of(base.timeline, which)
             place = os.path.join(settings.barman_server, "wals", name[:16], name)
-            raise Failure(f"WAL segment {place} is missing: base backup {base.name} cannot be brought past the end of segment {which - first} of its WAL")
+            raise PitrError(f"WAL segment {place} is missing: base backup {base.name} cannot be brought past the end of segment {which - first} of its WAL")
         chosen.append(there[which])
         # Commits of a moment lie before the last write of their segment; one more segment, in case that one ended without a commit
         beyond += until is not None and there[which].written > until
@@ -176,7 +176,7 @@ def content(path: str) -> bytes:
     except FileNotFoundError:
         raise
     except (OSError, EOFError, zlib.error) as error:
-        raise Failure(f"WAL file {path} is damaged: {error}") from None
+        raise PitrError(f"WAL file {path} is damaged: {error}") from None
 
 
 def copy_history(settings: Settings, base: Base, place: str) -> None:
@@ -192,7 +192,7 @@ def copy_history(settings: Settings, base: Base, place: str) -> None:
                         handle.write(history)
     wanted = f"{base.timeline:08X}.history"
     if base.timeline > 1 and wanted not in there:
-        raise Failure(f"{os.path.join(settings.barman_server, 'wals', wanted)} is missing: timeline {base.timeline} cannot be followed without it")
+        raise PitrError(f"{os.path.join(settings.barman_server, 'wals', wanted)} is missing: timeline {base.timeline} cannot be followed without it")
 
 
 def examined(segment: Segment, base: Base) -> bytes:
@@ -205,18 +205,18 @@ def examined(segment: Segment, base: Base) -> bytes:
             with contextlib.suppress(FileNotFoundError):
                 data = content(path)
     if data is None:
-        raise Failure(f"WAL segment {segment.path} is damaged: it is gone")
+        raise PitrError(f"WAL segment {segment.path} is damaged: it is gone")
     if len(data) < HEADER.size:
-        raise Failure(f"WAL segment {segment.path} is damaged: {len(data)} bytes are no segment")
+        raise PitrError(f"WAL segment {segment.path} is damaged: {len(data)} bytes are no segment")
     _magic, info, _timeline, address, _rest, system, size, _block = HEADER.unpack_from(data)
     if not info & LONG_HEADER or size not in {2**power for power in range(20, 31)}:
-        raise Failure(f"WAL segment {segment.path} is damaged: it does not begin as a segment does")
+        raise PitrError(f"WAL segment {segment.path} is damaged: it does not begin as a segment does")
     if system != base.system_id:
-        raise Failure(f"WAL segment {segment.path} is of another cluster: system identifier {system}, that of base backup {base.name} is {base.system_id}")
+        raise PitrError(f"WAL segment {segment.path} is of another cluster: system identifier {system}, that of base backup {base.name} is {base.system_id}")
     if len(data) != size:
-        raise Failure(f"WAL segment {segment.path} is damaged: {len(data)} bytes, and a segment has {size}")
+        raise PitrError(f"WAL segment {segment.path} is damaged: {len(data)} bytes, and a segment has {size}")
     if address != number(segment.name, size) * size:
-        raise Failure(f"WAL segment {segment.path} is not what its name says: it begins at {address >> 32:X}/{address & 0xFFFFFFFF:X}")
+        raise PitrError(f"WAL segment {segment.path} is not what its name says: it begins at {address >> 32:X}/{address & 0xFFFFFFFF:X}")
     return data
 
 
@@ -272,7 +272,7 @@ def _judge(said: str, directory: str, chain: list[Segment]) -> None:
         return
     match = BROKEN.search(said)
     if not match:
-        raise Failure(f"pg_waldump could not read the WAL from {chain[0].path} on: {' '.join(said.split())[-300:]}")
+        raise PitrError(f"pg_waldump could not read the WAL from {chain[0].path} on: {' '.join(said.split())[-300:]}")
     where = int(match[1], 16) << 32 | int(match[2], 16)
     inner = re.search(r"at ([0-9A-F]+)/([0-9A-F]+)", match[3])
     if inner:
@@ -280,14 +280,14 @@ def _judge(said: str, directory: str, chain: list[Segment]) -> None:
     segment = next((item for item in chain if number(item.name) == where // DEFAULT_SIZE), chain[-1])
     reason = " ".join(match[3].split())
     if not segment.partial:
-        raise Failure(f"WAL segment {segment.path} is damaged at {where >> 32:X}/{where & 0xFFFFFFFF:X}: {reason}")
+        raise PitrError(f"WAL segment {segment.path} is damaged at {where >> 32:X}/{where & 0xFFFFFFFF:X}: {reason}")
     with open(os.path.join(directory, segment.name), "rb") as handle:
         rest = handle.read()[where % DEFAULT_SIZE :]
     length = int.from_bytes(rest[:4], "little")
     # A record that was still on its way may lack its end; nothing can follow it. Each page adds a header of 24 bytes.
     written = len(rest.rstrip(b"\0"))
     if written > length + (length // 8192 + 2) * 40 or length > 1024 * 1024:
-        raise Failure(f"WAL segment {segment.path} is damaged at {where >> 32:X}/{where & 0xFFFFFFFF:X}: {reason}; {written} bytes follow")
+        raise PitrError(f"WAL segment {segment.path} is damaged at {where >> 32:X}/{where & 0xFFFFFFFF:X}: {reason}; {written} bytes follow")
 
 
 def _unwritten(said: str, directory: str, chain: list[Segment]) -> bool:
@@ -307,7 +307,7 @@ def leave_timeline(settings: Settings) -> None:
     streaming, kept = (os.path.join(settings.barman_server, name) for name in ("streaming", "partial"))
     os.makedirs(kept, mode=0o700, exist_ok=True)
     if any(NAME.fullmatch(name) for name in names_in(streaming)):
-        with contextlib.suppress(Failure):  # where Barman cannot, recovery finds them among the ones set aside
+        with contextlib.suppress(PitrError):  # where Barman cannot, recovery finds them among the ones set aside
             barman(settings, "archive-wal", settings.server)
     for name in names_in(streaming):
         if NAME.fullmatch(name.removesuffix(".partial")):

@@ -16,7 +16,7 @@ from .findings import Check, Finding, age, fail, named, ok, warn
 LOG = "/var/log/nginx/access.log"
 MOST = 2 << 20  # bytes of its end that are read
 SPAN = 300
-CONTRACT = "/etc/nginx/senex/upstream.json"  # as role nginx writes it, and plugins/module_utils/rotation.py reads it
+CONTRACT = "/etc/nginx/senex/upstream.json"  # as role nginx writes it, and plugins/module_utils/nginx_upstream.py reads it
 CLOSING = "/run/senex.trader/nginx-closing"  # there while a reload of nginx is about to come
 CLOSES = 60
 TURN = 600  # seconds that a server may be left out without a release: site.yml replaces instances too

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import IO, TextIO
 
-from . import activity, config, cures, doctor, golive, status, superuser_session, untrusted
+from . import activity, config, doctor, golive, remediation, status, superuser_session, untrusted
 from .host import ROOT_ENVIRONMENT, Host
 
 RECORDS = "/var/lib/senex.trader/releases.jsonl"
@@ -38,7 +38,7 @@ examples:
 """
 
 
-class Trouble(Exception):
+class CliError(Exception):
     """One sentence for the person; the command ends with 1."""
 
 
@@ -48,7 +48,7 @@ def replace(argv: list[str], **environment: str) -> int:
     try:
         os.execvpe(argv[0], argv, {**ROOT_ENVIRONMENT, "TERM": os.environ.get("TERM", "dumb"), **environment})  # noqa: S606
     except OSError as error:
-        raise Trouble(f"{argv[0]}: {error.strerror}") from None
+        raise CliError(f"{argv[0]}: {error.strerror}") from None
 
 
 def become(host: Host, argv: list[str]) -> int:
@@ -114,7 +114,7 @@ def units_of(settings: config.Config, part: str) -> list[tuple[str, str]]:
     for scope, units in (("user", settings.user_units), ("system", settings.system_units)):
         if unit in units:
             return [(scope, unit)]
-    raise Trouble(f"there is no part '{part}' on this host; there are {', '.join(parts(settings))}")
+    raise CliError(f"there is no part '{part}' on this host; there are {', '.join(parts(settings))}")
 
 
 def logs(host: Host, settings: config.Config, options) -> int:
@@ -136,7 +136,7 @@ def kill(host: Host, scope: str, unit: str) -> bool:
     """End a unit at once; false where nothing of it runs."""
     name = unit.removesuffix(".service")
     done = host.kill_container(name) if scope == "user" else host.run("systemctl", "kill", "--signal=KILL", unit)
-    return done.code == 0 and cures.gone(host, cures.Cure(name, scope, unit))
+    return done.code == 0 and remediation.gone(host, remediation.Remediation(name, scope, unit))
 
 
 def restart(host: Host, settings: config.Config, options) -> int:
@@ -157,7 +157,7 @@ def container_of(settings: config.Config, part: str) -> str:
     """The container of a name."""
     scope, unit = units_of(settings, part)[0]
     if scope != "user":
-        raise Trouble(f"{part} runs on the host, not in a container: you have a shell there")
+        raise CliError(f"{part} runs on the host, not in a container: you have a shell there")
     return unit.removesuffix(".service")
 
 
@@ -169,12 +169,12 @@ def shell(host: Host, settings: config.Config, options) -> int:
 def manage(host: Host, settings: config.Config, options) -> int:
     """A command of the application, through its image's own entry point, in the first instance that runs."""
     if not settings.web:
-        raise Trouble("no web instance is on this host; ask on one of the group web")
+        raise CliError("no web instance is on this host; ask on one of the group web")
     units = [one.unit for one in settings.web.instances]
     states = host.units("user", units)
     running = [unit for unit in units if states.get(unit, {}).get("ActiveState") == "active"]
     if not running:
-        raise Trouble("no web instance runs; senex status says more")
+        raise CliError("no web instance runs; senex status says more")
     container = running[0].removesuffix(".service")
     return enter(host, container, [*host.entry_point(container), *settings.manage, *options.arguments])
 
@@ -182,7 +182,7 @@ def manage(host: Host, settings: config.Config, options) -> int:
 def psql(host: Host, settings: config.Config, options) -> int:
     """psql in the database's container, as the application's role."""
     if not settings.database:
-        raise Trouble("PostgreSQL is not on this host; ask on the one of the group postgresql")
+        raise CliError("PostgreSQL is not on this host; ask on the one of the group postgresql")
     base = settings.database
     # Whoever owns the database may have set a search path that leads the superuser to functions of that owner's
     guard = [f"--env=PGOPTIONS={superuser_session.GUARD}"] if logs_in_as(options.arguments, base.superuser) else []
@@ -199,7 +199,7 @@ def logs_in_as(arguments: list[str], name: str) -> bool:
 def redis_cli(host: Host, settings: config.Config, options) -> int:
     """redis-cli in its container, which logs in by itself."""
     if not settings.broker:
-        raise Trouble("Redis is not on this host; ask on the one of the group redis")
+        raise CliError("Redis is not on this host; ask on the one of the group redis")
     return enter(host, settings.broker.container, ["redis-cli", "-e", *options.arguments])
 
 
@@ -207,7 +207,7 @@ def program(host: Host, settings: config.Config, name: str, arguments: list[str]
     """A program of another part."""
     path = f"{settings.home}/bin/{name}"
     if not untrusted.look([path])[path].get("mode", 0) & 0o111:
-        raise Trouble(f"{path} is not installed: run the playbook with the tag of its part ({name}) on this host, or ask on the one that has it")
+        raise CliError(f"{path} is not installed: run the playbook with the tag of its part ({name}) on this host, or ask on the one that has it")
     return become(host, [path, *arguments])
 
 
@@ -230,7 +230,7 @@ def seconds(text: str) -> float:
     """`90s`, `30m`, `2h` in seconds."""
     found = re.fullmatch(r"(\d+)([smh]?)", text)
     if not found:
-        raise Trouble(f"'{text}' is no duration; write such as 90s, 30m or 2h")
+        raise CliError(f"'{text}' is no duration; write such as 90s, 30m or 2h")
     return int(found[1]) * {"": 60, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
@@ -238,14 +238,14 @@ def watchdog(host: Host, settings: config.Config, options) -> int:
     """Its state; pause and resume it."""
     if options.verb == "pause":
         now = time.time()
-        until = now + min(seconds(options.duration), cures.LONGEST_PAUSE)
-        with open(cures.PAUSE, "w", encoding="utf-8") as handle:
+        until = now + min(seconds(options.duration), remediation.LONGEST_PAUSE)
+        with open(remediation.PAUSE, "w", encoding="utf-8") as handle:
             json.dump({"at": now, "until": until}, handle)
         print(f"no restarts until {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(until))} UTC; senex watchdog resume ends it")
         return 0
     if options.verb == "resume":
-        if os.path.exists(cures.PAUSE):
-            os.unlink(cures.PAUSE)
+        if os.path.exists(remediation.PAUSE):
+            os.unlink(remediation.PAUSE)
         print("it watches")
         return 0
     return replace(["systemctl", "--no-pager", "--lines=20", "status", "senex-watchdog.service"])
@@ -326,7 +326,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = config.read(config.CONFIGURATION)
         return options.run(Host(settings.user, settings.home), settings, options)
-    except (Trouble, config.Wrong, LookupError, OSError) as error:
+    except (CliError, config.ConfigError, LookupError, OSError) as error:
         print(f"senex {options.verb_}: {untrusted.plain(error, 1000)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

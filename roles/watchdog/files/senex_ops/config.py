@@ -12,7 +12,7 @@ SECRETS = "/etc/senex-trader/watchdog.secrets.json"
 WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "a set of keys"}
 
 
-class Wrong(Exception):
+class ConfigError(Exception):
     """The file does not fit the schema; the message names the key."""
 
 
@@ -151,7 +151,7 @@ class Notify:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything."""
+    """All settings of the watchdog, as its configuration file has them."""
 
     host: str
     environment: str
@@ -191,7 +191,7 @@ def _value(kind, value, where: str, about: typing.Mapping):
         return None if value is None else _value(next(one for one in typing.get_args(kind) if one is not type(None)), value, where, about)
     if typing.get_origin(kind) is list:
         if not isinstance(value, list):
-            raise Wrong(f"{where}: {value!r} is no list")
+            raise ConfigError(f"{where}: {value!r} is no list")
         return [_value(typing.get_args(kind)[0], one, f"{where}[{place}]", {}) for place, one in enumerate(value)]
     if is_dataclass(kind):
         return build(kind, value, where)
@@ -199,26 +199,26 @@ def _value(kind, value, where: str, about: typing.Mapping):
         value = float(value)
     if type(value) is not kind:
         unit = f" ({about['unit']})" if "unit" in about else ""
-        raise Wrong(f"{where}: {value!r} is not {WORDS[kind]}{unit}")
+        raise ConfigError(f"{where}: {value!r} is not {WORDS[kind]}{unit}")
     if "least" in about and value < about["least"]:
-        raise Wrong(f"{where}: {value:g} {about['unit']} is too little; it must be {about['least']} or more")
+        raise ConfigError(f"{where}: {value:g} {about['unit']} is too little; it must be {about['least']} or more")
     if "allowed" in about and value not in about["allowed"]:
-        raise Wrong(f"{where}: {value!r} is unknown; it must be one of {', '.join(about['allowed'])}")
+        raise ConfigError(f"{where}: {value!r} is unknown; it must be one of {', '.join(about['allowed'])}")
     return value
 
 
 def build(kind, data, where: str = ""):
     """A dataclass from what JSON held."""
     if not isinstance(data, dict):
-        raise Wrong(f"{where or 'the file'}: {data!r} is no set of keys")
+        raise ConfigError(f"{where or 'the file'}: {data!r} is no set of keys")
     hints, known = typing.get_type_hints(kind), {one.name: one for one in fields(kind)}
     prefix = f"{where}." if where else ""
     for name in data:
         if name not in known:
-            raise Wrong(f"{prefix}{name}: no such key; known here are {', '.join(known)}")
+            raise ConfigError(f"{prefix}{name}: no such key; known here are {', '.join(known)}")
     for name, one in known.items():
         if name not in data and one.default is MISSING and one.default_factory is MISSING:
-            raise Wrong(f"{prefix}{name}: is missing")
+            raise ConfigError(f"{prefix}{name}: is missing")
     return kind(**{name: _value(hints[name], value, f"{prefix}{name}", known[name].metadata) for name, value in data.items()})
 
 
@@ -227,10 +227,10 @@ def read(path: str, kind=Config):
     try:
         with open(path, encoding="utf-8") as handle:
             found = build(kind, json.load(handle))
-    except Wrong as error:
-        raise Wrong(f"{path}: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     except json.JSONDecodeError as error:
-        raise Wrong(f"{path}: line {error.lineno} is no JSON: {error.msg}") from None
+        raise ConfigError(f"{path}: line {error.lineno} is no JSON: {error.msg}") from None
     except OSError as error:
-        raise Wrong(f"{path}: cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     return found

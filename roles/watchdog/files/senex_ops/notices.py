@@ -64,7 +64,7 @@ class Notices:
             return "opened"
         return ""
 
-    def doubt(self) -> None:
+    def discard_unconfirmed(self) -> None:
         """What was seen and not told yet does not count."""
         self.open = {key: one for key, one in self.open.items() if one.told is not None}
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from . import checks_host, checks_site, checks_stack, config, cures, decide, delivery, notices, untrusted
+from . import checks_host, checks_site, checks_stack, config, decide, delivery, notices, remediation, untrusted
 from .findings import FAIL, OK, WARN, Check, Finding, age, fail, ok
 from .host import Answer, Host
 
@@ -24,9 +24,9 @@ STATE = "/var/lib/senex-watchdog"
 RUNTIME = "/run/senex-watchdog"
 LOG = "/var/log/senextrader/watchdog.log"
 TICK = 0.5
-LAG = 1.0  # seconds late from which on the loop is starved
+LOOP_LAG_LIMIT = 1.0  # seconds late from which on the loop is starved
 STUCK = 600  # no job may take so long: it is told, and the others go on
-SHAKY = ("web", "public", "ready", "outside", "dns", "units", "containers")  # what a release or a pause disturbs
+SUPPRESSED_DURING_MAINTENANCE = ("web", "public", "ready", "outside", "dns", "units", "containers")  # what a release or a pause disturbs
 log = logging.getLogger("senex.watchdog")
 
 
@@ -65,7 +65,7 @@ class Own:
 
 @dataclass
 class Job:
-    """Something that is asked again and again."""
+    """A check that runs periodically: its name, seconds between two runs, and the function."""
 
     name: str
     interval: float
@@ -120,7 +120,7 @@ class Watchdog:
                 continue
             jobs.append(Job(
                 check.name, intervals.get(check.name, slow), lambda check=check: self._find(check),
-                takes.get(check.name, lambda found, now, name=check.name: self._tell(name, found, now, 2 if name in SHAKY else 1)),
+                takes.get(check.name, lambda found, now, name=check.name: self._tell(name, found, now, 2 if name in SUPPRESSED_DURING_MAINTENANCE else 1)),
             ))  # fmt: skip
         if self.secrets.heartbeat_url:
             jobs.append(Job("heartbeat", self.config.heartbeat_interval, lambda: delivery.fetch(self.secrets.heartbeat_url, 10), lambda *_: None))
@@ -139,13 +139,13 @@ class Watchdog:
 
     # --- What the answers mean -------------------------------------------------------------------------------------------------
 
-    def _starve(self, why: str) -> None:
+    def _mark_self_degraded(self, why: str) -> None:
         if time.monotonic() >= self.starved_until:
             log.warning("own trouble, failures do not count: %s", why)
         self.starved_until = time.monotonic() + 3 * self.config.probe.interval
         for part in self.parts.values():
             part.passed()
-        self.notices.doubt()
+        self.notices.discard_unconfirmed()
 
     @property
     def starved(self) -> bool:
@@ -154,7 +154,7 @@ class Watchdog:
 
     def _take_control(self, answer: Answer, now: float) -> None:
         if answer.status != 200 or answer.seconds > self.config.probe.timeout / 2:
-            self._starve(f"its own answer took {answer.seconds:.1f} s {answer.error}")
+            self._mark_self_degraded(f"its own answer took {answer.seconds:.1f} s {answer.error}")
 
     def _count(self, name: str, good: bool, says: str, now: float) -> decide.Part:
         part = self.parts.setdefault(name, decide.Part(name))
@@ -171,9 +171,9 @@ class Watchdog:
         found = checks_stack.judge_web({unit: answer}, self.config, now)
         part = self._count(name, answer.status == 200, found[0].says, now)
         self._tell(f"web {name}", found, now, self.config.probe.failures)
-        if part.failures >= self.config.probe.failures and answer.status not in cures.NO_CURE:
+        if part.failures >= self.config.probe.failures and answer.status not in remediation.NO_CURE:
             silent, slow = answer.status == 0, answer.error.startswith("no answer")
-            cure = cures.Cure(name, "user", unit, name if silent else "", needed=self.config.probe.failures, patience=4 if slow else 1)
+            cure = remediation.Remediation(name, "user", unit, name if silent else "", needed=self.config.probe.failures, patience=4 if slow else 1)
             self._try(part, cure, now)
 
     def _take_public(self, answer: Answer, now: float) -> None:
@@ -185,7 +185,7 @@ class Watchdog:
         # An answer of nginx, even 502, is not cured by another start of it
         silent = answer.status == 0
         if part.failures >= self.config.probe.failures and alive and silent and "nginx.service" in self.config.system_units:
-            self._try(part, cures.Cure("nginx", "system", "nginx.service", test=("nginx", "-t", "-q"), needed=self.config.probe.failures), now)
+            self._try(part, remediation.Remediation("nginx", "system", "nginx.service", test=("nginx", "-t", "-q"), needed=self.config.probe.failures), now)
 
     def _take_ready(self, found: list[Finding], now: float) -> None:
         if found[0].level != OK:
@@ -200,14 +200,14 @@ class Watchdog:
             self._sooner("dns", self.config.probe.interval)
             self._sooner("outside", 0)
         if part.failures >= 2:
-            cure = cures.Cure("dns", "user", self.config.web.instances[0].unit, needed=2, resolver=True)
+            cure = remediation.Remediation("dns", "user", self.config.web.instances[0].unit, needed=2, resolver=True)
             # Without slirp4netns no resolver helps. Names and process are both gone, so there is nothing left that this restart would cost
             if any(one.level == FAIL and one.key == checks_stack.WAY_OUT for one in self.findings.get("outside", [])):
-                cure = cures.Cure("dns", "system", f"user@{self.host.uid}.service", needed=2)
+                cure = remediation.Remediation("dns", "system", f"user@{self.host.uid}.service", needed=2)
             self._try(part, cure, now)
 
     def _tell(self, name: str, found: list[Finding], now: float, needed: int) -> None:
-        quiet = name.split()[0] in SHAKY and (self.starved or max(self.release_until, self.paused_until) > now)
+        quiet = name.split()[0] in SUPPRESSED_DURING_MAINTENANCE and (self.starved or max(self.release_until, self.paused_until) > now)
         known = {one.key for one in self.findings.get(name, [])}
         gone = [Finding(key, OK, "is over") for key in known - {one.key for one in found}]
         self.findings[name] = found
@@ -221,12 +221,12 @@ class Watchdog:
 
     # --- Restarts --------------------------------------------------------------------------------------------------------------
 
-    def _try(self, part: decide.Part, cure: cures.Cure, now: float) -> None:
+    def _try(self, part: decide.Part, cure: remediation.Remediation, now: float) -> None:
         if self.cure is not None:
             return
         log.info("%s: thinks of a restart after %d failures", part.name, part.failures)
         says = part.says
-        future = self.pool.submit(cures.attempt, self.host, self.config, part, cure, self.starved, now, lambda: self._begun(part, now))
+        future = self.pool.submit(remediation.attempt, self.host, self.config, part, cure, self.starved, now, lambda: self._begun(part, now))
         self.cure = (part, says, future, time.monotonic())
 
     def _begun(self, part: decide.Part, now: float) -> None:
@@ -254,7 +254,7 @@ class Watchdog:
         try:
             outcome = future.result()
         except Exception as error:  # before anything was touched: an answer that nobody foresaw must not end the watchdog
-            outcome = cures.Outcome(decide.Decision(decide.WAIT, untrusted.plain(f"{type(error).__name__}: {error}", 300)))
+            outcome = remediation.Outcome(decide.Decision(decide.WAIT, untrusted.plain(f"{type(error).__name__}: {error}", 300)))
         decision = outcome.decision
         if decision.what == decide.WAIT:
             if decision.why != self.held.get(part.name):
@@ -268,7 +268,7 @@ class Watchdog:
                 log.error("%s: given up: %s", part.name, decision.why)
                 self.notices.event(f"HELP  {part.name}: {says}. {decision.why}; it is left alone now, somebody has to look: senex doctor", now, urgent=True)
             return
-        line = cures.told(part.name, says, outcome)
+        line = remediation.told(part.name, says, outcome)
         log.warning(line)
         part.restarted(now, now + 2)
         self.settling, self.settled_at = part.name, time.monotonic() + max(30, 4 * self.config.probe.interval)
@@ -284,7 +284,7 @@ class Watchdog:
     def tick(self) -> None:
         """One turn."""
         clock, now = time.monotonic(), time.time()
-        self.paused_until = cures.paused_until(now)
+        self.paused_until = remediation.paused_until(now)
         try:
             holder = checks_host.read_release(self.host, self.config)
             self.release_until = now + checks_host.left(holder, now)
@@ -410,8 +410,8 @@ class Watchdog:
         due, shown = time.monotonic(), 0.0
         while not self.stopping:
             lag = time.monotonic() - due
-            if lag > LAG:
-                self._starve(f"the loop is {lag:.1f} s late")
+            if lag > LOOP_LAG_LIMIT:
+                self._mark_self_degraded(f"the loop is {lag:.1f} s late")
             self.tick()
             notify("WATCHDOG=1")
             if time.monotonic() - shown > 5:
@@ -429,7 +429,7 @@ def main(paths: list[str]) -> int:
     try:
         settings, secrets = config.read(config.CONFIGURATION), config.read(config.SECRETS, config.Secrets)
         host = Host(settings.user, settings.home)
-    except (config.Wrong, LookupError) as error:
+    except (config.ConfigError, LookupError) as error:
         print(f"senex-watchdog: {error}", file=sys.stderr)
         return 78
     if "--check" in paths:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-from . import checks_host, checks_site, checks_stack, cures
+from . import checks_host, checks_site, checks_stack, remediation
 from .findings import FAIL, OK, WARN, Check, Finding, fail, ok, warn, worst
 
 COLOURS = {OK: "32", WARN: "33", FAIL: "31"}
@@ -25,7 +25,7 @@ def read_watchdog(host, config) -> dict:
         with open(SAID, encoding="utf-8") as handle:
             said = json.load(handle)
         # Of this very moment: the watchdog writes down what it knows each five seconds
-        said["paused_until"] = cures.paused_until(time.time())
+        said["paused_until"] = remediation.paused_until(time.time())
     return {"state": state.get("ActiveState", "unknown"), "said": said}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_apply
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Refused, Transaction, batches
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError, Transaction, batches
 from ansible_collections.senex.trader.plugins.modules import apply_quadlet
 from test_engine_transaction import live, quiet_host  # noqa: F401 - fixtures
 
@@ -35,7 +35,7 @@ class Other:
 @pytest.fixture
 def both(live):
     """A part whose two units have changed; the second may come up with the first."""
-    live.units[1]["meanwhile"] = True
+    live.units[1]["parallel_with_previous"] = True
     for name in ("db.container", "web.container"):
         live.texts[name] += "Exec=new\n"
     return live
@@ -46,7 +46,12 @@ def steps(live):
 
 
 def test_units_stay_in_order_in_their_batches():
-    units = [{"name": "a", "meanwhile": True}, {"name": "b"}, {"name": "c", "meanwhile": True}, {"name": "d", "meanwhile": False}]
+    units = [
+        {"name": "a", "parallel_with_previous": True},
+        {"name": "b"},
+        {"name": "c", "parallel_with_previous": True},
+        {"name": "d", "parallel_with_previous": False},
+    ]
     assert [[unit["name"] for unit in batch] for batch in batches(units)] == [["a"], ["b", "c"], ["d"]]
 
 
@@ -68,21 +73,21 @@ def test_units_of_a_batch_come_up_at_the_same_time(both, monkeypatch):
 def test_the_one_of_a_batch_that_fails_is_named_and_both_run_as_before(both):
     both.texts["web.container"] += "Exec=broken\n"
     both.host.refuse = {"Exec=broken"}
-    with pytest.raises(Refused, match="web.service did not come up(.|\n)*running again: db.service, web.service"):
+    with pytest.raises(ApplyError, match="web.service did not come up(.|\n)*running again: db.service, web.service"):
         both.run()
     assert "Exec=new" not in "".join(both.host.texts().values())
 
 
 def begun(live, other):
     live.host.log.clear()
-    return Transaction(live.part(), live.host, True, type(live.transaction().manifest)("part", live.state), beside=other).run(check=False)
+    return Transaction(live.component(), live.host, True, type(live.transaction().manifest)("component", live.state), concurrent=other).run(check=False)
 
 
 @pytest.fixture
 def turning(live, tmp_path):
     """A part of two instances in nginx's rotation, both changed."""
     for unit in live.units:
-        unit["rotation"] = {"contract": str(tmp_path / "none"), "server": ""}
+        unit["load_balancer"] = {"contract": str(tmp_path / "none"), "server": ""}
     for name in ("db.container", "web.container"):
         live.texts[name] += "Exec=new\n"
     return live
@@ -96,7 +101,7 @@ def test_another_part_begins_when_the_first_instance_serves(turning):
 def test_another_part_is_left_alone_where_the_first_instance_fails(turning):
     turning.texts["db.container"] += "Exec=broken\n"
     turning.host.refuse = {"Exec=broken"}
-    with pytest.raises(Refused, match="db.service did not come up"):
+    with pytest.raises(ApplyError, match="db.service did not come up"):
         begun(turning, Other(turning.host.log))
     assert "begin" not in turning.host.log
 
@@ -104,19 +109,19 @@ def test_another_part_is_left_alone_where_the_first_instance_fails(turning):
 def test_another_part_begins_at_once_where_nothing_has_to_be_proven(tmp_path, monkeypatch):
     log = []
     monkeypatch.setattr(apply_quadlet, "lock", lambda: fileset.lock(str(tmp_path)))
-    monkeypatch.setattr(quadlet_apply, "Beside", lambda payloads, descriptor: Other(log))
-    monkeypatch.setattr(quadlet_apply, "attempted", lambda data, beside: log.append("this part") or {"changed": False, "plan": []})
-    apply_quadlet.beside({}, ["held"], True)
+    monkeypatch.setattr(quadlet_apply, "ConcurrentApply", lambda payloads, descriptor: Other(log))
+    monkeypatch.setattr(quadlet_apply, "apply_or_error", lambda data, concurrent: log.append("this part") or {"changed": False, "plan": []})
+    apply_quadlet.apply_concurrently({}, ["rendered"], "immediate")
     assert log == ["begin", "this part", "begin", "wait"]
     log.clear()
-    apply_quadlet.beside({}, ["held"], False)
+    apply_quadlet.apply_concurrently({}, ["rendered"], "after_first_ready")
     assert log == ["this part", "begin", "wait"]
 
 
 def test_files_go_back_when_the_other_part_has_ended(turning):
     turning.texts["web.container"] += "Exec=broken\n"
     turning.host.refuse = {"Exec=broken"}
-    with pytest.raises(Refused, match="web.service did not come up .and the other failed."):
+    with pytest.raises(ApplyError, match="web.service did not come up .and the other failed."):
         begun(turning, Other(turning.host.log, "the other failed"))
     log = steps(turning)
     assert log.index("begin") < log.index("wait") < len(log) - 1 - log[::-1].index("daemon-reload")
@@ -126,9 +131,9 @@ def test_a_process_beside_tells_what_it_refuses_and_holds_the_lock(tmp_path, mon
     """A real process, stopped by a part whose user there is not."""
     # As on a host: the collection first, and no package of Ansible's that hides it
     monkeypatch.setattr(sys, "path", [str(ROOT), *(path for path in sys.path if "site-packages" not in path)])
-    payload = base64.b64encode(json.dumps({"part": "celery", "user": "nobody.here", "home": "/nowhere", "lease": {}}).encode()).decode()
+    payload = base64.b64encode(json.dumps({"component": "celery", "user": "nobody.here", "home": "/nowhere", "deploy_lock": {}}).encode()).decode()
     with fileset.lock(str(tmp_path)) as descriptor:
-        other = quadlet_apply.Beside([payload], descriptor)
+        other = quadlet_apply.ConcurrentApply([payload], descriptor)
         other.begin()
         assert payload not in open(f"/proc/{other.running[0].pid}/cmdline").read()  # noqa: SIM115
         assert os.readlink(f"/proc/{other.running[0].pid}/fd/{descriptor}") == str(tmp_path / "lock")

@@ -7,7 +7,7 @@ import pwd
 import subprocess
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import look, payload, quadlet_plan, quadlet_transaction, system_transaction
+from ansible_collections.senex.trader.plugins.module_utils import payload, quadlet_plan, quadlet_transaction, system_transaction, unchanged
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
@@ -38,7 +38,7 @@ class Place:
         common = {"state": "present", "directories": []}
         self.quadlet = {
             **common,
-            "part": "web",
+            "component": "web",
             "user": "me",
             "home": str(self.home),
             "files": [
@@ -47,41 +47,41 @@ class Place:
             ],
             "secrets": [{"name": "web_password", "value": PASSWORD}],
             "units": [{"name": "web.service"}],
-            "guards": [],
+            "preconditions": [],
             "image_input": "",
-            "lease": {"id": "of one run"},
+            "deploy_lock": {"id": "of one run"},
         }
         item = {"path": str(self.etc), "content": encoded("a"), "mode": "0644", "secret": False, "notify": []}
         item.update(owner=str(os.geteuid()), group=str(os.getegid()))
-        self.system = {**common, "part": "site", "files": [item], "absent": [], "checks": [], "handlers": {}, "units": ["nginx.service"]}
+        self.system = {**common, "component": "site", "files": [item], "absent": [], "checks": [], "handlers": {}, "units": ["nginx.service"]}
 
     def bring(self):
         for path, text, mode in ((self.web, WEB, 0o644), (self.env, f"TOKEN={PASSWORD}\n", 0o600)):
             path.write_text(text)
             path.chmod(mode)
         self.host.secrets["web_password"] = PASSWORD
-        transaction = Transaction(payload.quadlet_part(self.quadlet, self.host, False), self.host, True)
-        transaction.plan = quadlet_plan.make_plan(transaction.part, transaction.manifest, self.host)
+        transaction = Transaction(payload.quadlet_component(self.quadlet, self.host, False), self.host, True)
+        transaction.plan = quadlet_plan.make_plan(transaction.component, transaction.manifest, self.host)
         transaction.manifest.started = dict(transaction.plan.fingerprints)
-        transaction._remember(final=True)
-        SystemTransaction(payload.system_part(self.system, False), True).run(check=False)
+        transaction._save_manifest(final=True)
+        SystemTransaction(payload.system_component(self.system, False), True).run(check=False)
         for data in (self.quadlet, self.system):
-            payload.keep(data, str(self.state))
+            payload.save_applied(data, str(self.state))
         return self
 
     def seen(self):
-        return look.look(str(self.state))
+        return unchanged.unchanged_components(str(self.state))
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     place, system = Place(tmp_path), System()
-    for module in (look, quadlet_transaction, system_transaction):
-        monkeypatch.setattr(module, "Manifest", lambda part: Manifest(part, str(place.state)))
+    for module in (unchanged, quadlet_transaction, system_transaction):
+        monkeypatch.setattr(module, "Manifest", lambda component: Manifest(component, str(place.state)))
     monkeypatch.setattr(system_transaction, "command", system)
     monkeypatch.setattr(system_transaction, "ASIDE", str(tmp_path / "aside"))
     monkeypatch.setattr(quadlet_plan, "SETTLE_SECONDS", 0)
-    monkeypatch.setattr(look, "Glance", lambda name, home: place.host)
+    monkeypatch.setattr(unchanged, "HostSnapshot", lambda name, home: place.host)
     place.commands = system
     return place.bring()
 
@@ -132,12 +132,15 @@ def test_no_secret_is_kept(place):
 
 
 def test_a_script_that_runs_once_is_kept_without_its_text_and_due_again_when_anything_differs(place):
-    data = {**place.quadlet, "inside": {"container": "web", "script": f"login {PASSWORD}", "trouble": "", "redact": [PASSWORD], "once": True}}
-    assert not payload.is_kept(data, str(place.state))
-    payload.keep(data, str(place.state))
-    assert payload.is_kept(data, str(place.state)) and PASSWORD not in (place.state / "web.last").read_text()
+    data = {
+        **place.quadlet,
+        "post_start_exec": {"container": "web", "script": f"login {PASSWORD}", "error_prefix": "", "redact": [PASSWORD], "only_on_change": True},
+    }
+    assert not payload.is_applied(data, str(place.state))
+    payload.save_applied(data, str(place.state))
+    assert payload.is_applied(data, str(place.state)) and PASSWORD not in (place.state / "web.last").read_text()
     assert place.seen()["web"] == payload.digest(data)
-    assert not payload.is_kept({**data, "inside": {**data["inside"], "script": "login other"}}, str(place.state))
+    assert not payload.is_applied({**data, "post_start_exec": {**data["post_start_exec"], "script": "login other"}}, str(place.state))
 
 
 def test_a_kept_file_that_is_damaged_costs_time_alone(place):
@@ -146,10 +149,12 @@ def test_a_kept_file_that_is_damaged_costs_time_alone(place):
 
 
 @pytest.mark.parametrize(
-    "more", [{"inside": {"script": ""}}, {"secrets": [{"name": "key", "file": "/etc/key"}]}, {"state": "absent"}], ids=["script", "key on the host", "absent"]
+    "more",
+    [{"post_start_exec": {"script": ""}}, {"secrets": [{"name": "key", "file": "/etc/key"}]}, {"state": "absent"}],
+    ids=["script", "key on the host", "absent"],
 )
 def test_what_a_look_cannot_tell_is_not_kept(place, more):
-    payload.keep({**place.quadlet, **more}, str(place.state))
+    payload.save_applied({**place.quadlet, **more}, str(place.state))
     assert set(place.seen()) == {"site"}
 
 
@@ -168,8 +173,8 @@ class Caller(RenderingAction):
     [
         ({}, False),
         ({"data": {"image_input": "other"}}, True),
-        ({"data": {"lease": {"id": "a release"}}}, True),
-        ({"data": {"inside": {"script": ""}}}, True),
+        ({"data": {"deploy_lock": {"id": "a release"}}}, True),
+        ({"data": {"post_start_exec": {"script": ""}}}, True),
         ({"moved": "this look"}, True),
         ({"moved": "an older look"}, False),
         ({"seen": {}}, True),
@@ -178,15 +183,15 @@ class Caller(RenderingAction):
     ids=["as seen", "other input", "release", "script", "changed since", "changed in another run", "not seen", "no look"],
 )
 def test_the_host_is_called_unless_the_look_has_told(place, what, called):
-    data = {**place.quadlet, "lease": {}}
+    data = {**place.quadlet, "deploy_lock": {}}
     variables = {
-        "senex_look": what.get("look", {"id": "this look", "seen": what.get("seen", {"web": payload.digest(data)})}),
-        "ansible_facts": {"senex_moved": what["moved"]} if "moved" in what else {},
+        "senex_host_snapshot": what.get("look", {"id": "this look", "unchanged": what.get("seen", {"web": payload.digest(data)})}),
+        "ansible_facts": {"senex_components_changed": what["moved"]} if "moved" in what else {},
     }
     result = action(Caller, {}, variables, place.home).call("apply_quadlet", {**data, **what.get("data", {})}, variables)
     assert ("called" in result) == called
     # From then on nothing that was seen before counts
-    assert result.get("ansible_facts") == ({"senex_moved": "this look"} if called and what.get("look") != {} else None)
+    assert result.get("ansible_facts") == ({"senex_components_changed": "this look"} if called and what.get("look") != {} else None)
 
 
 def test_one_of_several_images_that_is_gone_is_no_trouble(monkeypatch):
@@ -198,6 +203,6 @@ def test_one_of_several_images_that_is_gone_is_no_trouble(monkeypatch):
     monkeypatch.setattr(ServiceUser, "run", run)
     monkeypatch.setattr(ServiceUser, "secret_values", lambda self, names: {})
     monkeypatch.setattr(ServiceUser, "unhealthy", lambda self: set())
-    glance = look.Glance(pwd.getpwuid(os.getuid()).pw_name, "/")
+    glance = unchanged.HostSnapshot(pwd.getpwuid(os.getuid()).pw_name, "/")
     glance.ask({"image-1", "image-gone"}, set(), set())
     assert glance.image_ids(["image-1", "image-gone"]) == {"image-1": "id"}

@@ -15,7 +15,7 @@ import time
 import tracemalloc
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import bounded, prober, prober_unit
+from ansible_collections.senex.trader.plugins.module_utils import bounded, traffic_probe, traffic_probe_unit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -75,68 +75,68 @@ def site(tmp_path):
 
 def test_good_answers_and_bad_ones(site, tmp_path):
     handler, target = site
-    assert prober.ask(target, "/") == ""
+    assert traffic_probe.ask(target, "/") == ""
     handler.status = 301
-    assert prober.ask(target, "/") == ""
+    assert traffic_probe.ask(target, "/") == ""
     handler.status = 502
-    assert prober.ask(target, "/x").startswith("/x: 502")
-    assert "refused" in prober.ask({**target, "port": 1}, "/").lower()
+    assert traffic_probe.ask(target, "/x").startswith("/x: 502")
+    assert "refused" in traffic_probe.ask({**target, "port": 1}, "/").lower()
 
 
 def test_what_was_written_last_and_whole_counts():
-    assert prober.latest(None) == prober.latest(b"") == {}
-    assert prober.latest(b'{"failed": 3}') == {"failed": 3}, "of an older prober"
-    assert prober.latest(b'{"saved": 9, "failed": 2}   \n{"saved": 8, "failed": 1}   \n')["failed"] == 2
-    assert prober.latest(b'{"saved": 9, "fai  \n{"saved": 8, "failed": 1}   \n')["failed"] == 1, "the other one is being written"
+    assert traffic_probe.latest(None) == traffic_probe.latest(b"") == {}
+    assert traffic_probe.latest(b'{"failed": 3}') == {"failed": 3}, "of an older prober"
+    assert traffic_probe.latest(b'{"saved": 9, "failed": 2}   \n{"saved": 8, "failed": 1}   \n')["failed"] == 2
+    assert traffic_probe.latest(b'{"saved": 9, "fai  \n{"saved": 8, "failed": 1}   \n')["failed"] == 1, "the other one is being written"
 
 
 def test_a_body_of_any_size_is_read_and_not_kept(site, monkeypatch):
     handler, target = site
     handler.body = b"x" * (3 << 20)
     tracemalloc.start()
-    assert prober.ask(target, "/") == ""
+    assert traffic_probe.ask(target, "/") == ""
     assert tracemalloc.get_traced_memory()[1] < 2 << 20
     tracemalloc.stop()
     monkeypatch.setattr(bounded.ask, "__defaults__", tuple(1 << 20 if one == bounded.LIMIT else one for one in bounded.ask.__defaults__))
-    assert "too long" in prober.ask(target, "/")
+    assert "too long" in traffic_probe.ask(target, "/")
 
 
 def test_a_body_that_is_cut_off_is_a_failure(site):
     handler, target = site
     handler.body, handler.length = b"x" * 10, 11
-    assert "IncompleteRead" in prober.ask(target, "/")
+    assert "IncompleteRead" in traffic_probe.ask(target, "/")
 
 
 def test_what_is_told_of_failures_fits_into_its_place(site, tmp_path):
     state = tmp_path / "state.json"
     with open(state, "wb") as handle:
-        results = prober.Results(handle.fileno())
-        for _ in range(2 * prober.KEPT):
+        results = traffic_probe.Results(handle.fileno())
+        for _ in range(2 * traffic_probe.KEPT):
             results.request(1.0, "\x80" * 10000)
         results.save()
         results.save()
-    assert prober.latest(state.read_bytes())["failed"] == 2 * prober.KEPT and state.stat().st_size == 2 * prober.PLACE
+    assert traffic_probe.latest(state.read_bytes())["failed"] == 2 * traffic_probe.KEPT and state.stat().st_size == 2 * traffic_probe.PLACE
 
 
 def test_the_unit_of_the_prober_may_do_little(monkeypatch, tmp_path):
     """What it is started with; that it runs so is seen on a host, in each release."""
     told = []
-    monkeypatch.setattr(prober_unit, "PLACE", str(tmp_path))
-    monkeypatch.setattr(prober_unit, "STATE", str(tmp_path / "prober.json"))
-    monkeypatch.setattr(prober_unit.fileset, "swap", lambda files: told.extend(files))
-    monkeypatch.setattr(prober_unit, "run", lambda *argv, check=True: told.append(argv))
-    monkeypatch.setattr(prober_unit, "seen", lambda: {"requests": 1})
-    monkeypatch.setattr(prober_unit, "source", lambda module: "")
-    prober_unit.start({})
+    monkeypatch.setattr(traffic_probe_unit, "PLACE", str(tmp_path))
+    monkeypatch.setattr(traffic_probe_unit, "STATE", str(tmp_path / "prober.json"))
+    monkeypatch.setattr(traffic_probe_unit.fileset, "swap", lambda files: told.extend(files))
+    monkeypatch.setattr(traffic_probe_unit, "run", lambda *argv, check=True: told.append(argv))
+    monkeypatch.setattr(traffic_probe_unit, "seen", lambda: {"requests": 1})
+    monkeypatch.setattr(traffic_probe_unit, "source", lambda module: "")
+    traffic_probe_unit.start({})
     assert {os.path.basename(path) for path, *_ in [one for one in told if isinstance(one[1], bytes)]} == {
-        "prober.py", "bounded.py", "prober-target.json", "prober.json"}  # fmt: skip
+        "traffic_probe.py", "bounded.py", "prober-target.json", "prober.json"}  # fmt: skip
     words = told[-1]
     assert {"--property=DynamicUser=yes", "--property=MemoryMax=128M", "--property=LimitFSIZE=1M", "--property=CapabilityBoundingSet="} <= set(words)
     assert f"--property=StandardOutput=file:{tmp_path}/prober.json" in words and "-I" not in words
 
 
 def run(probe, target, tmp_path, seconds):
-    results, stop = prober.Results(os.open(tmp_path / "state.json", os.O_RDWR | os.O_CREAT)), threading.Event()
+    results, stop = traffic_probe.Results(os.open(tmp_path / "state.json", os.O_RDWR | os.O_CREAT)), threading.Event()
     thread = threading.Thread(target=probe, args=(target, results, stop))
     thread.start()
     time.sleep(seconds)
@@ -149,7 +149,7 @@ def run(probe, target, tmp_path, seconds):
 def test_ten_requests_a_second_are_counted_with_what_failed(site, tmp_path):
     handler, target = site
     handler.status = 500
-    seen = run(prober.probe_http, target, tmp_path, 1.2)
+    seen = run(traffic_probe.probe_http, target, tmp_path, 1.2)
     assert 8 <= seen["requests"] <= 14
     assert seen["failed"] == seen["requests"] and "500" in seen["failures"][-1]
 
@@ -163,15 +163,15 @@ def seen(site, tmp_path):
         state, wanted = tmp_path / "seen.json", tmp_path / "target.json"
         wanted.write_text(json.dumps({**target, "websocket_path": "", "paths": ["/"], **changes}))
         with open(state, "wb") as handle:
-            process = subprocess.Popen([sys.executable, "-E", "-s", "-B", prober.__file__, str(wanted)], stdout=handle)
+            process = subprocess.Popen([sys.executable, "-E", "-s", "-B", traffic_probe.__file__, str(wanted)], stdout=handle)
         end = time.monotonic() + 10  # until Python is up, which a busy machine takes its time for
-        while time.monotonic() < end and not (state.stat().st_size and prober.latest(state.read_bytes()).get("requests")):
+        while time.monotonic() < end and not (state.stat().st_size and traffic_probe.latest(state.read_bytes()).get("requests")):
             time.sleep(0.02)
         time.sleep(seconds)
         process.terminate()
         assert process.wait(10) == 0
-        assert state.stat().st_size <= 2 * prober.PLACE
-        return prober.latest(state.read_bytes())
+        assert state.stat().st_size <= 2 * traffic_probe.PLACE
+        return traffic_probe.latest(state.read_bytes())
 
     return run
 
@@ -195,12 +195,12 @@ def test_what_hangs_for_want_of_the_database_holds_nothing_else_up(site, seen):
 
 def test_a_websocket_that_is_told_to_go_comes_back(site, tmp_path):
     _handler, target = site
-    seen = run(prober.probe_websocket, target, tmp_path, 0.5)
+    seen = run(traffic_probe.probe_websocket, target, tmp_path, 0.5)
     assert seen["reconnects"] >= 1 and seen["cut"] == 0 and seen["longest_gap"] < 0.5
 
 
 def test_a_websocket_that_is_cut_is_told_apart(site, tmp_path):
     handler, target = site
     handler.goodbye = b""
-    seen = run(prober.probe_websocket, target, tmp_path, 0.5)
+    seen = run(traffic_probe.probe_websocket, target, tmp_path, 0.5)
     assert seen["cut"] >= 1

@@ -1,7 +1,7 @@
 """Ask a site as its users do, all through a release: HTTP ten times a second, twice a second what needs database and Redis, and one WebSocket
 that stays open.
 
-Runs by itself on the host of nginx: `python3 prober.py CONFIGURATION >STATE`, as a user that may write nothing else. STATE has two places of
+Runs by itself on the host of nginx: `python3 traffic_probe.py CONFIGURATION >STATE`, as a user that may write nothing else. STATE has two places of
 the same size, each a JSON object and a line; they are written in turn, twice a second, so that one of them is always whole.
 Certificates are not verified here: what is asked is whether the application answers.
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.senex.trader.plugins.module_utils import kept_key
+from ansible_collections.senex.trader.plugins.module_utils import field_key
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,24 +35,24 @@ def test_another_key_is_one_that_the_host_does_not_know(tmp_path, here, coming, 
     path = tmp_path / "env"
     if here is not None:
         path.write_bytes(here)
-    assert kept_key.is_another(str(path), "K", coming) is another
+    assert field_key.is_another(str(path), "K", coming) is another
 
 
 def test_who_cannot_read_the_file_says_so(tmp_path):
     (tmp_path / "env").mkdir()
     with pytest.raises(OSError, match="env"):
-        kept_key.is_another(str(tmp_path / "env"), "K", ["new"])
+        field_key.is_another(str(tmp_path / "env"), "K", ["new"])
 
 
 @pytest.fixture
 def look(tmp_path):
-    """Runs look.yml up to its last look at the vault, on a host whose application has the key `old`."""
-    (play,) = yaml.safe_load((ROOT / "playbooks/look.yml").read_text())
+    """Runs validate.yml up to its last look at the vault, on a host whose application has the key `old`."""
+    (play,) = yaml.safe_load((ROOT / "playbooks/validate.yml").read_text())
     names = [task["name"] for task in play["tasks"]]
-    first, last = names.index("Read the facts the roles need, and see which parts are as they were left"), names.index("The vault is this host's")
-    assert last < names.index("Check the inputs of each part"), "what a part has to say comes later, and what it changes much later"
-    variables = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "senex_home": str(tmp_path), "look_alone": False}
-    (tmp_path / "hosts.json").write_text(json.dumps({"redis": {"hosts": {"one": variables | {"look_at_parts": False}}}}))
+    first, last = names.index("Read the facts of the host, and which components are unchanged"), names.index("Check that the vault belongs to this host")
+    assert last < names.index("Check the inputs of each component"), "what a part has to say comes later, and what it changes much later"
+    variables = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "senex_home": str(tmp_path), "validate_exclusive": False}
+    (tmp_path / "hosts.json").write_text(json.dumps({"redis": {"hosts": {"one": variables | {"validate_snapshot": False}}}}))
     shown = {"hosts": "redis", "gather_facts": False, "roles": play["roles"], "tasks": play["tasks"][first : last + 1]}
     (tmp_path / "play.yml").write_text(json.dumps([shown]))
     environment = tmp_path / ".config/containers/systemd/.env"
@@ -73,8 +73,8 @@ def look(tmp_path):
         ({"senex_field_encryption_key": "the-old-key"}, False),
         ({"senex_field_encryption_key": "the-new-key"}, True),
         ({"senex_field_encryption_key": "the-new-key", "senex_field_encryption_key_replaced": True}, False),
-        ({"senex_field_encryption_key": "the-old-key", "senex_other_secrets": {"field_encryption_key": "the-new-key"}}, False),
-        ({"senex_field_encryption_key": "the-new-key", "senex_other_secrets": {"field_encryption_key": "the-old-key"}}, True),
+        ({"senex_field_encryption_key": "the-old-key", "senex_alternate_secrets": {"field_encryption_key": "the-new-key"}}, False),
+        ({"senex_field_encryption_key": "the-new-key", "senex_alternate_secrets": {"field_encryption_key": "the-old-key"}}, True),
         ({}, False),
     ],
 )

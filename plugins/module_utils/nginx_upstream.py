@@ -1,4 +1,4 @@
-"""Servers of an nginx upstream out of rotation while what listens there is replaced, and back in when it is healthy."""
+"""Servers of an nginx upstream: drained while what listens there is replaced, and back in service when it is ready."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VERSION = 1
 # Where there is no contract yet, until the next site.yml: what earlier versions of the role wrote
 EARLIER, EARLIER_FLAGS = "/etc/nginx/conf.d/senex-maps.conf", "/run/senex.trader/out"
 DRAIN_SECONDS = 15.0
-NOTICE_AFTER = 0.2  # a usual request has ended by then; what is left may be a WebSocket
+PRE_STOP_AFTER = 0.2  # a usual request has ended by then; what is left may be a WebSocket
 POLL = 0.1
 ASKING = 3.0  # seconds that a server has to answer before another one leaves
 LOOKS = 3  # that it gets, for one that has just restarted may need them
@@ -100,7 +100,7 @@ def host_of(server: str) -> str:
     return re.sub(r":[0-9]+$", "", server)
 
 
-class Rotation:
+class UpstreamServers:
     """`wanted` has `contract` (of role nginx), `server` (address:port) or `servers`, and `drain`, the seconds that connections have to end.
     An address alone stands for all servers there, be there any or none."""
 
@@ -110,24 +110,24 @@ class Rotation:
         self.contract = read_contract(self.wanted.get("contract", CONTRACT)) if self.named else {"servers": [], "hosts": [], "flags": ""}
         self.servers = list(dict.fromkeys(server for name in self.named for server in self._meant(name)))
         self.cut = 0  # connections that were left when the time was over
-        self.alone = False  # whether it stayed in rotation because no other server answered
+        self.last_in_service = False  # whether they stay in service because no other server answers
 
-    def leave(self, tell=None) -> bool:
-        """Send no more requests to the servers, where another one of the upstream answers. Whether they are out now."""
+    def drain(self, pre_stop_hook=None) -> bool:
+        """Send no more requests to the servers if another one of the upstream answers. Whether they are drained now."""
         flag = self.flag()
-        self.alone = bool(self.servers) and not self.relieved()
-        if not flag or self.missing() or self.alone:
+        self.last_in_service = bool(self.servers) and not self.another_answers()
+        if not flag or self.missing() or self.last_in_service:
             return False
         os.makedirs(self.contract["flags"], mode=0o755, exist_ok=True)
         with open(self._file(flag), "w", encoding="utf-8"):
             pass
-        self.cut = self._drain(tell)
-        if not self.relieved():  # it died meanwhile, and these still serve
-            self.back()
-            self.alone = True
-        return not self.alone
+        self.cut = self._await_connections(pre_stop_hook)
+        if not self.another_answers():  # it died meanwhile, and these still serve
+            self.restore()
+            self.last_in_service = True
+        return not self.last_in_service
 
-    def back(self) -> bool:
+    def restore(self) -> bool:
         """Send requests to the servers again. Whether that changed anything."""
         lowered = False
         for name in {*self.named, *self.servers, *map(host_of, self.servers)}:
@@ -136,15 +136,15 @@ class Rotation:
                 lowered = True
         return lowered
 
-    def out(self) -> list[str]:
+    def drained(self) -> list[str]:
         """Those of the servers that get no requests now."""
-        return [server for server in self.contract["servers"] if server in self.servers and self._is_out(server)]
+        return [server for server in self.contract["servers"] if server in self.servers and self._is_drained(server)]
 
     def others(self) -> list[str]:
         """Servers of the upstream that get requests and are none of these."""
-        return [server for server in self.contract["servers"] if server not in self.servers and not self._is_out(server)]
+        return [server for server in self.contract["servers"] if server not in self.servers and not self._is_drained(server)]
 
-    def relieved(self) -> bool:
+    def another_answers(self) -> bool:
         """Whether one of the others answers: that it is not flagged says nothing of one that is dead."""
         others, ask = self.others(), self.contract.get("ask") or {}
         for look in range(LOOKS if others else 0):
@@ -172,19 +172,19 @@ class Rotation:
     def _file(self, name: str) -> str:
         return os.path.join(self.contract["flags"], name)
 
-    def _is_out(self, server: str) -> bool:
+    def _is_drained(self, server: str) -> bool:
         """Whether its own flag is there, or that of all servers of its host."""
         return any(os.path.exists(self._file(name)) for name in (server, host_of(server)))
 
-    def _drain(self, tell) -> int:
-        """Wait for what is under way; how many connections are left. `tell` is called when some do not end by themselves."""
+    def _await_connections(self, pre_stop_hook) -> int:
+        """Wait for what is under way; how many connections are left. `pre_stop_hook` is called when some do not end by themselves."""
         began, quiet = time.monotonic(), 0
         while True:
             left, passed = connections(self.servers), time.monotonic() - began
             quiet = 0 if left else quiet + 1
             if quiet >= QUIET_POLLS or passed >= float(self.wanted.get("drain", DRAIN_SECONDS)):
                 return left
-            if left and tell and passed >= NOTICE_AFTER:
-                tell()
-                tell = None
+            if left and pre_stop_hook and passed >= PRE_STOP_AFTER:
+                pre_stop_hook()
+                pre_stop_hook = None
             time.sleep(POLL)

@@ -1,4 +1,4 @@
-"""The transient unit in which the prober of a release runs, on the host of nginx."""
+"""The transient unit in which the traffic probe runs, on the host of nginx."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import os
 import subprocess
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset, prober
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import FORGIVEN
+from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset, traffic_probe
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import EXPECTED_DOWNTIME
 
 LIMIT = 3600  # seconds after which it ends by itself
 # It reads what the application says, so it has nothing to lose: a user of its own for as long as it runs, and one file, which is opened for it
@@ -42,29 +42,29 @@ def start(target: dict) -> None:
     """Begin, and wait for the first answers."""
     stop()
     os.makedirs(PLACE, mode=0o755, exist_ok=True)
-    files = {f"{PLACE}/{module.__name__.rpartition('.')[2]}.py": source(module) for module in (prober, bounded)}
+    files = {f"{PLACE}/{module.__name__.rpartition('.')[2]}.py": source(module) for module in (traffic_probe, bounded)}
     files |= {f"{PLACE}/prober-target.json": json.dumps(target), STATE: ""}
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(STATE + FORGIVEN)
+        os.unlink(STATE + EXPECTED_DOWNTIME)
     fileset.swap([(path, text.encode(), (0o644, 0, 0)) for path, text in files.items()])
     properties = [f"--property={word}" for word in (f"RuntimeMaxSec={LIMIT}", "Nice=5", f"StandardOutput=file:{STATE}", *SANDBOX)]
     # Not -I, which leaves out the directory of the program; that one is root's
     run("systemd-run", "--quiet", "--collect", f"--unit={UNIT}", *properties,
-        "/usr/bin/python3", "-E", "-s", "-B", f"{PLACE}/prober.py", f"{PLACE}/prober-target.json")  # fmt: skip
+        "/usr/bin/python3", "-E", "-s", "-B", f"{PLACE}/traffic_probe.py", f"{PLACE}/prober-target.json")  # fmt: skip
     deadline = time.monotonic() + 10
     while not seen()["requests"]:
         if time.monotonic() > deadline:
-            raise OSError(f"the prober does not begin: {run('journalctl', '-u', UNIT, '-n', '20', '--no-pager', check=False).stdout}")
+            raise OSError(f"the traffic probe does not begin: {run('journalctl', '-u', UNIT, '-n', '20', '--no-pager', check=False).stdout}")
         time.sleep(0.1)
 
 
 def stop() -> None:
-    """End it."""
+    """Stop the unit, also one that has failed."""
     run("systemctl", "stop", UNIT, check=False)
     run("systemctl", "reset-failed", UNIT, check=False)
 
 
 def seen() -> dict:
     """What it wrote last."""
-    found = prober.latest(fileset.read(STATE)[0])
-    return {"requests": 0, "failed": 0, **found, "forgiven": int(fileset.read(STATE + FORGIVEN)[0] or 0)}
+    found = traffic_probe.latest(fileset.read(STATE)[0])
+    return {"requests": 0, "failed": 0, **found, "forgiven": int(fileset.read(STATE + EXPECTED_DOWNTIME)[0] or 0)}

@@ -19,7 +19,7 @@ def _renamed(source: str, target: str) -> None:
     dump_file.sync(os.path.dirname(target))
 
 
-class Exchange:
+class ClusterSwap:
     """Renames, and what has to be still meanwhile."""
 
     def __init__(self, user: ServiceUser, wanted: Wanted, state: State):
@@ -28,7 +28,7 @@ class Exchange:
     def _pitr(self, *words: str) -> None:
         program = os.path.join(self.user.home, "bin/pitr")
         if untrusted.kind(program):
-            self.user.run([program, *words], timeout=pg_server.LONGEST)
+            self.user.run([program, *words], timeout=pg_server.NO_TIMEOUT)
 
     def _rename(self, source: str, target: str) -> None:
         self.user.does(_renamed, source, target)
@@ -51,14 +51,14 @@ class Exchange:
     def _image(self) -> str:
         return self.user.podman("inspect", "--format={{.ImageName}}", "postgres").stdout.strip()
 
-    def outline(self, files: dict, facts: dict) -> dict:
+    def describe(self, files: dict, facts: dict) -> dict:
         """The cluster in production, as it is remembered once another has taken its place."""
         major, stamp = major_of(self.wanted.data), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         name = f"{major}-{stamp}"
         place = {"data": f"{self.wanted.data}.{name}", "archive": name}
         return {"major": major, "image": self._image(), **place, "files": files, "facts": facts, "at": time.time()}
 
-    def away(self, current: dict, comes: str, returns: str = "", still: Callable[[], None] = lambda: None) -> None:
+    def swap_in(self, current: dict, comes: str, returns: str = "", still: Callable[[], None] = lambda: None) -> None:
         """Put the cluster in production aside, and another in its place. `returns` is the name of the archive that comes with it.
 
         `still` is called last before the server stops, and raises an error when what was copied of it is not what it holds.
@@ -71,7 +71,7 @@ class Exchange:
         self._rename(comes, self.wanted.data)
         self._tell()
 
-    def undo(self) -> None:
+    def roll_back(self) -> None:
         """What served before serves again. A new cluster that no server ran on goes; one on which one did is kept aside, a kept one returns to its place."""
         state, wanted = self.state, self.wanted
         pg_server.remove(self.user)
@@ -103,7 +103,7 @@ class Exchange:
         state.put(aside=[*state.data.get("aside", []), place])
         return place
 
-    def complete(self) -> bool:
+    def is_committed(self) -> bool:
         """Whether the new version was up when a run ended in the middle of the exchange. Then it goes forward: what was written since is there alone."""
         state = self.state
         if state.phase != "exchanging" or state.data.get("returns") or major_of(self.wanted.data) != state.data.get("to"):
@@ -112,7 +112,7 @@ class Exchange:
         image = self.user.image_ids([state.data["image"]]).get(state.data["image"])
         return running == f"{image} true" or (bool(state.data.get("control")) and self._ran())
 
-    def settle(self) -> dict:
+    def commit(self) -> dict:
         """The new cluster serves: from here on a run goes forward only, and the other one is what the way back leads to."""
         if self.state.phase == "exchanging":
             self.state.put(phase="finishing", kept=self.state.data["pending"], pending=None, comes=None, returns=None, control=None, making=None, files=None)
@@ -120,14 +120,14 @@ class Exchange:
             self.state.put(dumps=None)
         return {name: self.state.kept.get(name) for name in ("major", "data", "archive")}
 
-    def back(self, jobs: int) -> dict:
+    def revert(self, jobs: int) -> dict:
         """The cluster from before the upgrade serves again, when it is found to hold what it held then. Its sequences go on where they had come to since."""
         kept, began = self.state.kept, time.monotonic()
         server = Server(self.user, self.wanted)
         handed_out = self._handed_out(server)
-        current = self.outline(pg_upgrade_state.snapshot(self.user), pg_facts.facts(server))
+        current = self.describe(pg_upgrade_state.snapshot(self.user), pg_facts.facts(server))
         try:
-            self.away(current, kept["data"], kept["archive"])
+            self.swap_in(current, kept["data"], kept["archive"])
             pg_upgrade_state.put_back(self.user, kept["files"])
             self._pitr("take-back", kept["archive"])
             self.user.systemctl("start", UNIT)
@@ -138,7 +138,7 @@ class Exchange:
                 raise OSError(f"{kept['data']} is not what it was when it was kept: {'; '.join(wrong[:10])}")
             pg_facts.amcheck(server, jobs)
         except (CommandError, OSError):
-            self.undo()
+            self.roll_back()
             raise
         raised = self._go_on(server, handed_out)
         return {"checked": f"{pg_facts.summary(found)}; {raised}", "seconds": round(time.monotonic() - began, 1)}

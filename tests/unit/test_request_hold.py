@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import hold
-from ansible_collections.senex.trader.plugins.module_utils.hold import SOCKET, Hold
+from ansible_collections.senex.trader.plugins.module_utils import request_hold
+from ansible_collections.senex.trader.plugins.module_utils.request_hold import SOCKET, RequestHold
 from nginx_door import REPOSITORY, door, needs_nginx
 from test_nginx_ways import UPGRADE, spoken
 
@@ -37,7 +37,7 @@ class Commands:
 @pytest.fixture
 def contract(tmp_path, monkeypatch):
     """Makes what role nginx says of these servers and of the place to hold at."""
-    monkeypatch.setattr(hold, "SETTLED", 0.2)
+    monkeypatch.setattr(request_hold, "SETTLED", 0.2)
 
     def make(directory=tmp_path, servers=(), **more):
         found = {"version": 1, "servers": list(servers), "hosts": [], "flags": str(tmp_path / "out"), "hold": {"directory": f"{directory}/hold", "user": MINE}}
@@ -57,7 +57,7 @@ def both(pool, site, path="/api/a", **more):
 def test_what_comes_meanwhile_waits_and_is_answered(tmp_path, contract):
     with door(tmp_path, **UNLIMITED) as site, ThreadPoolExecutor(8) as pool:
         servers = [f"127.0.0.1:{site.first + number}" for number in range(site.instances)]
-        with Hold(contract(tmp_path / "run", servers), Commands()):
+        with RequestHold(contract(tmp_path / "run", servers), Commands()):
             waiting = [*both(pool, site), pool.submit(spoken, site, "/ws/x", UPGRADE)]
             time.sleep(1)
             assert site.ask("/health/simple/").status == 200, "that an instance is alive is said at any time"
@@ -73,8 +73,8 @@ def test_who_dies_holds_nobody(tmp_path, contract):
     with door(tmp_path, **UNLIMITED) as site, ThreadPoolExecutor(8) as pool:
         wanted = contract(tmp_path / "run")
         # The repository first: in site-packages there may be collections of others, as one package
-        program = f"import sys, time\nsys.path.insert(0, {str(REPOSITORY)!r})\nfrom {hold.__name__} import Hold\n"
-        program += f"with Hold({wanted!r}, None):\n    print('held', flush=True)\n    time.sleep(60)"
+        program = f"import sys, time\nsys.path.insert(0, {str(REPOSITORY)!r})\nfrom {request_hold.__name__} import RequestHold\n"
+        program += f"with RequestHold({wanted!r}, None):\n    print('held', flush=True)\n    time.sleep(60)"
         with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout.readline() == "held\n"
             waiting = both(pool, site)
@@ -84,7 +84,7 @@ def test_who_dies_holds_nobody(tmp_path, contract):
         assert [one.result(2).status for one in waiting] == [200, 200]
         assert (tmp_path / "run/hold").exists(), "it is left, and holds nobody"
         assert site.ask("/api/a").status == 200
-        with Hold(wanted, None):  # and is no obstacle to the next one
+        with RequestHold(wanted, None):  # and is no obstacle to the next one
             waiting = both(pool, site)
             time.sleep(0.5)
             assert not any(one.done() for one in waiting)
@@ -94,7 +94,7 @@ def test_who_dies_holds_nobody(tmp_path, contract):
 @needs_nginx
 def test_nginx_waits_no_longer_than_its_own_time(tmp_path, contract):
     """Whoever holds may hang."""
-    with door(tmp_path, __nginx_hold_seconds=1, **UNLIMITED) as site, ThreadPoolExecutor(8) as pool, Hold(contract(tmp_path / "run"), None):
+    with door(tmp_path, __nginx_hold_seconds=1, **UNLIMITED) as site, ThreadPoolExecutor(8) as pool, RequestHold(contract(tmp_path / "run"), None):
         began = time.monotonic()
         assert [one.result(5).status for one in both(pool, site)] == [200, 200]
         assert 0.9 < time.monotonic() - began < 3
@@ -107,8 +107,8 @@ def test_nobody_from_outside_asks_for_the_place(tmp_path):
 
 
 def test_it_ends_when_a_restart_takes_too_long(tmp_path, contract, monkeypatch):
-    monkeypatch.setattr(hold, "LONGEST", 0.6)
-    with Hold(contract(), None):
+    monkeypatch.setattr(request_hold, "LONGEST", 0.6)
+    with RequestHold(contract(), None):
         assert (tmp_path / "hold").is_dir()
         with socket.socket(socket.AF_UNIX) as asking:
             asking.connect(str(tmp_path / "hold" / SOCKET))
@@ -127,22 +127,22 @@ def test_what_is_under_way_ends_first(contract):
         request = socket.create_connection(place)
         threading.Timer(0.15, request.close).start()
         began = time.monotonic()
-        with Hold({**contract(servers=[f"127.0.0.1:{place[1]}"]), **COMMANDS}, commands):
+        with RequestHold({**contract(servers=[f"127.0.0.1:{place[1]}"]), **COMMANDS}, commands):
             assert 0.35 < time.monotonic() - began < 3
             assert commands.asked[0] == "before" and sorted(commands.asked[1:]) == ["busy", "busy", "busy", "pause"]
     assert commands.asked[-1] == "resume"
 
 
 def test_what_does_not_end_is_not_waited_for_for_ever(contract, monkeypatch):
-    monkeypatch.setattr(hold, "DRAIN_SECONDS", 0.5)
+    monkeypatch.setattr(request_hold, "DRAIN_SECONDS", 0.5)
     began = time.monotonic()
-    with Hold({**contract(), "busy": ["busy"]}, Commands(*[3] * 100)):
+    with RequestHold({**contract(), "busy": ["busy"]}, Commands(*[3] * 100)):
         assert 0.4 < time.monotonic() - began < 2
 
 
 def test_all_go_on_where_the_restart_fails(tmp_path, contract):
     commands = Commands()
-    with pytest.raises(ValueError), Hold({**contract(), "resume": ["resume"]}, commands):
+    with pytest.raises(ValueError), RequestHold({**contract(), "resume": ["resume"]}, commands):
         raise ValueError
     assert commands.asked == ["resume"] and not (tmp_path / "hold").exists()
 
@@ -155,11 +155,11 @@ def test_without_anything_to_hold_by_a_restart_is_a_restart(tmp_path, contract, 
         raise OSError("no such program")
 
     monkeypatch.chdir(tmp_path)
-    with Hold({**contract(**more), **COMMANDS}, failing):
+    with RequestHold({**contract(**more), **COMMANDS}, failing):
         assert not (tmp_path / "hold").exists()
 
 
 def test_without_nginx_or_for_a_start_nobody_waits(tmp_path):
     commands = Commands()
-    with Hold(None, commands), Hold({"contract": str(tmp_path / "none")}, commands):
+    with RequestHold(None, commands), RequestHold({"contract": str(tmp_path / "none")}, commands):
         assert commands.asked == []

@@ -1,4 +1,4 @@
-"""The application of one host at rest while something is exchanged below it. What was stopped is remembered on the host until it serves again."""
+"""Units of the application on one host, stopped for an operation. Their names are saved on the host until they are in service again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset, prober, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import fileset, traffic_probe, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
 
 PLACE = os.path.join(fileset.MANIFESTS, "application-rests")
@@ -23,13 +23,13 @@ def _listed(user: ServiceUser, *question: str) -> list[str]:
 
 
 def remembered(place: str = PLACE) -> list[str]:
-    """What was stopped here and does not serve yet."""
+    """Units that were stopped here and are not in service yet."""
     content = fileset.read(place)[0] or b""
     return [unit for unit in content.decode(errors="replace").split() if UNIT.fullmatch(unit)]
 
 
-def rest(user: ServiceUser, more: list[str], stop: bool = True, place: str = PLACE) -> list[str]:
-    """Stop what runs, and keep in mind what has to serve again: that too which an earlier run has stopped and not started."""
+def stop_units(user: ServiceUser, more: list[str], stop: bool = True, place: str = PLACE) -> list[str]:
+    """Stop what runs, and save what has to be started again, also what an earlier run stopped and did not start. Returns the units."""
     there = set(_listed(user, "list-unit-files"))
     running = _listed(user, "list-units", "--state=active,activating")
     units = list(dict.fromkeys([*filter(UNIT.fullmatch, running), *(unit for unit in [*remembered(place), *more] if unit in there and UNIT.fullmatch(unit))]))
@@ -40,8 +40,8 @@ def rest(user: ServiceUser, more: list[str], stop: bool = True, place: str = PLA
     return units
 
 
-def serve(user: ServiceUser, target: dict, migrate: bool, place: str = PLACE, still: Callable[[], None] = lambda: None) -> tuple[list[str], list[str]]:
-    """Start what rests here; which units, and what does not serve. Only where all does is it forgotten."""
+def start_units(user: ServiceUser, target: dict, migrate: bool, place: str = PLACE, still: Callable[[], None] = lambda: None) -> tuple[list[str], list[str]]:
+    """Start what was stopped; returns the units and the errors. The saved list is removed only if all are in service."""
     units = remembered(place)
     web = [unit for unit in units if unit.startswith("web-")]
     starts = [["release.service"]] if migrate and web else []
@@ -54,7 +54,7 @@ def serve(user: ServiceUser, target: dict, migrate: bool, place: str = PLACE, st
         troubles += [done.stderr.strip()] if done.returncode else []
     if web:
         for number in range(ROUNDS):
-            problems = [found for path in target["paths"] if (found := prober.ask(target, path))]
+            problems = [found for path in target["paths"] if (found := traffic_probe.ask(target, path))]
             if not problems or troubles:  # what did not start is not waited for
                 break
             time.sleep(1 if number < ROUNDS - 1 else 0)

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import rotation
+from ansible_collections.senex.trader.plugins.module_utils import nginx_upstream
 from nginx_door import evaluated, rendered
 
 TWO = ["127.0.0.1:8001", "127.0.0.1:8002"]
@@ -20,13 +20,13 @@ OTHERS = ["10.0.0.6:8001", "10.0.0.6:8002"]
 @pytest.fixture
 def contract(tmp_path, monkeypatch):
     """Writes what role nginx says of these servers; nothing else is there."""
-    monkeypatch.setattr(rotation, "EARLIER", str(tmp_path / "maps.conf"))
-    monkeypatch.setattr(rotation, "EARLIER_FLAGS", str(tmp_path / "out"))
-    monkeypatch.setattr(rotation, "serves", lambda server, ask: True)
+    monkeypatch.setattr(nginx_upstream, "EARLIER", str(tmp_path / "maps.conf"))
+    monkeypatch.setattr(nginx_upstream, "EARLIER_FLAGS", str(tmp_path / "out"))
+    monkeypatch.setattr(nginx_upstream, "serves", lambda server, ask: True)
     file = tmp_path / "upstream.json"
 
     def write(*servers, **more):
-        hosts = list(dict.fromkeys(rotation.host_of(server) for server in servers))
+        hosts = list(dict.fromkeys(nginx_upstream.host_of(server) for server in servers))
         file.write_text(json.dumps({"version": 1, "servers": servers, "hosts": hosts if len(hosts) > 1 else [], "flags": str(tmp_path / "out"), **more}))
         return file
 
@@ -34,41 +34,41 @@ def contract(tmp_path, monkeypatch):
 
 
 def turn(file, *servers, **more):
-    return rotation.Rotation({"contract": str(file), "servers": list(servers), **more})
+    return nginx_upstream.UpstreamServers({"contract": str(file), "servers": list(servers), **more})
 
 
 def test_leaves_and_comes_back(contract, tmp_path):
     file = contract(*TWO)
-    first = rotation.Rotation({"contract": str(file), "server": TWO[0]})
-    assert first.leave() and first.out() == [TWO[0]] and (tmp_path / "out" / TWO[0]).is_file()
-    assert first.leave(), "it is out, whoever took it out"
-    assert not turn(file, TWO[1]).leave(), "the last one stays"
-    assert turn(file, TWO[0]).back() and first.out() == [] and not turn(file, TWO[0]).back()
+    first = nginx_upstream.UpstreamServers({"contract": str(file), "server": TWO[0]})
+    assert first.drain() and first.drained() == [TWO[0]] and (tmp_path / "out" / TWO[0]).is_file()
+    assert first.drain(), "it is out, whoever took it out"
+    assert not turn(file, TWO[1]).drain(), "the last one stays"
+    assert turn(file, TWO[0]).restore() and first.drained() == [] and not turn(file, TWO[0]).restore()
 
 
 def test_all_servers_of_a_host_leave_by_one_flag(contract, tmp_path):
     """An address alone means all servers there, be there one, two or none."""
     file = contract(*TWO, *OTHERS)
     whole = turn(file, "10.0.0.6")
-    assert whole.leave() and whole.out() == OTHERS and (tmp_path / "out/10.0.0.6").is_file()
-    assert turn(file, TWO[0]).leave() and not turn(file, TWO[1]).leave(), "flagged servers take nothing"
-    assert turn(file, "10.0.0.6").back() and whole.out() == [] and not whole.back()
-    assert turn(file, TWO[0]).back()
+    assert whole.drain() and whole.drained() == OTHERS and (tmp_path / "out/10.0.0.6").is_file()
+    assert turn(file, TWO[0]).drain() and not turn(file, TWO[1]).drain(), "flagged servers take nothing"
+    assert turn(file, "10.0.0.6").restore() and whole.drained() == [] and not whole.restore()
+    assert turn(file, TWO[0]).restore()
     nobody = turn(file, "10.0.0.7")
-    assert not nobody.missing() and not nobody.leave() and not nobody.back()
+    assert not nobody.missing() and not nobody.drain() and not nobody.restore()
 
 
 def test_what_nginx_has_no_pool_for_stays(contract, tmp_path):
     """Two flags at once lead to the pool without the second of them, which has the first."""
     file = contract(*TWO, *OTHERS)
-    assert not turn(file, TWO[0], OTHERS[0]).leave() and not turn(file, *TWO, *OTHERS).leave()
+    assert not turn(file, TWO[0], OTHERS[0]).drain() and not turn(file, *TWO, *OTHERS).drain()
     file = contract(*TWO, *OTHERS, hosts=[])
-    assert not turn(file, "10.0.0.6").leave() and not (tmp_path / "out").exists()
+    assert not turn(file, "10.0.0.6").drain() and not (tmp_path / "out").exists()
 
 
 def test_a_server_that_is_not_there_changes_nothing(contract, tmp_path):
     absent = turn(contract(*TWO), "127.0.0.1:800")
-    assert not absent.leave() and absent.missing() == ["127.0.0.1:800"] and not absent.back() and not (tmp_path / "out").exists()
+    assert not absent.drain() and absent.missing() == ["127.0.0.1:800"] and not absent.restore() and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_the_engine_raises_is_what_nginx_looks_for(contract, tmp_path, inpu
     else:
         comments = re.compile(r"^ *#.*\n", re.MULTILINE)  # they say nothing
         (tmp_path / "maps.conf").write_text(comments.sub("", rendered("maps.conf.j2", **inputs)))
-    found = rotation.read_contract(str(file))
+    found = nginx_upstream.read_contract(str(file))
     assert found["servers"] == evaluated("__nginx_servers", **inputs) and sorted(found["hosts"]) == whole
     site = rendered("site.conf.j2", **inputs)
     places = site.count("set $senex_pool senex_web;")
@@ -115,14 +115,14 @@ def test_what_the_engine_raises_is_what_nginx_looks_for(contract, tmp_path, inpu
 def test_a_host_that_has_no_contract_yet_goes_on(contract, tmp_path):
     (tmp_path / "maps.conf").write_text(rendered("maps.conf.j2"))
     first = turn(tmp_path / "upstream.json", TWO[0])
-    assert first.leave() and first.out() == [TWO[0]] and not turn(tmp_path / "upstream.json", TWO[1]).leave()
-    assert first.back()
+    assert first.drain() and first.drained() == [TWO[0]] and not turn(tmp_path / "upstream.json", TWO[1]).drain()
+    assert first.restore()
 
 
 def test_without_nginx_nothing_happens(contract, tmp_path):
-    for none in (rotation.Rotation(None), turn(tmp_path / "no", "127.0.0.1:8001")):
-        assert not none.leave() and none.out() == []
-        none.back()
+    for none in (nginx_upstream.UpstreamServers(None), turn(tmp_path / "no", "127.0.0.1:8001")):
+        assert not none.drain() and none.drained() == []
+        none.restore()
 
 
 @pytest.fixture(params=["127.0.0.1", "::1", "::ffff:127.0.0.1"])
@@ -151,11 +151,11 @@ def busy(request, contract):
 
 def test_connections_are_counted_where_they_lead(busy):
     _file, server, connect = busy
-    assert rotation.connections([server]) == 0
+    assert nginx_upstream.connections([server]) == 0
     one, two = connect(), connect()
-    assert rotation.connections([server]) == 2 and rotation.connections(["127.0.0.1:1"]) == 0
+    assert nginx_upstream.connections([server]) == 2 and nginx_upstream.connections(["127.0.0.1:1"]) == 0
     one.close()  # half closed is over: nothing is under way there
-    assert rotation.connections([server]) == 1
+    assert nginx_upstream.connections([server]) == 1
     two.close()
 
 
@@ -164,7 +164,7 @@ def test_a_request_under_way_ends_first_and_nobody_is_told_who_ends_soon(busy):
     client, told, began = connect(), [], time.monotonic()
     threading.Timer(0.1, client.close).start()
     leaving = turn(file, server, drain=5)
-    assert leaving.leave(lambda: told.append(1))
+    assert leaving.drain(lambda: told.append(1))
     assert 0.1 < time.monotonic() - began < 2 and (leaving.cut, told) == (0, [])
 
 
@@ -172,7 +172,7 @@ def test_a_websocket_is_told_once_and_ends(busy):
     file, server, connect = busy
     client, told = connect(), []
     leaving = turn(file, server, drain=5)
-    leaving.leave(lambda: (told.append(1), threading.Timer(0.3, client.close).start()))
+    leaving.drain(lambda: (told.append(1), threading.Timer(0.3, client.close).start()))
     assert (leaving.cut, told) == (0, [1])
 
 
@@ -180,7 +180,7 @@ def test_what_does_not_end_is_counted(busy):
     file, server, connect = busy
     clients, began = [connect(), connect()], time.monotonic()
     leaving = turn(file, server, drain=1)
-    assert leaving.leave() and leaving.cut == len(clients)
+    assert leaving.drain() and leaving.cut == len(clients)
     assert 1 <= time.monotonic() - began < 2
 
 
@@ -206,8 +206,8 @@ def answering():
 
 def test_one_leaves_only_while_another_answers(tmp_path, monkeypatch, answering):
     """That a server is not flagged says nothing of one that is dead, or that accepts and never answers."""
-    monkeypatch.setattr(rotation, "POLL", 0)
-    monkeypatch.setattr(rotation, "ASKING", 0.3)
+    monkeypatch.setattr(nginx_upstream, "POLL", 0)
+    monkeypatch.setattr(nginx_upstream, "ASKING", 0.3)
     file, (good, asked) = tmp_path / "upstream.json", answering
     with socket.socket() as hung:
         hung.bind(("127.0.0.1", 0))
@@ -217,17 +217,17 @@ def test_one_leaves_only_while_another_answers(tmp_path, monkeypatch, answering)
             contract = {"version": 1, "servers": [TWO[0], other], "hosts": [], "flags": str(tmp_path / "out"), "ask": {"path": path, "host": "www.senex.test"}}
             file.write_text(json.dumps(contract))
             leaving = turn(file, TWO[0])
-            assert (leaving.leave(), leaving.alone) == (leaves, not leaves), (other, path)
-            leaving.back()
+            assert (leaving.drain(), leaving.last_in_service) == (leaves, not leaves), (other, path)
+            leaving.restore()
             file.write_text(json.dumps({name: value for name, value in contract.items() if name != "ask"}))  # of a run of before: that it takes connections
-            assert turn(file, TWO[0]).leave() == (other != "127.0.0.1:1")
-            turn(file, TWO[0]).back()
+            assert turn(file, TWO[0]).drain() == (other != "127.0.0.1:1")
+            turn(file, TWO[0]).restore()
     assert ("/200", "www.senex.test") in asked
 
 
 def test_one_that_dies_while_the_other_leaves_brings_it_back(contract, monkeypatch):
     looks = iter([True, False, False, False])
-    monkeypatch.setattr(rotation, "POLL", 0)
-    monkeypatch.setattr(rotation, "serves", lambda server, ask: next(looks))
+    monkeypatch.setattr(nginx_upstream, "POLL", 0)
+    monkeypatch.setattr(nginx_upstream, "serves", lambda server, ask: next(looks))
     leaving = turn(contract(*TWO), TWO[0])
-    assert not leaving.leave() and leaving.alone and leaving.out() == []
+    assert not leaving.drain() and leaving.last_in_service and leaving.drained() == []

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils.rotation import CONTRACT, POLL, connections, read_contract
+from ansible_collections.senex.trader.plugins.module_utils.nginx_upstream import CONTRACT, POLL, connections, read_contract
 
 # Seconds, all of it: what is not up again by then would keep visitors longer than an error does
 LONGEST = 20.0
@@ -27,7 +27,7 @@ SETTLED = 1.3
 SOCKET = "socket"
 
 
-class Hold:
+class RequestHold:
     """`wanted` has `contract` (of role nginx), and command lines of the service user: `before`, which may take its time and makes the restart short;
     `pause` and `resume` for what else would ask the service; `busy`, which prints 0 when nobody is being served. `run` runs one. Without `wanted`
     nothing is held."""
@@ -44,7 +44,7 @@ class Hold:
         self.timer = threading.Timer(LONGEST, self.release)
         self.timer.daemon = True
 
-    def __enter__(self) -> Hold:
+    def __enter__(self) -> RequestHold:
         """What comes waits from here on; and what had come has ended."""
         if self.wanted:
             self._command("before", BEFORE_SECONDS)

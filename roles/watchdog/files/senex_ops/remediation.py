@@ -18,7 +18,7 @@ NO_CURE = (301, 302, 308, 400, 401, 403, 404)  # answers of a process that lives
 
 
 @dataclass(frozen=True)
-class Cure:
+class Remediation:
     """What a restart would be of, and how."""
 
     part: str
@@ -59,7 +59,7 @@ def paused_until(now: float) -> float:
     return 0.0
 
 
-def works_hard(host, cure: Cure, seconds: float = 2.0) -> bool:
+def is_cpu_bound(host, cure: Remediation, seconds: float = 2.0) -> bool:
     """Whether the unit uses most of a core right now."""
 
     def used() -> int:
@@ -70,7 +70,7 @@ def works_hard(host, cure: Cure, seconds: float = 2.0) -> bool:
     return (used() - before) / 1e9 > 0.5 * (time.monotonic() - began)
 
 
-def gone(host, cure: Cure, seconds: float = 10.0) -> bool:
+def gone(host, cure: Remediation, seconds: float = 10.0) -> bool:
     """Whether systemd has seen the end of a container that was killed."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -80,7 +80,7 @@ def gone(host, cure: Cure, seconds: float = 10.0) -> bool:
     return False
 
 
-def attempt(host, config, part: decide.Part, cure: Cure, starved: bool, now: float, begun: Callable[[], None] = lambda: None) -> Outcome:
+def attempt(host, config, part: decide.Part, cure: Remediation, starved: bool, now: float, begun: Callable[[], None] = lambda: None) -> Outcome:
     """Decide with what is so now, and restart where that is the decision. `begun` is called before anything is touched: it writes down that it will be."""
     try:
         found = {"ActiveState": "active"} if cure.resolver else host.units(cure.scope, [cure.unit]).get(cure.unit, {})
@@ -92,7 +92,7 @@ def attempt(host, config, part: decide.Part, cure: Cure, starved: bool, now: flo
     decision = decide.decide(part, now, cure.needed, config.restart, situation)
     if decision.what != decide.RESTART:
         return Outcome(decision)
-    if cure.patience > 1 and part.failures < cure.needed * cure.patience and works_hard(host, cure):
+    if cure.patience > 1 and part.failures < cure.needed * cure.patience and is_cpu_bound(host, cure):
         return Outcome(decide.Decision(decide.WAIT, "it works hard, so it may be slow and not hung"))
     if cure.test:
         tested = host.run("systemd-run", "--quiet", "--pipe", "--wait", "--collect", *cure.test, timeout=30)
@@ -107,7 +107,7 @@ def attempt(host, config, part: decide.Part, cure: Cure, starved: bool, now: flo
     return Outcome(decision, done.code == 0, time.monotonic() - began, done.said if done.code else "")
 
 
-def cured(host, config, cure: Cure, state: str):
+def cured(host, config, cure: Remediation, state: str):
     """The restart itself; how it ended."""
     if cure.resolver:
         return host.revive_resolver(config.network, config.image)

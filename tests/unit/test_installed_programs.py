@@ -1,0 +1,33 @@
+"""Each module of a program that is installed on hosts is on its role's list: a program without one of them ends at its first line."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROLES = Path(__file__).parents[2] / "roles"
+UTILS = ROLES.parent / "plugins/module_utils"
+PROGRAMS = {"watchdog": "senex_ops", "backup": "senex_backup", "pitr": "pitr"}
+
+
+def listed(role):
+    """What the role's variables name as modules, in whichever list."""
+    known = yaml.safe_load((ROLES / role / "vars/main.yml").read_text(encoding="utf-8"))
+    return {str(word) for name, value in known.items() if name.endswith("_modules") for word in value}, str(known)
+
+
+@pytest.mark.parametrize(("role", "package"), PROGRAMS.items())
+def test_every_module_that_is_imported_is_installed(role, package):
+    files = {path.stem: path for path in (ROLES / role / "files" / package).glob("*.py")}
+    shared = {path.stem: path for path in UTILS.glob("*.py")}
+    wanted = set(files)
+    for path in files.values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module == package or (node.level == 1 and not node.module)):
+                wanted |= {alias.name for alias in node.names if alias.name in files or alias.name in shared}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                wanted |= {node.module.split(".")[-1]} & (set(files) | set(shared)) if node.level == 1 or node.module.startswith(f"{package}.") else set()
+    names, text = listed(role)
+    assert names, "a list of modules"
+    assert not {name for name in wanted - names if f"{name}.py" not in text}
