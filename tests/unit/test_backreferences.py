@@ -1,4 +1,4 @@
-"""A group of a regular expression that is named in a replacement: YAML takes a backslash away in double quotes alone."""
+"""What a backslash is in YAML: a group of a regular expression, or the end of a line, is written in one way in double quotes and in another without."""
 
 import re
 from pathlib import Path
@@ -27,3 +27,10 @@ def test_no_message_names_a_group_instead_of_what_it_holds(path):
     """`-e \\1=true` told nobody which variable it was."""
     for text in texts(list(yaml.load_all(path.read_text(encoding="utf-8"), Loader))):  # noqa: S506 (of our own files, as data)
         assert not [line for line in text.splitlines() if "regex_" in text and re.search(r"\\\\\d", line)], text
+
+
+@pytest.mark.parametrize("path", [path for part in ("playbooks", "roles") for path in sorted((ROOT / part).rglob("*.yml"))], ids=str)
+def test_no_text_is_split_or_joined_at_a_backslash_and_an_n(path):
+    """Outside of double quotes Ansible keeps the backslash of a Jinja text: two values of a file were one."""
+    for text in texts(list(yaml.load_all(path.read_text(encoding="utf-8"), Loader))):  # noqa: S506 (of our own files, as data)
+        assert not re.search(r"""'\\[nrt]'|'\\r\\n'""", text), text
