@@ -216,3 +216,12 @@ def test_no_module_of_ansible_is_in_the_hands_of_the_service_user():
             wrong += [f"{path.relative_to(ROOT)}: {task.get('name')}" for _ in own]
             wrong += [f"{path.relative_to(ROOT)}: {task.get('name')}"] if {"become_user", "remote_user"} & set(task) else []
     assert not wrong, "run the command alone as that user (runuser), and give it its environment (env):\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("roles/*/vars/main.yml")), ids=lambda path: path.parts[-3])
+def test_what_runs_as_the_service_user_finds_its_manager(path):
+    """Without its bus Podman takes another way to a container's cgroup, and is refused: no instance was told that it stops."""
+    for name, words in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        told = [str(word) for word in words] if isinstance(words, list) else []
+        if any(word.startswith("XDG_RUNTIME_DIR=") for word in told):
+            assert any(word.startswith("DBUS_SESSION_BUS_ADDRESS=") for word in told), name
