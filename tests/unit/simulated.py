@@ -110,19 +110,19 @@ class ServiceUser:
 TRANSACTION = '''
 
 class Transaction:
-    """A part that is one file: the image that it runs."""
+    """A component that is one file: the image that it runs."""
 
-    def __init__(self, part, user, present, beside=None, still=lambda: None):
-        self.part, self.beside, self.still = part, beside, still
+    def __init__(self, component, user, present, concurrent=None, still=lambda: None):
+        self.component, self.concurrent, self.still = component, concurrent, still
 
     def run(self, check):
         from ansible_collections.senex.trader.plugins.module_utils import stub_trip
-        image = self.part.files[0].content.decode().strip()
-        file = os.path.join(os.environ["STUB_AT"], self.part.name)
+        image = self.component.files[0].content.decode().strip()
+        file = os.path.join(os.environ["STUB_AT"], self.component.name)
         if not check:
             self.still()
             open(file, "w").write(image)
-            stub_trip.at(f"{self.part.name} {image.rpartition(':')[2]}")
+            stub_trip.at(f"{self.component.name} {image.rpartition(':')[2]}")
         return {"changed": True, "plan": [], "diff": []}
 '''
 STEPS = """
