@@ -16,6 +16,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible_collections.senex.trader.plugins.filter.quoting import env_file
 from ansible_collections.senex.trader.plugins.filter.sizing import to_megabytes
+from ansible_collections.senex.trader.plugins.plugin_utils.components import EXACTLY_ONE, ONE_OR_MORE, every_group
 from ansible_collections.senex.trader.plugins.plugin_utils.yaml_source import misread
 
 PLACEHOLDER = re.compile(r"CHANGE_?ME|your-domain\.com", re.IGNORECASE)
@@ -120,14 +121,15 @@ def input_problems(inputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"{name}: {problem}" for name, problem in problems if problem]
 
 
-def group_problems(groups: Mapping[str, Sequence[str]], exactly_one: Sequence[str], one_or_more: Sequence[str]) -> list[str]:
-    """One line for each inventory group that has too few hosts or too many."""
+def group_problems(groups: Mapping[str, Sequence[str]], rules: Mapping[str, str] | None = None) -> list[str]:
+    """One line for each inventory group that has too few hosts or too many; without rules, by the registry of components."""
+    known = every_group() if rules is None else rules
     problems = []
-    for name in exactly_one:
+    for name in (name for name, count in known.items() if count == EXACTLY_ONE):
         hosts = list(groups.get(name, []))
         if len(hosts) != 1:
             problems.append(f"group {name}: needs exactly one host and has {', '.join(hosts) or 'none'}")
-    problems += [f"group {name}: needs a host and has none" for name in one_or_more if not groups.get(name)]
+    problems += [f"group {name}: needs a host and has none" for name, count in known.items() if count == ONE_OR_MORE and not groups.get(name)]
     return problems
 
 

@@ -43,8 +43,21 @@ def _narrow(ufw: Mapping, protocol: str, port: str) -> bool:
     return any(one[0] in ("any", protocol) and _covers(one[1], port) for one in found) and not _open(ufw["rules"], protocol, port)
 
 
-def firewall_wanted(ufw: Mapping, ssh_ports: Sequence[int], ssh_sources: Sequence[str], rules: Sequence[Mapping]) -> list[str]:
-    """Rules as the host's facts have them (`allow tcp 443 any`). What a host keeps closed stays so unless a source is named."""
+def _is_address(source: str) -> bool:
+    try:
+        ipaddress.ip_network(source, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def firewall_wanted(
+    ufw: Mapping, ssh_ports: Sequence[int], ssh_sources: Sequence[str], rules: Sequence[Mapping], components: Sequence[Mapping] = ()
+) -> list[str]:
+    """Rules as the host's facts have them (`allow tcp 443 any`). What a host keeps closed stays so unless a source is named.
+
+    Those of the operator come first, for the first that fits decides; then what other hosts need of the components here.
+    """
     ports, wanted = [str(port) for port in ssh_ports], []
     if ssh_sources:
         wanted = [f"allow tcp {port} {_network(source)}" for port in ports for source in ssh_sources]
@@ -58,7 +71,22 @@ def firewall_wanted(ufw: Mapping, ssh_ports: Sequence[int], ssh_sources: Sequenc
         action, protocol, port = rule.get("action", "allow"), rule.get("protocol", "tcp"), str(rule["port"])
         if rule.get("from") or action not in LETS_IN or not _narrow(ufw, protocol, port):
             wanted.append(f"{action} {protocol} {port} {_network(rule.get('from') or 'any')}")
+    for one in components:
+        rule = f"tcp {one['port']} {_network(one['from'])}"
+        if _is_address(one["from"]) and not any(other.partition(" ")[2] == rule for other in wanted):
+            wanted.append(f"allow {rule}")
     return wanted
+
+
+def firewall_nameless(components: Sequence[Mapping], rules: Iterable[str]) -> list[str]:
+    """One line for each host that needs a port here, whose address nobody knows, and whom no rule lets in there."""
+    admitted = [rule.split(" ") for rule in rules]
+    return [
+        f"senex_private_address: {one['host']} has {one['from']}, and a firewall knows no names; write its address, or a rule for port {one['port']}"
+        " in common_firewall_rules"
+        for one in components
+        if not _is_address(one["from"]) and not any(word[0] in LETS_IN and word[1] in ("any", "tcp") and _covers(word[2], one["port"]) for word in admitted)
+    ]
 
 
 def firewall_admitted(rules: Iterable[str], port: int) -> list[str]:
@@ -78,4 +106,5 @@ class FilterModule:
 
     def filters(self) -> dict:
         """By name."""
-        return {"firewall_wanted": firewall_wanted, "firewall_admitted": firewall_admitted, "firewall_outside": firewall_outside}
+        return {"firewall_wanted": firewall_wanted, "firewall_admitted": firewall_admitted, "firewall_outside": firewall_outside,
+                "firewall_nameless": firewall_nameless}  # fmt: skip

@@ -6,7 +6,9 @@ inventory that the stages before it concern has said that it did its part, and t
 
 from __future__ import annotations
 
-EVERYBODY = ("postgresql", "redis", "web", "celery", "celery_beat", "nginx", "backup", "watchdog")
+from ansible_collections.senex.trader.plugins.plugin_utils.components import every_group
+
+EVERYBODY = tuple(every_group())
 LOST = "the lock of this release"  # as plugins/module_utils/release_record.py begins what it says then
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.senex.trader.plugins.plugin_utils.components import memory_entries, planned_memory
 
 UNITS = {"": 1, "k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
@@ -17,11 +18,7 @@ SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 # A bare number this large was meant as bytes.
 LARGEST_BARE_NUMBER = 4 * 1024 * 1024
 
-# Limits on an 8 GB host in MB; other sizes keep the proportions.
-PLAN_8GB = {"postgresql": 2048, "redis": 1024, "web": 1024, "worker": 1536, "beat": 512}
 GIVEN_OUT = 0.75
-SMALLEST = {"postgresql": 384, "redis": 192, "web": 384, "worker": 384, "beat": 160}
-LARGEST = {"beat": 512}
 MINIMUM_RAM_MB = 1792
 
 # An archive that stands still keeps this much WAL at most from being recycled: the database's disk outlives it
@@ -55,20 +52,26 @@ def nominal_ram(ram_mb: Any) -> int:
     return whole if reported >= whole * 0.92 else reported // 64 * 64
 
 
-def memory_plan(ram_mb: Any, components: Sequence[str] | None = None, redis_cache: bool = False) -> dict[str, int]:
-    """Limits in MB for the parts on a host; what is left over is the system's and the page cache's."""
-    chosen = list(PLAN_8GB) if components is None else list(components)
-    unknown = sorted(set(chosen) - set(PLAN_8GB))
+def memory_enough(ram_mb: Any) -> bool:
+    """Whether a host can have the stack at all."""
+    return nominal_ram(ram_mb) >= MINIMUM_RAM_MB
+
+
+def memory_plan(ram_mb: Any, components: Sequence[str] | None = None, redis_cache: bool = False, groups: Sequence[str] = ()) -> dict[str, int]:
+    """Limits in MB for the parts on a host; what is left over is the system's and the page cache's. The registry has the shares of an 8 GB host."""
+    known = planned_memory(groups)
+    chosen = list(known) if components is None else list(components)
+    unknown = sorted(set(chosen) - set(known))
     if unknown:
-        raise AnsibleFilterError(f"memory_plan knows no component {', '.join(unknown)}; components are {', '.join(PLAN_8GB)}")
+        raise AnsibleFilterError(f"memory_plan knows no component {', '.join(unknown)}; components are {', '.join(known)}")
     ram = nominal_ram(ram_mb)
-    if ram < MINIMUM_RAM_MB:
+    if not memory_enough(ram_mb):
         raise AnsibleFilterError(f"senex_memory_mb: {ram_mb} MB of memory is too little; the stack needs a host of 2 GB or more")
-    total = sum(PLAN_8GB[component] for component in chosen)
+    total = sum(known[component].share for component in chosen)
     plan = {}
     for component in chosen:
-        share = int(ram * GIVEN_OUT * PLAN_8GB[component] / total) // 16 * 16
-        plan[component] = min(max(share, SMALLEST[component]), LARGEST.get(component, ram))
+        share = int(ram * GIVEN_OUT * known[component].share / total) // 16 * 16
+        plan[component] = min(max(share, known[component].least), known[component].most or ram)
     plan["system"] = ram - sum(plan.values())
     if redis_cache and "redis" in plan:
         # A cache saves nothing, so it needs no room for a fork
@@ -79,6 +82,11 @@ def memory_plan(ram_mb: Any, components: Sequence[str] | None = None, redis_cach
         # While Redis forks to save, every page written meanwhile exists twice.
         plan["redis_maxmemory"] = plan["redis"] // 2
     return plan
+
+
+def memory_needed(groups: Sequence[str]) -> list[str]:
+    """The entries of the plan that a host of these groups uses."""
+    return list(memory_entries(groups))
 
 
 def _size(megabytes: float) -> str:
@@ -154,6 +162,8 @@ class FilterModule:
         return {
             "to_megabytes": to_megabytes,
             "memory_plan": memory_plan,
+            "memory_needed": memory_needed,
+            "memory_enough": memory_enough,
             "postgresql_tuning": postgresql_tuning,
             "postgresql_shared_memory": postgresql_shared_memory,
         }

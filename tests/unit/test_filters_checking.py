@@ -81,9 +81,10 @@ def test_all_problems_come_at_once():
 
 def test_groups():
     good = {"postgresql": ["a"], "celery_beat": ["a"], "web": ["a", "b"]}
-    assert checking.group_problems(good, ["postgresql", "celery_beat"], ["web"]) == []
+    rules = {"postgresql": "exactly_one", "web": "one_or_more", "celery_beat": "exactly_one", "backup": "any"}
+    assert checking.group_problems(good, rules) == []
     bad = {"postgresql": [], "celery_beat": ["a", "b"], "web": []}
-    assert checking.group_problems(bad, ["postgresql", "celery_beat"], ["web", "nginx"]) == [
+    assert checking.group_problems(bad, {**rules, "nginx": "one_or_more"}) == [
         "group postgresql: needs exactly one host and has none",
         "group celery_beat: needs exactly one host and has a, b",
         "group web: needs a host and has none",

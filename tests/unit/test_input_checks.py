@@ -158,7 +158,7 @@ def test_too_little_memory():
 @pytest.mark.parametrize(
     ("memory", "says"),
     [
-        ({"web": "900M"}, "senex_memory: has no postgresql, redis, redis_maxmemory, worker, beat; it takes the place of the whole plan"),
+        ({"web": "900M"}, "senex_memory: has no postgresql, redis, worker, beat, redis_maxmemory; it takes the place of the whole plan"),
         ({"web": [900]}, "senex_memory.web: is a list, and must be a size"),
         ("4G", "senex_memory: is a text, and must be a dictionary"),
         ({"website": 900}, "senex_memory.website: there is no such key"),

@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+import patterns
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.action import facts as facts_action
@@ -14,11 +15,12 @@ from ansible_collections.senex.trader.plugins.module_utils import fileset, paylo
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
 from ansible_collections.senex.trader.plugins.modules import apply_quadlet, apply_system_files, facts
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
+from ansible_collections.senex.trader.plugins.plugin_utils.components import hosts_pattern
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction
 from rendered import ROLES, action, loaded
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
-EVERYBODY = "postgresql:redis:web:celery:celery_beat:nginx:backup:watchdog"
+EVERYBODY = hosts_pattern()
 THEIRS = {"who": "anna@desk", "machine": "another", "pid": 7, "started": "1"}
 MINE = {"who": "me@here", "machine": "this", "pid": 8, "started": "2"}
 SITE = {**MINE, "id": "run-8-2", "what": "site.yml", "takes": True}
@@ -275,7 +277,7 @@ BESIDE = {"backup.yml"}
 
 def plays(name):
     found = []
-    for play in yaml.safe_load((PLAYBOOKS / name).read_text()):
+    for play in patterns.whole(name.removesuffix(".yml")):
         imported = play.get("ansible.builtin.import_playbook")
         found += plays(imported) if imported and imported != "validate.yml" else [play]
     return found

@@ -9,15 +9,13 @@ from ansible.template import Templar
 from ansible_collections.senex.trader.plugins.module_utils import application_units, release_record
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld, LockLost
 from ansible_collections.senex.trader.plugins.modules import release
+from ansible_collections.senex.trader.plugins.plugin_utils.components import hosts_pattern
 from controller import ROOT
+from patterns import plays
 from rendered import ROLES, loaded, trust_as_template, trusted
 
 OPERATIONS = ("restore", "upgrade_postgresql", "checksums")
 MINE, THEIRS = ({"id": name, "what": f"restore {name}", "who": f"{name}@desk"} for name in ("mine", "theirs"))
-
-
-def plays(name):
-    return [play for play in yaml.safe_load((ROOT / f"playbooks/{name}.yml").read_text()) if "hosts" in play]
 
 
 def begins(tasks):
@@ -79,7 +77,7 @@ def test_every_host_gives_a_sign_of_life_before_the_exchange(name):
     found = plays(name)
     (switch,) = [number for number, play in enumerate(found) if play.get("vars", {}).get("operation_stage") == "switch"]
     before = found[switch - 1]
-    assert "tasks/renew.yml" in str(before["tasks"]) and before["hosts"] == "postgresql:redis:web:celery:celery_beat:nginx:backup:watchdog"
+    assert "tasks/renew.yml" in str(before["tasks"]) and before["hosts"] == hosts_pattern()
 
 
 def test_a_sign_of_life_renews_the_lock_and_nobody_elses(ledger, monkeypatch):

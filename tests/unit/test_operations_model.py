@@ -6,7 +6,6 @@ lets be changed (the lock), what is recorded. Hosts and what is done on them are
 
 import contextlib
 import copy
-import functools
 import itertools
 import re
 
@@ -15,7 +14,9 @@ import yaml
 from ansible_collections.senex.trader.plugins.filter import operations, rotation
 from ansible_collections.senex.trader.plugins.module_utils import release_record
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
+from ansible_collections.senex.trader.plugins.plugin_utils.components import component_groups, every_group
 from controller import ROOT
+from patterns import plays, whole
 
 ALONE = {"postgresql": ["one"], "redis": ["one"], "web": ["one"], "celery": ["one"], "celery_beat": ["one"], "nginx": ["one"]}
 PAIR = {**ALONE, "web": ["one", "two"], "celery": ["one", "two"]}
@@ -160,11 +161,6 @@ def attempt(told, host, work, key="failure"):
         told[host][key] = ". ".join(filter(None, [told[host].get(key), f"{host}: {error}"]))
         return False
     return True
-
-
-@functools.cache
-def plays(name):
-    return [play for play in yaml.safe_load((ROOT / f"playbooks/{name}.yml").read_text()) if "hosts" in play]
 
 
 # -- releases
@@ -437,7 +433,7 @@ def test_what_stops_serves_again(name):
 
 
 CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue"]
-PARTS = yaml.safe_load((ROOT / "playbooks/vars/components.yml").read_text())["__component_groups"]
+PARTS = component_groups()
 ROTATED = {name: {**groups, "backup": groups["postgresql"], "watchdog": groups["nginx"]} for name, groups in GROUPS.items()}
 
 
@@ -585,13 +581,12 @@ def test_a_rotation_locks_every_host_that_it_touches():
 @pytest.mark.parametrize("name", ["deploy", "rollback", "restore", "upgrade_postgresql", "scale", "checksums"])
 def test_a_limit_is_looked_at_before_anything_else(name):
     """By every group that a play of the operation goes to."""
-    first, *others = yaml.safe_load((ROOT / f"playbooks/{name}.yml").read_text())
+    first, *others = whole(name)
     assert first["ansible.builtin.import_playbook"] == "require_hosts.yml"
     if name in ("deploy", "rollback"):
-        others += yaml.safe_load((ROOT / "playbooks/release.yml").read_text())
+        others += whole("release")
     groups = {group for play in others if "hosts" in play for group in re.findall(r"[a-z_]+", re.sub(r"\{\{.*?\}\}|\[0\]", "", play["hosts"]))} - {"all"}
-    named = set(re.findall(r"[a-z_]+", str(first["vars"]["required_groups"])))
-    assert groups <= named and len(groups) >= 3
+    assert groups <= set(every_group()) and len(groups) >= 3
 
 
 @pytest.mark.parametrize("name", ["release", "restore", "upgrade_postgresql", "checksums"])

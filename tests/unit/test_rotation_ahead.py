@@ -3,9 +3,10 @@
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.filter.rotation import SERVERS, rotation_ahead
+from ansible_collections.senex.trader.plugins.plugin_utils.components import component_groups
 from controller import ROOT
 
-PARTS = list(yaml.safe_load((ROOT / "playbooks/vars/components.yml").read_text())["__component_groups"])
+PARTS = list(component_groups())
 CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue"]
 GROUPS = {"postgresql": ["data"], "redis": ["data"], "web": ["one", "two"]}
 ALL = ["data", "one", "two"]

@@ -3,9 +3,10 @@
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.filter.rotation import rotation_begins, rotation_unconfirmed, rotation_wanted
+from ansible_collections.senex.trader.plugins.plugin_utils.components import component_groups
 from controller import ONE, ROOT, Stubbed
 
-PARTS = yaml.safe_load((ROOT / "playbooks/vars/components.yml").read_text())["__component_groups"]
+PARTS = component_groups()
 CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue"]
 TWO = {**ONE, "web": ["one", "two"], "celery": ["one", "two"]}
 APART = {

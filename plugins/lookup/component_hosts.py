@@ -1,0 +1,46 @@
+# Copyright: senex.trader maintainers
+# SPDX-License-Identifier: MIT
+"""Which hosts a play about components is for."""
+
+from __future__ import annotations
+
+DOCUMENTATION = """
+name: component_hosts
+short_description: Return the pattern for the hosts of components
+version_added: 0.1.0
+author: [senex.trader maintainers (@senex-trader)]
+description:
+  - Returns a pattern for C(hosts) of a play, made of the groups that the registry of components has.
+options:
+  _terms:
+    description: Names of components; without one, the pattern for all hosts that have any.
+"""
+EXAMPLES = """
+- name: Work on every host
+  hosts: "{{ lookup('senex.trader.component_hosts') }}"
+  tasks: []
+
+- name: Work where the application runs
+  hosts: "{{ lookup('senex.trader.component_hosts', 'django', 'celery') }}"
+  tasks: []
+"""
+RETURN = """
+_raw:
+  description: One pattern, such as C(web:celery:celery_beat).
+  type: list
+  elements: str
+"""
+
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.senex.trader.plugins.plugin_utils.components import RegistryError, hosts_pattern
+
+
+class LookupModule(LookupBase):
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **_: Any) -> list[str]:
+        try:
+            return [hosts_pattern(*terms)]
+        except RegistryError as problem:
+            raise AnsibleError(f"component_hosts: {problem}") from problem

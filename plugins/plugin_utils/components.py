@@ -1,0 +1,205 @@
+"""The registry of components (roles/senex/vars/components.yml), and what is derived from it.
+
+It belongs to the role senex because every role depends on that one, and an inventory that uses single roles has no playbooks. Plugins read the file by
+themselves, so that no task has to load it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REGISTRY = Path(__file__).parents[2] / "roles/senex/vars/components.yml"
+EVERY_HOST, CONTAINERS = "every_host", "containers"
+EXACTLY_ONE, ONE_OR_MORE, ANY = "exactly_one", "one_or_more", "any"
+WORLD = "world"
+
+
+class RegistryError(ValueError):
+    """The registry says what nobody understands."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """MB on a host of 8 GB, bounds, and the group whose hosts have it."""
+
+    share: int
+    least: int
+    most: int | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Image:
+    """Names of variables."""
+
+    variable: str
+    input: str
+    unless: str = ""
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where a component is reached from other hosts; a port and a number of ports may be names of variables."""
+
+    port: int | str
+    clients: tuple[str, ...]
+    count: int | str = 1
+    address: str = ""
+    only: str = ""
+    elsewhere: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Component:
+    """One entry of the registry."""
+
+    name: str
+    phase: int
+    groups: Mapping[str, str]
+    where: str
+    user_units: tuple[str, ...]
+    system_units: tuple[str, ...]
+    image: Image | None
+    memory: Mapping[str, Memory]
+    secrets: Mapping[str, str]
+    ports: tuple[Port, ...]
+    certificates: tuple[str, ...]
+    backups: Mapping[str, tuple[str, ...]]
+    checks: tuple[str, ...]
+    metrics: int | str | None
+
+
+KEYS = {"groups", "where", "phase", "units", "image", "memory", "secrets", "ports", "certificates", "backups", "checks", "metrics"}
+COUNTS = (EXACTLY_ONE, ONE_OR_MORE, ANY)
+MADE = ("word", "django", "fernet", "given")
+
+
+def _only(where: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise RegistryError(f"{where}: there is no key {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+
+
+def _entry(kind: type, where: str, given: Mapping[str, Any]) -> Any:
+    _only(where, given, [field.name for field in fields(kind)])
+    return kind(**given)
+
+
+def _port(where: str, given: Mapping[str, Any]) -> Port:
+    clients = given.get("clients", ())
+    clients = (clients,) if isinstance(clients, str) else tuple(clients)
+    return _entry(Port, where, {**given, "clients": clients, "elsewhere": tuple(given.get("elsewhere", ()))})
+
+
+def _memory(name: str, given: Mapping[str, Mapping[str, Any]], groups: Mapping[str, str]) -> dict[str, Memory]:
+    """Of a component with one group, it need not be said."""
+    found = {entry: _entry(Memory, f"{name}.memory.{entry}", {"group": next(iter(groups), ""), **one}) for entry, one in given.items()}
+    if len(groups) > 1 and not all("group" in one for one in given.values()) or any(one.group not in groups for one in found.values()):
+        raise RegistryError(f"{name}.memory: each entry needs one of its groups: {', '.join(groups)}")
+    return found
+
+
+def component(name: str, given: Mapping[str, Any]) -> Component:
+    """An entry as it stands in the registry."""
+    _only(name, given, KEYS)
+    groups, units = given.get("groups", {}), given.get("units", {})
+    if bool(groups) is bool(given.get("where")) or given.get("where", EVERY_HOST) not in (EVERY_HOST, CONTAINERS):
+        raise RegistryError(f"{name}: needs groups, or where: {EVERY_HOST} or {CONTAINERS}")
+    wrong = [f"{group}: {count}" for group, count in groups.items() if count not in COUNTS]
+    wrong += [f"{secret}: {made}" for secret, made in given.get("secrets", {}).items() if made not in MADE]
+    if wrong:
+        raise RegistryError(f"{name}: {', '.join(wrong)}; a group has {', '.join(COUNTS)}, a secret is {', '.join(MADE)}")
+    _only(f"{name}.units", units, ("user", "system"))
+    return Component(
+        name=name,
+        phase=given["phase"],
+        groups=groups,
+        where=given.get("where", ""),
+        user_units=tuple(units.get("user", ())),
+        system_units=tuple(units.get("system", ())),
+        image=_entry(Image, f"{name}.image", given["image"]) if "image" in given else None,
+        memory=_memory(name, given.get("memory", {}), groups),
+        secrets=given.get("secrets", {}),
+        ports=tuple(_port(f"{name}.ports", one) for one in given.get("ports", ())),
+        certificates=tuple(given.get("certificates", ())),
+        backups={command: tuple(jobs) for command, jobs in given.get("backups", {}).items()},
+        checks=tuple(given.get("checks", ())),
+        metrics=given.get("metrics"),
+    )
+
+
+def parsed(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Component]:
+    """All entries in their order."""
+    found = {name: component(name, one) for name, one in given.items()}
+    for one in found.values():
+        strangers = {client for port in one.ports for client in port.clients} - {*found, WORLD}
+        if strangers or not all(port.clients for port in one.ports):
+            raise RegistryError(f"{one.name}.ports: each needs clients: components, or {WORLD}; {', '.join(sorted(strangers))} is none")
+    return found
+
+
+@functools.cache
+def registry() -> dict[str, Component]:
+    """The collection's components."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return parsed(yaml.load(REGISTRY.read_text(encoding="utf-8"), loader)["senex_components"])  # noqa: S506  (a safe loader)
+
+
+def every_group(components: Mapping[str, Component] | None = None) -> dict[str, str]:
+    """The groups of the inventory in the order of what they have, each with how many hosts it must have."""
+    found: dict[str, str] = {}
+    for one in (registry() if components is None else components).values():
+        for group, count in one.groups.items():
+            if found.setdefault(group, count) != count:
+                raise RegistryError(f"{one.name}: {group} is {count} here and {found[group]} elsewhere")
+    return found
+
+
+def groups_of(name: str, components: Mapping[str, Component] | None = None) -> list[str]:
+    """The groups whose hosts have a component."""
+    known = registry() if components is None else components
+    if name not in known:
+        raise RegistryError(f"there is no component {name}; there are {', '.join(known)}")
+    if known[name].where == EVERY_HOST:
+        return list(every_group(known))
+    if known[name].where == CONTAINERS:
+        return list(dict.fromkeys(group for one in known.values() if one.image for group in one.groups))
+    return list(known[name].groups)
+
+
+def component_groups(components: Mapping[str, Component] | None = None) -> dict[str, list[str]]:
+    """What a run puts in place by component, and in which groups. What every host has comes before it, and is not asked for by group."""
+    known = registry() if components is None else components
+    return {name: groups_of(name, known) for name, one in known.items() if one.where != EVERY_HOST}
+
+
+def hosts_pattern(*names: str, components: Mapping[str, Component] | None = None) -> str:
+    """The pattern for the hosts that have one of these components; without a name, of all hosts that have any."""
+    known = registry() if components is None else components
+    groups = [group for name in names for group in groups_of(name, known)] if names else list(every_group(known))
+    return ":".join(dict.fromkeys(groups))
+
+
+def hosts_of(names: Iterable[str], groups: Mapping[str, Sequence[str]], components: Mapping[str, Component] | None = None) -> list[str]:
+    """The hosts of an inventory that have one of these components."""
+    return list(dict.fromkeys(host for name in names for group in groups_of(name, components) for host in groups.get(group) or []))
+
+
+def memory_entries(group_names: Iterable[str], components: Mapping[str, Component] | None = None) -> dict[str, Memory]:
+    """The entries of the memory plan that a host of these groups needs."""
+    known = registry() if components is None else components
+    here = set(group_names)
+    return {entry: memory for one in known.values() for entry, memory in one.memory.items() if memory.group in here}
+
+
+def planned_memory(group_names: Iterable[str] = (), components: Mapping[str, Component] | None = None) -> dict[str, Memory]:
+    """Those that share the memory of a host: of what every environment has on each host, so that one that moves finds room, and of the others where they are."""
+    known = registry() if components is None else components
+    always = [group for group, count in every_group(known).items() if count != ANY]
+    return memory_entries([*always, *group_names], known)

@@ -1,0 +1,129 @@
+"""Each host opens a port to the hosts whose components need it, and to no others."""
+
+import pytest
+from ansible_collections.senex.trader.plugins.filter.firewall import firewall_nameless, firewall_wanted
+from rendered import value
+from test_common_preflight import HOST, refusals
+from test_filters_firewall import SSH, WEB, ufw
+
+TWO = {"postgresql": ["one"], "redis": ["one"], "web": ["one", "two"], "celery": ["one"], "celery_beat": ["one"], "nginx": ["one"]}
+ADDRESSES = {"one": "10.0.0.5", "two": "10.0.0.6", "three": "10.0.0.7"}
+PUBLISHED = {"postgresql_publish_address": "{{ senex_private_address }}", "redis_publish_address": "{{ senex_private_address }}"}
+
+
+def ports(which, host, groups, hostvars=None, **inputs):
+    known = {name: {"senex_private_address": address, **(hostvars or {}).get(name, {})} for name, address in ADDRESSES.items()}
+    mine = [group for group, hosts in groups.items() if host in hosts]
+    given = {"groups": groups, "group_names": mine, "inventory_hostname": host, "hostvars": known, "senex_private_address": ADDRESSES[host], **inputs}
+    return value("common", f"query('senex.trader.component_ports', '{which}')", **given)
+
+
+def shown(found):
+    return [f"{one['port']} {one['from']}" for one in found]
+
+
+def test_one_host_needs_nothing_of_others():
+    alone = {name: ["one"] for name in TWO}
+    assert ports("hosts", "one", alone, **PUBLISHED) == [] and ports("hosts", "one", alone) == []
+
+
+def test_everybody_reaches_nginx_and_nothing_else():
+    assert ports("world", "one", TWO) == [{"port": "80"}, {"port": "443"}]
+    assert ports("world", "two", TWO) == []
+    assert ports("world", "three", {**TWO, "backup": ["three"]}) == []
+
+
+def test_two_web_hosts():
+    """As docs/user/deploy.md had it written by hand."""
+    assert shown(ports("hosts", "one", TWO, **PUBLISHED)) == ["5432 10.0.0.6", "6379 10.0.0.6"]
+    assert shown(ports("hosts", "two", TWO, senex_web_instances=2)) == ["8001:8002 10.0.0.5"]
+    assert shown(ports("hosts", "two", TWO, senex_web_instances=1, senex_web_base_port=9001)) == ["9001 10.0.0.5"]
+
+
+def test_what_is_not_published_is_not_opened():
+    assert ports("hosts", "one", TWO) == []
+    assert shown(ports("hosts", "one", TWO, redis_publish_address="10.0.0.5")) == ["6379 10.0.0.6"]
+    assert ports("hosts", "one", TWO, redis_publish_address="127.0.0.1") == []
+    assert ports("hosts", "two", TWO, senex_web_address="127.0.0.1") == []
+
+
+def test_the_redis_of_the_cache_has_a_port_of_its_own():
+    found = ports("hosts", "one", TWO, redis_publish_address="10.0.0.5", senex_redis_cache_instance=True, senex_redis_cache_port=6399)
+    assert shown(found) == ["6379 10.0.0.6", "6399 10.0.0.6"]
+
+
+def test_every_host_of_its_own():
+    groups = {"postgresql": ["one"], "redis": ["one"], "web": ["two"], "celery": ["three"], "celery_beat": ["three"], "nginx": ["three"]}
+    assert shown(ports("hosts", "one", groups, postgresql_publish_address="10.0.0.5")) == ["5432 10.0.0.6", "5432 10.0.0.7"]
+    assert shown(ports("hosts", "two", groups)) == ["8001:8002 10.0.0.7"]
+    assert ports("hosts", "three", groups) == [] and len(ports("world", "three", groups)) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "opened"),
+    [
+        ({"senex_database_host": "pooler.senex.test"}, []),  # it goes elsewhere
+        ({"senex_database_host": "10.0.0.5"}, ["5432 10.0.0.6"]),  # the same, said
+    ],
+)
+def test_a_client_that_the_inventory_sends_elsewhere(given, opened):
+    assert shown(ports("hosts", "one", TWO, {"two": given}, postgresql_publish_address="10.0.0.5")) == opened
+
+
+def test_a_url_of_redis_says_where_it_goes():
+    for url, opened in (("redis://:x@elsewhere:6379", []), ("redis://:x@10.0.0.5:6379", ["6379 10.0.0.6"])):
+        assert shown(ports("hosts", "one", TWO, {"two": {"senex_redis_url": url}}, redis_publish_address="10.0.0.5")) == opened
+
+
+def test_without_a_private_address_a_host_is_known_by_its_own():
+    hostvars = {"two": {"senex_private_address": "", "ansible_host": "192.0.2.6"}}
+    assert shown(ports("hosts", "one", TWO, hostvars, postgresql_publish_address="10.0.0.5")) == ["5432 192.0.2.6"]
+
+
+# -- among the rules of the operator
+
+
+NEEDED = [{"port": "5432", "from": "10.0.0.6", "host": "two"}, {"port": "8001:8002", "from": "10.0.0.7", "host": "three"}]
+
+
+def test_rules_that_were_written_by_hand_stay_as_they_are():
+    by_hand = [*WEB, {"port": 5432, "from": "10.0.0.6"}, {"port": "8001:8002", "from": "10.0.0.7"}]
+    before = firewall_wanted(ufw(SSH), [22], [], by_hand)
+    assert firewall_wanted(ufw(SSH), [22], [], by_hand, NEEDED) == before
+    assert firewall_wanted(ufw(SSH), [22], [], WEB, NEEDED) == before
+
+
+def test_the_operator_has_the_last_word():
+    for action in ("deny", "reject"):
+        wanted = firewall_wanted(ufw(SSH), [22], [], [{"port": 5432, "from": "10.0.0.6", "action": action}], NEEDED[:1])
+        assert wanted == [SSH, f"{action} tcp 5432 10.0.0.6"]
+    assert firewall_wanted(ufw(SSH), [22], [], [{"port": 5432, "action": "deny"}], NEEDED[:1])[1] == "deny tcp 5432 any", "the first that fits decides"
+
+
+def test_a_name_is_no_rule_and_is_said():
+    named = [{"port": "5432", "from": "db.senex.test", "host": "two"}]
+    assert firewall_wanted(ufw(SSH), [22], [], [], named) == [SSH]
+    (line,) = firewall_nameless(named, [SSH])
+    assert line.startswith("senex_private_address: two has db.senex.test") and "port 5432" in line
+    assert firewall_nameless(named, ["allow tcp 5432 10.0.0.0/24"]) == [] and firewall_nameless(NEEDED, []) == []
+
+
+def test_it_is_said_before_the_first_change():
+    hostvars = {"one": {}, "two": {"ansible_host": "two.senex.test"}}
+    given = {"groups": TWO, "group_names": list(TWO), "hostvars": hostvars, "senex_private_address": "10.0.0.5", "postgresql_publish_address": "10.0.0.5"}
+    (line,) = refusals(**given)
+    assert line.startswith("senex_private_address: two has two.senex.test")
+    assert refusals(**given, common_firewall_rules=[{"port": 5432, "from": "10.0.0.0/24"}]) == []
+    assert refusals(**given, common_firewall_enabled=False) == []
+    assert refusals({"ufw": {"rules": ["allow tcp 5432 10.0.0.0/24"]}}, **given) == []
+
+
+def test_an_existing_host_keeps_its_rules():
+    """One host, and two as they were written by hand."""
+    own = [SSH, "allow tcp 80 any", "allow tcp 443 any"]
+    facts = {**HOST, "ufw": ufw(own=own)}
+    stale, missing = ("__common_firewall_stale", "__common_firewall_missing")
+    assert value("common", stale, __common_host=facts) == value("common", missing, __common_host=facts) == []
+    # A host without nginx no longer has its ports
+    database = {"groups": {**TWO, "nginx": ["two"]}, "group_names": ["postgresql"], "hostvars": {"one": {}, "two": {}}}
+    assert value("common", stale, __common_host=facts, **database) == ["allow tcp 80 any", "allow tcp 443 any"]

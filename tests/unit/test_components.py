@@ -1,0 +1,165 @@
+"""The registry of components, and that what it says is so."""
+
+import re
+
+import pytest
+import yaml
+from ansible_collections.senex.trader.plugins.filter import operations, sizing
+from ansible_collections.senex.trader.plugins.filter.checking import group_problems
+from ansible_collections.senex.trader.plugins.plugin_utils import components
+from controller import ROOT
+from patterns import whole
+from rendered import ROLES, loaded, value
+
+KNOWN = components.registry()
+CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue"]
+SEARCH = {
+    "groups": {"search": "any"}, "phase": 2, "image": {"variable": "search_image", "input": "search_image"}, "memory": {"search": {"share": 512, "least": 128}},
+    "ports": [{"port": 7700, "address": "search_publish_address", "clients": ["django"]}],
+}  # fmt: skip
+
+
+def with_search():
+    given = yaml.safe_load(components.REGISTRY.read_text())["senex_components"]
+    return components.parsed({**given, "search": SEARCH})
+
+
+def test_what_is_derived_of_it_is_what_was_written_by_hand():
+    """As hosts were deployed by before there was a registry."""
+    assert components.component_groups() == {
+        "podman": ["postgresql", "redis", "web", "celery", "celery_beat"], "postgresql": ["postgresql"], "redis": ["redis"], "django": ["web"],
+        "celery": ["celery", "celery_beat"], "nginx": ["nginx"], "pitr": ["postgresql"], "backup": ["backup"], "watchdog": ["watchdog"],
+    }  # fmt: skip
+    assert list(components.component_groups()) == ["podman", "postgresql", "redis", "django", "celery", "nginx", "pitr", "backup", "watchdog"]
+    assert components.hosts_pattern() == "postgresql:redis:web:celery:celery_beat:nginx:backup:watchdog"
+    assert components.hosts_pattern("podman") == "postgresql:redis:web:celery:celery_beat"
+    assert components.hosts_pattern("django", "celery") == "web:celery:celery_beat"
+    planned = {name: (one.share, one.least, one.most) for name, one in components.planned_memory().items()}
+    assert planned == {"postgresql": (2048, 384, None), "redis": (1024, 192, None), "web": (1024, 384, None), "worker": (1536, 384, None),
+                       "beat": (512, 160, 512)}  # fmt: skip
+    assert [group for group, count in components.every_group().items() if count == "exactly_one"] == ["postgresql", "redis", "celery_beat"]
+    assert [group for group, count in components.every_group().items() if count == "one_or_more"] == ["web", "celery", "nginx"]
+
+
+def test_variables_of_playbooks_and_roles_have_it():
+    assert value("senex", "lookup('senex.trader.component_groups')") == components.component_groups()
+    assert value("senex", "lookup('senex.trader.component_hosts')") == components.hosts_pattern()
+    assert value("senex", "lookup('senex.trader.component_hosts', 'pitr', 'django')") == "postgresql:web"
+    here = loaded(ROOT / "playbooks/vars/components.yml")
+    given = {name: one for name, one in here.items() if name.startswith("__")}
+    assert value("senex", "__components_on_host", **given, group_names=["web", "watchdog"]) == ["podman", "django", "watchdog"]
+
+
+def test_operations_over_all_hosts_know_every_group():
+    assert list(operations.EVERYBODY) == list(components.every_group())
+
+
+@pytest.mark.parametrize("name", [name for name, one in KNOWN.items() if one.where != "every_host"])
+def test_site_has_a_play_for_each_component_in_their_order(name):
+    mine = [play for play in plays if name in play.get("tags", []) and f"'name': 'senex.trader.{name}'" in str(play.get("tasks"))]
+    assert mine, f"playbooks/site.yml has no play with the tag {name}"
+    assert mine[0]["hosts"] == components.hosts_pattern(name)
+    assert {f"phase{number}" for number in range(KNOWN[name].phase, 4)} <= set(mine[0]["tags"])
+
+
+def test_plays_are_in_the_order_of_the_registry():
+    tags = [name for play in whole("site") for name in play.get("tags", [])[:1] if name in components.component_groups()]
+    assert list(dict.fromkeys(tags)) == list(components.component_groups())
+
+
+@pytest.mark.parametrize("name", list(KNOWN))
+def test_each_has_a_role(name):
+    assert (ROLES / name / "tasks/main.yml").exists() and (ROLES / name / "meta/argument_specs.yml").exists()
+
+
+@pytest.mark.parametrize("name", list(KNOWN))
+def test_each_name_of_a_variable_is_one(name):
+    one = KNOWN[name]
+    ports = [word for port in one.ports for word in (port.port, port.count, port.address, port.only, *port.elsewhere)]
+    images = [one.image.variable, one.image.input, one.image.unless] if one.image else []
+    known = {*loaded(ROLES / "senex/defaults/main.yml"), *loaded(ROLES / name / "defaults/main.yml")}
+    assert [word for word in (*ports, *images, *one.certificates) if isinstance(word, str) and word and word not in known] == []
+
+
+@pytest.mark.parametrize("name", list(KNOWN))
+def test_each_unit_is_one_of_its_role(name):
+    """By the part of its name that no input decides."""
+    files = [path for kind in ("tasks", "vars", "templates", "defaults") for path in (ROLES / name / kind).glob("*")]
+    text = "\n".join(f"{path.name}\n{path.read_text()}" for path in files)
+    assert [unit for unit in (*KNOWN[name].user_units, *KNOWN[name].system_units) if re.split(r"[*.]", unit)[0] not in text] == []
+
+
+def test_what_the_watchdog_asks_is_in_it():
+    checks = set()
+    for path in (ROLES / "watchdog/files/senex_ops").glob("*.py"):
+        checks |= set(re.findall(r'\bCheck\("([^"]+)"', path.read_text()))
+    assert {check for one in KNOWN.values() for check in one.checks} <= checks
+
+
+def test_every_job_of_the_backups_belongs_to_a_component():
+    (jobs,) = re.findall(r"^JOBS = \(([^)]*)\)", (ROLES / "backup/files/senex_backup/common.py").read_text(), re.MULTILINE)
+    mine = [job for one in KNOWN.values() for job in one.backups.get("backup", ())]
+    assert sorted(mine) == sorted(re.findall(r'"([\w-]+)"', jobs))
+
+
+def test_every_secret_that_can_be_rotated_belongs_to_a_component():
+    assert sorted(secret for one in KNOWN.values() for secret in one.secrets) == sorted(CATALOGUE)
+    for one in KNOWN.values():
+        for secret, made in one.secrets.items():
+            assert bool(CATALOGUE[secret].get("given")) is (made == "given"), secret
+            touched = {name for stage in CATALOGUE[secret]["stages"].values() for name in stage}
+            assert one.name in touched and touched <= set(KNOWN), secret
+
+
+# -- one more component
+
+
+def test_a_component_that_comes_takes_nothing_from_hosts_that_do_not_have_it():
+    known = with_search()
+    assert components.planned_memory([], known) == components.planned_memory()
+    assert list(components.planned_memory(["search"], known)) == [*components.planned_memory(), "search"]
+    assert components.hosts_pattern(components=known).endswith(":watchdog:search")
+    assert components.hosts_pattern("podman", components=known) == "postgresql:redis:web:celery:celery_beat:search"
+    assert group_problems({"search": []}, {"search": "any"}) == []
+
+
+def test_its_share_is_taken_where_it_runs(monkeypatch):
+    monkeypatch.setattr(components, "registry", with_search)
+    assert sizing.memory_plan(8192) == sizing.memory_plan(8192, groups=["web"])
+    plan = sizing.memory_plan(8192, groups=["web", "search"])
+    assert plan["search"] >= 128 and plan["web"] < sizing.memory_plan(8192)["web"] and sizing.memory_needed(["search", "web"]) == ["web", "search"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"groups": {"search": "any"}, "phase": 1, "port": 7700}, "search: there is no key port"),
+        ({"phase": 1}, "search: needs groups, or where"),
+        ({"where": "some", "phase": 1}, "search: needs groups, or where"),
+        ({"groups": {"search": "two"}, "phase": 1}, "search: two; a group has exactly_one"),
+        ({"groups": {"search": "any"}, "phase": 1, "secrets": {"search_key": "uuid"}}, "search_key: uuid; "),
+        ({"groups": {"search": "any"}, "phase": 1, "memory": {"search": {"share": 1, "lest": 1}}}, "search.memory.search: there is no key lest"),
+        ({"groups": {"a": "any", "b": "any"}, "phase": 1, "memory": {"search": {"share": 1, "least": 1}}}, "needs one of its groups: a, b"),
+        ({"groups": {"search": "any"}, "phase": 1, "ports": [{"port": 1, "clients": ["djangoo"]}]}, "djangoo is none"),
+        ({"groups": {"search": "any"}, "phase": 1, "ports": [{"port": 1}]}, "each needs clients"),
+        ({"groups": {"search": "any"}, "phase": 1, "units": {"root": []}}, "search.units: there is no key root"),
+    ],
+)
+def test_what_nobody_understands_is_refused(given, says):
+    with pytest.raises(components.RegistryError, match=re.escape(says)):
+        components.parsed({"search": given})
+
+
+def test_a_group_has_one_rule():
+    with pytest.raises(components.RegistryError, match="b: search is any here and exactly_one elsewhere"):
+        components.every_group(components.parsed({"a": {"groups": {"search": "exactly_one"}, "phase": 1}, "b": {"groups": {"search": "any"}, "phase": 1}}))
+    with pytest.raises(components.RegistryError, match="there is no component djago"):
+        components.hosts_pattern("djago")
+
+
+def test_the_list_of_all_groups_stands_nowhere_else():
+    """A play for all hosts asks the registry. Those of releases are to follow."""
+    listed = re.compile(r"postgresql[:, '\"]+redis[:, '\"]+web[:, '\"]+celery[:, '\"]+celery_beat[:, '\"]+nginx")
+    places = ("playbooks/**/*.yml", "roles/**/*.yml", "plugins/**/*.py")
+    found = {str(path.relative_to(ROOT)) for pattern in places for path in ROOT.glob(pattern) if listed.search(path.read_text())}
+    assert found <= {"playbooks/deploy.yml", "playbooks/rollback.yml", "playbooks/release.yml", "roles/release/vars/main.yml"}
