@@ -163,3 +163,25 @@ def test_the_list_of_all_groups_stands_nowhere_else():
     places = ("playbooks/**/*.yml", "roles/**/*.yml", "plugins/**/*.py")
     found = {str(path.relative_to(ROOT)) for pattern in places for path in ROOT.glob(pattern) if listed.search(path.read_text())}
     assert found <= {"playbooks/deploy.yml", "playbooks/rollback.yml", "playbooks/release.yml", "roles/release/vars/main.yml"}
+
+
+# -- images, new inventories
+
+
+def images(*groups, **inputs):
+    given = {"group_names": list(groups), "postgresql_image": "pg:15", "redis_image": "redis:7", "senex_image_reference": "r/senex:1", "senex_image_from": ""}
+    return [(one["reference"], one["input"]) for one in value("senex", "query('senex.trader.component_images')", **given | inputs)]
+
+
+def test_preflight_asks_for_the_images_of_a_host():
+    """As it did before there was a registry, by groups."""
+    assert images("postgresql") == [("pg:15", "postgresql_image")] and images("nginx", "backup") == []
+    assert images("web", "celery", "celery_beat") == [("r/senex:1", "senex_image_tag")] == images("celery_beat")
+    assert images("postgresql", "redis", "web") == [("pg:15", "postgresql_image"), ("redis:7", "redis_image"), ("r/senex:1", "senex_image_tag")]
+    assert images("redis", "web", senex_image_from="podman") == [("redis:7", "redis_image")]
+
+
+@pytest.mark.parametrize("name", ["demo", "staging", "production"])
+def test_the_inventories_have_every_group(name):
+    found = yaml.safe_load((ROOT / f"inventory/{name}/hosts.yml").read_text())["all"]["children"]
+    assert list(found) == list(components.every_group())
