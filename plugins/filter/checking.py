@@ -25,9 +25,26 @@ DOMAIN = re.compile(rf"({LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]")
 REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]*(:\d+)?(/[a-z0-9][a-z0-9._-]*)*")
 TAG = re.compile(r"sha256:[0-9a-f]{64}|[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
+# Names that stand in examples, and that somebody else's site has
+PLACEHOLDER_DOMAIN = re.compile(r"(^|\.)(example\.(com|net|org)|your-?(own-?)?domain(\..*)?|mydomain\..*|domain\.(com|tld)|change-?me(\..*)?)$")
+
+
+def _is_domain(value: str) -> bool:
+    return bool(DOMAIN.fullmatch(value)) and len(value) <= 253
+
 
 def _domain(value: str) -> str | None:
-    return None if DOMAIN.fullmatch(value) and len(value) <= 253 else f"{value!r} is no domain name; write one such as www.example.com"
+    return None if _is_domain(value) else f"{value!r} is no domain name; write one such as www.example.com"
+
+
+def domain_problems(values: Sequence[Any]) -> list[str]:
+    """Those that are no domain names."""
+    return [str(value) for value in values if not _is_domain(str(value))]
+
+
+def domain_placeholders(values: Sequence[Any]) -> list[str]:
+    """Those that stand for a name."""
+    return [str(value) for value in values if PLACEHOLDER_DOMAIN.search(str(value))]
 
 
 def _registry(value: str) -> str | None:
@@ -489,4 +506,6 @@ class FilterModule:
             "no_paths": no_paths,
             "no_images": no_images,
             "no_addresses": no_addresses,
+            "domain_problems": domain_problems,
+            "domain_placeholders": domain_placeholders,
         }

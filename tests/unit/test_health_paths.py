@@ -13,7 +13,11 @@ READY = {"nginx": "nginx_health_path", "watchdog": "watchdog_ready_path", "relea
 ALIVE = {"nginx": "nginx_alive_path", "watchdog": "watchdog_alive_path", "release": "release_probe_paths"}
 
 
+SHARED = {name: one for name, one in loaded(ROLES / "senex/defaults/main.yml").items() if name.startswith("senex_health_")}
+
+
 def worked_out(value, variables):
+    variables = {**SHARED, **variables}
     return Templar(loader=DataLoader(), variables=trusted(variables)).template(trust_as_template(value) if isinstance(value, str) else
                                                                                [trust_as_template(one) for one in value])  # fmt: skip
 
