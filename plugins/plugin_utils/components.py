@@ -77,7 +77,7 @@ class Component:
 
 KEYS = {"groups", "where", "phase", "units", "image", "memory", "secrets", "ports", "certificates", "backups", "checks", "metrics"}
 COUNTS = (EXACTLY_ONE, ONE_OR_MORE, ANY)
-MADE = ("word", "django", "fernet", "given")
+MADE = ("word", "django", "fernet", "given", "optional")
 
 
 def _only(where: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
@@ -199,7 +199,7 @@ def memory_entries(group_names: Iterable[str], components: Mapping[str, Componen
 
 
 def planned_memory(group_names: Iterable[str] = (), components: Mapping[str, Component] | None = None) -> dict[str, Memory]:
-    """Those that share the memory of a host: of what every environment has on each host, so that one that moves finds room, and of the others where they are."""
+    """Those that share the memory of a host: what every environment has, on each of its hosts; the others where they are."""
     known = registry() if components is None else components
     always = [group for group, count in every_group(known).items() if count != ANY]
     return memory_entries([*always, *group_names], known)

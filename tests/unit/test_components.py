@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.filter import operations, sizing
-from ansible_collections.senex.trader.plugins.filter.checking import group_problems
+from ansible_collections.senex.trader.plugins.filter.checking import group_problems, input_problems
 from ansible_collections.senex.trader.plugins.plugin_utils import components
 from controller import ROOT
 from patterns import whole
@@ -106,7 +106,7 @@ def test_every_secret_that_can_be_rotated_belongs_to_a_component():
     assert sorted(secret for one in KNOWN.values() for secret in one.secrets) == sorted(CATALOGUE)
     for one in KNOWN.values():
         for secret, made in one.secrets.items():
-            assert bool(CATALOGUE[secret].get("given")) is (made == "given"), secret
+            assert CATALOGUE[secret]["vault"] == f"vault_{secret}" and bool(CATALOGUE[secret].get("given")) is (made in ("given", "optional")), secret
             touched = {name for stage in CATALOGUE[secret]["stages"].values() for name in stage}
             assert one.name in touched and touched <= set(KNOWN), secret
 
@@ -185,3 +185,20 @@ def test_preflight_asks_for_the_images_of_a_host():
 def test_the_inventories_have_every_group(name):
     found = yaml.safe_load((ROOT / f"inventory/{name}/hosts.yml").read_text())["all"]["children"]
     assert list(found) == list(components.every_group())
+
+
+# -- secrets
+
+
+def test_new_secrets_are_new_each_time_and_of_their_kind():
+    """As playbooks/vars/secrets.yml had them, name by name."""
+    one, two = value("senex", "lookup('senex.trader.new_secrets')"), value("senex", "lookup('senex.trader.new_secrets')")
+    names = {"secret_key", "field_encryption_key", "database_password", "redis_password", "flower_password", "backup_passphrase"}
+    assert set(one) == set(two) == {f"vault_{name}" for name in names} and not set(one.values()) & set(two.values())
+    assert len(set(one.values())) == len(one)
+    kinds = {f"vault_{name}": "fernet" if made == "fernet" else "secret_key" if made == "django" else "secret" for each in KNOWN.values()
+             for name, made in each.secrets.items()}  # fmt: skip
+    assert [problem for name, new in one.items() for problem in input_problems({kinds[name]: {name: new}})] == []
+    assert len(one["vault_redis_password"]) == 40 and len(one["vault_secret_key"]) == 64
+    given = value("senex", "query('senex.trader.new_secrets', 'given')")
+    assert given == [f"vault_{name}" for name in ("registry_password", "tastytrade_client_id", "tastytrade_client_secret", "email_host_password")]
