@@ -44,6 +44,7 @@ def _narrow(ufw: Mapping, protocol: str, port: str) -> bool:
 
 
 def _is_address(source: str) -> bool:
+    """Or a network."""
     try:
         ipaddress.ip_network(source, strict=False)
     except ValueError:
@@ -72,6 +73,9 @@ def firewall_wanted(
         if rule.get("from") or action not in LETS_IN or not _narrow(ufw, protocol, port):
             wanted.append(f"{action} {protocol} {port} {_network(rule.get('from') or 'any')}")
     for one in components:
+        if not one["from"]:  # not known in this run: what an earlier one let in
+            wanted += [rule for rule in ufw["own_rules"] if rule.startswith(f"allow tcp {one['port']} ") and rule not in wanted]
+            continue
         rule = f"tcp {one['port']} {_network(one['from'])}"
         if _is_address(one["from"]) and not any(other.partition(" ")[2] == rule for other in wanted):
             wanted.append(f"allow {rule}")
@@ -82,7 +86,7 @@ def firewall_nameless(components: Sequence[Mapping], rules: Iterable[str]) -> li
     """One line for each host that needs a port here, whose address nobody knows, and whom no rule lets in there."""
     admitted = [rule.split(" ") for rule in rules]
     return [
-        f"senex_private_address: {one['host']} has {one['from']}, and a firewall knows no names; write its address, or a rule for port {one['port']}"
+        f"senex_private_address: {one['host']} has {one['from'] or 'none'}, and a firewall knows no names; write its address, or a rule for port {one['port']}"
         " in common_firewall_rules"
         for one in components
         if not _is_address(one["from"]) and not any(word[0] in LETS_IN and word[1] in ("any", "tcp") and _covers(word[2], one["port"]) for word in admitted)

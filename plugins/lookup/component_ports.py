@@ -12,7 +12,8 @@ author: [senex.trader maintainers (@senex-trader)]
 description:
   - Returns the rules for the ports of the components on this host, as the registry of components has them. Each port is open to the hosts whose components
     use it, by their C(senex_private_address), and to no others. A port that is not published, or at loopback alone, needs no rule.
-  - A client that the inventory sends to another server needs none either.
+  - A client that the inventory sends to another server needs none either. Where the address of one is made of facts that this run has not asked for,
+    C(from) is empty, and rules for that port stay as they are.
 options:
   _terms:
     description: C(world) for the ports that everybody may reach, C(hosts) for those that hosts of the environment need of this one.
@@ -33,9 +34,10 @@ _raw:
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.senex.trader.plugins.plugin_utils.components import WORLD, Port, groups_of, hosts_of, registry
+from jinja2 import Undefined
 
 TRUE = ("true", "yes", "on", "1")
 
@@ -44,10 +46,21 @@ def loopback(address: str) -> bool:
     return address.startswith("127.") or address in ("::1", "localhost")
 
 
+def told(known: Mapping[str, Any], name: str) -> str:
+    """What the inventory says of a host; nothing where that is made of what nobody has asked it, such as facts of a host that --limit leaves out."""
+    try:
+        value = known.get(name)
+    except AnsibleUndefinedVariable:
+        return ""
+    return "" if value is None or isinstance(value, Undefined) else str(value)
+
+
 def private_address(hostvars: Mapping[str, Any], host: str) -> str:
-    """As other hosts know it, which do not have the defaults of its roles."""
+    """As other hosts know it, which do not have the defaults of its roles; empty where that cannot be known now."""
     known = hostvars[host]
-    return str(known.get("senex_private_address") or known.get("ansible_host") or host)
+    if "senex_private_address" in known:
+        return told(known, "senex_private_address")
+    return told(known, "ansible_host") or host
 
 
 class LookupModule(LookupBase):
@@ -91,5 +104,5 @@ class LookupModule(LookupBase):
     @staticmethod
     def _elsewhere(known: Mapping[str, Any], port: Port, here: set[str]) -> bool:
         """Whether the inventory sends a client to another server: each variable that it gives names none of this host's addresses."""
-        told = [str(known[name]) for name in port.elsewhere if known.get(name)]
-        return bool(told) and not any(address in one for one in told for address in here if address)
+        servers = [server for name in port.elsewhere if (server := told(known, name))]
+        return bool(servers) and not any(address in server for server in servers for address in here if address)

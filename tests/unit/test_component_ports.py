@@ -1,7 +1,9 @@
 """Each host opens a port to the hosts whose components need it, and to no others."""
 
 import pytest
+from ansible.errors import AnsibleUndefinedVariable
 from ansible_collections.senex.trader.plugins.filter.firewall import firewall_nameless, firewall_wanted
+from ansible_collections.senex.trader.plugins.lookup.component_ports import private_address
 from rendered import value
 from test_common_preflight import HOST, refusals
 from test_filters_firewall import SSH, WEB, ufw
@@ -76,8 +78,24 @@ def test_a_url_of_redis_says_where_it_goes():
 
 
 def test_without_a_private_address_a_host_is_known_by_its_own():
-    hostvars = {"two": {"senex_private_address": "", "ansible_host": "192.0.2.6"}}
-    assert shown(ports("hosts", "one", TWO, hostvars, postgresql_publish_address="10.0.0.5")) == ["5432 192.0.2.6"]
+    given = {"hostvars": {"one": {}, "two": {"ansible_host": "192.0.2.6"}}, "postgresql_publish_address": "10.0.0.5"}
+    values = {"groups": TWO, "group_names": ["postgresql"], "inventory_hostname": "one", **given}
+    assert shown(value("common", "query('senex.trader.component_ports', 'hosts')", **values)) == ["5432 192.0.2.6"]
+
+
+def test_what_is_made_of_facts_that_nobody_has_asked_for_changes_nothing():
+    """As of a host that --limit leaves out: its rule stays, and none is made of another address."""
+
+    class Limited(dict):
+        def get(self, name, default=None):
+            raise AnsibleUndefinedVariable("'ansible_facts' is undefined")
+
+    hostvars = {"one": {}, "two": Limited(senex_private_address="{{ ansible_facts.default_ipv4.address }}", ansible_host="192.0.2.6")}
+    assert private_address(hostvars, "two") == ""
+    unknown = [{"port": "5432", "from": "", "host": "two"}]
+    own = [SSH, "allow tcp 5432 10.0.0.6", "allow tcp 6379 10.0.0.6"]
+    assert firewall_wanted(ufw(own=own), [22], [], [], unknown) == [SSH, "allow tcp 5432 10.0.0.6"]
+    assert firewall_nameless(unknown, own) == [] and "two has none" in firewall_nameless(unknown, [SSH])[0]
 
 
 # -- among the rules of the operator
