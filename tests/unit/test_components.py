@@ -56,7 +56,7 @@ def test_operations_over_all_hosts_know_every_group():
 
 @pytest.mark.parametrize("name", [name for name, one in KNOWN.items() if one.where != "every_host"])
 def test_site_has_a_play_for_each_component_in_their_order(name):
-    mine = [play for play in plays if name in play.get("tags", []) and f"'name': 'senex.trader.{name}'" in str(play.get("tasks"))]
+    mine = [play for play in whole("site") if name in play.get("tags", []) and f"'name': 'senex.trader.{name}'" in str(play.get("tasks"))]
     assert mine, f"playbooks/site.yml has no play with the tag {name}"
     assert mine[0]["hosts"] == components.hosts_pattern(name)
     assert {f"phase{number}" for number in range(KNOWN[name].phase, 4)} <= set(mine[0]["tags"])
