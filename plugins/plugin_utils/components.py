@@ -56,6 +56,15 @@ class Port:
 
 
 @dataclass(frozen=True)
+class Data:
+    """Where it is below the home, and the variable that lets it begin with nothing."""
+
+    begin: str
+    variables: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Component:
     """One entry of the registry."""
 
@@ -68,6 +77,7 @@ class Component:
     image: Image | None
     memory: Mapping[str, Memory]
     secrets: Mapping[str, str]
+    data: Data | None
     ports: tuple[Port, ...]
     certificates: tuple[str, ...]
     backups: Mapping[str, tuple[str, ...]]
@@ -75,7 +85,7 @@ class Component:
     metrics: int | str | None
 
 
-KEYS = {"groups", "where", "phase", "units", "image", "memory", "secrets", "ports", "certificates", "backups", "checks", "metrics"}
+KEYS = {"groups", "where", "phase", "units", "image", "memory", "secrets", "data", "ports", "certificates", "backups", "checks", "metrics"}
 COUNTS = (EXACTLY_ONE, ONE_OR_MORE, ANY)
 MADE = ("word", "django", "fernet", "given", "optional")
 
@@ -105,6 +115,10 @@ def _memory(name: str, given: Mapping[str, Mapping[str, Any]], groups: Mapping[s
     return found
 
 
+def _data(name: str, given: Mapping[str, Any]) -> Data:
+    return _entry(Data, f"{name}.data", {key: tuple(one) if isinstance(one, list) else one for key, one in given.items()})
+
+
 def component(name: str, given: Mapping[str, Any]) -> Component:
     """An entry as it stands in the registry."""
     _only(name, given, KEYS)
@@ -126,6 +140,7 @@ def component(name: str, given: Mapping[str, Any]) -> Component:
         image=_entry(Image, f"{name}.image", given["image"]) if "image" in given else None,
         memory=_memory(name, given.get("memory", {}), groups),
         secrets=given.get("secrets", {}),
+        data=_data(name, given["data"]) if "data" in given else None,
         ports=tuple(_port(f"{name}.ports", one) for one in given.get("ports", ())),
         certificates=tuple(given.get("certificates", ())),
         backups={command: tuple(jobs) for command, jobs in given.get("backups", {}).items()},

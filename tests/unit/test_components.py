@@ -77,8 +77,9 @@ def test_each_name_of_a_variable_is_one(name):
     one = KNOWN[name]
     ports = [word for port in one.ports for word in (port.port, port.count, port.address, port.only, *port.elsewhere)]
     images = [one.image.variable, one.image.input, one.image.unless] if one.image else []
+    data_of = [one.data.begin, *one.data.variables] if one.data else []
     known = {*loaded(ROLES / "senex/defaults/main.yml"), *loaded(ROLES / name / "defaults/main.yml")}
-    assert [word for word in (*ports, *images, *one.certificates) if isinstance(word, str) and word and word not in known] == []
+    assert [word for word in (*ports, *images, *one.certificates, *data_of) if isinstance(word, str) and word and word not in known] == []
 
 
 @pytest.mark.parametrize("name", list(KNOWN))
@@ -202,3 +203,22 @@ def test_new_secrets_are_new_each_time_and_of_their_kind():
     assert len(one["vault_redis_password"]) == 40 and len(one["vault_secret_key"]) == 64
     given = value("senex", "query('senex.trader.new_secrets', 'given')")
     assert given == [f"vault_{name}" for name in ("registry_password", "tastytrade_client_id", "tastytrade_client_secret", "email_host_password")]
+
+
+# -- data
+
+
+def data(**inputs):
+    found = value("senex", "query('senex.trader.component_data')", senex_home="/srv/senex", **inputs)
+    return {one["component"]: (one["begin"], [path.removeprefix("/srv/senex/") for path in one["directories"]]) for one in found}
+
+
+def test_where_data_is():
+    """As playbooks/validate.yml had it."""
+    assert data() == {
+        "postgresql": ("postgresql_new_cluster", ["data/postgres"]), "redis": ("redis_new_data", ["data/redis"]), "django": ("senex_new_media", ["data/media"]),
+        "celery": ("senex_new_media", ["data/media"]), "pitr": ("pitr_new_archive", ["backups/barman"]),
+        "backup": ("backup_new_place", ["backups", "backups/postgresql", "backups/redis", "backups/media"]),
+    }  # fmt: skip
+    assert data(redis_data_directory="cache")["redis"][1] == ["cache"] and data(senex_database_directory="db")["postgresql"][1] == ["db"]
+    assert data(postgresql_data_directory="pg", senex_database_directory="db")["postgresql"][1] == ["pg"]

@@ -8,11 +8,11 @@ import subprocess
 import types
 
 import pytest
-import yaml
 from ansible_collections.senex.trader.plugins.action.quadlet import directory_of
 from ansible_collections.senex.trader.plugins.module_utils import cluster_swap, kept_data, quadlet_plan, quadlet_transaction
 from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError
+from ansible_collections.senex.trader.plugins.plugin_utils.components import registry
 from rendered import ROLES, component
 from test_engine_transaction import Live
 from test_rendered_units import BASE
@@ -174,8 +174,7 @@ def test_every_part_with_data_says_so():
         for item in re.findall(r"- path: (.+)\n(?:.*\n)*?\s+data: ?(?:\{kind: (\w+)|\n\s+kind: (\w+))", path.read_text()):
             found[path.parts[-3]] = item[1] or item[2]
     assert found == {"postgresql": "cluster", "redis": "files", "django": "uploads", "celery": "uploads", "pitr": "copies"}
-    look = yaml.safe_load((ROLES.parent / "playbooks/validate.yml").read_text())[0]["tasks"]
-    assert set(next(task for task in look if "data of this host" in task["name"])["vars"]["__validate_begin_variables"]) == {*found, "backup"}
+    assert {name for name, one in registry().items() if one.data} == {*found, "backup"}
 
 
 @pytest.mark.parametrize(("role", "script"), [("postgresql", "config/postgresql/start.sh"), ("redis", "config/redis/start.sh")])
