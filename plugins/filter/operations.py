@@ -7,6 +7,7 @@ inventory that the stages before it concern has said that it did its part, and t
 from __future__ import annotations
 
 EVERYBODY = ("postgresql", "redis", "web", "celery", "celery_beat", "nginx", "backup", "watchdog")
+PRIMARY = "postgresql_primary"  # the group that playbooks/validate.yml makes of senex_postgresql_primary
 LOST = "the lock of this release"  # as plugins/module_utils/release_record.py begins what it says then
 
 
@@ -37,7 +38,7 @@ def release_way(groups: dict, skips: list, idle: bool = False) -> list:
     way = [
         {"stage": "prepare", "hosts": _hosts(groups, *EVERYBODY)},
         {"stage": "plan", "hosts": _hosts(groups, "web")[:1]},
-        {"stage": "dump", "hosts": _hosts(groups, "postgresql")[:1]},
+        {"stage": "dump", "hosts": _hosts(groups, PRIMARY)},
         {"stage": "web", "hosts": _hosts(groups, "web"), "serial": True},
         {"stage": "celery", "hosts": _hosts(groups, "celery", "celery_beat")},
         {"stage": "undo", "hosts": _hosts(groups, "web")[:1]},
@@ -79,7 +80,7 @@ def restore_way(groups: dict, group: str, rests_first: bool = False, queue: bool
 
 def upgrade_way(groups: dict, way: str) -> list:
     """The stages of PostgreSQL's upgrade: forward, back, or what an earlier run left (undo, finish)."""
-    application, database = _hosts(groups, "web", "celery", "celery_beat"), _hosts(groups, "postgresql")[:1]
+    application, database = _hosts(groups, "web", "celery", "celery_beat"), _hosts(groups, PRIMARY)
     return [
         {"stage": "lock", "hosts": _hosts(groups, *EVERYBODY)},
         *([{"stage": "prepare", "hosts": database}] if way in ("forward", "back") else []),
@@ -95,7 +96,7 @@ def checksums_way(groups: dict) -> list:
     return [
         {"stage": "lock", "hosts": _hosts(groups, *EVERYBODY)},
         {"stage": "rests", "hosts": application},
-        {"stage": "switch", "hosts": _hosts(groups, "postgresql")[:1]},
+        {"stage": "switch", "hosts": _hosts(groups, PRIMARY)},
         {"stage": "serves", "hosts": application, "serial": True},
     ]
 
