@@ -8,7 +8,8 @@ import os
 import re
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import confined, dump_file, superuser_session, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import confined, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file, session
 from ansible_collections.senex.trader.plugins.module_utils.service_user import FULL, ServiceUser, room
 
 MARK = "senex-plan:"
@@ -134,7 +135,7 @@ def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int,
         else:
             if untrusted.kind(directory) != "directory":
                 user.make_directory(directory, 0o700, None, None)
-            argv = dump_file.command(container, role, superuser_session.target(database))
+            argv = dump_file.command(container, role, session.target(database))
             made = user.does(_dumped, directory, argv, keep, user.home, user.environment, patience=LONGEST)
     except (OSError, ValueError) as error:
         where = f". {room([directory])}" if any(word in str(error).lower() for word in FULL) else ""
@@ -165,7 +166,7 @@ def _dumped(directory: str, argv: list[str], keep: int, home: str, environment: 
 
 def restore_point(user: ServiceUser, database: str, role: str, name: str, container: str = "postgres") -> dict:
     """A named point in the write-ahead log, and its time as a recovery takes it: just before the release changed anything."""
-    target = superuser_session.target(database)
+    target = session.target(database)
     result = user.podman(
         "exec", "--interactive", container, "psql", "-XqAt", "--username", role, "--dbname", target, "-v", "ON_ERROR_STOP=1", "-v", f"name={name}",
         stdin=f"select to_char(clock_timestamp() at time zone 'utc', '{MOMENT}') from pg_create_restore_point(:'name');\n",

@@ -5,7 +5,9 @@ import pathlib
 import types
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_server, psql, sequences, superuser_session
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import psql, sequences, session
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
 from pitr import checks, recovery, restore
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
 from test_dump_restored import backup, forgotten  # noqa: F401  (fixture)
@@ -98,7 +100,7 @@ def test_a_restore_to_a_moment_looks_at_each(restored):
 @pytest.mark.parametrize("name", ["senex", "a\nb", "dbname=a b"])
 def test_a_function_beside_amchecks_own_is_called_by_no_drill(named, restored, name):
     """The superuser of the copy would have run it."""
-    there = superuser_session.target(name)
+    there = session.target(name)
     named.sql("create schema checks; create extension amcheck schema checks; grant usage, create on schema checks to senex", database=there)
     planted = "set role senex; create function checks.bt_index_check(index oid, heapallindexed boolean) returns void language plpgsql as $$ begin "
     named.sql(planted + "create table if not exists checks.called(); end $$", database=there)

@@ -7,7 +7,10 @@ import subprocess
 import types
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import dump_entries, pg_facts, pg_server, pg_upgrade, superuser_session
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_entries, session
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import upgrade as pg_upgrade
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
 from test_dump_restored import CONTENT, DATABASE, ROLES, backup, forgotten, free, server  # noqa: F401  (fixtures)
 from test_postgresql_roles import OLD, pytestmark, serving  # noqa: F401  (the mark)
@@ -175,7 +178,7 @@ def upgrade_of(old, new):
 
 def dumped(server, database):  # noqa: F811
     """All that pg_dump sees, the database's own properties as well."""
-    text = server.run(["pg_dump", "--create", "--dbname", superuser_session.target(database)], user="postgres").stdout
+    text = server.run(["pg_dump", "--create", "--dbname", session.target(database)], user="postgres").stdout
     return [line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
 
 

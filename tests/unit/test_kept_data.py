@@ -10,8 +10,9 @@ import types
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.action.quadlet import directory_of
-from ansible_collections.senex.trader.plugins.module_utils import cluster_swap, kept_data, quadlet_plan, quadlet_transaction
-from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State
+from ansible_collections.senex.trader.plugins.module_utils import kept_data, quadlet_plan, quadlet_transaction
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import cluster_swap
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade_state import State
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError
 from rendered import ROLES, component
 from test_engine_transaction import Live
@@ -232,7 +233,7 @@ def test_an_upgrade_tells_which_cluster_is_the_one_now_and_its_undoing_which_it_
     cluster(f"{data}.upgrade", OTHER)
     wanted = types.SimpleNamespace(data=str(data), configuration=str(witness.parent))
     state = State(str(tmp_path / "state"))
-    monkeypatch.setattr(cluster_swap.pg_upgrade_state, "put_back", lambda *_: None)
+    monkeypatch.setattr(cluster_swap.upgrade_state, "put_back", lambda *_: None)
     monkeypatch.setattr(cluster_swap.pg_server, "discard", lambda *_: None)
     exchange = cluster_swap.ClusterSwap(Away(tmp_path), wanted, state)
     exchange.swap_in({"data": f"{data}.15-then", "archive": "15-then", "image": "postgres:15", "files": {}}, f"{data}.upgrade")

@@ -6,7 +6,10 @@ import subprocess
 import types
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_server, release_steps, superuser_session
+from ansible_collections.senex.trader.plugins.module_utils import release_steps
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import session
 from pitr import checks, recovery
 from rendered import component
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
@@ -88,8 +91,8 @@ def test_a_moment(limited, monkeypatch):
     copy.program = program
     checks.amcheck(copy)
     options = next(word for words in said for word in words if word.startswith("PGOPTIONS="))
-    assert options == f"PGOPTIONS={superuser_session.OPTIONS} -c transaction_timeout=0"
-    assert checks._in_each(["senex", "other"], "select;").count(superuser_session.PATIENT_17) == 2, "each is a session of its own"
+    assert options == f"PGOPTIONS={session.OPTIONS} -c transaction_timeout=0"
+    assert checks._in_each(["senex", "other"], "select;").count(session.PATIENT_17) == 2, "each is a session of its own"
 
 
 def test_a_release(limited):
@@ -126,11 +129,12 @@ def test_each_session_of_the_superusers_has_one_owner_of_its_options():
     """What a shell script says is what the programs say."""
     for name in ("roles.sh.j2", "reconcile.sh.j2"):
         text = (ROLES / "postgresql/templates" / name).read_text()
-        assert superuser_session.OPTIONS in text
+        assert session.OPTIONS in text
     python = [path for path in [*ROLES.glob("*/files/**/*.py"), *(ROLES.parent / "plugins").glob("**/*.py")] if "role=none" in path.read_text()]
-    assert [path.name for path in python] == ["superuser_session.py"]
+    assert [path.name for path in python] == ["session.py"]
 
 
 @pytest.mark.parametrize(("role", "place"), [("backup", "senex_backup"), ("pitr", "pitr"), ("watchdog", "senex_ops")])
 def test_what_the_programs_import_lies_beside_them(role, place):
-    assert f"{place}/superuser_session.py" in (ROLES / role / "vars/main.yml").read_text()
+    text = (ROLES / role / "vars/main.yml").read_text()
+    assert f"{place}/postgresql/session.py" in text or f"__{role}_postgresql_modules: [__init__," in text and ", session]" in text

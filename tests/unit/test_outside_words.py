@@ -448,10 +448,10 @@ def test_the_plan_of_an_upgrade_is_printable(monkeypatch):
     monkeypatch.setattr(postgresql_upgrade, "ServiceUser", lambda *_: type("User", (), {"check_manager": lambda self: None})())
     monkeypatch.setattr(postgresql_upgrade, "Upgrade", lambda *_: None)
     monkeypatch.setattr(postgresql_upgrade, "wanted_of", lambda *_: None)
-    monkeypatch.setattr(postgresql_upgrade.pg_plan, "plan", lambda *_: {"way": "back", "lines": [f"  table {RED}: 3 rows before"]})
+    monkeypatch.setattr(postgresql_upgrade.upgrade_plan, "plan", lambda *_: {"way": "back", "lines": [f"  table {RED}: 3 rows before"]})
     given = {"step": "plan", "user": "x", "home": "/x", "cluster": {}, "id": "", "back": True}
     assert postgresql_upgrade.step(given)["plan"] == {"way": "back", "lines": ["  table ?[31mred???: 3 rows before"]}
-    monkeypatch.setattr(postgresql_upgrade.pg_plan, "plan", lambda *_: {"way": "finish"})
+    monkeypatch.setattr(postgresql_upgrade.upgrade_plan, "plan", lambda *_: {"way": "finish"})
     assert postgresql_upgrade.step(given)["plan"] == {"way": "finish"}
 
 

@@ -7,7 +7,8 @@ import pwd
 import subprocess
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import release_steps, service_user, superuser_session
+from ansible_collections.senex.trader.plugins.module_utils import release_steps, service_user
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import session
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
 from ansible_collections.senex.trader.plugins.modules import release as module
 
@@ -171,4 +172,4 @@ def test_a_restore_point_is_made_by_postgresqls_own_functions():
             return subprocess.CompletedProcess(words, 0, "2026-01-02 03:04:05.678901+00\n", "")
 
     release_steps.restore_point(User(), "senex", "postgres", "r")
-    assert said[said.index("--dbname") + 1] == superuser_session.target("senex")
+    assert said[said.index("--dbname") + 1] == session.target("senex")

@@ -46,7 +46,7 @@ ALLOWED = {
     "payload.save_applied": "the directory of the manifests is root's",
     "payload.load_applied": "the directory of the manifests is root's",
     "cluster_swap._renamed": "ServiceUser.does runs it as the service user",
-    "pg_upgrade_state.State": "the directory of the manifests is root's",
+    "upgrade_state.State": "the directory of the manifests is root's",
     "traffic_probe_unit.start": "/run/senex.trader is root's",
     "quadlet_check.generator": "files of the package",
     "quadlet_check.problems": "a new directory of root's own in /run; rmtree goes by descriptors",
@@ -80,7 +80,7 @@ ALLOWED = {
 
 def programs():
     """Every source file that root runs on a host."""
-    found = [*ROOT.glob("plugins/module_utils/*.py"), *ROOT.glob("plugins/modules/*.py"), *ROOT.glob("roles/watchdog/files/senex_ops/*.py")]
+    found = [*ROOT.glob("plugins/module_utils/**/*.py"), *ROOT.glob("plugins/modules/*.py"), *ROOT.glob("roles/watchdog/files/senex_ops/*.py")]
     return sorted(path for path in [*found, ROOT / "roles/common/files/senex_fact.py"] if path.name not in APART)
 
 

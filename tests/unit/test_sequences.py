@@ -12,7 +12,7 @@ import yaml
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "roles/pitr/files"))
 
-from ansible_collections.senex.trader.plugins.module_utils import sequences  # noqa: E402  (the path above must come first)
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import sequences  # noqa: E402  (the path above must come first)
 from pitr import removal, restore  # noqa: E402
 from test_backup_command import WANTED, cluster, command, settings  # noqa: E402, F401  (fixtures)
 from test_pitr_removal import conf, copy  # noqa: E402, F401  (fixtures)

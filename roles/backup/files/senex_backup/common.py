@@ -15,8 +15,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from senex_backup import bounded, owned, psql
-from senex_backup.superuser_session import PATIENT_17, target
+from senex_backup import bounded, owned
+from senex_backup.postgresql import psql
+from senex_backup.postgresql.session import PATIENT_17, target
 
 PODMAN = "/usr/bin/podman"
 MARGIN = 16 << 20  # bytes that stay free beside what a backup is expected to need

@@ -6,9 +6,10 @@ import os
 import secrets
 import subprocess
 
-from senex_backup import around, dump_file, psql
+from senex_backup import around
 from senex_backup.common import PODMAN, BackupError, Settings, need, rows, say
-from senex_backup.superuser_session import PATIENT_17, target
+from senex_backup.postgresql import dump_file, psql
+from senex_backup.postgresql.session import PATIENT_17, target
 
 DIRECTORY = "postgresql"
 

@@ -10,10 +10,10 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 
-from senex_backup import dump_entries, psql
 from senex_backup.around import CLUSTER
 from senex_backup.common import PODMAN, BackupError, Settings, rows, sql
-from senex_backup.superuser_session import PATIENT_17, target
+from senex_backup.postgresql import dump_entries, psql
+from senex_backup.postgresql.session import PATIENT_17, target
 
 # Who may do what in the whole cluster, a line each; the settings of roles as well, which lead a session elsewhere
 RIGHTS = """

@@ -8,10 +8,11 @@ import os
 import re
 import time
 
-from senex_backup import around, dump, dump_file, fetch, psql, sequences
+from senex_backup import around, dump, fetch
 from senex_backup.around import CLUSTER
 from senex_backup.common import BackupError, NotNow, Settings, need, podman, rows, say, sql
 from senex_backup.filling import fill, no_rights_gained
+from senex_backup.postgresql import dump_file, psql, sequences
 
 RAISE = "raise"  # what becomes of sequences, unless the plan says otherwise
 # Each index against its table; a tree that does not hold what the table holds answers queries wrongly

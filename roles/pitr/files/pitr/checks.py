@@ -6,10 +6,10 @@ import datetime
 import json
 import os
 
-from pitr import psql
 from pitr.jobs import PitrError
+from pitr.postgresql import psql
+from pitr.postgresql.session import OPTIONS, PATIENT_17, target
 from pitr.recovery import Server
-from pitr.superuser_session import OPTIONS, PATIENT_17, target
 
 COUNTS = """
 select json_object_agg(name, rows) from (

@@ -9,8 +9,9 @@ import os
 import subprocess
 import time
 
-from pitr import confined, psql
+from pitr import confined
 from pitr.jobs import PitrError, Unverified
+from pitr.postgresql import psql
 from pitr.settings import Settings
 
 DAMAGED = ".senex-damaged"  # in a base backup that was not what its manifest says when it was taken; it is passed over, and goes with the next good one

@@ -8,12 +8,13 @@ import re
 import subprocess
 import time
 
-from pitr import archive, checks, jobs, offsite, psql, recovery, removal, sequences, wal
+from pitr import archive, checks, jobs, offsite, recovery, removal, wal
 from pitr.jobs import PitrError, alone, say
 from pitr.plan import Plan, no_room, plan
+from pitr.postgresql import psql, sequences
+from pitr.postgresql.session import target
 from pitr.programs import in_image, last_words, podman, run, systemctl
 from pitr.settings import Settings
-from pitr.superuser_session import target
 
 UNITS = ("pitr-receive.service", "postgres.service")
 CONTAINER = "pitr-restore"

@@ -9,9 +9,10 @@ import time
 from dataclasses import dataclass
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.senex.trader.plugins.module_utils import confined, owned, psql, traffic_probe_unit, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import confined, owned, traffic_probe_unit, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import psql
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.session import PATIENT_17, target
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
-from ansible_collections.senex.trader.plugins.module_utils.superuser_session import PATIENT_17, target
 
 STAGING_CONTAINER = "postgres-upgrade"  # the container of the new cluster until it takes the old one's place
 NO_TIMEOUT = 7 * 24 * 3600  # seconds; an upgrade is stopped by a person, not by a clock

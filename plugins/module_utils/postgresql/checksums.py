@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset, pg_server, pg_upgrade_state, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.cluster_swap import UNIT
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import DATA, Server, Wanted
-from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade import leased
+from ansible_collections.senex.trader.plugins.module_utils import fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.cluster_swap import UNIT
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import DATA, Server, Wanted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade import leased
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 BEGUN = "postgresql-checksums.begun"  # there from before the first unit stops until all serves again
@@ -42,7 +44,7 @@ class Checksums:
 
     def plan(self) -> dict:
         """Whether there is anything to do, and how long it keeps the application away."""
-        disk = pg_upgrade_state.major_of(self.wanted.data)
+        disk = upgrade_state.major_of(self.wanted.data)
         if disk is None:
             raise OSError(f"postgresql_data_directory: there is no cluster in {self.wanted.data}: mount the disk that holds it, or put the path right")
         if disk != self.wanted.version:
@@ -50,7 +52,7 @@ class Checksums:
                           "an upgrade makes checksums by itself")  # fmt: skip
         if not self.user.image_ids([self.wanted.image]):
             raise OSError(f"postgresql_image: {self.wanted.image} is not on this host, so it is not what runs: run site.yml first")
-        if pg_upgrade_state.State(os.path.dirname(self.begun)).phase:
+        if upgrade_state.State(os.path.dirname(self.begun)).phase:
             raise OSError("an upgrade of PostgreSQL was cut short on this host: playbooks/upgrade_postgresql.yml ends it first")
         found = self.control()
         there = found.get("Data page checksum version", "0") != "0"

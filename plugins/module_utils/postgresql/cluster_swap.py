@@ -6,9 +6,12 @@ import os
 import time
 from collections.abc import Callable
 
-from ansible_collections.senex.trader.plugins.module_utils import dump_file, kept_data, pg_facts, pg_server, pg_upgrade_state, sequences, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import Server, Wanted
-from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State, major_of
+from ansible_collections.senex.trader.plugins.module_utils import kept_data, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file, sequences, upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import Server, Wanted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade_state import State, major_of
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 UNIT = "postgres.service"
@@ -83,10 +86,10 @@ class ClusterSwap:
                     self._rename(wanted.data, self._place_of_new())
                 self._rename(pending["data"], wanted.data)
                 self._tell()
-            pg_upgrade_state.put_back(self.user, pending["files"])
+            upgrade_state.put_back(self.user, pending["files"])
             self._pitr("take-back", pending["archive"], *(["--instead-of", state.data["returns"]] if state.data.get("returns") else []))
         elif state.data.get("files"):
-            pg_upgrade_state.put_back(self.user, state.data["files"])
+            upgrade_state.put_back(self.user, state.data["files"])
         self.user.systemctl("reset-failed", UNIT, check=False)
         self.user.systemctl("start", UNIT)
         if state.data.get("files"):
@@ -125,10 +128,10 @@ class ClusterSwap:
         kept, began = self.state.kept, time.monotonic()
         server = Server(self.user, self.wanted)
         handed_out = self._handed_out(server)
-        current = self.describe(pg_upgrade_state.snapshot(self.user), pg_facts.facts(server))
+        current = self.describe(upgrade_state.snapshot(self.user), pg_facts.facts(server))
         try:
             self.swap_in(current, kept["data"], kept["archive"])
-            pg_upgrade_state.put_back(self.user, kept["files"])
+            upgrade_state.put_back(self.user, kept["files"])
             self._pitr("take-back", kept["archive"])
             self.user.systemctl("start", UNIT)
             server = Server(self.user, self.wanted)  # another cluster, and perhaps another superuser

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ansible_collections.senex.trader.plugins.module_utils import dump_file, psql
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import Server
-from ansible_collections.senex.trader.plugins.module_utils.superuser_session import target
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file, psql
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import Server
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.session import target
 
 # A password is compared as what it is kept as, and shown nowhere
 GLOBALS = """
