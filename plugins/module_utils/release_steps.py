@@ -119,7 +119,7 @@ def _clean(said):
     return untrusted.plain(said, 2000) if isinstance(said, str) else said
 
 
-def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int, container: str = "postgres") -> dict:
+def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int, container: str) -> dict:
     """A verified dump `pre-deploy-<UTC time>.sql.gz`; it has its name only when it is whole. The newest `keep` of its reason stay.
 
     Made by the command of role backup where that is installed, which lets no other dump run beside it.
@@ -164,7 +164,7 @@ def _dumped(directory: str, argv: list[str], keep: int, home: str, environment: 
     return made
 
 
-def restore_point(user: ServiceUser, database: str, role: str, name: str, container: str = "postgres") -> dict:
+def restore_point(user: ServiceUser, database: str, role: str, name: str, container: str) -> dict:
     """A named point in the write-ahead log, and its time as a recovery takes it: just before the release changed anything."""
     target = session.target(database)
     result = user.podman(

@@ -41,7 +41,8 @@ options:
     required: true
   cluster:
     description:
-      - C(version), C(image), C(uid), C(superuser), C(owner), C(database), C(shared_memory) (MB), C(checksums) of the cluster as role postgresql describes it.
+      - C(version), C(image), C(uid), C(superuser), C(owner), C(database), C(shared_memory) (MB), C(checksums), C(unit), C(container) of the cluster as role
+        postgresql describes it.
       - C(data), C(sockets), C(configuration), paths below the home.
     type: dict
     default: {}

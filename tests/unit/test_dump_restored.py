@@ -239,8 +239,8 @@ def test_nor_the_watchdog(trap):
 
 
 def test_nor_an_upgrade(trap):
-    server = pg_server.Server(None, types.SimpleNamespace(uid=70, superuser="postgres", owner="senex"), sockets=str(trap.server.base))
-    server.execute = lambda *argv, stdin=None, check=True: trap.server.run(argv, check, stdin or "", "postgres")
+    server = pg_server.Server(None, types.SimpleNamespace(uid=70, superuser="postgres", owner="senex", container="postgres"), sockets=str(trap.server.base))
+    server.execute = lambda *argv, stdin=None, check=True, **_: trap.server.run(argv, check, stdin or "", "postgres")
     found = pg_facts.facts(server)
     assert found["senex"]["E"]["amcheck"] and found["senex"]["T"]["public.orders"] == "100"
     pg_facts.amcheck(server, 1)
@@ -258,15 +258,16 @@ def test_nor_the_look_for_an_extension(trap):
 
 def test_nor_a_restore_to_a_moment(trap, monkeypatch):
     monkeypatch.syspath_prepend(str(ROLES_OF.parent / "pitr/files"))
-    from pitr import checks, recovery, restore
+    from pitr import checks, database, recovery, restore
 
-    given = types.SimpleNamespace(superuser="postgres", owner="senex", database="senex", container_uid=70)
+    given = types.SimpleNamespace(
+        superuser="postgres", owner="senex", database="senex", container_uid=70, unit="postgres.service", container="postgres", sockets=""
+    )
 
     def podman(*words, stdin=None, check=True, **_):
         return trap.server.run(words[words.index("psql" if "psql" in words else "env") :], check, stdin or "", "postgres")
 
-    for module in (recovery, restore):
-        monkeypatch.setattr(module, "podman", podman)
+    monkeypatch.setattr(database, "podman", podman)
     found = checks.verify(recovery.Server(given, "restored"))
     assert found["rows"]["public.orders"] == 100 and found["amcheck"] == "ok" and free(trap.server) == "f"
     assert restore.handed_out(given) and free(trap.server) == "f"

@@ -162,7 +162,7 @@ def clusters():
 
 def upgrade_of(old, new):
     """An upgrade's own steps, in the containers of two servers."""
-    wanted = types.SimpleNamespace(uid=70, superuser="postgres", owner="senex", version=15)
+    wanted = types.SimpleNamespace(uid=70, superuser="postgres", owner="senex", version=15, container="postgres")
 
     def execute(*argv, stdin=None, check=True):
         place = old if f"--host={pg_server.OLD_SOCKETS}" in argv else new
@@ -171,7 +171,7 @@ def upgrade_of(old, new):
     made = pg_upgrade.Upgrade.__new__(pg_upgrade.Upgrade)
     made.wanted, made.jobs = wanted, 4
     made.old, made.fresh = (pg_server.Server(None, wanted, sockets=str(one.base)) for one in (old, new))
-    made.old.execute = lambda *argv, stdin=None, check=True: old.run(argv, check, stdin or "", "postgres")
+    made.old.execute = lambda *argv, stdin=None, check=True, **_: old.run(argv, check, stdin or "", "postgres")
     made.fresh.execute = execute
     return made
 

@@ -13,8 +13,7 @@ sys.path[:0] = [str(ROOT / "tests/integration/interrupted")]
 import stages  # noqa: E402  (the path above must come first)
 
 PLAYBOOKS = {"deploy": ["release"], "rotate": ["rotate", "rotate_stage"], "restore": ["restore"], "upgrade": ["upgrade_postgresql"]}
-GROUPS = {**{name: [stages.ONE] for name in ("postgresql", "postgresql_primary", "redis", "celery", "celery_beat", "nginx")},
-          "web": list(stages.BOTH)}
+GROUPS = {**{name: [stages.ONE] for name in ("postgresql", "postgresql_primary", "redis", "celery", "celery_beat", "nginx")}, "web": list(stages.BOTH)}
 
 
 def plays(operation):

@@ -222,7 +222,7 @@ class Away:
     def systemctl(self, *words, check=True):
         pass
 
-    def podman(self, *words, check=True):
+    def podman(self, *words, check=True, **_):
         return subprocess.CompletedProcess(words, 0, "postgres:15", "")
 
 
@@ -231,7 +231,9 @@ def test_an_upgrade_tells_which_cluster_is_the_one_now_and_its_undoing_which_it_
     witness.parent.mkdir(parents=True)
     cluster(data)
     cluster(f"{data}.upgrade", OTHER)
-    wanted = types.SimpleNamespace(data=str(data), configuration=str(witness.parent))
+    wanted = types.SimpleNamespace(
+        data=str(data), configuration=str(witness.parent), unit="postgres.service", container="postgres", superuser="postgres", sockets="/nowhere"
+    )
     state = State(str(tmp_path / "state"))
     monkeypatch.setattr(cluster_swap.upgrade_state, "put_back", lambda *_: None)
     monkeypatch.setattr(cluster_swap.pg_server, "discard", lambda *_: None)

@@ -77,7 +77,8 @@ def work(tmp_path, monkeypatch):
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("15\n")
     given = {"version": "15", "image": "postgres:15", "uid": "70", "superuser": "postgres", "owner": "senex", "database": "senex", "shared_memory": "64",
-             "checksums": "true", "data": "data/postgres", "sockets": "run", "configuration": "config/postgresql"}  # fmt: skip
+             "checksums": "true", "data": "data/postgres", "sockets": "run", "configuration": "config/postgresql", "unit": "postgres.service",
+             "container": "postgres"}  # fmt: skip
     monkeypatch.setattr(pg_checksums, "leased", lambda *_: contextlib.nullcontext())
     return Checksums(User(tmp_path / "home"), server.wanted_of(given, str(tmp_path / "home")), "one", str(tmp_path / "state"))
 

@@ -94,7 +94,7 @@ def test_a_way_back_that_was_cut_short_is_taken_up_by_the_same_command(tmp_path)
     data, kept = tmp_path / "postgres", {"major": 15, "data": str(tmp_path / "postgres.15-x")}
     data.mkdir()
     (data / "PG_VERSION").write_text("15\n")
-    wanted = SimpleNamespace(data=str(data), version=17)
+    wanted = SimpleNamespace(data=str(data), version=17, unit="postgres.service", container="postgres", superuser="postgres", sockets="/nowhere")
     state = upgrade_state.State(str(tmp_path))
     upgrade = SimpleNamespace(state=state, wanted=wanted, exchange=cluster_swap.ClusterSwap(None, wanted, state))
     state.put(phase="exchanging", to=17, kept=kept, pending={"major": 17}, returns="15-x")
@@ -165,7 +165,7 @@ class Asked:
 def test_a_cluster_is_asked_as_its_superuser(roles, role):
     """One of an earlier version, which is kept or not converted yet, knows the application's role alone."""
     user = Asked(*roles)
-    server = pg_server.Server(user, SimpleNamespace(uid=70, superuser="postgres", owner="senex"))
+    server = pg_server.Server(user, SimpleNamespace(uid=70, superuser="postgres", owner="senex", container="postgres"))
     server.rows("select 1")
     assert f"--username={role}" in user.words[-1]
 
@@ -175,7 +175,8 @@ def test_a_cluster_that_is_not_converted_is_not_upgraded(monkeypatch):
     rows = {upgrade_plan.SIZES: [["senex", "1", "t", "t"]]}
     old = SimpleNamespace(role="senex", rows=lambda text, *_: rows.get(text, []), databases=lambda: [])
     user = SimpleNamespace(podman=lambda *_, **__: SimpleNamespace(stdout="70\n"), home="/nowhere")
-    upgrade = SimpleNamespace(user=user, old=old, wanted=SimpleNamespace(version=17, uid=70, superuser="postgres", data="/nowhere/data"))
+    upgrade = SimpleNamespace(user=user, old=old, wanted=SimpleNamespace(version=17, uid=70, superuser="postgres", data="/nowhere/data"),
+                              exchange=SimpleNamespace(service=SimpleNamespace(inspect=lambda _: "70")))  # fmt: skip
     monkeypatch.setattr(upgrade_plan, "_too_old_client", lambda *_: [])
     monkeypatch.setattr(upgrade_plan.upgrade_state, "free", lambda _: 1 << 40)
     with pytest.raises(OSError, match="senex_database_superuser: there is no role postgres .* run site.yml first, with postgresql_version 15"):
@@ -233,7 +234,15 @@ def exchanged(tmp_path, monkeypatch):
         monkeypatch.setattr(upgrade_state, name, value)
     monkeypatch.setattr(cluster_swap, "Server", lambda *_: SimpleNamespace(rows=lambda *_: []))
     state = upgrade_state.State(str(tmp_path / "state"))
-    wanted = SimpleNamespace(data=str(cluster(tmp_path / "postgres", 15)), version=17, configuration=str(tmp_path / "nowhere"))
+    wanted = SimpleNamespace(
+        data=str(cluster(tmp_path / "postgres", 15)),
+        version=17,
+        configuration=str(tmp_path / "nowhere"),
+        unit="postgres.service",
+        container="postgres",
+        superuser="postgres",
+        sockets="/nowhere",
+    )
     new = cluster(tmp_path / "postgres.upgrade", 17)
     host = Host(tmp_path)
 
@@ -294,7 +303,8 @@ def test_what_a_dump_does_not_hold_is_said_before_anything(monkeypatch, name):
     rows = {upgrade_plan.SIZES: [["senex", "1", "t", "t"]], upgrade_plan.NOT_COPIED: [[name, "drop it"]]}
     old = SimpleNamespace(role="postgres", rows=lambda text, *_: rows.get(text, []), databases=lambda: [])
     user = SimpleNamespace(podman=lambda *_, **__: SimpleNamespace(stdout="70\n"), home="/nowhere")
-    upgrade = SimpleNamespace(user=user, old=old, wanted=SimpleNamespace(version=17, uid=70, superuser="postgres", data="/nowhere/data"))
+    upgrade = SimpleNamespace(user=user, old=old, wanted=SimpleNamespace(version=17, uid=70, superuser="postgres", data="/nowhere/data"),
+                              exchange=SimpleNamespace(service=SimpleNamespace(inspect=lambda _: "70")))  # fmt: skip
     monkeypatch.setattr(upgrade_plan, "_too_old_client", lambda *_: [])
     monkeypatch.setattr(upgrade_plan.upgrade_state, "free", lambda _: 1 << 40)
     with pytest.raises(OSError, match=f"nothing was changed: {name} would be missing in the new cluster: drop it"):
@@ -325,7 +335,7 @@ def test_room_is_looked_at_again_when_the_rehearsal_and_the_dump_are_done(monkey
 @pytest.mark.parametrize("name", ["a\u2028b", "a\x1cb", "a\x85b", "a\tb", "a|b"])
 def test_a_table_may_be_called_what_it_likes(name):
     """Python ends a line at some of these, and PostgreSQL does not. On a real server: test_any_name.py."""
-    server = pg_server.Server(None, SimpleNamespace(uid=70, superuser="postgres", owner="senex"))
+    server = pg_server.Server(None, SimpleNamespace(uid=70, superuser="postgres", owner="senex", container="postgres"))
     for said, rows in ((f"T,{name},3\nT,b,\n", [["T", name, "3"], ["T", "b", ""]]), ("\n", [[""]]), ("", [])):
         server.program = lambda *_, said=said, **__: SimpleNamespace(stdout=said)
         assert server.rows("select") == rows
@@ -430,7 +440,7 @@ def test_the_way_back_raises_them_when_the_older_one_is_found_to_be_what_it_was(
     servers, order = [Numbered({"senex": {"public.s": 20}}), Numbered({"senex": {"public.s": 10}})], []
     monkeypatch.setattr(cluster_swap, "Server", lambda *_: servers[len(order) > 0])
     for name, value in {"facts": {}, "differences": [], "summary": "12 rows", "amcheck": None}.items():
-        monkeypatch.setattr(cluster_swap.facts, name, lambda *_, value=value: value)
+        monkeypatch.setattr(cluster_swap.pg_facts, name, lambda *_, value=value: value)
     for name in ("swap_in", "roll_back"):
         monkeypatch.setattr(exchanged.exchange, name, lambda *_, name=name: order.append(name))
     assert exchanged.exchange.revert(1)["checked"] == "12 rows; sequences raised beyond what was handed out since: 1"

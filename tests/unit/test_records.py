@@ -138,5 +138,5 @@ def test_a_name_keeps_its_carriage_return():
         assert untrusted.told(["printf", r"a\rb\r\nc"], timeout=20, exact=exact).stdout == said
     asked = []
     user = SimpleNamespace(podman=lambda *_, **more: asked.append(more) or SimpleNamespace(stdout='"a\rb"\n', returncode=0))
-    server = pg_server.Server(user, SimpleNamespace(uid=70, superuser="postgres", owner="senex"))
+    server = pg_server.Server(user, SimpleNamespace(uid=70, superuser="postgres", owner="senex", container="postgres"))
     assert server.rows("select") == [["a\rb"]] and asked[-1]["exact"] is True

@@ -45,7 +45,7 @@ ALLOWED = {
     "nginx_sites.look": "the same",
     "payload.save_applied": "the directory of the manifests is root's",
     "payload.load_applied": "the directory of the manifests is root's",
-    "cluster_swap._renamed": "ServiceUser.does runs it as the service user",
+    "server._renamed": "ServiceUser.does runs it as the service user",
     "upgrade_state.State": "the directory of the manifests is root's",
     "traffic_probe_unit.start": "/run/senex.trader is root's",
     "quadlet_check.generator": "files of the package",

@@ -172,7 +172,7 @@ def test_a_dumps_directory_that_becomes_a_link_at_any_step_costs_root_no_file(mo
     def dump(ground):
         user = User()
         user.home = str(ground.home)
-        release_steps.dump(user, "db", "role", str(ground.home / "backups"), 1)
+        release_steps.dump(user, "db", "role", str(ground.home / "backups"), 1, "postgres")
 
     assert at_every_step(monkeypatch, prepare, dump) > 20
 

@@ -8,7 +8,6 @@ import re
 from ansible_collections.senex.trader.plugins.module_utils import fileset, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import upgrade_state
-from ansible_collections.senex.trader.plugins.module_utils.postgresql.cluster_swap import UNIT
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import DATA, Server, Wanted
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade import leased
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
@@ -27,6 +26,7 @@ class Checksums:
 
     def __init__(self, user: ServiceUser, wanted: Wanted, identity: str, directory: str = fileset.MANIFESTS):
         self.user, self.wanted, self.identity = user, wanted, identity
+        self.service = pg_server.service_of(user, wanted)
         self.begun = os.path.join(directory, BEGUN)
 
     def control(self) -> dict[str, str]:
@@ -73,15 +73,14 @@ class Checksums:
             done = ""
             if not self.on():
                 try:
-                    self.user.systemctl("stop", UNIT)
+                    self.service.stop()
                     done = pg_server.run_once(self.user, self.wanted, "sh", "-c", ENABLE, data=self.wanted.data).stdout
                 except CommandError as error:
                     raise OSError(f"{pg_server.last_words(error)}. The cluster has no checksums, as before") from error
                 finally:
-                    self.user.systemctl("reset-failed", UNIT, check=False)
-                    self.user.systemctl("start", UNIT)
+                    self.service.start(after_failure=True)
             else:
-                self.user.systemctl("start", UNIT)
+                self.service.start()
             if Server(self.user, self.wanted).rows("show data_checksums") != [["on"]]:
                 raise OSError("pg_checksums ended well, and the server says that it has no checksums: is postgresql_data_directory what it uses?")
         blocks = re.search(r"Blocks written:\s+(\d+)", done)

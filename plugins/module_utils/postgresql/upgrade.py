@@ -126,7 +126,7 @@ class Upgrade:
 
     def _dump(self, keep: int) -> dict:
         place = os.path.join(self.user.home, "backups/postgresql")
-        return {"dump": release_steps.dump(self.user, self.wanted.database, self.old.role, place, keep)}
+        return {"dump": release_steps.dump(self.user, self.wanted.database, self.old.role, place, keep, self.wanted.container)}
 
     def _pull(self, image: str) -> None:
         if not self.user.image_ids([image]):

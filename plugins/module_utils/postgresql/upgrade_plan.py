@@ -57,7 +57,7 @@ def _forward(upgrade: Upgrade, disk: int) -> dict:
     spaces = [name for (name,) in upgrade.old.rows("select spcname from pg_tablespace where spcname !~ '^pg_'")]
     if spaces:
         problems.append(f"tablespace {', '.join(spaces)}: move its tables to pg_default and drop it; the new cluster has one directory")
-    uid = upgrade.user.podman("inspect", "--format={{.Config.User}}", "postgres").stdout.strip()
+    uid = upgrade.exchange.service.inspect("{{.Config.User}}")
     if uid != str(wanted.uid):
         problems.append(f"postgresql_container_uid: {wanted.uid} in the new image, {uid} now: take the same variant (Alpine or Debian) in both versions")
     if upgrade.old.role != wanted.superuser:

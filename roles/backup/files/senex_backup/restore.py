@@ -12,7 +12,7 @@ from senex_backup import around, dump, fetch
 from senex_backup.around import CLUSTER
 from senex_backup.common import BackupError, NotNow, Settings, need, podman, rows, say, sql
 from senex_backup.filling import fill, no_rights_gained
-from senex_backup.postgresql import dump_file, psql, sequences
+from senex_backup.postgresql import contents, dump_file, psql, sequences
 
 RAISE = "raise"  # what becomes of sequences, unless the plan says otherwise
 # Each index against its table; a tree that does not hold what the table holds answers queries wrongly
@@ -136,7 +136,7 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
     """Compare with what was written beside the dump; what was compared."""
     checked = []
     if facts.get("tables") is not None:
-        script = "\n".join((dump_file.COUNTS, dump_file.SEQUENCES, dump_file.EXTENSIONS, around.OBJECTS))
+        script = "\n".join((contents.COUNTS, contents.SEQUENCES, contents.EXTENSIONS, around.OBJECTS))
         found = rows(settings, script, new, timeout=3600)
         counts = {name: int(count) for kind, name, count in found if kind == "T"}
         wrong = [f"{name} has {counts.get(name)} rows instead of {number}" for name, number in facts["tables"].items() if counts.get(name) != number]
