@@ -10,11 +10,14 @@ import time
 
 from ansible_collections.senex.trader.plugins.module_utils import confined, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file, session
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.container import Container
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import UserHost
 from ansible_collections.senex.trader.plugins.module_utils.service_user import FULL, ServiceUser, room
 
 MARK = "senex-plan:"
 REASON = "pre-deploy"
 LATE = 124  # what a command that did not end in time has for a status
+LATEST = 900  # seconds that a restore point may take
 LONGEST = 6 * 3600  # seconds that a dump may take
 MOMENT = "YYYY-MM-DD HH24:MI:SS.US+00"
 AT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\+00"  # a moment that looks so
@@ -166,9 +169,8 @@ def _dumped(directory: str, argv: list[str], keep: int, home: str, environment: 
 
 def restore_point(user: ServiceUser, database: str, role: str, name: str, container: str) -> dict:
     """A named point in the write-ahead log, and its time as a recovery takes it: just before the release changed anything."""
-    target = session.target(database)
-    result = user.podman(
-        "exec", "--interactive", container, "psql", "-XqAt", "--username", role, "--dbname", target, "-v", "ON_ERROR_STOP=1", "-v", f"name={name}",
+    result = Container(UserHost(user), container).program(
+        "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-v", f"name={name}", "-d", session.target(database), role=role, timeout=LATEST,
         stdin=f"select to_char(clock_timestamp() at time zone 'utc', '{MOMENT}') from pg_create_restore_point(:'name');\n",
     )  # fmt: skip
     at = result.stdout.strip()

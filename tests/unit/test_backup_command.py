@@ -221,7 +221,7 @@ def test_an_extension_of_the_applications_own_is_used_and_stays(command, setting
 
     def sql(_settings, text, *_words, **_more):
         said.append(text)
-        return {restore.THERE: schema}.get(text, "1")
+        return {restore.amcheck.SCHEMA: schema}.get(text, "1")
 
     monkeypatch.setattr(restore, "sql", sql)
     monkeypatch.setattr(restore, "rows", lambda _settings, text, *_: [[name] for name in planted if name and text == restore.psql.IMPOSTORS])

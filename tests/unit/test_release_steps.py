@@ -172,4 +172,4 @@ def test_a_restore_point_is_made_by_postgresqls_own_functions():
             return subprocess.CompletedProcess(words, 0, "2026-01-02 03:04:05.678901+00\n", "")
 
     release_steps.restore_point(User(), "senex", "postgres", "r", "postgres")
-    assert said[said.index("--dbname") + 1] == session.target("senex")
+    assert said[said.index("-d") + 1] == session.target("senex")

@@ -30,15 +30,22 @@ class Container:
     def __init__(self, host: Host, name: str, uid: int | None = None, sockets: str = ""):
         self.host, self.name, self.uid, self.sockets = host, name, uid, sockets
 
+    def words(self, *argv: str) -> list[str]:
+        """Podman's arguments for a program of the image beside the server."""
+        user = [f"--user={self.uid}"] if self.uid is not None else []
+        return ["exec", "--interactive", *user, self.name, *argv]
+
+    def client(self, name: str, *options: str, role: str) -> list[str]:
+        """The command line of a client program of PostgreSQL's, logged in as a role."""
+        return [name, *([f"--host={self.sockets}"] if self.sockets else []), f"--username={role}", "--no-password", *options]
+
     def execute(self, *argv: str, stdin: str | None = None, check: bool = True, timeout: float | None = None):
         """Any program of the image beside the server."""
-        user = [f"--user={self.uid}"] if self.uid is not None else []
-        return self.host.podman("exec", "--interactive", *user, self.name, *argv, stdin=stdin or "", check=check, timeout=timeout)
+        return self.host.podman(*self.words(*argv), stdin=stdin or "", check=check, timeout=timeout)
 
     def program(self, name: str, *options: str, role: str, stdin: str | None = None, check: bool = True, timeout: float | None = None):
-        """A client program of PostgreSQL's, logged in as a role."""
-        sockets = [f"--host={self.sockets}"] if self.sockets else []
-        return self.execute(name, *sockets, f"--username={role}", "--no-password", *options, stdin=stdin, check=check, timeout=timeout)
+        """A client program of PostgreSQL's."""
+        return self.execute(*self.client(name, *options, role=role), stdin=stdin, check=check, timeout=timeout)
 
     def psql(self, text: str, there: str, role: str, timeout: float | None = None) -> list[list[str]]:
         """Rows of a script; `there` is a database as session.target names it."""

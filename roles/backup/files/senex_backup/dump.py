@@ -7,7 +7,7 @@ import secrets
 import subprocess
 
 from senex_backup import around
-from senex_backup.common import PODMAN, BackupError, Settings, need, rows, say
+from senex_backup.common import PODMAN, BackupError, Settings, need, rows, say, server
 from senex_backup.postgresql import contents, dump_file, psql
 from senex_backup.postgresql.session import PATIENT_17, target
 
@@ -23,8 +23,8 @@ class Moment:
 
     def __init__(self, settings: Settings):
         database = settings["database"]
-        words = ["psql", *psql.ROWS, "-U", database["role"], "-d", target(database["name"])]
-        argv = [PODMAN, "exec", "--interactive", database["container"], *words]
+        there = server(settings)
+        argv = [PODMAN, *there.words(*there.client("psql", *psql.ROWS, "-d", target(database["name"]), role=database["role"]))]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         [[self.name]] = self.ask(f"{PATIENT_17}begin isolation level repeatable read, read only;\nselect pg_export_snapshot();")
         self.sequences = {name: int(value) for _, name, value in self.ask(contents.SEQUENCES)}
