@@ -38,7 +38,7 @@ def conf(tmp_path, monkeypatch):
         assert words[:2] == ("podman", "unshare"), words
         return subprocess.run(words[2:], capture_output=True, text=True, input=stdin or "", check=check)
 
-    for module in (removal, sys.modules["pitr.programs"]):
+    for module in (removal, restore.database, sys.modules["pitr.programs"]):
         monkeypatch.setattr(module, "run", run)
     return found
 

@@ -10,6 +10,7 @@ import re
 import time
 
 from pitr import database, jobs, offsite, recovery, wal
+from pitr.database import query
 from pitr.jobs import PitrError, Unverified, say
 from pitr.plan import LATEST, Plan, check_space, plan
 from pitr.programs import (
@@ -22,7 +23,6 @@ from pitr.programs import (
     gone,
     last_words,
     never_whole,
-    query,
     run,
     systemctl,
     unfinished,

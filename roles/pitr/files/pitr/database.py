@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 
 from pitr import jobs
+from pitr.postgresql import psql
 from pitr.postgresql.service import Names, Service, SingleServer
-from pitr.programs import podman, systemctl
+from pitr.programs import last_words, podman, run, systemctl
 from pitr.settings import Settings
 
 
@@ -37,3 +38,13 @@ def asked(settings: Settings, script: str) -> list[list[str]] | None:
         return service(settings).psql(script, settings.database, timeout=60)
     except (jobs.PitrError, subprocess.TimeoutExpired):  # one that hangs may be why this is done
         return None
+
+
+def query(settings: Settings, sql: str, replication: bool = False) -> list[list[str]]:
+    """Rows from the primary, as the role of the archive."""
+    kind = "replication=true" if replication else "dbname=postgres"
+    target = f"{service(settings).primary().conninfo} user={settings.archive_role} connect_timeout=10 {kind}"
+    done = run("psql", *psql.ROWS, "-w", "-c", sql, target, check=False, timeout=60)
+    if done.returncode:
+        raise jobs.PitrError(f"the database does not answer: {last_words(done.stderr)}")
+    return psql.rows(done.stdout)
