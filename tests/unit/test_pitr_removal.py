@@ -134,8 +134,8 @@ def test_a_proven_copy_becomes_the_data_and_bears_no_mark_there(conf, monkeypatc
     removal.note(copy, {"proven": "2026-11-28T12:00:00Z"})
     told = []
     monkeypatch.setattr(restore, "_major", lambda _directory: "15")
-    monkeypatch.setattr(restore, "systemctl", lambda *words: told.append((words[0], os.path.exists(f"{conf.data}/{removal.MARK}"))))
-    monkeypatch.setattr(restore.database, "systemctl", lambda *words: told.append((words[0], os.path.exists(f"{conf.data}/{removal.MARK}"))))
+    monkeypatch.setattr(restore, "systemctl", lambda *words, **_: told.append((words[0], os.path.exists(f"{conf.data}/{removal.MARK}"))))
+    monkeypatch.setattr(restore.database, "systemctl", lambda *words, **_: told.append((words[0], os.path.exists(f"{conf.data}/{removal.MARK}"))))
     monkeypatch.setattr(restore.archive, "mark", lambda _settings: None)
     aside = restore.exchange(conf, copy)
     assert os.path.exists(f"{aside}/canary") and told[-1] == ("start", False)

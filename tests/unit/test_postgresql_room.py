@@ -92,7 +92,7 @@ def test_the_unit_is_called_as_its_quadlet_file():
 
 def imports(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and "module_utils" in (node.module or ""):
+        if isinstance(node, ast.ImportFrom) and "senex.trader.plugins.module_utils" in (node.module or ""):
             rest = node.module.partition("module_utils")[2].strip(".")
             yield from [rest.split(".")[0]] if rest else [alias.name for alias in node.names]
 

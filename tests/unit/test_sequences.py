@@ -1,6 +1,5 @@
 """Sequences of a restored database: none goes back below a number that was handed out after its moment."""
 
-import json
 import pathlib
 import re
 import subprocess
@@ -14,7 +13,7 @@ sys.path.insert(0, str(ROOT / "roles/pitr/files"))
 
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import sequences  # noqa: E402  (the path above must come first)
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.session import PATIENT_17  # noqa: E402
-from pitr import removal, restore  # noqa: E402
+from pitr import restore  # noqa: E402
 from pitr.jobs import PitrError  # noqa: E402
 from test_backup_command import WANTED, cluster, command, settings  # noqa: E402, F401  (fixtures)
 from test_pitr_removal import conf, copy  # noqa: E402, F401  (fixtures)
@@ -109,9 +108,3 @@ def test_each_way_hands_the_answer_over():
         assert "restore_sequences=restored" in (ROOT / f"roles/{role}/restore_plan.yml").read_text(encoding="utf-8"), "the plan says it"
     text = (ROOT / "playbooks/restore.yml").read_text(encoding="utf-8")
     assert re.search(r"restore_sequences \| default\('raise'\) not in \['raise', 'restored'\]", text) and yaml.safe_load(text)
-
-
-def test_what_the_programs_import_lies_beside_them():
-    for role, place in (("backup", "senex_backup"), ("pitr", "pitr")):
-        assert f"lib/{place}/sequences.py" in (ROOT / f"roles/{role}/vars/main.yml").read_text(encoding="utf-8")
-    assert json.dumps(removal.MARK)

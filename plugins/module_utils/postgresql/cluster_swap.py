@@ -47,7 +47,10 @@ class ClusterSwap:
         major, stamp = major_of(self.wanted.data), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         name = f"{major}-{stamp}"
         place = {"data": f"{self.wanted.data}.{name}", "archive": name}
-        return {"major": major, "image": self.service.inspect("{{.ImageName}}"), **place, "files": files, "facts": facts, "at": time.time()}
+        image = self.service.inspect("{{.ImageName}}")
+        if not image:
+            raise OSError("the server in production has no container, so its image is not known: start it, and run the same command again")
+        return {"major": major, "image": image, **place, "files": files, "facts": facts, "at": time.time()}
 
     def swap_in(self, current: dict, comes: str, returns: str = "", still: Callable[[], None] = lambda: None) -> None:
         """Put the cluster in production aside, and another in its place. `returns` is the name of the archive that comes with it.

@@ -106,7 +106,7 @@ class Server(Container):
 
     def rows(self, text: str, database: str = "postgres") -> list[list[str]]:
         """What psql answers to a script."""
-        return self.psql(text, target(database), self.role)
+        return self.psql(text, target(database), "")
 
     def databases(self) -> list[str]:
         """All that can be asked; what new ones are copied from comes first."""
