@@ -9,6 +9,7 @@ from __future__ import annotations
 from ansible_collections.senex.trader.plugins.plugin_utils.components import every_group
 
 EVERYBODY = tuple(every_group())
+PRIMARY = "postgresql_primary"  # the group that playbooks/validate.yml makes of senex_postgresql_primary
 LOST = "the lock of this release"  # as plugins/module_utils/release_record.py begins what it says then
 
 
@@ -39,7 +40,7 @@ def release_way(groups: dict, skips: list, idle: bool = False) -> list:
     way = [
         {"stage": "prepare", "hosts": _hosts(groups, *EVERYBODY)},
         {"stage": "plan", "hosts": _hosts(groups, "web")[:1]},
-        {"stage": "dump", "hosts": _hosts(groups, "postgresql")[:1]},
+        {"stage": "dump", "hosts": _hosts(groups, PRIMARY)},
         {"stage": "web", "hosts": _hosts(groups, "web"), "serial": True},
         {"stage": "celery", "hosts": _hosts(groups, "celery", "celery_beat")},
         {"stage": "undo", "hosts": _hosts(groups, "web")[:1]},
@@ -81,7 +82,7 @@ def restore_way(groups: dict, group: str, rests_first: bool = False, queue: bool
 
 def upgrade_way(groups: dict, way: str) -> list:
     """The stages of PostgreSQL's upgrade: forward, back, or what an earlier run left (undo, finish)."""
-    application, database = _hosts(groups, "web", "celery", "celery_beat"), _hosts(groups, "postgresql")[:1]
+    application, database = _hosts(groups, "web", "celery", "celery_beat"), _hosts(groups, PRIMARY)
     return [
         {"stage": "lock", "hosts": _hosts(groups, *EVERYBODY)},
         *([{"stage": "prepare", "hosts": database}] if way in ("forward", "back") else []),
@@ -97,7 +98,7 @@ def checksums_way(groups: dict) -> list:
     return [
         {"stage": "lock", "hosts": _hosts(groups, *EVERYBODY)},
         {"stage": "rests", "hosts": application},
-        {"stage": "switch", "hosts": _hosts(groups, "postgresql")[:1]},
+        {"stage": "switch", "hosts": _hosts(groups, PRIMARY)},
         {"stage": "serves", "hosts": application, "serial": True},
     ]
 

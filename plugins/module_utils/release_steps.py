@@ -8,12 +8,16 @@ import os
 import re
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import confined, dump_file, superuser_session, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import confined, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file, session
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.container import Container
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import UserHost
 from ansible_collections.senex.trader.plugins.module_utils.service_user import FULL, ServiceUser, room
 
 MARK = "senex-plan:"
 REASON = "pre-deploy"
 LATE = 124  # what a command that did not end in time has for a status
+LATEST = 900  # seconds that a restore point may take
 LONGEST = 6 * 3600  # seconds that a dump may take
 MOMENT = "YYYY-MM-DD HH24:MI:SS.US+00"
 AT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\+00"  # a moment that looks so
@@ -118,7 +122,7 @@ def _clean(said):
     return untrusted.plain(said, 2000) if isinstance(said, str) else said
 
 
-def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int, container: str = "postgres") -> dict:
+def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int, container: str) -> dict:
     """A verified dump `pre-deploy-<UTC time>.sql.gz`; it has its name only when it is whole. The newest `keep` of its reason stay.
 
     Made by the command of role backup where that is installed, which lets no other dump run beside it.
@@ -134,7 +138,7 @@ def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int,
         else:
             if untrusted.kind(directory) != "directory":
                 user.make_directory(directory, 0o700, None, None)
-            argv = dump_file.command(container, role, superuser_session.target(database))
+            argv = dump_file.command(container, role, session.target(database))
             made = user.does(_dumped, directory, argv, keep, user.home, user.environment, patience=LONGEST)
     except (OSError, ValueError) as error:
         where = f". {room([directory])}" if any(word in str(error).lower() for word in FULL) else ""
@@ -163,11 +167,10 @@ def _dumped(directory: str, argv: list[str], keep: int, home: str, environment: 
     return made
 
 
-def restore_point(user: ServiceUser, database: str, role: str, name: str, container: str = "postgres") -> dict:
+def restore_point(user: ServiceUser, database: str, role: str, name: str, container: str) -> dict:
     """A named point in the write-ahead log, and its time as a recovery takes it: just before the release changed anything."""
-    target = superuser_session.target(database)
-    result = user.podman(
-        "exec", "--interactive", container, "psql", "-XqAt", "--username", role, "--dbname", target, "-v", "ON_ERROR_STOP=1", "-v", f"name={name}",
+    result = Container(UserHost(user), container).program(
+        "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-v", f"name={name}", "-d", session.target(database), role=role, timeout=LATEST,
         stdin=f"select to_char(clock_timestamp() at time zone 'utc', '{MOMENT}') from pg_create_restore_point(:'name');\n",
     )  # fmt: skip
     at = result.stdout.strip()

@@ -58,8 +58,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import untrusted
-from ansible_collections.senex.trader.plugins.module_utils.pg_checksums import Checksums
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import wanted_of
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.checksums import Checksums
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import wanted_of
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 ARGUMENTS = {

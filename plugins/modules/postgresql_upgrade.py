@@ -41,7 +41,8 @@ options:
     required: true
   cluster:
     description:
-      - C(version), C(image), C(uid), C(superuser), C(owner), C(database), C(shared_memory) (MB), C(checksums) of the cluster as role postgresql describes it.
+      - C(version), C(image), C(uid), C(superuser), C(owner), C(database), C(shared_memory) (MB), C(checksums), C(unit), C(container) of the cluster as role
+        postgresql describes it.
       - C(data), C(sockets), C(configuration), paths below the home.
     type: dict
     default: {}
@@ -65,10 +66,11 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import pg_plan, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import wanted_of
-from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade import Upgrade, leased
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import upgrade_plan
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import wanted_of
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade import Upgrade, leased
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 ARGUMENTS = {
@@ -92,7 +94,7 @@ def step(given: dict) -> dict:
     upgrade = Upgrade(user, wanted_of(given["cluster"], given["home"]), given["id"])
     match given["step"]:
         case "plan":
-            found = pg_plan.plan(upgrade, given["back"])
+            found = upgrade_plan.plan(upgrade, given["back"])
             # Names of databases, extensions and tables are the application's, and the lines are shown
             lines = {"lines": [untrusted.printable(line, 2000) for line in found["lines"]]} if "lines" in found else {}
             return {"changed": False, "plan": {**found, **lines}}

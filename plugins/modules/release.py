@@ -221,8 +221,9 @@ def work(given: dict) -> dict:
         case _:
             wanted = given["database"]
             where = (user, wanted["name"], wanted["role"])
-            dump = release_steps.dump(*where, os.path.join(given["home"], "backups/postgresql"), int(wanted["keep"])) if wanted["dump"] else None
-            return {"changed": True, "dump": dump, **release_steps.restore_point(*where, given["id"])}
+            place, container = os.path.join(given["home"], "backups/postgresql"), wanted["container"]
+            dump = release_steps.dump(*where, place, int(wanted["keep"]), container) if wanted["dump"] else None
+            return {"changed": True, "dump": dump, **release_steps.restore_point(*where, given["id"], container)}
 
 
 def run(given: dict, ledger: Ledger) -> dict:

@@ -54,6 +54,12 @@ LOOK = """- name: Ask each host for something
   tasks:
     - name: Ask
       ansible.builtin.raw: "true"
+
+    - name: Make the group of the primary
+      ansible.builtin.add_host:
+        name: "{{ groups['postgresql'] | default(['none']) | first }}"
+        groups: [postgresql_primary]
+      changed_when: false
 """
 STUB_RELEASE = """from ansible.plugins.action import ActionBase
 

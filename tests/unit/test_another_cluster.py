@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import dump_file
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
 from test_dump_file import DAY, named
 from watched import senex_ops

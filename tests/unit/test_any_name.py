@@ -5,8 +5,10 @@ import pathlib
 import types
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_server, psql, sequences, superuser_session
-from pitr import checks, recovery, restore
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import psql, sequences, session
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
+from pitr import checks, database, recovery, restore
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
 from test_dump_restored import backup, forgotten  # noqa: F401  (fixture)
 from test_postgresql_roles import pytestmark, serving  # noqa: F401  (the mark)
@@ -58,8 +60,8 @@ def whole(name):
 
 
 def test_an_upgrade_compares_each(named):
-    server = pg_server.Server(None, types.SimpleNamespace(uid=70, superuser="postgres", owner="senex"), sockets=str(named.base))
-    server.execute = lambda *argv, stdin=None, check=True: exact(named, argv, check, stdin)
+    server = pg_server.Server(None, types.SimpleNamespace(uid=70, superuser="postgres", owner="senex", container="postgres"), sockets=str(named.base))
+    server.execute = lambda *argv, stdin=None, check=True, **_: exact(named, argv, check, stdin)
     found = pg_facts.facts(server)
     assert set(DATABASES) < set(found) and set(NAMES) < set(found[""]["R"])
     assert {name: found["senex"]["T"][whole(name)] for name in NAMES} == {name: str(number) for number, name in enumerate(NAMES, 1)}
@@ -79,13 +81,14 @@ def exact(server, argv, check=True, stdin=""):
 @pytest.fixture
 def restored(named, monkeypatch):
     """A server that point-in-time recovery has brought up."""
-    given = types.SimpleNamespace(superuser="postgres", owner="senex", database="senex", container_uid=70)
+    given = types.SimpleNamespace(
+        superuser="postgres", owner="senex", database="senex", container_uid=70, unit="postgres.service", container="postgres", sockets=""
+    )
 
     def podman(*words, stdin=None, check=True, **_):
         return exact(named, words[words.index("psql" if "psql" in words else "env") :], check, stdin)
 
-    for module in (recovery, restore):
-        monkeypatch.setattr(module, "podman", podman)
+    monkeypatch.setattr(database, "podman", podman)
     return recovery.Server(given, "restored")
 
 
@@ -98,7 +101,7 @@ def test_a_restore_to_a_moment_looks_at_each(restored):
 @pytest.mark.parametrize("name", ["senex", "a\nb", "dbname=a b"])
 def test_a_function_beside_amchecks_own_is_called_by_no_drill(named, restored, name):
     """The superuser of the copy would have run it."""
-    there = superuser_session.target(name)
+    there = session.target(name)
     named.sql("create schema checks; create extension amcheck schema checks; grant usage, create on schema checks to senex", database=there)
     planted = "set role senex; create function checks.bt_index_check(index oid, heapallindexed boolean) returns void language plpgsql as $$ begin "
     named.sql(planted + "create table if not exists checks.called(); end $$", database=there)

@@ -20,8 +20,9 @@ JOBS = ("dump", "redis", "media")
 def command(tmp_path_factory):
     place = tmp_path_factory.mktemp("lib")
     shutil.copytree(ROOT / "roles/backup/files/senex_backup", place / "senex_backup", ignore=shutil.ignore_patterns("__pycache__"))
-    for shared in ("bounded.py", "confined.py", "dump_entries.py", "dump_file.py", "owned.py", "psql.py", "sequences.py", "superuser_session.py"):
+    for shared in ("bounded.py", "confined.py", "owned.py"):
         shutil.copy(ROOT / "plugins/module_utils" / shared, place / "senex_backup")
+    shutil.copytree(ROOT / "plugins/module_utils/postgresql", place / "senex_backup/postgresql", ignore=shutil.ignore_patterns("__pycache__"))
     sys.path.insert(0, str(place))
     from senex_backup import cli, common, fetch, media, redis
 
@@ -220,7 +221,7 @@ def test_an_extension_of_the_applications_own_is_used_and_stays(command, setting
 
     def sql(_settings, text, *_words, **_more):
         said.append(text)
-        return {restore.THERE: schema}.get(text, "1")
+        return {restore.amcheck.SCHEMA: schema}.get(text, "1")
 
     monkeypatch.setattr(restore, "sql", sql)
     monkeypatch.setattr(restore, "rows", lambda _settings, text, *_: [[name] for name in planted if name and text == restore.psql.IMPOSTORS])
@@ -333,7 +334,7 @@ def test_a_heartbeat_that_was_not_taken_is_told_without_its_address(command, set
 
 def test_what_the_programs_import_lies_beside_them():
     text = (ROOT / "roles/backup/vars/main.yml").read_text(encoding="utf-8")
-    for shared in ("bounded.py", "confined.py", "dump_entries.py", "dump_file.py", "owned.py", "psql.py", "sequences.py", "superuser_session.py"):
+    for shared in ("bounded.py", "confined.py", "owned.py"):
         assert f"module_utils/{shared}', 'dest': 'lib/senex_backup/{shared}'" in text
 
 

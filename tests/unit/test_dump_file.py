@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import dump_file
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file
 
 END = "\n--\n-- PostgreSQL database dump complete\n--\n"
 DAY = 86400

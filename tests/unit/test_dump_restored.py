@@ -10,7 +10,8 @@ import shlex
 import types
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_server
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
 from test_postgresql_roles import PROGRAMS, pytestmark, serving  # noqa: F401  (the mark)
 from watched import host
@@ -60,7 +61,8 @@ def server():
 @pytest.fixture
 def backup(command, settings, server, monkeypatch, tmp_path):  # noqa: F811
     """The command on a host whose containers are all this one server."""
-    from senex_backup import dump, dump_file, filling, restore
+    from senex_backup import dump, filling, restore
+    from senex_backup.postgresql import dump_file
 
     environment = " ".join(shlex.quote(f"{name}={value}") for name, value in server.environment("postgres").items())
     stub = tmp_path / "podman"
@@ -176,7 +178,7 @@ def test_the_server_in_production_is_no_place_for_a_drill(command, backup):  # n
 
 def test_a_dump_that_does_not_restore_is_seen_though_it_can_be_read(backup):
     """It has its end, its checksum and its counts: what proves it whole is not what proves it restorable."""
-    from senex_backup import dump_file
+    from senex_backup.postgresql import dump_file
 
     with gzip.open(backup.made, "rt") as packed:
         text = packed.read()
@@ -237,8 +239,8 @@ def test_nor_the_watchdog(trap):
 
 
 def test_nor_an_upgrade(trap):
-    server = pg_server.Server(None, types.SimpleNamespace(uid=70, superuser="postgres", owner="senex"), sockets=str(trap.server.base))
-    server.execute = lambda *argv, stdin=None, check=True: trap.server.run(argv, check, stdin or "", "postgres")
+    server = pg_server.Server(None, types.SimpleNamespace(uid=70, superuser="postgres", owner="senex", container="postgres"), sockets=str(trap.server.base))
+    server.execute = lambda *argv, stdin=None, check=True, **_: trap.server.run(argv, check, stdin or "", "postgres")
     found = pg_facts.facts(server)
     assert found["senex"]["E"]["amcheck"] and found["senex"]["T"]["public.orders"] == "100"
     pg_facts.amcheck(server, 1)
@@ -256,15 +258,16 @@ def test_nor_the_look_for_an_extension(trap):
 
 def test_nor_a_restore_to_a_moment(trap, monkeypatch):
     monkeypatch.syspath_prepend(str(ROLES_OF.parent / "pitr/files"))
-    from pitr import checks, recovery, restore
+    from pitr import checks, database, recovery, restore
 
-    given = types.SimpleNamespace(superuser="postgres", owner="senex", database="senex", container_uid=70)
+    given = types.SimpleNamespace(
+        superuser="postgres", owner="senex", database="senex", container_uid=70, unit="postgres.service", container="postgres", sockets=""
+    )
 
     def podman(*words, stdin=None, check=True, **_):
         return trap.server.run(words[words.index("psql" if "psql" in words else "env") :], check, stdin or "", "postgres")
 
-    for module in (recovery, restore):
-        monkeypatch.setattr(module, "podman", podman)
+    monkeypatch.setattr(database, "podman", podman)
     found = checks.verify(recovery.Server(given, "restored"))
     assert found["rows"]["public.orders"] == 100 and found["amcheck"] == "ok" and free(trap.server) == "f"
     assert restore.handed_out(given) and free(trap.server) == "f"

@@ -156,7 +156,7 @@ def test_every_module_that_changes_a_host_asks_for_the_lock():
             assert "Ledger()" in text or through.get(path.stem, "Ledger()") in text, path.stem
             assert path.stem.startswith("apply_") or "Answering" in plugin_of(path.stem) or "Locked" in plugin_of(path.stem), f"{path.stem}, unreachable"
     assert "Ledger().changing(" in (ROOT / "plugins/module_utils/quadlet_apply.py").read_text()
-    assert "leased(" in (ROOT / "plugins/module_utils/pg_checksums.py").read_text()
+    assert "leased(" in (ROOT / "plugins/module_utils/postgresql/checksums.py").read_text()
 
 
 def test_no_task_of_an_operation_stops_or_exchanges_anything_by_a_bare_command():

@@ -7,7 +7,10 @@ import subprocess
 import types
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import dump_entries, pg_facts, pg_server, pg_upgrade, superuser_session
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_entries, session
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import upgrade as pg_upgrade
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
 from test_dump_restored import CONTENT, DATABASE, ROLES, backup, forgotten, free, server  # noqa: F401  (fixtures)
 from test_postgresql_roles import OLD, pytestmark, serving  # noqa: F401  (the mark)
@@ -159,7 +162,7 @@ def clusters():
 
 def upgrade_of(old, new):
     """An upgrade's own steps, in the containers of two servers."""
-    wanted = types.SimpleNamespace(uid=70, superuser="postgres", owner="senex", version=15)
+    wanted = types.SimpleNamespace(uid=70, superuser="postgres", owner="senex", version=15, container="postgres")
 
     def execute(*argv, stdin=None, check=True):
         place = old if f"--host={pg_server.OLD_SOCKETS}" in argv else new
@@ -168,14 +171,14 @@ def upgrade_of(old, new):
     made = pg_upgrade.Upgrade.__new__(pg_upgrade.Upgrade)
     made.wanted, made.jobs = wanted, 4
     made.old, made.fresh = (pg_server.Server(None, wanted, sockets=str(one.base)) for one in (old, new))
-    made.old.execute = lambda *argv, stdin=None, check=True: old.run(argv, check, stdin or "", "postgres")
+    made.old.execute = lambda *argv, stdin=None, check=True, **_: old.run(argv, check, stdin or "", "postgres")
     made.fresh.execute = execute
     return made
 
 
 def dumped(server, database):  # noqa: F811
     """All that pg_dump sees, the database's own properties as well."""
-    text = server.run(["pg_dump", "--create", "--dbname", superuser_session.target(database)], user="postgres").stdout
+    text = server.run(["pg_dump", "--create", "--dbname", session.target(database)], user="postgres").stdout
     return [line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
 
 

@@ -13,7 +13,7 @@ sys.path[:0] = [str(ROOT / "tests/integration/interrupted")]
 import stages  # noqa: E402  (the path above must come first)
 
 PLAYBOOKS = {"deploy": ["release"], "rotate": ["rotate", "rotate_stage"], "restore": ["restore"], "upgrade": ["upgrade_postgresql"]}
-GROUPS = {**{name: [stages.ONE] for name in ("postgresql", "redis", "celery", "celery_beat", "nginx")}, "web": list(stages.BOTH)}
+GROUPS = {**{name: [stages.ONE] for name in ("postgresql", "postgresql_primary", "redis", "celery", "celery_beat", "nginx")}, "web": list(stages.BOTH)}
 
 
 def plays(operation):
@@ -37,7 +37,7 @@ def test_every_moment_is_there(operation):
 
 def test_every_stage_of_the_model_has_a_moment():
     ways = {
-        "deploy": operations.release_way(GROUPS, ["undo"]), "restore": operations.restore_way(GROUPS, "postgresql"),
+        "deploy": operations.release_way(GROUPS, ["undo"]), "restore": operations.restore_way(GROUPS, "postgresql_primary"),
         "upgrade": operations.upgrade_way(GROUPS, "forward"),
     }  # fmt: skip
     for operation, way in ways.items():

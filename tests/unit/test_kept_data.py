@@ -9,8 +9,9 @@ import types
 
 import pytest
 from ansible_collections.senex.trader.plugins.action.quadlet import directory_of
-from ansible_collections.senex.trader.plugins.module_utils import cluster_swap, kept_data, quadlet_plan, quadlet_transaction
-from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State
+from ansible_collections.senex.trader.plugins.module_utils import kept_data, quadlet_plan, quadlet_transaction
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import cluster_swap
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade_state import State
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError
 from ansible_collections.senex.trader.plugins.plugin_utils.components import registry
 from rendered import ROLES, component
@@ -220,7 +221,7 @@ class Away:
     def systemctl(self, *words, check=True):
         pass
 
-    def podman(self, *words, check=True):
+    def podman(self, *words, check=True, **_):
         return subprocess.CompletedProcess(words, 0, "postgres:15", "")
 
 
@@ -229,9 +230,11 @@ def test_an_upgrade_tells_which_cluster_is_the_one_now_and_its_undoing_which_it_
     witness.parent.mkdir(parents=True)
     cluster(data)
     cluster(f"{data}.upgrade", OTHER)
-    wanted = types.SimpleNamespace(data=str(data), configuration=str(witness.parent))
+    wanted = types.SimpleNamespace(
+        data=str(data), configuration=str(witness.parent), unit="postgres.service", container="postgres", superuser="postgres", sockets="/nowhere"
+    )
     state = State(str(tmp_path / "state"))
-    monkeypatch.setattr(cluster_swap.pg_upgrade_state, "put_back", lambda *_: None)
+    monkeypatch.setattr(cluster_swap.upgrade_state, "put_back", lambda *_: None)
     monkeypatch.setattr(cluster_swap.pg_server, "discard", lambda *_: None)
     exchange = cluster_swap.ClusterSwap(Away(tmp_path), wanted, state)
     exchange.swap_in({"data": f"{data}.15-then", "archive": "15-then", "image": "postgres:15", "files": {}}, f"{data}.upgrade")

@@ -4,7 +4,7 @@ import subprocess
 import types
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import pg_facts
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
 from test_postgresql_roles import PROGRAMS, pytestmark, serving  # noqa: F401  (the mark)
 
 # One with a hole, one of zeros at its end, one of several pages, one empty

@@ -6,8 +6,11 @@ import subprocess
 import types
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_server, release_steps, superuser_session
-from pitr import checks, recovery
+from ansible_collections.senex.trader.plugins.module_utils import release_steps
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import amcheck, session
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
+from pitr import recovery
 from rendered import component
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
 from test_dump_restored import backup, server  # noqa: F401  (fixtures)
@@ -34,8 +37,8 @@ def limited(backup):  # noqa: F811
 
 
 def engine(backup):  # noqa: F811
-    found = pg_server.Server(None, types.SimpleNamespace(uid=70, superuser="postgres", owner="senex"), sockets=str(backup.server.base))
-    found.execute = lambda *argv, stdin=None, check=True: backup.server.run(argv, check, stdin or "", "postgres")
+    found = pg_server.Server(None, types.SimpleNamespace(uid=70, superuser="postgres", owner="senex", container="postgres"), sockets=str(backup.server.base))
+    found.execute = lambda *argv, stdin=None, check=True, **_: backup.server.run(argv, check, stdin or "", "postgres")
     return found
 
 
@@ -73,30 +76,30 @@ def test_a_moment(limited, monkeypatch):
         first = next(name for name in ("env", "psql") if name in words)
         return limited.server.run(words[words.index(first) :], check, stdin or "", "postgres")
 
-    monkeypatch.setattr(recovery, "podman", podman)
+    monkeypatch.setattr(recovery.database, "podman", podman)
     given = types.SimpleNamespace(superuser="postgres", owner="senex", database="senex", container_uid=70)
     copy = recovery.Server(given, "restored")
     assert copy.sql(LONG) == ["done"]
-    checks.amcheck(copy)
+    assert amcheck.check(copy, ["senex"], "postgres", 1) == ""
     said = []
-    answers = {"select name from pg_settings": "transaction_timeout\n", "select datname": "senex\n"}
+    answers = {"select name from pg_settings": "transaction_timeout\n"}
 
-    def program(words, stdin="", **_):
+    def execute(*words, stdin="", **_):
         said.append(words)
-        return types.SimpleNamespace(returncode=0, stdout="".join(answer for question, answer in answers.items() if question in stdin), stderr="")
+        return types.SimpleNamespace(returncode=0, stdout="".join(answer for question, answer in answers.items() if question in (stdin or "")), stderr="")
 
-    copy.program = program
-    checks.amcheck(copy)
+    copy.execute = execute
+    assert amcheck.check(copy, ["senex"], "postgres", 1) == ""
     options = next(word for words in said for word in words if word.startswith("PGOPTIONS="))
-    assert options == f"PGOPTIONS={superuser_session.OPTIONS} -c transaction_timeout=0"
-    assert checks._in_each(["senex", "other"], "select;").count(superuser_session.PATIENT_17) == 2, "each is a session of its own"
+    assert options == f"PGOPTIONS={session.OPTIONS} -c transaction_timeout=0"
+    assert amcheck.in_each(["senex", "other"], "select;").count(session.PATIENT_17) == 2, "each is a session of its own"
 
 
 def test_a_release(limited):
     def podman(*words, stdin, **_):
         return limited.server.run(words[words.index("psql") :], True, f"{WAIT}{stdin}", "postgres")
 
-    assert release_steps.restore_point(types.SimpleNamespace(podman=podman), "senex", "postgres", "r")
+    assert release_steps.restore_point(types.SimpleNamespace(podman=podman), "senex", "postgres", "r", "postgres")
 
 
 def test_the_scripts_of_the_role(limited):
@@ -126,11 +129,12 @@ def test_each_session_of_the_superusers_has_one_owner_of_its_options():
     """What a shell script says is what the programs say."""
     for name in ("roles.sh.j2", "reconcile.sh.j2"):
         text = (ROLES / "postgresql/templates" / name).read_text()
-        assert superuser_session.OPTIONS in text
+        assert session.OPTIONS in text
     python = [path for path in [*ROLES.glob("*/files/**/*.py"), *(ROLES.parent / "plugins").glob("**/*.py")] if "role=none" in path.read_text()]
-    assert [path.name for path in python] == ["superuser_session.py"]
+    assert [path.name for path in python] == ["session.py"]
 
 
 @pytest.mark.parametrize(("role", "place"), [("backup", "senex_backup"), ("pitr", "pitr"), ("watchdog", "senex_ops")])
 def test_what_the_programs_import_lies_beside_them(role, place):
-    assert f"{place}/superuser_session.py" in (ROLES / role / "vars/main.yml").read_text()
+    text = (ROLES / role / "vars/main.yml").read_text()
+    assert f"{place}/postgresql/session.py" in text or f"__{role}_postgresql_modules: [__init__," in text and ", session]" in text

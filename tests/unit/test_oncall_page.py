@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 from watched import Fake, host, settings
 
-from senex_ops import activity, checks_stack, command, superuser_session  # isort: skip
+from senex_ops import activity, checks_stack, command  # isort: skip
+from senex_ops.postgresql import session  # isort: skip
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests/integration/oncall"))
@@ -163,4 +164,4 @@ def test_a_superuser_is_led_to_no_functions_of_the_application(monkeypatch, word
     command.psql(Fake(), settings(), SimpleNamespace(arguments=words))
     command.psql(Fake(), settings(), SimpleNamespace(arguments=["-c", "select 'postgres'"]))
     guarded, plain = run
-    assert guarded[: guarded.index("psql")][-2] == f"--env=PGOPTIONS={superuser_session.GUARD}" and not any("PGOPTIONS" in word for word in plain)
+    assert guarded[: guarded.index("psql")][-2] == f"--env=PGOPTIONS={session.GUARD}" and not any("PGOPTIONS" in word for word in plain)

@@ -18,9 +18,17 @@ from ansible_collections.senex.trader.plugins.plugin_utils.components import com
 from controller import ROOT
 from patterns import plays, whole
 
-ALONE = {"postgresql": ["one"], "redis": ["one"], "web": ["one"], "celery": ["one"], "celery_beat": ["one"], "nginx": ["one"]}
+ALONE = {name: ["one"] for name in ("postgresql", "postgresql_primary", "redis", "web", "celery", "celery_beat", "nginx")}
 PAIR = {**ALONE, "web": ["one", "two"], "celery": ["one", "two"]}
-APART = {"postgresql": ["data"], "redis": ["data"], "web": ["w1", "w2"], "celery": ["work"], "celery_beat": ["beat"], "nginx": ["door"]}
+APART = {
+    "postgresql": ["data"],
+    "postgresql_primary": ["data"],
+    "redis": ["data"],
+    "web": ["w1", "w2"],
+    "celery": ["work"],
+    "celery_beat": ["beat"],
+    "nginx": ["door"],
+}
 GROUPS = {"alone": ALONE, "pair": PAIR, "apart": APART}
 # What happens to a host at a stage: it fails; its connection drops before or after what it did, for good or for this once; Ansible itself takes it out of
 # the run; the controller is killed; the controller sleeps, and another release comes and goes
@@ -387,9 +395,9 @@ class Exchange(World):
 
 
 EXCHANGES = {
-    "dump": ("restore", lambda groups: operations.restore_way(groups, "postgresql")),
-    "latest": ("restore", lambda groups: operations.restore_way(groups, "postgresql", rests_first=True)),
-    "queue": ("restore", lambda groups: operations.restore_way(groups, "postgresql", queue=True)),
+    "dump": ("restore", lambda groups: operations.restore_way(groups, "postgresql_primary")),
+    "latest": ("restore", lambda groups: operations.restore_way(groups, "postgresql_primary", rests_first=True)),
+    "queue": ("restore", lambda groups: operations.restore_way(groups, "postgresql_primary", queue=True)),
     "media": ("restore", lambda groups: operations.restore_way(groups, "web")),
     "upgrade": ("upgrade_postgresql", lambda groups: operations.upgrade_way(groups, "forward")),
     "way back": ("upgrade_postgresql", lambda groups: operations.upgrade_way(groups, "back")),
@@ -585,7 +593,8 @@ def test_a_limit_is_looked_at_before_anything_else(name):
     assert first["ansible.builtin.import_playbook"] == "require_hosts.yml"
     if name in ("deploy", "rollback"):
         others += whole("release")
-    groups = {group for play in others if "hosts" in play for group in re.findall(r"[a-z_]+", re.sub(r"\{\{.*?\}\}|\[0\]", "", play["hosts"]))} - {"all"}
+    groups = {group for play in others if "hosts" in play for group in re.findall(r"[a-z_]+", re.sub(r"\{\{.*?\}\}|\[0\]", "", play["hosts"]))}
+    groups -= {"all", "postgresql_primary"}  # of which the last is one of postgresql
     assert groups <= set(every_group()) and len(groups) >= 3
 
 

@@ -218,19 +218,19 @@ BAD = [{"path": RED}, {"path": "/x/y.sql.gz"}, {"path": f"/{RED}/{os.path.basena
 def test_a_dump_in_a_record_is_one(user, monkeypatch, said):
     monkeypatch.setattr(release_steps.untrusted, "kind", lambda *_: "file")
     monkeypatch.setattr(user, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{json.dumps(GOOD)}\n", ""))
-    assert release_steps.dump(user, "a", "b", "/x", 1)["path"] == GOOD["path"]
+    assert release_steps.dump(user, "a", "b", "/x", 1, "postgres")["path"] == GOOD["path"]
     monkeypatch.setattr(user, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{json.dumps(said)}\n", ""))
     with pytest.raises(OSError, match="does not say what it made"):
-        release_steps.dump(user, "a", "b", "/x", 1)
+        release_steps.dump(user, "a", "b", "/x", 1, "postgres")
 
 
 @pytest.mark.parametrize("said", ["2026-01-02 03:04:05.678901+00'; reboot #", RED, "", "2026-01-02 03:04:05.678901+00\nx"])
 def test_a_moment_that_a_person_may_give_to_a_restore_is_one(user, monkeypatch, said):
     monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, "2026-01-02 03:04:05.678901+00\n", ""))
-    assert release_steps.restore_point(user, "a", "b", "n")["restore_point_at"] == "2026-01-02 03:04:05.678901+00"
+    assert release_steps.restore_point(user, "a", "b", "n", "postgres")["restore_point_at"] == "2026-01-02 03:04:05.678901+00"
     monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, said, ""))
     with pytest.raises(OSError, match="no time"):
-        release_steps.restore_point(user, "a", "b", "n")
+        release_steps.restore_point(user, "a", "b", "n", "postgres")
 
 
 # Many files and many names
@@ -448,10 +448,10 @@ def test_the_plan_of_an_upgrade_is_printable(monkeypatch):
     monkeypatch.setattr(postgresql_upgrade, "ServiceUser", lambda *_: type("User", (), {"check_manager": lambda self: None})())
     monkeypatch.setattr(postgresql_upgrade, "Upgrade", lambda *_: None)
     monkeypatch.setattr(postgresql_upgrade, "wanted_of", lambda *_: None)
-    monkeypatch.setattr(postgresql_upgrade.pg_plan, "plan", lambda *_: {"way": "back", "lines": [f"  table {RED}: 3 rows before"]})
+    monkeypatch.setattr(postgresql_upgrade.upgrade_plan, "plan", lambda *_: {"way": "back", "lines": [f"  table {RED}: 3 rows before"]})
     given = {"step": "plan", "user": "x", "home": "/x", "cluster": {}, "id": "", "back": True}
     assert postgresql_upgrade.step(given)["plan"] == {"way": "back", "lines": ["  table ?[31mred???: 3 rows before"]}
-    monkeypatch.setattr(postgresql_upgrade.pg_plan, "plan", lambda *_: {"way": "finish"})
+    monkeypatch.setattr(postgresql_upgrade.upgrade_plan, "plan", lambda *_: {"way": "finish"})
     assert postgresql_upgrade.step(given)["plan"] == {"way": "finish"}
 
 

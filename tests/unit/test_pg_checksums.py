@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from ansible_collections.senex.trader.plugins.module_utils import pg_checksums, pg_server
-from ansible_collections.senex.trader.plugins.module_utils.pg_checksums import Checksums
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import checksums as pg_checksums
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.checksums import Checksums
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
 from rendered import ROLES, component, value
 from test_postgresql_start import Container
@@ -76,9 +77,10 @@ def work(tmp_path, monkeypatch):
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("15\n")
     given = {"version": "15", "image": "postgres:15", "uid": "70", "superuser": "postgres", "owner": "senex", "database": "senex", "shared_memory": "64",
-             "checksums": "true", "data": "data/postgres", "sockets": "run", "configuration": "config/postgresql"}  # fmt: skip
+             "checksums": "true", "data": "data/postgres", "sockets": "run", "configuration": "config/postgresql", "unit": "postgres.service",
+             "container": "postgres"}  # fmt: skip
     monkeypatch.setattr(pg_checksums, "leased", lambda *_: contextlib.nullcontext())
-    return Checksums(User(tmp_path / "home"), pg_server.wanted_of(given, str(tmp_path / "home")), "one", str(tmp_path / "state"))
+    return Checksums(User(tmp_path / "home"), server.wanted_of(given, str(tmp_path / "home")), "one", str(tmp_path / "state"))
 
 
 def test_the_plan_says_how_long_and_changes_nothing(work):
@@ -150,7 +152,7 @@ def test_no_server_starts_while_pages_are_written(tmp_path):
 
 
 def test_every_program_that_runs_on_a_stopped_cluster_takes_the_lock():
-    assert f"flock -n {pg_server.DATA}/PG_VERSION pg_checksums" in pg_checksums.ENABLE
+    assert f"flock -n {server.DATA}/PG_VERSION pg_checksums" in pg_checksums.ENABLE
 
 
 def test_the_playbook_rests_the_application_and_starts_it_however_it_went():

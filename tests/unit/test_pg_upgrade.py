@@ -10,7 +10,9 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible_collections.senex.trader.plugins.module_utils import cluster_swap, pg_facts, pg_plan, pg_server, pg_upgrade, pg_upgrade_state, superuser_session
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import cluster_swap, facts, session, upgrade_plan, upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import upgrade as pg_upgrade
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
 from ansible_collections.senex.trader.plugins.modules import postgresql_upgrade
 from controller import ROOT
@@ -32,11 +34,11 @@ def changed(database, kind, name, value):
 
 
 def test_the_same_is_no_difference():
-    assert pg_facts.differences(HELD, HELD) == []
+    assert facts.differences(HELD, HELD) == []
 
 
 def test_a_newer_extension_is_no_difference():
-    assert pg_facts.differences(HELD, changed("senex", "E", "pg_trgm", "1.7")) == []
+    assert facts.differences(HELD, changed("senex", "E", "pg_trgm", "1.7")) == []
 
 
 @pytest.mark.parametrize(
@@ -53,34 +55,34 @@ def test_a_newer_extension_is_no_difference():
     ],
 )
 def test_differences_are_said(database, kind, name, value, sentence):
-    assert pg_facts.differences(HELD, changed(database, kind, name, value)) == [sentence]
+    assert facts.differences(HELD, changed(database, kind, name, value)) == [sentence]
 
 
 def test_a_missing_database_is_a_difference():
-    assert "table public.row is missing (database senex)" in pg_facts.differences(HELD, {"": HELD[""]})
+    assert "table public.row is missing (database senex)" in facts.differences(HELD, {"": HELD[""]})
 
 
 def test_summary_counts():
-    assert pg_facts.summary(HELD) == "1 databases, 3 rows in 1 tables, 1 sequences, 1 extensions, 2 roles"
+    assert facts.summary(HELD) == "1 databases, 3 rows in 1 tables, 1 sequences, 1 extensions, 2 roles"
 
 
 @pytest.mark.parametrize(("name", "text"), [("senex", "dbname='senex'"), ("a=b 'c' \\d", "dbname='a=b \\'c\\' \\\\d'")])
 def test_a_database_is_named_whatever_its_name(name, text):
-    assert superuser_session.target(name) == f"{text} options='{superuser_session.OPTIONS}'"
+    assert session.target(name) == f"{text} options='{session.OPTIONS}'"
 
 
 def test_state_is_kept_for_root_alone_and_forgotten_by_none(tmp_path):
-    state = pg_upgrade_state.State(str(tmp_path))
+    state = upgrade_state.State(str(tmp_path))
     assert state.phase == "" and state.kept == {}
     state.put(phase="making", to=17)
-    assert pg_upgrade_state.State(str(tmp_path)).data == {"phase": "making", "to": 17}
-    assert os.stat(tmp_path / pg_upgrade_state.STATE).st_mode & 0o777 == 0o600
+    assert upgrade_state.State(str(tmp_path)).data == {"phase": "making", "to": 17}
+    assert os.stat(tmp_path / upgrade_state.STATE).st_mode & 0o777 == 0o600
     state.put(phase=None)
-    assert pg_upgrade_state.State(str(tmp_path)).data == {"to": 17}
+    assert upgrade_state.State(str(tmp_path)).data == {"to": 17}
 
 
 def test_a_kept_cluster_that_was_removed_is_not_kept(tmp_path):
-    state = pg_upgrade_state.State(str(tmp_path))
+    state = upgrade_state.State(str(tmp_path))
     state.put(kept={"data": str(tmp_path / "postgres.15-x")})
     assert state.kept == {}
     (tmp_path / "postgres.15-x").mkdir()
@@ -92,21 +94,21 @@ def test_a_way_back_that_was_cut_short_is_taken_up_by_the_same_command(tmp_path)
     data, kept = tmp_path / "postgres", {"major": 15, "data": str(tmp_path / "postgres.15-x")}
     data.mkdir()
     (data / "PG_VERSION").write_text("15\n")
-    wanted = SimpleNamespace(data=str(data), version=17)
-    state = pg_upgrade_state.State(str(tmp_path))
+    wanted = SimpleNamespace(data=str(data), version=17, unit="postgres.service", container="postgres", superuser="postgres", sockets="/nowhere")
+    state = upgrade_state.State(str(tmp_path))
     upgrade = SimpleNamespace(state=state, wanted=wanted, exchange=cluster_swap.ClusterSwap(None, wanted, state))
     state.put(phase="exchanging", to=17, kept=kept, pending={"major": 17}, returns="15-x")
-    found = pg_plan.plan(upgrade, back=True)
+    found = upgrade_plan.plan(upgrade, back=True)
     assert (found["way"], found["from"], found["to"], found["resumed"]) == ("back", 17, 15, True)
     state.put(kept=None, pending={"major": 15}, returns=None)
     with pytest.raises(OSError, match="an upgrade was cut short"):
-        pg_plan.plan(upgrade, back=True)
+        upgrade_plan.plan(upgrade, back=True)
 
 
 def test_the_version_that_wrote_a_directory(tmp_path):
-    assert pg_upgrade_state.major_of(str(tmp_path)) is None
+    assert upgrade_state.major_of(str(tmp_path)) is None
     (tmp_path / "PG_VERSION").write_text("15\n")
-    assert pg_upgrade_state.major_of(str(tmp_path)) == 15
+    assert upgrade_state.major_of(str(tmp_path)) == 15
 
 
 def test_a_programs_complaint_is_what_it_says_of_errors():
@@ -163,21 +165,22 @@ class Asked:
 def test_a_cluster_is_asked_as_its_superuser(roles, role):
     """One of an earlier version, which is kept or not converted yet, knows the application's role alone."""
     user = Asked(*roles)
-    server = pg_server.Server(user, SimpleNamespace(uid=70, superuser="postgres", owner="senex"))
+    server = pg_server.Server(user, SimpleNamespace(uid=70, superuser="postgres", owner="senex", container="postgres"))
     server.rows("select 1")
     assert f"--username={role}" in user.words[-1]
 
 
 def test_a_cluster_that_is_not_converted_is_not_upgraded(monkeypatch):
     """The new one's superuser would be a role that the old one has not."""
-    rows = {pg_plan.SIZES: [["senex", "1", "t", "t"]]}
+    rows = {upgrade_plan.SIZES: [["senex", "1", "t", "t"]]}
     old = SimpleNamespace(role="senex", rows=lambda text, *_: rows.get(text, []), databases=lambda: [])
     user = SimpleNamespace(podman=lambda *_, **__: SimpleNamespace(stdout="70\n"), home="/nowhere")
-    upgrade = SimpleNamespace(user=user, old=old, wanted=SimpleNamespace(version=17, uid=70, superuser="postgres", data="/nowhere/data"))
-    monkeypatch.setattr(pg_plan, "_too_old_client", lambda *_: [])
-    monkeypatch.setattr(pg_plan.pg_upgrade_state, "free", lambda _: 1 << 40)
+    upgrade = SimpleNamespace(user=user, old=old, wanted=SimpleNamespace(version=17, uid=70, superuser="postgres", data="/nowhere/data"),
+                              exchange=SimpleNamespace(service=SimpleNamespace(inspect=lambda _: "70")))  # fmt: skip
+    monkeypatch.setattr(upgrade_plan, "_too_old_client", lambda *_: [])
+    monkeypatch.setattr(upgrade_plan.upgrade_state, "free", lambda _: 1 << 40)
     with pytest.raises(OSError, match="senex_database_superuser: there is no role postgres .* run site.yml first, with postgresql_version 15"):
-        pg_plan._forward(upgrade, 15)
+        upgrade_plan._forward(upgrade, 15)
 
 
 @pytest.mark.parametrize(("before", "version", "wanted", "option"), [
@@ -188,8 +191,8 @@ def test_an_upgrade_gives_no_checksums_up_and_makes_those_that_are_wanted(before
     options = pg_upgrade.alike(["UTF8", "c", "C", "C", "", before, "16MB"], version, wanted)
     assert [word for word in options if "checksums" in word] == ([option] if option else [])
     found = {**HELD, "": {**HELD[""], "P": {"data_checksums": "on"}}}
-    assert pg_facts.differences(HELD, found) == [], "gained"
-    assert pg_facts.differences(found, HELD) == ["property data_checksums: on before, off now"]
+    assert facts.differences(HELD, found) == [], "gained"
+    assert facts.differences(found, HELD) == ["property data_checksums: on before, off now"]
 
 
 class Host:
@@ -228,10 +231,18 @@ def cluster(path, major, control="unused"):
 def exchanged(tmp_path, monkeypatch):
     """A run that was killed behind the exchange: 17 has the place of 15."""
     for name, value in {"snapshot": lambda *_: {}, "put_back": lambda *_: None}.items():
-        monkeypatch.setattr(pg_upgrade_state, name, value)
+        monkeypatch.setattr(upgrade_state, name, value)
     monkeypatch.setattr(cluster_swap, "Server", lambda *_: SimpleNamespace(rows=lambda *_: []))
-    state = pg_upgrade_state.State(str(tmp_path / "state"))
-    wanted = SimpleNamespace(data=str(cluster(tmp_path / "postgres", 15)), version=17, configuration=str(tmp_path / "nowhere"))
+    state = upgrade_state.State(str(tmp_path / "state"))
+    wanted = SimpleNamespace(
+        data=str(cluster(tmp_path / "postgres", 15)),
+        version=17,
+        configuration=str(tmp_path / "nowhere"),
+        unit="postgres.service",
+        container="postgres",
+        superuser="postgres",
+        sockets="/nowhere",
+    )
     new = cluster(tmp_path / "postgres.upgrade", 17)
     host = Host(tmp_path)
 
@@ -247,7 +258,7 @@ def exchanged(tmp_path, monkeypatch):
     host.running = "postgres:15"
     exchange.swap_in(exchange.describe({}, {}), str(new))
     host.running = ""
-    assert pg_upgrade_state.major_of(wanted.data) == 17
+    assert upgrade_state.major_of(wanted.data) == 17
     return SimpleNamespace(exchange=exchange, state=state, host=host, data=tmp_path / "postgres", place=tmp_path)
 
 
@@ -257,13 +268,13 @@ def test_a_new_cluster_that_has_served_is_not_removed(exchanged):
     (exchanged.data / "written").touch()
     assert exchanged.exchange.is_committed(), "its container is down now, and it goes forward all the same"
     exchanged.exchange.roll_back()
-    assert pg_upgrade_state.major_of(str(exchanged.data)) == 15 and exchanged.host.removed == []
-    (aside,) = pg_upgrade_state.State(exchanged.state.directory).aside
+    assert upgrade_state.major_of(str(exchanged.data)) == 15 and exchanged.host.removed == []
+    (aside,) = upgrade_state.State(exchanged.state.directory).aside
     assert aside.startswith(f"{exchanged.data}.17-") and os.path.exists(f"{aside}/written")
     upgrade = SimpleNamespace(state=exchanged.state, wanted=SimpleNamespace(data=str(exchanged.data), version=15), exchange=exchanged.exchange)
-    assert pg_plan.plan(upgrade, back=False)["aside"] == [aside], "each plan names it"
+    assert upgrade_plan.plan(upgrade, back=False)["aside"] == [aside], "each plan names it"
     shutil.rmtree(aside)
-    assert pg_plan.plan(upgrade, back=False)["aside"] == []
+    assert upgrade_plan.plan(upgrade, back=False)["aside"] == []
 
 
 def test_one_of_a_run_of_an_earlier_version_is_kept_too(exchanged):
@@ -277,7 +288,7 @@ def test_one_of_a_run_of_an_earlier_version_is_kept_too(exchanged):
 def test_one_that_no_server_ran_on_goes(exchanged):
     assert not exchanged.exchange.is_committed()
     exchanged.exchange.roll_back()
-    assert pg_upgrade_state.major_of(str(exchanged.data)) == 15
+    assert upgrade_state.major_of(str(exchanged.data)) == 15
     assert exchanged.state.aside == [] and exchanged.host.removed == [str(exchanged.place / "postgres.upgrade")]
 
 
@@ -289,19 +300,20 @@ def test_an_image_is_known_by_its_id_whatever_its_name(exchanged, running, compl
 
 @pytest.mark.parametrize("name", ["prepared transaction t1", "logical replication slot s1", "subscription p1"])
 def test_what_a_dump_does_not_hold_is_said_before_anything(monkeypatch, name):
-    rows = {pg_plan.SIZES: [["senex", "1", "t", "t"]], pg_plan.NOT_COPIED: [[name, "drop it"]]}
+    rows = {upgrade_plan.SIZES: [["senex", "1", "t", "t"]], upgrade_plan.NOT_COPIED: [[name, "drop it"]]}
     old = SimpleNamespace(role="postgres", rows=lambda text, *_: rows.get(text, []), databases=lambda: [])
     user = SimpleNamespace(podman=lambda *_, **__: SimpleNamespace(stdout="70\n"), home="/nowhere")
-    upgrade = SimpleNamespace(user=user, old=old, wanted=SimpleNamespace(version=17, uid=70, superuser="postgres", data="/nowhere/data"))
-    monkeypatch.setattr(pg_plan, "_too_old_client", lambda *_: [])
-    monkeypatch.setattr(pg_plan.pg_upgrade_state, "free", lambda _: 1 << 40)
+    upgrade = SimpleNamespace(user=user, old=old, wanted=SimpleNamespace(version=17, uid=70, superuser="postgres", data="/nowhere/data"),
+                              exchange=SimpleNamespace(service=SimpleNamespace(inspect=lambda _: "70")))  # fmt: skip
+    monkeypatch.setattr(upgrade_plan, "_too_old_client", lambda *_: [])
+    monkeypatch.setattr(upgrade_plan.upgrade_state, "free", lambda _: 1 << 40)
     with pytest.raises(OSError, match=f"nothing was changed: {name} would be missing in the new cluster: drop it"):
-        pg_plan._forward(upgrade, 15)
+        upgrade_plan._forward(upgrade, 15)
 
 
 def test_room_is_looked_at_again_when_the_rehearsal_and_the_dump_are_done(monkeypatch, tmp_path):
     """Both take time, and the dump takes room."""
-    state, undone = pg_upgrade_state.State(str(tmp_path)), []
+    state, undone = upgrade_state.State(str(tmp_path)), []
     upgrade = pg_upgrade.Upgrade.__new__(pg_upgrade.Upgrade)
     upgrade.user, upgrade.identity, upgrade.state = None, "x", state
     upgrade.wanted = SimpleNamespace(image="postgres:17", version=17, data=str(tmp_path / "postgres"))
@@ -312,18 +324,18 @@ def test_room_is_looked_at_again_when_the_rehearsal_and_the_dump_are_done(monkey
         setattr(upgrade, step, lambda *_: None)
     upgrade._dump = lambda _: {"dump": {}}
     monkeypatch.setattr(pg_upgrade, "leased", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr(pg_upgrade_state, "free", lambda _: 1 << 30)
+    monkeypatch.setattr(upgrade_state, "free", lambda _: 1 << 30)
     with pytest.raises(OSError, match="has 1024 MB free, and the new cluster beside the old one needs about .* serves as before"):
         upgrade.prepare(7)
     assert undone
-    monkeypatch.setattr(pg_upgrade_state, "free", lambda _: 1 << 40)
+    monkeypatch.setattr(upgrade_state, "free", lambda _: 1 << 40)
     assert upgrade.prepare(7)["dump"] == {}
 
 
 @pytest.mark.parametrize("name", ["a\u2028b", "a\x1cb", "a\x85b", "a\tb", "a|b"])
 def test_a_table_may_be_called_what_it_likes(name):
     """Python ends a line at some of these, and PostgreSQL does not. On a real server: test_any_name.py."""
-    server = pg_server.Server(None, SimpleNamespace(uid=70, superuser="postgres", owner="senex"))
+    server = pg_server.Server(None, SimpleNamespace(uid=70, superuser="postgres", owner="senex", container="postgres"))
     for said, rows in ((f"T,{name},3\nT,b,\n", [["T", name, "3"], ["T", "b", ""]]), ("\n", [[""]]), ("", [])):
         server.program = lambda *_, said=said, **__: SimpleNamespace(stdout=said)
         assert server.rows("select") == rows
@@ -380,17 +392,17 @@ def test_what_was_accepted_is_taken_up_by_the_same_command(exchanged, monkeypatc
     """Its server is down by then: the phase says what it was."""
     (exchanged.data / "global/pg_control").write_text("in production")
     upgrade = SimpleNamespace(state=exchanged.state, wanted=SimpleNamespace(data=str(exchanged.data), version=17), exchange=exchanged.exchange)
-    assert pg_plan.plan(upgrade, back=False)["way"] == "finish"
+    assert upgrade_plan.plan(upgrade, back=False)["way"] == "finish"
     exchanged.exchange.commit()
     exchanged.state.put(control=None)
-    assert pg_plan.plan(upgrade, back=False)["way"] == "finish" and pg_upgrade_state.major_of(str(exchanged.data)) == 17
+    assert upgrade_plan.plan(upgrade, back=False)["way"] == "finish" and upgrade_state.major_of(str(exchanged.data)) == 17
     upgrade.left = lambda: ""
     monkeypatch.setattr(postgresql_upgrade, "ServiceUser", lambda *_: SimpleNamespace(check_manager=lambda: None))
     monkeypatch.setattr(postgresql_upgrade, "wanted_of", lambda *_: None)
     monkeypatch.setattr(postgresql_upgrade, "Upgrade", lambda *_: upgrade)
     monkeypatch.setattr(postgresql_upgrade, "leased", lambda *_: contextlib.nullcontext())
     postgresql_upgrade.step({"step": "undo", "user": "senex", "home": "/", "cluster": {}, "id": "x"})
-    assert pg_upgrade_state.major_of(str(exchanged.data)) == 17 and exchanged.state.aside == [] and exchanged.state.phase == "finishing"
+    assert upgrade_state.major_of(str(exchanged.data)) == 17 and exchanged.state.aside == [] and exchanged.state.phase == "finishing"
 
 
 class Numbered:

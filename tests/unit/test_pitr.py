@@ -278,7 +278,7 @@ def test_what_rests_is_not_waited_for(monkeypatch, database, receiver, expected)
     """A restore that has stopped the database must not wait for a job that waits for the database."""
     shown = "\n\n".join(f"ActiveState={state}\nJob={job}" for state, job in (database, receiver))
     monkeypatch.setattr(taking, "systemctl", lambda *words: types.SimpleNamespace(stdout=shown + "\n"))
-    assert taking._coming() is expected
+    assert taking._coming(types.SimpleNamespace(unit="postgres.service")) is expected
 
 
 def test_recovery_shares_no_memory_between_processes(monkeypatch):
@@ -298,11 +298,14 @@ class Recovered:
     def __init__(self, **fails):
         self.fails, self.ran, self.settings = fails, [], types.SimpleNamespace(superuser="postgres")
 
-    def program(self, command, check=True, **_):
-        self.ran.append(command)
-        if check and command[0] in self.fails:
+    def is_ready(self, role):
+        self.ran.append(role)
+        return True
+
+    def execute(self, *command):
+        self.ran.append(list(command))
+        if command[0] in self.fails:
             raise jobs.PitrError(self.fails[command[0]])
-        return types.SimpleNamespace(returncode=0)
 
     def sql(self, statement, _database=None):
         self.ran.append(statement)

@@ -19,7 +19,7 @@ from pitr.settings import Settings  # noqa: E402
 @pytest.fixture
 def conf(tmp_path):
     """A host with an archive of its own, and one that was fetched."""
-    names = ("image", "database", "superuser", "owner", "archive_role", "data", "sockets", "drill_directory")
+    names = ("unit", "container", "image", "database", "superuser", "owner", "archive_role", "data", "sockets", "drill_directory")
     numbers = ("container_uid", "base_max_age", "wal_max_age", "wal_max_lag", "drill_max_age", "recovery_timeout")
     more = {"archive": f"{tmp_path}/barman", "status": f"{tmp_path}/status", "server": "main", "drill_columns": []}
     found = Settings(home=str(tmp_path), **dict.fromkeys(names, f"{tmp_path}/x"), **dict.fromkeys(numbers, 1), **more)

@@ -21,11 +21,12 @@ from pitr.settings import Settings  # noqa: E402
 @pytest.fixture
 def conf(tmp_path, monkeypatch):
     """A home with data in it; podman unshare does what it is told."""
-    names = ("image", "database", "superuser", "owner", "archive_role")
+    names = ("unit", "container", "image", "database", "superuser", "owner", "archive_role")
     numbers = ("container_uid", "base_max_age", "wal_max_age", "wal_max_lag", "drill_max_age", "recovery_timeout")
     home = tmp_path / "home"
     places = {"data": "data/postgres", "sockets": "run/postgresql", "archive": "backups/barman", "status": "backups/status", "drill_directory": "backups/drill"}
-    found = Settings(home=str(home), **dict.fromkeys(names, "x"), **dict.fromkeys(numbers, 1), server="main", drill_columns=[],
+    found = Settings(home=str(home), **{**dict.fromkeys(names, "x"), "unit": "postgres.service", "container": "postgres"}, **dict.fromkeys(numbers, 1),
+                     server="main", drill_columns=[],
                      **{name: f"{home}/{path}" for name, path in places.items()})  # fmt: skip
     for path in ("data/postgres", "data/redis", "data/media", "backups/postgresql", "backups/barman/main/base", "backups/status", "run/postgresql", "config"):
         (home / path).mkdir(parents=True)
@@ -37,7 +38,7 @@ def conf(tmp_path, monkeypatch):
         assert words[:2] == ("podman", "unshare"), words
         return subprocess.run(words[2:], capture_output=True, text=True, input=stdin or "", check=check)
 
-    for module in (removal, sys.modules["pitr.programs"]):
+    for module in (removal, restore.database, sys.modules["pitr.programs"]):
         monkeypatch.setattr(module, "run", run)
     return found
 
@@ -122,6 +123,7 @@ def test_a_copy_that_is_not_proven_does_not_become_the_data(conf, monkeypatch, m
         (copy / removal.MARK).write_text(mark, encoding="utf-8")
     monkeypatch.setattr(restore, "_major", lambda _directory: "15")
     monkeypatch.setattr(restore, "systemctl", lambda *_: pytest.fail("nothing may be stopped"))
+    monkeypatch.setattr(restore.database, "systemctl", lambda *_: pytest.fail("nothing may be stopped"))
     with pytest.raises(PitrError, match="no copy that 'pitr restore' has made and proven"):
         restore.exchange(conf, str(copy))
     assert "data/postgres/canary" in canaries(conf)
@@ -132,7 +134,8 @@ def test_a_proven_copy_becomes_the_data_and_bears_no_mark_there(conf, monkeypatc
     removal.note(copy, {"proven": "2026-11-28T12:00:00Z"})
     told = []
     monkeypatch.setattr(restore, "_major", lambda _directory: "15")
-    monkeypatch.setattr(restore, "systemctl", lambda *words: told.append((words[0], os.path.exists(f"{conf.data}/{removal.MARK}"))))
+    monkeypatch.setattr(restore, "systemctl", lambda *words, **_: told.append((words[0], os.path.exists(f"{conf.data}/{removal.MARK}"))))
+    monkeypatch.setattr(restore.database, "systemctl", lambda *words, **_: told.append((words[0], os.path.exists(f"{conf.data}/{removal.MARK}"))))
     monkeypatch.setattr(restore.archive, "mark", lambda _settings: None)
     aside = restore.exchange(conf, copy)
     assert os.path.exists(f"{aside}/canary") and told[-1] == ("start", False)
@@ -165,6 +168,7 @@ def test_an_exchange_that_fails_is_taken_back(conf, monkeypatch, copy, where):
             raise PitrError("it does not start")
 
     monkeypatch.setattr(restore, "systemctl", systemctl)
+    monkeypatch.setattr(restore.database, "systemctl", systemctl)
     if where != "start":
         monkeypatch.setattr({"put_in_place": restore.offsite, "leave_timeline": restore.wal}[where], where, failing)
     with pytest.raises(PitrError, match="(no space left|does not start).*The data is what it was, and PostgreSQL runs on it; the copy lies in"):
@@ -187,6 +191,7 @@ def test_a_server_that_does_not_start_on_a_full_disk_is_told_so(conf, monkeypatc
             raise PitrError("systemctl --user: Job for postgres.service failed")
 
     monkeypatch.setattr(restore, "systemctl", systemctl)
+    monkeypatch.setattr(restore.database, "systemctl", systemctl)
     told = r"service failed. The way back failed too: .*; the data from before lies in .*/data/postgres, .* has 3 MB free: make room, and PostgreSQL "
     with pytest.raises(PitrError, match=told):
         restore.exchange(conf, copy)
@@ -196,7 +201,8 @@ def test_a_server_that_does_not_start_on_a_full_disk_is_told_so(conf, monkeypatc
 
 def test_data_elsewhere_or_on_a_mount_point_is_found_before_anything_stops(conf, monkeypatch, copy):
     monkeypatch.setattr(restore, "systemctl", lambda *_: pytest.fail("nothing may be stopped"))
-    unit = pathlib.Path(conf.home, restore.UNIT)
+    monkeypatch.setattr(restore.database, "systemctl", lambda *_: pytest.fail("nothing may be stopped"))
+    unit = pathlib.Path(conf.home, restore.QUADLETS, "postgres.container")
     unit.parent.mkdir(parents=True)
     unit.write_text(f"[Container]\nVolume={conf.home}/data/pg15:/var/lib/postgresql/data\nVolume=/x:/run/postgresql\n", encoding="utf-8")
     with pytest.raises(PitrError, match="has its data in .*/data/pg15, and postgresql_data_directory is .*/data/postgres"):
@@ -225,7 +231,7 @@ Latest checkpoint's REDO location:    0/5000028
 def test_latest_is_all_that_the_stopped_database_had(conf, monkeypatch, capsys, state, system, ended, runs, missing, told):
     """The receiver was away when it ended, or it was killed for it took too long: what it had not received used to be missing without a word."""
     monkeypatch.setattr(restore, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, CONTROL.format(state=state), ""))
-    monkeypatch.setattr(restore, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{runs}\n".lower(), ""))
+    monkeypatch.setattr(restore.database, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{runs}\n".lower(), ""))
     wanted = types.SimpleNamespace(base=types.SimpleNamespace(system_id=system))
     server = types.SimpleNamespace(sql=lambda *_: [f"1\t0/3000000\tno recovery target specified\n\n2\t{ended}\tno recovery target specified\n"])
     reading = types.SimpleNamespace(end="2026-11-28 12:00:00.000000")
@@ -260,6 +266,7 @@ def test_an_exchange_tells_which_cluster_is_the_one_now(conf, monkeypatch, copy)
     witness.parent.mkdir(parents=True)
     witness.write_text("7400\n", encoding="ascii")
     monkeypatch.setattr(restore, "systemctl", lambda *_, **__: None)
+    monkeypatch.setattr(restore.database, "systemctl", lambda *_, **__: None)
     monkeypatch.setattr(restore, "control", lambda _settings, directory: {"Database system identifier": "7400" if directory == conf.data else "7300"})
     aside = restore.exchange(conf, copy)
     assert witness.read_text() == "7300\n" and witness.stat().st_mode & 0o777 == 0o644

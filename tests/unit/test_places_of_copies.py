@@ -19,7 +19,7 @@ from test_kept_data import Component, empty, quiet_host  # noqa: F401
 from test_rendered_units import BASE
 
 ROOT = Path(__file__).parents[2]
-SHARED = ("bounded.py", "confined.py", "dump_entries.py", "dump_file.py", "owned.py", "psql.py", "sequences.py", "superuser_session.py")
+SHARED = ("bounded.py", "confined.py", "owned.py")
 
 
 def on(monkeypatch, devices):
@@ -84,6 +84,7 @@ def backup(tmp_path_factory, monkeypatch):
     shutil.copytree(ROOT / "roles/backup/files/senex_backup", place / "senex_backup", ignore=shutil.ignore_patterns("__pycache__"))
     for shared in SHARED:
         shutil.copy(ROOT / "plugins/module_utils" / shared, place / "senex_backup")
+    shutil.copytree(ROOT / "plugins/module_utils/postgresql", place / "senex_backup/postgresql", ignore=shutil.ignore_patterns("__pycache__"))
     for name in [name for name in sys.modules if name.partition(".")[0] == "senex_backup"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(str(place))

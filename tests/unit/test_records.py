@@ -10,7 +10,8 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import in_force, owned, pg_server, quadlet_transaction, service_user, storage, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import in_force, owned, quadlet_transaction, service_user, storage, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
 from ansible_collections.senex.trader.plugins.plugin_utils import kept_place
 from test_host_fact import fact, script  # noqa: F401  (fixtures)
 from watched import host as watched_host
@@ -23,7 +24,7 @@ ENDS = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r"
 SPACES = ["\xa0", "\u3000", "\x1f"]
 SENTENCES = {
     "plugins/module_utils/in_force.py": "the last line of why nobody answers",
-    "plugins/module_utils/pg_server.py": "what PostgreSQL complained of",
+    "plugins/module_utils/postgresql/server.py": "what PostgreSQL complained of",
     "plugins/module_utils/quadlet_check.py": "findings of systemd-analyze, each of which is one for a person",
     "plugins/module_utils/storage.py": "the last line of why it could not be tried",
     "plugins/module_utils/untrusted.py": "lines for a screen, printable ones",
@@ -137,5 +138,5 @@ def test_a_name_keeps_its_carriage_return():
         assert untrusted.told(["printf", r"a\rb\r\nc"], timeout=20, exact=exact).stdout == said
     asked = []
     user = SimpleNamespace(podman=lambda *_, **more: asked.append(more) or SimpleNamespace(stdout='"a\rb"\n', returncode=0))
-    server = pg_server.Server(user, SimpleNamespace(uid=70, superuser="postgres", owner="senex"))
+    server = pg_server.Server(user, SimpleNamespace(uid=70, superuser="postgres", owner="senex", container="postgres"))
     assert server.rows("select") == [["a\rb"]] and asked[-1]["exact"] is True

@@ -148,6 +148,7 @@ def test_a_mail_server_is_a_name_alone():
         ({"senex_private_address": "10.0.0.5 "}, "senex_private_address: '10.0.0.5 ' is no server"),
         ({"senex_database_sslmode": "verify_full"}, "senex_database_sslmode: 'verify_full' is no mode of libpq"),
         ({"senex_database_host": "postgres://db.senex.test"}, "senex_database_host: 'postgres://db.senex.test' is no server"),
+        ({"senex_postgresql_primary": "web-2", "groups": {"postgresql": ["db"]}}, "senex_postgresql_primary: web-2 is no host of the group postgresql"),
         ({"senex_redis_host": "redis.senex.test:6379"}, "senex_redis_host: 'redis.senex.test:6379' is no server"),
         ({"senex_redis_url": "redis://u:geheim@redis.senex.test:6379/0"}, "senex_redis_url, senex_redis_cache_url: each is an address such as"),
         ({"senex_redis_cache_url": "redis.senex.test:6379"}, "senex_redis_url, senex_redis_cache_url: each is an address such as"),

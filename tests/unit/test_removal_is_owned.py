@@ -12,7 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from ansible_collections.senex.trader.plugins.module_utils import owned, pg_server
+from ansible_collections.senex.trader.plugins.module_utils import owned
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,11 +152,11 @@ def test_the_engine_has_it_done_in_the_users_namespace(home):
     user = SimpleNamespace(podman=podman, home=str(home))
     wanted = SimpleNamespace(data=kept, sockets=f"{home}/run/postgresql", configuration=f"{home}/config/postgresql")
     with pytest.raises(OSError, match="data/postgres is, holds or lies in .*: it is not removed"):
-        pg_server.discard(user, wanted, kept)
-    pg_server.discard(user, wanted, f"{home}/data/postgres.upgrade", gone)
+        server.discard(user, wanted, kept)
+    server.discard(user, wanted, f"{home}/data/postgres.upgrade", gone)
     assert sorted(os.listdir(home / "data")) == ["media", "postgres"]
     (home / "data/new").mkdir()
-    pg_server.owned_do(user, "mark", f"{home}/data/new")
+    server.owned_do(user, "mark", f"{home}/data/new")
     assert owned.marked(f"{home}/data/new")
 
 
@@ -169,14 +170,14 @@ TREES = {
     "roles/backup/tasks/restore_files_plan.yml": "told to a person",
     "roles/pitr/tasks/restore_switch.yml": "told to a person",
     "playbooks/upgrade_postgresql.yml": "told to a person",
-    "plugins/module_utils/pg_upgrade.py:Upgrade._copy": "in the container: a dump that this function made, below the mount that an upgrade made",
+    "plugins/module_utils/postgresql/upgrade.py:Upgrade._copy": "in the container: a dump that this function made, below the mount that an upgrade made",
     "plugins/module_utils/quadlet_check.py:problems": "made by tempfile in the same function",
     "plugins/module_utils/storage.py": "text of a probe, which removes what it made by tempfile",
 }
 FILES = {
     "playbooks/tasks/image_archive_gone.yml": "on the controller: the archive that this run made by its own name",
-    "plugins/module_utils/dump_file.py:prune": "dumps of a reason, by the form of their names",
-    "plugins/module_utils/dump_file.py:write": "its own .part",
+    "plugins/module_utils/postgresql/dump_file.py:prune": "dumps of a reason, by the form of their names",
+    "plugins/module_utils/postgresql/dump_file.py:write": "its own .part",
     "plugins/module_utils/fileset.py:Manifest.delete": "root's own",
     "plugins/module_utils/fileset.py:_begun": "its own temporary name, empty",
     "plugins/module_utils/fileset.py:stage": "its own temporary name",

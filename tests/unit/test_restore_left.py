@@ -74,7 +74,7 @@ def test_a_new_chain_that_cannot_begin_leaves_the_receiver_running(conf, monkeyp
         raise PitrError("the database does not answer")
 
     monkeypatch.setattr(archive, "systemctl", lambda *words, **_: told.append(words))
-    monkeypatch.setattr(archive, "query", query)
+    monkeypatch.setattr(archive.database, "podman", query)
     with pytest.raises(PitrError, match="does not answer"):
         archive.reset(conf)
     assert told == [("stop", "pitr-receive.service"), ("start", "pitr-receive.service")]

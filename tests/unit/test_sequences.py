@@ -1,6 +1,5 @@
 """Sequences of a restored database: none goes back below a number that was handed out after its moment."""
 
-import json
 import pathlib
 import re
 import subprocess
@@ -12,8 +11,10 @@ import yaml
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "roles/pitr/files"))
 
-from ansible_collections.senex.trader.plugins.module_utils import sequences  # noqa: E402  (the path above must come first)
-from pitr import removal, restore  # noqa: E402
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import sequences  # noqa: E402  (the path above must come first)
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.session import PATIENT_17  # noqa: E402
+from pitr import restore  # noqa: E402
+from pitr.jobs import PitrError  # noqa: E402
 from test_backup_command import WANTED, cluster, command, settings  # noqa: E402, F401  (fixtures)
 from test_pitr_removal import conf, copy  # noqa: E402, F401  (fixtures)
 
@@ -66,10 +67,13 @@ def test_a_moment_goes_on_where_the_database_had_come_to(conf, copy, monkeypatch
 
     def podman(*words, check=True, stdin=None, **_):
         if "psql" in words:
+            stdin = stdin.removeprefix(PATIENT_17)
             order.append("ask" if stdin == sequences.HELD else "set")
             old = not any(word == "start" for word in order)
             rows = f'"public.""Order_id_seq""",{90 if old else 50}\n' if stdin == sequences.HELD else ""
             assert stdin in (sequences.HELD, sequences.script({NAME: 1090}))
+            if check and not up[0]:
+                raise PitrError("no such container")
             return subprocess.CompletedProcess(words, 0 if up[0] else 125, rows if up[0] else "", "")
         return subprocess.CompletedProcess(words, 0, "", "")
 
@@ -78,14 +82,16 @@ def test_a_moment_goes_on_where_the_database_had_come_to(conf, copy, monkeypatch
         up[0] = runs or words[0] == "start"
 
     monkeypatch.setattr(restore, "podman", podman)
+    monkeypatch.setattr(restore.database, "podman", podman)
     monkeypatch.setattr(restore, "systemctl", systemctl)
+    monkeypatch.setattr(restore.database, "systemctl", systemctl)
     restore.exchange(conf, copy, exact=exact)
     assert ("set" in order) is raised and order.index("stop") >= (0 if exact else 1)
-    assert not raised or order == ["ask", "stop", "start", "ask", "set", "start"], order
+    assert not raised or order == ["ask", "stop", "stop", "start", "ask", "set", "start"], order
 
 
 def test_what_is_restored_and_cannot_be_raised_is_told(conf, monkeypatch, capsys):  # noqa: F811
-    monkeypatch.setattr(restore, "asked", lambda *_: None)
+    monkeypatch.setattr(restore.database, "asked", lambda *_: None)
     restore.raise_sequences(conf, {NAME: 90})
     assert "numbers will be handed out again" in capsys.readouterr().err
     restore.raise_sequences(conf, {})
@@ -102,9 +108,3 @@ def test_each_way_hands_the_answer_over():
         assert "restore_sequences=restored" in (ROOT / f"roles/{role}/restore_plan.yml").read_text(encoding="utf-8"), "the plan says it"
     text = (ROOT / "playbooks/restore.yml").read_text(encoding="utf-8")
     assert re.search(r"restore_sequences \| default\('raise'\) not in \['raise', 'restored'\]", text) and yaml.safe_load(text)
-
-
-def test_what_the_programs_import_lies_beside_them():
-    for role, place in (("backup", "senex_backup"), ("pitr", "pitr")):
-        assert f"lib/{place}/sequences.py" in (ROOT / f"roles/{role}/vars/main.yml").read_text(encoding="utf-8")
-    assert json.dumps(removal.MARK)

@@ -1,7 +1,7 @@
 """What the superuser is led to in a database that is the application's, on a real server: its owner may set and make whatever it likes there."""
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import psql, superuser_session
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import psql, session
 from pitr import checks
 from test_postgresql_roles import pytestmark, serving  # noqa: F401  (the mark)
 
@@ -49,7 +49,7 @@ def test_a_setting_of_the_database_makes_nobody_else_of_the_superuser(server, pa
     server.sql("alter database app set role = app")
     try:
         assert server.sql("select current_user", database="app") == "app", "a plain session is"
-        assert server.sql("select current_user", database=superuser_session.target("app", path)) == "postgres"
+        assert server.sql("select current_user", database=session.target("app", path)) == "postgres"
     finally:
         server.sql("alter database app reset role")
 

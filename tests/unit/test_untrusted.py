@@ -6,17 +6,9 @@ import stat
 import time
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import (
-    dump_file,
-    fileset,
-    payload,
-    pg_upgrade_state,
-    preflight,
-    release_steps,
-    system_transaction,
-    untrusted,
-)
+from ansible_collections.senex.trader.plugins.module_utils import fileset, payload, preflight, release_steps, system_transaction, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file, upgrade_state
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Component
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError, Transaction
 from ansible_collections.senex.trader.plugins.module_utils.system_transaction import SystemComponent, SystemTransaction
@@ -180,7 +172,7 @@ def test_a_dumps_directory_that_becomes_a_link_at_any_step_costs_root_no_file(mo
     def dump(ground):
         user = User()
         user.home = str(ground.home)
-        release_steps.dump(user, "db", "role", str(ground.home / "backups"), 1)
+        release_steps.dump(user, "db", "role", str(ground.home / "backups"), 1, "postgres")
 
     assert at_every_step(monkeypatch, prepare, dump) > 20
 
@@ -252,7 +244,7 @@ def test_what_holds_data_is_not_asked_whose_it_is(ground):
 def test_an_upgrade_shows_none_of_it(ground, kind):
     ground.plant("home/PG_VERSION", kind)
     with pytest.raises(OSError) as refused:
-        pg_upgrade_state.major_of(str(ground.home))
+        upgrade_state.major_of(str(ground.home))
     assert not secret_of(refused.value) and "PG_VERSION" in str(refused.value)
 
 

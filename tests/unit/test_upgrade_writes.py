@@ -1,7 +1,7 @@
 """What is written to the old server while it is copied is seen, whatever kind of statement it was; what only reads is not taken for it."""
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import cluster_swap, dump_file, pg_facts
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import cluster_swap, contents, facts
 from test_postgresql_roles import pytestmark, serving  # noqa: F401  (the mark)
 
 CONTENT = """
@@ -19,7 +19,7 @@ def server():
 
 def writes(server):
     server.sql("select pg_stat_force_next_flush()")
-    return server.sql(pg_facts.WRITES)
+    return server.sql(facts.WRITES)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_write_is_seen(server, statement):
 
 def test_what_reads_is_no_write(server):
     before = writes(server)
-    for script in (f"{dump_file.COUNTS}\n{dump_file.SEQUENCES}\n{dump_file.EXTENSIONS}\n{pg_facts.OBJECTS}", pg_facts.GLOBALS, "vacuum analyze", "checkpoint"):
+    for script in (f"{contents.COUNTS}\n{contents.SEQUENCES}\n{contents.EXTENSIONS}\n{facts.OBJECTS}", facts.GLOBALS, "vacuum analyze", "checkpoint"):
         server.sql(script)
     server.run(["pg_dump", "--dbname=postgres"], user="postgres")
     assert writes(server) == before
@@ -47,11 +47,13 @@ def test_the_last_look_is_when_the_archive_is_aside_and_the_server_still_runs(mo
     """Sync and the archive take seconds after the look before, in which whoever is inside the container may write."""
     done = []
     state = type("State", (), {"put": lambda _self, **fields: done.append(fields["phase"])})()
-    user = type("User", (), {"systemctl": lambda _self, verb, _unit: done.append(verb)})()
+    user = type("User", (), {"systemctl": lambda _self, verb, _unit, **_: done.append(verb)})()
+    names = {"unit": "postgres.service", "container": "postgres", "superuser": "postgres", "sockets": "/nowhere"}
+    wanted = type("Wanted", (), {"data": "/data", "configuration": "/nowhere", **names})
     monkeypatch.setattr(cluster_swap.ClusterSwap, "_control", lambda *_: "")
-    exchange = cluster_swap.ClusterSwap(user, type("Wanted", (), {"data": "/data", "configuration": "/nowhere"}), state)
+    exchange = cluster_swap.ClusterSwap(user, wanted, state)
     monkeypatch.setattr(exchange, "_pitr", lambda verb, *_: done.append(verb))
-    monkeypatch.setattr(exchange, "_rename", lambda *_: done.append("rename"))
+    monkeypatch.setattr(exchange.service.host, "rename", lambda *_: done.append("rename"))
 
     def written():
         raise OSError("somebody wrote to the old server")

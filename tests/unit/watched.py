@@ -25,7 +25,7 @@ SETTINGS = {
         "instances": [{"unit": f"web-{number}.service", "address": "127.0.0.1", "port": 8000 + number} for number in (1, 2)],
     },
     "public": {"domain": "www.example.com"},
-    "database": {"user": "senex", "database": "senex"},
+    "database": {"user": "senex", "database": "senex", "container": "postgres"},
     "broker": {"queues": ["celery", "trading"]},
     "beat": "celery-beat.service",
     "image": "registry/app:1",

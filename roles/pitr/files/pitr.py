@@ -11,7 +11,7 @@ import sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
-from pitr import archive, drill, jobs, kept, offsite, programs, restore, settings  # noqa: E402  (the path above must come first)
+from pitr import archive, database, drill, jobs, kept, offsite, programs, restore, settings  # noqa: E402  (the path above must come first)
 from pitr.plan import plan  # noqa: E402
 
 EXACT = "sequences as they were then, and not raised to what has been handed out since"
@@ -65,6 +65,8 @@ def parse(argv):
     verb = verbs.add_parser("take-back", help="put an archive that was set aside back into its place")
     verb.add_argument("name")
     verb.add_argument("--instead-of", metavar="NAME", help="the name of the one that has its place now")
+    verb = verbs.add_parser("server", help="stop the database, or start it (playbooks/restore.yml calls it)")
+    verb.add_argument("act", choices=("stop", "start"))
     verbs.add_parser("receive", help="receive WAL until stopped, if the archive is of the cluster that runs")
     verbs.add_parser("drop-slot", help="stop receiving, and let the database keep no WAL for the archive")
     verbs.add_parser("install", help="make the status files that are not there")
@@ -142,6 +144,8 @@ def act(conf, wanted):
             kept.set_aside(conf, wanted.name, wanted.image)
         case "take-back":
             kept.take_back(conf, wanted.name, wanted.instead_of)
+        case "server":
+            getattr(database.service(conf), wanted.act)()
         case "receive":
             archive.receive(conf)
         case "drop-slot":

@@ -33,7 +33,8 @@ def test_every_variant_passes_the_checks_of_this_host(stack):
     """Each of the sets whole; and one broken on purpose, so that a check that says nothing would be seen."""
     variants = {name: units_of(inputs) for name, inputs in VARIANTS.items()}
     broken = {name: text.replace("Image=", "Imago=") for name, text in variants["defaults"].items()}
-    code = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "plugins" / "module_utils").glob("*.py")}
+    place = ROOT / "plugins" / "module_utils"
+    code = {str(path.relative_to(place)): path.read_text(encoding="utf-8") for path in place.glob("**/*.py")}
     data = json.dumps({"code": code, "variants": {**variants, "broken": broken}})
     command = stack.ssh_command("python3 -c " + "\"$(cat <<'END'\n" + CHECK + '\nEND\n)"')
     done = subprocess.run(command, input=data, capture_output=True, text=True, timeout=180, check=False)

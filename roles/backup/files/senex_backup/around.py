@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from senex_backup import psql
 from senex_backup.common import Settings, rows, say, sql
+from senex_backup.postgresql import psql
 
 CLUSTER = "postgres"  # the database that psql is in
 # Values that are lists of names lie in the catalogue in the words of whoever set them (SET ... FROM CURRENT), which may be more than names to SQL

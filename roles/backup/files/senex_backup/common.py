@@ -15,8 +15,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from senex_backup import bounded, owned, psql
-from senex_backup.superuser_session import PATIENT_17, target
+from senex_backup import bounded, owned
+from senex_backup.postgresql import psql
+from senex_backup.postgresql.container import Container
+from senex_backup.postgresql.session import PATIENT_17, target
 
 PODMAN = "/usr/bin/podman"
 MARGIN = 16 << 20  # bytes that stay free beside what a backup is expected to need
@@ -102,10 +104,23 @@ def podman(*words: str, stdin: str | None = None, timeout: int = 600) -> str:
     return out
 
 
+class Here:
+    """This host, for the service user, who runs this program."""
+
+    def podman(self, *words: str, check: bool = True, stdin: str | None = None, timeout: float | None = None) -> subprocess.CompletedProcess:
+        """See container.Host; what fails is an error always."""
+        return subprocess.CompletedProcess(words, 0, podman(*words, stdin=stdin, timeout=int(timeout or 600)), "")
+
+
+def server(settings: Settings) -> Container:
+    """The database's server: the one in production, or that of a drill."""
+    return Container(Here(), settings["database"]["container"])
+
+
 def asked(settings: Settings, options: tuple, database: str | None, text: str, timeout: int, path: bool = False) -> str:
     """What psql in the database's container answers to a script."""
-    words = ["psql", *options, "-U", settings["database"]["role"], "-d", target(database or settings["database"]["name"], path)]
-    return podman("exec", "--interactive", settings["database"]["container"], *words, stdin=PATIENT_17 + text, timeout=timeout)
+    given, there = settings["database"], target(database or settings["database"]["name"], path)
+    return server(settings).program("psql", *options, "-d", there, role=given["role"], stdin=PATIENT_17 + text, timeout=timeout).stdout
 
 
 def sql(settings: Settings, text: str, database: str | None = None, timeout: int = 600, path: bool = False) -> str:

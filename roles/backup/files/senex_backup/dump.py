@@ -6,9 +6,10 @@ import os
 import secrets
 import subprocess
 
-from senex_backup import around, dump_file, psql
-from senex_backup.common import PODMAN, BackupError, Settings, need, rows, say
-from senex_backup.superuser_session import PATIENT_17, target
+from senex_backup import around
+from senex_backup.common import PODMAN, BackupError, Settings, need, rows, say, server
+from senex_backup.postgresql import contents, dump_file, psql
+from senex_backup.postgresql.session import PATIENT_17, target
 
 DIRECTORY = "postgresql"
 
@@ -22,11 +23,11 @@ class Moment:
 
     def __init__(self, settings: Settings):
         database = settings["database"]
-        words = ["psql", *psql.ROWS, "-U", database["role"], "-d", target(database["name"])]
-        argv = [PODMAN, "exec", "--interactive", database["container"], *words]
+        there = server(settings)
+        argv = [PODMAN, *there.words(*there.client("psql", *psql.ROWS, "-d", target(database["name"]), role=database["role"]))]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         [[self.name]] = self.ask(f"{PATIENT_17}begin isolation level repeatable read, read only;\nselect pg_export_snapshot();")
-        self.sequences = {name: int(value) for _, name, value in self.ask(dump_file.SEQUENCES)}
+        self.sequences = {name: int(value) for _, name, value in self.ask(contents.SEQUENCES)}
 
     def ask(self, text: str) -> list[list[str]]:
         """The rows of a script."""
@@ -47,7 +48,7 @@ class Moment:
         anew = [name for (name,) in self.ask(ANEW)]
         if anew:
             raise BackupError(f"{', '.join(anew[:10])}: written anew while the dump began, which holds nothing of it; make another when the migration is done")
-        found = self.ask("\n".join((dump_file.COUNTS, dump_file.SEQUENCES, dump_file.EXTENSIONS, around.ROLES, around.DATABASE, around.OBJECTS)))
+        found = self.ask("\n".join((contents.COUNTS, contents.SEQUENCES, contents.EXTENSIONS, around.ROLES, around.DATABASE, around.OBJECTS)))
         after = {name: int(value) for kind, name, value in found if kind == "S"}
         return {
             "tables": {name: int(count) for kind, name, count in found if kind == "T"},

@@ -9,9 +9,10 @@ import shutil
 import socket
 import time
 
-from senex_backup import dump_file, media, owned, redis
+from senex_backup import media, owned, redis
 from senex_backup.common import BackupError, Settings, put, say
 from senex_backup.offsite import TAG, WAL_TAG, machine, opened, restic
+from senex_backup.postgresql import dump_file
 
 PLACES = ("postgresql", "redis", "media")  # what is fetched beside what is there; an archive of WAL is never mixed with another
 LATEST, OWN = "latest", "own"

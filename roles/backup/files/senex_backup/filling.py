@@ -10,10 +10,10 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 
-from senex_backup import dump_entries, psql
 from senex_backup.around import CLUSTER
-from senex_backup.common import PODMAN, BackupError, Settings, rows, sql
-from senex_backup.superuser_session import PATIENT_17, target
+from senex_backup.common import PODMAN, BackupError, Settings, rows, server, sql
+from senex_backup.postgresql import dump_entries, psql
+from senex_backup.postgresql.session import PATIENT_17, target
 
 # Who may do what in the whole cluster, a line each; the settings of roles as well, which lead a session elsewhere
 RIGHTS = """
@@ -54,8 +54,8 @@ def fill(settings: Settings, path: str, new: str) -> None:
 
 def _say(settings: Settings, name: str, new: str, role: str, lines: Iterable[tuple[str, str, bytes]]) -> None:
     """A part of a dump to psql, which ends at the first error."""
-    words = [PODMAN, "exec", "--interactive", settings["database"]["container"], "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction",
-             "-U", role, "-d", target(new)]  # fmt: skip
+    there = server(settings)
+    words = [PODMAN, *there.words(*there.client("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction", "-d", target(new), role=role))]
     # Into a file: what nobody reads until the end must not fill a pipe
     with tempfile.TemporaryFile() as errors, subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors) as loading:
         try:

@@ -6,8 +6,9 @@ import datetime
 import json
 import os
 
-from senex_backup import dump, dump_file, exchange, media, redis
+from senex_backup import dump, exchange, media, redis
 from senex_backup.common import JOBS, BackupError, Settings, read_status, say, sentence
+from senex_backup.postgresql import dump_file
 
 
 def found(settings: Settings) -> list[dict]:

@@ -14,8 +14,8 @@ import socket
 import subprocess
 import urllib.parse
 
-from senex_backup import dump_file
 from senex_backup.common import BackupError, NotNow, Settings, alone, say
+from senex_backup.postgresql import dump_file
 
 RESTIC = "/usr/bin/restic"
 DIRECTORIES = ("postgresql", "redis", "media", "barman")  # whichever are there

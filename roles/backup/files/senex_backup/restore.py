@@ -8,21 +8,13 @@ import os
 import re
 import time
 
-from senex_backup import around, dump, dump_file, fetch, psql, sequences
+from senex_backup import around, dump, fetch
 from senex_backup.around import CLUSTER
-from senex_backup.common import BackupError, NotNow, Settings, need, podman, rows, say, sql
+from senex_backup.common import BackupError, NotNow, Settings, need, rows, say, server, sql
 from senex_backup.filling import fill, no_rights_gained
+from senex_backup.postgresql import amcheck, contents, dump_file, psql, sequences
 
 RAISE = "raise"  # what becomes of sequences, unless the plan says otherwise
-# Each index against its table; a tree that does not hold what the table holds answers queries wrongly
-AMCHECK = """
-select count({schema}.bt_index_check(c.oid, true)) from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
-join pg_namespace n on n.oid = c.relnamespace
-where a.amname = 'btree' and i.indisvalid and i.indisready and c.relpersistence = 'p' and n.nspname <> 'pg_toast';
-"""
-# The application may have the extension itself, in whichever schema: it stays as it is
-OWN = "pg_catalog"  # of one that is there for the check alone: nobody else makes anything there
-THERE = "select quote_ident(n.nspname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'amcheck';"
 
 
 def chosen(settings: Settings, name: str) -> str:
@@ -135,7 +127,7 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
     """Compare with what was written beside the dump; what was compared."""
     checked = []
     if facts.get("tables") is not None:
-        script = "\n".join((dump_file.COUNTS, dump_file.SEQUENCES, dump_file.EXTENSIONS, around.OBJECTS))
+        script = "\n".join((contents.COUNTS, contents.SEQUENCES, contents.EXTENSIONS, around.OBJECTS))
         found = rows(settings, script, new, timeout=3600)
         counts = {name: int(count) for kind, name, count in found if kind == "T"}
         wrong = [f"{name} has {counts.get(name)} rows instead of {number}" for name, number in facts["tables"].items() if counts.get(name) != number]
@@ -152,10 +144,8 @@ def check(settings: Settings, facts: dict, new: str) -> list[str]:
             raise BackupError(f"the restored database is not what was dumped: {'; '.join(wrong[:10])}")
         checked += [f"{sum(counts.values())} rows in {len(counts)} tables", f"{len(values)} sequences", f"{len(there)} extensions"]
         checked += [f"{count} {name}" for name, count in facts.get("objects", {}).items() if count]
-    if sql(settings, "select count(*) from pg_available_extensions where name = 'amcheck';", new) == "1":
-        schema = sql(settings, THERE, new)
-        script = AMCHECK.format(schema=schema or OWN)
-        script = script if schema else f"create extension amcheck schema {OWN};{script}drop extension amcheck;"
+    if sql(settings, amcheck.AVAILABLE, new) == "1":
+        script = amcheck.of_indexes(sql(settings, amcheck.SCHEMA, new))
         if said := psql.impostors([name for (name,) in rows(settings, psql.IMPOSTORS, new)]):
             raise BackupError(said)
         checked.append(f"{sql(settings, script, new, timeout=7200, path=True)} indexes by amcheck")
@@ -215,7 +205,7 @@ def step(settings: Settings, which: str, argument: str, fetched: bool = False) -
         return plan(settings, argument, fetched)
     wanted = json.loads(argument)
     if which == "load":
-        podman("exec", settings["database"]["container"], "pg_isready", "-q", "-h", "127.0.0.1")
+        server(settings).execute("pg_isready", "-q", "-h", "127.0.0.1")
         return load(settings, wanted)
     around.carry_over(settings, wanted["database"], wanted["restored"])
     return swap(settings, wanted)

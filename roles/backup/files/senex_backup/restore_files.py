@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 
-from senex_backup import dump_file, exchange, fetch, media, redis
+from senex_backup import exchange, fetch, media, redis
 from senex_backup.common import PODMAN, BackupError, Settings, need, podman, say
+from senex_backup.postgresql import dump_file
 
 MODULES = {"redis": redis, "media": media}
 EMPTY = "empty"  # in place of a copy of Redis

@@ -9,7 +9,8 @@ import os
 import re
 import time
 
-from pitr import jobs, offsite, recovery, wal
+from pitr import database, jobs, offsite, recovery, wal
+from pitr.database import query
 from pitr.jobs import PitrError, Unverified, say
 from pitr.plan import LATEST, Plan, check_space, plan
 from pitr.programs import (
@@ -22,7 +23,6 @@ from pitr.programs import (
     gone,
     last_words,
     never_whole,
-    query,
     run,
     systemctl,
     unfinished,
@@ -31,10 +31,11 @@ from pitr.settings import Settings
 
 COMING = 60  # seconds that database and receiver have to be there again
 RETRY = 900  # seconds until a first base backup that failed is tried again; each failure is told
-LAG = """
+SLOT = "barman"
+LAG = f"""
 select s.active, s.wal_status, pg_wal_lsn_diff(pg_current_wal_flush_lsn(), s.restart_lsn)::bigint, pg_walfile_name(pg_current_wal_flush_lsn()),
        (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint
-from pg_replication_slots s where s.slot_name = 'barman'
+from pg_replication_slots s where s.slot_name = '{SLOT}'
 """
 
 
@@ -68,7 +69,7 @@ def lag(settings: Settings) -> dict:
     """How far the archive is behind the database, in bytes."""
     rows = query(settings, LAG)
     if not rows:
-        raise PitrError("replication slot barman does not exist: pitr-receive.service makes it, see its journal")
+        raise PitrError(f"replication slot {SLOT} does not exist: pitr-receive.service makes it, see its journal")
     active, status, held, newest, position = rows[0]  # `held` is nothing where the slot is lost, or was made just now
     received = _received(settings, newest, int(position))
     return {"active": active == "t", "wal_status": status, "slot_bytes": int(held or 0), "bytes": received}
@@ -290,14 +291,14 @@ def _receiver_trouble(settings: Settings, only_coming: bool) -> PitrError | None
             trouble = PitrError("nothing receives WAL: see the journal of pitr-receive.service")
         except PitrError as failure:
             trouble = failure
-        if time.monotonic() > end or (only_coming and not _coming()):
+        if time.monotonic() > end or (only_coming and not _coming(settings)):
             return trouble
         time.sleep(0.5)
 
 
-def _coming() -> bool:
+def _coming(settings: Settings) -> bool:
     """Whether the units of database and receiver run, or will in a moment."""
-    shown = systemctl("show", "--property=ActiveState,Job", "postgres.service", "pitr-receive.service").stdout
+    shown = systemctl("show", "--property=ActiveState,Job", settings.unit, "pitr-receive.service").stdout
     units = [dict(line.split("=", 1) for line in block.split("\n")) for block in shown.strip().split("\n\n")]
     return all(unit.get("ActiveState") in ("active", "activating", "reloading") or unit.get("Job", "") not in ("", "0") for unit in units)
 
@@ -341,8 +342,7 @@ def _last_wal(settings: Settings) -> None:
 def drop_slot(settings: Settings) -> None:
     """The database keeps what a slot has not received, for ever or until its disk is full."""
     systemctl("stop", "pitr-receive.service")
-    if query(settings, "select 1 from pg_replication_slots where slot_name = 'barman'"):
-        query(settings, "DROP_REPLICATION_SLOT barman", replication=True)
+    database.service(settings).drop_slot(SLOT)
 
 
 def reset(settings: Settings) -> Base:

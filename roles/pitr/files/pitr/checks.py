@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 
-from pitr import psql
 from pitr.jobs import PitrError
+from pitr.postgresql import amcheck, contents
 from pitr.recovery import Server
-from pitr.superuser_session import OPTIONS, PATIENT_17, target
 
-COUNTS = """
-select json_object_agg(name, rows) from (
-  select format('%I.%I', schemaname, relname) as name,
-         (xpath('/row/n/text()', query_to_xml(format('select count(*) as n from %I.%I', schemaname, relname), false, true, '')))[1]::text::bigint as rows
-  from pg_stat_user_tables order by 1) as counted
-"""
 # A sequence behind its column would hand out keys that are there already. Of tables alone: to read a view runs whatever its owner has put there
 SEQUENCES = """
 select format('%I.%I', n.nspname, s.relname) || ' stands at ' || last || ', and ' || format('%I.%I', t.relname, a.attname) || ' holds ' || top
@@ -29,15 +21,13 @@ cross join lateral (select coalesce((xpath('/row/n/text()',
   query_to_xml(format('select max(%I) as n from %I.%I', a.attname, tn.nspname, t.relname), false, true, '')))[1]::text::bigint, 0) as top) as held
 where s.relkind = 'S' and q.seqincrement > 0 and not q.seqcycle and a.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) and top > last
 """
-THERE = "select current_database() from pg_extension where extname = 'amcheck';"
-PLANTED = f"select format('%s: %s', current_database(), found.name) from ({psql.IMPOSTORS.strip().rstrip(';')}) as found (name);"
 MIGRATIONS = "select case when to_regclass('django_migrations') is null then 0 else 1 end"
 
 
 def verify(server: Server, tables: list[str] | None = None, deep: bool = True) -> dict:
     """Row counts, sequences, extensions, migrations, and the structure of every table and index; a PitrError when something is wrong."""
     found: dict = {"databases": databases(server)}
-    found["rows"] = json.loads("".join(server.sql(COUNTS)) or "{}") or {}
+    found["rows"] = {name: int(count) for _, name, count in server.rows(contents.COUNTS)}
     behind = server.sql(SEQUENCES)
     if behind:
         raise PitrError(f"a sequence is behind its column: {'; '.join(behind)}")
@@ -48,7 +38,8 @@ def verify(server: Server, tables: list[str] | None = None, deep: bool = True) -
         if not found["migrations"]:
             raise PitrError("django_migrations is empty: this is no database of the application")
     if deep:
-        amcheck(server)
+        if wrong := amcheck.check(server, databases(server), server.settings.superuser, os.cpu_count() or 1):
+            raise PitrError(wrong)
         found["amcheck"] = "ok"
     newest = [stamp for table in tables or [] if (stamp := newest_row(server, table))]
     if newest:
@@ -59,28 +50,6 @@ def verify(server: Server, tables: list[str] | None = None, deep: bool = True) -
 def databases(server: Server) -> list[str]:
     """Databases that hold something of the users'."""
     return server.sql("select datname from pg_database where datallowconn and not datistemplate order by 1", "postgres")
-
-
-def amcheck(server: Server) -> None:
-    """Every table and B-tree index of every database. The extension is there for that long where it was not there before."""
-    names = databases(server)
-    there = server.sql(_in_each(names, THERE))
-    if there and (said := psql.impostors(server.sql(_in_each(there, PLANTED)))):
-        raise PitrError(said)
-    options = ["--no-password", f"--username={server.settings.superuser}", "--install-missing", f"--jobs={os.cpu_count() or 1}"]
-    # Its own limit on transactions is one of 17's; to say it to an earlier server is an error
-    limits = "".join(f" -c {name}=0" for name in server.sql("select name from pg_settings where name = 'transaction_timeout'"))
-    # By patterns, in which a name between quotes is taken as it is; one that is made here goes to pg_catalog, where nobody else makes anything
-    patterns = ["--database=" + '"' + name.replace('"', '""') + '"' for name in names]
-    done = server.program(["env", f"PGOPTIONS={OPTIONS}{limits}", "pg_amcheck", *options, *patterns], check=False)
-    server.sql(_in_each([name for name in names if name not in there], "drop extension if exists amcheck;"))
-    if done.returncode:
-        raise PitrError(f"amcheck found damage: {' '.join((done.stdout or done.stderr).split())[:500]}")
-
-
-def _in_each(names: list[str], statement: str) -> str:
-    """One script for several databases: every start of a program in the container costs as much as it does."""
-    return "".join(f"{psql.connect(target(name))}{PATIENT_17}{statement}\n" for name in names)
 
 
 def newest_row(server: Server, column: str) -> str | None:

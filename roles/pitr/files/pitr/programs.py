@@ -9,7 +9,7 @@ import os
 import subprocess
 import time
 
-from pitr import confined, psql
+from pitr import confined
 from pitr.jobs import PitrError, Unverified
 from pitr.settings import Settings
 
@@ -127,16 +127,6 @@ def base(settings: Settings, listed: Listed) -> Base:
         system_id=int(about["system_id"]),
         bytes=int(about["cluster_size_bytes"]),
     )
-
-
-def query(settings: Settings, sql: str, replication: bool = False) -> list[list[str]]:
-    """Rows from the database in production, by its socket, as the role of the archive."""
-    kind = "replication=true" if replication else "dbname=postgres"
-    target = f"host={settings.sockets} user={settings.archive_role} connect_timeout=10 {kind}"
-    done = run("psql", *psql.ROWS, "-w", "-c", sql, target, check=False, timeout=60)
-    if done.returncode:
-        raise PitrError(f"the database does not answer: {last_words(done.stderr)}")
-    return psql.rows(done.stdout)
 
 
 def unrun(done: Result[str], what: str) -> None:

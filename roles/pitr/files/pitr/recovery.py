@@ -3,50 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import re
 import time
 from collections.abc import Iterator
 
-from pitr import confined, psql, removal, wal
+from pitr import confined, database, removal, wal
 from pitr.jobs import PitrError, Unverified
 from pitr.plan import Plan, check_space
+from pitr.postgresql.container import Container
+from pitr.postgresql.session import OPTIONS, PATIENT, target
 from pitr.programs import as_container_user, barman, in_image, last_words, podman, run, unrun
 from pitr.settings import Settings
-from pitr.superuser_session import OPTIONS, PATIENT, PATIENT_17, target
 
 PASSED_ON = "pitr.recovery.conf"
 ROLES = "/etc/postgresql/roles.sh"  # brings a cluster from before it was there to the roles of now
 DATA = "/var/lib/postgresql/data"  # said to the image as well, which has another place of its own from 18 on
 
 
-@dataclasses.dataclass
-class Server:
+class Server(Container):
     """A container that recovers, and answers when it is done."""
 
-    settings: Settings
-    name: str
+    def __init__(self, settings: Settings, name: str):
+        super().__init__(database.Here(), name, settings.container_uid)
+        self.settings = settings
 
-    def sql(self, statement: str, database: str | None = None, role: str | None = None) -> list[str]:
-        """The first value of each row, for the superuser. Names without a schema are the application's: its role may have a search path of its own."""
-        name = database or self.settings.database
-        there = target(name, options=PATIENT if role else OPTIONS)
-        words = ["psql", *psql.ROWS, "-w", "-U", role or self.settings.superuser, "-d", there, "-f", "-"]
-        return [row[0] for row in psql.rows(self.program(words, stdin=PATIENT_17 + statement).stdout)]
+    def rows(self, statement: str, name: str | None = None, role: str | None = None) -> list[list[str]]:
+        """Rows, for the superuser. Names without a schema are the application's: its role may have a search path of its own."""
+        return self.psql(statement, target(name or self.settings.database, options=PATIENT if role else OPTIONS), role or self.settings.superuser)
 
-    def program(self, command: list[str], stdin: str | None = None, check: bool = True):
-        """Run a program of the image beside the server."""
-        return podman("exec", "--interactive", f"--user={self.settings.container_uid}", self.name, *command, stdin=stdin, check=check)
+    def sql(self, statement: str, name: str | None = None, role: str | None = None) -> list[str]:
+        """The first value of each row."""
+        return [row[0] for row in self.rows(statement, name, role)]
 
     def log(self) -> str:
         """What the server wrote."""
         done = podman("logs", self.name, check=False)
         return done.stdout + done.stderr
-
-    def running(self) -> bool:
-        """Whether the container is there and runs."""
-        return podman("inspect", "--format={{.State.Running}}", self.name, check=False).stdout.strip() == "true"
 
 
 def fill(settings: Settings, plan: Plan, directory: str) -> wal.Reading:
@@ -168,8 +161,8 @@ def _running(settings: Settings, name: str, directory: str, wanted: dict[str, st
 def _ready(up: Server, patience: float) -> None:
     """Until a new server answers."""
     end = time.monotonic() + patience
-    while up.program(["pg_isready", "-q", "-U", up.settings.superuser], check=False).returncode:
-        if not up.running() or time.monotonic() > end:
+    while not up.is_ready(up.settings.superuser):
+        if not up.is_running() or time.monotonic() > end:
             raise Unverified(f"a new server does not answer: {last_words(up.log(), 2)}")
         time.sleep(0.2)
 
@@ -178,12 +171,11 @@ def _await(up: Server, patience: float) -> None:
     """Until the server takes writes."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
-        ready = up.program(["pg_isready", "-q", "-U", up.settings.superuser], check=False).returncode == 0
-        if ready:
-            up.program(["sh", ROLES])
+        if up.is_ready(up.settings.superuser):
+            up.execute("sh", ROLES)
             if up.sql("select pg_is_in_recovery()", "postgres") == ["f"]:
                 return
-        if not up.running():
+        if not up.is_running():
             log = up.log().splitlines()
             told = [line for line in log if re.search("FATAL|PANIC|ERROR", line) and "is starting up" not in line] or log
             raise PitrError(f"recovery failed: {last_words(chr(10).join(told))}")

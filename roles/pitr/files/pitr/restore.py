@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import subprocess
 import time
 
-from pitr import archive, checks, jobs, offsite, psql, recovery, removal, sequences, wal
+from pitr import archive, checks, database, jobs, offsite, recovery, removal, wal
 from pitr.jobs import PitrError, alone, say
 from pitr.plan import Plan, no_room, plan
+from pitr.postgresql import sequences
 from pitr.programs import in_image, last_words, podman, run, systemctl
 from pitr.settings import Settings
-from pitr.superuser_session import target
 
-UNITS = ("pitr-receive.service", "postgres.service")
+RECEIVER = "pitr-receive.service"
 CONTAINER = "pitr-restore"
-UNIT = ".config/containers/systemd/postgres.container"  # below the home; role postgresql writes it
+QUADLETS = ".config/containers/systemd"  # below the home; role postgresql writes its own there
 
 
 def usual(settings: Settings) -> str:
@@ -130,7 +129,7 @@ def tell(settings: Settings, cluster: str) -> None:
 
 def stopped_at(settings: Settings, system: int) -> tuple[str | None, bool]:
     """The last checkpoint of the server in production, and whether it ended with that in order; nothing where it runs, or is another cluster."""
-    if podman("inspect", "--format={{.State.Running}}", "postgres", check=False).stdout.strip() == "true":
+    if database.service(settings).is_running():
         return None, False
     said = control(settings, settings.data)
     if said.get("Database system identifier") != str(system):
@@ -158,20 +157,19 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
     # What is at work in the archive has its end first
     with alone(settings, "restore"), alone(settings, "base", jobs.PATIENCE), alone(settings, "wal", jobs.PATIENCE):
         before = {} if exact else handed_out(settings)
-        systemctl("stop", *UNITS)
+        systemctl("stop", RECEIVER)
+        server = database.service(settings)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         aside = f"{settings.data}.before-restore-{stamp}" if os.path.exists(settings.data) else ""
         try:
-            if aside:
-                jobs.renamed(settings.data, aside)
-            jobs.renamed(directory, settings.data)
+            server.swap_data(settings.data, directory, aside)
             tell(settings, becomes)
             if fetched:
                 offsite.put_in_place(settings, stamp)
             if undone:
                 offsite.put_back(settings, undone, stamp)
             wal.leave_timeline(settings)
-            systemctl("start", "postgres.service")
+            server.start()
         except (PitrError, OSError) as error:
             with contextlib.suppress(OSError):
                 tell(settings, was)
@@ -182,38 +180,28 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
             removal.clear(settings, settings.data)
             if aside:
                 removal.clear(settings, aside)
-        done = podman("exec", "postgres", "sh", recovery.ROLES, check=False)
+        done = podman("exec", settings.container, "sh", recovery.ROLES, check=False)
         if done.returncode:
             jobs.complain(f"the roles of this data are not those of now: {last_words(done.stderr)}; run site.yml")
         raise_sequences(settings, before)
-        systemctl("start", "pitr-receive.service")
+        systemctl("start", RECEIVER)
         with contextlib.suppress(PitrError):  # the next look at the archive writes it down as well
             archive.mark(settings)
     return aside
 
 
-def asked(settings: Settings, script: str) -> list[list[str]] | None:
-    """What the database in production answers to its superuser; nothing where it does not."""
-    words = ["psql", *psql.ROWS, "-w", "-U", settings.superuser, "-d", target(settings.database), "-f", "-"]
-    try:
-        done = podman("exec", "--interactive", "postgres", *words, check=False, stdin=script, timeout=60)
-    except subprocess.TimeoutExpired:  # one that hangs may be why this is done
-        return None
-    return psql.rows(done.stdout) if done.returncode == 0 else None
-
-
 def handed_out(settings: Settings) -> dict[str, int]:
     """Where the sequences stand; nothing where the database does not run: then it is lost, or all of it is in the archive."""
-    return sequences.held(asked(settings, sequences.HELD) or [])
+    return sequences.held(database.asked(settings, sequences.HELD) or [])
 
 
 def raise_sequences(settings: Settings, before: dict[str, int]) -> None:
     """Numbers that were handed out since are not handed out again: what is outside of the database may know rows by them."""
     if not before:
         return
-    restored = asked(settings, sequences.HELD)
+    restored = database.asked(settings, sequences.HELD)
     numbers = sequences.raised(before, sequences.held(restored or []))
-    if restored is None or (numbers and asked(settings, sequences.script(numbers)) is None):
+    if restored is None or (numbers and database.asked(settings, sequences.script(numbers)) is None):
         jobs.complain("sequences are as restored, and numbers will be handed out again: the database did not take others")
 
 
@@ -222,7 +210,7 @@ def exchangeable(settings: Settings) -> None:
     if os.path.ismount(settings.data):
         raise PitrError(f"{settings.data} is a mount point, which cannot be renamed: mount a directory above it; docs/user/host.md says where a disk goes")
     try:
-        with open(os.path.join(settings.home, UNIT), encoding="utf-8") as unit:
+        with open(os.path.join(settings.home, QUADLETS, f"{settings.unit.removesuffix('.service')}.container"), encoding="utf-8") as unit:
             used = re.search(r"(?m)^Volume=([^:\n]+):/var/lib/postgresql(?:/data)?(?::\S*)?$", unit.read())
     except OSError:
         return  # by another unit, or none
@@ -232,7 +220,8 @@ def exchangeable(settings: Settings) -> None:
 
 def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, undone: str) -> str:
     """The way back from an exchange that failed; what is where then."""
-    systemctl("stop", "postgres.service", check=False)
+    server = database.service(settings)
+    server.stop(check=False)
     try:
         if os.path.exists(settings.data) and not os.path.exists(directory):
             jobs.renamed(settings.data, directory)
@@ -242,11 +231,11 @@ def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, un
             return f"There was no data before; the copy lies in {directory}"
         if not os.path.exists(settings.data):
             jobs.renamed(aside, settings.data)
-        systemctl("start", "postgres.service")
-        systemctl("start", "pitr-receive.service")
+        server.start()
+        systemctl("start", RECEIVER)
     except (PitrError, OSError) as error:
         # PostgreSQL is tried again and again; nobody else starts what receives its WAL, and the slot would keep all of it
-        systemctl("start", "--no-block", "pitr-receive.service", check=False)
+        systemctl("start", "--no-block", RECEIVER, check=False)
         return f"The way back failed too: {error}; the data from before lies in {aside if os.path.exists(aside) else settings.data}, the copy in {directory}"
     return f"The data is what it was, and PostgreSQL runs on it; the copy lies in {directory}"
 

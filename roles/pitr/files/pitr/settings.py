@@ -14,6 +14,8 @@ class Settings:
     """The fields of pitr.json; paths are relative to the service user's home there, and whole here."""
 
     home: str
+    unit: str
+    container: str
     image: str
     container_uid: int
     database: str

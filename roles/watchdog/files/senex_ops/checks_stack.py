@@ -7,9 +7,9 @@ import json
 import os
 import re
 
-from . import superuser_session
 from .findings import Check, Finding, age, fail, few, named, ok, size, warn
 from .host import Answer
+from .postgresql import session
 
 SLIRP = "/usr/bin/slirp4netns"
 WAY_OUT = "way out"
@@ -187,7 +187,7 @@ def psql(host, config, text: str, role: str = "") -> list[list[str]]:
     The superuser has none: who owns the database may set one for it that leads to functions of that owner's in the place of PostgreSQL's.
     """
     base = config.database
-    target = base.database if role else superuser_session.target(base.database, options=superuser_session.GUARD)
+    target = base.database if role else session.target(base.database, options=session.GUARD)
     words = ["psql", "-XqAt", "-F", "\x1f", "-v", "ON_ERROR_STOP=1", "--username", role or base.superuser, "--dbname", target]
     done = host.inside(base.container, *words, stdin=text)
     if done.code:

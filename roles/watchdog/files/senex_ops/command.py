@@ -15,8 +15,9 @@ import threading
 import time
 from typing import IO, TextIO
 
-from . import activity, config, doctor, golive, remediation, status, superuser_session, untrusted
+from . import activity, config, doctor, golive, remediation, status, untrusted
 from .host import ROOT_ENVIRONMENT, Host
+from .postgresql import session
 
 RECORDS = "/var/lib/senex.trader/releases.jsonl"
 EXAMPLES = """
@@ -185,7 +186,7 @@ def psql(host: Host, settings: config.Config, options) -> int:
         raise CliError("PostgreSQL is not on this host; ask on the one of the group postgresql")
     base = settings.database
     # Whoever owns the database may have set a search path that leads the superuser to functions of that owner's
-    guard = [f"--env=PGOPTIONS={superuser_session.GUARD}"] if logs_in_as(options.arguments, base.superuser) else []
+    guard = [f"--env=PGOPTIONS={session.GUARD}"] if logs_in_as(options.arguments, base.superuser) else []
     return enter(host, base.container, ["psql", "--username", base.user, "--dbname", base.database, *options.arguments], *guard)
 
 

@@ -81,8 +81,8 @@ class Database:
 
     user: str
     database: str
+    container: str
     superuser: str = "postgres"
-    container: str = "postgres"
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ import re
 import subprocess
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_upgrade_state, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade import MEGABYTE, Upgrade, needed, no_room
+from ansible_collections.senex.trader.plugins.module_utils import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade import MEGABYTE, Upgrade, needed, no_room
 
 # What docs/operations/upgrade.md says was measured, on two cores that were busy with other things
 FIXED_SECONDS, BYTES_A_SECOND = 80, 3 * MEGABYTE
@@ -27,7 +29,7 @@ union all select 'subscription ' || regexp_replace(subname, '[^ -~]', '?', 'g'),
 def plan(upgrade: Upgrade, back: bool) -> dict:
     """Where it would go from here: forward, back, finish (a run ended before it had done all), or none."""
     state, wanted = upgrade.state, upgrade.wanted
-    disk = pg_upgrade_state.major_of(wanted.data)
+    disk = upgrade_state.major_of(wanted.data)
     broken = state.phase == "exchanging" and not upgrade.exchange.is_committed()
     if broken:
         disk = state.data["pending"]["major"]
@@ -55,7 +57,7 @@ def _forward(upgrade: Upgrade, disk: int) -> dict:
     spaces = [name for (name,) in upgrade.old.rows("select spcname from pg_tablespace where spcname !~ '^pg_'")]
     if spaces:
         problems.append(f"tablespace {', '.join(spaces)}: move its tables to pg_default and drop it; the new cluster has one directory")
-    uid = upgrade.user.podman("inspect", "--format={{.Config.User}}", "postgres").stdout.strip()
+    uid = upgrade.exchange.service.inspect("{{.Config.User}}")
     if uid != str(wanted.uid):
         problems.append(f"postgresql_container_uid: {wanted.uid} in the new image, {uid} now: take the same variant (Alpine or Debian) in both versions")
     if upgrade.old.role != wanted.superuser:
@@ -64,7 +66,7 @@ def _forward(upgrade: Upgrade, disk: int) -> dict:
     problems += [f"{name} would be missing in the new cluster: {do}" for name, do in upgrade.old.rows(NOT_COPIED)]
     problems += _too_old_client(upgrade, wanted.version)
     sizes = [int(size) for _name, size, _open, _default in rows]
-    need, free = needed(sizes), pg_upgrade_state.free(wanted.data)
+    need, free = needed(sizes), upgrade_state.free(wanted.data)
     problems += no_room(upgrade, sizes)
     if problems:
         raise OSError("the upgrade cannot begin, nothing was changed: " + "; ".join(problems))

@@ -1,4 +1,4 @@
-"""How a database that is somebody else's answers the superuser: no name there is taken for something else. How a session begins is superuser_session's.
+"""How a database that is somebody else's answers the superuser: no name there is taken for something else. How a session begins is that of session.
 
 Standard library alone, and no import from __future__: roles backup and pitr install this file beside their programs.
 """
@@ -23,7 +23,7 @@ def argument(text: str) -> str:
 
 
 def connect(target: str) -> str:
-    """What goes on to another database, such as superuser_session.target names it, in a script.
+    """What goes on to another database, such as session.target names it, in a script.
 
     This command takes a double quote for that of an identifier, inside of others as well.
     """

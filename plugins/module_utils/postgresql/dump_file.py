@@ -25,19 +25,6 @@ BLOCK = 1 << 20
 DAY = 86400
 FEW = 100  # rows, or files: fewer come and go
 ACCEPTED = "accepted"  # beside the backups; its time counts
-# What a database holds, to be compared with what comes of its dump. Names in full: what regclass prints goes by the search path
-COUNTS = r"""
-select format('select ''T'', %L, count(*) from only %s;', format('%I.%I', n.nspname, c.relname), format('%I.%I', n.nspname, c.relname))
-from pg_class c join pg_namespace n on n.oid = c.relnamespace
-where c.relkind = 'r' and c.relpersistence = 'p' and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e') order by 1 \gexec
-"""
-SEQUENCES = """
-select 'S', format('%I.%I', schemaname, sequencename), coalesce(last_value, 0) from pg_sequences order by 2;
-"""
-EXTENSIONS = """
-select 'E', extname, extversion from pg_extension order by 2;
-"""
 
 
 def command(container: str, role: str, target: str, *options: str) -> list[str]:

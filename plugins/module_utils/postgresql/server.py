@@ -9,9 +9,12 @@ import time
 from dataclasses import dataclass
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.senex.trader.plugins.module_utils import confined, owned, psql, traffic_probe_unit, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import confined, owned, traffic_probe_unit, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.container import Container
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.service import Names, Service, SingleServer
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.session import target
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
-from ansible_collections.senex.trader.plugins.module_utils.superuser_session import PATIENT_17, target
 
 STAGING_CONTAINER = "postgres-upgrade"  # the container of the new cluster until it takes the old one's place
 NO_TIMEOUT = 7 * 24 * 3600  # seconds; an upgrade is stopped by a person, not by a clock
@@ -41,20 +44,52 @@ class Wanted:
     data: str
     sockets: str
     configuration: str
+    unit: str
+    container: str
 
 
 def wanted_of(given: dict, home: str) -> Wanted:
     """Whole paths and numbers."""
     paths = {name: os.path.join(home, given[name]) for name in ("data", "sockets", "configuration")}
     return Wanted(int(given["version"]), given["image"], int(given["uid"]), given["superuser"], given["owner"], given["database"],
-                  int(given["shared_memory"]), boolean(given["checksums"]), **paths)  # fmt: skip
+                  int(given["shared_memory"]), boolean(given["checksums"]), **paths, unit=given["unit"], container=given["container"])  # fmt: skip
 
 
-class Server:
-    """A server, asked from inside a container."""
+def _renamed(source: str, name: str) -> None:
+    os.rename(source, name)
+    dump_file.sync(os.path.dirname(name))
 
-    def __init__(self, user: ServiceUser, wanted: Wanted, container: str = "postgres", sockets: str = "/run/postgresql"):
-        self.user, self.wanted, self.container, self.sockets = user, wanted, container, sockets
+
+class UserHost:
+    """The host for those who run as root: everything is done as the service user."""
+
+    def __init__(self, user: ServiceUser):
+        self.user = user
+
+    def podman(self, *words: str, check: bool = True, stdin: str | None = None, timeout: float | None = None):
+        """What it says is kept as it is: a name may hold a carriage return."""
+        return self.user.podman(*words, check=check, stdin=stdin, timeout=timeout or NO_TIMEOUT, exact=True)
+
+    def systemctl(self, *words: str, check: bool = True):
+        """See container.Host."""
+        return self.user.systemctl(*words, check=check)
+
+    def rename(self, source: str, name: str) -> None:
+        """See container.Host."""
+        self.user.does(_renamed, source, name)
+
+
+def service_of(user: ServiceUser, wanted: Wanted) -> Service:
+    """The server in production."""
+    return SingleServer(UserHost(user), Names(wanted.unit, wanted.container), wanted.superuser, wanted.sockets)
+
+
+class Server(Container):
+    """The server in production, or another one, asked as its superuser."""
+
+    def __init__(self, user: ServiceUser, wanted: Wanted, container: str = "", sockets: str = "/run/postgresql"):
+        super().__init__(UserHost(user), container or wanted.container, wanted.uid, sockets)
+        self.user, self.wanted = user, wanted
 
     @functools.cached_property
     def role(self) -> str:
@@ -65,18 +100,13 @@ class Server:
                 return name
         return self.wanted.superuser
 
-    def program(self, name: str, *options: str, stdin: str | None = None, role: str = ""):
-        """Run a client program of the container's image on this server, as the superuser where no other role is named."""
-        return self.execute(name, f"--host={self.sockets}", f"--username={role or self.role}", "--no-password", *options, stdin=stdin)
-
-    def execute(self, *argv: str, stdin: str | None = None, check: bool = True):
-        """Run any program in the container. What it says is kept as it is: a name may hold a carriage return."""
-        words = ("exec", "--interactive", f"--user={self.wanted.uid}", self.container, *argv)
-        return self.user.podman(*words, stdin=stdin or "", timeout=NO_TIMEOUT, check=check, exact=True)
+    def program(self, name: str, *options: str, role: str = "", **how):
+        """A client program of PostgreSQL's, as the superuser where no other role is named."""
+        return super().program(name, *options, role=role or self.role, **how)
 
     def rows(self, text: str, database: str = "postgres") -> list[list[str]]:
         """What psql answers to a script."""
-        return psql.rows(self.program("psql", *psql.ROWS, "-d", target(database), stdin=PATIENT_17 + text).stdout)
+        return self.psql(text, target(database), "")
 
     def databases(self) -> list[str]:
         """All that can be asked; what new ones are copied from comes first."""
@@ -115,9 +145,8 @@ def start(user: ServiceUser, wanted: Wanted, data: str, dumps: str) -> Server:
     user.podman("run", "--detach", "--stop-timeout=600", f"--name={STAGING_CONTAINER}", *confined_options(wanted), *volumes, wanted.image, *command)
     made = Server(user, wanted, STAGING_CONTAINER)
     end = time.monotonic() + READY
-    while user.podman("exec", STAGING_CONTAINER, "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode:
-        running = user.podman("inspect", "--format={{.State.Running}}", STAGING_CONTAINER, check=False).stdout.strip() == "true"
-        if not running or time.monotonic() > end:
+    while not made.is_ready():
+        if not made.is_running() or time.monotonic() > end:
             said = user.podman("logs", STAGING_CONTAINER, check=False)
             lines = [line for line in (said.stdout + said.stderr).splitlines() if re.search("FATAL|PANIC|ERROR|error", line)]
             raise OSError(f"PostgreSQL {wanted.version} does not start with the configuration of this host: {'; '.join(lines[-4:]) or 'no reason given'}")

@@ -6,17 +6,13 @@ import os
 import time
 from collections.abc import Callable
 
-from ansible_collections.senex.trader.plugins.module_utils import dump_file, kept_data, pg_facts, pg_server, pg_upgrade_state, sequences, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import Server, Wanted
-from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State, major_of
+from ansible_collections.senex.trader.plugins.module_utils import kept_data, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import sequences, upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import Server, Wanted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade_state import State, major_of
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
-
-UNIT = "postgres.service"
-
-
-def _renamed(source: str, target: str) -> None:
-    os.rename(source, target)
-    dump_file.sync(os.path.dirname(target))
 
 
 class ClusterSwap:
@@ -24,14 +20,12 @@ class ClusterSwap:
 
     def __init__(self, user: ServiceUser, wanted: Wanted, state: State):
         self.user, self.wanted, self.state = user, wanted, state
+        self.service = pg_server.service_of(user, wanted)
 
     def _pitr(self, *words: str) -> None:
         program = os.path.join(self.user.home, "bin/pitr")
         if untrusted.kind(program):
             self.user.run([program, *words], timeout=pg_server.NO_TIMEOUT)
-
-    def _rename(self, source: str, target: str) -> None:
-        self.user.does(_renamed, source, target)
 
     def _tell(self) -> None:
         """Which cluster is the one in production now: a start on an empty directory is refused by it, and another cluster by the engine."""
@@ -48,15 +42,15 @@ class ClusterSwap:
         known = self.state.data.get("control")
         return not known or self._control(self.wanted.data) != known
 
-    def _image(self) -> str:
-        return self.user.podman("inspect", "--format={{.ImageName}}", "postgres").stdout.strip()
-
     def describe(self, files: dict, facts: dict) -> dict:
         """The cluster in production, as it is remembered once another has taken its place."""
         major, stamp = major_of(self.wanted.data), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         name = f"{major}-{stamp}"
         place = {"data": f"{self.wanted.data}.{name}", "archive": name}
-        return {"major": major, "image": self._image(), **place, "files": files, "facts": facts, "at": time.time()}
+        image = self.service.inspect("{{.ImageName}}")
+        if not image:
+            raise OSError("the server in production has no container, so its image is not known: start it, and run the same command again")
+        return {"major": major, "image": image, **place, "files": files, "facts": facts, "at": time.time()}
 
     def swap_in(self, current: dict, comes: str, returns: str = "", still: Callable[[], None] = lambda: None) -> None:
         """Put the cluster in production aside, and another in its place. `returns` is the name of the archive that comes with it.
@@ -66,9 +60,7 @@ class ClusterSwap:
         self.state.put(phase="exchanging", pending=current, comes=comes, returns=returns or None, control=self._control(comes) or None)
         self._pitr("set-aside", current["archive"], "--image", current["image"])
         still()
-        self.user.systemctl("stop", UNIT)
-        self._rename(self.wanted.data, current["data"])
-        self._rename(comes, self.wanted.data)
+        self.service.swap_data(self.wanted.data, comes, current["data"])
         self._tell()
 
     def roll_back(self) -> None:
@@ -77,18 +69,16 @@ class ClusterSwap:
         pg_server.remove(self.user)
         pending = state.data.get("pending")
         if state.phase == "exchanging" and pending:
-            self.user.systemctl("stop", UNIT, check=False)
+            self.service.stop(check=False)
             if untrusted.kind(pending["data"]) == "directory":
-                if untrusted.kind(wanted.data) == "directory":
-                    self._rename(wanted.data, self._place_of_new())
-                self._rename(pending["data"], wanted.data)
+                there = untrusted.kind(wanted.data) == "directory"
+                self.service.swap_data(wanted.data, pending["data"], self._place_of_new() if there else "", check=False)
                 self._tell()
-            pg_upgrade_state.put_back(self.user, pending["files"])
+            upgrade_state.put_back(self.user, pending["files"])
             self._pitr("take-back", pending["archive"], *(["--instead-of", state.data["returns"]] if state.data.get("returns") else []))
         elif state.data.get("files"):
-            pg_upgrade_state.put_back(self.user, state.data["files"])
-        self.user.systemctl("reset-failed", UNIT, check=False)
-        self.user.systemctl("start", UNIT)
+            upgrade_state.put_back(self.user, state.data["files"])
+        self.service.start(after_failure=True)
         if state.data.get("files"):
             Server(self.user, wanted).rows("select pg_reload_conf()")
         pg_server.discard(self.user, wanted, *(state.data[name] for name in ("making", "dumps") if name in state.data))
@@ -108,7 +98,7 @@ class ClusterSwap:
         state = self.state
         if state.phase != "exchanging" or state.data.get("returns") or major_of(self.wanted.data) != state.data.get("to"):
             return False
-        running = self.user.podman("inspect", "--format={{.Image}} {{.State.Running}}", "postgres", check=False).stdout.strip()
+        running = self.service.inspect("{{.Image}} {{.State.Running}}")
         image = self.user.image_ids([state.data["image"]]).get(state.data["image"])
         return running == f"{image} true" or (bool(state.data.get("control")) and self._ran())
 
@@ -125,12 +115,12 @@ class ClusterSwap:
         kept, began = self.state.kept, time.monotonic()
         server = Server(self.user, self.wanted)
         handed_out = self._handed_out(server)
-        current = self.describe(pg_upgrade_state.snapshot(self.user), pg_facts.facts(server))
+        current = self.describe(upgrade_state.snapshot(self.user), pg_facts.facts(server))
         try:
             self.swap_in(current, kept["data"], kept["archive"])
-            pg_upgrade_state.put_back(self.user, kept["files"])
+            upgrade_state.put_back(self.user, kept["files"])
             self._pitr("take-back", kept["archive"])
-            self.user.systemctl("start", UNIT)
+            self.service.start()
             server = Server(self.user, self.wanted)  # another cluster, and perhaps another superuser
             found = pg_facts.facts(server)
             wrong = pg_facts.differences(kept["facts"], found)

@@ -8,23 +8,16 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.senex.trader.plugins.module_utils import (
-    confined,
-    dump_entries,
-    fileset,
-    pg_facts,
-    pg_server,
-    pg_upgrade_state,
-    psql,
-    release_steps,
-    untrusted,
-)
-from ansible_collections.senex.trader.plugins.module_utils.cluster_swap import ClusterSwap
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import DUMPS, OLD_SOCKETS, STAGING_CONTAINER, Server, Wanted
-from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade_state import State
+from ansible_collections.senex.trader.plugins.module_utils import confined, fileset, release_steps, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_entries, psql, upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.cluster_swap import ClusterSwap
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import DUMPS, OLD_SOCKETS, STAGING_CONTAINER, Server, Wanted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.session import target
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade_state import State
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
-from ansible_collections.senex.trader.plugins.module_utils.superuser_session import target
 
 # The cluster's own settings, which the new one keeps; 15 and 16 call a column otherwise than 17
 LOCALE = """
@@ -46,7 +39,7 @@ def needed(sizes: list[int]) -> int:
 def no_room(upgrade: Upgrade, sizes: list[int]) -> list[str]:
     """What to say where there is too little room on the disk."""
     data = upgrade.wanted.data
-    need, free = needed(sizes), pg_upgrade_state.free(data)
+    need, free = needed(sizes), upgrade_state.free(data)
     if free >= need:
         return []
     return [f"{os.path.dirname(data)} has {free // MEGABYTE} MB free, and the new cluster beside the old one needs about {need // MEGABYTE} MB: make room first"
@@ -94,7 +87,7 @@ class Upgrade:
                 self.exchange.roll_back()
             except (CommandError, OSError) as trouble:
                 raise OSError(f"{reason.rstrip('.')}. And what served before is not back: {trouble}. Run the same command again when that is cured") from error
-            raise OSError(f"{reason.rstrip('.')}. PostgreSQL {pg_upgrade_state.major_of(self.wanted.data)} serves as before; {self.left()}") from error
+            raise OSError(f"{reason.rstrip('.')}. PostgreSQL {upgrade_state.major_of(self.wanted.data)} serves as before; {self.left()}") from error
 
     def left(self) -> str:
         """What there is of new clusters."""
@@ -133,7 +126,7 @@ class Upgrade:
 
     def _dump(self, keep: int) -> dict:
         place = os.path.join(self.user.home, "backups/postgresql")
-        return {"dump": release_steps.dump(self.user, self.wanted.database, self.old.role, place, keep)}
+        return {"dump": release_steps.dump(self.user, self.wanted.database, self.old.role, place, keep, self.wanted.container)}
 
     def _pull(self, image: str) -> None:
         if not self.user.image_ids([image]):
@@ -245,7 +238,7 @@ class Upgrade:
 
         with self.state.alone(), leased(self.user, self.identity, "copy"), self._undone():
             self.fresh = Server(self.user, self.wanted, STAGING_CONTAINER)
-            files = pg_upgrade_state.snapshot(self.user)
+            files = upgrade_state.snapshot(self.user)
             self.state.put(files=files)
             self._block_writes()
             before = pg_facts.writes(self.old)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset, pg_server, pg_upgrade_state, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.cluster_swap import UNIT
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import DATA, Server, Wanted
-from ansible_collections.senex.trader.plugins.module_utils.pg_upgrade import leased
+from ansible_collections.senex.trader.plugins.module_utils import fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import DATA, Server, Wanted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade import leased
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 BEGUN = "postgresql-checksums.begun"  # there from before the first unit stops until all serves again
@@ -25,6 +26,7 @@ class Checksums:
 
     def __init__(self, user: ServiceUser, wanted: Wanted, identity: str, directory: str = fileset.MANIFESTS):
         self.user, self.wanted, self.identity = user, wanted, identity
+        self.service = pg_server.service_of(user, wanted)
         self.begun = os.path.join(directory, BEGUN)
 
     def control(self) -> dict[str, str]:
@@ -42,7 +44,7 @@ class Checksums:
 
     def plan(self) -> dict:
         """Whether there is anything to do, and how long it keeps the application away."""
-        disk = pg_upgrade_state.major_of(self.wanted.data)
+        disk = upgrade_state.major_of(self.wanted.data)
         if disk is None:
             raise OSError(f"postgresql_data_directory: there is no cluster in {self.wanted.data}: mount the disk that holds it, or put the path right")
         if disk != self.wanted.version:
@@ -50,7 +52,7 @@ class Checksums:
                           "an upgrade makes checksums by itself")  # fmt: skip
         if not self.user.image_ids([self.wanted.image]):
             raise OSError(f"postgresql_image: {self.wanted.image} is not on this host, so it is not what runs: run site.yml first")
-        if pg_upgrade_state.State(os.path.dirname(self.begun)).phase:
+        if upgrade_state.State(os.path.dirname(self.begun)).phase:
             raise OSError("an upgrade of PostgreSQL was cut short on this host: playbooks/upgrade_postgresql.yml ends it first")
         found = self.control()
         there = found.get("Data page checksum version", "0") != "0"
@@ -71,15 +73,14 @@ class Checksums:
             done = ""
             if not self.on():
                 try:
-                    self.user.systemctl("stop", UNIT)
+                    self.service.stop()
                     done = pg_server.run_once(self.user, self.wanted, "sh", "-c", ENABLE, data=self.wanted.data).stdout
                 except CommandError as error:
                     raise OSError(f"{pg_server.last_words(error)}. The cluster has no checksums, as before") from error
                 finally:
-                    self.user.systemctl("reset-failed", UNIT, check=False)
-                    self.user.systemctl("start", UNIT)
+                    self.service.start(after_failure=True)
             else:
-                self.user.systemctl("start", UNIT)
+                self.service.start()
             if Server(self.user, self.wanted).rows("show data_checksums") != [["on"]]:
                 raise OSError("pg_checksums ended well, and the server says that it has no checksums: is postgresql_data_directory what it uses?")
         blocks = re.search(r"Blocks written:\s+(\d+)", done)

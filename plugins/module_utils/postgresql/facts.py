@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ansible_collections.senex.trader.plugins.module_utils import dump_file, psql
-from ansible_collections.senex.trader.plugins.module_utils.pg_server import Server
-from ansible_collections.senex.trader.plugins.module_utils.superuser_session import target
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import amcheck as looked_through
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import contents
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import Server
 
 # A password is compared as what it is kept as, and shown nowhere
 GLOBALS = """
@@ -64,17 +64,10 @@ KINDS = {"R": "role", "M": "membership", "D": "database", "G": "setting", "P": "
 SHOWN = {"T": "{} rows", "S": "at {}", "O": "{}", "D": "{}", "G": "{}", "P": "{}", "L": "{}"}
 
 
-def _sorted(rows: list[list[str]]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for kind, name, value in rows:
-        found.setdefault(kind, {})[name] = value
-    return found
-
-
 def facts(server: Server) -> dict:
     """Everything of a cluster that nobody writes to."""
-    script = f"{dump_file.COUNTS}\n{dump_file.SEQUENCES}\n{dump_file.EXTENSIONS}\n{OBJECTS}\n{LARGE}"
-    return {"": _sorted(server.rows(GLOBALS)), **{name: _sorted(server.rows(script, name)) for name in server.databases()}}
+    script = f"{contents.COUNTS}\n{contents.SEQUENCES}\n{contents.EXTENSIONS}\n{OBJECTS}\n{LARGE}"
+    return {"": contents.by_kind(server.rows(GLOBALS)), **{name: contents.by_kind(server.rows(script, name)) for name in server.databases()}}
 
 
 def writes(server: Server) -> dict[str, str]:
@@ -116,16 +109,6 @@ def summary(found: dict) -> str:
 
 def amcheck(server: Server, jobs: int) -> None:
     """Every table and B-tree index; the extension is there for that long where it was not there before."""
-    for database in server.databases():
-        there = server.rows("select 1 from pg_extension where extname = 'amcheck'", database)
-        if not there and not server.rows("select 1 from pg_available_extensions where name = 'amcheck'", database):
-            continue
-        if not there:
-            server.rows("create extension amcheck schema pg_catalog", database)
-        elif said := psql.impostors([name for (name,) in server.rows(psql.IMPOSTORS, database)]):
-            raise OSError(f"{database}: {said}")
-        try:
-            server.program("pg_amcheck", f"--jobs={jobs}", target(database))
-        finally:
-            if not there:
-                server.rows("drop extension amcheck", database)
+    names = server.databases()
+    if looked_through.available(server, names[0], server.role) and (wrong := looked_through.check(server, names, server.role, jobs)):
+        raise OSError(wrong)
