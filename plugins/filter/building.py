@@ -69,12 +69,17 @@ def web_units(web: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _of_host(variables: Any, host: str, names: Sequence[str], otherwise: Any) -> Any:
     """The first of these variables that a host has, which need not be one of the inventory."""
-    there = variables[host] if host in variables else {}  # Ansible's own mapping of hosts has no get() that knows strangers
+    if host not in variables:  # get() of Ansible's own mapping of hosts knows no strangers
+        return otherwise
+    there = variables[host]
     return next((there[name] for name in names if name in there), otherwise)
 
 
 def web_servers(hosts: Sequence[str], variables: Any, here: str, loopback: bool, instances: int, base_port: int) -> list[str]:
-    """Where nginx finds the application. Those of several hosts in turn, for a second try goes to the next one: not to another instance of a host that is off."""
+    """Where nginx finds the application. Those of several hosts in turn.
+
+    A second try goes to the next one, and that is not to be another instance of a host that is off.
+    """
     found = []
     for turn, host in enumerate(hosts, 1):
         local = host == here
@@ -91,9 +96,7 @@ def program_files(names: Sequence[str], src: str, dest: str, notify: Sequence[st
 
 
 def backup_job_files(jobs: Sequence[str]) -> list[dict[str, Any]]:
-    return [
-        {"src": f"backup.{kind}.j2", "dest": f"backup-{job}.{kind}", "vars": {"__backup_job": job}} for job in jobs for kind in ("service", "timer")
-    ]
+    return [{"src": f"backup.{kind}.j2", "dest": f"backup-{job}.{kind}", "vars": {"__backup_job": job}} for job in jobs for kind in ("service", "timer")]
 
 
 def backup_job_units(jobs: Sequence[str]) -> list[dict[str, str]]:

@@ -140,9 +140,7 @@ BUFFERS = re.compile(r"[1-9][0-9]* [1-9][0-9]*[kmKM]$")
 def buffer_problems(sizes: Mapping[str, Any], buffers: Mapping[str, Any]) -> list[str]:
     """As nginx itself wants its buffers, said before the first change."""
     lines = [f"{name}: is no size of nginx; write a number and k or m, such as 32k" for name, value in sizes.items() if not SIZE.match(str(value))]
-    lines += [
-        f"{name}: is no number and size of buffers; write both, such as 8 16k" for name, value in buffers.items() if not BUFFERS.match(str(value))
-    ]
+    lines += [f"{name}: is no number and size of buffers; write both, such as 8 16k" for name, value in buffers.items() if not BUFFERS.match(str(value))]
     if lines:
         return lines
     one, busy, all_of_them = sizes["nginx_proxy_buffer_size"], sizes["nginx_proxy_busy_buffers_size"], buffers["nginx_proxy_buffers"]
