@@ -108,3 +108,8 @@ def test_each_way_hands_the_answer_over():
         assert "restore_sequences=restored" in (ROOT / f"roles/{role}/restore_plan.yml").read_text(encoding="utf-8"), "the plan says it"
     text = (ROOT / "playbooks/restore.yml").read_text(encoding="utf-8")
     assert re.search(r"restore_sequences \| default\('raise'\) not in \['raise', 'restored'\]", text) and yaml.safe_load(text)
+
+
+def test_what_the_programs_import_lies_beside_them():
+    for role in ("backup", "pitr"):
+        assert "sequences" in yaml.safe_load((ROOT / f"roles/{role}/vars/main.yml").read_text(encoding="utf-8"))[f"__{role}_postgresql_modules"]
