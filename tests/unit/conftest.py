@@ -21,9 +21,10 @@ from hostile import Ground  # noqa: E402  (it needs nothing of the collection, a
 
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "roles/pitr/files"))
+import hostlib  # noqa: E402, F401  (it puts senex_host on the path)
 import pitr  # noqa: E402
 
-pitr.__path__.append(str(ROOT / "plugins/module_utils"))  # the role installs confined.py beside it
+pitr.__path__.append(str(ROOT / "plugins/module_utils"))  # the role installs psql.py beside it
 
 
 def pytest_collection_finish(session):

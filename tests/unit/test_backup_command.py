@@ -10,18 +10,21 @@ import threading
 import time
 from pathlib import Path
 
+import hostlib
 import pytest
 
 ROOT = Path(__file__).parents[2]
 JOBS = ("dump", "redis", "media")
+SHARED = ("dump_entries.py", "dump_file.py", "psql.py", "sequences.py", "superuser_session.py")
 
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory):
     place = tmp_path_factory.mktemp("lib")
     shutil.copytree(ROOT / "roles/backup/files/senex_backup", place / "senex_backup", ignore=shutil.ignore_patterns("__pycache__"))
-    for shared in ("bounded.py", "confined.py", "dump_entries.py", "dump_file.py", "owned.py", "psql.py", "sequences.py", "superuser_session.py"):
+    for shared in SHARED:
         shutil.copy(ROOT / "plugins/module_utils" / shared, place / "senex_backup")
+    hostlib.install(place)
     sys.path.insert(0, str(place))
     from senex_backup import cli, common, fetch, media, redis
 
@@ -333,7 +336,7 @@ def test_a_heartbeat_that_was_not_taken_is_told_without_its_address(command, set
 
 def test_what_the_programs_import_lies_beside_them():
     text = (ROOT / "roles/backup/vars/main.yml").read_text(encoding="utf-8")
-    for shared in ("bounded.py", "confined.py", "dump_entries.py", "dump_file.py", "owned.py", "psql.py", "sequences.py", "superuser_session.py"):
+    for shared in SHARED:
         assert f"module_utils/{shared}', 'dest': 'lib/senex_backup/{shared}'" in text
 
 
@@ -345,7 +348,7 @@ def test_a_status_that_finds_no_room_leaves_nothing_and_the_reason_is_the_first(
 
     os.makedirs(settings.status, exist_ok=True)
     before = set(os.listdir(settings.status))
-    monkeypatch.setattr(command.common.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
 
     def work():
         raise command.common.BackupError("the database does not answer")

@@ -19,7 +19,7 @@ from test_kept_data import Component, empty, quiet_host  # noqa: F401
 from test_rendered_units import BASE
 
 ROOT = Path(__file__).parents[2]
-SHARED = ("bounded.py", "confined.py", "dump_entries.py", "dump_file.py", "owned.py", "psql.py", "sequences.py", "superuser_session.py")
+SHARED = ("dump_entries.py", "dump_file.py", "psql.py", "sequences.py", "superuser_session.py")
 
 
 def on(monkeypatch, devices):

@@ -80,7 +80,7 @@ ALLOWED = {
 
 def programs():
     """Every source file that root runs on a host."""
-    found = [*ROOT.glob("plugins/module_utils/*.py"), *ROOT.glob("plugins/modules/*.py"), *ROOT.glob("roles/watchdog/files/senex_ops/*.py")]
+    found = [*ROOT.glob("plugins/module_utils/*.py"), *ROOT.glob("plugins/modules/*.py"), *ROOT.glob("roles/*/files/senex_ops/*.py"), *ROOT.glob("roles/common/files/senex_host/*.py")]
     return sorted(path for path in [*found, ROOT / "roles/common/files/senex_fact.py"] if path.name not in APART)
 
 

@@ -28,6 +28,8 @@ from pitr.programs import (
     unfinished,
 )
 from pitr.settings import Settings
+from senex_host import user_manager
+from senex_host.host_layout import RECEIVER, job_unit
 
 COMING = 60  # seconds that database and receiver have to be there again
 RETRY = 900  # seconds until a first base backup that failed is tried again; each failure is told
@@ -183,7 +185,7 @@ def begin_chain(settings: Settings, on: dict | None = None) -> None:
             pass
     except PitrError:
         return  # somebody is taking one
-    systemctl("start", "--no-block", "pitr-base.service")
+    systemctl("start", "--no-block", job_unit("base"))
     if of_another and time.time() - jobs.moment(on["since"]) > RETRY:
         raise PitrError(f"the database has been on timeline {on['timeline']} since {on['since']}, and there is no base backup of it: one was begun again")
     if missing:
@@ -230,7 +232,7 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
         barman(settings, "cron")
         if begins and offsite.sends(settings):
             # WAL that has gone off the host is worth nothing there without it; how it goes its own status says
-            systemctl("start", "--no-block", "backup-offsite.service", check=False)
+            systemctl("start", "--no-block", job_unit("offsite"), check=False)
         if spoilt:
             raise PitrError(f"{spoilt}. Base backup {newest.name} was taken, and needs none of it; moments from that segment on until then cannot be restored")
     return newest
@@ -297,8 +299,8 @@ def _receiver_trouble(settings: Settings, only_coming: bool) -> PitrError | None
 
 def _coming() -> bool:
     """Whether the units of database and receiver run, or will in a moment."""
-    shown = systemctl("show", "--property=ActiveState,Job", "postgres.service", "pitr-receive.service").stdout
-    units = [dict(line.split("=", 1) for line in block.split("\n")) for block in shown.strip().split("\n\n")]
+    shown = systemctl("show", "--property=ActiveState,Job", "postgres.service", RECEIVER).stdout
+    units = user_manager.properties(shown)
     return all(unit.get("ActiveState") in ("active", "activating", "reloading") or unit.get("Job", "") not in ("", "0") for unit in units)
 
 
@@ -340,7 +342,7 @@ def _last_wal(settings: Settings) -> None:
 
 def drop_slot(settings: Settings) -> None:
     """The database keeps what a slot has not received, for ever or until its disk is full."""
-    systemctl("stop", "pitr-receive.service")
+    systemctl("stop", RECEIVER)
     if query(settings, "select 1 from pg_replication_slots where slot_name = 'barman'"):
         query(settings, "DROP_REPLICATION_SLOT barman", replication=True)
 
@@ -351,7 +353,7 @@ def reset(settings: Settings) -> Base:
         drop_slot(settings)
         wal.leave_timeline(settings)
     finally:  # however that ended: a slot that nobody reads keeps all WAL
-        systemctl("start", "pitr-receive.service")
+        systemctl("start", RECEIVER)
     say("a new slot is there")
     return take_base(settings, jobs.PATIENCE)
 

@@ -14,8 +14,10 @@ from pitr.plan import Plan, no_room, plan
 from pitr.programs import in_image, last_words, podman, run, systemctl
 from pitr.settings import Settings
 from pitr.superuser_session import target
+from senex_host import files
+from senex_host.host_layout import RECEIVER
 
-UNITS = ("pitr-receive.service", "postgres.service")
+UNITS = (RECEIVER, "postgres.service")
 CONTAINER = "pitr-restore"
 UNIT = ".config/containers/systemd/postgres.container"  # below the home; role postgresql writes it
 
@@ -121,11 +123,7 @@ def tell(settings: Settings, cluster: str) -> None:
     """Which cluster is the one in production now. Role postgresql refuses to lay out another, or none, where nobody has told."""
     place = os.path.join(settings.home, "config/postgresql")
     if cluster and os.path.isdir(place):
-        with open(os.path.join(place, "cluster.new"), "w", encoding="ascii") as handle:
-            handle.write(f"{cluster}\n")
-            os.fchmod(handle.fileno(), 0o644)
-            os.fsync(handle.fileno())
-        os.replace(os.path.join(place, "cluster.new"), os.path.join(place, "cluster"))
+        files.replace(os.path.join(place, "cluster"), f"{cluster}\n", mode=0o644)
 
 
 def stopped_at(settings: Settings, system: int) -> tuple[str | None, bool]:
@@ -186,7 +184,7 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
         if done.returncode:
             jobs.complain(f"the roles of this data are not those of now: {last_words(done.stderr)}; run site.yml")
         raise_sequences(settings, before)
-        systemctl("start", "pitr-receive.service")
+        systemctl("start", RECEIVER)
         with contextlib.suppress(PitrError):  # the next look at the archive writes it down as well
             archive.mark(settings)
     return aside
@@ -243,10 +241,10 @@ def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, un
         if not os.path.exists(settings.data):
             jobs.renamed(aside, settings.data)
         systemctl("start", "postgres.service")
-        systemctl("start", "pitr-receive.service")
+        systemctl("start", RECEIVER)
     except (PitrError, OSError) as error:
         # PostgreSQL is tried again and again; nobody else starts what receives its WAL, and the slot would keep all of it
-        systemctl("start", "--no-block", "pitr-receive.service", check=False)
+        systemctl("start", "--no-block", RECEIVER, check=False)
         return f"The way back failed too: {error}; the data from before lies in {aside if os.path.exists(aside) else settings.data}, the copy in {directory}"
     return f"The data is what it was, and PostgreSQL runs on it; the copy lies in {directory}"
 
