@@ -18,9 +18,9 @@ senex_host.__path__.append(str(UTILS))
 
 def modules():
     """Sources of what is installed, by name."""
-    known = yaml.safe_load((ROOT / "roles/common/vars/main.yml").read_text(encoding="utf-8"))
-    own = {name: OWN / f"{name}.py" for name in known["__common_library_modules"]}
-    return own | {name: UTILS / f"{name}.py" for name in known["__common_library_shared_modules"]}
+    known = yaml.safe_load((ROOT / "roles/senex/defaults/main.yml").read_text(encoding="utf-8"))
+    own = {name: OWN / f"{name}.py" for name in known["__senex_library_modules"]}
+    return own | {name: UTILS / f"{name}.py" for name in known["__senex_library_shared_modules"]}
 
 
 def install(place):

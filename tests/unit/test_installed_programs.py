@@ -18,7 +18,12 @@ PROGRAMS = {
     "backup": ("senex_backup", ["backup"]),
     "pitr": ("pitr", ["pitr"]),
 }
-STARTS = {"backup": "backup/files/backup", "pitr": "pitr/files/pitr.py", "watchdog": "watchdog/files/senex-watchdog", "operator_cli": "operator_cli/files/senex"}
+STARTS = {
+    "backup": "backup/files/backup",
+    "pitr": "pitr/files/pitr.py",
+    "watchdog": "watchdog/files/senex-watchdog",
+    "operator_cli": "operator_cli/files/senex",
+}
 
 
 def listed(role):
