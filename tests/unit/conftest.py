@@ -37,6 +37,7 @@ def pytest_collection_finish(session):
         for module in {item.module for item in session.items if hasattr(item.module, "begin")}:
             module.begin([item for item in session.items if item.module is module])
 
+
 @pytest.fixture
 def ground():
     """See hostile.py."""

@@ -215,7 +215,8 @@ def test_units_of_jobs_are_called_what_roles_call_them():
     backup = (ROOT / "roles/backup/vars/main.yml").read_text(encoding="utf-8")
     assert "'backup-%s.%s' % (job, kind)" in backup and host_layout.job_unit("offsite-wal", "timer") == "backup-offsite-wal.timer"
     pitr = (ROOT / "roles/pitr/tasks/main.yml").read_text(encoding="utf-8")
-    assert set(re.findall(r"name: (pitr-\w+[.]\w+)", pitr)) == {host_layout.RECEIVER, *(host_layout.job_unit(job, "timer") for job in host_layout.RECOVERY_JOBS)}
+    timers = {host_layout.job_unit(job, "timer") for job in host_layout.RECOVERY_JOBS}
+    assert set(re.findall(r"name: (pitr-\w+[.]\w+)", pitr)) == {host_layout.RECEIVER, *timers}
 
 
 def test_no_second_place_knows_where_roots_state_lies():
@@ -234,5 +235,5 @@ def test_no_second_place_knows_where_roots_state_lies():
 
 def test_the_library_is_roots_and_nobody_elses():
     tasks = (ROOT / "roles/common/tasks/host_library.yml").read_text(encoding="utf-8")
-    assert "senex.trader.system_files" in tasks and "owner" not in tasks and "mode: \"0755\"" in tasks
+    assert "senex.trader.system_files" in tasks and "owner" not in tasks and 'mode: "0755"' in tasks
     assert set(hostlib.modules()) >= {"lock", "status", "process", "files", "bounded", "untrusted", "user_manager", "host_layout"}

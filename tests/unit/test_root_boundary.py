@@ -80,7 +80,8 @@ ALLOWED = {
 
 def programs():
     """Every source file that root runs on a host."""
-    found = [*ROOT.glob("plugins/module_utils/*.py"), *ROOT.glob("plugins/modules/*.py"), *ROOT.glob("roles/*/files/senex_ops/*.py"), *ROOT.glob("roles/common/files/senex_host/*.py")]
+    places = ("plugins/module_utils", "plugins/modules", "roles/*/files/senex_ops", "roles/common/files/senex_host")
+    found = [path for place in places for path in ROOT.glob(f"{place}/*.py")]
     return sorted(path for path in [*found, ROOT / "roles/common/files/senex_fact.py"] if path.name not in APART)
 
 

@@ -8,9 +8,10 @@ import os
 import subprocess
 import sys
 
+from senex_host import host_layout
+
 from senex_backup import common, dump, dump_file, exchange, fetch, listing, media, offsite, redis, rekey, restore, restore_files
 from senex_backup.common import JOBS, BackupError, Settings
-from senex_host import host_layout
 
 FETCHED = "which one: an id, machine-ID, on-NAME (its host's), cluster-ID, own (of this machine), or %(default)s, of the machine before this one if any"
 WAIT = 900  # seconds that a second run waits for the first, unless told otherwise

@@ -14,10 +14,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from senex_backup import psql
-from senex_backup.superuser_session import PATIENT_17, target
 from senex_host import bounded, host_layout, lock, owned, process, status, user_manager
 from senex_host.process import printable
+
+from senex_backup import psql
+from senex_backup.superuser_session import PATIENT_17, target
 
 PODMAN = "/usr/bin/podman"
 MARGIN = 16 << 20  # bytes that stay free beside what a backup is expected to need

@@ -15,9 +15,10 @@ import os
 import re
 import shutil
 
+from senex_host import owned
+
 from senex_backup import dump_file, media, redis
 from senex_backup.common import BackupError, Settings, say
-from senex_host import owned
 
 # In the directory itself: what waits to be put in place, what is being put in place, and what was there before
 READY, COMING, ASIDE = ".restored-", ".coming-", ".before-restore-"

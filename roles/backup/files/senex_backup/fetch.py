@@ -9,11 +9,12 @@ import shutil
 import socket
 import time
 
+from senex_host import owned
+from senex_host.files import replace_json
+
 from senex_backup import dump_file, media, redis
 from senex_backup.common import BackupError, Settings, say
 from senex_backup.offsite import TAG, WAL_TAG, machine, opened, restic
-from senex_host import owned
-from senex_host.files import replace_json
 
 PLACES = ("postgresql", "redis", "media")  # what is fetched beside what is there; an archive of WAL is never mixed with another
 LATEST, OWN = "latest", "own"

@@ -15,9 +15,10 @@ import subprocess
 import sys
 import time
 
+from senex_host import owned
+
 from senex_backup import dump_file
 from senex_backup.common import PODMAN, BackupError, Settings, need, say
-from senex_host import owned
 
 DIRECTORY = "media"
 NAME = re.compile(r"media-(\d{4}-\d\d-\d\d-\d{6})")

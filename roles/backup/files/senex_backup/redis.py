@@ -9,9 +9,10 @@ import re
 import subprocess
 import time
 
+from senex_host import confined
+
 from senex_backup import dump_file
 from senex_backup.common import PODMAN, BackupError, Settings, need, podman, say
-from senex_host import confined
 
 DIRECTORY = "redis"
 MARK, SUM = 40, 8  # bytes of the end mark of a transfer, and of the checksum of a snapshot

@@ -9,6 +9,9 @@ import os
 import re
 import time
 
+from senex_host import user_manager
+from senex_host.host_layout import RECEIVER, job_unit
+
 from pitr import jobs, offsite, recovery, wal
 from pitr.jobs import PitrError, Unverified, say
 from pitr.plan import LATEST, Plan, check_space, plan
@@ -28,8 +31,6 @@ from pitr.programs import (
     unfinished,
 )
 from pitr.settings import Settings
-from senex_host import user_manager
-from senex_host.host_layout import RECEIVER, job_unit
 
 COMING = 60  # seconds that database and receiver have to be there again
 RETRY = 900  # seconds until a first base backup that failed is tried again; each failure is told

@@ -10,9 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from pitr.settings import Settings
 from senex_host import host_layout, lock, owned, status
 from senex_host.process import printable
+
+from pitr.settings import Settings
 
 JOBS = host_layout.RECOVERY_JOBS
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)

@@ -9,11 +9,12 @@ import os
 import re
 import time
 
+from senex_host.host_layout import RECEIVER, job_unit
+
 from pitr import jobs
 from pitr.jobs import PitrError
 from pitr.programs import systemctl
 from pitr.settings import Settings
-from senex_host.host_layout import RECEIVER, job_unit
 
 UNITS = (RECEIVER, *(job_unit(job, "timer") for job in ("wal", "base", "drill")))
 RUNNING = tuple(job_unit(job) for job in ("wal", "base", "drill"))

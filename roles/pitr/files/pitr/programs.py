@@ -9,10 +9,11 @@ import os
 import subprocess
 import time
 
+from senex_host import confined, process, user_manager
+
 from pitr import psql
 from pitr.jobs import PitrError, Unverified
 from pitr.settings import Settings
-from senex_host import confined, process, user_manager
 
 DAMAGED = ".senex-damaged"  # in a base backup that was not what its manifest says when it was taken; it is passed over, and goes with the next good one
 FETCHED = ".fetched"  # what the name of an archive from off the host ends with, while it lies beside this host's own

@@ -9,13 +9,14 @@ import re
 import time
 from collections.abc import Iterator
 
+from senex_host import confined
+
 from pitr import psql, removal, wal
 from pitr.jobs import PitrError, Unverified
 from pitr.plan import Plan, check_space
 from pitr.programs import as_container_user, barman, in_image, last_words, podman, run, unrun
 from pitr.settings import Settings
 from pitr.superuser_session import OPTIONS, PATIENT, PATIENT_17, target
-from senex_host import confined
 
 PASSED_ON = "pitr.recovery.conf"
 ROLES = "/etc/postgresql/roles.sh"  # brings a cluster from before it was there to the roles of now

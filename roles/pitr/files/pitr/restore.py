@@ -8,14 +8,15 @@ import re
 import subprocess
 import time
 
+from senex_host import files
+from senex_host.host_layout import RECEIVER
+
 from pitr import archive, checks, jobs, offsite, psql, recovery, removal, sequences, wal
 from pitr.jobs import PitrError, alone, say
 from pitr.plan import Plan, no_room, plan
 from pitr.programs import in_image, last_words, podman, run, systemctl
 from pitr.settings import Settings
 from pitr.superuser_session import target
-from senex_host import files
-from senex_host.host_layout import RECEIVER
 
 UNITS = (RECEIVER, "postgres.service")
 CONTAINER = "pitr-restore"

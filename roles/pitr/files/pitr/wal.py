@@ -13,10 +13,11 @@ import subprocess
 import zlib
 from collections.abc import Iterator
 
+from senex_host.files import replace_json
+
 from pitr.jobs import PitrError, iso, moment
 from pitr.programs import Base, barman, in_image, unrun
 from pitr.settings import Settings
-from senex_host.files import replace_json
 
 NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})")
 # XLogLongPageHeaderData of src/include/access/xlog_internal.h: magic, info, timeline, page address, rest, system id, segment size, block size
