@@ -12,7 +12,8 @@ RUNTIME = "/run/senex.trader"
 
 # Who changes the host now, and what was released (release_record.py)
 LOCK, RECORDS = "deploy.lock", "releases.jsonl"  # by name, for whoever has another directory of state
-DEPLOY_LOCK, RELEASES = f"{STATE}/{LOCK}", f"{STATE}/{RECORDS}"
+DEPLOY_LOCK = f"{STATE}/{LOCK}"
+RELEASES = f"{STATE}/{RECORDS}"
 # A controller that dies between two steps leaves the lock behind for that long; a step renews it while it lasts
 LEASE = 1800
 # The same for site.yml and its like, which whoever finds it may take over after a shorter while: each component that is applied asks anew
