@@ -8,7 +8,7 @@ from ansible_collections.senex.trader.plugins.module_utils import untrusted
 def status_lines(hosts: list) -> list:
     """One screen: of a single host every finding, of a fleet what is not well; below each what to do."""
     if not hosts:
-        return ["no host answered; the command senex is there once the role watchdog has run"]
+        return ["no host answered; the command senex is there once the role operator_cli has run"]
     lines = []
     for host in sorted(hosts, key=lambda one: one["host"]):
         found = host["findings"]

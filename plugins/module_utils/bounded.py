@@ -1,7 +1,7 @@
 """HTTP for code that has more rights than whom it asks: so many bytes, so many seconds for all of it however slowly they come, and no redirect.
 
-Standard library alone, and no import from __future__: roles watchdog and backup install this file beside their commands, and the traffic probe of a
-release has it beside itself.
+Standard library alone, and no import from __future__: role common installs this file with the library of the programs on the host (senex_host), and
+the traffic probe of a release has it beside itself.
 """
 
 import contextlib

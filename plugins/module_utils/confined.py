@@ -1,6 +1,6 @@
 """What every container that is started by `podman run` is held to: no capability, none to be had, and the collection's own filter of system calls.
 
-Standard library alone, and no import from __future__: roles backup, pitr, redis and watchdog install this file beside their programs. Units have the
+Standard library alone, and no import from __future__: roles common (senex_host) and redis install this file. Units have the
 same from templates/quadlet.j2.
 """
 

@@ -12,9 +12,9 @@ import re
 import time
 from dataclasses import dataclass, field
 
-from ansible_collections.senex.trader.plugins.module_utils import untrusted
+from ansible_collections.senex.trader.plugins.module_utils import host_layout, untrusted
 
-MANIFESTS = "/var/lib/senex.trader"
+MANIFESTS = host_layout.STATE
 LARGEST = 16 << 20  # bytes of a file that this engine would have written
 # Around our lines in a file that is not ours; each alone is what an edit of the other one left
 BEGIN, END = b"# BEGIN senex.trader: written anew by each run", b"# END senex.trader"
@@ -362,7 +362,3 @@ class Manifest:
         """The manifests of the other components: what they have as well stays when this one gives it up."""
         directory, own = os.path.split(self.path)
         return [Manifest(name, directory) for name in components(directory) if f"{name}.json" != own]
-
-    def of_others(self) -> set[str]:
-        """Paths that other components' manifests hold as well."""
-        return {path for other in self.others() for path in other.files}

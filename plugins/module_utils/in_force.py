@@ -1,7 +1,8 @@
 """What is in force of the settings that other configuration can override: read from whoever obeys them, not from the files.
 
 The list of what is wanted has one owner, role common, which writes it to WANTED. A run verifies it and `senex status` watches it.
-Standard library alone, and no import from __future__: role watchdog installs this file beside its command, which runs it as a program.
+Standard library alone, and no import from __future__: role common installs this file with the library of the programs on the
+host (senex_host); the watchdog runs it as a program.
 """
 
 import glob

@@ -3,7 +3,7 @@
 One goes only where the collection's own mark says that it was made to go, and where it neither is, holds nor lies in anybody's data: by its real path,
 and by where it lies on its file system, which a bind mount shows under another path.
 
-Standard library alone, and no import from __future__: roles backup, pitr and podman install this file beside their programs, and the engine hands its
+Standard library alone, and no import from __future__: roles common (senex_host) and podman install this file, and the engine hands its
 text to a Python in the service user's namespace, where files of the containers' users can be handled.
 """
 

@@ -8,11 +8,11 @@ import subprocess
 import tempfile
 
 from ansible_collections.senex.trader.plugins.module_utils import unit_text, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host_layout import GENERATORS
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_keys import check_unit
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
 
 MOST = 100  # problems of all files together, of which there may be hundreds
-GENERATORS = ("/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet", "/usr/lib/systemd/user-generators/podman-user-generator")
 
 
 def generator() -> str:

@@ -14,16 +14,11 @@ from collections.abc import Callable, Iterator
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset
 from ansible_collections.senex.trader.plugins.module_utils.collection_mark import Mark
+from ansible_collections.senex.trader.plugins.module_utils.host_layout import BOOT, LEASE, LOCK, PASSING_LEASE, RECORDS
 
-LOCK, RECORDS = "deploy.lock", "releases.jsonl"
 RUN = ("who", "machine", "namespace", "pid", "started")  # what tells one ansible-playbook from another
 LAST = "deploy.previous"  # who had the lock last and changed something, also when it is free again
-# A controller that dies between two steps leaves the lock behind for that long; a step renews it while it lasts
-LEASE = 1800
 RENEWAL = 60
-# The same for site.yml and its like, which whoever finds it may take over after a shorter while: each part that is applied asks anew
-PASSING_LEASE = 600
-BOOT = "/run/senex.trader/boot"
 
 
 class LockHeld(Exception):

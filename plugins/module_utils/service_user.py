@@ -10,7 +10,7 @@ import pwd
 import subprocess
 from typing import IO
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import fileset, untrusted, user_manager
 
 PODMAN = "/usr/bin/podman"
 SYSTEMCTL = "/usr/bin/systemctl"
@@ -54,7 +54,7 @@ class ServiceUser:
         except KeyError as error:
             raise LookupError(f"senex_user: there is no user '{name}' on this host; the common role creates it") from error
         self.name, self.uid, self.gid, self.home = name, entry.pw_uid, entry.pw_gid, home
-        self.runtime = f"/run/user/{self.uid}"
+        self.runtime = user_manager.runtime(self.uid)
 
     def check_manager(self) -> None:
         """Say clearly what is missing when the user manager does not run."""
@@ -67,15 +67,7 @@ class ServiceUser:
     @property
     def environment(self) -> dict[str, str]:
         """What a command of the user needs, and nothing of root's own."""
-        return {
-            "HOME": self.home,
-            "USER": self.name,
-            "LOGNAME": self.name,
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "LANG": "C.UTF-8",
-            "XDG_RUNTIME_DIR": self.runtime,
-            "DBUS_SESSION_BUS_ADDRESS": f"unix:path={self.runtime}/bus",
-        }
+        return user_manager.environment(self.name, self.uid, self.home)
 
     def run(self, argv: list[str], check: bool = True, stdin: str | IO | None = None, extra: dict | None = None, timeout: int = 900, exact: bool = False):
         """Run a command as the user, in its home (root's own directory is closed to it). `stdin` is a text or an open file; `exact`: see untrusted.told."""
@@ -119,8 +111,7 @@ class ServiceUser:
         if not units:
             return {}
         text = self.systemctl("show", "--property=Id,ActiveState,SubState,LoadState,Result,UnitFileState", "--", *units).stdout
-        blocks = [dict(line.split("=", 1) for line in untrusted.records(block) if "=" in line) for block in text.split("\n\n")]
-        return dict(zip(units, [block for block in blocks if block], strict=False))  # systemd answers in the order asked
+        return dict(zip(units, user_manager.properties(text), strict=False))  # systemd answers in the order asked
 
     def unhealthy(self) -> set[str]:
         """Names of containers whose health check fails now."""

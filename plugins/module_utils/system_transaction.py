@@ -12,10 +12,10 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 
-from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset, host_layout, untrusted, user_manager
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile, digest
 
-ASIDE = "/var/lib/senex.trader/aside"
+ASIDE = f"{host_layout.STATE}/aside"
 UNIT_PATHS = ("/etc/systemd/system/", "/usr/local/lib/systemd/system/")
 
 
@@ -129,7 +129,8 @@ class SystemTransaction:
 
     def run(self, check: bool) -> dict:
         """Apply the part. In check mode: only tell."""
-        others = self.manifest.of_others()
+        self.others = self.manifest.others()
+        others = {path for other in self.others for path in other.files}
         wanted = {item.path for item in self.component.files}
         gone = [path for path in self.manifest.files if path not in wanted and path not in others]
         fileset.own_ground([*wanted, *gone, *self.component.absent])
@@ -178,14 +179,16 @@ class SystemTransaction:
 
     def _handler_print(self, name: str) -> str:
         read = [item for item in self.component.files if name in item.notify]
-        return digest(*(piece for item in read for piece in (item.path, item.content)))
+        # A file that another component has too may be put right by that one, before this one sees it
+        mended = [f"{item.path} {other.repairs[item.path]}" for item in read for other in self.others if other.repairs.get(item.path)]
+        return digest(*(piece for item in read for piece in (item.path, item.content)), *mended)
 
     def _idle_units(self) -> dict[str, str]:
         """Units that do not run, or that the next boot would not bring: disabled or masked, which is the value."""
         idle = {}
         for unit in self.component.units:
             shown = command(["systemctl", "show", "--property=ActiveState,UnitFileState,ConditionResult", unit]).stdout
-            state = dict(line.split("=", 1) for line in untrusted.records(shown) if "=" in line)
+            state = next(iter(user_manager.properties(shown)), {})
             enabled = state.get("UnitFileState") in ("enabled", "static", "alias", "generated")
             # A unit whose Condition… says no (time sync in a container) is as the system wants it
             running = state.get("ActiveState") == "active" or (state.get("ConditionResult") == "no" and enabled)
@@ -248,9 +251,10 @@ class SystemTransaction:
                 shutil.move(ASIDE + path, path)
 
     def _keep_originals(self) -> None:
-        """A file that was here before us is copied aside, once."""
+        """A file that was here before us is copied aside, once. What another component put there was not."""
+        ours = {*self.manifest.files, *(path for other in self.others for path in other.files)}
         for change in self.changes:
-            if change.before is not None and change.path not in self.manifest.files:
+            if change.before is not None and change.path not in ours:
                 copy_path = ASIDE + change.path
                 if not os.path.lexists(copy_path):
                     os.makedirs(os.path.dirname(copy_path), mode=0o700, exist_ok=True)

@@ -8,7 +8,7 @@ import os
 import subprocess
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset, traffic_probe
+from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset, host_layout, traffic_probe
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import EXPECTED_DOWNTIME
 
 LIMIT = 3600  # seconds after which it ends by itself
@@ -20,7 +20,7 @@ SANDBOX = (
     "RestrictAddressFamilies=AF_INET AF_INET6", "SystemCallArchitectures=native", "SystemCallFilter=@system-service", "UMask=0077",
     "MemoryMax=128M", "MemorySwapMax=0", "TasksMax=32", "LimitFSIZE=1M", "LimitNOFILE=256",
 )  # fmt: skip
-PLACE = "/run/senex.trader"
+PLACE = host_layout.RUNTIME
 UNIT = "senex-prober.service"
 STATE = f"{PLACE}/prober.json"
 

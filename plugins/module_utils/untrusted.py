@@ -4,8 +4,8 @@ Whoever owns a directory decides where a path through it leads: to a link, a FIF
 descriptors, and from the first directory that is another's it goes on as that owner, in a process of its own with a time limit.
 To change something there it becomes the owner altogether (`run`), in such a process too.
 
-Standard library alone, and no import from __future__: role watchdog installs this file beside its command, and role common puts its text
-into the fact script.
+Standard library alone, and no import from __future__: role common installs this file with the library of the programs on the host (senex_host), and
+puts its text into the fact script.
 """
 
 import base64

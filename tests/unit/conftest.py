@@ -21,9 +21,10 @@ from hostile import Ground  # noqa: E402  (it needs nothing of the collection, a
 
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "roles/pitr/files"))
+import hostlib  # noqa: E402, F401  (it puts senex_host on the path)
 import pitr  # noqa: E402
 
-pitr.__path__.append(str(ROOT / "plugins/module_utils"))  # the role installs confined.py beside it
+pitr.__path__.append(str(ROOT / "plugins/module_utils"))  # the role installs psql.py beside it
 
 
 def pytest_collection_finish(session):
@@ -35,6 +36,7 @@ def pytest_collection_finish(session):
     if not session.config.option.collectonly:
         for module in {item.module for item in session.items if hasattr(item.module, "begin")}:
             module.begin([item for item in session.items if item.module is module])
+
 
 @pytest.fixture
 def ground():

@@ -10,7 +10,7 @@ import yaml
 
 ROOT = pathlib.Path(__file__).parents[2]
 BIN = pathlib.Path(sys.executable).parent
-PARTS = ("podman", "postgresql", "redis", "django", "celery", "nginx", "pitr", "backup", "watchdog")
+PARTS = ("podman", "postgresql", "redis", "django", "celery", "nginx", "pitr", "backup", "operator_cli", "watchdog")
 # A role that only says that it was there, and takes its host from the network where a test wants it
 STUB_ROLE = """---
 - name: Say that it was here

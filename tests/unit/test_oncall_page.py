@@ -68,7 +68,7 @@ def test_the_table_of_commands_is_whole():
     named = set(re.findall(r"`senex ([a-z-]+)", "\n".join(line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `"))))
     verbs = next(action for action in command.parser()._actions if action.dest == "verb_").choices
     assert named == set(verbs)
-    completion = (ROOT / "roles/watchdog/files/senex.bash").read_text(encoding="utf-8")
+    completion = (ROOT / "roles/operator_cli/files/senex.bash").read_text(encoding="utf-8")
     assert set(re.search(r'verbs="([^"]+)"', completion)[1].split()) == set(verbs)
 
 

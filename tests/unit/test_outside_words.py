@@ -467,10 +467,9 @@ def test_a_flood_of_status_files_pushes_nothing_else_out(tmp_path):
 
 
 def test_every_job_has_its_place_in_the_status():
-    text = (ROOT / "roles/backup/files/senex_backup/common.py").read_text()
-    jobs = ast.literal_eval(re.search(r"^JOBS = (\(.*\))$", text, re.MULTILINE)[1])
-    recovery = ast.literal_eval(re.search(r"^JOBS = (\(.*\))$", (ROOT / "roles/pitr/files/pitr/jobs.py").read_text(), re.MULTILINE)[1])
-    assert (jobs, recovery) == (checks_host.BACKUP_JOBS, checks_host.RECOVERY_JOBS)
+    jobs = yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text())["__backup_all"]
+    timers = re.findall(r"name: pitr-(\w+)[.]timer", (ROOT / "roles/pitr/tasks/main.yml").read_text())
+    assert (set(jobs), set(timers)) == (set(checks_host.BACKUP_JOBS), set(checks_host.RECOVERY_JOBS))
 
 
 def test_a_flood_of_certificates_is_no_flood_of_processes(tmp_path, fact, monkeypatch):

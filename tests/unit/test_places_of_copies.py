@@ -19,7 +19,6 @@ from test_kept_data import Component, empty, quiet_host  # noqa: F401
 from test_rendered_units import BASE
 
 ROOT = Path(__file__).parents[2]
-SHARED = ("bounded.py", "confined.py", "owned.py")
 
 
 def on(monkeypatch, devices):
@@ -82,8 +81,6 @@ def test_where_no_run_has_noted_a_disk_nothing_is_asked(tmp_path):
 def backup(tmp_path_factory, monkeypatch):
     place = tmp_path_factory.mktemp("lib")
     shutil.copytree(ROOT / "roles/backup/files/senex_backup", place / "senex_backup", ignore=shutil.ignore_patterns("__pycache__"))
-    for shared in SHARED:
-        shutil.copy(ROOT / "plugins/module_utils" / shared, place / "senex_backup")
     shutil.copytree(ROOT / "plugins/module_utils/postgresql", place / "senex_backup/postgresql", ignore=shutil.ignore_patterns("__pycache__"))
     for name in [name for name in sys.modules if name.partition(".")[0] == "senex_backup"]:
         monkeypatch.delitem(sys.modules, name)

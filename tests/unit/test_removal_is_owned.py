@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import hostlib
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.module_utils import owned
@@ -190,12 +191,11 @@ FILES = {
     "plugins/module_utils/nginx_upstream.py:UpstreamServers": "root's own, in /run",
     "plugins/module_utils/system_transaction.py:SystemTransaction": "files of a manifest",
     "plugins/plugin_utils/vault_text.py": "its own temporary name",
-    "roles/backup/files/senex_backup/common.py:put": "its own temporary name",
     "roles/backup/files/senex_backup/exchange.py:finish": "its own name, empty",
     "roles/backup/files/senex_backup/redis.py:make": "its own .part",
     "roles/backup/files/senex_backup/redis.py:prune": "copies, by the form of their names",
+    "roles/common/files/senex_host/files.py:replace": "its own temporary name",
     "roles/nginx/tasks/absent.yml": "system_files: files of a manifest",
-    "roles/pitr/files/pitr/jobs.py:write": "its own temporary name",
     "roles/pitr/files/pitr/offsite.py:put_in_place": "its own configuration and note, which fetch wrote",
     "roles/pitr/files/pitr/offsite.py:settle": "what it brought, empty",
     "roles/pitr/files/pitr/recovery.py:fill": "files of the copy that it makes",
@@ -203,7 +203,7 @@ FILES = {
     "roles/podman/templates/seccomp.json.j2": "names of system calls",
     "roles/postgresql/templates/start.sh.j2": "its own name, empty",
     "roles/redis/tasks/finish.yml": "quadlet: files of a manifest",
-    "roles/watchdog/files/senex_ops/command.py": "root's own",
+    "roles/operator_cli/files/senex_ops/command.py": "root's own",
     "roles/watchdog/files/senex_ops/remediation.py": "root's own",
     "roles/watchdog/files/senex_ops/service.py:Watchdog._keep": "root's own, in /run",
     "roles/watchdog/files/senex_ops/delivery.py:Channel": "root's own",
@@ -330,7 +330,6 @@ def test_what_removes_nothing_is_not(name, text):
 
 
 def test_what_the_programs_import_lies_beside_them():
-    for role in ("backup", "pitr"):
-        assert "owned" in yaml.safe_load((ROOT / f"roles/{role}/vars/main.yml").read_text(encoding="utf-8"))[f"__{role}_shared_modules"]
     text = (ROOT / "roles/podman/vars/main.yml").read_text(encoding="utf-8")
     assert "module_utils/owned.py" in text and "lib/senex_prune/owned.py" in text
+    assert hostlib.modules()["owned"] == ROOT / "plugins/module_utils/owned.py"

@@ -74,13 +74,18 @@ ALLOWED = {
     "delivery.Channel": "the watchdog's own state directory",
     "doctor.read_podman": "files of the package",
     "golive.read_reboot": "files of root's",
+    "files.replace": "a directory of the program's own: the watchdog's, or the service user's that runs it",
+    "lock.exclusive": "the service user runs it",
+    "status.read": "the service user runs it",
+    "status.write": "the service user runs it",
     "service.Watchdog": "the watchdog's own state and runtime directories",
 }
 
 
 def programs():
     """Every source file that root runs on a host."""
-    found = [*ROOT.glob("plugins/module_utils/**/*.py"), *ROOT.glob("plugins/modules/*.py"), *ROOT.glob("roles/watchdog/files/senex_ops/*.py")]
+    places = ("plugins/module_utils", "plugins/module_utils/*", "plugins/modules", "roles/*/files/senex_ops", "roles/common/files/senex_host")
+    found = [path for place in places for path in ROOT.glob(f"{place}/*.py")]
     return sorted(path for path in [*found, ROOT / "roles/common/files/senex_fact.py"] if path.name not in APART)
 
 
@@ -118,12 +123,22 @@ def touches(call):
     return function.attr in OF_PATHLIB
 
 
+def constants_of(tree):
+    """How the paths begin that a module has as constants, those of the host's layout by the names that they are imported by among them."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").rpartition(".")[2] == "host_layout":
+            layout = constants_of(ast.parse((ROOT / "plugins/module_utils/host_layout.py").read_text()))
+            found |= {alias.asname or alias.name: layout.get(alias.name, "") for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            found |= {target.id: literal(node.value, found) for target in node.targets if isinstance(target, ast.Name)}
+    return found
+
+
 def offences(source, module):
     """(qualified name, line) of each call that resolves a path which the source does not show to be root's."""
     tree = ast.parse(source)
-    constants = {
-        target.id: literal(node.value, {}) for node in tree.body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)
-    }
+    constants = constants_of(tree)
     found = []
 
     def walk(node, name):

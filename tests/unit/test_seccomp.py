@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import hostlib
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import confined, unit_text
 from rendered import ROLES, Renderer, action, loaded, variables
@@ -156,8 +157,12 @@ def test_the_search_finds_one():
     assert unconfined('def f(user):\n    return user.podman("exec", "x", "run")\n') == []
 
 
-@pytest.mark.parametrize("role", ["backup", "redis", "pitr", "watchdog"])
-def test_the_options_lie_beside_the_programs_that_use_them(role):
-    text = (ROLES / role / "tasks/main.yml").read_text()
-    known = loaded(ROLES / role / "vars/main.yml").get(f"__{role}_shared_modules", [])
-    assert "confined" in known or "module_utils/confined.py" in text and "lib/senex_redis/confined.py" in text
+@pytest.mark.parametrize("role", ["backup", "pitr", "operator_cli"])
+def test_the_options_lie_in_the_library_of_the_programs_that_use_them(role):
+    assert "tasks_from: host_library" in (ROLES / role / "tasks/main.yml").read_text()
+    assert hostlib.modules()["confined"] == ROLES.parent / "plugins/module_utils/confined.py"
+
+
+def test_the_options_lie_beside_the_program_that_has_no_library():
+    text = "".join((ROLES / "redis" / path).read_text() for path in ("vars/main.yml", "tasks/main.yml"))
+    assert "module_utils/confined.py" in text and "lib/senex_redis/confined.py" in text

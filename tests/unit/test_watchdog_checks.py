@@ -349,7 +349,7 @@ def test_the_files_that_count_are_those_of_the_service_user(tmp_path, monkeypatc
     fake = Fake()
     fake.home = str(tmp_path)
     fake.ended = {"podman --version": host.Ended(0, "podman version 4.9.3\n", ""), "as_user": host.Ended(0, "", NOT_OURS)}
-    monkeypatch.setattr(doctor, "QUADLET", (str(units / "web-1.container"),))
+    monkeypatch.setattr(doctor, "GENERATORS", (str(units / "web-1.container"),))
     data = doctor.read_podman(fake, settings())
     assert data["ours"] == ["linked.container", "senex-network.network", "web-1.container"]
     assert [one.level for one in doctor.judge_podman(data, settings(), NOW)] == [OK]

@@ -139,7 +139,7 @@ def test_a_full_disk_costs_no_message(channel, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(delivery.os, "rename", full)
+    monkeypatch.setattr(delivery.os, "replace", full)
     channel.put(message(1))
     assert channel.once()
     assert channel.once()

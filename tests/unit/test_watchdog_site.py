@@ -241,7 +241,7 @@ def test_a_message_that_cannot_be_written_is_dropped_alone(channel, bad):
 
 
 def test_one_that_could_not_be_kept_on_disk_is_dropped_too(channel, monkeypatch):
-    monkeypatch.setattr(delivery.os, "rename", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
+    monkeypatch.setattr(delivery.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
     channel.put({"created": time.time(), "subject": "a", "lines": ["\ud800"]})
     channel.put({"created": time.time(), "subject": "b", "lines": ["x"]})
     assert channel.once() and channel.sent == ["b"] and channel.unsaved == []

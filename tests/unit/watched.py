@@ -3,11 +3,15 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "roles/watchdog/files"))
+import hostlib  # noqa: F401  (it puts senex_host on the path)
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "roles/watchdog/files"))
 
 import senex_ops  # noqa: E402  (the path above must come first)
 
-senex_ops.__path__.append(str(Path(__file__).parents[2] / "plugins/module_utils"))  # the role installs its modules beside it
+# Role operator_cli installs its modules beside those of the watchdog, and both the engine's
+senex_ops.__path__ += [str(ROOT / "roles/operator_cli/files/senex_ops"), str(ROOT / "plugins/module_utils")]
 
 from senex_ops import config, host  # noqa: E402  (the path above must come first)
 

@@ -25,6 +25,14 @@ def test_its_secrets_are_roots_alone(host):
     assert host.run("journalctl --no-pager -q | grep -a -e 'mail-password-[$]' -e /secret-pat[h]").stdout == ""
 
 
+def test_what_root_runs_is_roots_and_has_one_owner(host):
+    place = "/usr/local/lib/senex-trader"
+    assert host.check_output(rf"find {place} /usr/local/bin/senex \( ! -user root -o -perm /022 \)") == ""
+    owners = {name: json.loads(host.check_output(f"cat /var/lib/senex.trader/{name}.json"))["files"] for name in ("watchdog", "operator_cli", "host-library")}
+    assert [name for name, files in owners.items() if "/usr/local/bin/senex" in files] == ["operator_cli"]
+    assert f"{place}/senex_host/lock.py" in owners["host-library"] and host.run(f"ls {place}/senex_ops/untrusted.py").rc != 0
+
+
 def test_its_unit_is_hardened(host):
     found = re.search(r"exposure level for senex-watchdog.service: ([0-9.]+)", host.run("systemd-analyze security --no-pager senex-watchdog.service").stdout)
     assert float(found[1]) <= 2.5

@@ -9,10 +9,12 @@ import pwd
 import sys
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+# A directory of the program's own, installed beside it, and root's library for all programs of the host: nowhere on Python's path
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1] / "lib"), "/usr/local/lib/senex-trader"]
 
 from pitr import archive, database, drill, jobs, kept, offsite, programs, restore, settings  # noqa: E402  (the path above must come first)
 from pitr.plan import plan  # noqa: E402
+from senex_host import user_manager  # noqa: E402
 
 EXACT = "sequences as they were then, and not raised to what has been handed out since"
 # playbooks/restore.yml does all of it; who exchanges by hand is told
@@ -165,7 +167,7 @@ def main(argv):
     os.umask(0o077)
     os.chdir(home)
     # Podman and systemctl ask for them, and neither sudo nor runuser sets them
-    os.environ.update(HOME=str(home), XDG_RUNTIME_DIR=f"/run/user/{owner.pw_uid}", DBUS_SESSION_BUS_ADDRESS=f"unix:path=/run/user/{owner.pw_uid}/bus")
+    os.environ.update(HOME=str(home), **user_manager.addresses(owner.pw_uid))
     try:
         conf = settings.load(str(home))
         if wanted.archive:

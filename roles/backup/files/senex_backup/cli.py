@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 
+from senex_host import host_layout
+
 from senex_backup import common, dump, exchange, fetch, listing, media, offsite, redis, rekey, restore, restore_files
 from senex_backup.common import JOBS, BackupError, Settings
 from senex_backup.postgresql import dump_file
@@ -135,11 +137,11 @@ def taken_over(settings: Settings, machine: str) -> int:
 def failed(settings: Settings, unit: str) -> int:
     """Called by OnFailure=: a line of priority err, and a status where the job was killed before it could write one."""
     job = unit.removesuffix(".service").removeprefix("backup-")
-    shown = subprocess.run(["/usr/bin/systemctl", "--user", "show", "--property=Result", "--value", f"backup-{job}.service"],
+    shown = subprocess.run(["/usr/bin/systemctl", "--user", "show", "--property=Result", "--value", host_layout.job_unit(job)],
                            capture_output=True, text=True, check=False).stdout.strip()  # fmt: skip
     status = common.read_status(settings, job)
     if status["result"] != "failed":
-        error = f"backup-{job}.service ended ({shown}) before it had written a result"
+        error = f"{host_layout.job_unit(job)} ended ({shown}) before it had written a result"
         common.write_status(settings, job, **{**{key: status[key] for key in ("started", "bytes", "what")}, "result": "failed", "finished": common.now(),
                                               "error": error})  # fmt: skip
         status["error"] = error

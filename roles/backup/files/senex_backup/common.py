@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import http.client
 import json
 import os
@@ -15,7 +14,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from senex_backup import bounded, owned
+from senex_host import bounded, host_layout, lock, owned, process, status, user_manager
+from senex_host.process import printable
+
 from senex_backup.postgresql import psql
 from senex_backup.postgresql.container import Container
 from senex_backup.postgresql.session import PATIENT_17, target
@@ -24,7 +25,7 @@ PODMAN = "/usr/bin/podman"
 MARGIN = 16 << 20  # bytes that stay free beside what a backup is expected to need
 # What each job writes or sends, below backups
 PLACES = {"dump": ("postgresql",), "redis": ("redis",), "media": ("media",), "offsite": ("postgresql", "redis", "media")}
-JOBS = ("dump", "redis", "media", "offsite", "offsite-wal", "offsite-check")
+JOBS = host_layout.BACKUP_JOBS
 
 
 class BackupError(Exception):
@@ -64,7 +65,7 @@ class Settings:
 
     @property
     def status(self) -> str:
-        return self.directory("status")
+        return self.directory(os.path.basename(host_layout.STATUS))
 
 
 def is_user(settings: Settings) -> None:
@@ -75,13 +76,9 @@ def is_user(settings: Settings) -> None:
         return
     if pwd.getpwuid(os.geteuid()).pw_name != owner:
         raise BackupError(f"this runs as {owner}: systemd-run --user --machine={owner}@ --pipe --wait --collect --quiet {settings.home}/bin/backup …")
-    os.environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}")
+    for name, value in user_manager.addresses(os.geteuid()).items():
+        os.environ.setdefault(name, value)
     os.chdir(settings.home)
-
-
-def printable(text: str) -> str:
-    """Names and messages of others, uploads among them, reach a terminal and the journal as nothing but words."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
 
 
 def say(text: str) -> None:
@@ -95,13 +92,12 @@ def now() -> str:
 def podman(*words: str, stdin: str | None = None, timeout: int = 600) -> str:
     """What a Podman command prints; its own words when it fails."""
     try:
-        done = subprocess.run([PODMAN, *words], input=(stdin or "").encode(), capture_output=True, timeout=timeout, check=False)
+        done = process.run([PODMAN, *words], stdin, timeout)
     except subprocess.TimeoutExpired as error:
         raise BackupError(f"podman {words[0]} did not end in {timeout} s") from error
-    out, errors = (said.decode(errors="replace") for said in (done.stdout, done.stderr))  # ends of lines as they are, for a name may hold some
     if done.returncode:
-        raise BackupError(f"podman {' '.join(words[:3])} ended with {done.returncode}: {(errors or out).strip()[-800:]}")
-    return out
+        raise BackupError(f"podman {' '.join(words[:3])} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-800:]}")
+    return done.stdout
 
 
 class Here:
@@ -141,53 +137,25 @@ def need(directory: str, size: int, what: str) -> None:
         raise BackupError(f"{directory} has {free >> 20} MB free, and {what} needs about {(size + MARGIN) >> 20} MB: make room, or keep backups for fewer days")
 
 
-def put(path: str, data: dict) -> None:
-    """Replace a JSON file in one step."""
-    temporary = f"{path}.{os.getpid()}"
-    try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
-            json.dump(data, handle, indent=1)
-            handle.write("\n")
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)  # a full disk would get one with each run
-        raise
-
-
 def read_status(settings: Settings, job: str) -> dict:
     """The last outcome of a job; never, where there is none."""
-    try:
-        with open(os.path.join(settings.status, f"{job}.json"), encoding="utf-8") as handle:
-            return json.load(handle)
-    except (OSError, ValueError):
-        return {"job": job, "result": "never", "started": None, "finished": None, "seconds": None, "bytes": None, "what": None, "error": None}
+    return status.read(settings.status, job) or status.never(job)
 
 
 def write_status(settings: Settings, job: str, **found) -> None:
     """The outcome of a job, for whoever watches."""
-    fields = dict.fromkeys(("started", "finished", "seconds", "bytes", "what", "error"))
-    put(os.path.join(settings.status, f"{job}.json"), {"job": job, **fields, **found, "max_age_seconds": int(settings["jobs"][job]["max_age"])})
+    status.write(settings.status, job, int(settings["jobs"][job]["max_age"]), **found)
 
 
 @contextlib.contextmanager
 def alone(settings: Settings, job: str, wait: float) -> Iterator[None]:
-    """One at a time: a second one waits, and says so when it gives up. A process that dies lets go."""
-    with open(os.path.join(settings.status, f".{job}.lock"), "w", encoding="utf-8") as handle:
-        end, told = time.monotonic() + wait, False
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    raise NotNow(f"another backup of {job} is under way, and did not end in {wait:.0f} s") from None
-                if not told:
-                    say(f"another backup of {job} is under way: waiting for it, {wait:.0f} s at most")
-                    told = True
-                time.sleep(0.2)
+    """One at a time: a second one waits, and says so when it gives up."""
+    waiting = f"another backup of {job} is under way: waiting for it, {wait:.0f} s at most"
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(lock.exclusive(settings.status, job, wait, lambda: say(waiting)))
+        except lock.Busy:
+            raise NotNow(f"another backup of {job} is under way, and did not end in {wait:.0f} s") from None
         yield
 
 
@@ -196,9 +164,9 @@ def heartbeat(settings: Settings, job: str) -> None:
     try:
         with open(settings.secret("heartbeats.json"), encoding="utf-8") as handle:
             url = json.load(handle).get(job)
-        status = bounded.fetch(url, {"User-Agent": "senex-backup"}, 10, whole=False).status if url else 200
-        if not 200 <= status < 300:
-            raise OSError(f"it answered {status}")
+        answer = bounded.fetch(url, {"User-Agent": "senex-backup"}, 10, whole=False).status if url else 200
+        if not 200 <= answer < 300:
+            raise OSError(f"it answered {answer}")
     except (OSError, ValueError, http.client.HTTPException) as error:
         # Without the address, which whoever has it could use
         say(f"<4>the heartbeat of {job} was not taken: {error if isinstance(error, OSError) else type(error).__name__}")

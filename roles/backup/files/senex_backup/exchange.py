@@ -15,7 +15,9 @@ import os
 import re
 import shutil
 
-from senex_backup import media, owned, redis
+from senex_host import owned
+
+from senex_backup import media, redis
 from senex_backup.common import BackupError, Settings, say
 from senex_backup.postgresql import dump_file
 

@@ -9,8 +9,11 @@ import shutil
 import socket
 import time
 
-from senex_backup import media, owned, redis
-from senex_backup.common import BackupError, Settings, put, say
+from senex_host import owned
+from senex_host.files import replace_json
+
+from senex_backup import media, redis
+from senex_backup.common import BackupError, Settings, say
 from senex_backup.offsite import TAG, WAL_TAG, machine, opened, restic
 from senex_backup.postgresql import dump_file
 
@@ -164,7 +167,7 @@ def fetch(settings: Settings, wanted: str, places: list[str]) -> dict:
         more, there = merge(os.path.join(incoming, name), os.path.join(settings.backups, name))
         came, kept = came + more, kept + there
     owned.remove(settings.home, incoming, data=settings.data, place=settings.backups)
-    put(state(settings, "fetched.json"), {"machine": sender(snapshot), **newest, "copy": title(snapshot)})
+    replace_json(state(settings, "fetched.json"), {"machine": sender(snapshot), **newest, "copy": title(snapshot)})
     say(f"fetched {came} files and directories to {settings.backups} from {title(snapshot)}; {len(kept)} files were here already and stay as they are")
     return {"what": settings.backups, "came": came, "kept": len(kept)}
 
@@ -195,7 +198,7 @@ def take_over(settings: Settings, sent_by: str, place: str) -> None:
         return
     known = read(settings, "taken-over.json")
     before = known.get(sent_by, [])  # true where an earlier version noted it, for all of them
-    put(state(settings, "taken-over.json"), {**known, sent_by: before if before is True else sorted({*before, place})})
+    replace_json(state(settings, "taken-over.json"), {**known, sent_by: before if before is True else sorted({*before, place})})
 
 
 def merge(source: str, target: str) -> tuple[int, list[str]]:

@@ -15,7 +15,8 @@ import subprocess
 import sys
 import time
 
-from senex_backup import owned
+from senex_host import owned
+
 from senex_backup.common import PODMAN, BackupError, Settings, need, say
 from senex_backup.postgresql import dump_file
 

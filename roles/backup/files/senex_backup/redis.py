@@ -9,7 +9,8 @@ import re
 import subprocess
 import time
 
-from senex_backup import confined
+from senex_host import confined
+
 from senex_backup.common import PODMAN, BackupError, Settings, need, podman, say
 from senex_backup.postgresql import dump_file
 

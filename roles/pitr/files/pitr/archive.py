@@ -9,6 +9,9 @@ import os
 import re
 import time
 
+from senex_host import user_manager
+from senex_host.host_layout import RECEIVER, job_unit
+
 from pitr import database, jobs, offsite, recovery, wal
 from pitr.database import query
 from pitr.jobs import PitrError, Unverified, say
@@ -184,7 +187,7 @@ def begin_chain(settings: Settings, on: dict | None = None) -> None:
             pass
     except PitrError:
         return  # somebody is taking one
-    systemctl("start", "--no-block", "pitr-base.service")
+    systemctl("start", "--no-block", job_unit("base"))
     if of_another and time.time() - jobs.moment(on["since"]) > RETRY:
         raise PitrError(f"the database has been on timeline {on['timeline']} since {on['since']}, and there is no base backup of it: one was begun again")
     if missing:
@@ -231,7 +234,7 @@ def take_base(settings: Settings, wait: float = 0) -> Base:
         barman(settings, "cron")
         if begins and offsite.sends(settings):
             # WAL that has gone off the host is worth nothing there without it; how it goes its own status says
-            systemctl("start", "--no-block", "backup-offsite.service", check=False)
+            systemctl("start", "--no-block", job_unit("offsite"), check=False)
         if spoilt:
             raise PitrError(f"{spoilt}. Base backup {newest.name} was taken, and needs none of it; moments from that segment on until then cannot be restored")
     return newest
@@ -298,8 +301,8 @@ def _receiver_trouble(settings: Settings, only_coming: bool) -> PitrError | None
 
 def _coming(settings: Settings) -> bool:
     """Whether the units of database and receiver run, or will in a moment."""
-    shown = systemctl("show", "--property=ActiveState,Job", settings.unit, "pitr-receive.service").stdout
-    units = [dict(line.split("=", 1) for line in block.split("\n")) for block in shown.strip().split("\n\n")]
+    shown = systemctl("show", "--property=ActiveState,Job", settings.unit, RECEIVER).stdout
+    units = user_manager.properties(shown)
     return all(unit.get("ActiveState") in ("active", "activating", "reloading") or unit.get("Job", "") not in ("", "0") for unit in units)
 
 
@@ -341,7 +344,7 @@ def _last_wal(settings: Settings) -> None:
 
 def drop_slot(settings: Settings) -> None:
     """The database keeps what a slot has not received, for ever or until its disk is full."""
-    systemctl("stop", "pitr-receive.service")
+    systemctl("stop", RECEIVER)
     database.service(settings).drop_slot(SLOT)
 
 
@@ -351,7 +354,7 @@ def reset(settings: Settings) -> Base:
         drop_slot(settings)
         wal.leave_timeline(settings)
     finally:  # however that ended: a slot that nobody reads keeps all WAL
-        systemctl("start", "pitr-receive.service")
+        systemctl("start", RECEIVER)
     say("a new slot is there")
     return take_base(settings, jobs.PATIENCE)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
-import fcntl
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 
-from pitr import owned
+from senex_host import host_layout, lock, owned, status
+from senex_host.process import printable
+
 from pitr.settings import Settings
 
-JOBS = ("base", "wal", "drill")
+JOBS = host_layout.RECOVERY_JOBS
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 PATIENCE = 900  # seconds that somebody who asks for a base backup waits for the one that is being taken
 
@@ -45,57 +45,30 @@ def max_age(settings: Settings, job: str) -> int:
 
 def write(settings: Settings, job: str, **fields: object) -> None:
     """Replace the job's status file as a whole."""
-    record = {"job": job, "result": "never", "started": None, "finished": None, "seconds": None, "bytes": None, "what": None, "error": None}
-    record |= fields | {"max_age_seconds": max_age(settings, job)}
-    os.makedirs(settings.status, mode=0o700, exist_ok=True)
-    path = os.path.join(settings.status, f"{job}.json")
-    part = f"{path}.{os.getpid()}"
-    try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
-            json.dump(record, handle, indent=1)
-            handle.write("\n")
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)  # a full disk would get one a minute
-        raise
+    status.write(settings.status, job, max_age(settings, job), **fields)
 
 
 def read(settings: Settings, job: str) -> dict:
     """What the job's status file says."""
-    try:
-        with open(os.path.join(settings.status, f"{job}.json"), encoding="utf-8") as handle:
-            return json.load(handle)
-    except (OSError, ValueError):
-        return {}
+    return status.read(settings.status, job) or {}
 
 
 def never(settings: Settings) -> None:
     """Say of each job that has no status yet that it never ran."""
     for job in JOBS:
-        if not os.path.exists(os.path.join(settings.status, f"{job}.json")):
+        if not os.path.exists(status.path(settings.status, job)):
             write(settings, job)
 
 
 @contextlib.contextmanager
 def alone(settings: Settings, name: str, wait: float = 0) -> Iterator[None]:
-    """Not twice at once; the kernel lets go of the lock when the process dies. `wait`: seconds that a second one is patient."""
-    os.makedirs(settings.status, mode=0o700, exist_ok=True)
-    with open(os.path.join(settings.status, f".{name}.lock"), "w", encoding="utf-8") as handle:
-        end, told = time.monotonic() + wait, False
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    raise PitrError(f"{name} is running already; wait for its end") from None
-                if not told:
-                    print(f"{name} is running already: waiting for its end, {wait:.0f} s at most", file=sys.stderr, flush=True)
-                    told = True
-                time.sleep(0.2)
+    """Not twice at once. `wait`: seconds that a second one is patient."""
+    waiting = f"{name} is running already: waiting for its end, {wait:.0f} s at most"
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(lock.exclusive(settings.status, name, wait, lambda: print(waiting, file=sys.stderr, flush=True)))
+        except lock.Busy:
+            raise PitrError(f"{name} is running already; wait for its end") from None
         yield
 
 
@@ -149,11 +122,6 @@ def renamed(source: str, target: str) -> None:
         os.fsync(place)
     finally:
         os.close(place)
-
-
-def printable(text: str) -> str:
-    """Names and messages of others reach a terminal and the journal as nothing but words."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
 
 
 def say(text: str) -> None:

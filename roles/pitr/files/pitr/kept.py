@@ -9,13 +9,15 @@ import os
 import re
 import time
 
+from senex_host.host_layout import RECEIVER, job_unit
+
 from pitr import jobs
 from pitr.jobs import PitrError
 from pitr.programs import systemctl
 from pitr.settings import Settings
 
-UNITS = ("pitr-receive.service", "pitr-wal.timer", "pitr-base.timer", "pitr-drill.timer")
-RUNNING = ("pitr-wal.service", "pitr-base.service", "pitr-drill.service")
+UNITS = (RECEIVER, *(job_unit(job, "timer") for job in ("wal", "base", "drill")))
+RUNNING = tuple(job_unit(job) for job in ("wal", "base", "drill"))
 # A home and a file of its own for Barman: its backups hold the server's name, and its cron would receive WAL for every server that it knows
 CONFIGURATION = """[barman]
 barman_user = {user}

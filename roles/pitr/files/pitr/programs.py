@@ -9,7 +9,8 @@ import os
 import subprocess
 import time
 
-from pitr import confined
+from senex_host import confined, process, user_manager
+
 from pitr.jobs import PitrError, Unverified
 from pitr.settings import Settings
 
@@ -23,8 +24,7 @@ Result = subprocess.CompletedProcess
 
 def run(*argv: str, check: bool = True, timeout: float | None = None, stdin: str | None = None) -> Result[str]:
     """A program's result, with ends of lines as they are; a PitrError with its last words when it fails."""
-    done = subprocess.run(argv, capture_output=True, check=False, timeout=timeout, input=(stdin or "").encode())
-    done.stdout, done.stderr = (said.decode(errors="replace") for said in (done.stdout, done.stderr))
+    done = process.run(list(argv), stdin, timeout)
     if check and done.returncode:
         raise PitrError(f"{os.path.basename(argv[0])} {argv[1] if len(argv) > 1 else ''}: {last_words(done.stderr or done.stdout)}")
     return done
@@ -155,5 +155,5 @@ def as_container_user(settings: Settings, *command: str) -> None:
 
 def systemctl(*words: str, check: bool = True) -> Result[str]:
     """The service user's units."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+    os.environ.setdefault("XDG_RUNTIME_DIR", user_manager.runtime(os.getuid()))
     return run("systemctl", "--user", *words, check=check)

@@ -8,7 +8,9 @@ import re
 import time
 from collections.abc import Iterator
 
-from pitr import confined, database, removal, wal
+from senex_host import confined
+
+from pitr import database, removal, wal
 from pitr.jobs import PitrError, Unverified
 from pitr.plan import Plan, check_space
 from pitr.postgresql.container import Container

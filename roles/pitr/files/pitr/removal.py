@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 
-from pitr import owned
+from senex_host import owned
+
 from pitr.jobs import PitrError
 from pitr.programs import as_container_user, last_words, run
 from pitr.settings import Settings

@@ -7,6 +7,9 @@ import os
 import re
 import time
 
+from senex_host import files
+from senex_host.host_layout import RECEIVER
+
 from pitr import archive, checks, database, jobs, offsite, recovery, removal, wal
 from pitr.jobs import PitrError, alone, say
 from pitr.plan import Plan, no_room, plan
@@ -14,7 +17,6 @@ from pitr.postgresql import sequences
 from pitr.programs import in_image, last_words, podman, run, systemctl
 from pitr.settings import Settings
 
-RECEIVER = "pitr-receive.service"
 CONTAINER = "pitr-restore"
 QUADLETS = ".config/containers/systemd"  # below the home; role postgresql writes its own there
 
@@ -120,11 +122,7 @@ def tell(settings: Settings, cluster: str) -> None:
     """Which cluster is the one in production now. Role postgresql refuses to lay out another, or none, where nobody has told."""
     place = os.path.join(settings.home, "config/postgresql")
     if cluster and os.path.isdir(place):
-        with open(os.path.join(place, "cluster.new"), "w", encoding="ascii") as handle:
-            handle.write(f"{cluster}\n")
-            os.fchmod(handle.fileno(), 0o644)
-            os.fsync(handle.fileno())
-        os.replace(os.path.join(place, "cluster.new"), os.path.join(place, "cluster"))
+        files.replace(os.path.join(place, "cluster"), f"{cluster}\n", mode=0o644)
 
 
 def stopped_at(settings: Settings, system: int) -> tuple[str | None, bool]:

@@ -13,6 +13,8 @@ import subprocess
 import zlib
 from collections.abc import Iterator
 
+from senex_host.files import replace_json
+
 from pitr.jobs import PitrError, iso, moment
 from pitr.programs import Base, barman, in_image, unrun
 from pitr.settings import Settings
@@ -115,12 +117,7 @@ def ran(settings: Settings, timeline: int, now: float) -> dict:
     if not known or known[-1]["timeline"] != timeline:
         known.append({"timeline": timeline, "since": iso(now)})
     known[-1]["until"] = iso(now)
-    path = os.path.join(settings.barman_server, JOURNAL)
-    with open(f"{path}.part", "w", encoding="utf-8") as handle:
-        json.dump(known, handle, indent=1)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(f"{path}.part", path)
+    replace_json(os.path.join(settings.barman_server, JOURNAL), known)
     return known[-1]
 
 

@@ -11,16 +11,13 @@ import ssl
 import statistics
 import time
 
-from . import bounded, in_force, untrusted
+from senex_host import bounded, in_force, status, untrusted
+from senex_host.host_layout import BACKUP_JOBS, BOOT, LEASE, RECOVERY_JOBS, STATUS
+from senex_host.host_layout import DEPLOY_LOCK as LOCK
+
 from .findings import Check, Finding, age, fail, few, named, ok, size, warn
 
-LOCK = "/var/lib/senex.trader/deploy.lock"
-BOOT = "/run/senex.trader/boot"
-LEASE = 1800  # as plugins/module_utils/release_record.py has it
 DAY = 86400
-RECOVERY_JOBS = ("base", "wal", "drill")
-BACKUP_JOBS = ("dump", "redis", "media", "offsite", "offsite-wal", "offsite-check")  # as role backup has them
-RESULTS = ("ok", "failed", "unverified", "never")
 SOURCES = {"archive": "the archive on this host", "bucket": "the bucket alone", "dump": "the newest dump"}  # of a restore drill
 UNPROVEN = 4  # times its age that a source may go without a proof: three are tried in turn
 UNREACHED = ("masked", "disabled", "enabled-runtime")  # states of a unit's file
@@ -202,7 +199,7 @@ def judge_certificates(data: dict, config, now: float) -> list[Finding]:
 def read_backups(host, config) -> list[dict]:
     """What the backup jobs wrote of their last run."""
     # The jobs write with their user's rights, and so may anything of that user's: other names are none, for a flood of them would hide all else
-    paths = {job: f"{config.home}/backups/status/{job}.json" for job in sorted((*BACKUP_JOBS, *RECOVERY_JOBS))}
+    paths = {job: status.path(f"{config.home}/{STATUS}", job) for job in sorted((*BACKUP_JOBS, *RECOVERY_JOBS))}
     seen = untrusted.read(paths.values())
     troubles = [untrusted.problem(one) for one in seen.values()]
     if all(troubles):
@@ -224,7 +221,7 @@ def status_of(data: dict, job: str) -> dict:
     words = {name: untrusted.plain(data[name]) for name in ("finished", "error") if data.get(name) is not None}
     numbers = {name: data[name] for name in ("bytes", "max_age_seconds") if is_number(data.get(name))}
     more = {"drills": drills(data)} if job == "drill" else {}
-    return {"job": job, "result": data["result"] if data.get("result") in RESULTS else "unreadable", **words, **numbers, **more}
+    return {"job": job, "result": data["result"] if data.get("result") in status.RESULTS else "unreadable", **words, **numbers, **more}
 
 
 def is_number(value: object) -> bool:

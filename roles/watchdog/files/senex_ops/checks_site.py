@@ -10,14 +10,16 @@ import re
 import stat
 from collections import Counter
 
-from . import checks_host, untrusted
+from senex_host import untrusted
+from senex_host.host_layout import CLOSING
+
+from . import checks_host
 from .findings import Check, Finding, age, fail, named, ok, warn
 
 LOG = "/var/log/nginx/access.log"
 MOST = 2 << 20  # bytes of its end that are read
 SPAN = 300
 CONTRACT = "/etc/nginx/senex/upstream.json"  # as role nginx writes it, and plugins/module_utils/nginx_upstream.py reads it
-CLOSING = "/run/senex.trader/nginx-closing"  # there while a reload of nginx is about to come
 CLOSES = 60
 TURN = 600  # seconds that a server may be left out without a release: site.yml replaces instances too
 # As role nginx has it written. nginx escapes quotes and control characters of what a client sends, so no client writes a field of its own. A user's name

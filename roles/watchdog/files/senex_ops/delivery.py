@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from email.message import EmailMessage
 
-from . import bounded, untrusted
+from senex_host import bounded, files, untrusted
 
 log = logging.getLogger("senex.delivery")
 KEPT = 200  # messages a channel; the oldest go first
@@ -141,11 +141,7 @@ class Channel(threading.Thread):
         name = f"{time.time_ns():020d}.json"
         path = os.path.join(self.directory, name)
         try:
-            with open(path + ".part", "w", encoding="utf-8") as handle:
-                json.dump(message, handle)
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.rename(path + ".part", path)
+            files.replace(path, json.dumps(message))
         except OSError as error:
             log.error("%s: a message cannot be kept on disk (%s), so a restart loses it: %s", self.label, error, message["subject"])
             self.unsaved = [*self.unsaved, message][-KEPT:]

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import untrusted
+from senex_host import untrusted
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 MOST = 20  # findings of a kind

@@ -9,9 +9,9 @@ import subprocess
 import time
 from dataclasses import dataclass
 
-from . import bounded, confined, untrusted
+from senex_host import bounded, confined, untrusted, user_manager
+from senex_host.user_manager import ROOT_ENVIRONMENT
 
-ROOT_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 PRINTED = 4 << 20  # bytes that a command may print: several run at once, and the watchdog itself has a limit of memory
 SHOWN = "Id,Transient,UnitFileState,TriggeredBy,ActiveState,SubState,LoadState,Result,NRestarts,ActiveExitTimestampMonotonic,InactiveExitTimestampMonotonic"
 
@@ -44,8 +44,7 @@ class Answer:
 
 def parse_units(text: str) -> dict[str, dict[str, str]]:
     """`systemctl show` of several units."""
-    blocks = [dict(line.split("=", 1) for line in untrusted.records(block) if "=" in line) for block in text.split("\n\n")]
-    return {block["Id"]: block for block in blocks if "Id" in block}
+    return {unit["Id"]: unit for unit in user_manager.properties(text) if "Id" in unit}
 
 
 class Host:
@@ -58,13 +57,12 @@ class Host:
         except KeyError:
             raise LookupError(f"there is no user '{user}' on this host; the common role makes it") from None
         self.uid, self.gid = entry.pw_uid, entry.pw_gid
-        self.runtime = f"/run/user/{self.uid}"
+        self.runtime = user_manager.runtime(self.uid)
 
     @property
     def environment(self) -> dict[str, str]:
         """What a command of the service user needs, and nothing of root's own."""
-        own = {"HOME": self.home, "USER": self.user, "LOGNAME": self.user, "XDG_RUNTIME_DIR": self.runtime}
-        return {**ROOT_ENVIRONMENT, **own, "DBUS_SESSION_BUS_ADDRESS": f"unix:path={self.runtime}/bus"}
+        return user_manager.environment(self.user, self.uid, self.home)
 
     @property
     def account(self) -> dict:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from . import untrusted
+from senex_host import untrusted
+
 from .findings import FAIL, OK, Finding
 
 HOUR = 3600

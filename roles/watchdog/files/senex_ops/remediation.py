@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import checks_host, decide, untrusted
+from senex_host import untrusted
+
+from . import checks_host, decide
 from .findings import age
 
 PAUSE = "/var/lib/senex-watchdog/paused"

@@ -16,7 +16,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from . import checks_host, checks_site, checks_stack, config, decide, delivery, notices, remediation, untrusted
+from senex_host import files, untrusted
+
+from . import checks_host, checks_site, checks_stack, config, decide, delivery, notices, remediation
 from .findings import FAIL, OK, WARN, Check, Finding, age, fail, ok
 from .host import Answer, Host
 
@@ -334,9 +336,7 @@ class Watchdog:
             if self.written.get(path) == text:
                 return True
             try:
-                with open(path + ".part", "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
-                    handle.write(text)
-                os.rename(path + ".part", path)
+                files.replace(path, text, durable=False)
             except OSError as error:
                 self.written.pop(path, None)
                 log.error("cannot write %s: %s", path, error)

@@ -8,7 +8,9 @@ import re
 import smtplib
 import time
 
-from . import checks_host, delivery, status, untrusted
+from senex_host import untrusted
+
+from . import checks_host, delivery, status
 from . import config as schema
 from .findings import Check, Finding, fail, ok, warn
 from .golive_site import SITE

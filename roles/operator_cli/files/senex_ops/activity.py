@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import time
 
-from . import checks_stack, untrusted
+from senex_host import untrusted, user_manager
+
+from . import checks_stack
 from .findings import age, size
 
 SECONDS = 2.0
@@ -25,8 +27,7 @@ def used(host, config) -> dict[str, tuple[int, int]]:
         if not names:
             continue
         done = host.systemctl(scope, "show", "--property=Id,CPUUsageNSec,MemoryCurrent", "--", *names)
-        for block in done.out.split("\n\n"):
-            row = dict(line.split("=", 1) for line in untrusted.records(block) if "=" in line)
+        for row in user_manager.properties(done.out):
             numbers = [number(row.get(name, "")) for name in ("CPUUsageNSec", "MemoryCurrent")]
             # systemd says 2^64 - 1 for what it does not know
             # The manager is the service user's, which may have another answer in its place

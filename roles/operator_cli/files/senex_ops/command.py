@@ -15,11 +15,13 @@ import threading
 import time
 from typing import IO, TextIO
 
-from . import activity, config, doctor, golive, remediation, status, untrusted
+from senex_host import process, untrusted
+from senex_host.host_layout import RELEASES as RECORDS
+
+from . import activity, config, doctor, golive, remediation, status
 from .host import ROOT_ENVIRONMENT, Host
 from .postgresql import session
 
-RECORDS = "/var/lib/senex.trader/releases.jsonl"
 EXAMPLES = """
 examples:
   senex status                      how is it? exit status 0 for healthy, 2 for not
@@ -89,7 +91,7 @@ def hand_on(source: IO[bytes], target: TextIO) -> None:
     """To a terminal, in printable characters: some of them are a visitor's."""
     words = codecs.getincrementaldecoder("utf-8")("replace")
     while piece := os.read(source.fileno(), 1 << 16):
-        target.write("".join(letter if letter.isprintable() or letter in "\n\t\r" else "?" for letter in words.decode(piece)))
+        target.write(process.printable(words.decode(piece), also="\n\t\r"))
         target.flush()
 
 

@@ -6,10 +6,12 @@ import os
 import re
 import time
 
-from . import checks_stack, status, untrusted
+from senex_host import untrusted
+from senex_host.host_layout import GENERATORS
+
+from . import checks_stack, status
 from .findings import Check, Finding, fail, few, ok, warn
 
-QUADLET = ("/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet", "/usr/lib/systemd/user-generators/podman-user-generator")
 OLDEST = (4, 9)
 UNIT_FILES = ("container", "network", "volume", "image", "pod", "kube", "build")
 OURS = ("rootlessport", "pasta", "nginx", "conmon", "slirp4netns")
@@ -48,7 +50,7 @@ def judge_account(data: dict, config, now: float) -> list[Finding]:
 
 def read_podman(host, config) -> dict:
     """Version, and what the unit generator says of the files."""
-    generator = next((path for path in QUADLET if os.path.exists(path)), "")
+    generator = next((path for path in GENERATORS if os.path.exists(path)), "")
     said = host.as_user(generator, "-user", "-dryrun", timeout=30) if generator else None
     ours = untrusted.matching([f"{host.home}/.config/containers/systemd/*.{suffix}" for suffix in UNIT_FILES])
     return {"version": host.run("podman", "--version").out, "generator": bool(generator), "said": said.err if said else "", "code": said.code if said else 0,

@@ -8,7 +8,8 @@ import socket
 import ssl
 import time
 
-from . import bounded
+from senex_host import bounded
+
 from .findings import Check, Finding, fail, ok, warn
 
 YEAR = 31_536_000
