@@ -112,7 +112,7 @@ TRANSACTION = '''
 class Transaction:
     """A component that is one file: the image that it runs."""
 
-    def __init__(self, component, user, present, concurrent=None, still=lambda: None):
+    def __init__(self, component, user, present, concurrent=None, still=lambda: None, unit_ready=None):
         self.component, self.concurrent, self.still = component, concurrent, still
 
     def run(self, check):
