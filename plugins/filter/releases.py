@@ -158,6 +158,49 @@ def release_failure_text(end: Mapping[str, Any], about: Mapping[str, Any]) -> st
     return "\n".join(lines + [f"{'release_post_failure_tasks' if trouble else 'release_post_deploy_tasks'}: {one}" for one in hooks])
 
 
+def release_refusal_text(about: Mapping[str, Any]) -> str:
+    """Why a release does not begin. `about` has tag and previous (a reference), the unsafe migrations that are not allowed, and the tasks that are due
+    within so many minutes."""
+    lines = [f"{about['tag']} is not released now."]
+    if about["unsafe"]:
+        lines += [
+            f"release_allow_unsafe_migrations: pending migrations would break {about['previous']}, which serves until the last instance is replaced:",
+            *(f"  {one}" for one in about["unsafe"]),
+            "Split them over two releases (add first, remove later). One that you know to be bearable: release_accepted_migrations: [app.0007_name].",
+            "All of them, and errors for users: -e release_allow_unsafe_migrations=true.",
+        ]
+    if about["due"]:
+        lines += [
+            f"release_window_tasks: {', '.join(about['due'])}; within {about['minutes']} min of these nothing is released.",
+            "Wait, or say -e release_force=true.",
+        ]
+    return "\n".join(lines)
+
+
+def release_probe_text(probe: Mapping[str, Any], allowed: int, outside: list) -> str:
+    """Too many requests failed: those of the traffic probe, and what the controller saw from outside."""
+    lines = [f"from the controller: {'; '.join(outside)}"] if outside else []
+    last = "; ".join(probe.get("failures", [])[-5:])
+    return "\n".join([
+        *lines,
+        f"{probe.get('failed', 0)} of {probe.get('requests', 0)} requests of the traffic probe failed",
+        f"({probe.get('forgiven', 0)} while the only instance restarted), {allowed} more may",
+        f"(release_failed_requests). The last: {last}",
+    ])  # fmt: skip
+
+
+def release_success_text(about: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
+    """What the last task of a release says when all went well. `about` has kind, tag, id, previous (a tag) and the migrations that were applied or undone."""
+    undone = " taken back" if about["kind"] == "rollback" else ""
+    return "\n".join([
+        f"{about['kind']} of {about['tag']} succeeded ({about['id']}); {probe.get('requests', 0)} requests probed,",
+        f"{probe.get('failed', 0)} failed, slowest {probe.get('slowest', 0)} s",
+        f"migrations{undone}: {', '.join(about['migrations']) or 'none'}",
+        f"back with: ansible-playbook playbooks/rollback.yml -i ... (to {about['previous']})",
+        f'set senex_image_tag: "{about["tag"]}" in the inventory when you next change it',
+    ])  # fmt: skip
+
+
 def release_tasks_due(due: Mapping[str, Any], minutes: int) -> list[str]:
     """Periodic tasks that are due within so many minutes, with the time that is left."""
     seconds = {name: int(left) for name, left in due.items() if left is not None}
@@ -201,7 +244,10 @@ class FilterModule:
             "release_lines": release_lines,
             "release_missing_record": release_missing_record,
             "release_newer_records": release_newer_records,
+            "release_probe_text": release_probe_text,
+            "release_refusal_text": release_refusal_text,
             "release_reports": release_reports,
+            "release_success_text": release_success_text,
             "release_tasks_due": release_tasks_due,
             "release_unfinished": release_unfinished,
             "rollback_target": rollback_target,
