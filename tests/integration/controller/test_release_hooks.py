@@ -12,7 +12,8 @@ TOLD = """- name: Write it down
 """
 AFTER = TOLD.format(more="{{ release_result }}")
 FAILS = f"""- name: Tell somebody
-  ansible.builtin.command: [sh, -c, echo {SECRET} >&2; exit 4]
+  ansible.builtin.command:
+    argv: [sh, -c, "echo {SECRET} >&2; exit 4"]
   changed_when: true
   no_log: true
 """
@@ -53,7 +54,7 @@ def test_they_run_once_and_in_their_places(hosts):
 def test_one_that_fails_before_leaves_all_as_it_is(hosts):
     assert hosts.deploy("2", *hooks(hosts, pre_deploy=FAILS, post_deploy=AFTER, post_failure=AFTER)).returncode != 0
     assert hosts.runs() == OLD and hosts.runs("celery") == {"work": "1"} and hosts.locked() == []
-    assert all(results == ["refused"] for results in hosts.results().values()), hosts.results()
+    assert all(results == ["refused"] for results in hosts.results().values()), hosts.said
     assert "data dump" not in hosts.log_of_points() and not (hosts.place / "one/prober").exists()
     assert told(hosts, "post_failure") == ["one post_failure deploy 1 2 refused"] and told(hosts, "post_deploy") == []
     assert "one, pre_deploy: Tell somebody failed (no_log)" in hosts.said and "serves, as before. The lock is released." in hosts.said, hosts.said
