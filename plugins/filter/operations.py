@@ -34,12 +34,19 @@ def operation_troubles(way: list, told: dict, stage: str = "", host: str = "") -
     return []
 
 
-def release_way(groups: dict, skips: list, idle: bool = False) -> list:
-    """The stages of a release. `skips` are stages that this one has not; an idle one changes nothing."""
+def release_hook_hosts(groups: dict, where: str) -> list:
+    """Where an operator's own tasks run: on the `first` web host, or on `all` hosts."""
+    return _hosts(groups, "web")[:1] if where == "first" else _hosts(groups, *EVERYBODY)
+
+
+def release_way(groups: dict, skips: list, idle: bool = False, hook: str = "") -> list:
+    """The stages of a release. `skips` are stages that this one has not; an idle one changes nothing. `hook`: where an operator's own tasks run before the
+    first change (first, all), if there are any."""
 
     way = [
         {"stage": "prepare", "hosts": _hosts(groups, *EVERYBODY)},
         {"stage": "plan", "hosts": _hosts(groups, "web")[:1]},
+        *([{"stage": "pre_deploy", "hosts": release_hook_hosts(groups, hook)}] if hook else []),
         {"stage": "dump", "hosts": _hosts(groups, PRIMARY)},
         {"stage": "web", "hosts": _hosts(groups, "web"), "serial": True},
         {"stage": "celery", "hosts": _hosts(groups, "celery", "celery_beat")},
@@ -115,6 +122,7 @@ class FilterModule:
         return {
             "operation_troubles": operation_troubles,
             "checksums_way": checksums_way,
+            "release_hook_hosts": release_hook_hosts,
             "release_way": release_way,
             "release_end": release_end,
             "restore_way": restore_way,

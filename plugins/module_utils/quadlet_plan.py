@@ -10,20 +10,16 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset, traffic_probe, unit_text
+from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset, unit_text
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Change, Manifest, WantedFile, digest
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
 
 QUADLET_DIRECTORY = ".config/containers/systemd"
 UNIT_DIRECTORY = ".config/systemd/user"
-# Ten requests of the traffic probe, some of which meet the unit
-PROBE_SECONDS = 1.0
 # What systemd brings up again by itself is given so long before it counts as a difference: a restart of PostgreSQL takes its readers along
 SETTLE_SECONDS = 10.0
 # Before the fingerprint of a unit whose start was not seen to end
 START_UNCONFIRMED = "begun:"
-# Suffix of a file next to the traffic probe's: how many of its failures happened during expected downtime, and do not count
-EXPECTED_DOWNTIME = ".forgiven"
 
 
 @dataclass
@@ -264,33 +260,6 @@ def _wrong_answer(wanted: dict) -> str:
         status, reason = 0, str(error)
     good = 0 < status < wanted["status_below"] if "status_below" in wanted else status == wanted.get("status", 200)
     return "" if good else f"{wanted['url']} answers {status or 'nothing'}: {reason}"
-
-
-def exclude_expected_downtime(unit: dict) -> None:
-    """Nobody served while the only instance restarted. What the traffic probe saw fail until now does not count against the release."""
-    wanted = unit.get("traffic_gate")
-    if wanted:
-        time.sleep(PROBE_SECONDS)  # until it has written down its last failure
-        failed = traffic_probe.latest(fileset.read(wanted["results_file"])[0]).get("failed", 0)
-        fileset.swap([(wanted["results_file"] + EXPECTED_DOWNTIME, str(int(failed)).encode(), (0o644, os.geteuid(), os.getegid()))])
-
-
-def traffic_gate_error(unit: dict) -> str:
-    """Why the deploy has to stop: the traffic probe has seen more failed requests than it may, now that the unit is ready. Empty when it has not."""
-    wanted = unit.get("traffic_gate")
-    if not wanted or wanted.get("evaluate", "per_unit") == "at_end":
-        return ""
-    time.sleep(PROBE_SECONDS)
-    seen = traffic_probe.latest(fileset.read(wanted["results_file"])[0])
-    said = fileset.read(wanted["results_file"] + EXPECTED_DOWNTIME)[0] or b""
-    forgiven = int(said) if said.isdigit() else 0
-    if seen.get("failed", 0) - forgiven <= int(wanted["max_failed"]):
-        return ""
-    last = "; ".join(seen.get("failures", [])[-3:])
-    beside = f" beside the {forgiven} while the only instance restarted" if forgiven else ""
-    return (
-        f"{seen['failed'] - forgiven} of {seen.get('requests', 0)} requests of the traffic probe failed{beside}, {wanted['max_failed']} may; the last: {last}"
-    )
 
 
 def _why(unit, state, prints, manifest, texts, unhealthy) -> tuple[str, str] | None:

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset, host_layout, traffic_probe
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import EXPECTED_DOWNTIME
+from ansible_collections.senex.trader.plugins.module_utils.traffic_gate import EXPECTED_DOWNTIME
 
 LIMIT = 3600  # seconds after which it ends by itself
 # It reads what the application says, so it has nothing to lose: a user of its own for as long as it runs, and one file, which is opened for it

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.senex.trader.plugins.module_utils import fileset, payload, quadlet_plan, unit_text
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError, Transaction
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_work import ApplyError
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.system_transaction import SystemTransaction
 

@@ -49,7 +49,7 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import quadlet_apply, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import component_apply, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
 
@@ -57,11 +57,11 @@ from ansible_collections.senex.trader.plugins.module_utils.release_record import
 def apply_concurrently(data: dict, payloads: list[str], start: str) -> dict:
     """Apply a component, and the others once its first instance is ready again, or at the same time."""
     with lock() as descriptor:
-        others = quadlet_apply.ConcurrentApply(payloads, descriptor)
+        others = component_apply.ConcurrentApply(payloads, descriptor)
         if start == "immediate":
             others.begin()
         try:
-            result = quadlet_apply.apply_or_error(data, concurrent=others)
+            result = component_apply.apply_or_error(data, concurrent=others)
             if "msg" not in result:
                 others.begin()
         finally:
@@ -85,7 +85,7 @@ def main() -> None:
     )
     data = json.loads(base64.b64decode(module.params["payload"]))
     if module.check_mode:
-        result = {"plan": [], **quadlet_apply.apply_or_error(data, check=True)}
+        result = {"plan": [], **component_apply.apply_or_error(data, check=True)}
         if result.pop("host_not_prepared", False):
             module.exit_json(changed=data["state"] == "present", plan=[f"all of {result['msg']}"])
     else:

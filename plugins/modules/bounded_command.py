@@ -29,6 +29,10 @@ options:
     description: Seconds after which it is ended. The default, a day, is for a copy that is fetched from far away.
     type: float
     default: 86400
+  failure_warning:
+    description: Where it may fail, what to say then. The task warns of it, with the reason, and goes on. Empty, and the task fails.
+    type: str
+    default: ""
 attributes:
   check_mode:
     support: partial
@@ -70,6 +74,7 @@ ARGUMENTS = {
     "stdin": {"type": "str", "default": "", "no_log": True},
     "chdir": {"type": "path", "default": "/"},
     "timeout": {"type": "float", "default": 86400.0},
+    "failure_warning": {"type": "str", "default": ""},
 }
 
 
@@ -93,7 +98,10 @@ def main() -> None:
         module.exit_json(changed=False, skipped=True, rc=0, stdout="", stderr="")
     answer = run(module.params)
     if answer["rc"]:
-        module.fail_json(msg=untrusted.lines(f"ended with {answer['rc']}: {answer['stderr'] or answer['stdout']}"), **answer)
+        reason = untrusted.lines(f"ended with {answer['rc']}: {answer['stderr'] or answer['stdout']}")
+        if not module.params["failure_warning"]:
+            module.fail_json(msg=reason, **answer)
+        module.warn(f"{module.params['failure_warning']} ({reason})")
     module.exit_json(changed=True, **answer)
 
 

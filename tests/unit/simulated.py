@@ -108,11 +108,13 @@ class ServiceUser:
         return subprocess.CompletedProcess([], 0, "\\n".join(f"{unit} x" for unit in listed), "")
 '''
 TRANSACTION = '''
+import os
+
 
 class Transaction:
     """A component that is one file: the image that it runs."""
 
-    def __init__(self, component, user, present, concurrent=None, still=lambda: None):
+    def __init__(self, component, user, present, concurrent=None, still=lambda: None, unit_ready=None):
         self.component, self.concurrent, self.still = component, concurrent, still
 
     def run(self, check):
@@ -174,8 +176,8 @@ PART = """- name: Put it in place
     component: PART
     user: senex
     home: /h
-    deploy_lock: "{{ PART_deploy_lock | default({}) }}"
-    render_only: "{{ PART_render_only | default(false) }}"
+    deploy_lock: "{{ __PART_deploy_lock | default({}) }}"
+    render_only: "{{ __PART_render_only | default(false) }}"
     files: [{content: "{{ senex_image_reference }}", dest: image}]
   register: PART_applied
 """

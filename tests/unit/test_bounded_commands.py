@@ -14,7 +14,7 @@ from test_outside_words import ENDLESS, RED, tasks_of
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Tasks whose command says what the service user or a container likes: by where it is, whose it is, or who starts it
-THEIRS = re.compile(r"senex_home|runuser|--machine=|systemd-run|podman|_backup_command|_pitr_program|_rotate_backup|become_user|item\.argv|before\.sh")
+THEIRS = re.compile(r"senex_home|runuser|--machine=|systemd-run|podman|_as_user|_backup_command|_pitr_program|_rotate_backup|become_user|item\.argv|before\.sh")
 OWN = {"Let the service user linger": "loginctl is root's, and asks root's manager"}
 
 
@@ -65,3 +65,18 @@ def test_every_command_of_theirs_is_asked_so():
                 if f"ansible.builtin.{kind}" in task and THEIRS.search(yaml.safe_dump(task, width=10_000)) and task["name"] not in OWN:
                     bare.append(f"{path.relative_to(ROOT)}: {task['name']}")
     assert bare == [] and seen > 13
+
+
+def test_what_may_fail_is_told_all_the_same(tmp_path):
+    """That no instance heard that it stops was for nobody to see."""
+    arguments = {"argv": ["sh", "-c", "echo 'no \033[2J' >&2; exit 5"], "failure_warning": "web-1 was not told", "_ansible_remote_tmp": str(tmp_path)}
+    done = subprocess.run([sys.executable, bounded_command.__file__], input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}), capture_output=True, text=True,
+                          check=False, cwd=ROOT, env={"PYTHONPATH": f"{ROOT}:" + ":".join(sys.path), "PATH": "/usr/bin:/bin"})  # fmt: skip
+    said = json.loads(done.stdout)
+    assert said["rc"] == 5 and not said.get("failed") and "web-1 was not told (ended with 5: no ?[2J)" in str(said["warnings"])
+
+
+def test_the_hook_of_instances_behind_another_hosts_nginx_is_such_a_command():
+    hooks = [task for task in tasks_of(yaml.safe_load((ROOT / "roles/django/tasks/leave.yml").read_text())) if "__django_pre_stop_hook" in str(task)]
+    told = [task["senex.trader.bounded_command"] for task in hooks if "senex.trader.bounded_command" in task]
+    assert len(told) == 1 and "__django_stopping" in told[0]["failure_warning"] and not any("failed_when" in task for task in hooks)

@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_plan, system_transaction
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import make_plan
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_restart import RollingRestart
 from ansible_collections.senex.trader.plugins.module_utils.system_transaction import SystemComponent, SystemTransaction
 from nginx_door import pair
 from test_engine_system import component, run, system  # noqa: F401 - fixtures
@@ -243,7 +243,7 @@ def test_a_run_killed_after_the_file_restarts_its_readers_in_the_next(live, monk
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Transaction, "_start_unit", die)
+        patch.setattr(RollingRestart, "start_unit", die)
         with pytest.raises(Killed):
             live.run()
     assert "restart web.service" in str(live.run()["plan"])

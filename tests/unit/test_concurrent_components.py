@@ -9,8 +9,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_apply
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError, Transaction, batches
+from ansible_collections.senex.trader.plugins.module_utils import component_apply, fileset
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_restart import batches
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_work import ApplyError
 from ansible_collections.senex.trader.plugins.modules import apply_quadlet
 from test_engine_transaction import live, quiet_host  # noqa: F401 - fixtures
 
@@ -80,7 +82,7 @@ def test_the_one_of_a_batch_that_fails_is_named_and_both_run_as_before(both):
 
 def begun(live, other):
     live.host.log.clear()
-    return Transaction(live.component(), live.host, True, type(live.transaction().manifest)("component", live.state), concurrent=other).run(check=False)
+    return Transaction(live.component(), live.host, True, type(live.transaction().work.manifest)("component", live.state), concurrent=other).run(check=False)
 
 
 @pytest.fixture
@@ -109,8 +111,8 @@ def test_another_part_is_left_alone_where_the_first_instance_fails(turning):
 def test_another_part_begins_at_once_where_nothing_has_to_be_proven(tmp_path, monkeypatch):
     log = []
     monkeypatch.setattr(apply_quadlet, "lock", lambda: fileset.lock(str(tmp_path)))
-    monkeypatch.setattr(quadlet_apply, "ConcurrentApply", lambda payloads, descriptor: Other(log))
-    monkeypatch.setattr(quadlet_apply, "apply_or_error", lambda data, concurrent: log.append("this part") or {"changed": False, "plan": []})
+    monkeypatch.setattr(component_apply, "ConcurrentApply", lambda payloads, descriptor: Other(log))
+    monkeypatch.setattr(component_apply, "apply_or_error", lambda data, concurrent: log.append("this part") or {"changed": False, "plan": []})
     apply_quadlet.apply_concurrently({}, ["rendered"], "immediate")
     assert log == ["begin", "this part", "begin", "wait"]
     log.clear()
@@ -133,7 +135,7 @@ def test_a_process_beside_tells_what_it_refuses_and_holds_the_lock(tmp_path, mon
     monkeypatch.setattr(sys, "path", [str(ROOT), *(path for path in sys.path if "site-packages" not in path)])
     payload = base64.b64encode(json.dumps({"component": "celery", "user": "nobody.here", "home": "/nowhere", "deploy_lock": {}}).encode()).decode()
     with fileset.lock(str(tmp_path)) as descriptor:
-        other = quadlet_apply.ConcurrentApply([payload], descriptor)
+        other = component_apply.ConcurrentApply([payload], descriptor)
         other.begin()
         assert payload not in open(f"/proc/{other.running[0].pid}/cmdline").read()  # noqa: SIM115
         assert os.readlink(f"/proc/{other.running[0].pid}/fd/{descriptor}") == str(tmp_path / "lock")

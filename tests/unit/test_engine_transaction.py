@@ -4,10 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_transaction
+from ansible_collections.senex.trader.plugins.module_utils import confined, fileset, quadlet_check, quadlet_rollback, traffic_gate
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_install import Installation
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Component
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError, Transaction, secret_words
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_restart import RollingRestart
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_work import ApplyError, secret_words
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
 from test_engine_plan import Host, World
 
@@ -65,7 +68,7 @@ class Live(World):
         self.secrets["web_password"] = PASSWORD
 
     def transaction(self, present=True):
-        return Transaction(self.component(), self.host, present, Manifest("component", self.state))
+        return Transaction(self.component(), self.host, present, Manifest("component", self.state), unit_ready=traffic_gate.unit_ready)
 
     def run(self, check=False, present=True):
         self.host.log.clear()
@@ -85,8 +88,8 @@ class Live(World):
 @pytest.fixture(autouse=True)
 def quiet_host(monkeypatch):
     """No generator and no journal here; both have tests on a host."""
-    monkeypatch.setattr(quadlet_transaction.quadlet_check, "problems", lambda user, units, version: [])
-    monkeypatch.setattr(quadlet_transaction, "journal", lambda unit, uid, since: f"journal of {unit}: password is {PASSWORD}")
+    monkeypatch.setattr(quadlet_check, "problems", lambda user, units, version: [])
+    monkeypatch.setattr(quadlet_rollback, "journal", lambda unit, uid, since: f"journal of {unit}: password is {PASSWORD}")
 
 
 @pytest.fixture
@@ -201,7 +204,7 @@ def test_an_image_that_cannot_be_pulled_changes_nothing(live):
 
 def test_units_that_the_host_refuses_change_nothing(live, monkeypatch):
     before = live.seen()
-    monkeypatch.setattr(quadlet_transaction.quadlet_check, "problems", lambda user, units, version: [f"{name}: no" for name in units])
+    monkeypatch.setattr(quadlet_check, "problems", lambda user, units, version: [f"{name}: no" for name in units])
     live.texts["web.container"] += "Memory=1G\n"
     with pytest.raises(ApplyError, match=r"nothing was changed:\n  db.container: no\n  web.container: no"):
         live.run()
@@ -211,7 +214,7 @@ def test_units_that_the_host_refuses_change_nothing(live, monkeypatch):
 def test_a_guard_that_finds_something_else_stops_everything(live):
     guard = os.path.join(live.host.home, "data", "VERSION")
     transaction = live.transaction()
-    transaction.component.preconditions = [{"file": guard, "content": "16", "message": "version: data is of FOUND"}]
+    transaction.work.component.preconditions = [{"file": guard, "content": "16", "message": "version: data is of FOUND"}]
     assert not transaction.run(check=False)["changed"]
     os.mkdir(os.path.dirname(guard))
     with open(guard, "w") as handle:
@@ -241,8 +244,8 @@ def test_a_key_takes_the_place_of_another_only_where_that_one_knows_it(live, her
     live.transaction().run(check=False)
     live.configuration["config/env"] = f"{wanted}\n".encode()
     transaction = live.transaction()
-    (path,) = [item.path for item in transaction.component.files if item.path.endswith("config/env")]
-    transaction.component.preconditions = [{"file": path, "keeps": "K", "message": "key: is another"}]
+    (path,) = [item.path for item in transaction.work.component.files if item.path.endswith("config/env")]
+    transaction.work.component.preconditions = [{"file": path, "keeps": "K", "message": "key: is another"}]
     before = Path(path).read_text()
     if refused:
         with pytest.raises(ApplyError, match="key: is another$"):
@@ -256,8 +259,8 @@ def test_a_key_takes_the_place_of_another_only_where_that_one_knows_it(live, her
 def test_without_the_file_there_is_no_key_to_keep(live):
     live.configuration["config/env"] = b"K=new\n"
     transaction = live.transaction()
-    (path,) = [item.path for item in transaction.component.files if item.path.endswith("config/env")]
-    transaction.component.preconditions = [{"file": path, "keeps": "K", "message": "key: is another"}]
+    (path,) = [item.path for item in transaction.work.component.files if item.path.endswith("config/env")]
+    transaction.work.component.preconditions = [{"file": path, "keeps": "K", "message": "key: is another"}]
     assert transaction.run(check=False)["changed"]
 
 
@@ -266,7 +269,7 @@ class Killed(BaseException):
 
 
 def kill_points():
-    return ["make_directory", "_write:before", "_write:after", "set_secret", "_start_unit:1", "_start_unit:2"]
+    return ["make_directory", "write:before", "write:after", "set_secret", "start_unit:1", "start_unit:2"]
 
 
 @pytest.mark.parametrize("point", kill_points())
@@ -282,20 +285,20 @@ def test_a_killed_run_is_finished_by_the_next(live, monkeypatch, point):
         raise Killed
 
     with monkeypatch.context() as patch:
-        if point == "_write:after":
-            real = Transaction._write
-            patch.setattr(Transaction, "_write", lambda self, *arguments: (real(self, *arguments), die()))
-        elif point.startswith("_start_unit"):
-            real, left = Transaction._start_unit, [int(point[-1])]
+        if point == "write:after":
+            real = Installation.write
+            patch.setattr(Installation, "write", lambda self, *arguments: (real(self, *arguments), die()))
+        elif point.startswith("start_unit"):
+            real, left = RollingRestart.start_unit, [int(point[-1])]
 
             def some(self, unit):
                 left[0] -= 1
                 return die() if left[0] < 0 else real(self, unit)
 
-            patch.setattr(Transaction, "_start_unit", some)
+            patch.setattr(RollingRestart, "start_unit", some)
         else:
             name = point.split(":")[0]
-            patch.setattr(Transaction if name == "_write" else Machine, name, die)
+            patch.setattr(Installation if name == "write" else Machine, name, die)
         with pytest.raises(Killed):
             live.run()
     assert live.run()["changed"] and "daemon-reload" in live.host.log and "reenable job.timer" in live.host.log
@@ -333,7 +336,7 @@ def test_a_put_back_that_cannot_put_back_goes_on_and_says_so(live, monkeypatch):
     def full(changes):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(quadlet_transaction.fileset, "put_back", full)
+    monkeypatch.setattr(fileset, "put_back", full)
     with pytest.raises(ApplyError, match="Not all is back as it was .No space left.*NOT running: web.service"):
         live.run()
     assert live.host.secrets["web_password"] == PASSWORD
@@ -383,7 +386,7 @@ def test_a_run_that_is_killed_while_it_puts_back_takes_nobody_for_started(live, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Transaction, "_restart_drained", silent)
+        patch.setattr(RollingRestart, "restart_drained", silent)
         patch.setattr(fileset, "put_back", killed)
         with pytest.raises(KeyboardInterrupt):
             live.run()
@@ -448,7 +451,7 @@ def test_a_filter_of_system_calls_that_is_not_there_stops_everything_before_the_
 def test_programs_that_start_containers_themselves_are_not_installed_without_it(live, tmp_path, monkeypatch):
     """They would meet it when somebody needs a backup."""
     path = tmp_path / "seccomp.json"
-    monkeypatch.setattr(quadlet_transaction.confined, "SECCOMP", str(path))
+    monkeypatch.setattr(confined, "SECCOMP", str(path))
     live.configuration["lib/program/confined.py"] = b"OPTIONS = ()"
     before = live.seen()
     with pytest.raises(ApplyError, match=rf"{path} is not there, nothing was changed: role podman brings it"):

@@ -7,8 +7,8 @@ import pathlib
 import sys
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import nginx_upstream, quadlet_plan, quadlet_transaction
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError
+from ansible_collections.senex.trader.plugins.module_utils import nginx_upstream, quadlet_plan, quadlet_restart, traffic_gate
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_work import ApplyError
 from test_engine_transaction import live, quiet_host  # noqa: F401 - fixtures
 
 TURN = {"server": "127.0.0.1:1"}
@@ -152,16 +152,16 @@ def test_what_failed_while_the_only_instance_restarted_does_not_count(live, upst
     """No other server took the requests, so they had to fail; where there was one, none had to."""
     contract = upstream(*(f"127.0.0.1:{8001 + number}" for number in range(1 + others)))
     (tmp_path / "prober.json").write_text('{"requests": 90, "failed": 40, "failures": ["/: 502"]}')
-    monkeypatch.setattr(quadlet_plan, "PROBE_SECONDS", 0)
+    monkeypatch.setattr(traffic_gate, "PROBE_SECONDS", 0)
     turn = {"contract": contract, "server": "127.0.0.1:8001", "drain": 0}
     live.units[1] = {"name": "web.service", "load_balancer": turn, "traffic_gate": {"results_file": str(tmp_path / "prober.json"), "max_failed": 3}}
     live.texts["web.container"] += "Exec=new\n"
     if good:
         assert live.run()["changed"]
         (tmp_path / "prober.json").write_text('{"requests": 99, "failed": 44, "failures": ["/: 500"]}')
-        assert "4 of 99 requests of the traffic probe failed beside the 40 while" in quadlet_plan.traffic_gate_error(live.units[1])
+        assert "4 of 99 requests of the traffic probe failed beside the 40 while" in traffic_gate.traffic_gate_error(live.units[1])
         live.units[1]["traffic_gate"]["evaluate"] = "at_end"
-        assert quadlet_plan.traffic_gate_error(live.units[1]) == "", "the caller counts them, those that are forgiven apart"
+        assert traffic_gate.traffic_gate_error(live.units[1]) == "", "the caller counts them, those that are forgiven apart"
     else:
         with pytest.raises(ApplyError, match="40 of 90 requests of the traffic probe failed, 3 may; the last: /: 502"):
             live.run()
@@ -231,7 +231,7 @@ def holding(live, monkeypatch):
         yield
         live.host.log += ["goes on"] if wanted else []
 
-    monkeypatch.setattr(quadlet_transaction, "RequestHold", hold)
+    monkeypatch.setattr(quadlet_restart, "RequestHold", hold)
     live.units[0] = {"name": "db.service", "request_hold": {"contract": "/nowhere"}}
     live.run()
     assert live.host.log == [], "nothing restarts, nobody waits"

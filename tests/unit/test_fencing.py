@@ -17,8 +17,9 @@ from ansible_collections.senex.trader.plugins.action import (
     system_files,
     traffic_probe,
 )
-from ansible_collections.senex.trader.plugins.module_utils import application_units, fileset, quadlet_apply, release_record
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError, Transaction
+from ansible_collections.senex.trader.plugins.module_utils import application_units, component_apply, fileset, release_record
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_work import ApplyError
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld, LockLost
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from ansible_collections.senex.trader.plugins.plugin_utils.answering import AnsweringAction
@@ -91,7 +92,7 @@ def test_a_part_whose_lock_is_lost_meanwhile_goes_on_with_no_further_unit_and_is
         if len(asked) == 3:  # before the files, before the first unit, before the second
             raise LockLost("the lock of this release is gone: deploy of 3")
 
-    transaction = Transaction(live.component(), live.host, True, live.transaction().manifest, still=still)
+    transaction = Transaction(live.component(), live.host, True, live.transaction().work.manifest, still=still)
     live.host.log.clear()
     with pytest.raises(ApplyError, match=r"could not be installed: the lock of this release is gone: deploy of 3[\s\S]*The files from before are back"):
         transaction.run(False)
@@ -121,10 +122,10 @@ class Changes:
 def host(ledger, monkeypatch):
     Changes.begun = 0
     monkeypatch.setattr(fileset, "MANIFESTS", ledger.directory)
-    monkeypatch.setattr(quadlet_apply, "Ledger", lambda: ledger)
-    monkeypatch.setattr(quadlet_apply, "Transaction", Changes)
-    monkeypatch.setattr(quadlet_apply, "save_applied", lambda data: None)
-    monkeypatch.setattr(quadlet_apply, "ServiceUser", lambda *_: type("User", (), {"uid": 0, "gid": 0})())
+    monkeypatch.setattr(component_apply, "Ledger", lambda: ledger)
+    monkeypatch.setattr(component_apply, "Transaction", Changes)
+    monkeypatch.setattr(component_apply, "save_applied", lambda data: None)
+    monkeypatch.setattr(component_apply, "ServiceUser", lambda *_: type("User", (), {"uid": 0, "gid": 0})())
     return ledger
 
 
@@ -132,11 +133,11 @@ def host(ledger, monkeypatch):
 def test_a_part_is_left_alone_under_the_lock_of_another_one(host, deploy_lock):
     """A release that slept, and site.yml beside a release."""
     host.begin(THEIRS)
-    answer = quadlet_apply.apply_or_error(quadlet_data(deploy_lock=deploy_lock))
+    answer = component_apply.apply_or_error(quadlet_data(deploy_lock=deploy_lock))
     assert "deploy of 3 by ben@desk" in answer["msg"] and Changes.begun == 0
     assert answer.get("busy", {}).get("id") == (None if deploy_lock else "theirs")
-    assert quadlet_apply.apply_or_error(quadlet_data(deploy_lock=deploy_lock), check=True)["changed"], "a look changes nothing"
-    assert quadlet_apply.apply_or_error(quadlet_data(deploy_lock={"id": "theirs", "stage": "web"}))["changed"] and Changes.begun == 1
+    assert component_apply.apply_or_error(quadlet_data(deploy_lock=deploy_lock), check=True)["changed"], "a look changes nothing"
+    assert component_apply.apply_or_error(quadlet_data(deploy_lock={"id": "theirs", "stage": "web"}))["changed"] and Changes.begun == 1
 
 
 def plugin_of(module):
@@ -149,13 +150,13 @@ def test_every_module_that_changes_a_host_asks_for_the_lock():
     """One that does not is named here with its reason."""
     apart = {"facts": "reads", "in_force": "reads", "bounded_command": "by the test below", "nginx_sites": "reads", "preflight": "reads",
              "vault": "a file of the controller", "quadlet": "apply_quadlet", "system_files": "apply_system_files"}  # fmt: skip
-    through = {"apply_quadlet": "quadlet_apply", "postgresql_upgrade": "leased(", "postgresql_checksums": "pg_checksums"}
+    through = {"apply_quadlet": "component_apply", "postgresql_upgrade": "leased(", "postgresql_checksums": "pg_checksums"}
     for path in ROOT.glob("plugins/modules/*.py"):
         if path.stem not in apart:
             text = path.read_text()
             assert "Ledger()" in text or through.get(path.stem, "Ledger()") in text, path.stem
             assert path.stem.startswith("apply_") or "Answering" in plugin_of(path.stem) or "Locked" in plugin_of(path.stem), f"{path.stem}, unreachable"
-    assert "Ledger().changing(" in (ROOT / "plugins/module_utils/quadlet_apply.py").read_text()
+    assert "Ledger().changing(" in (ROOT / "plugins/module_utils/component_apply.py").read_text()
     assert "leased(" in (ROOT / "plugins/module_utils/postgresql/checksums.py").read_text()
 
 

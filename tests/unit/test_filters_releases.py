@@ -2,6 +2,7 @@
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible_collections.senex.trader.plugins.filter import releases
 from ansible_collections.senex.trader.plugins.filter.releases import newest_records, release_lines, rollback_target
 
 
@@ -68,3 +69,86 @@ def test_the_records_of_the_host_that_knows_most():
 def test_why_a_release_failed_is_printable():
     records = [{"id": "r", "what": "deploy", "result": "refused", "who": "me", "reason": "no \x1b[2J\x9b\u202e"}]
     assert all(line.isprintable() for line in release_lines(records, {"id": "h\x1b", "what": "x", "step": "y\r", "who": "z"}))
+
+
+HOSTVARS = {
+    "one": {"release_failure": "one, web: no", "release_confirmed": ["prepare"], "release_changed": True, "release_finished": True},
+    "two": {"release_rolled_back": True, "release_unfinished": "two: its lock is left"},
+}
+
+
+def test_what_hosts_say_of_a_release_and_what_those_say_that_do_not_answer():
+    found = releases.release_reports(HOSTVARS, ["one", "two", "three"])
+    assert found["one"] == {"failure": "one, web: no", "confirmed": ["prepare"], "touched": True, "back": False, "not_back": ""}
+    assert found["two"]["back"] and found["three"] == {"failure": "", "confirmed": [], "touched": False, "back": False, "not_back": ""}
+    assert releases.release_unfinished(HOSTVARS, ["one", "two", "three"]) == [
+        "two: its lock is left", "three: nothing was recorded, and its lock is left (no answer)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("running", "deployed"),
+    [
+        ({"web-1": ("id", "app:2"), "postgres": ("x", "pg:15")}, True),
+        ({"web-1": ("id", "app:2"), "celery-next": ("old", "app:1")}, True),  # the surge worker of the release before
+        ({"web-1": ("id", "app:2"), "celery-worker": ("old", "app:1")}, False),
+        ({"web-1": ("id", "app:latest")}, False),
+        ({"postgres": ("id", "app:2")}, False),
+        ({}, False),
+    ],
+)
+def test_an_image_runs_already_where_each_container_has_it(running, deployed):
+    pulled = {"image": "id", "running": {name: {"image": image, "reference": reference} for name, (image, reference) in running.items()}}
+    assert releases.release_is_deployed({"one": {"release_pulled": pulled}}, ["one"], "app:2") is deployed
+    assert not releases.release_is_deployed({"one": {"release_pulled": pulled}}, ["one", "two"], "app:2"), "one that says nothing"
+
+
+def test_a_record_that_is_missing_is_the_newest_of_any_host():
+    hosts = {name: {"release_pulled": {"newest": {"id": name}}} for name in ("a", "c", "b")} | {"new": {"release_pulled": {"newest": None}}}
+    assert [one["id"] for one in releases.release_newer_records(hosts, list(hosts), "a")] == ["b", "c"]
+    assert releases.release_missing_record(hosts, list(hosts), {"id": "a"}) == {"id": "c"} == releases.release_missing_record(hosts, list(hosts), None)
+    assert releases.release_missing_record(hosts, list(hosts), {"id": "c"}) == {} == releases.release_missing_record({}, ["one"], {})
+
+
+def test_tasks_that_are_due_soon():
+    assert releases.release_tasks_due({"report": 89, "night": 900, "never": None, "now": "0"}, 15) == ["report in 1 min 29 s", "now in 0 min 00 s"]
+
+
+ABOUT = {"kind": "deploy", "tag": "2", "id": "r1", "previous": "app:1", "unfinished": [], "hook_errors": []}
+
+
+@pytest.mark.parametrize(
+    ("end", "about", "lines"),
+    [
+        ({"trouble": ["one, web: no"]}, {}, ["The deploy of 2 failed (r1).", "one, web: no", "app:1 serves, as before. The lock is released."]),
+        ({"trouble": ["x"], "behind": ["two: y"]}, {}, ["The deploy of 2 failed (r1).", "x", "two: y", "NOT switched back, see above: run the playbook again, "
+                                                        "or playbooks/rollback.yml."]),
+        ({"trouble": ["x"], "lost": True}, {"unfinished": ["one: z"]},
+         ["The deploy of 2 failed (r1).", "x", "Another one has taken the lock of this release, so nothing more was changed: see playbooks/releases.yml.",
+          "one: z", "A lock that is left ends by itself, or with the next release from here."]),
+        ({}, {"unfinished": ["one: z"]},
+         ["2 serves, and not every host has its record (r1).", "one: z", "A lock that is left ends by itself, or with the next release from here."]),
+        ({}, {"hook_errors": ["one: 500"]},
+         ["The deploy of 2 succeeded (r1), and it serves; release_post_deploy_tasks failed.", "release_post_deploy_tasks: one: 500"]),
+        ({"trouble": ["x"]}, {"hook_errors": ["one: 500"]},
+         ["The deploy of 2 failed (r1).", "x", "app:1 serves, as before. The lock is released.", "release_post_failure_tasks: one: 500"]),
+    ],
+)  # fmt: skip
+def test_what_is_said_at_the_end_of_a_release_that_did_not_go_well(end, about, lines):
+    assert releases.release_failure_text({"trouble": [], "behind": [], "lost": False, **end}, {**ABOUT, **about}).split("\n") == lines
+
+
+def test_what_is_said_of_the_other_ends():
+    said = releases.release_refusal_text(
+        {"tag": "2", "previous": "app:1", "unsafe": ["app.0002: drops a table"], "due": ["report in 1 min 00 s"], "minutes": 15}
+    )
+    assert "would break app:1" in said and "\n  app.0002: drops a table\n" in said and said.endswith("Wait, or say -e release_force=true.")
+    assert releases.release_refusal_text({"tag": "2", "previous": "app:1", "unsafe": [], "due": [], "minutes": 15}) == "2 is not released now."
+    said = releases.release_success_text({"kind": "rollback", "tag": "1", "id": "r2", "previous": "2", "migrations": []}, {"requests": 9})
+    assert "rollback of 1 succeeded (r2); 9 requests probed,\n0 failed" in said and "migrations taken back: none" in said and "(to 2)" in said
+    said = releases.release_probe_text({"failed": 5, "requests": 90, "forgiven": 1, "failures": [str(number) for number in range(9)]}, 3, ["TLS"])
+    assert (
+        said.startswith("from the controller: TLS\n5 of 90 requests")
+        and "(1 while the only instance restarted), 3 more may" in said
+        and "4; 5; 6; 7; 8" in said
+    )

@@ -9,10 +9,10 @@ import types
 
 import pytest
 from ansible_collections.senex.trader.plugins.action.quadlet import directory_of
-from ansible_collections.senex.trader.plugins.module_utils import kept_data, quadlet_plan, quadlet_transaction
+from ansible_collections.senex.trader.plugins.module_utils import kept_data, quadlet_check, quadlet_plan
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import cluster_swap
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade_state import State
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_work import ApplyError
 from ansible_collections.senex.trader.plugins.plugin_utils.components import registry
 from rendered import ROLES, component
 from test_engine_transaction import Live
@@ -63,7 +63,7 @@ class Component(Live):
 
 @pytest.fixture(autouse=True)
 def quiet_host(monkeypatch):
-    monkeypatch.setattr(quadlet_transaction.quadlet_check, "problems", lambda user, units, version: [])
+    monkeypatch.setattr(quadlet_check, "problems", lambda user, units, version: [])
     monkeypatch.setattr(quadlet_plan, "SETTLE_SECONDS", 0)
 
 

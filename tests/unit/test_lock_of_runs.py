@@ -292,7 +292,7 @@ def test_every_playbook_that_changes_hosts_has_the_lock_of_all_of_them(name):
     text = {play["name"]: yaml.safe_dump(play) for play in found if play.get("hosts") == EVERYBODY}
     if name in OPERATIONS:
         assert any("tasks/lock.yml" in one or "step: begin" in one or "release_stage: prepare" in one for one in text.values()), "taken on every host"
-        assert any("step: finish" in one or "tasks_from: finish" in one for one in text.values()), "and given up there"
+        assert any("step: finish" in one or "release/finish.yml" in one for one in text.values()), "and given up there"
     elif alone:
         last = next(play for play in found if "tasks/unlock.yml" in yaml.safe_dump(play))
         assert last["hosts"] == EVERYBODY and (last.get("tags") == ["always"]), "whatever parts a run is told to apply"
@@ -300,7 +300,7 @@ def test_every_playbook_that_changes_hosts_has_the_lock_of_all_of_them(name):
 
 def test_whoever_waits_at_a_host_that_is_only_locked_is_heard():
     """A lock that is refused there is a failure of the release."""
-    assert all(f"'{group}'" in loaded(ROLES / "release/vars/main.yml")["__release_all_hosts"] for group in EVERYBODY.split(":"))
+    assert all(f"'{group}'" in loaded(ROLES.parent / "playbooks/vars/release.yml")["__release_all_hosts"] for group in EVERYBODY.split(":"))
 
 
 def test_what_the_lock_leaves_is_taken_for_no_part(ledger):

@@ -61,12 +61,16 @@ def site(tmp_path):
     shutil.copy(ROOT / "plugins/modules/release.py", tree / "plugins/modules")
     shutil.copytree(ROOT / "roles/release", tree / "roles/release")
     (tree / "roles/release/meta/main.yml").write_text("dependencies: []\n")
+    shutil.copytree(ROOT / "plugins/filter", tree / "plugins/filter")
+    shutil.copytree(ROOT / "plugins/module_utils", tree / "plugins/module_utils")
     for name in ("meta", "galaxy.yml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tree / name)
     about = {"hosts": "all", "gather_facts": False, "vars": {"release_id": "mine", "release_kind": "deploy", "release_tag": "2"}}
-    wait = {"ansible.builtin.include_role": {"name": "senex.trader.release", "tasks_from": "wait"}}
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([{**about, "tasks": [wait]}]))
+    about["vars_files"] = [str(ROOT / "playbooks/vars/release.yml")]
+    inputs = {"ansible.builtin.import_role": {"name": "senex.trader.release", "rolespec_validate": False}}
+    wait = {"ansible.builtin.include_tasks": str(ROOT / "playbooks/release/wait.yml")}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{**about, "tasks": [inputs, wait]}]))
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": dict.fromkeys(HOSTS)}}))
     place = tmp_path / "locks"
     place.mkdir()

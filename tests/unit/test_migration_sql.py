@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-RULES = runpy.run_path(str(Path(__file__).parents[2] / "roles/release/files/migration_sql.py"))
+RULES = runpy.run_path(str(Path(__file__).parents[2] / "playbooks/release/files/migration_sql.py"))
 MB = 2**20
 
 

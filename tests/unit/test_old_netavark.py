@@ -9,7 +9,8 @@ import pytest
 from ansible_collections.senex.trader.plugins.module_utils import release_steps, unit_text
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_keys import check_unit
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
-from rendered import component, value
+from rendered import ROLES as ALL_ROLES
+from rendered import component, loaded, value
 from test_host_fact import fact, script  # noqa: F401  (fixtures)
 from test_rendered_units import BASE, ROLES, units_of
 
@@ -87,7 +88,7 @@ def test_the_image_that_is_asked_for_its_migrations_looks_up_likewise(monkeypatc
     user, asked = ServiceUser(pwd.getpwuid(os.getuid()).pw_name, "/nowhere"), []
     answer = subprocess.CompletedProcess([], 0, release_steps.MARK + "{}", "")
     monkeypatch.setattr(user, "podman", lambda *argv, **_: asked.append(argv) or answer)
-    container = value("release", "__release_container", **BASE, release_reference="app:2")
+    container = value("release", "__release_container", **BASE, **loaded(ALL_ROLES.parent / "playbooks/vars/release.yml"), release_reference="app:2")
     release_steps.plan(user, container, "")
     assert {"--dns-option=timeout:1", "--dns-option=attempts:5"} <= set(asked[0][: asked[0].index("app:2")])
 

@@ -99,7 +99,7 @@ def test_a_release_and_a_rotation_bear_the_drain_of_workers(timeouts, wanted):
     hosts = {f"w{number}": {"celery_stop_timeout": seconds} for number, seconds in enumerate(timeouts)} | ({"plain": {}} if timeouts else {})
     variables = {"groups": {"celery": list(hosts)}, "hostvars": hosts}
     (locking,) = [one for play in plays("rotate") for one in play.get("tasks", []) if "tasks/lock.yml" in str(one)]
-    for text in (loaded(ROLES / "release/vars/main.yml")["__release_lock_lease"], locking["vars"]["lock_lease"]):
+    for text in (loaded(ROLES.parent / "playbooks/vars/release.yml")["__release_lock_lease"], locking["vars"]["lock_lease"]):
         assert worked_out(text, variables) == wanted
     assert "lock_lease" in str(yaml.safe_load((ROOT / "playbooks/tasks/lock.yml").read_text()))
-    assert all(asked["lease"] == "{{ __release_lock_lease }}" for asked in begins(yaml.safe_load((ROLES / "release/tasks/prepare.yml").read_text())))
+    assert all(asked["lease"] == "{{ __release_lock_lease }}" for asked in begins(yaml.safe_load((ROLES.parent / "playbooks/release/prepare.yml").read_text())))

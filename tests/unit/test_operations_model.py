@@ -175,6 +175,8 @@ def attempt(told, host, work, key="failure"):
 
 
 class Release(World):
+    hook = ""  # where the operator's own tasks run before the first change
+
     def __init__(self, *given):
         super().__init__(*given)
         self.image, self.previous = dict.fromkeys(self.application, "1"), "1"
@@ -183,18 +185,22 @@ class Release(World):
         self.image = dict.fromkeys(self.application, "3")
 
     def run(self, identifier, take_over=""):
-        """By the plays of release.yml and the roles' tasks; how it ended, and what it said."""
+        """By the plays of release.yml and their tasks; how it ended, and what it said."""
         told = {host: {"confirmed": []} for host in self.hosts}
-        way = operations.release_way(self.groups, [])
+        way = operations.release_way(self.groups, [], hook=self.hook)
         unfinished = []
         for play in plays("release"):
             last = play["tasks"][-1]
-            stage, task = last.get("vars", {}).get("release_stage"), last["ansible.builtin.include_role"]["tasks_from"]
+            stage, task = last.get("vars", {}).get("release_stage"), last["ansible.builtin.include_tasks"]
             assert not play.get("any_errors_fatal") and play["name"]
+            if stage == "pre_deploy" and not self.hook:
+                continue
             for host in self.matched(play["hosts"]):
-                if task == "stage":
+                if stage == "pre_deploy" and host not in operations.release_hook_hosts(self.groups, self.hook):
+                    continue
+                if task == "release/stage.yml":
                     self.stage(identifier, way, told, stage, host, take_over)
-                elif task == "switch_back":
+                elif task == "release/roll_back.yml":
                     self.switch_back(identifier, way, told, host)
                 else:
                     self.finish(identifier, way, told, host, unfinished)
@@ -265,8 +271,21 @@ def test_releases():
     assert seen > 300
 
 
-def judge_release(groups, event, first, case):
+@pytest.mark.parametrize("hook", ["first", "all"])
+def test_releases_with_tasks_of_the_operators(hook):
+    for name, event in cases(lambda inventory: operations.release_way(inventory, [], hook=hook), ["pre_deploy"]):
+        judge_release(GROUPS[name], event, "", f"{name}: {event}", hook)
+        world = Release(GROUPS[name], event)
+        world.hook = hook
+        if event[2] == "failed":
+            end, said = world.run("mine")
+            assert (end["result"], set(world.image.values()), len(said)) == ("refused", {"1"}, 1), said
+            assert {world.last(host) for host in world.hosts} == {"refused"} and world.locked() == []
+
+
+def judge_release(groups, event, first, case, hook=""):
     world = Release(groups, event)
+    world.hook = hook
     if first:
         failing = (first, operations.release_way(groups, [])[4 if first == "celery" else 6]["hosts"][-1])
         plain = world.ask

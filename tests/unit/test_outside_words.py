@@ -23,6 +23,7 @@ from ansible_collections.senex.trader.plugins.module_utils import (
     release_record,
     release_steps,
     service_user,
+    traffic_gate,
     traffic_probe,
     untrusted,
 )
@@ -135,15 +136,15 @@ def test_the_prober_says_printable_lines():
 
 
 def test_one_that_says_nothing_good_does_not_break_a_release(tmp_path, monkeypatch):
-    monkeypatch.setattr(quadlet_plan, "PROBE_SECONDS", 0)
-    monkeypatch.setattr(quadlet_plan.fileset, "own_ground", lambda paths: None)
+    monkeypatch.setattr(traffic_gate, "PROBE_SECONDS", 0)
+    monkeypatch.setattr(traffic_gate.fileset, "own_ground", lambda paths: None)
     state = tmp_path / "prober.json"
     state.write_text(json.dumps({"failed": 2.0, "failures": 7}))
     unit = {"traffic_gate": {"results_file": str(state), "max_failed": 0}}
-    assert "2.0 of 0 requests" in quadlet_plan.traffic_gate_error(unit)
-    quadlet_plan.exclude_expected_downtime(unit)
+    assert "2.0 of 0 requests" in traffic_gate.traffic_gate_error(unit)
+    traffic_gate.exclude_expected_downtime(unit)
     state.write_text(json.dumps({"failed": "x"}))
-    assert quadlet_plan.traffic_gate_error(unit) == ""
+    assert traffic_gate.traffic_gate_error(unit) == ""
 
 
 # Whom a host asks before the first deployment

@@ -10,7 +10,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import in_force, owned, quadlet_transaction, service_user, storage, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import in_force, owned, quadlet_work, service_user, storage, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
 from ansible_collections.senex.trader.plugins.plugin_utils import kept_place
 from test_host_fact import fact, script  # noqa: F401  (fixtures)
@@ -106,7 +106,7 @@ def test_what_a_unit_is_called_is_no_state_of_it(end):
 @pytest.mark.parametrize("end", ENDS[:-1])
 def test_a_secret_is_kept_out_of_messages_as_a_whole(end):
     part = SimpleNamespace(secrets={}, files=[SimpleNamespace(secret=True, content=f"DB_PASSWORD=one{end}two-three\nNAME=x\n".encode())])
-    assert f"one{end}two-three" in quadlet_transaction.secret_words(part)
+    assert f"one{end}two-three" in quadlet_work.secret_words(part)
 
 
 def test_records_are_those_of_an_end_of_line():

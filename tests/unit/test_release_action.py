@@ -213,16 +213,16 @@ def test_a_process_of_another_namespace_sees_a_live_holder(tmp_path):
 )
 def test_who_did_not_get_the_lock_is_known(pulled, locked):
     """Or it would stop the prober of the release that has it. Hosts skip theirs where the first one waited in vain."""
-    variables = loaded(ROLES / "release/vars/main.yml") | ({} if pulled is None else {"release_pulled": pulled})
+    variables = loaded(ROLES.parent / "playbooks/vars/release.yml") | ({} if pulled is None else {"release_pulled": pulled})
     assert Templar(loader=DataLoader(), variables=trusted(variables)).template(trust_as_template("{{ __release_locked }}")) is locked
 
 
 def test_all_releases_take_the_same_host_first():
     """tests/unit/test_lock_wait.py runs it."""
-    wait, takes, *_ = yaml.safe_load((ROLES / "release/tasks/prepare.yml").read_text())
+    wait, takes, *_ = yaml.safe_load((ROLES.parent / "playbooks/release/prepare.yml").read_text())
     assert wait["ansible.builtin.include_tasks"] == "wait.yml" and "release_lock_wait" in wait["when"] and "wait" not in takes["senex.trader.release"]
-    first, *_ = yaml.safe_load((ROLES / "release/tasks/wait_round.yml").read_text())
-    assert "__release_first" in first["when"] and loaded(ROLES / "release/vars/main.yml")["__release_first"] == "{{ ansible_play_hosts_all[0] }}"
+    first, *_ = yaml.safe_load((ROLES.parent / "playbooks/release/wait_round.yml").read_text())
+    assert "__release_first" in first["when"] and loaded(ROLES.parent / "playbooks/vars/release.yml")["__release_first"] == "{{ ansible_play_hosts_all[0] }}"
 
 
 @pytest.mark.parametrize(("known", "newest", "found"), [
@@ -234,7 +234,7 @@ def test_all_releases_take_the_same_host_first():
 def test_what_was_released_while_this_one_waited_is_what_a_way_back_leads_to(known, newest, found):
     """The lock was another's when this run looked."""
     hosts = {name: {} if one is None else {"release_pulled": {"newest": one}} for name, one in zip(("one", "two"), newest, strict=True)}
-    variables = loaded(ROLES / "release/vars/main.yml") | {"groups": {"web": list(hosts)}, "hostvars": hosts, "senex_release": known}
+    variables = loaded(ROLES.parent / "playbooks/vars/release.yml") | {"groups": {"web": list(hosts)}, "hostvars": hosts, "senex_release": known}
     answer = Templar(loader=DataLoader(), variables=trusted(variables)).template(trust_as_template("{{ __release_newer_records }}"))
     assert [one["id"] for one in answer] == found
 

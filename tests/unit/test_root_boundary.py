@@ -240,3 +240,10 @@ def test_what_runs_as_the_service_user_finds_its_manager(path):
         told = [str(word) for word in words] if isinstance(words, list) else []
         if any(word.startswith("XDG_RUNTIME_DIR=") for word in told):
             assert any(word.startswith("DBUS_SESSION_BUS_ADDRESS=") for word in told), name
+
+
+def test_it_is_called_in_one_way():
+    """What is written a second time is sooner or later without the bus, or with a terminal of root's."""
+    texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for place in ("roles", "playbooks") for path in (ROOT / place).rglob("*.yml")}
+    for words in (r"[\[ ]runuser, --user", r"exec \"\$0\" \"\$@\" </dev/null"):
+        assert [name for name, text in texts.items() if re.search(words, text)] == ["roles/senex/vars/main.yml"], words

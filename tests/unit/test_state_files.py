@@ -6,7 +6,7 @@ import time
 import types
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import fileset, payload, quadlet_plan, release_record
+from ansible_collections.senex.trader.plugins.module_utils import fileset, payload, release_record, traffic_gate
 from ansible_collections.senex.trader.plugins.module_utils.release_record import LEASE, LOCK, RECORDS, Ledger, LockHeld, LockLost
 from ansible_collections.senex.trader.plugins.module_utils.unchanged import unchanged_components
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
@@ -275,11 +275,11 @@ def test_what_was_kept_of_a_part_may_be_damaged(tmp_path, text):
 
 
 def test_what_is_forgiven_may_be_damaged(tmp_path, monkeypatch):
-    monkeypatch.setattr(quadlet_plan, "PROBE_SECONDS", 0)
+    monkeypatch.setattr(traffic_gate, "PROBE_SECONDS", 0)
     file = tmp_path / "prober.json"
     file.write_text('{"requests": 9, "failed": 2}')
-    (tmp_path / f"prober.json{quadlet_plan.EXPECTED_DOWNTIME}").write_text("x")
-    assert "2 of 9" in quadlet_plan.traffic_gate_error({"traffic_gate": {"results_file": str(file), "max_failed": 1}})
+    (tmp_path / f"prober.json{traffic_gate.EXPECTED_DOWNTIME}").write_text("x")
+    assert "2 of 9" in traffic_gate.traffic_gate_error({"traffic_gate": {"results_file": str(file), "max_failed": 1}})
 
 
 # --- What no check knew

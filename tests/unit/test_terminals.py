@@ -95,8 +95,8 @@ def test_a_command_of_a_module_has_none_of_ansibles(tmp_path):
 
 
 @pytest.mark.parametrize(("role", "name", "given"), [
-    ("backup", "__backup_command", ""), ("pitr", "__pitr_program", ""), ("pitr", "__pitr_program_if_there", ""), ("django", "__django_as_user", ""),
-    ("podman", "__podman_as_user", "a password"),
+    ("backup", "__backup_command", ""), ("pitr", "__pitr_program", ""), ("pitr", "__pitr_program_if_there", ""), ("django", "__senex_as_user", ""),
+    ("podman", "__senex_as_user_reading", "a password"),
 ])  # fmt: skip
 def test_nor_has_a_command_of_a_task(tmp_path, role, name, given):
     words = [str(word) for word in value(role, name)]

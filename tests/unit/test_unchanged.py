@@ -7,7 +7,7 @@ import pwd
 import subprocess
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import payload, quadlet_plan, quadlet_transaction, system_transaction, unchanged
+from ansible_collections.senex.trader.plugins.module_utils import payload, quadlet_plan, quadlet_work, system_transaction, unchanged
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
@@ -61,9 +61,9 @@ class Place:
             path.chmod(mode)
         self.host.secrets["web_password"] = PASSWORD
         transaction = Transaction(payload.quadlet_component(self.quadlet, self.host, False), self.host, True)
-        transaction.plan = quadlet_plan.make_plan(transaction.component, transaction.manifest, self.host)
-        transaction.manifest.started = dict(transaction.plan.fingerprints)
-        transaction._save_manifest(final=True)
+        transaction.work.look()
+        transaction.work.manifest.started = dict(transaction.work.plan.fingerprints)
+        transaction.installation.save_manifest(final=True)
         SystemTransaction(payload.system_component(self.system, False), True).run(check=False)
         for data in (self.quadlet, self.system):
             payload.save_applied(data, str(self.state))
@@ -76,7 +76,7 @@ class Place:
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     place, system = Place(tmp_path), System()
-    for module in (unchanged, quadlet_transaction, system_transaction):
+    for module in (unchanged, quadlet_work, system_transaction):
         monkeypatch.setattr(module, "Manifest", lambda component: Manifest(component, str(place.state)))
     monkeypatch.setattr(system_transaction, "command", system)
     monkeypatch.setattr(system_transaction, "ASIDE", str(tmp_path / "aside"))

@@ -299,10 +299,14 @@ def test_numbers_as_they_are_written(tmp_path):
         ({"release_websocket_path": "ws/"}, "release_websocket_path: 'ws/' is no path"),
         ({"release_accepted_migrations": ["0007_name"]}, "release_accepted_migrations: 0007_name is no name of a migration"),
         ({"release_plan_timeout": "0"}, "release_plan_timeout: 0 is too small"),
+        ({"release_pre_deploy_tasks": "hooks/pre.yml"}, "release_pre_deploy_tasks: 'hooks/pre.yml' is no absolute path; write such as"),
+        ({"release_post_deploy_tasks": "/nowhere/post.yml"}, "release_post_deploy_tasks: there is no file /nowhere/post.yml on the controller"),
+        ({"release_post_failure_tasks": "/"}, "release_post_failure_tasks: there is no file / on the controller"),
+        ({"release_post_deploy_tasks": __file__}, ""),
     ],
 )
 def test_form_of_a_release(inputs, says):
-    task, *_ = yaml.safe_load((ROLES / "release/tasks/main.yml").read_text())
+    task, *_ = yaml.safe_load((ROLES.parent / "playbooks/release/begin.yml").read_text())
     message = message_of(task, variables("release", **GIVEN, **inputs))
     assert message.startswith(says) and bool(message) == bool(says), message
 

@@ -10,7 +10,8 @@ from ansible_collections.senex.trader.plugins.module_utils import fileset, paylo
 from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file, upgrade_state
 from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Component
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError, Transaction
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_work import ApplyError
 from ansible_collections.senex.trader.plugins.module_utils.system_transaction import SystemComponent, SystemTransaction
 from hostile import KINDS, NOBODY, ROOT_ALONE, at_every_step, secret_of
 
@@ -205,7 +206,7 @@ def test_a_guard_shows_none_of_it(ground, monkeypatch, kind):
     path = str(ground.plant("home/PG_VERSION", kind))
     transaction = Transaction(Component("postgresql", preconditions=[{"file": path, "content": 15, "message": "data of PostgreSQL FOUND"}]), None, True)
     with pytest.raises((ApplyError, OSError)) as refused:
-        transaction._check_preconditions()
+        transaction.installation.check_preconditions()
     assert not secret_of(refused.value) and len(str(refused.value)) < 300
 
 
@@ -227,10 +228,10 @@ def test_a_prepared_data_directory_is_refused_by_name(ground, owner, disk, says)
     found = preflight.directory(str(path), "PG_VERSION", "postgresql")
     if says:
         with pytest.raises(ApplyError, match=f"postgresql: {path} .*{says}"):
-            transaction._check_preconditions()
+            transaction.installation.check_preconditions()
         assert found["level"] == "FAIL" and says in found["says"] and found["do"], found
     else:
-        transaction._check_preconditions()
+        transaction.installation.check_preconditions()
         assert found["level"] == "OK"
 
 

@@ -29,6 +29,30 @@ while time.time() < end:
 """
 
 
+# An operator's own tasks
+HOOK = """- name: Write down that it was here
+  ansible.builtin.shell: echo "NAME {{ release_kind }} {{ release_tag }} {{ release_result | default('') }}" >>/root/hooks
+  changed_when: true
+"""
+
+
+@pytest.fixture
+def hooks(site, tmp_path):
+    """Variables of a release that has such tasks; what they wrote is read with `cat`."""
+    words = {}
+    for name in ("pre_deploy", "post_deploy", "post_failure"):
+        path = tmp_path / f"{name}.yml"
+        path.write_text(HOOK.replace("NAME", name))
+        words[f"release_{name}_tasks"] = str(path)
+    for host in site.hosts:
+        host.sh("rm -f /root/hooks")
+    return words
+
+
+def written(host):
+    return [line.strip() for line in host.sh("cat /root/hooks 2>/dev/null || true").splitlines()]
+
+
 def test_parts_are_reached_at_private_addresses_alone(site):
     listens = site.one.sh("ss -Hltn | awk '{print $4}'").split()
     for port in (5432, 6379):
@@ -40,9 +64,9 @@ def test_parts_are_reached_at_private_addresses_alone(site):
     assert site.one.sh(f"{RUN} podman exec postgres psql -XqAt -U senex -d senex -c '{encrypted}'").strip() != "0"
 
 
-def test_a_release_goes_host_by_host_and_nobody_notices(site):
+def test_a_release_goes_host_by_host_and_nobody_notices(site, hooks):
     with Observed(site) as seen:
-        done = site.deploy("2")
+        done = site.deploy("2", **hooks)
     assert done.rc == 0, done.output
     seen.expect_nobody_noticed()
     assert seen.out(site.one) and seen.out(site.two), "each left the rotation while it was replaced"
@@ -51,6 +75,7 @@ def test_a_release_goes_host_by_host_and_nobody_notices(site):
     for host in site.hosts:
         last = site.records(host)[-1]
         assert (last["tag"], last["result"], last["failed"]) == ("2", "succeeded", 0)
+    assert written(site.one) == ["pre_deploy deploy 2", "post_deploy deploy 2 succeeded"] and written(site.two) == [], "once a release"
 
 
 def test_the_same_again_changes_nothing(site):
@@ -88,12 +113,12 @@ def archive(site, tmp_path):
     return tmp_path / "demo.tar"
 
 
-def test_what_fails_on_the_second_host_is_taken_back_on_both(site, archive):
+def test_what_fails_on_the_second_host_is_taken_back_on_both(site, archive, hooks):
     """The second host's second instance finds its port taken; by then the first host and one instance here are on the new release, which no
     registry gave them."""
     site.two.sh(f"cat >/root/thief.py <<'END'\n{THIEF.format(home=HOME, address=site.two.address)}\nEND\n(setsid python3 /root/thief.py >/dev/null 2>&1 &)")
     with Observed(site) as seen:
-        done = site.deploy("2", senex_image_from=str(archive))
+        done = site.deploy("2", senex_image_from=str(archive), release_hooks_on="all", **hooks)
     assert done.rc != 0
     assert {f"{host.name}: copying" in done.message for host in site.hosts} == {True}, done.output
     assert "web-2.service did not come up" in done.message and "molecule-web-two, web" in done.message, done.output
@@ -103,6 +128,7 @@ def test_what_fails_on_the_second_host_is_taken_back_on_both(site, archive):
     assert site.versions() == [{"1"}, {"1"}]
     assert site.unlocked()
     assert [site.records(host)[-1]["result"] for host in site.hosts] == ["switched back", "switched back"]
+    assert [written(host) for host in site.hosts] == [["pre_deploy deploy 2", "post_failure deploy 2 switched back"]] * 2
 
 
 def test_a_changed_environment_value_goes_host_by_host_too(site):

@@ -24,7 +24,9 @@ class ActionModule(ActionBase):
 PLAYBOOK = """- hosts: one
   gather_facts: false
   roles: [senex.trader.senex]
+  vars_files: [vars/release.yml]
   tasks:
+    - {ansible.builtin.import_role: {name: senex.trader.release, rolespec_validate: false}}
     - ansible.builtin.set_fact:
         release_kind: rollback
         release_id: r1
@@ -37,9 +39,9 @@ PLAYBOOK = """- hosts: one
         release_probe_results: {}
         release_pulled: {}
         release_confirmed: [prepare, dump, web, celery, verify] # the stages that this is not about
-    - {ansible.builtin.include_role: {name: senex.trader.release, tasks_from: stage}, vars: {release_stage: plan}}
-    - {ansible.builtin.include_role: {name: senex.trader.release, tasks_from: stage}, vars: {release_stage: undo}}
-    - {ansible.builtin.include_role: {name: senex.trader.release, tasks_from: finish}}
+    - {ansible.builtin.include_tasks: release/stage.yml, vars: {release_stage: plan}}
+    - {ansible.builtin.include_tasks: release/stage.yml, vars: {release_stage: undo}}
+    - {ansible.builtin.include_tasks: release/finish.yml}
 """
 UNDO = "-e release_undo_migrations=true"
 ORDER = ["app.0003_merge", "app.0002_b"]

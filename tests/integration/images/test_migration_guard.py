@@ -8,7 +8,7 @@ import pytest
 from containers import ROOT, address
 
 DEMO = "localhost/senex-lab/demo:1"
-FILES = ROOT / "roles/release/files"
+FILES = ROOT / "playbooks/release/files"
 # What the demo application's settings want; nothing but the database is asked
 SETTINGS = {
     **dict.fromkeys(("SECRET_KEY", "ALLOWED_HOSTS"), "x"),

@@ -8,7 +8,7 @@ import undo_cases
 from containers import ROOT, address
 from test_migration_guard import DEMO, SETTINGS
 
-FILES = ROOT / "roles/release/files"
+FILES = ROOT / "playbooks/release/files"
 SCRIPTS = {"plan": ("backwards.py", "migration_sql.py", "plan.py"), "undo": ("backwards.py", "undo.py")}
 
 

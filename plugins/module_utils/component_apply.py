@@ -1,4 +1,7 @@
-"""A component as the controller hands it over, brought to its wanted state: by itself, or while another component of the same host is."""
+"""A component as the controller hands it over, brought to its wanted state: by itself, or while another component of the same host is.
+
+Above both the engine and the release: here the engine gets the lock of the host and the traffic probe, of which it knows nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ import json
 import subprocess
 import sys
 
+from ansible_collections.senex.trader.plugins.module_utils import traffic_gate
 from ansible_collections.senex.trader.plugins.module_utils.payload import is_applied, quadlet_component, save_applied
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import ApplyError, Transaction
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
+from ansible_collections.senex.trader.plugins.module_utils.quadlet_work import ApplyError
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
@@ -19,7 +24,8 @@ def apply(data: dict, check: bool = False, concurrent: ConcurrentApply | None = 
     user = ServiceUser(data["user"], data["home"])
     component = quadlet_component(data, user, check)
     with contextlib.nullcontext(lambda: None) if check else Ledger().changing(data["deploy_lock"]) as still:
-        transaction = Transaction(component, user, present=data["state"] == "present", concurrent=concurrent, still=still)
+        present, ready = data["state"] == "present", traffic_gate.unit_ready
+        transaction = Transaction(component, user, present=present, concurrent=concurrent, still=still, unit_ready=ready)
         result = transaction.run(check=check)
         wanted = "post_start_exec" in data and not (data["post_start_exec"]["only_on_change"] and not result["changed"] and is_applied(data))
         if wanted and not check:
