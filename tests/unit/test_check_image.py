@@ -19,14 +19,22 @@ ROOT = Path(__file__).parents[2]
 def test_the_containers_have_what_the_units_have():
     wanted = handed_over()["wanted"]
     web = unit_options.read(wanted["units"]["web"])
-    assert {"--read-only", "--security-opt=no-new-privileges", "--cap-drop=all", "--user=1000", "--tmpfs=/tmp:rw,mode=1777", "--env=PORT=8000",
-            "--env=INSTANCE=web-1"} <= set(web.options)  # fmt: skip
+    assert {
+        "--read-only",
+        "--security-opt=no-new-privileges",
+        "--cap-drop=all",
+        "--user=1000",
+        "--tmpfs=/tmp:rw,mode=1777",
+        "--env=PORT=8000",
+        "--env=INSTANCE=web-1",
+    } <= set(web.options)
     assert web.filtered and "clone" in wanted["seccomp"] and any(word.startswith("--memory=") for word in web.limits)
     assert web.words == ["web"] and web.health == ["python3", "/run/senex/health.py"] and (web.stop_timeout, web.start_timeout) == (20, 90)
     assert {(mount.source, mount.target, mount.read_only) for mount in web.mounts} >= {
-        ("/senex-check/config/ca.crt", "/run/senex/ca.crt", True), ("/senex-check/data/static/2026.11.1", "/app/staticfiles", True),
+        ("/senex-check/config/ca.crt", "/run/senex/ca.crt", True),
+        ("/senex-check/data/static/2026.11.1", "/app/staticfiles", True),
         ("/senex-check/data/media", "/app/media", False),
-    }  # fmt: skip
+    }
     worker = unit_options.read(wanted["units"]["worker"])
     assert worker.words[0] == "celery-worker" and "--concurrency=4" in worker.words and worker.stop_timeout == 300
     release = unit_options.read(wanted["units"]["release"])
@@ -37,17 +45,22 @@ def test_every_file_that_a_unit_mounts_is_there():
     wanted = handed_over()["wanted"]
     sources = {mount.source.removeprefix("/senex-check/") for text in wanted["units"].values() for mount in unit_options.read(text).mounts}
     assert {source for source in sources if source.startswith("config/")} == set(wanted["files"]) & sources
-    assert {source for source in sources if not source.startswith("config/")} == {
-        "data/static/2026.11.1", "data/staticfiles", "data/media", "logs/application"}  # fmt: skip
+    assert {source for source in sources if not source.startswith("config/")} == {"data/static/2026.11.1", "data/staticfiles", "data/media", "logs/application"}
 
 
 def test_the_inventory_counts():
-    commands = {"web": ["gunicorn", "shop.wsgi", "a $b \"c\" 100%"], "celery-worker": ["celery", "worker"], "celery-beat": ["celery", "beat"], "manage": ["./m"]}
+    commands = {"web": ["gunicorn", "shop.wsgi", 'a $b "c" 100%'], "celery-worker": ["celery", "worker"], "celery-beat": ["celery", "beat"], "manage": ["./m"]}
     wanted = handed_over(
-        senex_image_commands=commands, senex_image_user=1234, django_health_alive_path="/up/", django_container_port=9000,
-        senex_domain="shop.acme.io", senex_django_settings_module="shop.settings", celery_workers=[{"name": "celery-worker-mail", "queues": ["mail"]}],
-        django_static_directory="/srv/static", senex_extra_environment={"FEATURE_X": "a=b"},
-    )["wanted"]  # fmt: skip
+        senex_image_commands=commands,
+        senex_image_user=1234,
+        django_health_alive_path="/up/",
+        django_container_port=9000,
+        senex_domain="shop.acme.io",
+        senex_django_settings_module="shop.settings",
+        celery_workers=[{"name": "celery-worker-mail", "queues": ["mail"]}],
+        django_static_directory="/srv/static",
+        senex_extra_environment={"FEATURE_X": "a=b"},
+    )["wanted"]
     web = unit_options.read(wanted["units"]["web"])
     assert web.words == commands["web"] and "--user=1234" in web.options and (wanted["alive"], wanted["port"]) == ("/up/", 9000)
     assert wanted["queues"] == ["mail"] and wanted["celery_app"] == "shop" and wanted["static"] == "/srv/static"
@@ -56,10 +69,17 @@ def test_the_inventory_counts():
 
 
 def test_no_secret_and_no_server_of_the_inventory_is_used():
-    theirs = {"senex_database_password": "theirs-1", "senex_redis_password": "theirs-2", "senex_secret_key": "theirs-3",
-              "senex_field_encryption_key": "theirs-4", "senex_secret_key_fallbacks": ["theirs-5"], "senex_ca_certificate": "theirs-6",
-              "senex_database_host": "theirs-7", "senex_redis_host": "theirs-8",
-              "vault_rotation": {"redis_password": {"stage": "accept", "other": "theirs-9"}}}  # fmt: skip
+    theirs = {
+        "senex_database_password": "theirs-1",
+        "senex_redis_password": "theirs-2",
+        "senex_secret_key": "theirs-3",
+        "senex_field_encryption_key": "theirs-4",
+        "senex_secret_key_fallbacks": ["theirs-5"],
+        "senex_ca_certificate": "theirs-6",
+        "senex_database_host": "theirs-7",
+        "senex_redis_host": "theirs-8",
+        "vault_rotation": {"redis_password": {"stage": "accept", "other": "theirs-9"}},
+    }
     one, other = (handed_over(**theirs)["wanted"] for _ in range(2))
     assert "theirs" not in json.dumps(one)
     for name in ("SECRET_KEY", "DB_PASSWORD", "FIELD_ENCRYPTION_KEY"):
@@ -111,9 +131,12 @@ KNOWN = {"django": "", "versions": {"django": "5.2.19", "celery": "5.7.0"}}
 
 @pytest.mark.parametrize(
     ("known", "expected", "says"),
-    [(KNOWN, report.PASSED, "5.2.19"), ({}, report.FAILED, "python3 does not run: executable"),
-     ({**KNOWN, "django": "ModuleNotFoundError: No module named 'django'"}, report.FAILED, "cannot import Django")],
-)  # fmt: skip
+    [
+        (KNOWN, report.PASSED, "5.2.19"),
+        ({}, report.FAILED, "python3 does not run: executable"),
+        ({**KNOWN, "django": "ModuleNotFoundError: No module named 'django'"}, report.FAILED, "cannot import Django"),
+    ],
+)
 def test_python(known, expected, says):
     found = judge.python(bool(known), known, "executable file `python3` not found")
     assert state(found) == expected and says in found.says
@@ -121,10 +144,22 @@ def test_python(known, expected, says):
 
 @pytest.mark.parametrize(
     ("found", "bad"),
-    [({"daphne": "4.2.1"}, "daphne>=4.2.2"), ({"daphne": "4.2.2"}, ""), ({"daphne": "4.2.2rc1"}, ""), ({"daphne": ""}, ""), ({"gunicorn": "21.2.0"}, "gunicorn>=22.0.0"),
-     ({"gunicorn": "23.0.0"}, ""), ({"uvicorn": "0.11.6"}, "uvicorn>=0.11.7"), ({"django": "4.2.30"}, "django>=5.2"), ({"django": "5.2.10"}, "django>=5.2.11"),
-     ({"django": "5.2.19"}, ""), ({"django": "6.0.1"}, "django>=6.0.2"), ({"django": "6.1"}, ""), ({"django": "5.2"}, "django>=5.2.11")],
-)  # fmt: skip
+    [
+        ({"daphne": "4.2.1"}, "daphne>=4.2.2"),
+        ({"daphne": "4.2.2"}, ""),
+        ({"daphne": "4.2.2rc1"}, ""),
+        ({"daphne": ""}, ""),
+        ({"gunicorn": "21.2.0"}, "gunicorn>=22.0.0"),
+        ({"gunicorn": "23.0.0"}, ""),
+        ({"uvicorn": "0.11.6"}, "uvicorn>=0.11.7"),
+        ({"django": "4.2.30"}, "django>=5.2"),
+        ({"django": "5.2.10"}, "django>=5.2.11"),
+        ({"django": "5.2.19"}, ""),
+        ({"django": "6.0.1"}, "django>=6.0.2"),
+        ({"django": "6.1"}, ""),
+        ({"django": "5.2"}, "django>=5.2.11"),
+    ],
+)
 def test_versions(found, bad):
     judged = judge.server_versions(found)
     assert (judged.do, state(judged)) == (bad, report.FAILED if bad else report.PASSED)
@@ -158,10 +193,21 @@ def test_a_secret_in_the_image(case):
 
 @pytest.mark.parametrize(
     "text",
-    ["GPG_KEY=7169605F62C751356D054A26A821E680E5FA6305", "SECRET_KEY=build", "DB_PASSWORD=", "SECRET_KEY_FILE=/run/secrets/key-of-django", "PYTHON_SHA256=0123456789abcdef",
-     "SSH_PUBLIC_KEY=ssh-ed25519-AAAA", "SECRET_KEY=$SECRET_KEY", "SECRET_KEY=dummy-for-collectstatic", "TOKEN_URL=https://id.example.com/token", "KEYBOARD=qwertzqwertz",
-     "REDIS_URL=redis://build", "DB_PASSWORD_FILE=/run/secrets/database"],
-)  # fmt: skip
+    [
+        "GPG_KEY=7169605F62C751356D054A26A821E680E5FA6305",
+        "SECRET_KEY=build",
+        "DB_PASSWORD=",
+        "SECRET_KEY_FILE=/run/secrets/key-of-django",
+        "PYTHON_SHA256=0123456789abcdef",
+        "SSH_PUBLIC_KEY=ssh-ed25519-AAAA",
+        "SECRET_KEY=$SECRET_KEY",
+        "SECRET_KEY=dummy-for-collectstatic",
+        "TOKEN_URL=https://id.example.com/token",
+        "KEYBOARD=qwertzqwertz",
+        "REDIS_URL=redis://build",
+        "DB_PASSWORD_FILE=/run/secrets/database",
+    ],
+)
 def test_no_secret(text):
     assert state(judge.image_secrets([text], [f"RUN {text} python manage.py collectstatic"], [])) == report.PASSED
 
@@ -180,7 +226,7 @@ def test_release():
     assert judge.release(True, GOOD, "").says == "migrate done in 2.0 s; collectstatic done in 1.0 s"
     found = judge.release(False, BAD, "")
     assert state(found) == report.FAILED and found.says.startswith("collectstatic --noinput failed: ") and "no STATIC_ROOT" in found.says
-    found = judge.release(False, "", 'crun: executable file `manage` not found in $PATH')
+    found = judge.release(False, "", "crun: executable file `manage` not found in $PATH")
     assert "senex_image_commands: the image has no command manage" in found.do
 
 
@@ -193,7 +239,11 @@ def test_what_the_release_left():
 RUNS, ENDED = {"Running": True}, {"Running": False, "ExitCode": 1}
 STARTS = {
     "well": ((True, RUNS, "", "", 3), report.PASSED, ""),
-    "no command": ((False, {}, "Error: crun: executable file `web` not found in $PATH", "", 0), report.FAILED, "senex_image_commands: the image has no command web"),
+    "no command": (
+        (False, {}, "Error: crun: executable file `web` not found in $PATH", "", 0),
+        report.FAILED,
+        "senex_image_commands: the image has no command web",
+    ),
     "settings": ((False, ENDED, "", "ModuleNotFoundError: No module named 'shop'", 1), report.FAILED, "senex_django_settings_module"),
     "writes": ((False, ENDED, "", "OSError: [Errno 30] Read-only file system: '/app/cache'", 1), report.FAILED, "write to /tmp"),
     "needs root": ((False, ENDED, "", "chown: changing ownership: Operation not permitted", 1), report.FAILED, "as the user of senex_image_user"),
@@ -213,9 +263,13 @@ def test_starts(case):
 
 @pytest.mark.parametrize(
     ("logs", "says"),
-    [({"web": "OSError: [Errno 30] Read-only file system: '/app/x.pid'"}, "web writes to /app/x.pid"), ({"beat": "PermissionError: [Errno 13] Permission denied: '/data'"}, "beat writes to /data"),
-     ({"web": "ok", "release": "mkdir: cannot create directory '/app/c': Read-only file system"}, "release writes to"), ({"web": "GET /read-only/ 200"}, None)],
-)  # fmt: skip
+    [
+        ({"web": "OSError: [Errno 30] Read-only file system: '/app/x.pid'"}, "web writes to /app/x.pid"),
+        ({"beat": "PermissionError: [Errno 13] Permission denied: '/data'"}, "beat writes to /data"),
+        ({"web": "ok", "release": "mkdir: cannot create directory '/app/c': Read-only file system"}, "release writes to"),
+        ({"web": "GET /read-only/ 200"}, None),
+    ],
+)
 def test_files(logs, says):
     found = judge.files(logs)
     assert (says in found.says) if says else state(found) == report.PASSED
@@ -228,11 +282,16 @@ def listens(*pairs):
 
 @pytest.mark.parametrize(
     ("found", "running", "expected", "says"),
-    [(listens(("00000000", 8000)), True, report.PASSED, "every address"), (listens(("0" * 32, 8000)), True, report.PASSED, "every address"),
-     (listens(("0100007F", 8000)), True, report.FAILED, "loopback"), (listens(("00000000", 8080)), True, report.FAILED, "listens on 8080 and not on 8000"),
-     (None, True, report.FAILED, "nothing listens"), (None, False, report.SKIPPED, "does not run"),
-     (listens(("0" * 24 + "01000000", 8000)), True, report.FAILED, "loopback")],
-)  # fmt: skip
+    [
+        (listens(("00000000", 8000)), True, report.PASSED, "every address"),
+        (listens(("0" * 32, 8000)), True, report.PASSED, "every address"),
+        (listens(("0100007F", 8000)), True, report.FAILED, "loopback"),
+        (listens(("00000000", 8080)), True, report.FAILED, "listens on 8080 and not on 8000"),
+        (None, True, report.FAILED, "nothing listens"),
+        (None, False, report.SKIPPED, "does not run"),
+        (listens(("0" * 24 + "01000000", 8000)), True, report.FAILED, "loopback"),
+    ],
+)
 def test_address(found, running, expected, says):
     judged = judge.address(found, 8000, running)
     assert state(judged) == expected and says in judged.says
@@ -240,9 +299,17 @@ def test_address(found, running, expected, says):
 
 @pytest.mark.parametrize(
     ("status", "expected", "do"),
-    [(200, report.PASSED, ""), (404, report.FAILED, "django_health_ready_path"), (301, report.FAILED, "SECURE_PROXY_SSL_HEADER"), (400, report.FAILED, "ALLOWED_HOSTS"),
-     (503, report.FAILED, "REDIS_URL"), (500, report.FAILED, "must answer 200"), ("ConnectionRefusedError: x", report.FAILED, "200"), (None, report.SKIPPED, "")],
-)  # fmt: skip
+    [
+        (200, report.PASSED, ""),
+        (404, report.FAILED, "django_health_ready_path"),
+        (301, report.FAILED, "SECURE_PROXY_SSL_HEADER"),
+        (400, report.FAILED, "ALLOWED_HOSTS"),
+        (503, report.FAILED, "REDIS_URL"),
+        (500, report.FAILED, "must answer 200"),
+        ("ConnectionRefusedError: x", report.FAILED, "200"),
+        (None, report.SKIPPED, ""),
+    ],
+)
 def test_health(status, expected, do):
     found = judge.health("/health/", status, "django_health_ready_path")
     assert state(found) == expected and do in found.do
@@ -254,16 +321,27 @@ def stop(**more):
 
 @pytest.mark.parametrize(
     ("found", "expected"),
-    [(stop(), report.PASSED), (stop(status="RemoteDisconnected: x"), report.FAILED), (stop(status="RemoteDisconnected: x", command="/venv/bin/python daphne -b"), report.SKIPPED),
-     (stop(status=404), report.SKIPPED), (stop(status=None), report.SKIPPED)],
-)  # fmt: skip
+    [
+        (stop(), report.PASSED),
+        (stop(status="RemoteDisconnected: x"), report.FAILED),
+        (stop(status="RemoteDisconnected: x", command="/venv/bin/python daphne -b"), report.SKIPPED),
+        (stop(status=404), report.SKIPPED),
+        (stop(status=None), report.SKIPPED),
+    ],
+)
 def test_requests(found, expected):
     assert state(judge.requests(found)) == expected
 
 
 @pytest.mark.parametrize(
     ("found", "expected"),
-    [(stop(), report.PASSED), (stop(code=143), report.PASSED), (stop(code=137, seconds=20.1), report.FAILED), (stop(seconds=31), report.FAILED), (stop(code=-1), report.SKIPPED)],
+    [
+        (stop(), report.PASSED),
+        (stop(code=143), report.PASSED),
+        (stop(code=137, seconds=20.1), report.FAILED),
+        (stop(seconds=31), report.FAILED),
+        (stop(code=-1), report.SKIPPED),
+    ],
 )
 def test_stops(found, expected):
     assert state(judge.stops(found)) == expected
@@ -282,9 +360,14 @@ def test_worker():
 
 @pytest.mark.parametrize(
     ("found", "expected"),
-    [(task(), report.PASSED), (task(finished=False, code=137), report.FAILED), (task(finished=False, seconds=0.2), report.FAILED), (task(started=False), report.SKIPPED),
-     (task(code=137, seconds=30.2), report.FAILED)],
-)  # fmt: skip
+    [
+        (task(), report.PASSED),
+        (task(finished=False, code=137), report.FAILED),
+        (task(finished=False, seconds=0.2), report.FAILED),
+        (task(started=False), report.SKIPPED),
+        (task(code=137, seconds=30.2), report.FAILED),
+    ],
+)
 def test_worker_stop(found, expected):
     assert state(judge.worker_stop(True, found)) == expected
     assert state(judge.worker_stop(False, {})) == report.SKIPPED
@@ -313,8 +396,11 @@ def test_logs():
 
 
 def test_what_is_said():
-    findings = [report.Finding(report.PASSED, "user 1000", point="user"), report.Finding(report.FAILED, "no page", "make one", "alive"),
-                report.Finding(report.SKIPPED, "no Celery", point="worker")]  # fmt: skip
+    findings = [
+        report.Finding(report.PASSED, "user 1000", point="user"),
+        report.Finding(report.FAILED, "no page", "make one", "alive"),
+        report.Finding(report.SKIPPED, "no Celery", point="worker"),
+    ]
     assert report.summary("app:1", findings) == "app:1: 1 passed, 1 failed, 1 not applicable (alive)"
     said = report.lines(findings)
     assert len(said) == 4 and said[2].endswith("change: make one") and said[1].index("no page") == said[0].index("user 1000")

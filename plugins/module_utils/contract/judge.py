@@ -31,7 +31,9 @@ def user(declared: str, wanted: str) -> Finding:
     if declared in ("", "0"):
         return failed("runs as root unless it is told otherwise", f"end the Dockerfile with USER {wanted}:{wanted}, a user that owns what it writes")
     if declared != wanted:
-        return failed(f"is made for user {declared}, and the units would run it as {wanted}", f"senex_image_user: {declared}, or USER {wanted}:{wanted} in the image")
+        return failed(
+            f"is made for user {declared}, and the units would run it as {wanted}", f"senex_image_user: {declared}, or USER {wanted}:{wanted} in the image"
+        )
     return passed(f"user {declared}")
 
 
@@ -56,7 +58,9 @@ def server_versions(found: dict) -> Finding:
 
 def _telling(name: str, value: str) -> bool:
     value = value.strip("\"'")
-    real = len(value) >= 8 and "$" not in value and not any(word in value.lower() for word in PLACEHOLDERS) and not value.startswith(("/", "http://", "https://"))
+    real = (
+        len(value) >= 8 and "$" not in value and not any(word in value.lower() for word in PLACEHOLDERS) and not value.startswith(("/", "http://", "https://"))
+    )
     return bool(real and SECRET_NAME.search(name) and not NOT_SECRET.search(name))
 
 
@@ -71,7 +75,7 @@ def image_secrets(environment: list[str], history: list[str], files: list[str]) 
         found += [f"a password in a URL in {where}"] if urls else []
     found += [f"the file {name} in its working directory" for name in files]
     if found:
-        do = "give it at run time (senex_extra_environment, the vault), at build time by RUN --mount=type=secret; then replace the secret, for whoever has the image has it"
+        do = "give it at run time (senex_extra_environment), at build time by RUN --mount=type=secret; then replace it, for it is in every copy of the image"
         return failed("; ".join(dict.fromkeys(found)), do)
     return passed("none in its environment and history")
 
@@ -89,7 +93,10 @@ def release(ready: bool, log: str, said: str) -> Finding:
     if ready:
         return passed("; ".join(re.findall(r"^release: (.+ done in .+)$", log, re.MULTILINE)) or "ended well")
     which = re.findall(r"^release: (?!.* done in )(.+?)(?: failed: .*)?$", log, re.MULTILINE)
-    return failed(f"{which[-1] if which else 'the release step'} failed: {end_of(log) if log.strip() else end_of(said)}", _hint(log + said, "manage") or "see what it printed")
+    return failed(
+        f"{which[-1] if which else 'the release step'} failed: {end_of(log) if log.strip() else end_of(said)}",
+        _hint(log + said, "manage") or "see what it printed",
+    )
 
 
 def migrate(applied: int) -> Finding:
@@ -151,7 +158,9 @@ def address(found: dict | None, port: int, running: bool) -> Finding:
     if any(set(where) == {"0"} for where in here):
         return passed(f"listens on {port} on every address")
     if here:
-        return failed(f"listens on {port} on the container's loopback address only", f"bind to 0.0.0.0 (daphne -b 0.0.0.0 -p {port}, gunicorn --bind 0.0.0.0:{port})")
+        return failed(
+            f"listens on {port} on the container's loopback address only", f"bind to 0.0.0.0 (daphne -b 0.0.0.0 -p {port}, gunicorn --bind 0.0.0.0:{port})"
+        )
     others = sorted({there for _, there in found["listening"]})
     return failed(f"listens on {', '.join(map(str, others))} and not on {port}", f"listen on {port}, or set django_container_port")
 
@@ -183,7 +192,9 @@ def requests(found: dict) -> Finding:
         return skipped(f"the page that waits answers {status}: the image has settings of its own (DJANGO_SETTINGS_MODULE is not taken)")
     if "daphne" in server:
         return skipped("Daphne cuts requests at SIGTERM; nginx sends none to an instance that is about to stop, and waits (django_drain_timeout)")
-    return failed(f"a request under way was cut at SIGTERM ({status})", "the server has to be PID 1 (exec) and to stop gracefully, for longer than a request takes")
+    return failed(
+        f"a request under way was cut at SIGTERM ({status})", "the server has to be PID 1 (exec) and to stop gracefully, for longer than a request takes"
+    )
 
 
 def stops(found: dict, what: str = "web") -> Finding:
@@ -191,7 +202,9 @@ def stops(found: dict, what: str = "web") -> Finding:
     if found["code"] < 0:
         return skipped(f"{what} did not run")
     if found["code"] == KILLED or found["seconds"] > found["limit"] + 5:
-        return failed(f"{what} did not stop within {found['limit']} s of SIGTERM and was killed", "start the server with exec, so that it is PID 1 and gets the signal")
+        return failed(
+            f"{what} did not stop within {found['limit']} s of SIGTERM and was killed", "start the server with exec, so that it is PID 1 and gets the signal"
+        )
     return passed(f"{what} stops {found['seconds']:.1f} s after SIGTERM")
 
 
@@ -200,7 +213,10 @@ def worker(celery: bool, ready: bool, code: int, said: str, log: str) -> Finding
     if not celery:
         return skipped("the image has no Celery")
     if not ready:
-        return failed(f"the worker did not start: {end_of(log) if log.strip() else end_of(said)}", _hint(log + said, "celery-worker") or "senex_image_commands, senex_celery_app")
+        return failed(
+            f"the worker did not start: {end_of(log) if log.strip() else end_of(said)}",
+            _hint(log + said, "celery-worker") or "senex_image_commands, senex_celery_app",
+        )
     if code:
         return failed(end_of(said), "senex_celery_app; the broker is CELERY_BROKER_URL, the result backend CELERY_RESULT_BACKEND")
     return passed("takes a task and answers it")

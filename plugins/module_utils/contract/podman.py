@@ -20,6 +20,8 @@ from dataclasses import dataclass
 PREFIX = "senex-check"
 NAME = re.compile(rf"({PREFIX}-([0-9a-f]+)-[0-9a-f]{{8}})(-[a-z0-9-]+)?")
 OUTPUT = 256 << 10
+# The error of crun where it may not set what a cgroup needs, as in a container without CAP_SYS_RESOURCE: there nothing can be limited
+NO_CGROUPS = "RLIM_MEMLOCK"
 LISTS = {
     "container": ("ps", "--all", "--format={{.Names}}"),
     "volume": ("volume", "ls", "--format={{.Name}}"),
@@ -74,6 +76,7 @@ class Podman:
         self.end = time.monotonic() + seconds
         self.seconds, self.options = seconds, options
         self.name = f"{PREFIX}-{int(time.time()) + seconds + 60:x}-{secrets.token_hex(4)}"
+        self.limited = True
         self.volumes: set[str] = set()
         self.kept: dict[str, str] = {}
 
@@ -129,6 +132,7 @@ class Podman:
 
     def volume(self, name: str) -> str:
         """A volume of the check by a name of its own."""
+        name = re.sub("[^a-z0-9]+", "-", name.lower())
         full = f"{self.name}-{name}"
         if name not in self.volumes:
             self.call("volume", "create", full)
@@ -155,6 +159,8 @@ class Podman:
 
     def start(self, part: str, image: str, words: list[str], options: list[str], environment: str = "", seccomp: str = "") -> Done:
         """A container in the background; it ends when the check must."""
+        if not self.limited:
+            options = [word for word in options if not word.startswith(("--memory", "--pids-limit"))]
         fixed = [
             "--detach", f"--name={self.name}-{part}", f"--network={self.name}", "--pull=never", f"--timeout={self.seconds}", "--log-driver=k8s-file",
             "--log-opt=max-size=1mb", "--security-opt=label=disable", "--no-healthcheck", "--env-file=/dev/stdin",
@@ -167,7 +173,13 @@ class Podman:
                 os.write(handle, seccomp.encode())
                 passed = (handle,)
                 fixed.append(f"--security-opt=seccomp=/proc/self/fd/{handle}")
-            return self.call("run", *fixed, *self.options, *options, image, *words, data=environment, passed=passed, check=False)
+            done = self.call("run", *fixed, *self.options, *options, image, *words, data=environment, passed=passed, check=False)
+        if done.code and self.limited and NO_CGROUPS in done.output:
+            self.limited = False
+            self.options.append("--cgroups=disabled")
+            self.drop(part)
+            return self.start(part, image, words, options, environment, seccomp)
+        return done
 
     def execute(self, part: str, *words: str, data: str = "", timeout: float = 40) -> Done:
         """A command in a container."""

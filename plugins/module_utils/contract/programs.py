@@ -75,10 +75,10 @@ MODULES = "/run/senex/check"
 SLOW_PATH = "/senex-check-slow/"
 SLOW = 3  # seconds that the request and the task take which are under way when the container is told to stop
 # Settings of the application and one more page, which waits
-SETTINGS = f"""
+SETTINGS = """
 import importlib, os
 _real = importlib.import_module(os.environ["SENEX_CHECK_SETTINGS"])
-globals().update({{name: value for name, value in vars(_real).items() if not name.startswith("__")}})
+globals().update({name: value for name, value in vars(_real).items() if not name.startswith("__")})
 MIDDLEWARE = ["senex_check_page.Slow", *globals().get("MIDDLEWARE", [])]
 """
 PAGE = f"""

@@ -11,15 +11,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT / "tests/unit"), str(Path(__file__).parent)]
 
+from ansible_collections.senex.trader.plugins.module_utils.contract import podman, points  # noqa: E402
+from ansible_collections.senex.trader.plugins.module_utils.contract.bench import Bench  # noqa: E402
 from broken import BEFORE, ENTRY  # noqa: E402  (the path above must come first)
 from image_check import handed_over  # noqa: E402
 
-from ansible_collections.senex.trader.plugins.module_utils.contract import podman, points  # noqa: E402
-from ansible_collections.senex.trader.plugins.module_utils.contract.bench import Bench  # noqa: E402
-
 DEMO = "localhost/senex-lab/demo:1"
-SERVICES = {"postgresql_image": "localhost/senex-lab/postgres:latest", "redis_image": "localhost/senex-lab/redis:latest",
-            "senex_django_settings_module": "demo.settings"}  # fmt: skip
+SERVICES = {
+    "postgresql_image": "localhost/senex-lab/postgres:latest",
+    "redis_image": "localhost/senex-lab/redis:latest",
+    "senex_django_settings_module": "demo.settings",
+}
 INPUTS = {"senex_domain": "www.acme.io", **SERVICES}
 
 
@@ -64,23 +66,21 @@ class Shared:
 
     def __init__(self):
         self.podman = podman.Podman(900, [])
-        self.services, self.limited = None, True
+        self.services = None
 
     def look(self, image, names, inputs):
         """The findings of one image by name of the point."""
         given = handed_over({"image": image, "points": names}, **{**INPUTS, **inputs})
         wanted = given["wanted"] | {"image": image}
         bench = Bench(self.podman, wanted)
-        bench.limited = self.limited
         if self.services:
-            bench.__dict__["services"] = self.services
-            bench.sql("postgres", f"DROP DATABASE {wanted['postgresql']['database']} WITH (FORCE)")
-            bench.sql("postgres", f"CREATE DATABASE {wanted['postgresql']['database']} OWNER {wanted['postgresql']['user']}")
+            bench.services = self.services
+            self.services.new_database(drop=True)
         bench.environment |= self.passwords(bench.environment)
         try:
             return {found.point: found for found in points.look(bench, given["points"])}
         finally:
-            self.services, self.limited = bench.__dict__.get("services"), bench.limited
+            self.services = bench.__dict__.get("services", self.services)
             for part in ("asker", "facts", "empty", "release", "web", "worker", "beat"):
                 self.podman.drop(part)
             for name in self.podman.volumes - {"postgresql"}:
@@ -112,7 +112,15 @@ def playbook():
     def run(**given):
         words = [word for name, value in {**SERVICES, **given}.items() for word in ("-e", f"{name}={value}")]
         environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACKS_ENABLED": ""}
-        return subprocess.Popen(["ansible-playbook", "playbooks/check_image.yml", *words], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)  # fmt: skip
+        return subprocess.Popen(
+            ["ansible-playbook", "playbooks/check_image.yml", *words],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
     return run

@@ -5,10 +5,9 @@ import signal
 import time
 
 import pytest
+from ansible_collections.senex.trader.plugins.module_utils.contract import points, report
 from broken import CASES
 from conftest import DEMO, engine, left
-
-from ansible_collections.senex.trader.plugins.module_utils.contract import points, report
 
 
 def test_the_demo_keeps_the_contract(playbook):
