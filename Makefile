@@ -1,7 +1,9 @@
 # Everything goes through tests/run, which installs what is missing, shows progress and asks nothing.
 PYTHON ?= python3
 ROLE ?=
-.PHONY: help venv quick lint unit molecule integration test faults versions bench soak demo demo-down
+IMAGE ?=
+INVENTORY ?=
+.PHONY: help venv quick lint unit molecule integration test faults versions bench soak demo demo-down contract
 
 help:
 	@echo 'make demo          bring the whole stack up on a local test host'
@@ -16,6 +18,7 @@ help:
 	@echo 'make versions      unit tests, lint and a host on each supported Python and Ansible that is here; PYTHONS names interpreters'
 	@echo 'make bench         measure the figures of docs/figures.json; needs the demo'
 	@echo 'make soak          half an hour of load in which nothing may happen; needs the demo; SENEX_SOAK_MINUTES'
+	@echo 'make contract      check an application image: IMAGE=NAME, with the inputs of INVENTORY=DIRECTORY'
 	@echo 'make venv          the pinned tools of requirements.txt; prints where they are'
 
 venv quick lint unit integration test faults versions bench soak demo demo-down:
@@ -23,3 +26,6 @@ venv quick lint unit integration test faults versions bench soak demo demo-down:
 
 molecule:
 	@$(PYTHON) tests/run molecule $(addprefix --role=,$(ROLE))
+
+contract:
+	@"$$($(PYTHON) tests/run venv | tail -n 1)/bin/ansible-playbook" playbooks/check_image.yml $(addprefix -i ,$(INVENTORY)) -e image=$(IMAGE)

@@ -1,0 +1,266 @@
+"""What the readings of a check mean. Nothing here touches Podman."""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.senex.trader.plugins.module_utils.contract import versions
+from ansible_collections.senex.trader.plugins.module_utils.contract.report import Finding, failed, passed, skipped
+
+SECRET_NAME = re.compile(r"SECRET|PASSW|TOKEN|CREDENTIAL|PRIVATE|DSN|API_?KEY|ACCESS_?KEY|ENCRYPTION_KEY|(^|_)KEY$", re.IGNORECASE)
+NOT_SECRET = re.compile(r"^GPG_KEY$|PUBLIC|_(FILE|PATH|NAME|URL_NAME)$", re.IGNORECASE)
+ASSIGNED = re.compile(r"(?<![\w$-])([A-Za-z_][A-Za-z0-9_]*)=(\"[^\"]*\"|'[^']*'|[^\s;|&\"']+)")
+PLACEHOLDERS = ("build", "dummy", "placeholder", "changeme", "change-me", "insecure", "unused", "example", "not-a-secret", "collectstatic", "none")
+FORMS = re.compile(r"AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,}|glpat-[\w-]{20}|sk_live_\w{16,}|xox[bp]-[\w-]{20,}|-----BEGIN [A-Z ]*PRIVATE KEY")
+IN_URL = re.compile(r"\b[a-z][a-z0-9+]*://[^\s:/@]*:([^\s/@]{6,})@")
+NOT_WRITABLE = re.compile(
+    r"""cannot create (?:directory )?['"‘]?([^\s:'"’]+)['"’]?: (?:Read-only file system|Permission denied)"""
+    r"|\[Errno (?:30|13)\][^:\n]*: '([^']+)'|Read-only file system"
+)
+KILLED = 137
+
+
+def end_of(text: str, lines: int = 3) -> str:
+    """The last lines of an output, for a message."""
+    found = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(found[-lines:])[-400:] or "it printed nothing"
+
+
+def user(declared: str, wanted: str) -> Finding:
+    """`declared`: the number of the image's user, empty where it has none."""
+    if declared in ("", "0"):
+        return failed("runs as root unless it is told otherwise", f"end the Dockerfile with USER {wanted}:{wanted}, a user that owns what it writes")
+    if declared != wanted:
+        return failed(
+            f"is made for user {declared}, and the units would run it as {wanted}", f"senex_image_user: {declared}, or USER {wanted}:{wanted} in the image"
+        )
+    return passed(f"user {declared}")
+
+
+def python(ready: bool, known: dict, said: str) -> Finding:
+    """Health checks are its programs."""
+    if not known:
+        return failed(f"python3 does not run: {end_of(said)}", "python3 has to be on the PATH that the image sets (ENV PATH=…)")
+    if known["django"]:
+        return failed(f"python3 cannot import Django: {known['django']}", "python3 on the PATH has to be the one that has the application's packages")
+    return passed(f"python3 has Django {known['versions']['django']}") if ready else failed(f"python3 failed: {end_of(said)}", "see what it printed")
+
+
+def server_versions(found: dict) -> Finding:
+    """`found`: {package: version}."""
+    if not found:
+        return skipped("not known without python3")
+    bad = [(name, version, *hole) for name, version in found.items() for hole in versions.holes(name, version)]
+    if bad:
+        return failed("; ".join(f"{name} {version} {why}" for name, version, _, why in bad), ", ".join(f"{name}>={first}" for name, _, first, _ in bad))
+    return passed(", ".join(f"{name} {version}" for name, version in found.items() if version and name in versions.BAD) or "no server that is known here")
+
+
+def _telling(name: str, value: str) -> bool:
+    value = value.strip("\"'")
+    real = (
+        len(value) >= 8 and "$" not in value and not any(word in value.lower() for word in PLACEHOLDERS) and not value.startswith(("/", "http://", "https://"))
+    )
+    return bool(real and SECRET_NAME.search(name) and not NOT_SECRET.search(name))
+
+
+def image_secrets(environment: list[str], history: list[str], files: list[str]) -> Finding:
+    """Names and places alone: the values are in no message."""
+    found = [f"{name} in its environment" for name, _, value in (line.partition("=") for line in environment) if _telling(name, value)]
+    for number, command in enumerate(history, 1):
+        found += [f"{name} in line {number} of its history" for name, value in ASSIGNED.findall(command) if _telling(name, value)]
+        found += [f"a key in line {number} of its history"] if FORMS.search(command) else []
+    for where, texts in (("its environment", environment), ("its history", history)):
+        urls = [secret for text in texts for secret in IN_URL.findall(text) if "$" not in secret and not any(word in secret.lower() for word in PLACEHOLDERS)]
+        found += [f"a password in a URL in {where}"] if urls else []
+    found += [f"the file {name} in its working directory" for name in files]
+    if found:
+        do = "give it at run time (senex_extra_environment), at build time by RUN --mount=type=secret; then replace it, for it is in every copy of the image"
+        return failed("; ".join(dict.fromkeys(found)), do)
+    return passed("none in its environment and history")
+
+
+def start_migrates(started: bool, tables: list[str]) -> Finding:
+    """`tables`: what a start left in an empty database."""
+    if tables:
+        few = ", ".join(sorted(tables)[:3])
+        return failed(f"web made {len(tables)} tables in an empty database ({few} …)", "take migrate out of the entry point: the release step runs it, once")
+    return passed("web makes no tables" + ("" if started else ", as far as it came"))
+
+
+def release(ready: bool, log: str, said: str) -> Finding:
+    """All commands of the release step."""
+    if ready:
+        return passed("; ".join(re.findall(r"^release: (.+ done in .+)$", log, re.MULTILINE)) or "ended well")
+    which = re.findall(r"^release: (?!.* done in )(.+?)(?: failed: .*)?$", log, re.MULTILINE)
+    return failed(
+        f"{which[-1] if which else 'the release step'} failed: {end_of(log) if log.strip() else end_of(said)}",
+        _hint(log + said, "manage") or "see what it printed",
+    )
+
+
+def migrate(applied: int) -> Finding:
+    """Migrations that the release step has applied."""
+    if applied:
+        return passed(f"{applied} migrations applied as the owner of the database, not as a superuser")
+    return failed("no migration was applied", "manage migrate --noinput has to work with the database of the environment (DB_HOST, DB_NAME …)")
+
+
+def collectstatic(files: int, directory: str) -> Finding:
+    """Files that nginx would serve."""
+    if files:
+        return passed(f"{files} files in {directory}")
+    return failed(f"collectstatic left nothing in {directory}", f'STATIC_ROOT = "{directory}", or django_static_directory with the path that the image has')
+
+
+def starts(ready: bool, state: dict, said: str, log: str, seconds: float) -> Finding:
+    """A web instance with a read-only root, no capability and the filter of system calls."""
+    if ready:
+        return passed(f"web answers its health check after {seconds:.0f} s, without capabilities, with a read-only root")
+    if not state or not state.get("Running"):
+        why = end_of(log) if log.strip() else end_of(said)
+        return failed(f"web ended with {state.get('ExitCode', 'an error')}: {why}", _hint(log + said, "web") or "see what it printed")
+    return failed(f"web runs and does not pass its health check: {end_of(said)}", _hint(said, "web") or "see the points address and alive")
+
+
+def _hint(text: str, command: str) -> str:
+    for pattern, do in (
+        (r"executable file.*not found|no such file or directory.*OCI|OCI.*no such file", f"senex_image_commands: the image has no command {command}"),
+        (r"ModuleNotFoundError: .*|No module named", "senex_django_settings_module, senex_celery_app"),
+        (NOT_WRITABLE.pattern, "write to /tmp or a path that is mounted (point files)"),
+        (r"answered 30[12]", 'SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")'),
+        (r"answered 400", "ALLOWED_HOSTS has to come from the environment"),
+        (r"answered 404", "the path of the health page: django_health_alive_path"),
+        (r"[Pp]ermission denied|Operation not permitted|root", "it has to work as the user of senex_image_user, without capabilities"),
+    ):
+        if re.search(pattern, text):
+            return do
+    return ""
+
+
+def files(logs: dict[str, str]) -> Finding:
+    """`logs`: what each container printed."""
+    if not logs:
+        return skipped("nothing ran")
+    for part, log in logs.items():
+        if found := NOT_WRITABLE.search(log):
+            path = next((group for group in found.groups() if group), "its own file system")
+            do = "write to /tmp, or name the path by django_media_directory, django_log_directory, django_static_directory; else django_read_only: false"
+            return failed(f"{part} writes to {path}", do)
+    return passed("nothing tried to write outside what is mounted")
+
+
+def address(found: dict | None, port: int, running: bool) -> Finding:
+    """`found`: listening sockets as /proc/net/tcp has them."""
+    if found is None:
+        return failed(f"nothing listens on {port}", f"web has to listen on 0.0.0.0:{port}") if running else skipped("web does not run, or there is no python3")
+    here = [where for where, there in found["listening"] if there == port]
+    if any(set(where) == {"0"} for where in here):
+        return passed(f"listens on {port} on every address")
+    if here:
+        return failed(
+            f"listens on {port} on the container's loopback address only", f"bind to 0.0.0.0 (daphne -b 0.0.0.0 -p {port}, gunicorn --bind 0.0.0.0:{port})"
+        )
+    others = sorted({there for _, there in found["listening"]})
+    return failed(f"listens on {', '.join(map(str, others))} and not on {port}", f"listen on {port}, or set django_container_port")
+
+
+def health(path: str, status: int | str | None, variable: str) -> Finding:
+    """One health path, asked from another container as nginx does."""
+    if status is None:
+        return skipped("web does not run, or there is no python3")
+    if status == 200:
+        return passed(f"{path} answers 200")
+    do = {
+        301: 'SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")',
+        302: 'SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https"); the page must need no login',
+        400: "ALLOWED_HOSTS has to come from the environment",
+        404: f"a page there, or {variable} with the path that the image has",
+        503: "the page says that database or Redis do not answer: see DB_… and REDIS_URL of the environment",
+    }
+    return failed(f"{path} answers {status}" if isinstance(status, int) else f"{path}: {status}", do.get(status, "it must answer 200"))
+
+
+def requests(found: dict) -> Finding:
+    """A request that was under way when the instance was told to stop."""
+    status, server = found["status"], found["command"]
+    if status == 200:
+        return passed("a request under way was answered after SIGTERM")
+    if status is None:
+        return skipped("web does not run, or there is no python3")
+    if isinstance(status, int):
+        return skipped(f"the page that waits answers {status}: the image has settings of its own (DJANGO_SETTINGS_MODULE is not taken)")
+    if "daphne" in server:
+        return skipped("Daphne cuts requests at SIGTERM; nginx sends none to an instance that is about to stop, and waits (django_drain_timeout)")
+    return failed(
+        f"a request under way was cut at SIGTERM ({status})", "the server has to be PID 1 (exec) and to stop gracefully, for longer than a request takes"
+    )
+
+
+def stops(found: dict, what: str = "web") -> Finding:
+    """The exit after SIGTERM."""
+    if found["code"] < 0:
+        return skipped(f"{what} did not run")
+    if found["code"] == KILLED or found["seconds"] > found["limit"] + 5:
+        return failed(
+            f"{what} did not stop within {found['limit']} s of SIGTERM and was killed", "start the server with exec, so that it is PID 1 and gets the signal"
+        )
+    return passed(f"{what} stops {found['seconds']:.1f} s after SIGTERM")
+
+
+def worker(celery: bool, ready: bool, code: int, said: str, log: str) -> Finding:
+    """A worker and a task for it."""
+    if not celery:
+        return skipped("the image has no Celery")
+    if not ready:
+        return failed(
+            f"the worker did not start: {end_of(log) if log.strip() else end_of(said)}",
+            _hint(log + said, "celery-worker") or "senex_image_commands, senex_celery_app",
+        )
+    if code:
+        return failed(end_of(said), "senex_celery_app; the broker is CELERY_BROKER_URL, the result backend CELERY_RESULT_BACKEND")
+    return passed("takes a task and answers it")
+
+
+def worker_stop(celery: bool, found: dict) -> Finding:
+    """A task that ran at SIGTERM."""
+    if not celery:
+        return skipped("the image has no Celery")
+    if not found["started"]:
+        return skipped("no task could be started")
+    if not found["finished"]:
+        do = "celery has to be PID 1 (exec), so that SIGTERM is its warm shutdown"
+        return failed(f"a task that ran at SIGTERM did not finish (exit code {found['code']} after {found['seconds']:.1f} s)", do)
+    return stops(found, "the worker")
+
+
+def worker_late(celery: bool, found: dict) -> Finding:
+    """Whether a running task is still with the broker."""
+    if not celery:
+        return skipped("the image has no Celery")
+    if not found["started"]:
+        return skipped("no task could be started")
+    if found["kept"]:
+        return passed("a running task stays with the broker until it is done")
+    do = "CELERY_TASK_ACKS_LATE = True and CELERY_TASK_REJECT_ON_WORKER_LOST = True, for tasks that may run twice"
+    return failed("a running task is acknowledged at its start: with a worker that is killed it is lost", do)
+
+
+def beat(celery: bool, scheduler: bool, found: dict) -> Finding:
+    """Beat with its schedule in the database."""
+    if not celery:
+        return skipped("the image has no Celery")
+    start = found["start"]
+    if not start.ready:
+        do = _hint(start.log + start.said, "celery-beat") or "--scheduler=django_celery_beat.schedulers:DatabaseScheduler --pidfile="
+        lacks = "" if scheduler else "django-celery-beat is not installed; "
+        return failed(f"{lacks}Beat did not start: {end_of(start.log) if start.log.strip() else end_of(start.said)}", do)
+    return stops(found, "Beat, which reads its schedule from the database,")
+
+
+def logs(printed: dict[str, str], secrets: dict[str, str]) -> Finding:
+    """Values of the environment in what was printed; their names alone are said."""
+    if not printed:
+        return skipped("nothing ran")
+    found = sorted({f"{part} prints {name}" for part, log in printed.items() for name, value in secrets.items() if value in log})
+    return failed("; ".join(found), "print no settings and no addresses with passwords") if found else passed("no secret of the environment is printed")

@@ -1,0 +1,108 @@
+"""Programs that run inside the containers of a check, by the image's own Python."""
+
+from __future__ import annotations
+
+# What the image is like: printed as JSON
+FACTS = """
+import importlib.metadata as known, json, os
+def version(name):
+    try:
+        return known.version(name)
+    except known.PackageNotFoundError:
+        return ""
+names = ("django", "daphne", "gunicorn", "uvicorn", "hypercorn", "celery", "django-celery-beat", "channels")
+with open("/proc/self/status", encoding="ascii") as handle:
+    status = dict(line.split(":", 1) for line in handle)
+try:
+    import django
+    broken = ""
+except Exception as error:
+    broken = f"{type(error).__name__}: {error}"
+left = [name for name in (".env", "id_rsa", "id_ed25519", "vault-password") if os.path.exists(name)]
+print("senex " + json.dumps({"uid": os.getuid(), "capabilities": status["CapEff"].strip(), "versions": {name: version(name) for name in names},
+                             "django": broken, "files": left}))
+"""
+
+# Which addresses the container listens on, and the command of its first process
+LISTENING = """
+import json
+found = []
+for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+    try:
+        with open(table, encoding="ascii") as lines:
+            for words in (line.split() for line in list(lines)[1:]):
+                if words[3] == "0A":
+                    address, _, port = words[1].rpartition(":")
+                    found.append([address, int(port, 16)])
+    except OSError:
+        pass
+with open("/proc/1/cmdline", "rb") as handle:
+    command = handle.read().decode(errors="replace").replace("\\0", " ").strip()
+print("senex " + json.dumps({"listening": found, "command": command}))
+"""
+
+# ASK ADDRESS PORT HOST PATH...: one request each, from another container
+ASK = """
+import http.client, json, sys
+address, port, host, *paths = sys.argv[1:]
+found = {}
+for path in paths:
+    connection = http.client.HTTPConnection(address, int(port), timeout=10)
+    try:
+        connection.request("GET", path, headers={"Host": host, "X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"})
+        if path == paths[-1]:
+            print("sent", flush=True)
+        answer = connection.getresponse()
+        answer.read(100000)
+        found[path] = answer.status
+    except (OSError, http.client.HTTPException) as error:
+        found[path] = f"{type(error).__name__}: {error}"
+    finally:
+        connection.close()
+print("senex " + json.dumps(found))
+"""
+
+# SEND APP QUEUE KEY SECONDS: the task that waits
+SEND = """
+import sys
+from celery.app.utils import find_app
+app, queue, key, seconds = sys.argv[1:]
+find_app(app).send_task("senex_check.hold", args=(key, float(seconds)), queue=queue, ignore_result=True)
+print("senex true")
+"""
+
+MODULES = "/run/senex/check"
+SLOW_PATH = "/senex-check-slow/"
+SLOW = 3  # seconds that the request and the task take which are under way when the container is told to stop
+# Settings of the application and one more page, which waits
+SETTINGS = """
+import importlib, os
+_real = importlib.import_module(os.environ["SENEX_CHECK_SETTINGS"])
+globals().update({name: value for name, value in vars(_real).items() if not name.startswith("__")})
+MIDDLEWARE = ["senex_check_page.Slow", *globals().get("MIDDLEWARE", [])]
+"""
+PAGE = f"""
+import time
+from django.http import HttpResponse
+class Slow:
+    def __init__(self, get_response):
+        self.get_response = get_response
+    def __call__(self, request):
+        if request.path == "{SLOW_PATH}":
+            time.sleep({SLOW})
+            return HttpResponse("done")
+        return self.get_response(request)
+"""
+# A task that says in Redis where it is
+TASKS = """
+import os, time
+import redis
+from celery import shared_task
+@shared_task(name="senex_check.hold", ignore_result=True)
+def hold(key, seconds):
+    say = redis.Redis.from_url(os.environ["CELERY_BROKER_URL"])
+    say.set(f"senex-check:{key}", "started", ex=600)
+    time.sleep(seconds)
+    say.set(f"senex-check:{key}", "finished", ex=600)
+"""
+FILES = {"senex_check_settings.py": SETTINGS, "senex_check_page.py": PAGE, "senex_check_tasks.py": TASKS}

@@ -1,0 +1,462 @@
+"""The check of images against the contract: what it takes from the units, and what it makes of each reading."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible_collections.senex.trader.plugins.module_utils.contract import bench, judge, podman, points, programs, report, unit_options, versions
+from image_check import handed_over
+from rendered import component
+
+ROOT = Path(__file__).parents[2]
+
+
+# -- What comes from the units
+
+
+def test_the_containers_have_what_the_units_have():
+    wanted = handed_over()["wanted"]
+    web = unit_options.read(wanted["units"]["web"])
+    assert {
+        "--read-only",
+        "--security-opt=no-new-privileges",
+        "--cap-drop=all",
+        "--user=1000",
+        "--tmpfs=/tmp:rw,mode=1777",
+        "--env=PORT=8000",
+        "--env=INSTANCE=web-1",
+    } <= set(web.options)
+    assert web.filtered and "clone" in wanted["seccomp"] and any(word.startswith("--memory=") for word in web.limits)
+    assert web.words == ["web"] and web.health == ["python3", "/run/senex/health.py"] and (web.stop_timeout, web.start_timeout) == (20, 90)
+    assert {(mount.source, mount.target, mount.read_only) for mount in web.mounts} >= {
+        ("/senex-check/config/ca.crt", "/run/senex/ca.crt", True),
+        ("/senex-check/data/static/2026.11.1", "/app/staticfiles", True),
+        ("/senex-check/data/media", "/app/media", False),
+    }
+    worker = unit_options.read(wanted["units"]["worker"])
+    assert worker.words[0] == "celery-worker" and "--concurrency=4" in worker.words and worker.stop_timeout == 300
+    release = unit_options.read(wanted["units"]["release"])
+    assert release.words == ["manage", "shell", "--command", "exec(open('/run/senex/release.py').read())"]
+
+
+def test_every_file_that_a_unit_mounts_is_there():
+    wanted = handed_over()["wanted"]
+    sources = {mount.source.removeprefix("/senex-check/") for text in wanted["units"].values() for mount in unit_options.read(text).mounts}
+    assert {source for source in sources if source.startswith("config/")} == set(wanted["files"]) & sources
+    assert {source for source in sources if not source.startswith("config/")} == {"data/static/2026.11.1", "data/staticfiles", "data/media", "logs/application"}
+
+
+def test_the_inventory_counts():
+    commands = {"web": ["gunicorn", "shop.wsgi", 'a $b "c" 100%'], "celery-worker": ["celery", "worker"], "celery-beat": ["celery", "beat"], "manage": ["./m"]}
+    wanted = handed_over(
+        senex_image_commands=commands,
+        senex_image_user=1234,
+        django_health_alive_path="/up/",
+        django_container_port=9000,
+        senex_domain="shop.acme.io",
+        senex_django_settings_module="shop.settings",
+        celery_workers=[{"name": "celery-worker-mail", "queues": ["mail"]}],
+        django_static_directory="/srv/static",
+        senex_extra_environment={"FEATURE_X": "a=b"},
+    )["wanted"]
+    web = unit_options.read(wanted["units"]["web"])
+    assert web.words == commands["web"] and "--user=1234" in web.options and (wanted["alive"], wanted["port"]) == ("/up/", 9000)
+    assert wanted["queues"] == ["mail"] and wanted["celery_app"] == "shop" and wanted["static"] == "/srv/static"
+    assert "\nDJANGO_SETTINGS_MODULE=shop.settings\n" in "\n" + wanted["environment"] and "FEATURE_X=a=b\n" in wanted["environment"]
+    assert "ALLOWED_HOSTS=shop.acme.io\n" in wanted["environment"]
+
+
+def test_no_secret_and_no_server_of_the_inventory_is_used():
+    theirs = {
+        "senex_database_password": "theirs-1",
+        "senex_redis_password": "theirs-2",
+        "senex_secret_key": "theirs-3",
+        "senex_field_encryption_key": "theirs-4",
+        "senex_secret_key_fallbacks": ["theirs-5"],
+        "senex_ca_certificate": "theirs-6",
+        "senex_database_host": "theirs-7",
+        "senex_redis_host": "theirs-8",
+        "vault_rotation": {"redis_password": {"stage": "accept", "other": "theirs-9"}},
+    }
+    one, other = (handed_over(**theirs)["wanted"] for _ in range(2))
+    assert "theirs" not in json.dumps(one)
+    for name in ("SECRET_KEY", "DB_PASSWORD", "FIELD_ENCRYPTION_KEY"):
+        values = {re.search(rf"^{name}=(.+)$", wanted["environment"], re.MULTILINE)[1] for wanted in (one, other)}
+        assert len(values) == 2 and min(map(len, values)) >= 32
+
+
+def test_a_point_that_does_not_exist_is_named():
+    assert handed_over({"points": "user, secrets"})["points"] == ["user", "secrets"]
+    with pytest.raises(AnsibleActionFail, match="check_points: speed is no point; there are user, python"):
+        handed_over({"points": ["speed"]})
+
+
+@pytest.mark.parametrize("role", ["django", "celery"])
+def test_no_key_of_a_unit_is_passed_over(role):
+    secrets = {f"senex_{name}": "x" * 24 for name in ("database_password", "redis_password", "secret_key", "field_encryption_key")}
+    files = component(role, senex_domain="a.io", senex_registry="r", senex_image_tag="1", senex_ca_certificate="x", **secrets)[0]
+    read = [unit_options.read(text) for dest, (text, _) in files.items() if dest.endswith(".container")]
+    assert len(read) >= 3
+    with pytest.raises(ValueError, match="Rootfs= is in a unit and not known"):
+        unit_options.read("[Container]\nImage=x\nRootfs=/x\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [('a "b c" d', ["a", "b c", "d"]), (r'"q\"\\" "$$HOME" "100%%" "t\x09"', ['q"\\', "$HOME", "100%", "t\t"]), ('""', [""])]
+)
+def test_words_of_a_unit(text, words):
+    assert unit_options.words(text) == words
+
+
+# -- What a reading means
+
+
+def state(found):
+    return found.state
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected", "do"),
+    [("1000", report.PASSED, ""), ("", report.FAILED, "USER 1000"), ("0", report.FAILED, "USER 1000"), ("1234", report.FAILED, "senex_image_user: 1234")],
+)
+def test_user(declared, expected, do):
+    found = judge.user(declared, "1000")
+    assert state(found) == expected and do in found.do
+
+
+KNOWN = {"django": "", "versions": {"django": "5.2.19", "celery": "5.7.0"}}
+
+
+@pytest.mark.parametrize(
+    ("known", "expected", "says"),
+    [
+        (KNOWN, report.PASSED, "5.2.19"),
+        ({}, report.FAILED, "python3 does not run: executable"),
+        ({**KNOWN, "django": "ModuleNotFoundError: No module named 'django'"}, report.FAILED, "cannot import Django"),
+    ],
+)
+def test_python(known, expected, says):
+    found = judge.python(bool(known), known, "executable file `python3` not found")
+    assert state(found) == expected and says in found.says
+
+
+@pytest.mark.parametrize(
+    ("found", "bad"),
+    [
+        ({"daphne": "4.2.1"}, "daphne>=4.2.2"),
+        ({"daphne": "4.2.2"}, ""),
+        ({"daphne": "4.2.2rc1"}, ""),
+        ({"daphne": ""}, ""),
+        ({"gunicorn": "21.2.0"}, "gunicorn>=22.0.0"),
+        ({"gunicorn": "23.0.0"}, ""),
+        ({"uvicorn": "0.11.6"}, "uvicorn>=0.11.7"),
+        ({"django": "4.2.30"}, "django>=5.2"),
+        ({"django": "5.2.10"}, "django>=5.2.11"),
+        ({"django": "5.2.19"}, ""),
+        ({"django": "6.0.1"}, "django>=6.0.2"),
+        ({"django": "6.1"}, ""),
+        ({"django": "5.2"}, "django>=5.2.11"),
+    ],
+)
+def test_versions(found, bad):
+    judged = judge.server_versions(found)
+    assert (judged.do, state(judged)) == (bad, report.FAILED if bad else report.PASSED)
+    assert state(judge.server_versions({})) == report.SKIPPED
+
+
+def test_the_watchdog_knows_the_same_holes():
+    text = (ROOT / "roles/watchdog/files/senex_ops/checks_site.py").read_text()
+    theirs = {name: ".".join(numbers.split(", ")) for name, numbers in re.findall(r'^    "(\w+)": \(\(([0-9, ]+)\), "', text, re.MULTILINE)}
+    assert theirs and {name: versions.BAD[name][0][0] for name in theirs} == theirs
+
+
+SECRETS = {
+    "in the environment": (["STRIPE_API_KEY=sk_test_notreal99"], [], [], "STRIPE_API_KEY in its environment"),
+    "in the history": ([], ["RUN x", "ENV SECRET_KEY=0a1b2c3d4e5f6a7b"], [], "SECRET_KEY in line 2 of its history"),
+    "as an argument of a build": ([], ["RUN |1 NPM_TOKEN=abcdefgh1234 /bin/sh -c x"], [], "NPM_TOKEN in line 1"),
+    "in quotes": ([], ['ENV DB_PASSWORD="hunter2 hunter2"'], [], "DB_PASSWORD in line 1"),
+    "of a known form": ([], ["RUN echo AKIAABCDEFGHIJKLMNOP > /x"], [], "a key in line 1"),
+    "in a URL": (["DATABASE_URL=postgres://shop:hunter2x@db/shop"], [], [], "a password in a URL in its environment"),
+    "in a file": ([], [], [".env"], "the file .env in its working directory"),
+}
+
+
+@pytest.mark.parametrize("case", SECRETS)
+def test_a_secret_in_the_image(case):
+    environment, history, files, says = SECRETS[case]
+    found = judge.image_secrets(environment, history, files)
+    assert state(found) == report.FAILED and says in found.says
+    assert not re.search("hunter2|0a1b2c|sk_test|abcdefgh|AKIA", found.says + found.do), "a value is in the message"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GPG_KEY=7169605F62C751356D054A26A821E680E5FA6305",
+        "SECRET_KEY=build",
+        "DB_PASSWORD=",
+        "SECRET_KEY_FILE=/run/secrets/key-of-django",
+        "PYTHON_SHA256=0123456789abcdef",
+        "SSH_PUBLIC_KEY=ssh-ed25519-AAAA",
+        "SECRET_KEY=$SECRET_KEY",
+        "SECRET_KEY=dummy-for-collectstatic",
+        "TOKEN_URL=https://id.example.com/token",
+        "KEYBOARD=qwertzqwertz",
+        "REDIS_URL=redis://build",
+        "DB_PASSWORD_FILE=/run/secrets/database",
+    ],
+)
+def test_no_secret(text):
+    assert state(judge.image_secrets([text], [f"RUN {text} python manage.py collectstatic"], [])) == report.PASSED
+
+
+def test_start_migrates():
+    assert state(judge.start_migrates(True, [])) == state(judge.start_migrates(False, [])) == report.PASSED
+    found = judge.start_migrates(True, ["auth_user", "django_migrations"])
+    assert state(found) == report.FAILED and "2 tables" in found.says
+
+
+GOOD = "release: migrate --noinput\nrelease: migrate done in 2.0 s\nrelease: collectstatic --noinput\nrelease: collectstatic done in 1.0 s\n"
+BAD = "release: migrate --noinput\nrelease: migrate done in 2.0 s\nrelease: collectstatic --noinput\nrelease: collectstatic --noinput failed: no STATIC_ROOT\n"
+
+
+def test_release():
+    assert judge.release(True, GOOD, "").says == "migrate done in 2.0 s; collectstatic done in 1.0 s"
+    found = judge.release(False, BAD, "")
+    assert state(found) == report.FAILED and found.says.startswith("collectstatic --noinput failed: ") and "no STATIC_ROOT" in found.says
+    found = judge.release(False, "", "crun: executable file `manage` not found in $PATH")
+    assert "senex_image_commands: the image has no command manage" in found.do
+
+
+def test_what_the_release_left():
+    assert [state(judge.migrate(number)) for number in (0, 12)] == [report.FAILED, report.PASSED]
+    found = judge.collectstatic(0, "/app/staticfiles")
+    assert state(found) == report.FAILED and 'STATIC_ROOT = "/app/staticfiles"' in found.do and state(judge.collectstatic(3, "/x")) == report.PASSED
+
+
+RUNS, ENDED = {"Running": True}, {"Running": False, "ExitCode": 1}
+STARTS = {
+    "well": ((True, RUNS, "", "", 3), report.PASSED, ""),
+    "no command": (
+        (False, {}, "Error: crun: executable file `web` not found in $PATH", "", 0),
+        report.FAILED,
+        "senex_image_commands: the image has no command web",
+    ),
+    "settings": ((False, ENDED, "", "ModuleNotFoundError: No module named 'shop'", 1), report.FAILED, "senex_django_settings_module"),
+    "writes": ((False, ENDED, "", "OSError: [Errno 30] Read-only file system: '/app/cache'", 1), report.FAILED, "write to /tmp"),
+    "needs root": ((False, ENDED, "", "chown: changing ownership: Operation not permitted", 1), report.FAILED, "as the user of senex_image_user"),
+    "redirect": ((False, RUNS, "health: answered 301", "", 60), report.FAILED, "SECURE_PROXY_SSL_HEADER"),
+    "hosts": ((False, RUNS, "health: answered 400", "", 60), report.FAILED, "ALLOWED_HOSTS"),
+    "no page": ((False, RUNS, "health: answered 404", "", 60), report.FAILED, "django_health_alive_path"),
+    "something else": ((False, ENDED, "", "Segmentation fault", 1), report.FAILED, "see what it printed"),
+}
+
+
+@pytest.mark.parametrize("case", STARTS)
+def test_starts(case):
+    reading, expected, do = STARTS[case]
+    found = judge.starts(*reading)
+    assert state(found) == expected and do in found.do
+
+
+@pytest.mark.parametrize(
+    ("logs", "says"),
+    [
+        ({"web": "OSError: [Errno 30] Read-only file system: '/app/x.pid'"}, "web writes to /app/x.pid"),
+        ({"beat": "PermissionError: [Errno 13] Permission denied: '/data'"}, "beat writes to /data"),
+        ({"web": "ok", "release": "mkdir: cannot create directory '/app/c': Read-only file system"}, "release writes to"),
+        ({"web": "GET /read-only/ 200"}, None),
+    ],
+)
+def test_files(logs, says):
+    found = judge.files(logs)
+    assert (says in found.says) if says else state(found) == report.PASSED
+    assert state(judge.files({})) == report.SKIPPED
+
+
+def listens(*pairs):
+    return {"listening": [list(pair) for pair in pairs], "command": ""}
+
+
+@pytest.mark.parametrize(
+    ("found", "running", "expected", "says"),
+    [
+        (listens(("00000000", 8000)), True, report.PASSED, "every address"),
+        (listens(("0" * 32, 8000)), True, report.PASSED, "every address"),
+        (listens(("0100007F", 8000)), True, report.FAILED, "loopback"),
+        (listens(("00000000", 8080)), True, report.FAILED, "listens on 8080 and not on 8000"),
+        (None, True, report.FAILED, "nothing listens"),
+        (None, False, report.SKIPPED, "does not run"),
+        (listens(("0" * 24 + "01000000", 8000)), True, report.FAILED, "loopback"),
+    ],
+)
+def test_address(found, running, expected, says):
+    judged = judge.address(found, 8000, running)
+    assert state(judged) == expected and says in judged.says
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "do"),
+    [
+        (200, report.PASSED, ""),
+        (404, report.FAILED, "django_health_ready_path"),
+        (301, report.FAILED, "SECURE_PROXY_SSL_HEADER"),
+        (400, report.FAILED, "ALLOWED_HOSTS"),
+        (503, report.FAILED, "REDIS_URL"),
+        (500, report.FAILED, "must answer 200"),
+        ("ConnectionRefusedError: x", report.FAILED, "200"),
+        (None, report.SKIPPED, ""),
+    ],
+)
+def test_health(status, expected, do):
+    found = judge.health("/health/", status, "django_health_ready_path")
+    assert state(found) == expected and do in found.do
+
+
+def stop(**more):
+    return {"code": 0, "seconds": 1.0, "limit": 20, "status": 200, "command": "gunicorn", **more}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (stop(), report.PASSED),
+        (stop(status="RemoteDisconnected: x"), report.FAILED),
+        (stop(status="RemoteDisconnected: x", command="/venv/bin/python daphne -b"), report.SKIPPED),
+        (stop(status=404), report.SKIPPED),
+        (stop(status=None), report.SKIPPED),
+    ],
+)
+def test_requests(found, expected):
+    assert state(judge.requests(found)) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (stop(), report.PASSED),
+        (stop(code=143), report.PASSED),
+        (stop(code=137, seconds=20.1), report.FAILED),
+        (stop(seconds=31), report.FAILED),
+        (stop(code=-1), report.SKIPPED),
+    ],
+)
+def test_stops(found, expected):
+    assert state(judge.stops(found)) == expected
+
+
+def task(**more):
+    return {"started": True, "finished": True, "kept": 1, "code": 0, "seconds": 4.0, "limit": 30, **more}
+
+
+def test_worker():
+    assert state(judge.worker(False, False, 1, "", "")) == report.SKIPPED
+    assert state(judge.worker(True, True, 0, "", "")) == report.PASSED
+    assert judge.worker(True, True, 1, "health: x takes from none of its queues", "").says == "health: x takes from none of its queues"
+    assert "senex_celery_app" in judge.worker(True, False, 1, "", "ModuleNotFoundError: No module named 'x'").do
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (task(), report.PASSED),
+        (task(finished=False, code=137), report.FAILED),
+        (task(finished=False, seconds=0.2), report.FAILED),
+        (task(started=False), report.SKIPPED),
+        (task(code=137, seconds=30.2), report.FAILED),
+    ],
+)
+def test_worker_stop(found, expected):
+    assert state(judge.worker_stop(True, found)) == expected
+    assert state(judge.worker_stop(False, {})) == report.SKIPPED
+
+
+def test_worker_late():
+    assert [state(judge.worker_late(True, task(kept=kept))) for kept in (1, 0)] == [report.PASSED, report.FAILED]
+    assert [state(judge.worker_late(*reading)) for reading in ((False, {}), (True, task(started=False)))] == [report.SKIPPED] * 2
+
+
+def test_beat():
+    good, bad = bench.Start(True), bench.Start(False, ENDED, "", "No module named 'django_celery_beat'")
+    assert state(judge.beat(True, True, {"start": good, "code": 0, "seconds": 1, "limit": 10})) == report.PASSED
+    assert state(judge.beat(True, True, {"start": good, "code": 137, "seconds": 10, "limit": 10})) == report.FAILED
+    assert "django-celery-beat is not installed" in judge.beat(True, False, {"start": bad}).says
+    assert state(judge.beat(False, False, {})) == report.SKIPPED
+
+
+def test_logs():
+    found = judge.logs({"web": "db at postgres://u:hunter2hunter2@db", "beat": "x"}, {"DB_PASSWORD": "hunter2hunter2"})
+    assert found.says == "web prints DB_PASSWORD" and state(found) == report.FAILED
+    assert [state(judge.logs(*reading)) for reading in (({"web": "x"}, {"A": "secret"}), ({}, {}))] == [report.PASSED, report.SKIPPED]
+
+
+# -- What is said, and what is left
+
+
+def test_what_is_said():
+    findings = [
+        report.Finding(report.PASSED, "user 1000", point="user"),
+        report.Finding(report.FAILED, "no page", "make one", "alive"),
+        report.Finding(report.SKIPPED, "no Celery", point="worker"),
+    ]
+    assert report.summary("app:1", findings) == "app:1: 1 passed, 1 failed, 1 not applicable (alive)"
+    said = report.lines(findings)
+    assert len(said) == 4 and said[2].endswith("change: make one") and said[1].index("no page") == said[0].index("user 1000")
+
+
+def test_each_point_is_in_the_docs():
+    page = (ROOT / "docs/user/check-your-image.md").read_text()
+    assert [name for name in points.NAMES if f"| `{name}` |" not in page] == []
+    assert len(set(points.NAMES)) == len(points.NAMES)
+
+
+@pytest.mark.parametrize("text", [programs.FACTS, programs.LISTENING, programs.ASK, programs.SEND, *programs.FILES.values()])
+def test_programs_compile(text):
+    compile(text, "program", "exec")
+
+
+def test_what_a_program_printed():
+    assert bench.answer('warning\nsenex {"a": 1}\nbye') == {"a": 1}
+    assert bench.answer("senex broken{") is None and bench.answer("") is None
+
+
+class Recorder(podman.Podman):
+    """Podman that is not there."""
+
+    def __init__(self, listed=()):
+        super().__init__(600, [])
+        self.calls, self.listed = [], listed
+
+    def call(self, *words, **_more):
+        self.calls.append(words)
+        return podman.Done(0, "\n".join(self.listed) if words[0] == "ps" else "")
+
+
+def test_only_what_is_its_own_or_over_is_removed():
+    over, others = "senex-check-10000-aabbccdd", "senex-check-ffffffff-aabbccdd"
+    engine = Recorder()
+    mine = f"{engine.name}-web"
+    engine.listed = (mine, f"{over}-web", f"{others}-web", "web-1", "senex-checker", "senex-check-10000-aabbccdd-x.y")
+    engine.begin("app:1")
+    assert [words[-1] for words in engine.calls if words[0] == "rm"] == [f"{over}-web"]
+    engine.calls.clear()
+    engine.remove()
+    assert [words[-1] for words in engine.calls if words[0] == "rm"] == [mine]
+
+
+def test_a_container_is_bounded_and_has_no_port():
+    engine = Recorder()
+    engine.start("web", "app:1", ["web"], ["--read-only"])
+    (words,) = engine.calls
+    assert {"--timeout=600", "--pull=never", f"--network={engine.name}", "--log-opt=max-size=1mb"} <= set(words)
+    assert not [word for word in words if word.startswith(("--publish", "-p"))]
+    engine.begin("app:1")
+    assert ("network", "create", "--internal", engine.name) in engine.calls
+
+
+def test_a_check_has_an_end():
+    engine = podman.Podman(0, [])
+    with pytest.raises(podman.Broken, match="did not end within 0 s"):
+        engine.call("ps")
