@@ -16,7 +16,7 @@ trap '' HUP
 cd "$RESTIC_REPOSITORY"
 while [[ $1 == --* ]]; do shift 2; done
 case $1 in
-cat) exit ;;
+cat) ! ls locks/exclusive* >/dev/null 2>&1 || [[ "$*" == *--no-lock* ]] || exec sleep 60 ;;
 unlock) for lock in locks/*; do kill -HUP "$(cat "$lock")" 2>/dev/null || rm "$lock"; done ;;
 live) echo $$ >locks/live; exec sleep 60 ;;
 backup)
@@ -47,6 +47,7 @@ def repository(command, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(offsite, "RESTIC", str(program))
     monkeypatch.setattr(offsite, "reachable", lambda _settings: None)
     monkeypatch.setattr(offsite, "machine", lambda: "0")
+    monkeypatch.setattr(offsite, "ANSWER", 10)
     monkeypatch.setattr(dead_locks, "PATIENCE", 0.3)
     monkeypatch.setattr(dead_locks, "by_hand", lambda: False)
     settings = command.common.Settings(str(tmp_path))

@@ -3,7 +3,7 @@
 import json
 
 from conftest import BACKUPS, PASSPHRASE, PLAIN, S3, SECRET
-from parts import HOME, RUN, apply, eventually
+from parts import HOME, apply, eventually
 
 
 def objects(host):
@@ -64,39 +64,6 @@ def test_fetching_overwrites_nothing(host, sent):
     host.check_output(f"rm {BACKUPS}/postgresql/{dump}")
     assert sent.run("fetch").rc == 0
     assert sent.run(f"verify {dump}").rc == 0
-
-
-# A restic of a certain number, as of before a boot, which reads for ever
-BEFORE = f"""#!/bin/sh
-exec 3<>/run/lab-fifo
-echo $(($1 - 1)) >/proc/sys/kernel/ns_last_pid
-{HOME}/bin/backup restic backup --stdin --host elsewhere <&3 &
-wait"""
-
-
-def test_a_lock_from_before_a_power_cut_is_no_matter_whoever_has_its_number(host, sent):
-    """restic alone would ask the other process by SIGHUP, and then wait for it."""
-
-    def locks():
-        return sent.run("restic list locks --no-lock --quiet").stdout.split()
-
-    host.check_output(f"mkfifo -m 666 /run/lab-fifo; cat >/run/lab-before <<'END'\n{BEFORE}\nEND\nchmod 755 /run/lab-before")
-    host.check_output("systemd-run --quiet --unit=lab-stranger --uid=senex sleep infinity")
-    number = host.check_output("systemctl show --property=MainPID --value lab-stranger")
-    try:
-        apart = "podman unshare unshare --pid --fork --kill-child --mount-proc"
-        host.check_output(f"systemd-run --quiet --unit=lab-cut sh -c '{RUN} {apart} /run/lab-before {number}'")
-        eventually(locks)
-        assert json.loads(sent.run(f"restic cat lock {locks()[0]} --no-lock --quiet").stdout)["pid"] == int(number)
-        host.check_output("pkill -KILL -f '[r]estic .*--host elsewhere'")
-        eventually(lambda: host.run("pgrep -x restic").rc)
-        assert len(locks()) == 1
-        result = host.run(f"{RUN} timeout 120 {HOME}/bin/backup offsite")
-        assert result.rc == 0 and "copies of WAL stay" not in result.stdout, result.stdout + result.stderr
-        assert locks() == []
-        assert host.check_output("systemctl is-active lab-stranger") == "active", "it got a signal"
-    finally:
-        host.run("systemctl stop lab-stranger lab-cut; systemctl reset-failed lab-stranger lab-cut; rm -f /run/lab-fifo /run/lab-before")
 
 
 def test_checked_under_its_timer(sent):

@@ -93,7 +93,9 @@ def told(result: subprocess.CompletedProcess) -> str:
 def opened(settings: Settings, begin: bool = True) -> None:
     """The repository is there and opens with the passphrase; one that was never there is begun."""
     reachable(settings)
-    result = restic(settings, "cat", "config", allowed=(0, 1, 10, 12), timeout=ANSWER)
+    # Without a lock: one of a run that was killed, or of one that thins out, would look like a storage that does not answer
+    look = ("cat", "config", "--no-lock")
+    result = restic(settings, *look, allowed=(0, 1, 10, 12), timeout=ANSWER)
     if result.returncode == 0:
         unlock(settings)
     elif result.returncode == 12 or "wrong password" in result.stderr:
@@ -103,7 +105,7 @@ def opened(settings: Settings, begin: bool = True) -> None:
             raise BackupError("there is no repository at backup_offsite_repository: nothing was ever sent there, or it is not where the lost host sent to")
         # Two that begin one at the same moment would each seal it with a key of their own
         with alone(settings, "beginning", 2 * ANSWER):
-            if restic(settings, "cat", "config", allowed=(0, 1, 10), timeout=ANSWER).returncode:
+            if restic(settings, *look, allowed=(0, 1, 10), timeout=ANSWER).returncode:
                 restic(settings, "init", timeout=ANSWER)
                 say("began a new repository")
     else:

@@ -46,7 +46,7 @@ def place(descriptor: int) -> str:
 
 def keys(settings: Settings, descriptor: int) -> list[dict]:
     """The repository's keys, as whoever has the other passphrase sees them; none where it opens nothing."""
-    shown = offsite.restic(settings, "key", "list", "--json", allowed=(0, 1, 12), timeout=offsite.ANSWER, keep=(descriptor,),
+    shown = offsite.restic(settings, "key", "list", "--json", "--no-lock", allowed=(0, 1, 12), timeout=offsite.ANSWER, keep=(descriptor,),
                            RESTIC_PASSWORD_FILE=place(descriptor))  # fmt: skip
     if shown.returncode == 0:
         return json.loads(shown.stdout)
