@@ -28,7 +28,8 @@ def try_keys(settings: Settings) -> int:
     """Keys of the storage on standard input, as the file of them holds them: the repository opens with them, and a lock can be written and removed."""
     offsite.reachable(settings)
     descriptor = given()
-    offsite.restic(settings, "key", "list", timeout=TRIAL, keep=(descriptor,), AWS_SHARED_CREDENTIALS_FILE=place(descriptor))
+    # Somebody else's lock is told of as such
+    offsite.restic(settings, "key", "list", "--retry-lock", "0s", timeout=TRIAL, keep=(descriptor,), AWS_SHARED_CREDENTIALS_FILE=place(descriptor))
     say("the repository opens with these keys")
     return 0
 
