@@ -14,6 +14,7 @@ import socket
 import subprocess
 import urllib.parse
 
+from senex_backup import dead_locks
 from senex_backup.common import BackupError, NotNow, Settings, alone, say
 from senex_backup.postgresql import dump_file
 
@@ -61,16 +62,24 @@ def reachable(settings: Settings) -> None:
 
 
 def restic(settings: Settings, *words: str, allowed: tuple[int, ...] = (0,), timeout: int | None = None, keep: tuple[int, ...] = (),
-           **instead: str) -> subprocess.CompletedProcess:  # fmt: skip
-    """Run restic, and say what it said when it fails. `keep`: files that restic inherits; `instead`: variables of its environment with other values."""
+           apart: bool = False, **instead: str) -> subprocess.CompletedProcess:  # fmt: skip
+    """Run restic, and say what it said when it fails. `keep`: files that restic inherits; `instead`: variables of its environment with other values.
+
+    `apart`: where it sees no other process, by whoever knows that no restic runs.
+    """
     about = environment(settings) | instead
+    whole = [*(dead_locks.APART if apart else ()), *command(settings, *words)]
+    held = () if apart else (dead_locks.held(settings),)
     # Below backups, and from there: paths in the repository are relative, so a host with another home finds them too
     try:
-        result = subprocess.run(command(settings, *words), cwd=settings.backups, env=about, capture_output=True, text=True, pass_fds=keep,
+        result = subprocess.run(whole, cwd=settings.backups, env=about, capture_output=True, text=True, pass_fds=(*keep, *held),
                                 errors="replace", stdin=subprocess.DEVNULL, timeout=timeout, check=False)  # fmt: skip
     except subprocess.TimeoutExpired as error:
         said = (error.stderr or b"").decode(errors="replace").strip().rpartition("\n")[2][-500:]
         raise NotNow(f"the storage of backup_offsite_repository gave no good answer in {timeout} s: are bucket and keys right? {said}") from error
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
     if result.returncode not in allowed:
         raise BackupError(f"restic {words[0]} ended with {result.returncode}: {told(result)}")
     return result
@@ -85,9 +94,11 @@ def told(result: subprocess.CompletedProcess) -> str:
 def opened(settings: Settings, begin: bool = True) -> None:
     """The repository is there and opens with the passphrase; one that was never there is begun."""
     reachable(settings)
-    result = restic(settings, "cat", "config", allowed=(0, 1, 10, 12), timeout=ANSWER)
+    # Without a lock: one of a run that was killed, or of one that thins out, would look like a storage that does not answer
+    look = ("cat", "config", "--no-lock")
+    result = restic(settings, *look, allowed=(0, 1, 10, 12), timeout=ANSWER)
     if result.returncode == 0:
-        restic(settings, "unlock")  # locks of runs that were killed; those of living ones stay
+        unlock(settings)
     elif result.returncode == 12 or "wrong password" in result.stderr:
         raise BackupError("backup_passphrase does not open the repository: it is the one of another passphrase. See docs/operations/backups.md")
     elif result.returncode == 10 or "does not exist" in result.stderr:
@@ -95,11 +106,23 @@ def opened(settings: Settings, begin: bool = True) -> None:
             raise BackupError("there is no repository at backup_offsite_repository: nothing was ever sent there, or it is not where the lost host sent to")
         # Two that begin one at the same moment would each seal it with a key of their own
         with alone(settings, "beginning", 2 * ANSWER):
-            if restic(settings, "cat", "config", allowed=(0, 1, 10), timeout=ANSWER).returncode:
+            if restic(settings, *look, allowed=(0, 1, 10), timeout=ANSWER).returncode:
                 restic(settings, "init", timeout=ANSWER)
                 say("began a new repository")
     else:
         raise BackupError(f"the repository cannot be opened: {told(result)}")
+
+
+def unlock(settings: Settings) -> None:
+    """Locks of runs that were killed go; those of living ones stay."""
+    with dead_locks.none_runs(settings) as none_runs:
+        if none_runs:
+            try:
+                restic(settings, "unlock", timeout=ANSWER, apart=True)
+                return
+            except BackupError as error:
+                say(f"<4>restic looks for locks of runs that were killed by the numbers of processes alone: {error}")
+    restic(settings, "unlock")
 
 
 def machine() -> str:
@@ -130,7 +153,7 @@ def send_wal(settings: Settings) -> dict:
     reachable(settings)
     words = [[WAL_TAG], *without(settings, NOT_WAL), place]
     try:
-        summary = backup(settings, *words)
+        summary = backup(settings, *words, "--retry-lock", "0s")  # a lock may be of a run that was killed: no waiting for that
     except BackupError:
         opened(settings)  # says what is the matter, or begins the repository; each look costs a second, and there are hundreds a day
         summary = backup(settings, *words)
@@ -209,4 +232,5 @@ def passthrough(settings: Settings, words: list[str]) -> None:
     """Become restic itself, with everything it needs to know: snapshots, key, mount, ..."""
     reachable(settings)
     os.chdir(settings.backups)
+    os.set_inheritable(dead_locks.held(settings), True)
     os.execve(RESTIC, command(settings, *words), environment(settings))  # noqa: S606

@@ -28,7 +28,8 @@ def try_keys(settings: Settings) -> int:
     """Keys of the storage on standard input, as the file of them holds them: the repository opens with them, and a lock can be written and removed."""
     offsite.reachable(settings)
     descriptor = given()
-    offsite.restic(settings, "key", "list", timeout=TRIAL, keep=(descriptor,), AWS_SHARED_CREDENTIALS_FILE=place(descriptor))
+    # Somebody else's lock is told of as such
+    offsite.restic(settings, "key", "list", "--retry-lock", "0s", timeout=TRIAL, keep=(descriptor,), AWS_SHARED_CREDENTIALS_FILE=place(descriptor))
     say("the repository opens with these keys")
     return 0
 
@@ -46,7 +47,7 @@ def place(descriptor: int) -> str:
 
 def keys(settings: Settings, descriptor: int) -> list[dict]:
     """The repository's keys, as whoever has the other passphrase sees them; none where it opens nothing."""
-    shown = offsite.restic(settings, "key", "list", "--json", allowed=(0, 1, 12), timeout=offsite.ANSWER, keep=(descriptor,),
+    shown = offsite.restic(settings, "key", "list", "--json", "--no-lock", allowed=(0, 1, 12), timeout=offsite.ANSWER, keep=(descriptor,),
                            RESTIC_PASSWORD_FILE=place(descriptor))  # fmt: skip
     if shown.returncode == 0:
         return json.loads(shown.stdout)
