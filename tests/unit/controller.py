@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import forked
 import yaml
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -73,6 +74,8 @@ class ActionModule(ActionBase):
 
 
 def run(*argv, cwd=ROOT, **environment):
+    if argv[0] in ("ansible-playbook", "ansible-vault"):
+        return forked.run(argv, cwd, surroundings(**environment))
     return subprocess.run([str(word) for word in argv], cwd=cwd, env=surroundings(**environment), capture_output=True, text=True, check=False)
 
 

@@ -2,9 +2,9 @@
 
 import json
 import pathlib
-import subprocess
 import sys
 
+import forked
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
@@ -62,7 +62,7 @@ def limited(tmp_path):
         command = ["ansible-playbook", "-i", str(tmp_path / "hosts.json"), *words, "-e", json.dumps(known), str(tmp_path / "play.yml")]
         environment = {"PATH": f"{pathlib.Path(sys.executable).parent}:/usr/bin:/bin", "ANSIBLE_COLLECTIONS_PATH": str(ROOT), "HOME": str(tmp_path),
                        "LC_ALL": "C.UTF-8", "ANSIBLE_CONFIG": str(tmp_path / "none"), "COLUMNS": "400"}  # fmt: skip
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        return forked.run(command, tmp_path, environment)
 
     return run
 

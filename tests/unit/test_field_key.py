@@ -1,14 +1,14 @@
 """A vault that is not the host's is refused before any part has one of its passwords, whichever part the run is for."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.module_utils import field_key
+from controller import run as ansible
+from test_misspelt import NO_CLIENTS
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,8 +61,7 @@ def look(tmp_path):
 
     def run(**given):
         command = ["ansible-playbook", "-vvv", "-i", tmp_path / "hosts.json", tmp_path / "play.yml", "-e", json.dumps(given)]
-        about = os.environ | {"ANSIBLE_LOCALHOST_WARNING": "false"}
-        return subprocess.run(command, env=about, cwd=ROOT, capture_output=True, text=True, check=False)
+        return ansible(*command, ANSIBLE_LOCALHOST_WARNING="false", **NO_CLIENTS)
 
     return run
 

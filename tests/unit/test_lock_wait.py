@@ -52,9 +52,11 @@ class ActionModule(ActionBase):
 """
 
 
-@pytest.fixture
-def site(tmp_path):
-    tree = tmp_path / "ansible_collections/senex/trader"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The collection's own role and a stub of its module, for all tests: what Ansible reads at its start is the same."""
+    home = tmp_path_factory.mktemp("site")
+    tree = home / "ansible_collections/senex/trader"
     (tree / "plugins/action").mkdir(parents=True)
     (tree / "plugins/action/release.py").write_text(STUB)
     (tree / "plugins/modules").mkdir()
@@ -70,8 +72,15 @@ def site(tmp_path):
     about["vars_files"] = [str(ROOT / "playbooks/vars/release.yml")]
     inputs = {"ansible.builtin.import_role": {"name": "senex.trader.release", "rolespec_validate": False}}
     wait = {"ansible.builtin.include_tasks": str(ROOT / "playbooks/release/wait.yml")}
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([{**about, "tasks": [inputs, wait]}]))
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": dict.fromkeys(HOSTS)}}))
+    (home / "play.yml").write_text(yaml.safe_dump([{**about, "tasks": [inputs, wait]}]))
+    (home / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": dict.fromkeys(HOSTS)}}))
+    # As in the checkout's own: to look each millisecond whether a task has ended costs more than the tasks
+    (home / "ansible.cfg").write_text("[defaults]\nforks = 20\ninternal_poll_interval = 0.01\n")
+    return home
+
+
+@pytest.fixture
+def site(made, tmp_path):
     place = tmp_path / "locks"
     place.mkdir()
 
@@ -79,9 +88,9 @@ def site(tmp_path):
         for host, holder in others.items():
             (place / host).write_text(holder)
         done = run(
-            "ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "play.yml", "-e", f"release_lock_wait={seconds}", "-e", "ansible_connection=local",
-            "-e", f"ansible_python_interpreter={sys.executable}", cwd=tmp_path, ANSIBLE_COLLECTIONS_PATH=f"{tmp_path}:{ROOT}", STUB_PLACE=str(place),
-            HOME=str(tmp_path), PATH=f"{BIN}:{os.environ['PATH']}",
+            "ansible-playbook", "-i", made / "hosts.yml", made / "play.yml", "-e", f"release_lock_wait={seconds}", "-e", "ansible_connection=local",
+            "-e", f"ansible_python_interpreter={sys.executable}", cwd=made, ANSIBLE_COLLECTIONS_PATH=f"{made}:{ROOT}", STUB_PLACE=str(place),
+            HOME=str(made), PATH=f"{BIN}:{os.environ['PATH']}",
         )  # fmt: skip
         assert (place / "log").exists(), done.stdout + done.stderr
         log = [json.loads(line) for line in (place / "log").read_text().splitlines()]

@@ -31,7 +31,8 @@ def asleep(site, secret):
         "signal": int(signal.SIGSTOP),
         "mark": str(mark),
     }
-    more = {"ANSIBLE_CALLBACK_PLUGINS": str(CALLBACK), "ANSIBLE_CALLBACKS_ENABLED": "senex_moment", "SENEX_MOMENT": json.dumps(moment)}
+    plugins = ":".join([str(CALLBACK), *filter(None, [surroundings().get("ANSIBLE_CALLBACK_PLUGINS")])])
+    more = {"ANSIBLE_CALLBACK_PLUGINS": plugins, "ANSIBLE_CALLBACKS_ENABLED": "senex_moment", "SENEX_MOMENT": json.dumps(moment)}
     words, environment = site.command("rotate.yml", *site.rotation(secret), **more)
     run = subprocess.Popen([str(word) for word in words], cwd=site.home, env=surroundings(**environment), stdin=subprocess.DEVNULL,
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)  # fmt: skip
