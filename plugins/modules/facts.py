@@ -130,6 +130,7 @@ id:
 
 import json
 import os
+import pwd
 import secrets
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired  # beside the look, which run_command would wait for
 
@@ -185,6 +186,9 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    if os.geteuid():
+        who = pwd.getpwuid(os.geteuid()).pw_name
+        module.fail_json(msg=f"The run is {who} on this host and has to be root. Add `ansible_become: true` beside ansible_user in the inventory")
     if newer := Ledger().mark.refusal(module.params["collection"]):
         module.exit_json(changed=False, newer=newer)
     held, after = holder(), Ledger().last().get("id", "")

@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from rendered import value
+from rendered import value, variables
 from test_input_checks import GIVEN
 
 HOST = {
@@ -151,3 +151,10 @@ def test_the_home_of_somebody_else():
 )  # fmt: skip
 def test_what_is_right_of_the_host(inputs):
     assert refusals(**inputs) == []
+
+
+def test_a_run_that_is_not_root_on_the_host_is_told_the_line_that_is_missing():
+    facts = variables("common")["ansible_facts"]
+    (line,) = refusals(ansible_facts={**facts, "effective_user_id": 1000, "user_id": "ubuntu"})
+    assert "The run is ubuntu on this host" in line and "ansible_become: true" in line
+    assert refusals(ansible_facts={**facts, "effective_user_id": 0, "user_id": "root"}) == []

@@ -338,3 +338,9 @@ def test_a_lock_that_keeps_nobody_out_does_so_down_to_the_change(ledger, monkeyp
         found = answer(apply_quadlet, monkeypatch, ledger, payload=handed("/x"), run=run)
         assert found["changed"] == goes
     assert ledger.holder()["id"] == (SITE["id"] if run.get("takes") else before["id"])
+
+
+def test_the_first_question_of_a_run_is_whether_it_is_root(monkeypatch):
+    monkeypatch.setattr(facts.os, "geteuid", lambda: 65534)
+    told = answer(facts, monkeypatch, None)
+    assert "has to be root" in told["msg"] and "ansible_become: true" in told["msg"]

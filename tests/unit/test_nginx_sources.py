@@ -138,6 +138,15 @@ def test_health_pages_are_limited_and_whoever_has_to_ask_is_not(tmp_path):
 
 
 @needs_nginx
+@pytest.mark.parametrize("name", ["nginx_alive_path", "nginx_health_path"])
+def test_a_login_page_that_is_a_health_path_too_stays_limited(tmp_path, name):
+    with door(tmp_path, **{"nginx_health_networks": [], "nginx_general_burst": 50, "nginx_health_burst": 50, name: "/accounts/login/"}) as site:
+        tried = [site.ask("/accounts/login/", source="127.0.0.31", method="POST", body="x").status for _ in range(12)]
+        assert 200 in tried and tried.count(429) >= 8, tried
+        assert site.ask("/accounts/login/", source="127.0.0.31").status == 200, "who only looks is counted as before"
+
+
+@needs_nginx
 def test_health_networks_are_not_counted(tmp_path):
     with door(tmp_path, nginx_health_networks=["127.0.0.40"], nginx_health_path="/health/simple/") as site:
         assert site.statuses(20, "/health/simple/", source="127.0.0.40") == [200] * 20

@@ -34,6 +34,8 @@ VARIANTS = {
     "PostgreSQL 17": {"postgresql_version": 17, "senex_database_name": "trading-1", "senex_database_user": "trader_1"},
     "PostgreSQL 18": {"postgresql_version": 18, "senex_database_superuser": "cluster-1"},
     "no stand-ins": {"celery_surge_worker": False},
+    "a schedule in a file": {"celery_beat_scheduler": "file"},
+    "a scheduler of the application's own": {"celery_beat_scheduler": "other"},
     "a Redis for the cache alone": {"senex_redis_cache_instance": True},
     "limits of the CPU": {f"{component}_cpu_percent": 150 for component in ("postgresql", "redis", "django", "celery")},
 }

@@ -1,6 +1,7 @@
 """The checks of containers that start: they pass as soon as their service is there, and wait for it."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -95,12 +96,35 @@ def test_in_service_nothing_is_waited_for(web):
 @pytest.mark.parametrize(("name", "arguments"), [("worker_health.py", ["worker@host", "celery", "start"]), ("beat_health.py", ["start"])])
 def test_a_worker_or_beat_is_ready_when_it_is_connected(tmp_path, port, name, arguments):
     environment = {"CELERY_BROKER_URL": f"redis://redis:{port}/2", "DB_PORT": str(port)}
-    check = asked(script(tmp_path, "celery", name, celery_app="demo", celery_beat_max_silence=600), *arguments, **environment)
+    check = asked(script(tmp_path, "celery", name, celery_app="demo", celery_beat_max_silence=600, celery_beat_scheduler="database"), *arguments, **environment)
     with socket.create_server(("127.0.0.1", port)) as server:
         time.sleep(1)
         assert check.poll() is None, "a port that listens is no connection"
         with socket.create_connection(("127.0.0.1", port)), server.accept()[0]:
             assert check.wait(5) == 0
+
+
+def test_beat_with_a_schedule_in_a_file_is_ready_with_the_file_and_healthy_while_it_saves_it(tmp_path):
+    """In whichever form the application's Python keeps it: the module dbm adds an ending to the name, or none."""
+    inputs = {"celery_beat_max_silence": 1, "celery_beat_scheduler": "file", "__celery_schedule": tmp_path / "schedule"}
+    check = script(tmp_path, "celery", "beat_health.py", **inputs)
+    starting = asked(check, "start")
+    time.sleep(0.5)
+    assert starting.poll() is None
+    kept = tmp_path / "schedule.db"
+    kept.touch()
+    assert starting.wait(5) == 0 and asked(check).wait(5) == 0
+    os.utime(kept, (time.time() - 60, time.time() - 60))
+    late = subprocess.run([sys.executable, check], capture_output=True, text=True, timeout=10, check=False)
+    assert late.returncode == 1 and "has not saved its schedule for 60 s" in late.stderr
+    (tmp_path / "schedule.dat").touch()
+    assert asked(check).wait(5) == 0
+
+
+def test_of_any_other_scheduler_nothing_is_asked(tmp_path):
+    check = script(tmp_path, "celery", "beat_health.py", celery_beat_max_silence=1, celery_beat_scheduler="other")
+    assert asked(check, "start").wait(5) == 0 and asked(check).wait(5) == 0
+    assert "django" not in Path(check).read_text(encoding="utf-8").replace("senex.trader", "")
 
 
 def test_an_instance_that_never_comes_is_not(never):
