@@ -9,6 +9,7 @@ import subprocess
 import time
 
 from ansible_collections.senex.trader.plugins.module_utils import bounded, fileset, host_layout, traffic_probe
+from ansible_collections.senex.trader.plugins.module_utils.module_text import source
 from ansible_collections.senex.trader.plugins.module_utils.traffic_gate import EXPECTED_DOWNTIME
 
 LIMIT = 3600  # seconds after which it ends by itself
@@ -31,11 +32,6 @@ def run(*argv: str, check: bool = True) -> subprocess.CompletedProcess:
     if check and result.returncode:
         raise OSError(f"{' '.join(argv)}: {result.stderr.strip()}")
     return result
-
-
-def source(module) -> str:
-    """A module's own text: it travels in an archive, so there is no file of it here."""
-    return module.__loader__.get_source(module.__name__)
 
 
 def start(target: dict) -> None:

@@ -145,6 +145,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils import release_steps, traffic_probe_unit, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import pre_deploy
 from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
 from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
@@ -222,8 +223,8 @@ def work(given: dict) -> dict:
             wanted = given["database"]
             where = (user, wanted["name"], wanted["role"])
             place, container = os.path.join(given["home"], "backups/postgresql"), wanted["container"]
-            dump = release_steps.dump(*where, place, int(wanted["keep"]), container) if wanted["dump"] else None
-            return {"changed": True, "dump": dump, **release_steps.restore_point(*where, given["id"], container)}
+            dump = pre_deploy.dump(*where, place, int(wanted["keep"]), container) if wanted["dump"] else None
+            return {"changed": True, "dump": dump, **pre_deploy.restore_point(*where, given["id"], container)}
 
 
 def run(given: dict, ledger: Ledger) -> dict:

@@ -128,6 +128,8 @@ class Transaction:
         return {"changed": True, "plan": [], "diff": []}
 '''
 STEPS = """
+import os
+
 from ansible_collections.senex.trader.plugins.module_utils import stub_trip
 
 
@@ -145,6 +147,11 @@ def pull(user, reference, kept=False):
 def plan(user, container, script):
     stub_trip.at("plan")
     return {"pending": [], "due": {}, "reversible": {}}
+
+
+"""
+PRE_DEPLOY = """
+from ansible_collections.senex.trader.plugins.module_utils import stub_trip
 
 
 def dump(*_given):
@@ -239,7 +246,7 @@ class Hosts(Stubbed):
         (plugins / "module_utils/stub_trip.py").write_text(TRIP)
         added = {
             "release_record": RECORD, "fileset": FILESET, "service_user": USER, "quadlet_transaction": TRANSACTION, "release_steps": STEPS,
-            "traffic_probe_unit": PROBER,
+            "pre_deploy": PRE_DEPLOY, "traffic_probe_unit": PROBER,
         }  # fmt: skip
         for name, text in added.items():
             with open(plugins / f"module_utils/{name}.py", "a", encoding="utf-8") as handle:

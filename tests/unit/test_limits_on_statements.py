@@ -6,8 +6,7 @@ import subprocess
 import types
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import release_steps
-from ansible_collections.senex.trader.plugins.module_utils.postgresql import amcheck, session
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import amcheck, pre_deploy, session
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
 from pitr import recovery
@@ -99,7 +98,7 @@ def test_a_release(limited):
     def podman(*words, stdin, **_):
         return limited.server.run(words[words.index("psql") :], True, f"{WAIT}{stdin}", "postgres")
 
-    assert release_steps.restore_point(types.SimpleNamespace(podman=podman), "senex", "postgres", "r", "postgres")
+    assert pre_deploy.restore_point(types.SimpleNamespace(podman=podman), "senex", "postgres", "r", "postgres")
 
 
 def test_the_scripts_of_the_role(limited):

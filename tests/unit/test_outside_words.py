@@ -27,6 +27,7 @@ from ansible_collections.senex.trader.plugins.module_utils import (
     traffic_probe,
     untrusted,
 )
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import pre_deploy
 from ansible_collections.senex.trader.plugins.modules import postgresql_upgrade, release
 from test_bounded import door as door  # noqa: F401  (a fixture)
 from test_redis_repair import program as redis_repair
@@ -217,21 +218,21 @@ BAD = [{"path": RED}, {"path": "/x/y.sql.gz"}, {"path": f"/{RED}/{os.path.basena
 
 @pytest.mark.parametrize("said", [*({**GOOD, **one} for one in BAD), [GOOD], {}])
 def test_a_dump_in_a_record_is_one(user, monkeypatch, said):
-    monkeypatch.setattr(release_steps.untrusted, "kind", lambda *_: "file")
+    monkeypatch.setattr(pre_deploy.untrusted, "kind", lambda *_: "file")
     monkeypatch.setattr(user, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{json.dumps(GOOD)}\n", ""))
-    assert release_steps.dump(user, "a", "b", "/x", 1, "postgres")["path"] == GOOD["path"]
+    assert pre_deploy.dump(user, "a", "b", "/x", 1, "postgres")["path"] == GOOD["path"]
     monkeypatch.setattr(user, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{json.dumps(said)}\n", ""))
     with pytest.raises(OSError, match="does not say what it made"):
-        release_steps.dump(user, "a", "b", "/x", 1, "postgres")
+        pre_deploy.dump(user, "a", "b", "/x", 1, "postgres")
 
 
 @pytest.mark.parametrize("said", ["2026-01-02 03:04:05.678901+00'; reboot #", RED, "", "2026-01-02 03:04:05.678901+00\nx"])
 def test_a_moment_that_a_person_may_give_to_a_restore_is_one(user, monkeypatch, said):
     monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, "2026-01-02 03:04:05.678901+00\n", ""))
-    assert release_steps.restore_point(user, "a", "b", "n", "postgres")["restore_point_at"] == "2026-01-02 03:04:05.678901+00"
+    assert pre_deploy.restore_point(user, "a", "b", "n", "postgres")["restore_point_at"] == "2026-01-02 03:04:05.678901+00"
     monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, said, ""))
     with pytest.raises(OSError, match="no time"):
-        release_steps.restore_point(user, "a", "b", "n", "postgres")
+        pre_deploy.restore_point(user, "a", "b", "n", "postgres")
 
 
 # Many files and many names

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import release_steps, service_user
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import pre_deploy
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import session
 from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
 from ansible_collections.senex.trader.plugins.modules import release as module
@@ -57,7 +58,7 @@ def test_the_restore_point_has_the_time_that_a_restore_takes(user, monkeypatch):
         return subprocess.CompletedProcess(argv, 0, "2026-11-21 12:00:00.123456+00\n", "")
 
     monkeypatch.setattr(user, "podman", podman)
-    made = release_steps.restore_point(user, "senex", "senex", "20261121-1200-beef", "postgres")
+    made = pre_deploy.restore_point(user, "senex", "senex", "20261121-1200-beef", "postgres")
     assert made == {"restore_point": "20261121-1200-beef", "restore_point_at": "2026-11-21 12:00:00.123456+00"}
     assert "name=20261121-1200-beef" in asked[0][0] and "pg_create_restore_point(:'name')" in asked[0][1]
     assert datetime.datetime.fromisoformat(made["restore_point_at"]).utcoffset() == datetime.timedelta(0)
@@ -171,5 +172,5 @@ def test_a_restore_point_is_made_by_postgresqls_own_functions():
             said.extend(words)
             return subprocess.CompletedProcess(words, 0, "2026-01-02 03:04:05.678901+00\n", "")
 
-    release_steps.restore_point(User(), "senex", "postgres", "r", "postgres")
+    pre_deploy.restore_point(User(), "senex", "postgres", "r", "postgres")
     assert said[said.index("-d") + 1] == session.target("senex")

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.senex.trader.plugins.module_utils import confined, owned, traffic_probe_unit, untrusted
+from ansible_collections.senex.trader.plugins.module_utils import confined, module_text, owned, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.container import Container
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.service import Names, Service, SingleServer
@@ -169,7 +169,7 @@ def remove(user: ServiceUser) -> None:
 def owned_do(user: ServiceUser, step: str, *arguments: str, **options: object) -> None:
     """A step of owned.py in the user's namespace: the files are the container user's."""
     words = owned.words(step, *arguments, program="-", **options)
-    done = user.podman("unshare", *words, stdin=traffic_probe_unit.source(owned), check=False, timeout=NO_TIMEOUT)
+    done = user.podman("unshare", *words, stdin=module_text.source(owned), check=False, timeout=NO_TIMEOUT)
     if done.returncode:
         raise OSError((done.stderr.strip().splitlines() or [f"podman unshare ended with {done.returncode}"])[-1])
 

@@ -8,8 +8,8 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.senex.trader.plugins.module_utils import confined, fileset, release_steps, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_entries, psql, upgrade_state
+from ansible_collections.senex.trader.plugins.module_utils import confined, fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_entries, pre_deploy, psql, upgrade_state
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.cluster_swap import ClusterSwap
@@ -126,7 +126,7 @@ class Upgrade:
 
     def _dump(self, keep: int) -> dict:
         place = os.path.join(self.user.home, "backups/postgresql")
-        return {"dump": release_steps.dump(self.user, self.wanted.database, self.old.role, place, keep, self.wanted.container)}
+        return {"dump": pre_deploy.dump(self.user, self.wanted.database, self.old.role, place, keep, self.wanted.container)}
 
     def _pull(self, image: str) -> None:
         if not self.user.image_ids([image]):
