@@ -5,7 +5,7 @@ from __future__ import annotations
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.senex.trader.plugins.module_utils.release_record import same_run
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import same_run
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
 
 

@@ -6,8 +6,8 @@ import os
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY
-from ansible_collections.senex.trader.plugins.module_utils.unit_text import QUADLET_SUFFIXES, SYSTEMD_SUFFIXES
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY
+from ansible_collections.senex.trader.plugins.module_utils.engine.unit_text import QUADLET_SUFFIXES, SYSTEMD_SUFFIXES
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known, packed
 
 ARGUMENTS = {"component", "state", "user", "home", "files", "directories", "secrets", "units", "preconditions", "image_input", "deploy_lock"}

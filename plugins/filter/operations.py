@@ -10,7 +10,7 @@ from ansible_collections.senex.trader.plugins.plugin_utils.components import eve
 
 EVERYBODY = tuple(every_group())
 PRIMARY = "postgresql_primary"  # the group that playbooks/validate.yml makes of senex_postgresql_primary
-LOST = "the lock of this release"  # as plugins/module_utils/release_record.py begins what it says then
+LOST = "the lock of this release"  # as plugins/module_utils/host/release_record.py begins what it says then
 
 
 def operation_troubles(way: list, told: dict, stage: str = "", host: str = "") -> list:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.senex.trader.plugins.filter.checking import form_problems, minimum_problems
-from ansible_collections.senex.trader.plugins.module_utils import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
 
 SERVED = ("deploy", "rollback")
 HOOKS = ("release_pre_deploy_tasks", "release_post_deploy_tasks", "release_post_failure_tasks")

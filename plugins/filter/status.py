@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.senex.trader.plugins.module_utils import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
 
 
 def status_lines(hosts: list) -> list:

@@ -66,9 +66,10 @@ units:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import application_units, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
-from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, LockHeld
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.release import application_units
 
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["stopped", "started"], "required": True},

@@ -49,9 +49,10 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import component_apply, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.fileset import lock
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, LockHeld
+from ansible_collections.senex.trader.plugins.module_utils.release import component_apply
 
 
 def apply_concurrently(data: dict, payloads: list[str], start: str) -> dict:

@@ -38,11 +38,11 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import untrusted
-from ansible_collections.senex.trader.plugins.module_utils.fileset import lock
-from ansible_collections.senex.trader.plugins.module_utils.payload import save_applied, system_component
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
-from ansible_collections.senex.trader.plugins.module_utils.system_transaction import ApplyError, SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.engine.payload import save_applied, system_component
+from ansible_collections.senex.trader.plugins.module_utils.engine.system_transaction import ApplyError, SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.fileset import lock
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, LockHeld
 
 
 def main() -> None:

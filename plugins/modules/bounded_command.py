@@ -67,7 +67,7 @@ import os
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
 
 ARGUMENTS = {
     "argv": {"type": "list", "elements": "str", "required": True},

@@ -71,9 +71,9 @@ import base64
 import json
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import untrusted
 from ansible_collections.senex.trader.plugins.module_utils.contract import podman, points, report
 from ansible_collections.senex.trader.plugins.module_utils.contract.bench import Bench
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
 
 
 def look(wanted: dict, names: list[str], seconds: int, options: list[str]) -> list[report.Finding]:

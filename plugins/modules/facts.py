@@ -135,10 +135,10 @@ import secrets
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired  # beside the look, which run_command would wait for
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import field_key, fileset, in_force, kept_data, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.nginx_upstream import CONTRACT, read_contract
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, expired, sentence
-from ansible_collections.senex.trader.plugins.module_utils.unchanged import unchanged_components
+from ansible_collections.senex.trader.plugins.module_utils.engine.unchanged import unchanged_components
+from ansible_collections.senex.trader.plugins.module_utils.host import field_key, fileset, in_force, kept_data, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, expired, sentence
+from ansible_collections.senex.trader.plugins.module_utils.nginx.nginx_upstream import CONTRACT, read_contract
 
 SCRIPT = "/etc/ansible/facts.d/senex.fact"
 

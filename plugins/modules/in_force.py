@@ -31,7 +31,7 @@ troubles:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import in_force, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import in_force, untrusted
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ sites:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import nginx_sites
+from ansible_collections.senex.trader.plugins.module_utils.nginx import nginx_sites
 
 
 def main() -> None:

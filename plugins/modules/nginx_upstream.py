@@ -62,9 +62,9 @@ cut:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import untrusted
-from ansible_collections.senex.trader.plugins.module_utils.nginx_upstream import CONTRACT, UpstreamServers
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, LockHeld
+from ansible_collections.senex.trader.plugins.module_utils.nginx.nginx_upstream import CONTRACT, UpstreamServers
 
 ARGUMENTS = {
     "servers": {"type": "list", "elements": "str", "required": True},

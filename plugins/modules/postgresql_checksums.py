@@ -57,10 +57,10 @@ blocks:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.checksums import Checksums
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import wanted_of
-from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 ARGUMENTS = {
     "step": {"type": "str", "required": True, "choices": ["plan", "enable", "done"]},

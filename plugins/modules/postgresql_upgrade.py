@@ -66,12 +66,12 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import untrusted
-from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import upgrade_plan
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import wanted_of
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade import Upgrade, leased
-from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 ARGUMENTS = {
     "step": {"type": "str", "required": True, "choices": ["plan", "prepare", "switch", "settle", "undo", "back", "done", "application"]},

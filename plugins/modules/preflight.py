@@ -40,7 +40,7 @@ findings:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import preflight
+from ansible_collections.senex.trader.plugins.module_utils.checks import preflight
 
 
 def main() -> None:

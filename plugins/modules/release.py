@@ -144,10 +144,11 @@ records:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import release_steps, traffic_probe_unit, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, LockHeld
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import pre_deploy
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
-from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.release import release_steps, traffic_probe_unit
 
 ARGUMENTS = {
     "step": {"type": "str", "required": True, "choices": ["begin", "renew", "finish", "list", "load", "plan", "undo", "dump", "run"]},

@@ -48,8 +48,9 @@ seen:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils import traffic_probe, traffic_probe_unit, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, LockHeld
+from ansible_collections.senex.trader.plugins.module_utils.release import traffic_probe, traffic_probe_unit
 
 
 def main() -> None:

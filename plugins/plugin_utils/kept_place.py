@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.senex.trader.plugins.module_utils import owned, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import owned, untrusted
 
 CONTAINER_MARKS = ("/run/.containerenv", "/.dockerenv")
 # File systems of a container that go with it; what is mounted into one has another

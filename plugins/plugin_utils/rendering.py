@@ -9,7 +9,7 @@ import re
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.senex.trader.plugins.module_utils.payload import digest, is_cacheable
+from ansible_collections.senex.trader.plugins.module_utils.engine.payload import digest, is_cacheable
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from ansible_collections.senex.trader.plugins.plugin_utils.answering import AnsweringAction
 

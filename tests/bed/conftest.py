@@ -35,5 +35,3 @@ def lab(tmp_path_factory):
     runtime = f"/run/senex-lab-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
     subprocess.run(["umount", "--lazy", f"{runtime}/mnt", runtime], check=False)
     subprocess.run(["rm", "-rf", runtime], check=False)
-
-

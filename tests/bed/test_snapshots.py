@@ -119,8 +119,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(lab, kept):
 def test_of_two_runs_at_once_one_makes_it_and_the_other_waits(lab, kept):
     command = [CODE / "lab", "run", "--", "python3", "-c", STORE + MAKE]
     both = [
-        subprocess.Popen(command, env=lab.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        for _ in range(2)
+        subprocess.Popen(command, env=lab.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)
     ]
     assert sorted(process.communicate(timeout=60)[0].strip() for process in both) == ["made", "reused"]
     assert reusable(lab, "twice")

@@ -106,8 +106,9 @@ def watched(stack):
 
 def lost(stack):
     """Rows come ten times a second, and the volume goes; what was acknowledged until then."""
-    sql(stack, "create table if not exists ticks (id bigserial primary key, at timestamptz not null default clock_timestamp());"
-               "alter table ticks owner to senex")
+    sql(
+        stack, "create table if not exists ticks (id bigserial primary key, at timestamptz not null default clock_timestamp());alter table ticks owner to senex"
+    )
     subprocess.run(stack.ssh_command(f"cat >{HOME}/writer.py"), input=WRITER.read_text(encoding="utf-8"), text=True, check=True, timeout=60)
     stack.user("rm", "-f", f"{HOME}/acks")
     stack.user("systemd-run", "--user", "--quiet", "--collect", "--unit=writer", "/usr/bin/python3", f"{HOME}/writer.py", f"{HOME}/acks")

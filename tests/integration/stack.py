@@ -60,11 +60,7 @@ class Play:
             data = {"plays": [], "stats": {}}
         self.stats = next(iter(data["stats"].values()), {})
         self.results = [
-            (task["task"]["name"], result)
-            for play in data["plays"]
-            for task in play["tasks"]
-            for result in task["hosts"].values()
-            if not result.get("skipped")
+            (task["task"]["name"], result) for play in data["plays"] for task in play["tasks"] for result in task["hosts"].values() if not result.get("skipped")
         ]
 
     @property

@@ -1,4 +1,5 @@
 """The nginx role's variables and templates as on a host, without one; and what they render behind a real nginx on loopback ports."""
+
 import contextlib
 import datetime
 import http.client
@@ -32,8 +33,14 @@ def variables(nginx="1.26.3", openssl="3.5.0", **inputs):
     for path in (ROLES / "senex/defaults/main.yml", ROLE / "defaults/main.yml", ROLE / "vars/main.yml"):
         merged |= loaded(path)
     facts = BARE_FACTS | {"ansible_local": {"senex": {"nginx_version": nginx, "openssl_version": openssl}}}
-    merged |= {"senex_domain": "www.senex.test", "inventory_hostname": "web1", "groups": {"web": ["web1"]}, "ansible_facts": facts,
-               "nginx_tls_mode": "ownca", "hostvars": {}} | inputs
+    merged |= {
+        "senex_domain": "www.senex.test",
+        "inventory_hostname": "web1",
+        "groups": {"web": ["web1"]},
+        "ansible_facts": facts,
+        "nginx_tls_mode": "ownca",
+        "hostvars": {},
+    } | inputs
     return trusted(merged)
 
 

@@ -70,7 +70,7 @@ def at(point):
         case "killed":
             open(os.path.join(place, "killed"), "w").close()
         case "taken over":
-            from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
+            from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger
             for other in wanted["hosts"]:
                 ledger = Ledger(os.path.join(place, other))
                 ledger.begin({"id": "other", "what": "deploy of 3", "who": "ben@desk"}, take_over="any")
@@ -249,9 +249,9 @@ class Hosts(Stubbed):
             "pre_deploy": PRE_DEPLOY, "traffic_probe_unit": PROBER,
         }  # fmt: skip
         for name, text in added.items():
-            with open(plugins / f"module_utils/{name}.py", "a", encoding="utf-8") as handle:
+            with open(next((plugins / "module_utils").rglob(f"{name}.py")), "a", encoding="utf-8") as handle:
                 handle.write(text)
-        asked = plugins / "module_utils/traffic_probe.py"
+        asked = plugins / "module_utils/release/traffic_probe.py"
         asked.write_text(asked.read_text() + "\n\ndef ask(target, path):\n    return ''\n")
         shutil.copytree(ROOT / "roles/release", roles / "release")
         for part in ("django", "celery"):

@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import bounded, preflight, quadlet_plan
+from ansible_collections.senex.trader.plugins.module_utils.checks import preflight
+from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet_plan
+from ansible_collections.senex.trader.plugins.module_utils.host import bounded
 from watched import host
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from ansible_collections.senex.trader.plugins.module_utils import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
 from ansible_collections.senex.trader.plugins.modules import bounded_command
 from test_outside_words import ENDLESS, RED, tasks_of
 

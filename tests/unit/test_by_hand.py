@@ -8,11 +8,12 @@ import ssl
 import threading
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_plan, system_transaction
-from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import make_plan
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_restart import RollingRestart
-from ansible_collections.senex.trader.plugins.module_utils.system_transaction import SystemComponent, SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet_plan, system_transaction
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_plan import make_plan
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_restart import RollingRestart
+from ansible_collections.senex.trader.plugins.module_utils.engine.system_transaction import SystemComponent, SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset
+from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest
 from nginx_door import pair
 from test_engine_system import component, run, system  # noqa: F401 - fixtures
 from test_engine_transaction import Killed, live, quiet_host  # noqa: F401 - fixtures

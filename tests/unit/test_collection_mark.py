@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.action import release as release_action
-from ansible_collections.senex.trader.plugins.module_utils.collection_mark import NAME, Older, order
+from ansible_collections.senex.trader.plugins.module_utils.host.collection_mark import NAME, Older, order
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from rendered import action, trusted
 from test_lock_of_runs import PLAYBOOKS, SITE, Rendering, change, ledger, looked, operation  # noqa: F401  (a fixture)

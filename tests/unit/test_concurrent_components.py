@@ -9,10 +9,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import component_apply, fileset
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_restart import batches
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_work import ApplyError
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_restart import batches
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_transaction import Transaction
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_work import ApplyError
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset
+from ansible_collections.senex.trader.plugins.module_utils.release import component_apply
 from ansible_collections.senex.trader.plugins.modules import apply_quadlet
 from test_engine_transaction import live, quiet_host  # noqa: F401 - fixtures
 

@@ -5,8 +5,8 @@ import os
 import stat
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import fileset
-from ansible_collections.senex.trader.plugins.module_utils.fileset import Change, Manifest, WantedFile
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset
+from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Change, Manifest, WantedFile
 
 ME = (os.geteuid(), os.getegid())
 

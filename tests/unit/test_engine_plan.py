@@ -7,10 +7,11 @@ import threading
 import time
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import fileset, quadlet_plan, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY, Component, make_plan
-from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet_plan
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_plan import QUADLET_DIRECTORY, UNIT_DIRECTORY, Component, make_plan
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest, WantedFile
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import ServiceUser
 
 WEB = """\
 [Container]

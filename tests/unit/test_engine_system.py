@@ -5,9 +5,10 @@ import stat
 import subprocess
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import fileset, system_transaction
-from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile
-from ansible_collections.senex.trader.plugins.module_utils.system_transaction import ApplyError, SystemComponent, SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.engine import system_transaction
+from ansible_collections.senex.trader.plugins.module_utils.engine.system_transaction import ApplyError, SystemComponent, SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset
+from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest, WantedFile
 
 OWN = (os.geteuid(), os.getegid())
 

@@ -4,14 +4,16 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import confined, fileset, quadlet_check, quadlet_rollback, traffic_gate
-from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_install import Installation
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Component
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_restart import RollingRestart
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_work import ApplyError, secret_words
-from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
+from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet_check, quadlet_rollback
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_install import Installation
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_plan import Component
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_restart import RollingRestart
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_transaction import Transaction
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_work import ApplyError, secret_words
+from ansible_collections.senex.trader.plugins.module_utils.host import confined, fileset
+from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError
+from ansible_collections.senex.trader.plugins.module_utils.release import traffic_gate
 from test_engine_plan import Host, World
 
 PASSWORD = "s3cr3t-éä$% =x"

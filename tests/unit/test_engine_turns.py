@@ -7,8 +7,10 @@ import pathlib
 import sys
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import nginx_upstream, quadlet_plan, quadlet_restart, traffic_gate
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_work import ApplyError
+from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet_plan, quadlet_restart
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_work import ApplyError
+from ansible_collections.senex.trader.plugins.module_utils.nginx import nginx_upstream
+from ansible_collections.senex.trader.plugins.module_utils.release import traffic_gate
 from test_engine_transaction import live, quiet_host  # noqa: F401 - fixtures
 
 TURN = {"server": "127.0.0.1:1"}

@@ -1,7 +1,7 @@
 """What a unit file says: keys, and what its container reads when it starts."""
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import unit_text
+from ansible_collections.senex.trader.plugins.module_utils.engine import unit_text
 
 TEXT = """\
 # Image=comment
@@ -38,7 +38,7 @@ def test_assignments_belong_to_their_section():
 
 def test_continued_lines_are_one():
     (value,) = unit_text.values(TEXT, "Container", "Exec")
-    assert value.startswith('sh -c') and "a=b" in value and value.endswith('c"') and "comment" not in value
+    assert value.startswith("sh -c") and "a=b" in value and value.endswith('c"') and "comment" not in value
 
 
 def test_what_a_container_reads():

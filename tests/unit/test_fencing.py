@@ -17,10 +17,11 @@ from ansible_collections.senex.trader.plugins.action import (
     system_files,
     traffic_probe,
 )
-from ansible_collections.senex.trader.plugins.module_utils import application_units, component_apply, fileset, release_record
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_work import ApplyError
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld, LockLost
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_transaction import Transaction
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_work import ApplyError
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset, release_record
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, LockHeld, LockLost
+from ansible_collections.senex.trader.plugins.module_utils.release import application_units, component_apply
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from ansible_collections.senex.trader.plugins.plugin_utils.answering import AnsweringAction
 from controller import ROOT
@@ -156,7 +157,7 @@ def test_every_module_that_changes_a_host_asks_for_the_lock():
             text = path.read_text()
             assert "Ledger()" in text or through.get(path.stem, "Ledger()") in text, path.stem
             assert path.stem.startswith("apply_") or "Answering" in plugin_of(path.stem) or "Locked" in plugin_of(path.stem), f"{path.stem}, unreachable"
-    assert "Ledger().changing(" in (ROOT / "plugins/module_utils/component_apply.py").read_text()
+    assert "Ledger().changing(" in (ROOT / "plugins/module_utils/release/component_apply.py").read_text()
     assert "leased(" in (ROOT / "plugins/module_utils/postgresql/checksums.py").read_text()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.senex.trader.plugins.module_utils import field_key
+from ansible_collections.senex.trader.plugins.module_utils.host import field_key
 from controller import run as ansible
 from test_misspelt import NO_CLIENTS
 

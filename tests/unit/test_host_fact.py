@@ -36,7 +36,7 @@ def test_version_is_the_one_the_role_asks_for(fact):
 
 
 def test_the_engines_module_is_in_it_whole(script):
-    text, module = script.read_text(), (ROLE.parents[1] / "plugins/module_utils/untrusted.py").read_text()
+    text, module = script.read_text(), (ROLE.parents[1] / "plugins/module_utils/host/untrusted.py").read_text()
     assert text.startswith("#!/usr/bin/python3 -IS\n") and text.endswith("    main()\n") and module in text and "import untrusted" not in text
     names = [{node.name for node in ast.parse(one).body if isinstance(node, ast.FunctionDef | ast.ClassDef)} for one in (text.replace(module, ""), module)]
     assert not names[0] & names[1], "a name of the one hides a name of the other"

@@ -12,9 +12,10 @@ from pathlib import Path
 import hostlib
 import pytest
 import yaml
-from ansible_collections.senex.trader.plugins.module_utils import fileset, host_layout, quadlet_check, release_record, system_transaction, user_manager
-from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile
-from ansible_collections.senex.trader.plugins.module_utils.system_transaction import ApplyError, SystemComponent, SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet_check, system_transaction
+from ansible_collections.senex.trader.plugins.module_utils.engine.system_transaction import ApplyError, SystemComponent, SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset, host_layout, release_record, user_manager
+from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest, WantedFile
 from test_engine_system import OWN, System
 from watched import senex_ops
 

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import in_force
+from ansible_collections.senex.trader.plugins.module_utils.host import in_force
 from rendered import value
 from test_input_checks import GIVEN
 

@@ -50,7 +50,7 @@ def imported(path, package):
 def test_every_module_that_is_imported_is_installed(role, program):
     package, roles = program
     files = {path.stem: path for one in roles for path in (ROLES / one / "files" / package).glob("*.py")}
-    shared = {path.stem for path in UTILS.glob("*.py")}
+    shared = {path.stem for path in UTILS.rglob("*.py")}
     own = {path.stem for path in (ROLES / role / "files" / package).glob("*.py")}
     wanted = set.union(*(imported(path, package) for path in files.values())) & (set(files) | shared)
     assert own <= listed(role)[0], "a list of modules"

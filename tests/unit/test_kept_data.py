@@ -9,10 +9,11 @@ import types
 
 import pytest
 from ansible_collections.senex.trader.plugins.action.quadlet import directory_of
-from ansible_collections.senex.trader.plugins.module_utils import kept_data, quadlet_check, quadlet_plan
+from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet_check, quadlet_plan
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_work import ApplyError
+from ansible_collections.senex.trader.plugins.module_utils.host import kept_data
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import cluster_swap
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade_state import State
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_work import ApplyError
 from ansible_collections.senex.trader.plugins.plugin_utils.components import registry
 from rendered import ROLES, component
 from test_engine_transaction import Live

@@ -62,7 +62,7 @@ WHOLE = {"stack", "two_web_hosts"}
         ("roles/certificate/tasks/main.yml", WHOLE | {"data", "application", "site"}),  # called by role postgresql
         ("roles/senex/defaults/main.yml", ALL),  # what all roles depend on
         ("roles/watchdog/templates/new.j2", WHOLE),
-        ("plugins/module_utils/service_user.py", ALL),
+        ("plugins/module_utils/host/service_user.py", ALL),
         ("templates/new.j2", ALL),
         ("playbooks/site.yml", WHOLE),
         ("inventory/demo/group_vars/all/main.yml", {"stack"}),

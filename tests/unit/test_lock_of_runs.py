@@ -11,8 +11,9 @@ import patterns
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.action import facts as facts_action
-from ansible_collections.senex.trader.plugins.module_utils import fileset, payload, release_record, system_transaction, unchanged
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
+from ansible_collections.senex.trader.plugins.module_utils.engine import payload, system_transaction, unchanged
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset, release_record
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, LockHeld
 from ansible_collections.senex.trader.plugins.modules import apply_quadlet, apply_system_files, facts
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from ansible_collections.senex.trader.plugins.plugin_utils.components import hosts_pattern

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.senex.trader.plugins.module_utils import payload, unchanged
+from ansible_collections.senex.trader.plugins.module_utils.engine import payload, unchanged
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import KEYS
 
 ROOT = Path(__file__).parents[2]

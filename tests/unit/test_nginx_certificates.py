@@ -1,4 +1,5 @@
 """Let's Encrypt for the names that lead here, and what is said of the others."""
+
 import pathlib
 import time
 

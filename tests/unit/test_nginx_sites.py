@@ -4,7 +4,7 @@ import hashlib
 import shutil
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import nginx_sites
+from ansible_collections.senex.trader.plugins.module_utils.nginx import nginx_sites
 from nginx_door import evaluated
 
 MAIN = """user www-data;
@@ -55,7 +55,8 @@ def test_a_host_without_nginx(tmp_path):
 
 def test_sites_are_found_where_people_put_them(host):
     (host / "sites-available/shop").write_text(
-        "# shop\nserver { listen 80; server_name shop.example www.shop.example; location / { return 200 'a; server { b'; } }\nserver { listen 8080; }\n")
+        "# shop\nserver { listen 80; server_name shop.example www.shop.example; location / { return 200 'a; server { b'; } }\nserver { listen 8080; }\n"
+    )
     (host / "sites-enabled/shop").symlink_to(host / "sites-available/shop")
     (host / "sites-available/off").write_text("server { listen 80; server_name off.example; }")
     (host / "conf.d/blog.conf").write_text('server {\n  listen 443 ssl;\n  server_name "blog.example";\n}\n')

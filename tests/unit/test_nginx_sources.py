@@ -14,7 +14,7 @@ import sys
 import time
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import fileset
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset
 from nginx_door import DOMAIN, door, evaluated, needs_nginx, rendered
 from test_nginx_ways import UPGRADE
 
@@ -100,10 +100,15 @@ SILENT = f"GET /ws/x HTTP/1.1\r\nHost: {DOMAIN}\r\n{UPGRADE}\r\n"
 
 
 @needs_nginx
-@pytest.mark.parametrize(("name", "head", "expected"), [
-    ("bodies", SLOW_BODY, [429, 429]), ("bodies", SLOW_GET, [429, 429]), ("websockets", SILENT, [101] * 3 + [429, 429]),
-    ("requests", SLOW_BODY, [429, 429]),
-])
+@pytest.mark.parametrize(
+    ("name", "head", "expected"),
+    [
+        ("bodies", SLOW_BODY, [429, 429]),
+        ("bodies", SLOW_GET, [429, 429]),
+        ("websockets", SILENT, [101] * 3 + [429, 429]),
+        ("requests", SLOW_BODY, [429, 429]),
+    ],
+)
 def test_what_takes_its_time_is_counted_by_source(tmp_path, name, head, expected):
     with door(tmp_path, **{f"nginx_source_{name}": 3}) as site, waiting(site, 5, head) as streams:
         assert sorted(answered(streams)) == expected
@@ -255,10 +260,15 @@ def test_sources_that_are_trusted_are_not_counted_by_the_firewall():
     assert "unix" not in four + six and "ufw6-before-input" in six
 
 
-@pytest.mark.parametrize(("inputs", "empty"), [
-    ({"nginx_rate_limits_enabled": "no"}, [True, True]), ({"nginx_source_connections": 0, "nginx_source_connection_rate": "0"}, [True, True]),
-    ({"nginx_ipv6": "false"}, [False, True]), ({"nginx_source_connections": 0}, [False, False]),
-])
+@pytest.mark.parametrize(
+    ("inputs", "empty"),
+    [
+        ({"nginx_rate_limits_enabled": "no"}, [True, True]),
+        ({"nginx_source_connections": 0, "nginx_source_connection_rate": "0"}, [True, True]),
+        ({"nginx_ipv6": "false"}, [False, True]),
+        ({"nginx_source_connections": 0}, [False, False]),
+    ],
+)
 def test_where_no_limit_is_asked_for_there_is_no_rule(inputs, empty):
     assert [not text.strip() for _, text, _ in blocks(**{"nginx_ipv6": True} | inputs)] == empty
 
@@ -332,9 +342,13 @@ CAN = os.geteuid() == 0 and all(shutil.which(name) for name in ("unshare", "nsen
 @pytest.mark.skipif(not CAN, reason="needs root and iptables")
 @pytest.mark.parametrize(("limits", "most"), [({"nginx_source_connections": 20}, 20), ({"nginx_source_connections": 0, "nginx_source_connection_rate": 1,
                                                                                            "nginx_source_connection_burst": 10}, 13)])  # fmt: skip
-@pytest.mark.parametrize(("tool", "mine", "same", "other"), [
-    ("iptables", "10.9.0.1", "10.9.0.2", "10.9.0.3"), ("ip6tables", "2001:db8:0:1::1", "2001:db8:0:2::2,2001:db8:0:2:ffff::3", "2001:db8:0:3::2"),
-])
+@pytest.mark.parametrize(
+    ("tool", "mine", "same", "other"),
+    [
+        ("iptables", "10.9.0.1", "10.9.0.2", "10.9.0.3"),
+        ("ip6tables", "2001:db8:0:1::1", "2001:db8:0:2::2,2001:db8:0:2:ffff::3", "2001:db8:0:3::2"),
+    ],
+)
 def test_a_flood_of_connections_leaves_the_others_theirs(tool, mine, same, other, limits, most):
     """With the kernel's own counting, between two networks that nobody else sees; ufw hands these lines to the same program."""
     _, text, _ = blocks(nginx_ipv6=True, **limits)[tool == "ip6tables"]

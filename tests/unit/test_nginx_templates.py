@@ -1,4 +1,5 @@
 """nginx's own view of what the role renders, for old and new versions, without a host."""
+
 import subprocess
 
 import pytest
@@ -53,17 +54,20 @@ def test_no_location_adds_a_header():
     assert depth_of_headers == {4}
 
 
-@pytest.mark.parametrize(("inputs", "words"), [
-    ({"senex_domain": "no domain"}, "senex_domain"),
-    ({"senex_domain_aliases": ["-bad.example.com"]}, "senex_domain_aliases"),
-    ({"nginx_login_rate": "five a minute"}, "nginx_login_rate"),
-    ({"nginx_api_rate": "0r/s"}, "nginx_api_rate"),
-    ({"nginx_tls_mode": "letsencrypt"}, "senex_admin_email"),
-    ({"nginx_tls_mode": "provided", "nginx_tls_certificate": "/nonexistent.pem"}, "nginx_tls_certificate: /nonexistent.pem"),
-    ({"nginx_content_security_policy": 'default-src "self"'}, "nginx_content_security_policy"),
-    ({"nginx_static_url": "static"}, "nginx_static_url"),
-    ({"nginx_client_max_body_size": "10 MB"}, "nginx_client_max_body_size"),
-])
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"senex_domain": "no domain"}, "senex_domain"),
+        ({"senex_domain_aliases": ["-bad.example.com"]}, "senex_domain_aliases"),
+        ({"nginx_login_rate": "five a minute"}, "nginx_login_rate"),
+        ({"nginx_api_rate": "0r/s"}, "nginx_api_rate"),
+        ({"nginx_tls_mode": "letsencrypt"}, "senex_admin_email"),
+        ({"nginx_tls_mode": "provided", "nginx_tls_certificate": "/nonexistent.pem"}, "nginx_tls_certificate: /nonexistent.pem"),
+        ({"nginx_content_security_policy": 'default-src "self"'}, "nginx_content_security_policy"),
+        ({"nginx_static_url": "static"}, "nginx_static_url"),
+        ({"nginx_client_max_body_size": "10 MB"}, "nginx_client_max_body_size"),
+    ],
+)
 def test_a_bad_input_gives_one_line_that_names_it(inputs, words):
     problems = evaluated("__nginx_input_problems", **inputs)
     assert len(problems) == 1
@@ -93,15 +97,24 @@ def test_a_provided_pair_is_looked_at(tmp_path):
 
 
 @needs_nginx
-@pytest.mark.parametrize("inputs", [
-    {},
-    {"nginx_rate_limits_enabled": False},
-    {"nginx_login_paths": [], "nginx_api_paths": []},
-    {"nginx_trusted_proxies": ["10.0.0.0/8"], "nginx_health_networks": ["10.0.0.0/8"], "nginx_status_port": 8090},
-    {"nginx_static_directory": "", "nginx_ipv6": False, "senex_web_instances": 1},
-    {"nginx_tls_mode": "upstream", "nginx_trusted_proxies": ["10.0.0.0/8", "10.0.0.0/8", "fd00::/8"], "nginx_redirect_aliases": True,
-     "senex_domain_aliases": ["senex.test"], "nginx_websocket_paths": [], "nginx_unbuffered_paths": ["/events"]},
-])
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {},
+        {"nginx_rate_limits_enabled": False},
+        {"nginx_login_paths": [], "nginx_api_paths": []},
+        {"nginx_trusted_proxies": ["10.0.0.0/8"], "nginx_health_networks": ["10.0.0.0/8"], "nginx_status_port": 8090},
+        {"nginx_static_directory": "", "nginx_ipv6": False, "senex_web_instances": 1},
+        {
+            "nginx_tls_mode": "upstream",
+            "nginx_trusted_proxies": ["10.0.0.0/8", "10.0.0.0/8", "fd00::/8"],
+            "nginx_redirect_aliases": True,
+            "senex_domain_aliases": ["senex.test"],
+            "nginx_websocket_paths": [],
+            "nginx_unbuffered_paths": ["/events"],
+        },
+    ],
+)
 def test_nginx_accepts_it(tmp_path, inputs):
     main = written(tmp_path, **{"nginx_ipv6": True} | inputs)
     checked = subprocess.run(["nginx", "-t", "-c", main], capture_output=True, text=True, check=False)

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import nginx_upstream
+from ansible_collections.senex.trader.plugins.module_utils.nginx import nginx_upstream
 from nginx_door import evaluated, rendered
 
 TWO = ["127.0.0.1:8001", "127.0.0.1:8002"]

@@ -1,4 +1,5 @@
 """Further ways to an application: several WebSocket paths, streams, aliases that lead on, TLS that ends before this host."""
+
 import http.client
 import socket
 import ssl
@@ -68,9 +69,14 @@ def test_the_sites_own_name_among_the_aliases_is_not_led_in_a_circle():
     assert "return 301 https://www" not in text
 
 
-@pytest.mark.parametrize(("subdomains", "preload", "value"), [
-    (False, False, "max-age=63072000"), (True, False, "max-age=63072000; includeSubDomains"), (True, True, "max-age=63072000; includeSubDomains; preload"),
-])
+@pytest.mark.parametrize(
+    ("subdomains", "preload", "value"),
+    [
+        (False, False, "max-age=63072000"),
+        (True, False, "max-age=63072000; includeSubDomains"),
+        (True, True, "max-age=63072000; includeSubDomains; preload"),
+    ],
+)
 def test_hsts(subdomains, preload, value):
     assert f'Strict-Transport-Security "{value}" always' in rendered("site.conf.j2", nginx_hsts_include_subdomains=subdomains, nginx_hsts_preload=preload)
 

@@ -6,9 +6,10 @@ import pwd
 import subprocess
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import release_steps, unit_text
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_keys import check_unit
-from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.engine import unit_text
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_keys import check_unit
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.release import release_steps
 from rendered import ROLES as ALL_ROLES
 from rendered import component, loaded, value
 from test_host_fact import fact, script  # noqa: F401  (fixtures)

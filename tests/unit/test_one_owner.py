@@ -19,15 +19,15 @@ OWNERS = {
     # what a host must have
     r"\b1792\b": ["plugins/filter/sizing.py"],
     # nginx: its contract file says the rest; nginx_upstream.py knows how an earlier version had it
-    r"/run/senex\.trader/out\b": ["plugins/module_utils/nginx_upstream.py", "roles/nginx/vars/main.yml"],
-    r"/etc/nginx/conf\.d/senex-maps\.conf": ["plugins/module_utils/nginx_upstream.py", "roles/nginx/vars/main.yml"],
+    r"/run/senex\.trader/out\b": ["plugins/module_utils/nginx/nginx_upstream.py", "roles/nginx/vars/main.yml"],
+    r"/etc/nginx/conf\.d/senex-maps\.conf": ["plugins/module_utils/nginx/nginx_upstream.py", "roles/nginx/vars/main.yml"],
     r"/run/senex\.trader/hold\b": ["roles/nginx/vars/main.yml"],
     # releases; the fact script runs alone on the host
-    r"\bdeploy\.lock\b": ["plugins/module_utils/release_record.py"],
-    r"\breleases\.jsonl\b": ["plugins/module_utils/release_record.py", "roles/common/files/senex_fact.py"],
-    r"\bprober\.json\b": ["plugins/module_utils/traffic_probe_unit.py"],
+    r"\bdeploy\.lock\b": ["plugins/module_utils/host/release_record.py"],
+    r"\breleases\.jsonl\b": ["plugins/module_utils/host/release_record.py", "roles/common/files/senex_fact.py"],
+    r"\bprober\.json\b": ["plugins/module_utils/release/traffic_probe_unit.py"],
     # places of data; owned.py has those that root makes before there are variables
-    r"(?<![\w/])data/postgres\b": ["plugins/module_utils/owned.py", "roles/senex/defaults/main.yml"],
+    r"(?<![\w/])data/postgres\b": ["plugins/module_utils/host/owned.py", "roles/senex/defaults/main.yml"],
     r"(?<!/)\brun/postgresql\b": ["roles/senex/defaults/main.yml"],
     r"archive_role: barman": ["roles/senex/defaults/main.yml"],
     # the application's health
@@ -37,7 +37,7 @@ OWNERS = {
     r"a-z0-9-\]\{0,61\}": ["plugins/filter/checking.py"],
     r"your-\?\(own": ["plugins/filter/checking.py"],
     # versions
-    r"^(VERSION|__common_facts_version)(:| =) \d": ["plugins/module_utils/nginx_upstream.py", "roles/common/files/senex_fact.py"],
+    r"^(VERSION|__common_facts_version)(:| =) \d": ["plugins/module_utils/nginx/nginx_upstream.py", "roles/common/files/senex_fact.py"],
 }
 
 

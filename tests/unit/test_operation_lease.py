@@ -6,8 +6,9 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible_collections.senex.trader.plugins.module_utils import application_units, release_record
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld, LockLost
+from ansible_collections.senex.trader.plugins.module_utils.host import release_record
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, LockHeld, LockLost
+from ansible_collections.senex.trader.plugins.module_utils.release import application_units
 from ansible_collections.senex.trader.plugins.modules import release
 from ansible_collections.senex.trader.plugins.plugin_utils.components import hosts_pattern
 from controller import ROOT

@@ -12,8 +12,8 @@ import re
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.filter import operations, rotation
-from ansible_collections.senex.trader.plugins.module_utils import release_record
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld
+from ansible_collections.senex.trader.plugins.module_utils.host import release_record
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, LockHeld
 from ansible_collections.senex.trader.plugins.plugin_utils.components import component_groups, every_group
 from controller import ROOT
 from patterns import plays, whole

@@ -15,19 +15,11 @@ import pytest
 import rendered
 import yaml
 from ansible_collections.senex.trader.plugins.filter.status import printable
-from ansible_collections.senex.trader.plugins.module_utils import (
-    bounded,
-    preflight,
-    quadlet_check,
-    quadlet_plan,
-    release_record,
-    release_steps,
-    service_user,
-    traffic_gate,
-    traffic_probe,
-    untrusted,
-)
+from ansible_collections.senex.trader.plugins.module_utils.checks import preflight
+from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet_check, quadlet_plan
+from ansible_collections.senex.trader.plugins.module_utils.host import bounded, release_record, service_user, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import pre_deploy
+from ansible_collections.senex.trader.plugins.module_utils.release import release_steps, traffic_gate, traffic_probe
 from ansible_collections.senex.trader.plugins.modules import postgresql_upgrade, release
 from test_bounded import door as door  # noqa: F401  (a fixture)
 from test_redis_repair import program as redis_repair

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import checksums as pg_checksums
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import server
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.checksums import Checksums
-from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
 from rendered import ROLES, component, value
 from test_postgresql_start import Container
 from test_rendered_units import BASE

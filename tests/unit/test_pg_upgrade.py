@@ -10,10 +10,10 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import cluster_swap, facts, session, upgrade_plan, upgrade_state
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import upgrade as pg_upgrade
-from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError
 from ansible_collections.senex.trader.plugins.modules import postgresql_upgrade
 from controller import ROOT
 from rendered import trust_as_template, trusted

@@ -12,8 +12,8 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.senex.trader.plugins.action.quadlet import directory_of
-from ansible_collections.senex.trader.plugins.module_utils import kept_data, owned
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_work import ApplyError
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_work import ApplyError
+from ansible_collections.senex.trader.plugins.module_utils.host import kept_data, owned
 from rendered import ROLES, component, trusted
 from test_kept_data import Component, empty, quiet_host  # noqa: F401
 from test_rendered_units import BASE

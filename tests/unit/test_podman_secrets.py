@@ -4,8 +4,8 @@ import os
 import pwd
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import service_user
-from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.host import service_user
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser
 
 # What both say and how they end, as seen on hosts
 PODMAN = """#!/bin/sh

@@ -1,7 +1,5 @@
-"""PostgreSQL has one room: who is the primary, and what its unit and container are called, is said in one place each; its package keeps to itself."""
+"""PostgreSQL has one room: who is the primary, and what its unit and container are called, is said in one place each."""
 
-import ast
-import pathlib
 import re
 
 import pytest
@@ -28,11 +26,6 @@ ALLOWED = {
     "roles/watchdog/files/senex_ops/checks_stack.py": "what a person types",
     "roles/watchdog/files/senex_ops/command.py": "the same",
 }
-PACKAGE = ROOT / "plugins/module_utils/postgresql"
-# Of the flat modules; never the engine: it knows nothing of PostgreSQL, and PostgreSQL nothing of how its unit came to the host
-MAY_IMPORT = {
-    "confined", "fileset", "kept_data", "owned", "release_record", "release_steps", "service_user", "traffic_probe_unit", "untrusted",
-}  # fmt: skip
 
 
 def texts(*places):
@@ -88,24 +81,3 @@ def test_the_unit_is_called_as_its_quadlet_file():
     text = template.read_text(encoding="utf-8")
     assert "ContainerName" not in text or f"ContainerName={names['container']}" in text
     assert f"quadlet.readiness('{names['container']}')" in text
-
-
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and "senex.trader.plugins.module_utils" in (node.module or ""):
-            rest = node.module.partition("module_utils")[2].strip(".")
-            yield from [rest.split(".")[0]] if rest else [alias.name for alias in node.names]
-
-
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
-def test_the_package_imports_what_its_docstring_says(path):
-    said = ast.get_docstring(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")))
-    found = set(imports(path)) - {"postgresql"}
-    assert found <= MAY_IMPORT, f"{path.name}: {found - MAY_IMPORT}"
-    assert all(re.search(rf"\b{name}\b", said) for name in found)
-
-
-def test_the_engine_imports_nothing_of_it():
-    for path in sorted(pathlib.Path(PACKAGE.parent).glob("*.py")):
-        if path.stem.startswith(("quadlet_", "unchanged", "payload", "fileset", "system_transaction", "preflight", "nginx_")):
-            assert "postgresql" not in set(imports(path)), path.name

@@ -10,7 +10,7 @@ import sys
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.filter.status import refusal_findings
-from ansible_collections.senex.trader.plugins.module_utils import preflight
+from ansible_collections.senex.trader.plugins.module_utils.checks import preflight
 from controller import run
 
 ROOT = pathlib.Path(__file__).parents[2]

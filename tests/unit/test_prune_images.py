@@ -5,7 +5,7 @@ import pathlib
 import sys
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import owned
+from ansible_collections.senex.trader.plugins.module_utils.host import owned
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "roles/podman/files/prune_images.py"
 

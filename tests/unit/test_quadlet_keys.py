@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "plugins" / "module_utils"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "plugins" / "module_utils" / "engine"))
 import quadlet_keys
 
 GENERATOR = "/usr/lib/systemd/system-generators/podman-system-generator"

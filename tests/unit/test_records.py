@@ -10,7 +10,8 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import in_force, owned, quadlet_work, service_user, storage, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet_work
+from ansible_collections.senex.trader.plugins.module_utils.host import in_force, owned, service_user, storage, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
 from ansible_collections.senex.trader.plugins.plugin_utils import kept_place
 from test_host_fact import fact, script  # noqa: F401  (fixtures)
@@ -23,11 +24,11 @@ ROOT = pathlib.Path(__file__).parents[2]
 ENDS = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r"]
 SPACES = ["\xa0", "\u3000", "\x1f"]
 SENTENCES = {
-    "plugins/module_utils/in_force.py": "the last line of why nobody answers",
+    "plugins/module_utils/host/in_force.py": "the last line of why nobody answers",
     "plugins/module_utils/postgresql/server.py": "what PostgreSQL complained of",
-    "plugins/module_utils/quadlet_check.py": "findings of systemd-analyze, each of which is one for a person",
-    "plugins/module_utils/storage.py": "the last line of why it could not be tried",
-    "plugins/module_utils/untrusted.py": "lines for a screen, printable ones",
+    "plugins/module_utils/engine/quadlet_check.py": "findings of systemd-analyze, each of which is one for a person",
+    "plugins/module_utils/host/storage.py": "the last line of why it could not be tried",
+    "plugins/module_utils/host/untrusted.py": "lines for a screen, printable ones",
     "plugins/plugin_utils/yaml_source.py": "YAML ends a line at these characters too",
     "plugins/filter/releases.py": "the first line of a reason",
     "plugins/filter/status.py": "findings for a person",

@@ -7,7 +7,7 @@ import types
 from pathlib import Path
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import confined
+from ansible_collections.senex.trader.plugins.module_utils.host import confined
 
 # As role redis installs it: a module of the collection's beside it
 sys.modules["senex_redis"] = types.SimpleNamespace(confined=confined)

@@ -14,7 +14,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.senex.trader.plugins.action import release
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger
 from ansible_collections.senex.trader.plugins.plugin_utils import controller, image_archive
 from rendered import ROLES, loaded, trust_as_template, trusted
 

@@ -6,8 +6,8 @@ import threading
 import time
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import release_record
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger, LockHeld, LockLost
+from ansible_collections.senex.trader.plugins.module_utils.host import release_record
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, LockHeld, LockLost
 from ansible_collections.senex.trader.plugins.modules import release
 
 

@@ -7,10 +7,10 @@ import pwd
 import subprocess
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import release_steps, service_user
-from ansible_collections.senex.trader.plugins.module_utils.postgresql import pre_deploy
-from ansible_collections.senex.trader.plugins.module_utils.postgresql import session
-from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.host import service_user
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import pre_deploy, session
+from ansible_collections.senex.trader.plugins.module_utils.release import release_steps
 from ansible_collections.senex.trader.plugins.modules import release as module
 
 

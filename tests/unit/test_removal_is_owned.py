@@ -1,4 +1,4 @@
-"""One place removes directories (module_utils/owned.py): what it refuses, and that nothing else does it."""
+"""One place removes directories (module_utils/host/owned.py): what it refuses, and that nothing else does it."""
 
 import ast
 import functools
@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import hostlib
 import pytest
 import yaml
-from ansible_collections.senex.trader.plugins.module_utils import owned
+from ansible_collections.senex.trader.plugins.module_utils.host import owned
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import server
 
 ROOT = Path(__file__).parents[2]
@@ -162,7 +162,7 @@ def test_the_engine_has_it_done_in_the_users_namespace(home):
 
 
 # Nothing else does it. Files: a name that the function itself has made, or a file of the program's own with a name of its own; each with its reason
-OWNER = "plugins/module_utils/owned.py"
+OWNER = "plugins/module_utils/host/owned.py"
 TREES = {
     "roles/podman/templates/user.conf.j2": "Podman's own state of this boot, below /run/user",
     "roles/postgresql/templates/start.sh.j2": "in the container: the part of a first start that was cut short, by its own name",
@@ -172,24 +172,24 @@ TREES = {
     "roles/pitr/tasks/restore_switch.yml": "told to a person",
     "playbooks/upgrade_postgresql.yml": "told to a person",
     "plugins/module_utils/postgresql/upgrade.py:Upgrade._copy": "in the container: a dump that this function made, below the mount that an upgrade made",
-    "plugins/module_utils/quadlet_check.py:problems": "made by tempfile in the same function",
-    "plugins/module_utils/storage.py": "text of a probe, which removes what it made by tempfile",
+    "plugins/module_utils/engine/quadlet_check.py:problems": "made by tempfile in the same function",
+    "plugins/module_utils/host/storage.py": "text of a probe, which removes what it made by tempfile",
 }
 FILES = {
     "playbooks/tasks/image_archive_gone.yml": "on the controller: the archive that this run made by its own name",
     "plugins/module_utils/postgresql/dump_file.py:prune": "dumps of a reason, by the form of their names",
     "plugins/module_utils/postgresql/dump_file.py:write": "its own .part",
-    "plugins/module_utils/fileset.py:Manifest.delete": "root's own",
-    "plugins/module_utils/fileset.py:_begun": "its own temporary name, empty",
-    "plugins/module_utils/fileset.py:stage": "its own temporary name",
-    "plugins/module_utils/fileset.py:swap": "files of a manifest",
-    "plugins/module_utils/payload.py:save_applied": "root's own",
-    "plugins/module_utils/traffic_probe_unit.py:start": "root's own",
-    "plugins/module_utils/request_hold.py:remove": "root's own, in /run",
-    "plugins/module_utils/release_record.py:Ledger._remove": "root's own lock",
-    "plugins/module_utils/application_units.py:start_units": "root's own",
-    "plugins/module_utils/nginx_upstream.py:UpstreamServers": "root's own, in /run",
-    "plugins/module_utils/system_transaction.py:SystemTransaction": "files of a manifest",
+    "plugins/module_utils/host/fileset.py:Manifest.delete": "root's own",
+    "plugins/module_utils/host/fileset.py:_begun": "its own temporary name, empty",
+    "plugins/module_utils/host/fileset.py:stage": "its own temporary name",
+    "plugins/module_utils/host/fileset.py:swap": "files of a manifest",
+    "plugins/module_utils/engine/payload.py:save_applied": "root's own",
+    "plugins/module_utils/release/traffic_probe_unit.py:start": "root's own",
+    "plugins/module_utils/nginx/request_hold.py:remove": "root's own, in /run",
+    "plugins/module_utils/host/release_record.py:Ledger._remove": "root's own lock",
+    "plugins/module_utils/release/application_units.py:start_units": "root's own",
+    "plugins/module_utils/nginx/nginx_upstream.py:UpstreamServers": "root's own, in /run",
+    "plugins/module_utils/engine/system_transaction.py:SystemTransaction": "files of a manifest",
     "plugins/plugin_utils/vault_text.py": "its own temporary name",
     "roles/backup/files/senex_backup/exchange.py:finish": "its own name, empty",
     "roles/backup/files/senex_backup/redis.py:make": "its own .part",
@@ -331,5 +331,5 @@ def test_what_removes_nothing_is_not(name, text):
 
 def test_what_the_programs_import_lies_beside_them():
     text = (ROOT / "roles/podman/vars/main.yml").read_text(encoding="utf-8")
-    assert "module_utils/owned.py" in text and "lib/senex_prune/owned.py" in text
-    assert hostlib.modules()["owned"] == ROOT / "plugins/module_utils/owned.py"
+    assert "module_utils/host/owned.py" in text and "lib/senex_prune/owned.py" in text
+    assert hostlib.modules()["owned"] == ROOT / "plugins/module_utils/host/owned.py"

@@ -5,8 +5,8 @@ import json
 import re
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import unit_text
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_keys import check_unit
+from ansible_collections.senex.trader.plugins.module_utils.engine import unit_text
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_keys import check_unit
 from rendered import ROLES as ROLE_DIRECTORY
 from rendered import component, loaded, value
 

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import request_hold
-from ansible_collections.senex.trader.plugins.module_utils.request_hold import SOCKET, RequestHold
+from ansible_collections.senex.trader.plugins.module_utils.nginx import request_hold
+from ansible_collections.senex.trader.plugins.module_utils.nginx.request_hold import SOCKET, RequestHold
 from nginx_door import REPOSITORY, door, needs_nginx
 from test_nginx_ways import UPGRADE, spoken
 

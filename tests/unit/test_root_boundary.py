@@ -18,7 +18,7 @@ OF_OTHERS = {"shutil": None, "glob": {"glob", "iglob"}, "tempfile": {"mkdtemp", 
 OF_PATHLIB = {"read_text", "read_bytes", "write_text", "write_bytes", "iterdir", "rglob", "is_file", "is_dir", "exists", "symlink_to", "chmod", "lchmod"}
 ROOTS = ("/etc/", "/proc/", "/sys/", "/usr/", "/boot/", "/run/senex", "/run/systemd/", "/run/reboot-required", "/var/lib/")
 # Not run as root, or the one place that knows how to
-APART = {"untrusted.py": "the one place", "dump_file.py": "whoever calls it is the service user (release_steps._dumped, role backup)",
+APART = {"untrusted.py": "the one place", "dump_file.py": "whoever calls it is the service user (pre_deploy._dumped, role backup)",
          "owned.py": "the service user runs it in its namespace (server.owned_do, roles backup, pitr and podman)",
          "traffic_probe.py": "a file of /run/senex.trader, by a unit of its own"}  # fmt: skip
 # Functions whose paths are arguments, and why root may go there
@@ -84,7 +84,7 @@ ALLOWED = {
 
 def programs():
     """Every source file that root runs on a host."""
-    places = ("plugins/module_utils", "plugins/module_utils/*", "plugins/modules", "roles/*/files/senex_ops", "roles/common/files/senex_host")
+    places = ("plugins/module_utils/*", "plugins/modules", "roles/*/files/senex_ops", "roles/common/files/senex_host")
     found = [path for place in places for path in ROOT.glob(f"{place}/*.py")]
     return sorted(path for path in [*found, ROOT / "roles/common/files/senex_fact.py"] if path.name not in APART)
 
@@ -128,7 +128,7 @@ def constants_of(tree):
     found = {}
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").rpartition(".")[2] == "host_layout":
-            layout = constants_of(ast.parse((ROOT / "plugins/module_utils/host_layout.py").read_text()))
+            layout = constants_of(ast.parse((ROOT / "plugins/module_utils/host/host_layout.py").read_text()))
             found |= {alias.asname or alias.name: layout.get(alias.name, "") for alias in node.names}
         elif isinstance(node, ast.Assign):
             found |= {target.id: literal(node.value, found) for target in node.targets if isinstance(target, ast.Name)}

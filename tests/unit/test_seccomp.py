@@ -8,7 +8,8 @@ from pathlib import Path
 
 import hostlib
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import confined, unit_text
+from ansible_collections.senex.trader.plugins.module_utils.engine import unit_text
+from ansible_collections.senex.trader.plugins.module_utils.host import confined
 from rendered import ROLES, Renderer, action, loaded, variables
 from test_rendered_units import containers, units_of
 
@@ -160,9 +161,9 @@ def test_the_search_finds_one():
 @pytest.mark.parametrize("role", ["backup", "pitr", "operator_cli"])
 def test_the_options_lie_in_the_library_of_the_programs_that_use_them(role):
     assert "tasks_from: host_library" in (ROLES / role / "tasks/main.yml").read_text()
-    assert hostlib.modules()["confined"] == ROLES.parent / "plugins/module_utils/confined.py"
+    assert hostlib.modules()["confined"] == ROLES.parent / "plugins/module_utils/host/confined.py"
 
 
 def test_the_options_lie_beside_the_program_that_has_no_library():
     text = "".join((ROLES / "redis" / path).read_text() for path in ("vars/main.yml", "tasks/main.yml"))
-    assert "module_utils/confined.py" in text and "lib/senex_redis/confined.py" in text
+    assert "module_utils/host/confined.py" in text and "lib/senex_redis/confined.py" in text

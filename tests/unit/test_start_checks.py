@@ -154,7 +154,7 @@ def test_a_database_that_starts_is_waited_for(started, tmp_path):
     threading.Timer(1, (tmp_path / "up").touch).start()
     code, seconds, said = started(f"[ -e {tmp_path}/up ]")
     assert (code, said) == (0, "") and 0.9 < seconds < 2
-    assert started("[ \"$1\" = -q ]")[0] == 0, "it gets its own words"
+    assert started('[ "$1" = -q ]')[0] == 0, "it gets its own words"
 
 
 def test_a_database_that_takes_longer_is_asked_few_times_by_podman(started):

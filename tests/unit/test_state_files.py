@@ -6,9 +6,11 @@ import time
 import types
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import fileset, payload, release_record, traffic_gate
-from ansible_collections.senex.trader.plugins.module_utils.release_record import LEASE, LOCK, RECORDS, Ledger, LockHeld, LockLost
-from ansible_collections.senex.trader.plugins.module_utils.unchanged import unchanged_components
+from ansible_collections.senex.trader.plugins.module_utils.engine import payload
+from ansible_collections.senex.trader.plugins.module_utils.engine.unchanged import unchanged_components
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset, release_record
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import LEASE, LOCK, RECORDS, Ledger, LockHeld, LockLost
+from ansible_collections.senex.trader.plugins.module_utils.release import traffic_gate
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from watched import GOOD, Fake, config, host, settings
 

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import preflight, storage
+from ansible_collections.senex.trader.plugins.module_utils.checks import preflight
+from ansible_collections.senex.trader.plugins.module_utils.host import storage
 
 WELL = {"place": "/opt", "kind": "ext4", "d_type": True, "mount": "", "fuse": False}
 EINVAL = "mount: /x/merged: wrong fs type, bad option, bad superblock on overlay, missing codepage or helper program, or other error."

@@ -15,7 +15,8 @@ import time
 import tracemalloc
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import bounded, traffic_probe, traffic_probe_unit
+from ansible_collections.senex.trader.plugins.module_utils.host import bounded
+from ansible_collections.senex.trader.plugins.module_utils.release import traffic_probe, traffic_probe_unit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

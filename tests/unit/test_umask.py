@@ -6,7 +6,7 @@ import pathlib
 import stat
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import quadlet_check
+from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet_check
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Those whose work an action plugin does on the controller; and one that only asks the network

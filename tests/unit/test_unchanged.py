@@ -7,11 +7,11 @@ import pwd
 import subprocess
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import payload, quadlet_plan, quadlet_work, system_transaction, unchanged
-from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
-from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
-from ansible_collections.senex.trader.plugins.module_utils.system_transaction import SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.engine import payload, quadlet_plan, quadlet_work, system_transaction, unchanged
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_transaction import Transaction
+from ansible_collections.senex.trader.plugins.module_utils.engine.system_transaction import SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import ServiceUser
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction
 from rendered import action
 from test_engine_plan import WEB, Host

@@ -6,13 +6,16 @@ import stat
 import time
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import fileset, payload, preflight, release_steps, system_transaction, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest, WantedFile
+from ansible_collections.senex.trader.plugins.module_utils.checks import preflight
+from ansible_collections.senex.trader.plugins.module_utils.engine import payload, system_transaction
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_plan import Component
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_transaction import Transaction
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_work import ApplyError
+from ansible_collections.senex.trader.plugins.module_utils.engine.system_transaction import SystemComponent, SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest, WantedFile
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file, upgrade_state
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_plan import Component
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_transaction import Transaction
-from ansible_collections.senex.trader.plugins.module_utils.quadlet_work import ApplyError
-from ansible_collections.senex.trader.plugins.module_utils.system_transaction import SystemComponent, SystemTransaction
+from ansible_collections.senex.trader.plugins.module_utils.release import release_steps
 from hostile import KINDS, NOBODY, ROOT_ALONE, at_every_step, secret_of
 
 pytestmark = [ROOT_ALONE, pytest.mark.usefixtures("impatient")]

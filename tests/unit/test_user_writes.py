@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils import fileset, service_user
-from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset, service_user
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import ServiceUser
 from controller import ROOT
 
 NOBODY = 65534

@@ -158,7 +158,7 @@ def test_a_disk_too_small_is_seen_before_and_a_full_one_on_the_way(host, backup)
         assert result.rc != 0 and "MB free, and the dump needs about" in result.stderr and "make room" in result.stderr
         assert backup.files() == before and backup.status("dump")["result"] == "failed"
         # What was written beside the last dump makes this one look small, so it begins and runs into the end of the disk
-        host.check_output(f"cd {BACKUPS}/postgresql && sed -i 's/\"bytes\": [0-9]*/\"bytes\": 1/' *.json")
+        host.check_output(f'cd {BACKUPS}/postgresql && sed -i \'s/"bytes": [0-9]*/"bytes": 1/\' *.json')
         before = backup.files()
         assert backup.begin("dump") != "success"
         assert backup.files() == before

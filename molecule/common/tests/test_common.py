@@ -22,8 +22,15 @@ def test_service_account(host):
 @pytest.mark.parametrize(
     ("path", "mode"),
     [
-        ("", 0o751), ("data", 0o751), ("backups", 0o700), ("bin", 0o755),
-        ("scripts", 0o755), ("logs", 0o751), ("config", 0o750), (".config/containers/systemd", 0o700), (".config/systemd/user", 0o700),
+        ("", 0o751),
+        ("data", 0o751),
+        ("backups", 0o700),
+        ("bin", 0o755),
+        ("scripts", 0o755),
+        ("logs", 0o751),
+        ("config", 0o750),
+        (".config/containers/systemd", 0o700),
+        (".config/systemd/user", 0o700),
     ],
 )
 def test_directories(host, path, mode):
@@ -197,15 +204,15 @@ BAD_INPUTS = {
 @pytest.fixture(scope="module")
 def refusal(host):
     """What a run with every input wrong says, and whether it changed anything."""
-    state = (
-        "find /etc /opt -xdev -type f -exec sha256sum {} + | sort; "
-        "systemctl show '*' --property=Id,ActiveEnterTimestamp --state=running | grep -v session"
-    )
+    state = "find /etc /opt -xdev -type f -exec sha256sum {} + | sort; systemctl show '*' --property=Id,ActiveEnterTimestamp --state=running | grep -v session"
     before = host.check_output(state)
     playbook = os.path.join(os.environ["MOLECULE_PROJECT_DIRECTORY"], "molecule/shared/converge.yml")
     result = subprocess.run(
         ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], playbook, "-e", json.dumps(BAD_INPUTS)],
-        capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
     )
     assert result.returncode == 2, result.stdout + result.stderr
     assert host.check_output(state) == before

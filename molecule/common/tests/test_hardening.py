@@ -86,9 +86,15 @@ def test_what_containers_need_is_not_blocked(host, packages):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("kernel.dmesg_restrict", 1), ("dev.tty.ldisc_autoload", 0), ("fs.protected_symlinks", 1),
-        ("fs.protected_hardlinks", 1), ("fs.suid_dumpable", 0), ("net.ipv4.conf.all.rp_filter", 1), ("net.ipv4.conf.all.secure_redirects", 0),
-        ("net.ipv4.icmp_ignore_bogus_error_responses", 1), ("net.ipv4.tcp_fin_timeout", 31),
+        ("kernel.dmesg_restrict", 1),
+        ("dev.tty.ldisc_autoload", 0),
+        ("fs.protected_symlinks", 1),
+        ("fs.protected_hardlinks", 1),
+        ("fs.suid_dumpable", 0),
+        ("net.ipv4.conf.all.rp_filter", 1),
+        ("net.ipv4.conf.all.secure_redirects", 0),
+        ("net.ipv4.icmp_ignore_bogus_error_responses", 1),
+        ("net.ipv4.tcp_fin_timeout", 31),
     ],
 )
 def test_kernel_setting(host, key, value):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parents[3] / "plugins/module_utils/in_force.py"
+PROGRAM = Path(__file__).parents[3] / "plugins/module_utils/host/in_force.py"
 OVERRIDES = {
     "/etc/systemd/journald.conf.d/zz-other.conf": "[Journal]\nStorage=volatile\n",
     "/etc/sysctl.d/99-zz-other.conf": "net.core.somaxconn = 128\n",

@@ -1,4 +1,5 @@
 """Stands in for a web instance: says what it was asked, and echoes over a WebSocket."""
+
 import base64
 import hashlib
 import json

@@ -1,4 +1,5 @@
 """Requests as a visitor makes them, each test from an address of its own so that limits don't mix."""
+
 import itertools
 import json
 import re
@@ -44,8 +45,23 @@ class Visitor:
     def statuses(self, count, path, *options):
         """The statuses of so many requests over one connection."""
         mark = "<%{http_code}>"
-        words = ["curl", "--silent", "--insecure", "--max-time", "60", "--interface", self.address, "--resolve", "*:443:127.0.0.1",
-                 "--output", "/dev/null", "--write-out", mark, *options, f"https://{DOMAIN}{path}?[1-{count}]"]
+        words = [
+            "curl",
+            "--silent",
+            "--insecure",
+            "--max-time",
+            "60",
+            "--interface",
+            self.address,
+            "--resolve",
+            "*:443:127.0.0.1",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            mark,
+            *options,
+            f"https://{DOMAIN}{path}?[1-{count}]",
+        ]
         return [int(code) for code in re.findall(r"<(\d+)>", self.host.run(shlex.join(words)).stdout)]
 
 

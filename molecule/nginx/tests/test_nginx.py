@@ -1,4 +1,5 @@
 """What a visitor of the site sees, and what the host shows."""
+
 import re
 import shlex
 import time
@@ -27,8 +28,7 @@ def test_another_name_gets_no_answer(visitor, scheme):
 
 
 def test_application_sees_the_real_address_and_name(visitor):
-    forged = {"X-Forwarded-For": "6.6.6.6", "X-Real-IP": "6.6.6.6", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "evil.example",
-              "Forwarded": "for=6.6.6.6"}
+    forged = {"X-Forwarded-For": "6.6.6.6", "X-Real-IP": "6.6.6.6", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "evil.example", "Forwarded": "for=6.6.6.6"}
     options = [word for name, value in forged.items() for word in ("--header", f"{name}: {value}")]
     seen = visitor.get("/", *options).json["headers"]
     assert seen["X-Forwarded-For"] == seen["X-Real-IP"] == visitor.address

@@ -1,4 +1,5 @@
 """What one visitor can do to another, and what nginx must not give away."""
+
 import contextlib
 import json
 import resource

@@ -1,4 +1,5 @@
 """The first certificate, and its renewal, as a visitor and the host show them."""
+
 import re
 import sys
 from pathlib import Path

@@ -10,10 +10,7 @@ import time
 import pytest
 
 HOME = "/opt/senex-trader"
-RUN = (
-    f"cd {HOME} && runuser -u senex -- env HOME={HOME} XDG_RUNTIME_DIR=/run/user/987 "
-    "DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/987/bus"
-)
+RUN = f"cd {HOME} && runuser -u senex -- env HOME={HOME} XDG_RUNTIME_DIR=/run/user/987 DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/987/bus"
 UNIT = """[Container]
 Image=localhost/probe:3
 ContainerName=probe

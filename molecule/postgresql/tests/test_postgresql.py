@@ -28,7 +28,7 @@ def test_refuses_a_wrong_password(postgres):
 
 
 def test_certificate_names_the_server(host, postgres):
-    address = postgres.inspect("(index .NetworkSettings.Networks \"senex-trader_senex_network\").IPAddress")
+    address = postgres.inspect('(index .NetworkSettings.Networks "senex-trader_senex_network").IPAddress')
     assert "does not match host name" in postgres.query("select 1", host=address)
 
 
@@ -134,9 +134,14 @@ def test_bad_inputs_are_told_and_change_nothing(postgres):
     """Nor is data of another major version touched, or an image pulled."""
     before = postgres.started, postgres.hash_of(*FILES)
     result = apply(
-        {"postgresql_password": "short", "postgresql_memory": "400M", "postgresql_settings": {"ssl": False, "shared_buffers": "512MB"},
-         "postgresql_databases": [{"name": "two words"}], "postgresql_version": 16,
-         "postgresql_image": "registry.senex.test:5000/library/postgres:none"},
+        {
+            "postgresql_password": "short",
+            "postgresql_memory": "400M",
+            "postgresql_settings": {"ssl": False, "shared_buffers": "512MB"},
+            "postgresql_databases": [{"name": "two words"}],
+            "postgresql_version": 16,
+            "postgresql_image": "registry.senex.test:5000/library/postgres:none",
+        },
         check=False,
     )
     assert result.rc

@@ -97,7 +97,7 @@ def test_the_cache_is_a_server_of_its_own(host, redis):
     flood = "for i = 1, 500 do redis.call('set', ARGV[1] .. ':' .. i, string.rep('c', 1024)) end"
     redis.cli("rpush celery task", database=2)
     redis.script(
-        f"export REDISCLI_AUTH={redis.password}\nfor n in $(seq 80); do redis-cli --user senex -h redis-cache eval \"{flood}\" 0 $n; done", container="client"
+        f'export REDISCLI_AUTH={redis.password}\nfor n in $(seq 80); do redis-cli --user senex -h redis-cache eval "{flood}" 0 $n; done', container="client"
     )
     assert int(redis.operate("info stats", "redis-cache").partition("evicted_keys:")[2].split()[0]) > 1000
     assert redis.cli("set one more", server="redis-cache") == "OK"
@@ -146,7 +146,7 @@ def test_queue_survives_a_flood_of_cache_keys(redis):
     assert redis.cli(fill, database=2) == ""
     flood = "for i = 1, 500 do redis.call('set', ARGV[1] .. ':' .. i, string.rep('c', 1024), 'EX', 900) end"
     redis.script(
-        f"export REDISCLI_AUTH={redis.password}\nfor n in $(seq 120); do redis-cli --user senex -h redis eval \"{flood}\" 0 $n; done", container="client"
+        f'export REDISCLI_AUTH={redis.password}\nfor n in $(seq 120); do redis-cli --user senex -h redis eval "{flood}" 0 $n; done', container="client"
     )
     assert int(dict(line.split(":") for line in redis.operate("info stats").splitlines() if ":" in line)["evicted_keys"]) > 10000
     assert redis.cli("llen celery", database=2) == "1000"

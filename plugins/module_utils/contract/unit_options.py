@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from ansible_collections.senex.trader.plugins.module_utils import unit_text
+from ansible_collections.senex.trader.plugins.module_utils.engine import unit_text
 
 WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
 ESCAPED = re.compile(r"\\x([0-9a-f]{2})|\\(.)|(%)%|(\$)\$")

@@ -1,9 +1,7 @@
-"""PostgreSQL's life cycle. Private to the collection.
+"""PostgreSQL's life cycle: start, stop, ready, sessions, dumps, data swap, upgrade.
 
-May import of module_utils: bounded, confined, fileset, kept_data, owned, service_user, untrusted, traffic_probe_unit (the source of a module for another
-interpreter), release_record and release_steps (an upgrade renews the deploy lock and makes a dump). Never quadlet_*, unchanged, nginx_* or preflight: the
-engine knows nothing of PostgreSQL, and PostgreSQL nothing of how its unit came to the host.
+Private to the collection. It knows nothing of how its unit came to the host. May import: host.
 
-These are installed beside the programs of roles backup, pitr and watchdog, as a package of the same name, and import the standard library and one another
-alone: dump_entries, dump_file, psql, sequences, session.
+These are installed beside the programs of roles backup, pitr, watchdog and operator_cli too, as a package of the same name, where they import the standard
+library and one another alone: amcheck, container, contents, dump_entries, dump_file, psql, sequences, service, session.
 """

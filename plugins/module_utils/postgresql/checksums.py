@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import upgrade_state
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import DATA, Server, Wanted
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade import leased
-from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 BEGUN = "postgresql-checksums.begun"  # there from before the first unit stops until all serves again
 # Stop and start of application and database, and what a disk reads and writes; a slow one, so that the estimate is kept

@@ -6,13 +6,13 @@ import os
 import time
 from collections.abc import Callable
 
-from ansible_collections.senex.trader.plugins.module_utils import kept_data, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import kept_data, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import sequences, upgrade_state
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import Server, Wanted
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade_state import State, major_of
-from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 
 class ClusterSwap:

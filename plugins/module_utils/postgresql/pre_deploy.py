@@ -7,11 +7,11 @@ import os
 import re
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import FULL, ServiceUser, room
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file, session
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.container import Container
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import UserHost
-from ansible_collections.senex.trader.plugins.module_utils.service_user import FULL, ServiceUser, room
 
 REASON = "pre-deploy"
 LATEST = 900  # seconds that a restore point may take

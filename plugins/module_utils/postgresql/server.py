@@ -9,12 +9,12 @@ import time
 from dataclasses import dataclass
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.senex.trader.plugins.module_utils import confined, module_text, owned, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import confined, module_text, owned, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.container import Container
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.service import Names, Service, SingleServer
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.session import target
-from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 STAGING_CONTAINER = "postgres-upgrade"  # the container of the new cluster until it takes the old one's place
 NO_TIMEOUT = 7 * 24 * 3600  # seconds; an upgrade is stopped by a person, not by a clock

@@ -8,7 +8,9 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.senex.trader.plugins.module_utils import confined, fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import confined, fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_entries, pre_deploy, psql, upgrade_state
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
@@ -16,8 +18,6 @@ from ansible_collections.senex.trader.plugins.module_utils.postgresql.cluster_sw
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import DUMPS, OLD_SOCKETS, STAGING_CONTAINER, Server, Wanted
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.session import target
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade_state import State
-from ansible_collections.senex.trader.plugins.module_utils.release_record import Ledger
-from ansible_collections.senex.trader.plugins.module_utils.service_user import CommandError, ServiceUser
 
 # The cluster's own settings, which the new one keeps; 15 and 16 call a column otherwise than 17
 LOCALE = """

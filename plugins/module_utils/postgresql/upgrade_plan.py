@@ -7,7 +7,7 @@ import re
 import subprocess
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import upgrade_state
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.upgrade import MEGABYTE, Upgrade, needed, no_room

@@ -9,9 +9,9 @@ import json
 import os
 import time
 
-from ansible_collections.senex.trader.plugins.module_utils import fileset, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.fileset import Manifest
-from ansible_collections.senex.trader.plugins.module_utils.service_user import ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import ServiceUser
 
 STATE, LOCK = "postgresql-upgrade.state", "postgresql-upgrade.lock"
 PART = "postgresql"

@@ -4,6 +4,7 @@
 Reads files where it can and starts all commands at once where it must: it runs with every fact
 gathering. A tool that is missing gives an empty value, never an error.
 """
+
 import calendar
 import glob
 import grp
@@ -23,8 +24,27 @@ if "untrusted" not in globals():
     untrusted = types.SimpleNamespace(**globals())  # in one file its names are here
 VERSION = 8
 PSEUDO_FILE_SYSTEMS = {
-    "proc", "sysfs", "cgroup", "cgroup2", "devtmpfs", "devpts", "mqueue", "debugfs", "tracefs", "securityfs", "bpf",
-    "pstore", "autofs", "configfs", "fusectl", "hugetlbfs", "nsfs", "efivarfs", "binfmt_misc", "ramfs", "squashfs",
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "devtmpfs",
+    "devpts",
+    "mqueue",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "bpf",
+    "pstore",
+    "autofs",
+    "configfs",
+    "fusectl",
+    "hugetlbfs",
+    "nsfs",
+    "efivarfs",
+    "binfmt_misc",
+    "ramfs",
+    "squashfs",
 }
 CERTIFICATES = ("/etc/senex-trader/tls/*.crt", "/etc/nginx/senex/tls/*.crt", "/etc/letsencrypt/live/*/fullchain.pem")
 MANY = 50  # certificates below homes: each is a process, and whoever owns a home may put any number there
@@ -49,7 +69,13 @@ def start(*argv, stdin=subprocess.DEVNULL):
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
     try:
         return subprocess.Popen(
-            argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, errors="replace",
+            argv,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            text=True,
+            errors="replace",
         )
     except OSError:
         return None
@@ -70,10 +96,7 @@ def parse_version(text):
 
 def parse_installed(status):
     """Names of the packages that dpkg has installed."""
-    return sorted(
-        found.group(1)
-        for found in re.finditer(r"^Package: (\S+)\nStatus: \S+ \S+ installed$", status, re.MULTILINE)
-    )
+    return sorted(found.group(1) for found in re.finditer(r"^Package: (\S+)\nStatus: \S+ \S+ installed$", status, re.MULTILINE))
 
 
 def ufw_tuples(*texts):
@@ -369,7 +392,10 @@ def main():
         "sshd": start("sshd", "-T"),
         "iptables": start("iptables", "--numeric", "--list", "ufw-user-input"),
         "systemctl": start(
-            "systemctl", "show", "--property=Id,ActiveState", "network-online.target",
+            "systemctl",
+            "show",
+            "--property=Id,ActiveState",
+            "network-online.target",
             *[f"user@{account.pw_uid}.service" for account in lingering],
         ),
     }
@@ -397,24 +423,19 @@ def main():
         "swap_mb": parse_swaps(system_text("/proc/swaps")),
         "timezone": os.path.realpath("/etc/localtime").partition("zoneinfo/")[2] or system_text("/etc/timezone").strip(),
         "users": {
-            name: {"uid": account.pw_uid, "gid": account.pw_gid, "home": account.pw_dir, "shell": account.pw_shell}
-            for name, account in accounts.items()
+            name: {"uid": account.pw_uid, "gid": account.pw_gid, "home": account.pw_dir, "shell": account.pw_shell} for name, account in accounts.items()
         },
     }
     states = parse_states(output(running["systemctl"]))
     facts["network_online"] = states.get("network-online.target") == "active"
     facts["ufw"] = {
-        "active": bool(re.search(r"^ENABLED=yes", system_text("/etc/ufw/ufw.conf"), re.MULTILINE))
-        and succeeded(running["iptables"]),
+        "active": bool(re.search(r"^ENABLED=yes", system_text("/etc/ufw/ufw.conf"), re.MULTILINE)) and succeeded(running["iptables"]),
         "denies_incoming": bool(re.search(r'^DEFAULT_INPUT_POLICY="DROP"', system_text("/etc/default/ufw"), re.MULTILINE)),
         "rules": rules,
         "own_rules": own,
         "narrow": narrow,
     }
-    facts["user_manager"] = {
-        account.pw_name: {"state": states.get(f"user@{account.pw_uid}.service"), "bus": bus_answers(account)}
-        for account in lingering
-    }
+    facts["user_manager"] = {account.pw_name: {"state": states.get(f"user@{account.pw_uid}.service"), "bus": bus_answers(account)} for account in lingering}
     facts["ssh"] = ssh(parse_sshd(output(running["sshd"])))
     for tool in ("podman", "netavark", "nginx", "openssl"):
         facts[f"{tool}_version"] = parse_version(output(running[tool]))

@@ -128,7 +128,7 @@ def test_a_host_that_does_not_fit(stack, state):
     do = "sed -e 's/^VERSION_ID=.*/VERSION_ID=\"11\"/' /usr/lib/os-release >/run/os-release.test && mount --bind /run/os-release.test /usr/lib/os-release"
     debian = "echo 11.9 >/run/debian_version.test && mount --bind /run/debian_version.test /etc/debian_version"
     system = on_host(stack, f"{do} && {debian}", "umount /usr/lib/os-release /etc/debian_version; rm -f /run/*.test")
-    script = "import socket, time; s = socket.create_server((\"127.0.0.1\", 8003)); time.sleep(100)"
+    script = 'import socket, time; s = socket.create_server(("127.0.0.1", 8003)); time.sleep(100)'
     listen = f"systemd-run --quiet --unit=test-port --collect python3 -c {shlex.quote(script)}; until ss -Hltn | grep -q :8003; do sleep 0.1; done"
     words = ["Debian 11", "Debian 13", "Ubuntu 24.04", "senex_web_base_port", "8003", "python3"]
     with system, on_host(stack, listen, "systemctl stop test-port.service"):

@@ -1,4 +1,5 @@
 """What one visitor's requests cost another, and what the files' directories give away, behind a real nginx."""
+
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -85,14 +86,17 @@ def test_a_second_try_goes_to_another_host():
     assert servers == ["127.0.0.1:8001", "10.0.0.6:8001", "127.0.0.1:8002", "10.0.0.6:8002", "10.0.0.6:8003"]
 
 
-@pytest.mark.parametrize(("inputs", "names"), [
-    ({"nginx_proxy_buffer_size": "32 kB"}, ["nginx_proxy_buffer_size"]),
-    ({"nginx_proxy_buffers": "32k"}, ["nginx_proxy_buffers"]),
-    ({"nginx_large_client_header_buffers": "4 x 8k"}, ["nginx_large_client_header_buffers"]),
-    ({"nginx_proxy_buffer_size": "128k"}, ["nginx_proxy_busy_buffers_size"]),
-    ({"nginx_proxy_buffers": "4 16k"}, ["nginx_proxy_busy_buffers_size"]),
-    ({"nginx_proxy_buffer_size": "64k", "nginx_proxy_buffers": "8 32k", "nginx_proxy_busy_buffers_size": "64k"}, []),
-])
+@pytest.mark.parametrize(
+    ("inputs", "names"),
+    [
+        ({"nginx_proxy_buffer_size": "32 kB"}, ["nginx_proxy_buffer_size"]),
+        ({"nginx_proxy_buffers": "32k"}, ["nginx_proxy_buffers"]),
+        ({"nginx_large_client_header_buffers": "4 x 8k"}, ["nginx_large_client_header_buffers"]),
+        ({"nginx_proxy_buffer_size": "128k"}, ["nginx_proxy_busy_buffers_size"]),
+        ({"nginx_proxy_buffers": "4 16k"}, ["nginx_proxy_busy_buffers_size"]),
+        ({"nginx_proxy_buffer_size": "64k", "nginx_proxy_buffers": "8 32k", "nginx_proxy_busy_buffers_size": "64k"}, []),
+    ],
+)
 def test_sizes_that_nginx_would_refuse_are_refused_by_name(inputs, names):
     problems = evaluated("__nginx_input_problems", **inputs)
     assert [problem.split(":")[0] for problem in problems] == names
@@ -149,18 +153,21 @@ def test_one_page_may_say_both_that_it_is_alive_and_well(tmp_path, path, closing
         assert site.ask(path, source="127.0.0.8").status == 403, "the stricter of the two"
 
 
-@pytest.mark.parametrize(("inputs", "name"), [
-    ({"nginx_media_url": "/static/"}, "nginx_media_url"),
-    ({"nginx_websocket_path": "/media/"}, "nginx_websocket_path"),
-    ({"nginx_websocket_path": "/"}, "nginx_websocket_path"),
-    ({"nginx_websocket_paths": ["/ws/", "/ws/"]}, "nginx_websocket_paths"),
-    ({"nginx_websocket_paths": ["/ws/", "chat/"]}, "nginx_websocket_paths"),
-    ({"nginx_unbuffered_paths": ["/ws/"]}, "nginx_unbuffered_paths"),
-    ({"nginx_unbuffered_paths": ["/"]}, "nginx_unbuffered_paths"),
-    ({"nginx_static_url": "/senex-pages/"}, "nginx_static_url"),
-    ({"nginx_alive_path": "health"}, "nginx_alive_path"),
-    ({"nginx_health_path": "/health/ {"}, "nginx_health_path"),
-])
+@pytest.mark.parametrize(
+    ("inputs", "name"),
+    [
+        ({"nginx_media_url": "/static/"}, "nginx_media_url"),
+        ({"nginx_websocket_path": "/media/"}, "nginx_websocket_path"),
+        ({"nginx_websocket_path": "/"}, "nginx_websocket_path"),
+        ({"nginx_websocket_paths": ["/ws/", "/ws/"]}, "nginx_websocket_paths"),
+        ({"nginx_websocket_paths": ["/ws/", "chat/"]}, "nginx_websocket_paths"),
+        ({"nginx_unbuffered_paths": ["/ws/"]}, "nginx_unbuffered_paths"),
+        ({"nginx_unbuffered_paths": ["/"]}, "nginx_unbuffered_paths"),
+        ({"nginx_static_url": "/senex-pages/"}, "nginx_static_url"),
+        ({"nginx_alive_path": "health"}, "nginx_alive_path"),
+        ({"nginx_health_path": "/health/ {"}, "nginx_health_path"),
+    ],
+)
 def test_paths_that_cannot_be_told_apart_are_refused_by_name(inputs, name):
     problems = evaluated("__nginx_input_problems", **inputs)
     assert len(problems) == 1 and name in problems[0], problems

@@ -25,8 +25,15 @@ class Containers:
         self.options, self.made = options, []
 
     def podman(self, *arguments, check=True, timeout=40):
-        done = subprocess.run([*LAB_RUN, "podman", "--log-level=error", *arguments], text=True, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False)
+        done = subprocess.run(
+            [*LAB_RUN, "podman", "--log-level=error", *arguments],
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+        )
         assert not check or done.returncode == 0, f"podman {shlex.join(arguments)}: {done.stdout}"
         return done
 
@@ -40,8 +47,7 @@ class Containers:
         """Run to the end; what it printed and its exit status."""
         name = f"image-contract-{secrets.token_hex(4)}"
         try:
-            return self.podman("run", "--rm", "--pull=never", "--name", name, f"--network={network}", *self.options,
-                               *options, image, *command, check=check)
+            return self.podman("run", "--rm", "--pull=never", "--name", name, f"--network={network}", *self.options, *options, image, *command, check=check)
         except subprocess.TimeoutExpired:
             self.podman("rm", "-fv", "-t", "0", name)
             pytest.fail(f"{shlex.join([image, *command])} did not end by itself")
@@ -49,8 +55,7 @@ class Containers:
     def start(self, image, *command, options=(), network="none"):
         name = f"image-contract-{secrets.token_hex(4)}"
         self.made.append(("container", name))
-        self.podman("run", "-d", "--pull=never", "--name", name, f"--network={network}", *self.options, *options, image,
-                    *command)
+        self.podman("run", "-d", "--pull=never", "--name", name, f"--network={network}", *self.options, *options, image, *command)
         return name
 
     def execute(self, name, *command, options=(), check=True):

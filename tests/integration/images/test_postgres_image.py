@@ -37,11 +37,15 @@ def full(shared, network, tmp_path_factory):
     given = files(made / "secret", {"password": HOSTILE, "user": "senex\n", "db": "trader", "args": "--no-sync"})
     given.joinpath("args").write_text("--no-sync --encoding=SQL_ASCII --locale='C'")
     init = files(made / "init", INIT_FILES)
-    shared.once(POSTGRES, "sh", "-c", "echo \"INSERT INTO steps (step) VALUES ('zst');\" | zstd -q > /i/35-zst.sql.zst",
-                options=["-v", f"{init}:/i"])
+    shared.once(POSTGRES, "sh", "-c", "echo \"INSERT INTO steps (step) VALUES ('zst');\" | zstd -q > /i/35-zst.sql.zst", options=["-v", f"{init}:/i"])
     mounts = ["-v", f"{data}:{PGDATA}", "-v", f"{wal}:/wal", "-v", f"{given}:/given:ro", "-v", f"{init}:/docker-entrypoint-initdb.d:ro"]
-    settings = {"PASSWORD_FILE": "/given/password", "USER_FILE": "/given/user", "DB_FILE": "/given/db",
-                "INITDB_ARGS_FILE": "/given/args", "INITDB_WALDIR": "/wal"}
+    settings = {
+        "PASSWORD_FILE": "/given/password",
+        "USER_FILE": "/given/user",
+        "DB_FILE": "/given/db",
+        "INITDB_ARGS_FILE": "/given/args",
+        "INITDB_WALDIR": "/wal",
+    }
     env = [f"--env=POSTGRES_{name}={value}" for name, value in settings.items()]
     name = shared.postgres("-c", "max_connections=33", options=[*mounts, *env], network=network)
     shared.full_mounts = mounts
@@ -49,8 +53,22 @@ def full(shared, network, tmp_path_factory):
 
 
 def remote_sql(shared, network, host, password):
-    return shared.once(POSTGRES, "psql", "-XAtq", "-h", host, "-U", "senex", "-d", "trader", "-c", "SELECT 'in'",
-                       options=["-e", f"PGPASSWORD={password}"], network=network, check=False)
+    return shared.once(
+        POSTGRES,
+        "psql",
+        "-XAtq",
+        "-h",
+        host,
+        "-U",
+        "senex",
+        "-d",
+        "trader",
+        "-c",
+        "SELECT 'in'",
+        options=["-e", f"PGPASSWORD={password}"],
+        network=network,
+        check=False,
+    )
 
 
 def test_postgres_declares(lab):
@@ -100,8 +118,12 @@ def test_postgres_refuses_variable_and_file(lab, name):
 def test_postgres_settings_from_files(shared, full, network):
     host = address(shared, full)
     assert remote_sql(shared, network, host, HOSTILE).stdout.strip() == "in"
-    shown = shared.sql(full, "SELECT pg_encoding_to_char(encoding), datcollate, pg_get_userbyid(datdba) "
-                       "FROM pg_database WHERE datname = 'trader'", database="trader", user="senex")
+    shown = shared.sql(
+        full,
+        "SELECT pg_encoding_to_char(encoding), datcollate, pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'trader'",
+        database="trader",
+        user="senex",
+    )
     assert shown == "SQL_ASCII|C|senex"
 
 
@@ -152,11 +174,14 @@ def test_postgres_hardened_as_its_user(lab, tmp_path):
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
     os.chown(data, uid, gid)
-    config = files(tmp_path / "config", {
-        "postgresql.conf": "listen_addresses = '*'\nport = 5432\nmax_connections = 21\n",
-        "pg_hba.conf": "local all all trust\nhost all all 127.0.0.1/32 reject\n"})
-    options = ["--user", ids, *PG_HARDENED, *FAST, "-e", "POSTGRES_PASSWORD=x", "-v", f"{data}:{PGDATA}",
-               "-v", f"{config}:/etc/postgresql:ro"]
+    config = files(
+        tmp_path / "config",
+        {
+            "postgresql.conf": "listen_addresses = '*'\nport = 5432\nmax_connections = 21\n",
+            "pg_hba.conf": "local all all trust\nhost all all 127.0.0.1/32 reject\n",
+        },
+    )
+    options = ["--user", ids, *PG_HARDENED, *FAST, "-e", "POSTGRES_PASSWORD=x", "-v", f"{data}:{PGDATA}", "-v", f"{config}:/etc/postgresql:ro"]
     command = ["-c", "config_file=/etc/postgresql/postgresql.conf", "-c", "hba_file=/etc/postgresql/pg_hba.conf"]
     for _ in range(2):
         name = lab.postgres(*command, options=options)
@@ -169,8 +194,7 @@ def test_postgres_hardened_as_its_user(lab, tmp_path):
 
 def test_postgres_arbitrary_user(lab):
     """Podman would give the uid a name; other engines don't."""
-    options = ["--user=4321:4321", "--passwd=false", *PG_HARDENED, *FAST, "-e", "POSTGRES_PASSWORD=x",
-               "--tmpfs=/data:mode=1777", "-e", "PGDATA=/data/pg"]
+    options = ["--user=4321:4321", "--passwd=false", *PG_HARDENED, *FAST, "-e", "POSTGRES_PASSWORD=x", "--tmpfs=/data:mode=1777", "-e", "PGDATA=/data/pg"]
     name = lab.postgres(options=options)
     assert lab.execute(name, "stat", "-c", "%u %a", "/proc/1", "/data/pg").stdout.split()[::2] == ["4321", "4321"]
 
@@ -187,8 +211,7 @@ def test_postgres_trust_and_defaults(lab, network):
 
 def test_postgres_broken_init_file_stops(lab, tmp_path):
     init = files(tmp_path / "init", {"1.sql": "SELECT 1/0;", "2.sql": "SELECT 'went on';"})
-    done = lab.once(POSTGRES, check=False, options=[*FAST, "-e", "POSTGRES_PASSWORD=x",
-                                                    "-v", f"{init}:/docker-entrypoint-initdb.d:ro"])
+    done = lab.once(POSTGRES, check=False, options=[*FAST, "-e", "POSTGRES_PASSWORD=x", "-v", f"{init}:/docker-entrypoint-initdb.d:ro"])
     assert done.returncode != 0
     assert "division by zero" in done.stdout and "2.sql" not in done.stdout
 

@@ -1,6 +1,5 @@
 """The Redis image of the lab behaves as the official one: docs/user/images.md, row by row."""
 
-
 import os
 
 import pytest
@@ -63,8 +62,11 @@ def test_redis_without_protected_mode(lab, network):
     assert ping(lab, network, address(lab, name)) == "PONG"
 
 
-@pytest.mark.parametrize("config", [{"redis.conf": "protected-mode yes\n"}, {
-    "redis.conf": "include /etc/redis/more.conf\n", "more.conf": "protected-mode yes\n"}], ids=["own", "included"])
+@pytest.mark.parametrize(
+    "config",
+    [{"redis.conf": "protected-mode yes\n"}, {"redis.conf": "include /etc/redis/more.conf\n", "more.conf": "protected-mode yes\n"}],
+    ids=["own", "included"],
+)
 def test_redis_configured_protected_mode(lab, network, tmp_path, config):
     directory = files(tmp_path / "redis", config)
     name = lab.redis("/etc/redis/redis.conf", options=["-v", f"{directory}:/etc/redis:ro"], network=network)
@@ -82,8 +84,12 @@ def test_redis_hardened_with_password_file(lab, network, tmp_path):
     for path in (secret, data):
         os.chown(path, 999, 999)
     options = ["--user=999:999", *HARDENED, "-v", f"{config}:/etc/redis:ro", "-v", f"{data}:/data"]
-    name = lab.ready(lab.start(REDIS, "/etc/redis/redis.conf", options=[*options, "-e", "REDISCLI_AUTH=s3cret"],
-                               network=network), "sh", "-c", "redis-cli ping | grep -qx PONG")
+    name = lab.ready(
+        lab.start(REDIS, "/etc/redis/redis.conf", options=[*options, "-e", "REDISCLI_AUTH=s3cret"], network=network),
+        "sh",
+        "-c",
+        "redis-cli ping | grep -qx PONG",
+    )
     assert ping(lab, network, address(lab, name), "-e", "REDISCLI_AUTH=s3cret") == "PONG"
     assert ping(lab, network, address(lab, name)).startswith("NOAUTH")
     assert "s3cret" not in lab.execute(name, "cat", "/proc/1/cmdline").stdout

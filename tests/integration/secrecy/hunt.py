@@ -63,8 +63,10 @@ def containers(tokens, podman):
     for details in json.loads(podman("inspect", *podman("ps", "--quiet").decode().split())):
         name = details["Name"]
         variables = details["Config"].pop("Env")
-        inspected[name] = {"environment": found(json.dumps(variables, ensure_ascii=False).encode(), tokens),
-                           "rest": found(json.dumps(details, ensure_ascii=False).encode(), tokens)}
+        inspected[name] = {
+            "environment": found(json.dumps(variables, ensure_ascii=False).encode(), tokens),
+            "rest": found(json.dumps(details, ensure_ascii=False).encode(), tokens),
+        }
         environment[name] = found(podman("exec", name, "env"), tokens)
     return inspected, environment
 

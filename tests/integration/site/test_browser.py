@@ -76,8 +76,7 @@ def chromium(profile, *flags):
     program = shutil.which("chromium") or pytest.fail("chromium is not installed; tests/run installs it")
     errors = profile.parent / "chromium.log"
     with open(errors, "wb") as log:
-        process = subprocess.Popen([program, *FLAGS, f"--user-data-dir={profile}", *flags, "about:blank"],
-                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen([program, *FLAGS, f"--user-data-dir={profile}", *flags, "about:blank"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         active, deadline = profile / "DevToolsActivePort", time.monotonic() + 30
         while not (active.exists() and active.read_text(encoding="utf-8").count("\n")):

@@ -12,9 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from stack import DOMAIN, ROOT
 
 ARTIFACTS = ROOT / "artifacts"
-INTERMEDIATE = {
-    kind: {f"ECDHE-{kind}-{cipher}" for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")} for kind in ("ECDSA", "RSA")
-}
+INTERMEDIATE = {kind: {f"ECDHE-{kind}-{cipher}" for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")} for kind in ("ECDSA", "RSA")}
 # Findings of testssl that are facts of the demo, not faults of the settings
 ACCEPTED = {
     "cipher_order": "all ciphers of the guideline are good, so that the client chooses what is fastest for it",

@@ -23,7 +23,8 @@ with tempfile.TemporaryDirectory() as place:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     sys.path.insert(0, place)
-    from ansible_collections.senex.trader.plugins.module_utils import quadlet_check, service_user
+    from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet_check
+    from ansible_collections.senex.trader.plugins.module_utils.host import service_user
     user = service_user.ServiceUser("senex", "/opt/senex-trader")
     print(json.dumps({name: quadlet_check.problems(user, units, user.podman_version()) for name, units in data["variants"].items()}))
 """

@@ -343,7 +343,7 @@ def of_before(holder: dict) -> bool:
 
 
 def unrenewed(holder: dict, now: float) -> float:
-    """Seconds since a lock was renewed, as plugins/module_utils/release_record.py judges it: by a clock that nobody sets, where the lock has that; one of
+    """Seconds since a lock was renewed, as plugins/module_utils/host/release_record.py judges it: by a clock that nobody sets, where the lock has that; one of
     before the host's start is at least as old as that.
     """
     uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -355,7 +355,7 @@ def unrenewed(holder: dict, now: float) -> float:
 
 
 def this_boot() -> str:
-    """As plugins/module_utils/release_record.py notes it with a lock: gone after a reboot."""
+    """As plugins/module_utils/host/release_record.py notes it with a lock: gone after a reboot."""
     try:
         with open(BOOT, encoding="utf-8") as handle:
             return handle.read(100).strip()

@@ -19,7 +19,7 @@ from .findings import Check, Finding, age, fail, named, ok, warn
 LOG = "/var/log/nginx/access.log"
 MOST = 2 << 20  # bytes of its end that are read
 SPAN = 300
-CONTRACT = "/etc/nginx/senex/upstream.json"  # as role nginx writes it, and plugins/module_utils/nginx_upstream.py reads it
+CONTRACT = "/etc/nginx/senex/upstream.json"  # as role nginx writes it, and plugins/module_utils/nginx/nginx_upstream.py reads it
 CLOSES = 60
 TURN = 600  # seconds that a server may be left out without a release: site.yml replaces instances too
 # As role nginx has it written. nginx escapes quotes and control characters of what a client sends, so no client writes a field of its own. A user's name

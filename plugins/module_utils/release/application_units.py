@@ -1,0 +1,65 @@
+"""Units of the application on one host, stopped for an operation. Their names are saved on the host until they are in service again."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.release import traffic_probe
+
+PLACE = os.path.join(fileset.MANIFESTS, "application-rests")
+PATTERNS = ("celery-*.service", "web-*.service")
+UNIT = re.compile(r"(celery|web)-[a-z0-9-]+\.service")
+LONGEST = 6 * 3600  # seconds that a worker may take to end what it has
+ROUNDS = 20  # looks at whether it serves, a second apart
+
+
+def _listed(user: ServiceUser, *question: str) -> list[str]:
+    said = user.systemctl(*question, "--plain", "--no-legend", *PATTERNS, check=False).stdout
+    return [line.split()[0] for line in untrusted.records(said) if line.split()]
+
+
+def remembered(place: str = PLACE) -> list[str]:
+    """Units that were stopped here and are not in service yet."""
+    content = fileset.read(place)[0] or b""
+    return [unit for unit in content.decode(errors="replace").split() if UNIT.fullmatch(unit)]
+
+
+def stop_units(user: ServiceUser, more: list[str], stop: bool = True, place: str = PLACE) -> list[str]:
+    """Stop what runs, and save what has to be started again, also what an earlier run stopped and did not start. Returns the units."""
+    there = set(_listed(user, "list-unit-files"))
+    running = _listed(user, "list-units", "--state=active,activating")
+    units = list(dict.fromkeys([*filter(UNIT.fullmatch, running), *(unit for unit in [*remembered(place), *more] if unit in there and UNIT.fullmatch(unit))]))
+    if units:
+        fileset.swap([(place, ("\n".join(units) + "\n").encode(), (0o600, os.geteuid(), os.getegid()))])
+        if stop:
+            user.systemctl("stop", *units, timeout=LONGEST)
+    return units
+
+
+def start_units(user: ServiceUser, target: dict, migrate: bool, place: str = PLACE, still: Callable[[], None] = lambda: None) -> tuple[list[str], list[str]]:
+    """Start what was stopped; returns the units and the errors. The saved list is removed only if all are in service."""
+    units = remembered(place)
+    web = [unit for unit in units if unit.startswith("web-")]
+    starts = [["release.service"]] if migrate and web else []
+    # The web tier waits for its own health, so this returns when it answers
+    starts += [group for group in ([*web, *(unit for unit in units if unit not in web)],) if group]
+    troubles = []
+    for group in starts:
+        still()
+        done = user.systemctl("start", *group, check=False, timeout=LONGEST)
+        troubles += [done.stderr.strip()] if done.returncode else []
+    if web:
+        for number in range(ROUNDS):
+            problems = [found for path in target["paths"] if (found := traffic_probe.ask(target, path))]
+            if not problems or troubles:  # what did not start is not waited for
+                break
+            time.sleep(1 if number < ROUNDS - 1 else 0)
+        troubles += problems
+    if not troubles and untrusted.kind(place, follow=False):
+        os.unlink(place)
+    return units, troubles
