@@ -15,9 +15,11 @@ from collections.abc import Iterable
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.senex.trader.plugins.filter.status import printable
+from ansible_collections.senex.trader.plugins.plugin_utils.components import component_groups
 
 # The plays of a stage in their order, with the components that each applies; the last one tries what only shows when all of it is done
-PLAYS = {"serves": ("podman", "postgresql", "redis", "backup", "watchdog"), "web": ("django",), "workers": ("celery",), "verify": ()}
+APPLICATION = {"web": ("django",), "workers": ("celery",)}
+PLAYS = {"serves": tuple(name for name in component_groups() if (name,) not in APPLICATION.values()), **APPLICATION, "verify": ()}
 VERIFIES = ("postgresql", "redis", "web", "backup")
 # Secrets that a server has to take before the application presents them
 SERVERS = {"database_password": "postgresql", "redis_password": "redis"}

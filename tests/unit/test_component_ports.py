@@ -58,6 +58,8 @@ def test_every_host_of_its_own():
     groups = {"postgresql": ["one"], "redis": ["one"], "web": ["two"], "celery": ["three"], "celery_beat": ["three"], "nginx": ["three"]}
     assert shown(ports("hosts", "one", groups, postgresql_publish_address="10.0.0.5")) == ["5432 10.0.0.6", "5432 10.0.0.7"]
     assert shown(ports("hosts", "two", groups)) == ["8001:8002 10.0.0.7"]
+    elsewhere = {**groups, "celery": ["one"], "celery_beat": ["one"]}
+    assert shown(ports("hosts", "two", elsewhere)) == ["8001:8002 10.0.0.7"], "workers have nothing to ask of web instances"
     assert ports("hosts", "three", groups) == [] and len(ports("world", "three", groups)) == 2
 
 
