@@ -164,7 +164,7 @@ def upgrade_of(old, new):
     """An upgrade's own steps, in the containers of two servers."""
     wanted = types.SimpleNamespace(uid=70, superuser="postgres", owner="senex", version=15, container="postgres")
 
-    def execute(*argv, stdin=None, check=True):
+    def execute(*argv, stdin=None, check=True, **_):
         place = old if f"--host={pg_server.OLD_SOCKETS}" in argv else new
         return place.run([word for word in argv if word != f"--host={pg_server.OLD_SOCKETS}"], check, stdin or "", "postgres")
 
