@@ -37,12 +37,12 @@ def rule_problems(rules: Sequence[Mapping[str, Any]], first: bool = False) -> li
     return lines
 
 
-def below(values: Mapping[str, Any], least: int) -> list[str]:
+def names_below(values: Mapping[str, Any], least: int) -> list[str]:
     """The names of the numbers that are smaller."""
     return [name for name, value in values.items() if whole(value) < least]
 
 
-def no_networks(values: Mapping[str, Sequence[Any]]) -> list[str]:
+def listed_network_problems(values: Mapping[str, Sequence[Any]]) -> list[str]:
     """One line for each list that has what is neither an address nor a network."""
     found = ((name, network_problems(networks)) for name, networks in values.items())
     return [f"{name}: {', '.join(wrong)} is neither an address nor a network, e.g. 10.0.0.0/8" for name, wrong in found if wrong]
@@ -166,8 +166,8 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "rule_problems": rule_problems,
-            "below": below,
-            "no_networks": no_networks,
+            "names_below": names_below,
+            "listed_network_problems": listed_network_problems,
             "no_host_paths": no_host_paths,
             "directories_above": directories_above,
             "hosts_without": hosts_without,

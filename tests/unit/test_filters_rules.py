@@ -5,13 +5,13 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.senex.trader.plugins.filter.rotation import rotation_made, rotation_rejected, rotation_supplied
 from ansible_collections.senex.trader.plugins.filter.rules import (
     account_conflicts,
-    below,
     buffer_problems,
     directories_above,
     hosts_without,
+    listed_network_problems,
+    names_below,
     nested_settings,
     no_host_paths,
-    no_networks,
     odd_directives,
     port_problems,
     rule_problems,
@@ -48,8 +48,10 @@ def test_a_message_is_made_where_its_rule_does_not_hold():
 
 
 def test_numbers_and_networks_and_paths():
-    assert below({"a": 0, "b": "1", "c": "x", "d": 2}, 1) == ["a", "c"]
-    assert no_networks({"a": ["10.0.0.0/8"], "b": ["x", "::1", "1.2.3.4/99"]}) == ["b: x, 1.2.3.4/99 is neither an address nor a network, e.g. 10.0.0.0/8"]
+    assert names_below({"a": 0, "b": "1", "c": "x", "d": 2}, 1) == ["a", "c"]
+    assert listed_network_problems({"a": ["10.0.0.0/8"], "b": ["x", "::1", "1.2.3.4/99"]}) == [
+        "b: x, 1.2.3.4/99 is neither an address nor a network, e.g. 10.0.0.0/8"
+    ]
     assert no_host_paths({"a": ["/srv"], "b": ["x", "/y", 3], "c": [""], "d": []}) == [
         "b: x, 3 is no absolute path on the host; write such as /srv", "c: nothing is no absolute path on the host; write such as /srv",
     ]  # fmt: skip
