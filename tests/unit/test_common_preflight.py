@@ -22,7 +22,7 @@ def refusals(host=None, **inputs):
     for part, more in (host or {}).items():
         facts[part].update(more)
     given = {**GIVEN, "__common_host": facts, "__common_zone": {}, **inputs}
-    return value("common", "__common_preflight | rejectattr('ok') | map(attribute='otherwise') | list", **given)
+    return value("common", "__common_preflight | senex.trader.rule_problems", **given)
 
 
 def test_a_bare_host_and_one_that_was_converged_are_right():

@@ -19,8 +19,8 @@ def drop_in(**inputs):
 
 def problems(resolvers=(), **inputs):
     facts = {"memtotal_mb": 7940, "distribution": "Debian", "distribution_version": "13", "ansible_local": {"senex": {**HOST, "resolvers": list(resolvers)}}}
-    checks = value("podman", "__podman_preflight", ansible_facts=facts, **inputs)
-    return [check["otherwise"] for check in checks if str(check["ok"]) != "True" and "podman_denied_addresses" in check["otherwise"]]
+    lines = value("podman", "__podman_preflight | senex.trader.rule_problems", ansible_facts=facts, **inputs)
+    return [line for line in lines if "podman_denied_addresses" in line]
 
 
 def test_metadata_services_are_out_of_reach_and_all_else_is_not():

@@ -8,7 +8,7 @@ import types
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils import pg_facts, pg_server, release_steps, superuser_session
 from pitr import checks, recovery
-from rendered import component
+from rendered import component, loaded
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
 from test_dump_restored import backup, server  # noqa: F401  (fixtures)
 from test_postgresql_roles import pytestmark, serving  # noqa: F401  (the mark)
@@ -131,6 +131,6 @@ def test_each_session_of_the_superusers_has_one_owner_of_its_options():
     assert [path.name for path in python] == ["superuser_session.py"]
 
 
-@pytest.mark.parametrize(("role", "place"), [("backup", "senex_backup"), ("pitr", "pitr"), ("watchdog", "senex_ops")])
-def test_what_the_programs_import_lies_beside_them(role, place):
-    assert f"{place}/superuser_session.py" in (ROLES / role / "vars/main.yml").read_text()
+@pytest.mark.parametrize("role", ["backup", "pitr", "watchdog"])
+def test_what_the_programs_import_lies_beside_them(role):
+    assert "superuser_session" in loaded(ROLES / role / "vars/main.yml")[f"__{role}_shared_modules"]

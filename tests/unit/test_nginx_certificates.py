@@ -81,7 +81,7 @@ def test_certbot_has_to_know_profiles(said, good):
 def test_the_profile_reaches_certbot_and_what_it_refuses_is_said():
     (task,) = [task for task in yaml.safe_load((ROOT / "roles/nginx/tasks/letsencrypt.yml").read_text()) if "Ask Let's" in task["name"]]
     argv = task["ansible.builtin.command"]["argv"].strip().removeprefix("{{").removesuffix("}}")
-    nowhere = {"__nginx_nowhere": {"stdout_lines": []}}
+    nowhere = {"__nginx_nowhere": {"stdout_lines": []}, **task["vars"]}
     words = evaluated(argv, **PROFILE, **nowhere, **with_certificate(60, "www.senex.test"))
     assert words[words.index("--required-profile") + 1] == "shortlived" and "--allow-subset-of-names" in words
     assert "--required-profile" not in evaluated(argv, **PROFILE | {"nginx_acme_profile": ""}, **nowhere, **with_certificate(60))
