@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 import yaml
 from ansible.errors import AnsibleFilterError
+from ansible_collections.senex.trader.plugins.filter.status import printable
 
 # The plays of a stage in their order, with the components that each applies; the last one tries what only shows when all of it is done
 PLAYS = {"serves": ("podman", "postgresql", "redis", "backup", "watchdog"), "web": ("django",), "workers": ("celery",), "verify": ()}
@@ -153,6 +154,23 @@ def rotation_unconfirmed(wanted: list, marks: dict, stage: str = "", play: str =
     ]
 
 
+def rotation_supplied(catalogue: dict, vault: dict, typed: dict) -> dict:
+    """What issuers give, by its names in the vault: what was typed now, and what stays."""
+    given = {name: one["vault"] for name, one in catalogue.items() if "given" in one and one["vault"] in vault}
+    return {variable: typed[name] if name in typed else vault[variable] for name, variable in given.items()}
+
+
+def rotation_made(names: list, catalogue: dict, makers: dict) -> dict:
+    """A new value for each of these that is made here. No other maker is asked."""
+    return {name: makers[catalogue[name]["vault"]] for name in names if catalogue[name]["vault"] in makers}
+
+
+def rotation_rejected(seen: list) -> list:
+    """One line for each trial that did not come out as it must."""
+    failed = [one for one in seen if one.get("rc", 0) != 0]
+    return [printable(f"{one['item']['secret']}: {one.get('stdout', '')} {one.get('stderr') or one.get('msg', '')}") for one in failed]
+
+
 def vault_edited(text: str, edits: dict) -> str:
     """A vault's text with some variables set anew, or gone (None). All else, comments too, stays as it is."""
     for name, value in edits.items():
@@ -182,5 +200,8 @@ class FilterModule:
             "rotation_ahead": rotation_ahead,
             "rotation_wanted": rotation_wanted,
             "rotation_unconfirmed": rotation_unconfirmed,
+            "rotation_supplied": rotation_supplied,
+            "rotation_made": rotation_made,
+            "rotation_rejected": rotation_rejected,
             "vault_edited": vault_edited,
         }

@@ -28,6 +28,13 @@ def refusal_findings(message: str, key: str) -> list:
     return [{"key": key, "level": "FAIL", "says": line, "do": ""} for line in told]
 
 
+def preflight_hosts(hosts: list, variables: dict, environment: str) -> list:
+    """What was found at each host that could be asked; `variables` has those of every host."""
+    asked = [(name, variables[name]) for name in hosts if "__preflight_asked" in variables[name]]
+    found = [(name, there["senex_preflight"], there["__preflight_asked"]) for name, there in asked]
+    return [{"host": name, "environment": environment, "findings": [*own, *world["findings"]]} for name, own, world in found if "findings" in world]
+
+
 def printable(text: object, line: bool = False) -> str:
     """What a program said, for the message of a task: Ansible puts that on the screen as it is, and whoever said it may not be root.
 
@@ -41,4 +48,4 @@ class FilterModule:
 
     def filters(self) -> dict:
         """By name."""
-        return {"status_lines": status_lines, "refusal_findings": refusal_findings, "printable": printable}
+        return {"status_lines": status_lines, "refusal_findings": refusal_findings, "preflight_hosts": preflight_hosts, "printable": printable}
