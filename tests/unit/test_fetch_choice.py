@@ -41,7 +41,7 @@ def test_who_took_the_place_of_a_database_has_no_uploads_yet(command, settings, 
 
 def test_what_an_earlier_version_noted_holds(command, settings, bucket):  # noqa: F811
     bucket += [at(1, 2, "lost", "senex", "dump", "media"), at(2, 0, "new", "senex", "dump", "media")]
-    command.fetch.put(command.fetch.state(settings, "taken-over.json"), {"lost": True})
+    command.fetch.replace_json(command.fetch.state(settings, "taken-over.json"), {"lost": True})
     command.fetch.take_over(settings, "lost", "media")
     for places in (["postgresql"], ["media"], ["redis"]):
         assert command.fetch.chosen(settings, "latest", "dump", places)[0]["id"][0] == "2"

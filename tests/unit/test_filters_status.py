@@ -20,4 +20,4 @@ def test_a_fleet_shows_what_is_not_well():
 
 
 def test_nobody_answered():
-    assert "watchdog" in status_lines([])[0]
+    assert "operator_cli" in status_lines([])[0]
