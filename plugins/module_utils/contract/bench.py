@@ -104,10 +104,10 @@ class Bench:
         self.ran.append(part)
         return done
 
-    def _python(self, part: str, *words: str, init: bool = False) -> Done:
+    def _python(self, part: str, *words: str) -> Done:
         """The image's own python3, with the rights of a web instance and nothing of the application's."""
         container = self.units["web"]
-        given = ["--entrypoint=python3", *container.options, *container.limits, *(["--init"] if init else [])]
+        given = ["--entrypoint=python3", *container.options, *container.limits]
         return self.podman.start(part, self.image, list(words), given, "", self.wanted["seccomp"] if container.filtered else "")
 
     def _ready(self, part: str, unit: str, done: Done, patience: float) -> Start:
@@ -131,7 +131,7 @@ class Bench:
         """Wait for a container that ends by itself. `done`: its start."""
         if done.code:
             return Start(False, {}, done.output.strip()[-600:])
-        ended = self.podman.until(lambda: not self.podman.running(part), patience)
+        ended = self.podman.wait(part, patience)
         state = self.podman.state(part)
         return Start(ended and state.get("ExitCode") == 0, state, "" if ended else f"did not end within {patience:.0f} s", self.podman.logs(part))
 
@@ -159,7 +159,7 @@ class Bench:
         self._never_released()
         before = self.services.tables()
         done = self.begin("empty", "web")
-        started = not done.code and self.podman.until(lambda: self.listening("empty") or not self.podman.running("empty"), EMPTY_DATABASE, 0.5)
+        started = not done.code and self.listening("empty", EMPTY_DATABASE)
         tables = [name for name in self.services.tables() if name not in before]
         found = {"started": bool(started), "tables": tables}
         self.done_with("empty")
@@ -187,15 +187,15 @@ class Bench:
         _ = self.released
         return self._ready("web", "web", self.begin("web", "web", modules=PAGE), PATIENCE)
 
-    def listening(self, part: str) -> dict | None:
-        """Where a container listens, and its command; None where that is not known, or nothing listens."""
-        found = answer(self.podman.execute(part, "python3", "-c", programs.LISTENING).output)
+    def listening(self, part: str, patience: int = 0) -> dict | None:
+        """Where a container listens, and its command; None where that is not known, or nothing listens after so many seconds."""
+        found = answer(self.podman.execute(part, "python3", "-c", programs.LISTENING, str(patience)).output)
         return found if found and found["listening"] else None
 
     @functools.cached_property
     def asker(self) -> bool:
         """A container beside the application from which it is asked, as nginx does."""
-        return self._python("asker", "-c", f"import time; time.sleep({self.podman.seconds})", init=True).code == 0
+        return self._python("asker", "-c", f"import time; time.sleep({self.podman.seconds})").code == 0
 
     def ask(self, *paths: str) -> dict:
         """The status of each path, or why there was none."""
