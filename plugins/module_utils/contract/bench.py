@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ TASK_PATIENCE = 30
 LONGEST_STOP = 30
 LONGEST_RELEASE = 120
 EMPTY_DATABASE = 20
+SETTLED = re.compile(r"answered [34]\d\d")
 SETTINGS = "DJANGO_SETTINGS_MODULE"
 PAGE = ("senex_check_settings.py", "senex_check_page.py")
 
@@ -112,13 +114,15 @@ class Bench:
 
     def _ready(self, part: str, unit: str, done: Done, patience: float) -> Start:
         """Wait until the unit's own check of the start passes, or the container ends."""
-        begin, last = time.monotonic(), Done(1, "")
+        begin, last, settled = time.monotonic(), Done(1, ""), 0
         container = self.units[unit]
 
         def passes():
-            nonlocal last
+            nonlocal last, settled
             last = self.podman.execute(part, *container.health, "start", timeout=30)
-            return last.code == 0 or not self.podman.running(part)
+            # It asks for some seconds itself, so a server that says no such page twice is up and has none
+            settled += bool(SETTLED.search(last.output))
+            return last.code == 0 or settled > 1 or not self.podman.running(part)
 
         if done.code:
             return Start(False, self.podman.state(part), done.output.strip()[-600:])

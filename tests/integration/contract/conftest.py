@@ -131,7 +131,7 @@ def playbook():
 
     def run(**given):
         words = [word for name, value in {**SERVICES, **given}.items() for word in ("-e", f"{name}={value}")]
-        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACKS_ENABLED": ""}
+        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT), "ANSIBLE_NOCOLOR": "1"}
         return subprocess.Popen(
             ["ansible-playbook", "playbooks/check_image.yml", *words],
             cwd=ROOT,

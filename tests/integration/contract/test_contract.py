@@ -42,10 +42,10 @@ def test_a_broken_image_ends_in_an_error_that_names_the_point(playbook, images):
 def test_nothing_is_left_of_a_check_that_is_stopped(playbook, number):
     before = set(left())
     run = playbook(image=DEMO, check_points="starts")
-    until(lambda: any(name.endswith("-redis") for name in set(left()) - before), 90)
+    begun = until(lambda: [name.removesuffix("-redis") for name in set(left()) - before if name.endswith("-redis")], 120)
     os.killpg(run.pid, number) if number == signal.SIGINT else run.send_signal(number)
     run.communicate(timeout=120)
-    until(lambda: not set(left()) - before, 90)
+    until(lambda: not [name for name in left() if name.startswith(begun[0])], 120)
 
 
 def test_an_image_that_is_nowhere_is_named(playbook):
@@ -54,8 +54,9 @@ def test_an_image_that_is_nowhere_is_named(playbook):
     assert run.returncode == 2 and "senex-contract-none" in said, said
 
 
-def until(passes, seconds):
+def until(found, seconds):
     end = time.monotonic() + seconds
-    while not passes():
+    while not (value := found()):
         assert time.monotonic() < end, engine("ps", "--all").stdout
         time.sleep(0.5)
+    return value
