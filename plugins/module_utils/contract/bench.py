@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ TASK_PATIENCE = 30
 LONGEST_STOP = 30
 LONGEST_RELEASE = 120
 EMPTY_DATABASE = 20
+SETTLED = re.compile(r"answered [34]\d\d")
 SETTINGS = "DJANGO_SETTINGS_MODULE"
 PAGE = ("senex_check_settings.py", "senex_check_page.py")
 
@@ -104,21 +106,23 @@ class Bench:
         self.ran.append(part)
         return done
 
-    def _python(self, part: str, *words: str, init: bool = False) -> Done:
+    def _python(self, part: str, *words: str) -> Done:
         """The image's own python3, with the rights of a web instance and nothing of the application's."""
         container = self.units["web"]
-        given = ["--entrypoint=python3", *container.options, *container.limits, *(["--init"] if init else [])]
+        given = ["--entrypoint=python3", *container.options, *container.limits]
         return self.podman.start(part, self.image, list(words), given, "", self.wanted["seccomp"] if container.filtered else "")
 
     def _ready(self, part: str, unit: str, done: Done, patience: float) -> Start:
         """Wait until the unit's own check of the start passes, or the container ends."""
-        begin, last = time.monotonic(), Done(1, "")
+        begin, last, settled = time.monotonic(), Done(1, ""), 0
         container = self.units[unit]
 
         def passes():
-            nonlocal last
+            nonlocal last, settled
             last = self.podman.execute(part, *container.health, "start", timeout=30)
-            return last.code == 0 or not self.podman.running(part)
+            # It asks for some seconds itself, so a server that says no such page twice is up and has none
+            settled += bool(SETTLED.search(last.output))
+            return last.code == 0 or settled > 1 or not self.podman.running(part)
 
         if done.code:
             return Start(False, self.podman.state(part), done.output.strip()[-600:])
@@ -131,7 +135,7 @@ class Bench:
         """Wait for a container that ends by itself. `done`: its start."""
         if done.code:
             return Start(False, {}, done.output.strip()[-600:])
-        ended = self.podman.until(lambda: not self.podman.running(part), patience)
+        ended = self.podman.wait(part, patience)
         state = self.podman.state(part)
         return Start(ended and state.get("ExitCode") == 0, state, "" if ended else f"did not end within {patience:.0f} s", self.podman.logs(part))
 
@@ -159,7 +163,7 @@ class Bench:
         self._never_released()
         before = self.services.tables()
         done = self.begin("empty", "web")
-        started = not done.code and self.podman.until(lambda: self.listening("empty") or not self.podman.running("empty"), EMPTY_DATABASE, 0.5)
+        started = not done.code and self.listening("empty", EMPTY_DATABASE)
         tables = [name for name in self.services.tables() if name not in before]
         found = {"started": bool(started), "tables": tables}
         self.done_with("empty")
@@ -187,15 +191,15 @@ class Bench:
         _ = self.released
         return self._ready("web", "web", self.begin("web", "web", modules=PAGE), PATIENCE)
 
-    def listening(self, part: str) -> dict | None:
-        """Where a container listens, and its command; None where that is not known, or nothing listens."""
-        found = answer(self.podman.execute(part, "python3", "-c", programs.LISTENING).output)
+    def listening(self, part: str, patience: int = 0) -> dict | None:
+        """Where a container listens, and its command; None where that is not known, or nothing listens after so many seconds."""
+        found = answer(self.podman.execute(part, "python3", "-c", programs.LISTENING, str(patience)).output)
         return found if found and found["listening"] else None
 
     @functools.cached_property
     def asker(self) -> bool:
         """A container beside the application from which it is asked, as nginx does."""
-        return self._python("asker", "-c", f"import time; time.sleep({self.podman.seconds})", init=True).code == 0
+        return self._python("asker", "-c", f"import time; time.sleep({self.podman.seconds})").code == 0
 
     def ask(self, *paths: str) -> dict:
         """The status of each path, or why there was none."""

@@ -91,7 +91,7 @@ def start_migrates(started: bool, tables: list[str]) -> Finding:
 def release(ready: bool, log: str, said: str) -> Finding:
     """All commands of the release step."""
     if ready:
-        return passed("; ".join(re.findall(r"^release: (.+ done in .+)$", log, re.MULTILINE)) or "ended well")
+        return passed("; ".join(re.findall(r"release: (\S+ done in [0-9.]+ s)", log)) or "ended well")
     which = re.findall(r"^release: (?!.* done in )(.+?)(?: failed: .*)?$", log, re.MULTILINE)
     return failed(
         f"{which[-1] if which else 'the release step'} failed: {end_of(log) if log.strip() else end_of(said)}",

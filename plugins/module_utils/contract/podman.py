@@ -142,11 +142,12 @@ class Podman:
     def files(self, name: str) -> list[str]:
         """The files in a volume."""
         with tempfile.TemporaryFile() as archive:
-            done = subprocess.run(["podman", "--log-level=error", "volume", "export", self.volume(name)], stdin=subprocess.DEVNULL, stdout=archive,
-                                  stderr=subprocess.DEVNULL, timeout=60, check=False)  # fmt: skip
-            archive.seek(0)
-            if done.returncode:
+            handle = archive.fileno()
+            # Podman before 5 writes nothing to its standard output
+            done = self.call("volume", "export", f"--output=/proc/self/fd/{handle}", self.volume(name), passed=(handle,), check=False)
+            if done.code or not archive.seek(0, io.SEEK_END):
                 return []
+            archive.seek(0)
             with tarfile.open(fileobj=archive) as found:
                 return [member.name for member in found if member.isfile()]
 
@@ -198,6 +199,10 @@ class Podman:
     def running(self, part: str) -> bool:
         """Whether it runs."""
         return bool(self.state(part).get("Running"))
+
+    def wait(self, part: str, seconds: float) -> bool:
+        """Whether it ends in time."""
+        return self.call("wait", f"{self.name}-{part}", timeout=seconds, check=False).code == 0
 
     def address(self, part: str) -> str:
         """Its address in the network of the check."""

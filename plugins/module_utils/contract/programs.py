@@ -23,19 +23,24 @@ print("senex " + json.dumps({"uid": os.getuid(), "capabilities": status["CapEff"
                              "django": broken, "files": left}))
 """
 
-# Which addresses the container listens on, and the command of its first process
+# LISTENING SECONDS: which addresses the container listens on, as soon as there is one, and the command of its first process
 LISTENING = """
-import json
-found = []
-for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-    try:
-        with open(table, encoding="ascii") as lines:
-            for words in (line.split() for line in list(lines)[1:]):
-                if words[3] == "0A":
-                    address, _, port = words[1].rpartition(":")
-                    found.append([address, int(port, 16)])
-    except OSError:
-        pass
+import json, sys, time
+def listening():
+    found = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as lines:
+                for words in (line.split() for line in list(lines)[1:]):
+                    if words[3] == "0A":
+                        address, _, port = words[1].rpartition(":")
+                        found.append([address, int(port, 16)])
+        except OSError:
+            pass
+    return found
+end = time.monotonic() + float(sys.argv[1])
+while not (found := listening()) and time.monotonic() < end:
+    time.sleep(0.2)
 with open("/proc/1/cmdline", "rb") as handle:
     command = handle.read().decode(errors="replace").replace("\\0", " ").strip()
 print("senex " + json.dumps({"listening": found, "command": command}))

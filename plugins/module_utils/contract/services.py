@@ -35,7 +35,9 @@ class Services:
         image = self.wanted[part]["image"]
         self.podman.have(image)
         done = self.podman.start(part, image, words, [*HARDENED, f"--user={self.wanted[part]['uid']}", *options], environment)
-        if done.code or not self.podman.until(lambda: self.podman.execute(part, *ready).code == 0, PATIENCE):
+        # One command that asks again and again, for to start one costs more than to ask
+        asking = ("timeout", str(PATIENCE), "sh", "-c", 'until "$@" >/dev/null 2>&1; do sleep 0.2; done', "sh")
+        if done.code or self.podman.execute(part, *asking, *ready, timeout=PATIENCE + 20).code:
             raise Broken(f"{image} did not start: {(done.output + self.podman.logs(part, 20)).strip()[-600:]}")
 
     def _postgres(self, password: str) -> None:

@@ -18,6 +18,7 @@ class Case:
     lines: tuple = ()
     inputs: dict = field(default_factory=dict)
     says: str = ""
+    released: bool = True  # the demo's release has been, and is not what this one is about
 
 
 def entry(*lines):
@@ -37,7 +38,11 @@ LOOPBACK = "daphne -b 127.0.0.1 -p 8000 --proxy-headers -v 0 demo.asgi:applicati
 CASES = {
     "wrong user": Case("user", {"user"}, lines=("USER 1234:1234",), says="senex_image_user: 1234"),
     "needs root": Case(
-        "user,release,starts", {"release", "starts"}, entry('[ "$(id -u)" = 0 ] || { echo "run me as root" >&2; exit 1; }'), says="run me as root"
+        "user,release,starts",
+        {"release", "starts"},
+        entry('[ "$(id -u)" = 0 ] || { echo "run me as root" >&2; exit 1; }'),
+        says="run me as root",
+        released=False,
     ),
     "no health page": Case(
         "starts,alive,ready",
@@ -54,7 +59,7 @@ CASES = {
         says="did not stop within 3 s",
     ),
     "migrates at start": Case(
-        "start-migrates", {"start-migrates"}, entry('[ "$1" != web ] || python /app/manage.py migrate --noinput -v 0'), says="take migrate out"
+        "start-migrates", {"start-migrates"}, entry('[ "$1" != web ] || python /app/manage.py migrate --noinput -v 0'), says="take migrate out", released=False
     ),
     "old Daphne": Case(
         "versions",
@@ -63,7 +68,7 @@ CASES = {
         says="CVE-2026-44545",
     ),
     "secret baked in": Case("secrets", {"secrets"}, lines=("ENV STRIPE_API_KEY=rk_throwaway_0123456789",), says="STRIPE_API_KEY"),
-    "no static files": Case("collectstatic", {"collectstatic"}, **settings('STATIC_ROOT = "/tmp/static"\n'), says="STATIC_ROOT"),
+    "no static files": Case("collectstatic", {"collectstatic"}, **settings('STATIC_ROOT = "/tmp/static"\n'), says="STATIC_ROOT", released=False),
     "listens on the loopback address": Case("starts,address,alive", {"address", "alive"}, entry(f'[ "$1" != web ] || exec {LOOPBACK}'), says="loopback"),
     "no python": Case("python,versions", {"python"}, entry("export PATH=/venv/bin:/usr/bin:/bin"), lines=("ENV PATH=/nowhere",), says="python3 does not run"),
     "worker that is killed": Case(

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible.plugins.loader import init_plugin_loader
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT / "tests/unit"), str(Path(__file__).parent)]
+init_plugin_loader([str(ROOT)])  # makes the collection importable
 
 from ansible_collections.senex.trader.plugins.module_utils.contract import podman, points  # noqa: E402
 from ansible_collections.senex.trader.plugins.module_utils.contract.bench import Bench  # noqa: E402
@@ -62,37 +64,55 @@ def images(tmp_path_factory):
 
 
 class Shared:
-    """Services that one check after the other uses; each begins with an empty database and empty volumes."""
+    """Services that one check after the other uses, and a release of the demo that counts for all but those that look at their own."""
 
     def __init__(self):
         self.podman = podman.Podman(900, [])
-        self.services = None
+        self.services, self.passwords, self.release = None, {}, None
 
-    def look(self, image, names, inputs):
+    def look(self, image, case):
         """The findings of one image by name of the point."""
-        given = handed_over({"image": image, "points": names}, **{**INPUTS, **inputs})
-        wanted = given["wanted"] | {"image": image}
-        bench = Bench(self.podman, wanted)
-        if self.services:
-            bench.services = self.services
+        given = handed_over({"image": image, "points": case.points}, **{**INPUTS, **case.inputs})
+        bench = self.bench(given["wanted"] | {"image": image})
+        needs = any(name not in ("user", "python", "versions", "secrets") for name in given["points"])
+        if needs and case.released:
+            self.release = self.release or self.demo_released()
+            bench.services, bench.released = self.services, self.release
+        elif self.services:
             self.services.new_database(drop=True)
-        bench.environment |= self.passwords(bench.environment)
         try:
             return {found.point: found for found in points.look(bench, given["points"])}
         finally:
-            self.services = bench.__dict__.get("services", self.services)
-            for part in ("asker", "facts", "empty", "release", "web", "worker", "beat"):
-                self.podman.drop(part)
-            for name in self.podman.volumes - {"postgresql"}:
-                engine("volume", "rm", "--force", f"{self.podman.name}-{name}", check=False)
-            self.podman.volumes &= {"postgresql"}
+            self.end(bench)
 
-    def passwords(self, environment):
-        """Those with which the services were made."""
-        if not self.services:
-            names = ("DB_PASSWORD", "REDIS_URL", "CHANNELS_REDIS_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND")
-            self.known = {name: environment[name] for name in names}
-        return self.known
+    def bench(self, wanted):
+        """With the services that are there, and the passwords with which they were made."""
+        bench = Bench(self.podman, wanted)
+        bench.environment |= self.passwords
+        if self.services:
+            bench.services = self.services
+        return bench
+
+    def demo_released(self):
+        """The demo's own release, in an empty database."""
+        bench = self.bench(handed_over({"image": DEMO}, **INPUTS)["wanted"] | {"image": DEMO})
+        if self.services:
+            self.services.new_database(drop=True)
+        try:
+            return bench.released
+        finally:
+            self.end(bench)
+
+    def end(self, bench):
+        """Keep what can be used again."""
+        if "services" in bench.__dict__ and not self.services:
+            self.services = bench.services
+            self.passwords = {name: value for name, value in bench.environment.items() if name.endswith(("_URL", "_BACKEND", "DB_PASSWORD"))}
+        for part in ("asker", "facts", "empty", "release", "web", "worker", "beat"):
+            self.podman.drop(part)
+        for name in self.podman.volumes - {"postgresql"}:
+            engine("volume", "rm", "--force", f"{self.podman.name}-{name}", check=False)
+        self.podman.volumes &= {"postgresql"}
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +131,7 @@ def playbook():
 
     def run(**given):
         words = [word for name, value in {**SERVICES, **given}.items() for word in ("-e", f"{name}={value}")]
-        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACKS_ENABLED": ""}
+        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT), "ANSIBLE_NOCOLOR": "1"}
         return subprocess.Popen(
             ["ansible-playbook", "playbooks/check_image.yml", *words],
             cwd=ROOT,

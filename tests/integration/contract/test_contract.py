@@ -12,7 +12,7 @@ from conftest import DEMO, engine, left
 
 def test_the_demo_keeps_the_contract(playbook):
     run = playbook(image=DEMO)
-    said, _ = run.communicate(timeout=170)
+    said, _ = run.communicate(timeout=400)
     assert run.returncode == 0, said
     summary = next(line for line in said.splitlines() if f"{DEMO}: " in line)
     # Daphne cuts requests at SIGTERM, and the point says so
@@ -20,10 +20,11 @@ def test_the_demo_keeps_the_contract(playbook):
     assert "Daphne cuts requests" in said
 
 
-@pytest.mark.parametrize("name", CASES)
+# Those with a release of their own first, for they begin with an empty database
+@pytest.mark.parametrize("name", sorted(CASES, key=lambda name: CASES[name].released))
 def test_what_is_broken_is_found(shared, images, name):
     case = CASES[name]
-    found = shared.look(images(list(CASES).index(name), case), case.points, case.inputs)
+    found = shared.look(images(list(CASES).index(name), case), case)
     said = "\n".join(report.lines(list(found.values())))
     assert {point for point, finding in found.items() if finding.state == report.FAILED} == case.failing, said
     assert set(found) == set(case.points.split(",")) and case.says in said, said
@@ -32,7 +33,7 @@ def test_what_is_broken_is_found(shared, images, name):
 def test_a_broken_image_ends_in_an_error_that_names_the_point(playbook, images):
     case = CASES["secret baked in"]
     run = playbook(image=images("exit", case), check_points="user,secrets")
-    said, _ = run.communicate(timeout=60)
+    said, _ = run.communicate(timeout=120)
     assert run.returncode == 2 and "1 passed, 1 failed, 0 not applicable (secrets)" in said, said
     assert "rk_throwaway" not in said
 
@@ -41,20 +42,21 @@ def test_a_broken_image_ends_in_an_error_that_names_the_point(playbook, images):
 def test_nothing_is_left_of_a_check_that_is_stopped(playbook, number):
     before = set(left())
     run = playbook(image=DEMO, check_points="starts")
-    until(lambda: any(name.endswith("-redis") for name in set(left()) - before), 40)
+    begun = until(lambda: [name.removesuffix("-redis") for name in set(left()) - before if name.endswith("-redis")], 120)
     os.killpg(run.pid, number) if number == signal.SIGINT else run.send_signal(number)
-    run.communicate(timeout=60)
-    until(lambda: not set(left()) - before, 40)
+    run.communicate(timeout=120)
+    until(lambda: not [name for name in left() if name.startswith(begun[0])], 120)
 
 
 def test_an_image_that_is_nowhere_is_named(playbook):
     run = playbook(image="localhost/senex-contract-none:1", check_points="user")
-    said, _ = run.communicate(timeout=60)
+    said, _ = run.communicate(timeout=120)
     assert run.returncode == 2 and "senex-contract-none" in said, said
 
 
-def until(passes, seconds):
+def until(found, seconds):
     end = time.monotonic() + seconds
-    while not passes():
+    while not (value := found()):
         assert time.monotonic() < end, engine("ps", "--all").stdout
         time.sleep(0.5)
+    return value
