@@ -45,6 +45,7 @@ def test_a_lock_is_no_matter_whoever_has_the_number_of_its_restic_now(stack, sto
         # One of the timer's runs may have gone meanwhile
         return re.search(rf'"pid": {number}\b', stack.ssh(f"senex backup restic cat lock {identity} --no-lock --quiet").stdout)
 
+    stack.sh("senex backup offsite", timeout=300)  # begins the repository where none was sent yet
     stack.sh(f"mkfifo -m 666 /run/lab-fifo; cat >/run/lab-cut <<'END'\n{CUT}\nEND\nchmod 755 /run/lab-cut")
     stack.sh("systemd-run --quiet --unit=lab-other --uid=senex sleep infinity")
     number = stack.sh("systemctl show --property=MainPID --value lab-other").strip()
