@@ -1,7 +1,7 @@
 """Runs of Ansible's commands by a process that has imported Ansible already, which is most of what a short run costs.
 
 There is one such process for each command, environment and directory, for Ansible reads its settings while it is imported. Each run is a fork of it with
-words, files and a place for temporary files of its own: no run sees what another one did. Whoever wants to stop a run, or to send it a signal, starts a real one.
+words, files and a place for temporary files of its own: no run sees what another one did. Whoever wants to send a signal to a run starts a real one.
 """
 
 import atexit
