@@ -38,7 +38,8 @@ UNIT_GROUPS = {
         "test_superuser_asks", "test_limits_on_statements"),
     "unit-dumps": ("test_dump_restored", "test_any_name", "test_filled_by_the_application", "test_large_objects"),
     "unit-playbooks": (
-        "test_lock_wait", "test_misspelt", "test_field_key", "test_current_release", "test_registry_login", "test_pitr_drill", "test_rotation_slept",
+        "test_lock_wait", "test_misspelt", "test_forked", "test_field_key", "test_current_release", "test_registry_login", "test_pitr_drill",
+        "test_rotation_slept",
     ),
     "unit-rendering": (
         "test_vault", "test_rendered_units", "test_unfit_inputs", "test_input_types", "test_input_checks", "test_nginx_templates", "test_old_netavark",

@@ -1,7 +1,7 @@
 """Runs of Ansible's commands by a process that has imported Ansible already, which is most of what a short run costs.
 
 There is one such process for each command, environment and directory, for Ansible reads its settings while it is imported. Each run is a fork of it with
-words, files and a place for temporary files of its own: no run sees what another one did. Whoever wants to stop a run, or to send it a signal, starts a real one.
+words, files and a place for temporary files of its own: no run sees what another one did. Whoever wants to send a signal to a run starts a real one.
 """
 
 import atexit
@@ -19,6 +19,8 @@ import tempfile
 # What a run may have of its own, for nothing looks at it while Ansible is imported
 OWN = ("STUB_", "PODMAN_", "PYTEST_")
 SERVERS = {}
+# Of these processes, at 60 MB each; the one that was not asked for longest ends for another
+MOST = 3
 
 
 def run(argv, cwd, environment):
@@ -30,7 +32,8 @@ def run(argv, cwd, environment):
         # The name of the command is for vault-client, which looks who asks it
         words = [sys.executable, __file__, argv[0]]
         SERVERS[key] = subprocess.Popen(words, cwd=cwd, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    server = SERVERS[key]
+    server = SERVERS[key] = SERVERS.pop(key)
+    end([old for old in SERVERS if old[0] == key[0]][:-MOST])
     with tempfile.TemporaryDirectory() as place:
         server.stdin.write(json.dumps([argv, environment, place]) + "\n")
         server.stdin.flush()
@@ -40,12 +43,13 @@ def run(argv, cwd, environment):
     return subprocess.CompletedProcess(argv, int(answer), *said)
 
 
-@atexit.register
-def end():
-    for key, server in SERVERS.items():
-        if key[0] == os.getpid():
-            with contextlib.suppress(OSError):
-                server.communicate()
+def end(keys):
+    for key in keys:
+        with contextlib.suppress(OSError):
+            SERVERS.pop(key).communicate()
+
+
+atexit.register(lambda: end([key for key in SERVERS if key[0] == os.getpid()]))
 
 
 def serve(name):

@@ -1,0 +1,24 @@
+"""Runs of Ansible by forks of one process: each has its own words, environment, output and end, as if it had been started alone."""
+
+import json
+
+from controller import run
+from test_misspelt import NO_CLIENTS
+
+TASKS = [
+    {"set_fact": {"kept": "{{ kept | default('') + lookup('env', 'STUB_WORD') }}"}},
+    {"debug": {"msg": "kept {{ kept }}"}},
+    {"fail": {"msg": "it was asked for"}, "when": "wrong | default(false) | bool"},
+]
+
+
+def test_no_run_sees_what_another_one_did(tmp_path):
+    (tmp_path / "play.json").write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": TASKS}]))
+
+    def said(word, *words):
+        done = run("ansible-playbook", "-i", "localhost,", tmp_path / "play.json", *words, home=tmp_path, STUB_WORD=word, COLUMNS="600", **NO_CLIENTS)
+        assert f"kept {word}" in done.stdout, done.stdout + done.stderr
+        return done.returncode, "it was asked for" in " ".join((done.stdout + done.stderr).split())
+
+    assert (said("one"), said("two", "-e", "wrong=true"), said("three")) == ((0, False), (2, True), (0, False))
+    assert len([*(tmp_path / ".ansible/tmp").iterdir()]) == 1, "that of the process itself, which is there until the last run"
