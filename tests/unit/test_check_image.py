@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from ansible.errors import AnsibleActionFail
@@ -427,10 +428,11 @@ class Recorder(podman.Podman):
 
     def __init__(self, listed=()):
         super().__init__(600, [])
-        self.calls, self.listed = [], listed
+        self.calls, self.given, self.listed = [], [], listed
 
-    def call(self, *words, **_more):
+    def call(self, *words, data="", **_more):
         self.calls.append(words)
+        self.given.append(data)
         return podman.Done(0, "\n".join(self.listed) if words[0] == "ps" else "")
 
 
@@ -460,3 +462,49 @@ def test_a_check_has_an_end():
     engine = podman.Podman(0, [])
     with pytest.raises(podman.Broken, match="did not end within 0 s"):
         engine.call("ps")
+
+
+def bench_of(wanted, engine):
+    made = bench.Bench(engine, wanted | {"image": "app:1"})
+    made.services = mock.Mock(addresses=lambda: {"postgres": "10.0.0.2", "redis": "10.0.0.3"})
+    made.config = {"Config": {"Env": ["PATH=/venv/bin", "PYTHONPATH=/app/lib"]}}
+    return made
+
+
+def test_a_web_instance_is_started_as_its_unit_says():
+    engine = Recorder()
+    bench_of(handed_over()["wanted"], engine).begin("web", "web", modules=bench.PAGE)
+    words, environment = engine.calls[-1], dict(line.split("=", 1) for line in engine.given[-1].splitlines())
+    assert {"--read-only", "--cap-drop=all", "--user=1000", "--add-host=postgres:10.0.0.2"} <= set(words) and words[-2:] == ("app:1", "web")
+    assert any(word.startswith("--security-opt=seccomp=/proc/self/fd/") for word in words)
+    mounts = [word for word in words if word.startswith(("--volume=", "--secret="))]
+    assert f"--volume={engine.name}-data-static-2026-11-1:/app/staticfiles:ro,nocopy" in mounts
+    assert f"--volume={engine.name}-data-media:/app/media:U,nocopy" in mounts
+    assert {word.partition("target=")[2].partition(",")[0] for word in mounts if word.startswith("--secret=")} == {
+        "/run/senex/ca.crt",
+        "/run/senex/health.py",
+        "/run/senex/drain.py",
+        "/run/senex/check/senex_check_settings.py",
+        "/run/senex/check/senex_check_page.py",
+    }
+    assert environment["DJANGO_SETTINGS_MODULE"] == "senex_check_settings" and environment["PYTHONPATH"] == "/run/senex/check:/app/lib"
+    assert environment["SENEX_CHECK_SETTINGS"] == "senex_trader.settings.production"
+    assert environment["DB_PASSWORD"] not in " ".join(words), "others can read a command line"
+
+
+def test_a_container_without_the_checks_modules_has_the_environment_of_the_unit_alone():
+    engine, wanted = Recorder(), handed_over()["wanted"]
+    bench_of(wanted, engine).begin("release", "release")
+    assert engine.given[-1] == wanted["environment"]
+
+
+def test_a_machine_that_cannot_limit_runs_all_the_same():
+    class Refusing(Recorder):
+        def call(self, *words, **more):
+            super().call(*words, **more)
+            refused = words[0] == "run" and "--cgroups=disabled" not in words
+            return podman.Done(126, "crun: setrlimit (RLIM_MEMLOCK): Operation not permitted") if refused else podman.Done(0, "")
+
+    engine = Refusing()
+    assert engine.start("web", "app:1", [], ["--memory=1m", "--pids-limit=9", "--read-only"]).code == 0
+    assert "--read-only" in engine.calls[-1] and not {"--memory=1m", "--pids-limit=9"} & set(engine.calls[-1]) and not engine.limited

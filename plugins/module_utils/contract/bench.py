@@ -63,6 +63,11 @@ class Bench:
         """What the image says of itself."""
         return json.loads(self.podman.call("image", "inspect", self.image).output)[0]
 
+    @property
+    def signal(self) -> str:
+        """What Podman sends to stop it."""
+        return self.config["Config"].get("StopSignal") or "SIGTERM"
+
     @functools.cached_property
     def history(self) -> list[str]:
         """The commands that made it."""
@@ -222,11 +227,11 @@ class Bench:
             client = self.podman.talk("asker", *words)
             client.stdout.readline()
             time.sleep(1)
-        done = self.podman.stop("web", limit)
+        done = self.podman.stop("web", limit, self.signal)
         output = ""
         if client:
             with contextlib.suppress(Exception):
-                output, _ = client.communicate(timeout=15)
+                output, _ = client.communicate(timeout=25)
             client.kill()
         status = (answer(output or "") or {}).get(programs.SLOW_PATH)
         self.done_with("web")
@@ -245,16 +250,21 @@ class Bench:
     def task(self) -> dict:
         """A worker that is told to stop while a task runs."""
         key, queue = secrets.token_hex(4), self.wanted["queues"][0]
-        words = ("python3", "-c", programs.SEND, self.wanted["celery_app"], queue, key, str(programs.SLOW + 1))
+        words = ("python3", "-c", programs.SEND, self.wanted["celery_app"], queue, key)
         sent = self.podman.execute("worker", *words)
         place = f"senex-check:{key}"
         started = sent.code == 0 and self.podman.until(lambda: self.services.redis("get", place) in ("started", "finished"), TASK_PATIENCE)
         kept = sum(int(self.services.redis("hlen", name) or 0) for name in self.services.redis("--scan", "--pattern", "*unacked").split()) if started else 0
         limit = min(self.units["worker"].stop_timeout, LONGEST_STOP)
-        done = self.podman.stop("worker", limit)
+        done = self.podman.stop("worker", limit, self.signal, lambda: self._let_go(place))
         found = {"sent": sent.output.strip()[-400:], "started": bool(started), "kept": kept, "finished": self.services.redis("get", place) == "finished"}
         self.done_with("worker")
         return {**found, "code": done.code, "seconds": done.seconds, "limit": limit}
+
+    def _let_go(self, place: str) -> None:
+        """Time for what does not wait for its tasks, then the end of the task."""
+        time.sleep(1)
+        self.services.redis("set", f"{place}:go", "1", "ex", "600")
 
     @functools.cached_property
     def beat(self) -> dict:
@@ -262,7 +272,7 @@ class Bench:
         _ = self.released
         start = self._ready("beat", "beat", self.begin("beat", "beat"), PATIENCE)
         limit = min(self.units["beat"].stop_timeout, LONGEST_STOP)
-        done = self.podman.stop("beat", limit)
+        done = self.podman.stop("beat", limit, self.signal)
         self.done_with("beat")
         return {"start": start, "code": done.code, "seconds": done.seconds, "limit": limit}
 

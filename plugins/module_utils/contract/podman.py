@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 PREFIX = "senex-check"
@@ -214,10 +215,14 @@ class Podman:
         done = self.call("logs", f"--tail={lines}", f"{self.name}-{part}", check=False)
         return done.output if done.code == 0 else ""
 
-    def stop(self, part: str, seconds: int) -> Done:
-        """SIGTERM, and the kill after so many seconds; its exit code, and how long it took."""
-        done = self.call("stop", f"--time={seconds}", f"{self.name}-{part}", timeout=seconds + 30, check=False)
-        return Done(self.state(part).get("ExitCode", -1), done.output, done.seconds)
+    def stop(self, part: str, seconds: int, signal_name: str = "SIGTERM", meanwhile: Callable[[], object] = lambda: None) -> Done:
+        """Send the signal, do something, and wait so many seconds for the end: its exit code (137 where it would be killed), and how long it took."""
+        begin = time.monotonic()
+        self.call("kill", f"--signal={signal_name}", f"{self.name}-{part}", check=False)
+        meanwhile()
+        ended = self.wait(part, seconds)
+        took = time.monotonic() - begin
+        return Done(self.state(part).get("ExitCode", -1) if ended else 137, "", took)
 
     def drop(self, part: str) -> None:
         """Remove a container."""

@@ -52,7 +52,7 @@ import http.client, json, sys
 address, port, host, *paths = sys.argv[1:]
 found = {}
 for path in paths:
-    connection = http.client.HTTPConnection(address, int(port), timeout=10)
+    connection = http.client.HTTPConnection(address, int(port), timeout=20)
     try:
         connection.request("GET", path, headers={"Host": host, "X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"})
         if path == paths[-1]:
@@ -67,18 +67,18 @@ for path in paths:
 print("senex " + json.dumps(found))
 """
 
-# SEND APP QUEUE KEY SECONDS: the task that waits
+# SEND APP QUEUE KEY: the task that waits
 SEND = """
 import sys
 from celery.app.utils import find_app
-app, queue, key, seconds = sys.argv[1:]
-find_app(app).send_task("senex_check.hold", args=(key, float(seconds)), queue=queue, ignore_result=True)
+app, queue, key = sys.argv[1:]
+find_app(app).send_task("senex_check.hold", args=(key,), queue=queue, ignore_result=True)
 print("senex true")
 """
 
 MODULES = "/run/senex/check"
 SLOW_PATH = "/senex-check-slow/"
-SLOW = 3  # seconds that the request and the task take which are under way when the container is told to stop
+SLOW = 6  # seconds that the request takes which is under way when the container is told to stop
 # Settings of the application and one more page, which waits
 SETTINGS = """
 import importlib, os
@@ -98,16 +98,18 @@ class Slow:
             return HttpResponse("done")
         return self.get_response(request)
 """
-# A task that says in Redis where it is
+# A task that says in Redis where it is, and ends when it is let go
 TASKS = """
 import os, time
 import redis
 from celery import shared_task
 @shared_task(name="senex_check.hold", ignore_result=True)
-def hold(key, seconds):
+def hold(key):
     say = redis.Redis.from_url(os.environ["CELERY_BROKER_URL"])
     say.set(f"senex-check:{key}", "started", ex=600)
-    time.sleep(seconds)
+    end = time.monotonic() + 120
+    while not say.exists(f"senex-check:{key}:go") and time.monotonic() < end:
+        time.sleep(0.2)
     say.set(f"senex-check:{key}", "finished", ex=600)
 """
 FILES = {"senex_check_settings.py": SETTINGS, "senex_check_page.py": PAGE, "senex_check_tasks.py": TASKS}
