@@ -353,7 +353,8 @@ def task(**more):
 
 
 def test_worker():
-    assert state(judge.worker(False, False, 1, "", "")) == report.SKIPPED
+    assert judge.worker(False, False, 1, "", "").says == "the image has no Celery"
+    assert judge.worker(None, False, 1, "", "").says == "not known without python3", "nobody knows whether it has"
     assert state(judge.worker(True, True, 0, "", "")) == report.PASSED
     assert judge.worker(True, True, 1, "health: x takes from none of its queues", "").says == "health: x takes from none of its queues"
     assert "senex_celery_app" in judge.worker(True, False, 1, "", "ModuleNotFoundError: No module named 'x'").do

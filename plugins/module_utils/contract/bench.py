@@ -16,7 +16,7 @@ from ansible_collections.senex.trader.plugins.module_utils.contract.podman impor
 from ansible_collections.senex.trader.plugins.module_utils.contract.services import Services, quoted
 
 PATIENCE = 60  # seconds that a container may take to be ready, where its unit would wait longer
-TASK_PATIENCE = 30
+TASK_PATIENCE = 60
 LONGEST_STOP = 30
 LONGEST_RELEASE = 120
 EMPTY_DATABASE = 20

@@ -208,10 +208,14 @@ def stops(found: dict, what: str = "web") -> Finding:
     return passed(f"{what} stops {found['seconds']:.1f} s after SIGTERM")
 
 
-def worker(celery: bool, ready: bool, code: int, said: str, log: str) -> Finding:
+def _without(celery: bool | None) -> Finding:
+    return skipped("not known without python3" if celery is None else "the image has no Celery")
+
+
+def worker(celery: bool | None, ready: bool, code: int, said: str, log: str) -> Finding:
     """A worker and a task for it."""
     if not celery:
-        return skipped("the image has no Celery")
+        return _without(celery)
     if not ready:
         return failed(
             f"the worker did not start: {end_of(log) if log.strip() else end_of(said)}",
@@ -222,10 +226,10 @@ def worker(celery: bool, ready: bool, code: int, said: str, log: str) -> Finding
     return passed("takes a task and answers it")
 
 
-def worker_stop(celery: bool, found: dict) -> Finding:
+def worker_stop(celery: bool | None, found: dict) -> Finding:
     """A task that ran at SIGTERM."""
     if not celery:
-        return skipped("the image has no Celery")
+        return _without(celery)
     if not found["started"]:
         return skipped("no task could be started")
     if not found["finished"]:
@@ -234,10 +238,10 @@ def worker_stop(celery: bool, found: dict) -> Finding:
     return stops(found, "the worker")
 
 
-def worker_late(celery: bool, found: dict) -> Finding:
+def worker_late(celery: bool | None, found: dict) -> Finding:
     """Whether a running task is still with the broker."""
     if not celery:
-        return skipped("the image has no Celery")
+        return _without(celery)
     if not found["started"]:
         return skipped("no task could be started")
     if found["kept"]:
@@ -246,10 +250,10 @@ def worker_late(celery: bool, found: dict) -> Finding:
     return failed("a running task is acknowledged at its start: with a worker that is killed it is lost", do)
 
 
-def beat(celery: bool, scheduler: bool, found: dict) -> Finding:
+def beat(celery: bool | None, scheduler: bool, found: dict) -> Finding:
     """Beat with its schedule in the database."""
     if not celery:
-        return skipped("the image has no Celery")
+        return _without(celery)
     start = found["start"]
     if not start.ready:
         do = _hint(start.log + start.said, "celery-beat") or "--scheduler=django_celery_beat.schedulers:DatabaseScheduler --pidfile="

@@ -47,20 +47,21 @@ def _address(bench: Bench) -> tuple:
     return bench.listening("web") if running else None, bench.wanted["port"], running and bool(bench.known)
 
 
-def _celery(bench: Bench) -> bool:
-    return bool(bench.known.get("versions", {}).get("celery"))
+def _celery(bench: Bench) -> bool | None:
+    """Whether the image has it; None where its Python does not say."""
+    return bool(bench.known["versions"]["celery"]) if bench.known else None
 
 
 def _worker(bench: Bench) -> tuple:
     if not _celery(bench):
-        return False, False, 1, "", ""
+        return _celery(bench), False, 1, "", ""
     start = bench.worker["start"]
     return True, start.ready, bench.worker["code"], bench.worker["said"], start.log
 
 
 def _task(bench: Bench) -> tuple:
     if not _celery(bench):
-        return False, {}
+        return _celery(bench), {}
     return True, bench.task if bench.worker["start"].ready else {"started": False}
 
 

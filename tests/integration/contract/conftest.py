@@ -67,7 +67,7 @@ class Shared:
     """Services that one check after the other uses, and a release of the demo that counts for all but those that look at their own."""
 
     def __init__(self):
-        self.podman = podman.Podman(900, [])
+        self.podman = podman.Podman(1500, [])
         self.services, self.passwords, self.release = None, {}, None
 
     def look(self, image, case):
