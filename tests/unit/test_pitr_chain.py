@@ -261,3 +261,17 @@ def test_the_receiver_finds_nothing_of_a_timeline_that_was_left(barman, begun, m
     wal.leave_timeline(barman.settings)
     assert wal.names_in(root / "streaming") == []
     assert {number: one.partial for number, one in wal.segments(barman.settings, 1).items() if number > 256} == {257: False, 258: True}
+
+
+@pytest.mark.parametrize(("aside", "now"), [(b"x" * 10, b"x" * 20), (b"x" * 20, b"x" * 10), (b"x" * 20, b"")], ids=["further", "on its way", "begun"])
+def test_after_an_exchange_that_failed_what_is_received_again_counts_as_far_as_it_is(barman, begun, monkeypatch, aside, now):  # noqa: F811
+    """The one that was set aside ends where the exchange stopped the database, which has written on since."""
+    root, name = pathlib.Path(barman.settings.barman_server), f"{wal.name_of(1, 258)}.partial"
+    (root / "partial").mkdir(exist_ok=True)
+    for place, data in (("partial", aside), ("streaming", now)):
+        (root / place / name).write_bytes(data.ljust(64, b"\0"))
+    further = max(aside, now, key=len).ljust(64, b"\0")
+    assert pathlib.Path(wal.segments(barman.settings, 1)[258].path).read_bytes() == further
+    monkeypatch.setattr(wal, "barman", lambda *_: None)
+    wal.leave_timeline(barman.settings)
+    assert (root / "partial" / name).read_bytes() == further and name not in wal.names_in(root / "streaming")

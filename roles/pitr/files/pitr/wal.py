@@ -80,15 +80,20 @@ def _segments(settings: Settings, timeline: int) -> dict[int, Segment]:
             name = entry.removesuffix(".partial")
             if NAME.fullmatch(name) and int(name[:8], 16) == timeline:
                 path = os.path.join(place, entry)
-                whole = not entry.endswith(".partial")
-                if whole or number(name) not in found:
-                    found[number(name)] = Segment(name, path, os.stat(path).st_mtime)
+                one, other = Segment(name, path, os.stat(path).st_mtime), found.get(number(name))
+                if not one.partial or not other or (other.partial and _received(one.path) >= _received(other.path)):
+                    found[number(name)] = one
     return found
+
+
+def _received(path: str) -> int:
+    """How many bytes of a segment there are. One that was set aside by an exchange that failed, or was undone, is received again from its beginning."""
+    with open(path, "rb") as handle:
+        return len(handle.read().rstrip(b"\0"))
 
 
 def _places(root: str, timeline: int) -> Iterator[str]:
     """Where WAL lies, in the order in which it goes from one to the next. Each is looked for when it is its turn: the last may just be made."""
-    # A partial one that a restore set aside is older than what the receiver writes now
     yield os.path.join(root, "partial")
     yield os.path.join(root, "streaming")
     filed = os.path.join(root, "wals")
@@ -308,4 +313,8 @@ def leave_timeline(settings: Settings) -> None:
             barman(settings, "archive-wal", settings.server)
     for name in names_in(streaming):
         if NAME.fullmatch(name.removesuffix(".partial")):
-            os.replace(os.path.join(streaming, name), os.path.join(kept, name))
+            left, there = os.path.join(streaming, name), os.path.join(kept, name)
+            if os.path.exists(there) and _received(there) > _received(left):
+                os.remove(left)
+            else:
+                os.replace(left, there)
