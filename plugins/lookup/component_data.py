@@ -24,23 +24,31 @@ _raw:
   elements: dict
 """
 
+import functools
 from typing import Any
 
+import yaml
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.senex.trader.plugins.lookup.unfit_inputs import beneath
-from ansible_collections.senex.trader.plugins.plugin_utils.components import Data, registry
+from ansible.template import trust_as_template
+from ansible_collections.senex.trader.plugins.plugin_utils.components import REGISTRY, Data, registry
+
+
+@functools.cache
+def usual(role: str) -> dict[str, Any]:
+    """The defaults of a role, which a play that does not have the role does not see."""
+    path = REGISTRY.parents[2] / role / "defaults/main.yml"
+    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  (a safe loader)
 
 
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **_: Any) -> list[dict[str, Any]]:
-        return [
-            {"component": name, "begin": one.data.begin, "directories": self._directories(name, one.data, variables or {})}
-            for name, one in registry().items()
-            if one.data
-        ]
+        self._variables = variables or {}
+        return [{"component": name, "begin": one.data.begin, "directories": self._directories(name, one.data)} for name, one in registry().items() if one.data]
 
-    def _directories(self, name: str, data: Data, variables: dict[str, Any]) -> list[str]:
-        known = {**beneath((name,)), **variables}
-        templar = self._templar.copy_with_new_env(available_variables=known)
-        below = [str(templar.template(known[variable])) for variable in data.variables] + list(data.paths)
-        return [f"{templar.template(known['senex_home'])}/{path}" for path in below]
+    def _directories(self, role: str, data: Data) -> list[str]:
+        home, below = self._value(role, "senex_home"), [self._value(role, name) for name in data.variables]
+        return [f"{home}/{path}" for path in (*below, *data.paths)]
+
+    def _value(self, role: str, name: str) -> str:
+        value = self._variables[name] if name in self._variables else trust_as_template(usual(role)[name])
+        return str(self._templar.template(value))
