@@ -69,6 +69,7 @@ good:
 
 import base64
 import json
+import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils.contract import podman, points, report
@@ -89,6 +90,7 @@ def look(wanted: dict, names: list[str], seconds: int, options: list[str]) -> li
 
 def main() -> None:
     """One image."""
+    os.umask(0o022)  # the session of whoever runs it may have a stricter one
     module = AnsibleModule(
         {
             "image": {"type": "str", "required": True},

@@ -26,7 +26,8 @@ def worked_out(value, variables):
 def test_whoever_asks_goes_by_the_path_of_the_application(names, owner, usual):
     for role, name in names.items():
         value = loaded(ROLES / role / "defaults/main.yml")[name]
-        for variables, wanted in (({}, usual), ({owner: "/up/"}, "/up/")):
+        shared = {name: loaded(ROLES / "senex/defaults/main.yml")[name] for name in ("senex_health_alive_path", "senex_health_ready_path")}
+        for variables, wanted in ((shared, usual), ({**shared, owner: "/up/"}, "/up/")):
             found = worked_out(value, variables)
             assert wanted in found if isinstance(value, list) else found == wanted, (role, name)
 

@@ -92,6 +92,11 @@ def postgresql_modules(roles):
     return {name for one, values in known for name in values.get(f"__{one}_postgresql_modules", [])}
 
 
+def own_modules(role):
+    known = yaml.safe_load((ROLES / role / "vars/main.yml").read_text(encoding="utf-8"))
+    return [name for variable, names in known.items() if variable.endswith("_modules") and "_postgresql_" not in variable for name in names]
+
+
 def test_every_module_of_the_library_that_is_imported_is_installed():
     there = hostlib.modules()
     assert {path.stem for path in hostlib.OWN.glob("*.py")} <= set(there) and all(path.is_file() for path in there.values())
@@ -120,7 +125,7 @@ def test_a_program_starts_with_what_is_installed_alone(role, tmp_path):
     library.mkdir(exist_ok=True)
     (tmp_path / "home/bin").mkdir(parents=True)
     for one in roles:
-        for name in listed(one)[0] - postgresql_modules([one]) | {"__init__"}:
+        for name in own_modules(one):
             (beside / package / f"{name}.py").write_bytes((ROLES / one / "files" / package / f"{name}.py").read_bytes())
         for name in postgresql_modules([one]):
             (beside / package / "postgresql").mkdir(exist_ok=True)

@@ -4,6 +4,7 @@ import subprocess
 import types
 
 import pytest
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import contents
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
 from test_postgresql_roles import PROGRAMS, pytestmark, serving  # noqa: F401  (the mark)
 
@@ -27,7 +28,7 @@ def server():
 
 def held(server, database):
     rows = [line.split("|") for line in server.sql(pg_facts.LARGE, database=database).splitlines() if line.startswith("L|")]
-    return {"": {}, "senex": pg_facts._sorted(rows)}
+    return {"": {}, "senex": contents.by_kind(rows)}
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def test_a_tag_that_nothing_has_is_no_success(tmp_path, words, says):
     ],
 )
 def test_a_restore_takes_no_variable_that_it_does_not_know(tmp_path, given, says):
-    status, said = play(tmp_path, "restore.yml", "Choose the kind of restore", ["-e", json.dumps(given)], "postgresql")
+    status, said = play(tmp_path, "restore.yml", "Choose the kind of restore", ["-e", json.dumps(given)], "postgresql_primary")
     assert (status != 0) is (says is not None) and (says or "") in said, said
 
 

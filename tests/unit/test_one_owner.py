@@ -8,8 +8,8 @@ import re
 import pytest
 from controller import ROOT
 
-# Programs of the watchdog, and the role and playbooks of releases, are handed their facts or are to follow
-LATER = ("roles/watchdog/files/", "roles/release/", "playbooks/deploy.yml", "playbooks/rollback.yml", "playbooks/release.yml")
+# Programs of the watchdog are handed their facts
+LATER = ("roles/watchdog/files/",)
 EXPLAINS = ("meta/argument_specs.yml", "README.md")
 OWNERS = {
     # the registry of components and what it replaced
@@ -23,9 +23,9 @@ OWNERS = {
     r"/etc/nginx/conf\.d/senex-maps\.conf": ["plugins/module_utils/nginx/nginx_upstream.py", "roles/nginx/vars/main.yml"],
     r"/run/senex\.trader/hold\b": ["roles/nginx/vars/main.yml"],
     # releases; the fact script runs alone on the host
-    r"\bdeploy\.lock\b": ["plugins/module_utils/host/release_record.py"],
-    r"\breleases\.jsonl\b": ["plugins/module_utils/host/release_record.py", "roles/common/files/senex_fact.py"],
-    r"\bprober\.json\b": ["plugins/module_utils/release/traffic_probe_unit.py"],
+    r"\bdeploy\.lock\b": ["plugins/module_utils/host/host_layout.py"],
+    r"\breleases\.jsonl\b": ["plugins/module_utils/host/host_layout.py", "roles/common/files/senex_fact.py"],
+    r"\bprober\.json\b": ["plugins/module_utils/release/traffic_probe_unit.py", "playbooks/release/web.yml"],
     # places of data; owned.py has those that root makes before there are variables
     r"(?<![\w/])data/postgres\b": ["plugins/module_utils/host/owned.py", "roles/senex/defaults/main.yml"],
     r"(?<!/)\brun/postgresql\b": ["roles/senex/defaults/main.yml"],

@@ -437,6 +437,7 @@ def test_numbers_that_were_handed_out_on_the_newer_version_are_not_handed_out_ag
 
 def test_the_way_back_raises_them_when_the_older_one_is_found_to_be_what_it_was(exchanged, monkeypatch):
     exchanged.exchange.commit()
+    monkeypatch.setattr(exchanged.exchange.service, "inspect", lambda *_: "postgres:17")
     servers, order = [Numbered({"senex": {"public.s": 20}}), Numbered({"senex": {"public.s": 10}})], []
     monkeypatch.setattr(cluster_swap, "Server", lambda *_: servers[len(order) > 0])
     for name, value in {"facts": {}, "differences": [], "summary": "12 rows", "amcheck": None}.items():

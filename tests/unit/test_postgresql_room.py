@@ -24,7 +24,8 @@ ALLOWED = {
     "roles/postgresql/tasks/main.yml": "the Quadlet file, whose name the unit's follows",
     "roles/postgresql/templates/postgres.container.j2": "the same",
     "roles/watchdog/files/senex_ops/checks_stack.py": "what a person types",
-    "roles/watchdog/files/senex_ops/command.py": "the same",
+    "roles/operator_cli/files/senex_ops/command.py": "the same",
+    "roles/senex/vars/components.yml": "the registry of components, compared below",
 }
 
 
@@ -76,6 +77,9 @@ def test_a_database_or_a_role_of_that_name_is_none(line):
 
 
 def test_the_unit_is_called_as_its_quadlet_file():
+    assert yaml.safe_load((ROOT / "roles/senex/vars/components.yml").read_text(encoding="utf-8"))["senex_components"]["postgresql"]["units"] == {
+        "user": [yaml.safe_load((ROOT / OWNER).read_text(encoding="utf-8"))["__senex_postgresql"]["unit"]]
+    }
     names = yaml.safe_load((ROOT / OWNER).read_text(encoding="utf-8"))["__senex_postgresql"]
     template = ROOT / "roles/postgresql/templates" / f"{names['unit'].removesuffix('.service')}.container.j2"
     text = template.read_text(encoding="utf-8")

@@ -177,6 +177,7 @@ TREES = {
 }
 FILES = {
     "playbooks/tasks/image_archive_gone.yml": "on the controller: the archive that this run made by its own name",
+    "roles/pitr/files/pitr/wal.py:leave_timeline": "of two beginnings of one segment the shorter, which is the beginning of the other",
     "plugins/module_utils/postgresql/dump_file.py:prune": "dumps of a reason, by the form of their names",
     "plugins/module_utils/postgresql/dump_file.py:write": "its own .part",
     "plugins/module_utils/host/fileset.py:Manifest.delete": "root's own",

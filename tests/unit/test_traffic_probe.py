@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import ssl
 import struct
 import subprocess
@@ -159,12 +160,14 @@ def test_ten_requests_a_second_are_counted_with_what_failed(site, tmp_path):
 def seen(site, tmp_path):
     """What a prober of its own wrote down after so many seconds."""
     _handler, target = site
+    for module in (traffic_probe, bounded):  # side by side, as on the host
+        shutil.copy(module.__file__, tmp_path)
 
     def run(seconds, **changes):
         state, wanted = tmp_path / "seen.json", tmp_path / "target.json"
         wanted.write_text(json.dumps({**target, "websocket_path": "", "paths": ["/"], **changes}))
         with open(state, "wb") as handle:
-            process = subprocess.Popen([sys.executable, "-E", "-s", "-B", traffic_probe.__file__, str(wanted)], stdout=handle)
+            process = subprocess.Popen([sys.executable, "-E", "-s", "-B", tmp_path / "traffic_probe.py", str(wanted)], stdout=handle)
         end = time.monotonic() + 10  # until Python is up, which a busy machine takes its time for
         while time.monotonic() < end and not (state.stat().st_size and traffic_probe.latest(state.read_bytes()).get("requests")):
             time.sleep(0.02)

@@ -14,8 +14,7 @@ from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_work i
 from ansible_collections.senex.trader.plugins.module_utils.engine.system_transaction import SystemComponent, SystemTransaction
 from ansible_collections.senex.trader.plugins.module_utils.host import fileset, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest, WantedFile
-from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file, upgrade_state
-from ansible_collections.senex.trader.plugins.module_utils.release import release_steps
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file, pre_deploy, upgrade_state
 from hostile import KINDS, NOBODY, ROOT_ALONE, at_every_step, secret_of
 
 pytestmark = [ROOT_ALONE, pytest.mark.usefixtures("impatient")]
@@ -176,7 +175,7 @@ def test_a_dumps_directory_that_becomes_a_link_at_any_step_costs_root_no_file(mo
     def dump(ground):
         user = User()
         user.home = str(ground.home)
-        release_steps.dump(user, "db", "role", str(ground.home / "backups"), 1, "postgres")
+        pre_deploy.dump(user, "db", "role", str(ground.home / "backups"), 1, "postgres")
 
     assert at_every_step(monkeypatch, prepare, dump) > 20
 

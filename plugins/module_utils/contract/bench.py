@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from ansible_collections.senex.trader.plugins.module_utils.contract import programs, unit_options
 from ansible_collections.senex.trader.plugins.module_utils.contract.podman import Broken, Done, Podman
 from ansible_collections.senex.trader.plugins.module_utils.contract.services import Services, quoted
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
 
 PATIENCE = 60  # seconds that a container may take to be ready, where its unit would wait longer
 TASK_PATIENCE = 60
@@ -38,7 +39,7 @@ class Start:
 
 def answer(output: str):
     """What a program of the check printed; None where it printed nothing of the kind."""
-    for line in reversed(output.splitlines()):
+    for line in reversed(untrusted.records(output)):
         if line.startswith("senex "):
             with contextlib.suppress(ValueError):
                 return json.loads(line.removeprefix("senex "))
@@ -51,7 +52,7 @@ class Bench:
     def __init__(self, podman: Podman, wanted: dict):
         self.podman, self.wanted = podman, wanted
         self.image: str = wanted["image"]
-        self.environment = dict(line.split("=", 1) for line in wanted["environment"].splitlines())
+        self.environment = dict(line.split("=", 1) for line in untrusted.records(wanted["environment"]))
         self.units = {name: unit_options.read(text) for name, text in wanted["units"].items()}
         self.ran: list[str] = []
         self.saved: dict[str, str] = {}
@@ -71,7 +72,7 @@ class Bench:
     @functools.cached_property
     def history(self) -> list[str]:
         """The commands that made it."""
-        return self.podman.call("history", "--no-trunc", "--format={{.CreatedBy}}", self.image).output.splitlines()
+        return untrusted.records(self.podman.call("history", "--no-trunc", "--format={{.CreatedBy}}", self.image).output)
 
     @functools.cached_property
     def services(self) -> Services:
