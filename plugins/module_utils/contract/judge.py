@@ -14,7 +14,7 @@ PLACEHOLDERS = ("build", "dummy", "placeholder", "changeme", "change-me", "insec
 FORMS = re.compile(r"AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,}|glpat-[\w-]{20}|sk_live_\w{16,}|xox[bp]-[\w-]{20,}|-----BEGIN [A-Z ]*PRIVATE KEY")
 IN_URL = re.compile(r"\b[a-z][a-z0-9+]*://[^\s:/@]*:([^\s/@]{6,})@")
 NOT_WRITABLE = re.compile(
-    r"""cannot create (?:directory )?['"‘]?([^\s:'"’]+)['"’]?: (?:Read-only file system|Permission denied)"""
+    r"""cannot create (?:directory )?['"\u2018]?([^\s:'"\u2019]+)['"\u2019]?: (?:Read-only file system|Permission denied)"""
     r"|\[Errno (?:30|13)\][^:\n]*: '([^']+)'|Read-only file system"
 )
 KILLED = 137

@@ -119,11 +119,16 @@ class Podman:
 
     def remove(self) -> None:
         """Everything of this check, whatever happens meanwhile."""
+        before = {}
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             with contextlib.suppress(ValueError):  # not in the main thread
-                signal.signal(number, signal.SIG_IGN)
+                before[number] = signal.signal(number, signal.SIG_IGN)
         self.end = time.monotonic() + 60
-        self._remove(lambda name: (found := NAME.fullmatch(name)) and found[1] == self.name)
+        try:
+            self._remove(lambda name: (found := NAME.fullmatch(name)) and found[1] == self.name)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _remove(self, wanted) -> None:
         for kind, words in LISTS.items():
