@@ -509,3 +509,16 @@ def test_a_machine_that_cannot_limit_runs_all_the_same():
     engine = Refusing()
     assert engine.start("web", "app:1", [], ["--memory=1m", "--pids-limit=9", "--read-only"]).code == 0
     assert "--read-only" in engine.calls[-1] and not {"--memory=1m", "--pids-limit=9"} & set(engine.calls[-1]) and not engine.limited
+
+
+@pytest.mark.parametrize("path", ["/app/lib\n*", "/app/lib\nANSIBLE_VAULT_PASSWORD_FILE"])
+def test_an_image_gets_no_variable_of_whoever_runs_the_check(path):
+    """In Podman's file of variables a name without a value is taken from Podman's own environment, with * any that begins so."""
+    engine = Recorder()
+    made = bench_of(handed_over()["wanted"], engine)
+    made.config["Config"]["Env"] = ["PATH=/venv/bin", "alone", f"PYTHONPATH={path}"]
+    with pytest.raises(podman.Broken, match="PYTHONPATH of the image has a line break"):
+        made.begin("web", "web", modules=bench.PAGE)
+    made.begin("release", "release")
+    assert not [line for line in engine.given[-1].splitlines() if "=" not in line]
+    assert "--http-proxy=false" in engine.calls[-1]

@@ -101,8 +101,11 @@ class Bench:
         container = self.units[unit]
         environment = dict(self.environment)
         if modules:
-            own = dict(line.split("=", 1) for line in self.config["Config"].get("Env") or [])
-            environment["PYTHONPATH"] = ":".join(filter(None, [programs.MODULES, environment.get("PYTHONPATH", own.get("PYTHONPATH", ""))]))
+            own = {name: value for name, _, value in (line.partition("=") for line in self.config["Config"].get("Env") or [])}
+            path = environment.get("PYTHONPATH", own.get("PYTHONPATH", ""))
+            if "\n" in path:  # Podman reads a line without a value as a name of its own environment's, and * as all of them
+                raise Broken("the PYTHONPATH of the image has a line break in it")
+            environment["PYTHONPATH"] = ":".join(filter(None, [programs.MODULES, path]))
         if "senex_check_settings.py" in modules:
             environment |= {"SENEX_CHECK_SETTINGS": environment[SETTINGS], SETTINGS: "senex_check_settings"}
         hosts = [f"--add-host={name}:{address}" for name, address in self.services.addresses().items()]
