@@ -1,13 +1,16 @@
 """The check of images against the contract: what it takes from the units, and what it makes of each reading."""
 
+import base64
 import json
 import re
+import time
 from pathlib import Path
 from unittest import mock
 
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.senex.trader.plugins.module_utils.contract import bench, judge, podman, points, programs, report, unit_options, versions
+from ansible_collections.senex.trader.plugins.modules import check_image
 from image_check import handed_over
 from rendered import component
 
@@ -522,3 +525,35 @@ def test_an_image_gets_no_variable_of_whoever_runs_the_check(path):
     made.begin("release", "release")
     assert not [line for line in engine.given[-1].splitlines() if "=" not in line]
     assert "--http-proxy=false" in engine.calls[-1]
+
+
+def test_the_words_of_an_image_are_one_printable_line():
+    found = judge.release(False, "release: migrate failed: x\x1b]0;title\x07\x9b2J\u202e", "")
+    assert found.says.isprintable() and "title" in found.says
+    (line,) = report.lines([judge.python(True, {"django": "", "versions": {"django": "5.2\npassed  all  well"}}, "")])
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("said", ["senex " + "[" * 100_000, "senex {"])
+def test_an_answer_that_is_none(said):
+    assert bench.answer(said) is None
+
+
+@pytest.mark.parametrize("text", ["a+" * 60_000, "[Errno 13]" * 12_000, "cannot create " * 9_000, 'a="' * 40_000, "-----BEGIN A" * 10_000])
+def test_what_an_image_says_is_looked_through_in_time(text):
+    began = time.process_time()
+    judge.image_secrets([text], [text], [])
+    judge.files({"web": text})
+    assert time.process_time() - began < 1
+
+
+def test_an_answer_of_another_kind_ends_the_check_with_a_sentence(monkeypatch):
+    """Whatever its python3 is."""
+    monkeypatch.setattr(check_image, "look", lambda *_: {"versions": []}["django"])
+    monkeypatch.setattr(check_image, "AnsibleModule", mock.Mock())
+    module = check_image.AnsibleModule.return_value
+    module.params = {"image": "app:1", "points": [], "time_limit": 1, "podman_options": [], "payload": base64.b64encode(b"{}").decode()}
+    module.fail_json.side_effect = SystemExit
+    with pytest.raises(SystemExit):
+        check_image.main()
+    assert "a program of the check gave another answer" in module.fail_json.call_args[1]["msg"]
