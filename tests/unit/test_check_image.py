@@ -557,3 +557,32 @@ def test_an_answer_of_another_kind_ends_the_check_with_a_sentence(monkeypatch):
     with pytest.raises(SystemExit):
         check_image.main()
     assert "a program of the check gave another answer" in module.fail_json.call_args[1]["msg"]
+
+
+def test_of_what_is_printed_without_end_the_end_is_kept(monkeypatch, tmp_path):
+    (tmp_path / "podman").write_text("#!/bin/sh\nyes 0123456789 | head -c 50000000\necho last; exit 3\n")
+    (tmp_path / "podman").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(podman.tempfile, "TemporaryFile", mock.Mock(side_effect=AssertionError("on the disk")))
+    done = podman.Podman(60, []).call("exec", "x", check=False)
+    assert (done.code, done.output[-5:], len(done.output)) == (3, "last\n", podman.OUTPUT)
+    client, said = podman.Podman(60, []).talk("web", "python3")
+    assert client.wait(30) == 3 and said.text().endswith("last\n") and len(said.kept) == podman.OUTPUT
+
+
+def test_the_program_that_names_the_user_is_bounded_too():
+    """It is the image's own, and may not end."""
+
+    class Answering(Recorder):
+        def call(self, *words, **more):
+            super().call(*words, **more)
+            return podman.Done(0, {"inspect": '{"ExitCode": 0}', "logs": "1000\n"}.get(words[0], ""))
+
+    engine = Answering()
+    made = bench_of(handed_over()["wanted"], engine)
+    made.config["Config"]["User"] = "app"
+    assert points._user(made) == ("1000", "1000")
+    (words,) = [words for words in engine.calls if words[0] == "run"]
+    assert {f"--name={engine.name}-user", "--timeout=600", "--cap-drop=all", "--read-only", "--entrypoint=id"} <= set(words)
+    assert not [word for word in words if word.startswith("--user")] and words[-2:] == ("app:1", "-u")
+    assert ("rm", "--force", "--time=0", "--volumes", f"{engine.name}-user") in engine.calls
