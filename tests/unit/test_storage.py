@@ -150,3 +150,21 @@ def test_the_words_of_the_owner_of_the_home_are_printable(monkeypatch, tmp_path)
     program = "import json; print(json.dumps({'place': '/x\\x1b[2J\\nFAIL', 'kind': 'nfs', 'unwritable': 5}))"
     level, says = probed_by(monkeypatch, tmp_path, program)
     assert level == "FAIL" and says.isprintable() and says.startswith("/x?[2J FAIL is on nfs")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose")
+def test_a_home_that_answers_root_with_a_refusal_is_not_tried_as_root(tmp_path, monkeypatch):
+    """As a file system of its owner's (FUSE) does that is mounted over it: gone a moment later, its links would lead root anywhere."""
+    look = os.stat
+
+    def refused(path, **how):
+        if os.path.basename(path) == "home":
+            raise PermissionError(13, "Permission denied")
+        return look(path, **how)
+
+    (tmp_path / "home").mkdir()
+    os.chown(tmp_path / "home", 65534, 65534)
+    monkeypatch.setattr(os, "stat", refused)
+    monkeypatch.setattr(storage.untrusted, "told", lambda *_words, **_more: pytest.fail("tried as root"))
+    level, says = storage.finding(str(tmp_path / "home"))
+    assert level == "WARN" and "could not be tried" in says and "Permission denied" in says

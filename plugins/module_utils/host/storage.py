@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 import subprocess
 
 from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
@@ -58,20 +57,9 @@ print(json.dumps(said))
 
 
 def owner(path: str) -> tuple[int, int]:
-    """Owner and group of the deepest directory on the way there that root reaches by directories of its own."""
-    here = "/"
-    for name in path.strip("/").split("/"):
-        try:
-            seen = os.stat(os.path.join(here, name))
-        except OSError:
-            break
-        if not stat.S_ISDIR(seen.st_mode):
-            break
-        here = os.path.join(here, name)
-        if seen.st_uid:
-            break
-    seen = os.stat(here)
-    return seen.st_uid, seen.st_gid
+    """Owner of the first directory on the way there that is not root's, and that user's group."""
+    uid = untrusted.owner_above(f"{path}/.") or 0
+    return uid, untrusted.group(uid) if uid else 0
 
 
 def probe(home: str) -> dict:
