@@ -91,6 +91,28 @@ def test_no_secret_and_no_server_of_the_inventory_is_used():
         assert len(values) == 2 and min(map(len, values)) >= 32
 
 
+def test_no_word_of_the_vault_is_handed_to_an_image():
+    theirs = {
+        "vault_stripe_key": "sk_live_0123456789abcdef",
+        "vault_mail": {"senders": ["theirs-and-theirs", "production"]},
+        "vault_tastytrade_client_secret": "theirs-123456",
+        "vault_broken": "{{ nowhere }}",
+        "senex_tastytrade": {"client_id": "x", "client_secret": "{{ vault_tastytrade_client_secret }}", "base_url": "https://api.acme.io"},
+        "senex_extra_environment": {
+            "STRIPE_KEY": "{{ vault_stripe_key }}",
+            "MAILER": "smtp://me:{{ vault_mail.senders[0] }}@mail.acme.io",
+            "FERNET": "{{ vault_stripe_key }}=",
+            "FEATURE": "sk_live_",
+        },
+    }
+    environment = handed_over(**theirs)["wanted"]["environment"]
+    given = dict(line.split("=", 1) for line in environment.splitlines())
+    assert not [word for word in ("0123456789abcdef", "theirs") if word in environment]
+    assert re.fullmatch(r"[g-z]{2}_[a-z]{4}_[0-9]{10}[a-f]{6}=", given["FERNET"]) and given["FERNET"] == f"{given['STRIPE_KEY']}=", "of the same form"
+    assert given["MAILER"].startswith("smtp://me:") and given["MAILER"].endswith("@mail.acme.io") and given["FEATURE"] == "sk_live_"
+    assert given["DJANGO_SETTINGS_MODULE"].endswith(".production")
+
+
 def test_a_point_that_does_not_exist_is_named():
     assert handed_over({"points": "user, secrets"})["points"] == ["user", "secrets"]
     with pytest.raises(AnsibleActionFail, match="check_points: speed is no point; there are user, python"):
