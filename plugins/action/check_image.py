@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import os
 import secrets
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.senex.trader.plugins.lookup.unfit_inputs import beneath
 from ansible_collections.senex.trader.plugins.module_utils.contract import points
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, packed, trust_as_template
@@ -20,6 +21,37 @@ HOME = "/senex-check"
 SECCOMP = "seccomp.json"
 # What an inventory may have, and the check does without
 DEFAULTS = {"senex_domain": "www.example.com", "senex_registry": "localhost", "senex_image_tag": "check", "senex_memory_mb": 8192, "ansible_facts": {}}
+
+
+ALPHABETS = ("0123456789", "abcdef", "ghijklmnopqrstuvwxyz", "ABCDEF", "GHIJKLMNOPQRSTUVWXYZ")
+SHORTEST = 8  # characters of a value of the vault that is looked for: of less there is one anywhere
+
+
+def unlike(word: str) -> str:
+    """Another word of the same form, for an application may ask for one."""
+    known = {letter: alphabet for alphabet in ALPHABETS for letter in alphabet}
+    return "".join(secrets.choice(known.get(letter, letter)) for letter in word)
+
+
+def words_of(value) -> list[str]:
+    """Every text in a value."""
+    if isinstance(value, dict):
+        return [word for part in value.values() for word in words_of(part)]
+    if isinstance(value, list | tuple):
+        return [word for part in value for word in words_of(part)]
+    return [str(value)] if isinstance(value, str | int) and len(str(value)) >= SHORTEST else []
+
+
+def without(environment: str, vaulted: list[str]) -> str:
+    """The environment with other words in the place of the vault's: an image that is to be checked is trusted with none. Not what Django begins with."""
+    instead = {word: unlike(word) for word in sorted(set(vaulted), key=len, reverse=True)}
+    lines = []
+    for line in environment.split("\n"):
+        name, equals, value = line.partition("=")
+        for word, other in instead.items() if name != "DJANGO_SETTINGS_MODULE" else ():
+            value = value.replace(word, other)
+        lines.append(f"{name}{equals}{value}")
+    return "\n".join(lines)
 
 
 def certificate() -> str:
@@ -93,6 +125,16 @@ class ActionModule(RenderingAction):
         internal = {name: value for name, value in own.items() if name.startswith("__")}
         return {**defaults, **DEFAULTS, **{name: value for name, value in task_vars.items() if name not in internal}, **internal, **thrown_away(image)}
 
+    @staticmethod
+    def _vaulted(variables: dict, value) -> list[str]:
+        """What the vault holds, by the names of its variables."""
+        found = []
+        for name in variables:
+            if name.startswith("vault_"):
+                with contextlib.suppress(AnsibleError):  # made of what is not there
+                    found += words_of(value(name))
+        return found
+
     def _wanted(self, variables: dict) -> dict:
         templar = self._templar.copy_with_new_env(available_variables=variables)
 
@@ -113,7 +155,7 @@ class ActionModule(RenderingAction):
             "home": HOME,
             "units": {name: files[dest] for name, dest in units.items()},
             "files": {dest: text for dest, text in files.items() if not dest.endswith((".container", ".slice", ".target", ".env"))},
-            "environment": files[f"{HOME}/.env"],
+            "environment": without(files[f"{HOME}/.env"], self._vaulted(variables, value)),
             "seccomp": base64.b64decode(seccomp[0]["content"]).decode(),
             "user": str(value("django_image_user")),
             "domain": str(value("senex_domain")),

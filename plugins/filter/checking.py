@@ -16,6 +16,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible_collections.senex.trader.plugins.filter.quoting import env_file
 from ansible_collections.senex.trader.plugins.filter.sizing import to_megabytes
+from ansible_collections.senex.trader.plugins.lookup.component_ports import private_address
 from ansible_collections.senex.trader.plugins.plugin_utils.components import EXACTLY_ONE, ONE_OR_MORE, every_group
 from ansible_collections.senex.trader.plugins.plugin_utils.yaml_source import misread
 
@@ -148,6 +149,16 @@ def group_problems(groups: Mapping[str, Sequence[str]], rules: Mapping[str, str]
             problems.append(f"group {name}: needs exactly one host and has {', '.join(hosts) or 'none'}")
     problems += [f"group {name}: needs a host and has none" for name, count in known.items() if count == ONE_OR_MORE and not groups.get(name)]
     return problems
+
+
+def address_problems(groups: Mapping[str, Sequence[str]], variables: Any) -> list[str]:
+    """One line for each address that several hosts have: who asks one of them gets the other, and to take one out of service takes both."""
+    found: dict[str, list[str]] = {}
+    for host in dict.fromkeys(host for name in every_group() for host in groups.get(name) or []):
+        if address := private_address(variables, host):  # none where it is made of facts that nobody has read yet
+            found.setdefault(address, []).append(host)
+    said = "each host is known by its own, so write theirs, or one name in all groups for a host that is one"
+    return [f"senex_private_address, ansible_host: {', '.join(hosts)} have the same, {address}; {said}" for address, hosts in found.items() if len(hosts) > 1]
 
 
 def _found(value: Any) -> str:
@@ -488,6 +499,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "input_problems": input_problems,
+            "address_problems": address_problems,
             "group_problems": group_problems,
             "shape_problems": shape_problems,
             "environment_problems": environment_problems,

@@ -106,6 +106,9 @@ def main() -> None:
         findings = look(wanted, given["points"], given["time_limit"], given["podman_options"])
     except (podman.Broken, OSError, ValueError) as error:
         module.fail_json(msg=untrusted.lines(f"check_image: {error}"))
+    except (AttributeError, LookupError, RecursionError, TypeError) as error:  # its python3 is the image's own, and may say anything
+        reason = f"{type(error).__name__}: {error}"
+        module.fail_json(msg=untrusted.lines(f"check_image: a program of the check gave another answer inside of the image than it gives: {reason}"))
     except podman.Interrupted as error:
         module.fail_json(msg=untrusted.lines(f"check_image: stopped by {error}; what it had started is removed"))
     module.exit_json(

@@ -1,13 +1,16 @@
 """The check of images against the contract: what it takes from the units, and what it makes of each reading."""
 
+import base64
 import json
 import re
+import time
 from pathlib import Path
 from unittest import mock
 
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.senex.trader.plugins.module_utils.contract import bench, judge, podman, points, programs, report, unit_options, versions
+from ansible_collections.senex.trader.plugins.modules import check_image
 from image_check import handed_over
 from rendered import component
 
@@ -86,6 +89,28 @@ def test_no_secret_and_no_server_of_the_inventory_is_used():
     for name in ("SECRET_KEY", "DB_PASSWORD", "FIELD_ENCRYPTION_KEY"):
         values = {re.search(rf"^{name}=(.+)$", wanted["environment"], re.MULTILINE)[1] for wanted in (one, other)}
         assert len(values) == 2 and min(map(len, values)) >= 32
+
+
+def test_no_word_of_the_vault_is_handed_to_an_image():
+    theirs = {
+        "vault_stripe_key": "sk_live_0123456789abcdef",
+        "vault_mail": {"senders": ["theirs-and-theirs", "production"]},
+        "vault_tastytrade_client_secret": "theirs-123456",
+        "vault_broken": "{{ nowhere }}",
+        "senex_tastytrade": {"client_id": "x", "client_secret": "{{ vault_tastytrade_client_secret }}", "base_url": "https://api.acme.io"},
+        "senex_extra_environment": {
+            "STRIPE_KEY": "{{ vault_stripe_key }}",
+            "MAILER": "smtp://me:{{ vault_mail.senders[0] }}@mail.acme.io",
+            "FERNET": "{{ vault_stripe_key }}=",
+            "FEATURE": "sk_live_",
+        },
+    }
+    environment = handed_over(**theirs)["wanted"]["environment"]
+    given = dict(line.split("=", 1) for line in environment.splitlines())
+    assert not [word for word in ("0123456789abcdef", "theirs") if word in environment]
+    assert re.fullmatch(r"[g-z]{2}_[a-z]{4}_[0-9]{10}[a-f]{6}=", given["FERNET"]) and given["FERNET"] == f"{given['STRIPE_KEY']}=", "of the same form"
+    assert given["MAILER"].startswith("smtp://me:") and given["MAILER"].endswith("@mail.acme.io") and given["FEATURE"] == "sk_live_"
+    assert given["DJANGO_SETTINGS_MODULE"].endswith(".production")
 
 
 def test_a_point_that_does_not_exist_is_named():
@@ -509,3 +534,77 @@ def test_a_machine_that_cannot_limit_runs_all_the_same():
     engine = Refusing()
     assert engine.start("web", "app:1", [], ["--memory=1m", "--pids-limit=9", "--read-only"]).code == 0
     assert "--read-only" in engine.calls[-1] and not {"--memory=1m", "--pids-limit=9"} & set(engine.calls[-1]) and not engine.limited
+
+
+@pytest.mark.parametrize("path", ["/app/lib\n*", "/app/lib\nANSIBLE_VAULT_PASSWORD_FILE"])
+def test_an_image_gets_no_variable_of_whoever_runs_the_check(path):
+    """In Podman's file of variables a name without a value is taken from Podman's own environment, with * any that begins so."""
+    engine = Recorder()
+    made = bench_of(handed_over()["wanted"], engine)
+    made.config["Config"]["Env"] = ["PATH=/venv/bin", "alone", f"PYTHONPATH={path}"]
+    with pytest.raises(podman.Broken, match="PYTHONPATH of the image has a line break"):
+        made.begin("web", "web", modules=bench.PAGE)
+    made.begin("release", "release")
+    assert not [line for line in engine.given[-1].splitlines() if "=" not in line]
+    assert "--http-proxy=false" in engine.calls[-1]
+
+
+def test_the_words_of_an_image_are_one_printable_line():
+    found = judge.release(False, "release: migrate failed: x\x1b]0;title\x07\x9b2J\u202e", "")
+    assert found.says.isprintable() and "title" in found.says
+    (line,) = report.lines([judge.python(True, {"django": "", "versions": {"django": "5.2\npassed  all  well"}}, "")])
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("said", ["senex " + "[" * 100_000, "senex {"])
+def test_an_answer_that_is_none(said):
+    assert bench.answer(said) is None
+
+
+@pytest.mark.parametrize("text", ["a+" * 60_000, "[Errno 13]" * 12_000, "cannot create " * 9_000, 'a="' * 40_000, "-----BEGIN A" * 10_000])
+def test_what_an_image_says_is_looked_through_in_time(text):
+    began = time.process_time()
+    judge.image_secrets([text], [text], [])
+    judge.files({"web": text})
+    assert time.process_time() - began < 1
+
+
+def test_an_answer_of_another_kind_ends_the_check_with_a_sentence(monkeypatch):
+    """Whatever its python3 is."""
+    monkeypatch.setattr(check_image, "look", lambda *_: {"versions": []}["django"])
+    monkeypatch.setattr(check_image, "AnsibleModule", mock.Mock())
+    module = check_image.AnsibleModule.return_value
+    module.params = {"image": "app:1", "points": [], "time_limit": 1, "podman_options": [], "payload": base64.b64encode(b"{}").decode()}
+    module.fail_json.side_effect = SystemExit
+    with pytest.raises(SystemExit):
+        check_image.main()
+    assert "a program of the check gave another answer" in module.fail_json.call_args[1]["msg"]
+
+
+def test_of_what_is_printed_without_end_the_end_is_kept(monkeypatch, tmp_path):
+    (tmp_path / "podman").write_text("#!/bin/sh\nyes 0123456789 | head -c 50000000\necho last; exit 3\n")
+    (tmp_path / "podman").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(podman.tempfile, "TemporaryFile", mock.Mock(side_effect=AssertionError("on the disk")))
+    done = podman.Podman(60, []).call("exec", "x", check=False)
+    assert (done.code, done.output[-5:], len(done.output)) == (3, "last\n", podman.OUTPUT)
+    client, said = podman.Podman(60, []).talk("web", "python3")
+    assert client.wait(30) == 3 and said.text().endswith("last\n") and len(said.kept) == podman.OUTPUT
+
+
+def test_the_program_that_names_the_user_is_bounded_too():
+    """It is the image's own, and may not end."""
+
+    class Answering(Recorder):
+        def call(self, *words, **more):
+            super().call(*words, **more)
+            return podman.Done(0, {"inspect": '{"ExitCode": 0}', "logs": "1000\n"}.get(words[0], ""))
+
+    engine = Answering()
+    made = bench_of(handed_over()["wanted"], engine)
+    made.config["Config"]["User"] = "app"
+    assert points._user(made) == ("1000", "1000")
+    (words,) = [words for words in engine.calls if words[0] == "run"]
+    assert {f"--name={engine.name}-user", "--timeout=600", "--cap-drop=all", "--read-only", "--entrypoint=id"} <= set(words)
+    assert not [word for word in words if word.startswith("--user")] and words[-2:] == ("app:1", "-u")
+    assert ("rm", "--force", "--time=0", "--volumes", f"{engine.name}-user") in engine.calls

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from ansible.errors import AnsibleFilterError
+from ansible.errors import AnsibleFilterError, AnsibleUndefinedVariable
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "plugins" / "filter"))
 import checking  # noqa: E402  (a filter plugin is no package)
@@ -90,6 +90,33 @@ def test_groups():
         "group web: needs a host and has none",
         "group nginx: needs a host and has none",
     ]
+
+
+class Later(dict):
+    """Variables of a host, one of which is made of facts that nobody has read yet."""
+
+    def get(self, name, default=None):
+        if name == "senex_private_address":
+            raise AnsibleUndefinedVariable("'dict object' has no attribute 'eth1'")
+        return super().get(name, default)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "same"),
+    [
+        ({"a": {}, "b": {}}, ""),
+        ({"a": {"ansible_host": "192.0.2.1"}, "b": {"ansible_host": "192.0.2.2"}}, ""),
+        # By the way in they are one machine, as behind a router, and each has its own
+        ({"a": {"ansible_host": "gate", "senex_private_address": "10.0.0.1"}, "b": {"ansible_host": "gate", "senex_private_address": "10.0.0.2"}}, ""),
+        ({"a": {"senex_private_address": "10.0.0.1"}, "b": {"senex_private_address": "10.0.0.1"}}, "a, b have the same, 10.0.0.1"),
+        ({"a": {"ansible_host": "192.0.2.1"}, "b": {"ansible_host": "192.0.2.1"}}, "a, b have the same, 192.0.2.1"),
+        ({"a": {"ansible_host": "b"}, "b": {}}, "a, b have the same, b"),
+        ({"a": Later(senex_private_address=""), "b": Later(senex_private_address="")}, ""),
+    ],
+)
+def test_each_host_has_an_address_of_its_own(hosts, same):
+    problems = checking.address_problems({"web": ["a", "b"], "postgresql": ["a"], "others": ["a", "c"]}, hosts)
+    assert [problem.partition("; ")[0].partition(": ")[2] for problem in problems] == ([same] if same else [])
 
 
 SHAPES = {

@@ -371,3 +371,19 @@ def test_rules_that_the_kernel_does_not_take_are_refused_before_the_firewall_hea
         done = subprocess.run(["unshare", "--net", "sh", "-c", f"sh {script} try; code=$?{left}"], capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == code, done.stderr
         assert ("this kernel cannot limit connections" in done.stderr) == bool(code) and "left" not in done.stderr.split()
+
+
+@needs_nginx
+@pytest.mark.parametrize("path", ["/api/ws/chat", "/api/static/a.png", "/api/media/a.png", "/api/events/all"])
+def test_what_lies_below_a_path_of_the_api_has_a_limit_too(tmp_path, path):
+    """Of a WebSocket, a file and a stream there is a limit by name or by kind; where a path is of both, each other one's counted it no more."""
+    rates = {f"nginx_{name}": value for zone in ("api", "general", "static") for name, value in ((f"{zone}_rate", "1r/m"), (f"{zone}_burst", 1))}
+    places = {
+        "senex_static_url": "/api/static/",
+        "senex_media_url": "/api/media/",
+        "nginx_static_directory": str(tmp_path),
+        "nginx_media_directory": str(tmp_path),
+    }
+    (tmp_path / "a.png").write_text("x")
+    with door(tmp_path, nginx_websocket_paths=["/api/ws/"], nginx_unbuffered_paths=["/api/events/"], **rates, **places) as site:
+        assert site.statuses(5, path)[2:] == [429] * 3

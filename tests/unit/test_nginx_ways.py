@@ -122,6 +122,13 @@ def test_behind_a_load_balancer_its_networks_have_to_be_named():
     assert evaluated("__nginx_tls_file", nginx_tls_mode="upstream").endswith("/ownca")
 
 
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0", "10.0.0.0/0"])
+def test_not_everybody_is_a_load_balancer(network):
+    """Whoever is believed is counted and logged as the address that they send."""
+    problems = evaluated("__nginx_input_problems", nginx_trusted_proxies=["10.0.0.0/24", network])
+    assert len(problems) == 1 and problems[0].startswith(f"nginx_trusted_proxies: {network} is every address")
+
+
 @needs_nginx
 def test_elsewhere_nobodys_forwarded_scheme_is_believed(tmp_path):
     with door(tmp_path, nginx_trusted_proxies=["127.0.0.7/32"]) as site:

@@ -19,7 +19,7 @@ from ansible_collections.senex.trader.plugins.module_utils.checks import preflig
 from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet_check, quadlet_plan
 from ansible_collections.senex.trader.plugins.module_utils.host import bounded, release_record, service_user, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import pre_deploy
-from ansible_collections.senex.trader.plugins.module_utils.release import release_steps, traffic_gate, traffic_probe
+from ansible_collections.senex.trader.plugins.module_utils.release import component_apply, release_steps, traffic_gate, traffic_probe
 from ansible_collections.senex.trader.plugins.modules import postgresql_upgrade, release
 from test_bounded import door as door  # noqa: F401  (a fixture)
 from test_redis_repair import program as redis_repair
@@ -495,3 +495,10 @@ def test_unit_files_of_any_number_and_name_give_a_message_that_can_be_read():
     units = {f"{number}\nok: all well.container": "x\n" * 30_000 for number in range(300)}
     found = quadlet_check.problems(None, units, (5, 4, 2))
     assert 100 <= len(found) <= 130 and not any("\n" in line for line in found) and all(line.endswith(("files", "looked at", "section")) for line in found)
+
+
+def test_what_a_script_in_a_container_has_changed_is_a_printable_line(user, monkeypatch):
+    said = subprocess.CompletedProcess((), 0, f"changed: role {RED}\nelse\nchanged: {'x' * 500}\n", "")
+    monkeypatch.setattr(user, "podman", lambda *_words, **_more: said)
+    found = component_apply.run_post_start(user, {"container": "postgres", "script": "", "redact": [], "error_prefix": ""})
+    assert found == ["role ?[31mred??", "x" * 200]

@@ -57,7 +57,6 @@ ALLOWED = {
     "release_record.of_damaged": "the directory of the manifests is root's",
     "nginx_upstream.UpstreamServers": "/run/senex.trader/out is root's",
     "nginx_upstream.connections": "files of the kernel",
-    "storage.owner": "goes by directories of root's alone, and ends at the first of another's",
     "system_transaction.make_directory": "has asked owner_above",
     "system_transaction._make_directory": "untrusted.run runs it as the owner",
     "system_transaction.SystemTransaction": "run asks own_ground for every path first; ASIDE is root's",

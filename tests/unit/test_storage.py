@@ -105,6 +105,66 @@ def test_below_a_directory_of_another_it_is_tried_as_that_one(tmp_path, monkeypa
     os.chown(tmp_path / "home/.local", 65534, 65534)
     (tmp_path / "home/.local/share").symlink_to(tmp_path)
     tried = []
-    monkeypatch.setattr(storage.subprocess, "run", lambda argv, **more: tried.append(more.get("user")) or subprocess.CompletedProcess(argv, 0, "{}", ""))
+    said = json.dumps(WELL)
+    monkeypatch.setattr(storage.untrusted, "told", lambda argv, **more: tried.append(more.get("user")) or subprocess.CompletedProcess(argv, 0, said, ""))
     storage.probe(str(tmp_path / "home"))
     assert tried == [65534]
+
+
+def probed_by(monkeypatch, tmp_path, program):
+    """What is found where the owner of the home has put a program of its own in the place of the probe."""
+    for directory in (tmp_path, *tmp_path.parents[:-2]):
+        directory.chmod(directory.stat().st_mode | 0o055)
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
+    monkeypatch.setattr(storage, "PROBE", program)
+    return storage.finding(str(home))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_the_probe_is_handed_no_terminal(monkeypatch, tmp_path):
+    """Whoever owns the home may take it over while it runs: a session of root's has a terminal, where what is typed can be read, and answers forged."""
+    program = "import json, os; print(json.dumps({'place': '/x', 'kind': 'own' if os.getsid(0) == os.getpid() else 'of root', 'd_type': True}))"
+    assert probed_by(monkeypatch, tmp_path, program) == ("OK", "/x is on own, which takes rootless overlay")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+@pytest.mark.parametrize(
+    "program",
+    [
+        "while True: print('x' * 65536)",
+        "print('[' * 100_000)",
+        "print('{}')",
+        "print('[]')",
+        "import json; print(json.dumps({'place': [1], 'kind': 'ext4'}))",
+    ],
+)
+def test_what_the_owner_of_the_home_answers_ends_nothing(monkeypatch, tmp_path, program):
+    level, says = probed_by(monkeypatch, tmp_path, program)
+    assert level == "WARN" and says.startswith("could not be tried: ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_the_words_of_the_owner_of_the_home_are_printable(monkeypatch, tmp_path):
+    program = "import json; print(json.dumps({'place': '/x\\x1b[2J\\nFAIL', 'kind': 'nfs', 'unwritable': 5}))"
+    level, says = probed_by(monkeypatch, tmp_path, program)
+    assert level == "FAIL" and says.isprintable() and says.startswith("/x?[2J FAIL is on nfs")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose")
+def test_a_home_that_answers_root_with_a_refusal_is_not_tried_as_root(tmp_path, monkeypatch):
+    """As a file system of its owner's (FUSE) does that is mounted over it: gone a moment later, its links would lead root anywhere."""
+    look = os.stat
+
+    def refused(path, **how):
+        if os.path.basename(path) == "home":
+            raise PermissionError(13, "Permission denied")
+        return look(path, **how)
+
+    (tmp_path / "home").mkdir()
+    os.chown(tmp_path / "home", 65534, 65534)
+    monkeypatch.setattr(os, "stat", refused)
+    monkeypatch.setattr(storage.untrusted, "told", lambda *_words, **_more: pytest.fail("tried as root"))
+    level, says = storage.finding(str(tmp_path / "home"))
+    assert level == "WARN" and "could not be tried" in says and "Permission denied" in says

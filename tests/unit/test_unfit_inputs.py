@@ -560,3 +560,13 @@ def test_keys_of_a_dictionary_are_texts():
 
 def test_a_path_is_a_text():
     assert lines(common_home=7) == ["common_home: is a number, and must be a path"]
+
+
+def test_a_run_is_refused_where_two_hosts_have_one_address():
+    task = next(task for task in yaml.safe_load((ROOT / "playbooks/tasks/check_inventory.yml").read_text()) if "group_problems" in str(task))
+    groups = {name: ["one"] for name in ("postgresql", "redis", "celery", "celery_beat", "nginx")} | {"web": ["one", "two"]}
+    for address, lines in (("10.0.0.5", 1), ("10.0.0.6", 0)):
+        hostvars = {"one": {"senex_private_address": "10.0.0.5"}, "two": {"senex_private_address": address}}
+        templar = Templar(loader=DataLoader(), variables=trusted({"groups": groups, "hostvars": hostvars, "problems": task["vars"]["__check_problems"]}))
+        found = templar.template(trusted("{{ problems }}"))
+        assert len(found) == lines and all("one, two have the same, 10.0.0.5" in line for line in found)

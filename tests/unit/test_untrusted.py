@@ -1,7 +1,9 @@
 """What another user owns: root reads nothing through its links, waits for none of its FIFOs, and changes nothing of root's by its paths."""
 
 import base64
+import errno
 import os
+import shutil
 import stat
 import time
 
@@ -124,6 +126,30 @@ def test_words_of_others_are_one_printable_line():
 def directories(ground):
     names = ("home/.config", "home/.config/user", "home/.config/new")
     return [{"path": str(ground.base / name), "owner": str(NOBODY), "group": str(NOBODY), "mode": "0700"} for name in names]
+
+
+def test_a_home_that_answers_root_with_a_refusal_is_nobodys_ground(ground, monkeypatch):
+    """As a file system of its owner's (FUSE) does that is mounted over it: it may be gone a moment later, with a link in its place."""
+    look, asked = os.stat, []
+
+    def refused(path, **how):
+        if path == "home" and how.get("dir_fd") is not None:
+            asked.append(path)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return look(path, **how)
+
+    shutil.rmtree(ground.home / ".config")
+    (ground.home / ".config").symlink_to(ground.victim)
+    os.lchown(ground.home / ".config", NOBODY, NOBODY)
+    before = ground.seen()
+    monkeypatch.setattr(os, "stat", refused)
+    for item in directories(ground)[1:]:
+        with pytest.raises(PermissionError):
+            system_transaction.make_directory(item)
+        with pytest.raises(PermissionError):
+            fileset.swap([(f"{item['path']}/file", b"x", (0o644, 0, 0))])
+    assert asked and ground.seen() == before
+    assert untrusted.owner_above(str(ground.base / "missing/x")) is None
 
 
 def test_a_parent_that_becomes_a_link_at_any_step_leads_root_nowhere(monkeypatch, tmp_path):

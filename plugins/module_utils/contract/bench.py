@@ -7,6 +7,7 @@ import functools
 import json
 import re
 import secrets
+import subprocess
 import time
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -41,7 +42,7 @@ def answer(output: str):
     """What a program of the check printed; None where it printed nothing of the kind."""
     for line in reversed(untrusted.records(output)):
         if line.startswith("senex "):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 return json.loads(line.removeprefix("senex "))
     return None
 
@@ -102,8 +103,11 @@ class Bench:
         container = self.units[unit]
         environment = dict(self.environment)
         if modules:
-            own = dict(line.split("=", 1) for line in self.config["Config"].get("Env") or [])
-            environment["PYTHONPATH"] = ":".join(filter(None, [programs.MODULES, environment.get("PYTHONPATH", own.get("PYTHONPATH", ""))]))
+            own = {name: value for name, _, value in (line.partition("=") for line in self.config["Config"].get("Env") or [])}
+            path = environment.get("PYTHONPATH", own.get("PYTHONPATH", ""))
+            if "\n" in path:  # Podman reads a line without a value as a name of its own environment's, and * as all of them
+                raise Broken("the PYTHONPATH of the image has a line break in it")
+            environment["PYTHONPATH"] = ":".join(filter(None, [programs.MODULES, path]))
         if "senex_check_settings.py" in modules:
             environment |= {"SENEX_CHECK_SETTINGS": environment[SETTINGS], SETTINGS: "senex_check_settings"}
         hosts = [f"--add-host={name}:{address}" for name, address in self.services.addresses().items()]
@@ -117,6 +121,15 @@ class Bench:
         container = self.units["web"]
         given = ["--entrypoint=python3", *container.options, *container.limits]
         return self.podman.start(part, self.image, list(words), given, "", self.wanted["seccomp"] if container.filtered else "")
+
+    def declared_user(self) -> str:
+        """What `id -u` says as the user that the image names."""
+        container = self.units["web"]
+        given = ["--entrypoint=id", *(word for word in container.options if not word.startswith("--user=")), *container.limits]
+        done = self.podman.start("user", self.image, ["-u"], given, "", self.wanted["seccomp"] if container.filtered else "")
+        found = self.finish("user", done, TASK_PATIENCE)
+        self.podman.drop("user")
+        return (found.log if found.ready else found.said or found.log).strip()
 
     def _ready(self, part: str, unit: str, done: Done, patience: float) -> Start:
         """Wait until the unit's own check of the start passes, or the container ends."""
@@ -225,16 +238,18 @@ class Bench:
         client = None
         if self.asker:
             words = ("python3", "-c", programs.ASK, self.podman.address("web"), str(self.wanted["port"]), self.wanted["domain"], programs.SLOW_PATH)
-            client = self.podman.talk("asker", *words)
-            client.stdout.readline()
+            client, said = self.podman.talk("asker", *words)
+            self.podman.until(lambda: said.kept or client.poll() is not None, PATIENCE)
             time.sleep(1)
         done = self.podman.stop("web", limit, self.signal)
         output = ""
         if client:
-            with contextlib.suppress(Exception):
-                output, _ = client.communicate(timeout=25)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                client.wait(25)
             client.kill()
-        status = (answer(output or "") or {}).get(programs.SLOW_PATH)
+            client.wait()
+            output = said.text()
+        status = (answer(output) or {}).get(programs.SLOW_PATH)
         self.done_with("web")
         return {"code": done.code, "seconds": done.seconds, "limit": limit, "status": status, "command": command}
 

@@ -12,10 +12,10 @@ NOT_SECRET = re.compile(r"^GPG_KEY$|PUBLIC|_(FILE|PATH|NAME|URL_NAME)$", re.IGNO
 ASSIGNED = re.compile(r"(?<![\w$-])([A-Za-z_][A-Za-z0-9_]*)=(\"[^\"]*\"|'[^']*'|[^\s;|&\"']+)")
 PLACEHOLDERS = ("build", "dummy", "placeholder", "changeme", "change-me", "insecure", "unused", "example", "not-a-secret", "collectstatic", "none")
 FORMS = re.compile(r"AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,}|glpat-[\w-]{20}|sk_live_\w{16,}|xox[bp]-[\w-]{20,}|-----BEGIN [A-Z ]*PRIVATE KEY")
-IN_URL = re.compile(r"\b[a-z][a-z0-9+]*://[^\s:/@]*:([^\s/@]{6,})@")
+IN_URL = re.compile(r"(?<![a-z0-9+])[a-z][a-z0-9+]*://[^\s:/@]*:([^\s/@]{6,})@")
 NOT_WRITABLE = re.compile(
     r"""cannot create (?:directory )?['"\u2018]?([^\s:'"\u2019]+)['"\u2019]?: (?:Read-only file system|Permission denied)"""
-    r"|\[Errno (?:30|13)\][^:\n]*: '([^']+)'|Read-only file system"
+    r"|\[Errno (?:30|13)\][^:\n]{0,200}: '([^']+)'|Read-only file system"
 )
 KILLED = 137
 

@@ -70,6 +70,27 @@ def interruptible() -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
+class Tail(threading.Thread):
+    """The end of what a command prints through `writing`: an image may print without end, and neither memory nor disk is to hold it."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.kept = bytearray()
+        self.reading, self.writing = os.pipe()
+        self.start()
+
+    def run(self) -> None:
+        while piece := os.read(self.reading, 1 << 16):
+            self.kept += piece
+            del self.kept[:-OUTPUT]
+        os.close(self.reading)
+
+    def text(self) -> str:
+        """All of it, once `writing` is closed; what the command left behind may hold it open."""
+        self.join(1)
+        return bytes(self.kept).decode(errors="replace")
+
+
 class Podman:
     """The containers of one check."""
 
@@ -87,20 +108,20 @@ class Podman:
         limit = min(timeout, self.end - begin)
         if limit <= 0:
             raise Broken(f"the check did not end within {self.seconds} s")
-        with tempfile.TemporaryFile() as output:
-            try:
-                done = subprocess.run(
-                    ["podman", "--log-level=error", *words], input=data.encode(), stdout=output, stderr=subprocess.STDOUT, timeout=limit, pass_fds=passed,
-                    check=False,
-                )  # fmt: skip
-                code = done.returncode
-            except subprocess.TimeoutExpired:
-                code = 124
-            except FileNotFoundError:
-                raise Broken("podman is not installed where the check runs") from None
-            size = output.seek(0, io.SEEK_END)
-            output.seek(max(0, size - OUTPUT))
-            text = output.read().decode(errors="replace")
+        tail = Tail()
+        try:
+            done = subprocess.run(
+                ["podman", "--log-level=error", *words], input=data.encode(), stdout=tail.writing, stderr=subprocess.STDOUT, timeout=limit, pass_fds=passed,
+                check=False,
+            )  # fmt: skip
+            code = done.returncode
+        except subprocess.TimeoutExpired:
+            code = 124
+        except FileNotFoundError:
+            raise Broken("podman is not installed where the check runs") from None
+        finally:
+            os.close(tail.writing)
+        text = tail.text()
         if check and code:
             raise Broken(f"podman {words[0]}: {text.strip()[-600:] or f'exit code {code}'}")
         return Done(code, text, time.monotonic() - begin)
@@ -171,6 +192,7 @@ class Podman:
         fixed = [
             "--detach", f"--name={self.name}-{part}", f"--network={self.name}", "--pull=never", f"--timeout={self.seconds}", "--log-driver=k8s-file",
             "--log-opt=max-size=1mb", "--security-opt=label=disable", "--no-healthcheck", "--env-file=/dev/stdin",
+            "--http-proxy=false",  # whoever runs the check may have a password in theirs
         ]  # fmt: skip
         with contextlib.ExitStack() as stack:
             passed = ()
@@ -192,10 +214,13 @@ class Podman:
         """A command in a container."""
         return self.call("exec", *(["--interactive"] if data else []), f"{self.name}-{part}", *words, data=data, timeout=timeout, check=False)
 
-    def talk(self, part: str, *words: str) -> subprocess.Popen:
+    def talk(self, part: str, *words: str) -> tuple[subprocess.Popen, Tail]:
         """A command in a container whose output is read while it runs."""
-        command = ["podman", "--log-level=error", "exec", f"{self.name}-{part}", *words]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        command, tail = ["podman", "--log-level=error", "exec", f"{self.name}-{part}", *words], Tail()
+        try:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=tail.writing, stderr=subprocess.STDOUT), tail
+        finally:
+            os.close(tail.writing)
 
     def state(self, part: str) -> dict:
         """Podman's State of a container; empty where there is none."""

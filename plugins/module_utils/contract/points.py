@@ -22,10 +22,8 @@ class Point:
 def _user(bench: Bench) -> tuple:
     declared = (bench.config["Config"].get("User") or "").partition(":")[0]
     if declared and not declared.isdigit():
-        declared = bench.podman.call(
-            "run", "--rm", "--network=none", "--pull=never", "--entrypoint=id", *bench.podman.options, bench.image, "-u", check=False
-        ).output
-    return declared.strip(), str(bench.wanted["user"])
+        declared = bench.declared_user()
+    return declared, str(bench.wanted["user"])
 
 
 def _secrets(bench: Bench) -> tuple:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+
 PASSED, FAILED, SKIPPED = "passed", "failed", "not applicable"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One point: what was seen, and what to change where it failed."""
+    """One point: what was seen, and what to change where it failed. The image's own words are among it, so each is one printable line."""
 
     state: str
     says: str
     do: str = ""
     point: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("says", "do"):
+            object.__setattr__(self, name, untrusted.plain(getattr(self, name), 1000))
 
 
 def passed(says: str) -> Finding:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 import subprocess
+
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
 
 NETWORK = {"9p", "afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "gfs2", "gpfs", "lustre", "nfs", "nfs4", "ocfs2", "smb3", "smbfs", "virtiofs"}
 STACKED = {"aufs", "ecryptfs", "overlay", "fuse.fuse-overlayfs"}
@@ -56,20 +57,9 @@ print(json.dumps(said))
 
 
 def owner(path: str) -> tuple[int, int]:
-    """Owner and group of the deepest directory on the way there that root reaches by directories of its own."""
-    here = "/"
-    for name in path.strip("/").split("/"):
-        try:
-            seen = os.stat(os.path.join(here, name))
-        except OSError:
-            break
-        if not stat.S_ISDIR(seen.st_mode):
-            break
-        here = os.path.join(here, name)
-        if seen.st_uid:
-            break
-    seen = os.stat(here)
-    return seen.st_uid, seen.st_gid
+    """Owner of the first directory on the way there that is not root's, and that user's group."""
+    uid = untrusted.owner_above(f"{path}/.") or 0
+    return uid, untrusted.group(uid) if uid else 0
 
 
 def probe(home: str) -> dict:
@@ -78,13 +68,23 @@ def probe(home: str) -> dict:
     uid, gid = owner(place)
     account = {"user": uid, "group": gid, "extra_groups": []} if os.geteuid() == 0 and uid else {}
     argv = ["/usr/bin/python3", "-IS", "-c", PROBE, place]
-    done = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=60, check=False, cwd="/",
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, **account,
-    )  # fmt: skip
+    # Whatever else that owner runs may take this process over
+    done = untrusted.told(argv, timeout=60, limit=untrusted.LIMIT, cwd="/", env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, **account)
     if done.returncode:
         raise OSError((done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1])
-    return json.loads(done.stdout)
+    return answered(done.stdout)
+
+
+def answered(text: str) -> dict:
+    """What the probe says, as far as it can be of its making."""
+    try:
+        said = json.loads(text)
+    except RecursionError:
+        said = None
+    if not isinstance(said, dict) or any(not isinstance(said.get(name), str) for name in ("place", "kind")):
+        raise ValueError("what it says is none of its answers")
+    words = {name: untrusted.plain(said[name]) for name in ("place", "kind", "unwritable", "mount", "untried") if name in said}
+    return {**words, **{name: bool(said.get(name)) for name in ("d_type", "fuse")}}
 
 
 def configured(text: str) -> str:

@@ -375,13 +375,16 @@ def space(paths) -> dict[str, dict]:
 
 
 def owner_above(path: str) -> int | None:
-    """The owner of the first directory above a path that is not root's; None where root may go by the path, and in a process that is not root."""
+    """The owner of the first directory above a path that is not root's; None where root may go by the path, and in a process that is not root.
+
+    OSError where it cannot be known: a user may mount a file system over a directory that answers root with a refusal, and take it away again.
+    """
     try:
         with contextlib.closing(Walk()) as walk:
             walk.look(os.path.dirname(path.rstrip("/")) + "/.", True)
     except Foreign as foreign:
         return foreign.uid
-    except OSError:
+    except FileNotFoundError:
         pass  # what is missing will be root's when root has made it
     return None
 

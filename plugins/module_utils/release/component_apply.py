@@ -14,6 +14,7 @@ import sys
 from ansible_collections.senex.trader.plugins.module_utils.engine.payload import is_applied, quadlet_component, save_applied
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_transaction import Transaction
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_work import ApplyError
+from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, LockHeld
 from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.release import traffic_gate
@@ -44,7 +45,7 @@ def run_post_start(user: ServiceUser, wanted: dict) -> list[str]:
         for word in wanted["redact"]:
             said = said.replace(word, "********")
         raise ApplyError(f"{wanted['error_prefix']}: {said}", [])
-    return [line.removeprefix("changed: ") for line in result.stdout.split("\n") if line.startswith("changed: ")]
+    return [untrusted.plain(line.removeprefix("changed: ")) for line in result.stdout.split("\n") if line.startswith("changed: ")]
 
 
 class ConcurrentApply:
