@@ -25,7 +25,8 @@ FIRST = (
 )  # fmt: skip
 # Those with tests that make test has no time for; `make faults` runs these alone
 FAULTS = (
-    "interrupted", "ledger", "failures", "controller", "recovery", "upgrade", "oncall", "conversion", "operations", "security", "memory", "fulldisk", "contract",
+    "interrupted", "ledger", "failures", "controller", "recovery", "upgrade", "oncall", "conversion", "operations", "security", "memory", "fulldisk",
+    "contract",
 )  # fmt: skip
 # Seconds that these may take where it is more than jobs.LIMIT: dozens of cases one after the other on the same hosts
 LONGER = {"interrupted": 7200, "ledger": 3600}
