@@ -89,10 +89,10 @@ def web_servers(hosts: Sequence[str], variables: Any, here: str, loopback: bool,
     return [server for _number, _turn, server in sorted(found)]
 
 
-def program_files(names: Sequence[str], src: str, dest: str, notify: Sequence[str] | None = None, quiet: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """A file for each name, which takes the place of `%s`. `notify` is told of each but those in `quiet`."""
-    told = [{} if notify is None else {"notify": [] if name in quiet else list(notify)} for name in names]
-    return [{"src": src.replace("%s", name), "dest": dest.replace("%s", name), **more} for name, more in zip(names, told, strict=True)]
+def program_files(names: Sequence[str], src: str, dest: str, notify: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """A file for each name, which takes the place of `%s`. `notify`: the handlers that a change of one calls."""
+    more = {} if notify is None else {"notify": list(notify)}
+    return [{"src": src.replace("%s", name), "dest": dest.replace("%s", name), **more} for name in names]
 
 
 def backup_job_files(jobs: Sequence[str]) -> list[dict[str, Any]]:

@@ -85,8 +85,8 @@ def test_servers_of_one_host_and_of_several():
 
 def test_a_file_for_each_name():
     assert program_files(["a"], "x/%s.py", "/lib/%s.py") == [{"src": "x/a.py", "dest": "/lib/a.py"}]
-    found = program_files(["a", "b"], "%s", "%s", ["watchdog"], ["b"])
-    assert [item["notify"] for item in found] == [["watchdog"], []]
+    found = program_files(["a", "b"], "%s", "%s", ["watchdog"])
+    assert [item["notify"] for item in found] == [["watchdog"], ["watchdog"]]
 
 
 def test_jobs_of_backups():
