@@ -1,23 +1,25 @@
-"""Releases under the traffic of a busy day: no request fails, no task is lost or runs twice, no WebSocket is cut without a word."""
+"""Releases under the traffic of a busy day: no request fails, no task is lost or runs twice, no WebSocket is cut without a word.
+
+200 requests a second, or what this machine carries; the figures say how many."""
 
 import json
 import time
 from contextlib import ExitStack
 
 import pytest
+from capacity import carried
 from load import Ports
 from releases import SETTINGS, applied, deploy, records, release, unlocked, versions
 from stack import APPLICATION, HOME, WEB
 from traffic import Traffic
 
-RATE = 200
 # Requests at the least: for the deploy what the contract asks, for the others what comes in the half minute that they take
 MOST, LEAST = 10000, 6000
 
 
 @pytest.fixture(scope="module")
 def busy(stack):
-    """The stack with room for 200 requests a second from one address."""
+    """The stack with room for so many requests from one address."""
     stack.play(variables=SETTINGS, tags="nginx").expect()
     yield stack
     if versions(stack) != {"1"}:
@@ -25,16 +27,21 @@ def busy(stack):
     stack.play(tags="nginx").expect()
 
 
+@pytest.fixture(scope="module")
+def rate(busy):
+    return carried(busy)
+
+
 @pytest.fixture
-def measured(busy, figure):
+def measured(busy, figure, rate):
     """measured(name, action, target, then): the action, and what follows it, under traffic until `least` requests were sent; nothing may be lost."""
 
     def run(name, action, target=None, then=lambda: None, least=LEAST):
-        with Traffic(busy, rate=RATE) as traffic:
+        with Traffic(busy, rate=rate) as traffic:
             begin = time.monotonic()
             play = action().expect()
             then()
-            time.sleep(max(0, least / RATE + 2 - (time.monotonic() - begin)))
+            time.sleep(max(0, least / rate + 2 - (time.monotonic() - begin)))
         found = traffic.result()
         figure(f"{name}: wall time", play.wall)
         figure(f"{name}: failed", len(found.failures), f"of {found.requests} requests at {found.rate:.0f}/s")

@@ -8,6 +8,7 @@ from ansible.template import Templar
 from provided import pair
 from rendered import ROLES, trusted, variables
 
+FAILS = "senex.trader.fail_on_problems"
 DOMAIN = "demo.senex.test"
 GIVEN = {
     "senex_domain": DOMAIN, "senex_registry": "registry.senex.test/senex", "senex_image": "demo", "senex_image_tag": "1", "nginx_tls_mode": "ownca",
@@ -17,8 +18,8 @@ GIVEN = {
 
 
 def said(path, values):
-    """The message of the one assertion in a file of tasks; nothing where it holds."""
-    (task,) = [task for task in yaml.safe_load(path.read_text(encoding="utf-8")) if "ansible.builtin.assert" in task]
+    """The message of the one task that refuses in a file of tasks; nothing where nothing is wrong."""
+    (task,) = [task for task in yaml.safe_load(path.read_text(encoding="utf-8")) if "ansible.builtin.assert" in task or FAILS in task]
     return message_of(task, values)
 
 
@@ -26,6 +27,10 @@ def message_of(task, values):
     templar = Templar(loader=DataLoader(), variables=values | trusted(task.get("vars", {})))
     if not templar.template(trusted("{{ (" + task.get("when", "true") + ") | bool }}")):
         return ""
+    if FAILS in task:
+        found = templar.template(trusted(task[FAILS]["problems"]))
+        heading = [templar.template(trusted(task[FAILS]["heading"]))] if "heading" in task[FAILS] else []
+        return "\n".join(heading + found) if found else ""
     check = task["ansible.builtin.assert"]
     holds = templar.template(trusted("{{ (" + check["that"] + ") | bool }}"))
     return "" if holds else templar.template(trusted(check["fail_msg"]))

@@ -87,9 +87,8 @@ def test_rules_have_one_form():
 @pytest.mark.parametrize("path", sorted(ROOT.glob("roles/*/tasks/check.yml")), ids=lambda path: path.parts[-3])
 def test_every_role_judges_its_inputs_the_same_way(path):
     """All of them at once, by the one filter."""
-    (task,) = [task for task in yaml.safe_load(path.read_text(encoding="utf-8")) if "ansible.builtin.assert" in task]
+    (task,) = [task for task in yaml.safe_load(path.read_text(encoding="utf-8")) if "senex.trader.fail_on_problems" in task]
     role = path.parts[-3]
-    check, variables = task["ansible.builtin.assert"], yaml.safe_load((ROOT / f"roles/{role}/vars/main.yml").read_text(encoding="utf-8"))
-    (name,) = re.fullmatch(r"(\w+) \| length == 0", check["that"]).groups()
-    assert check["fail_msg"] == "{{ " + name + " | join('\\n') }}" or check["fail_msg"] == "{{ " + name + " | join('\n') }}"
+    check, variables = task["senex.trader.fail_on_problems"], yaml.safe_load((ROOT / f"roles/{role}/vars/main.yml").read_text(encoding="utf-8"))
+    (name,) = re.fullmatch(r"\{\{ (\w+) \}\}", check["problems"]).groups()
     assert re.fullmatch(r"\{\{ \w+ \| senex\.trader\.rule_problems \}\}", (variables | task.get("vars", {}))[name])

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[2]
-SAID = ("msg", "fail_msg", "success_msg")
+SAID = ("msg", "fail_msg", "success_msg", "heading")
 
 
 class Loader(yaml.SafeLoader):

@@ -22,7 +22,7 @@ import jinja2
 from ansible import constants
 from ansible._internal._templating._jinja_bits import _TemplateCompileContext
 from ansible.plugins.callback import CallbackBase
-from ansible.plugins.loader import filter_loader, test_loader
+from ansible.plugins.loader import connection_loader, filter_loader, lookup_loader, test_loader
 from ansible.release import __version__
 from ansible.utils.collection_loader._collection_finder import _get_collection_path
 
@@ -114,6 +114,9 @@ def load_plugins():
         # To ask for one of a collection loads all of it, and says that it has none of this name
         with contextlib.suppress(KeyError):
             loader.get("senex.trader.none")
+    # Each worker would read the options of these anew; the inventories of the tests take their key's path from the environment
+    lookup_loader.get("ansible.builtin.env")
+    connection_loader.get("ansible.builtin.ssh", class_only=True)
     gc.freeze()
 
 
