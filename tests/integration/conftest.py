@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items):
 def stack():
     """The stack, up and healthy."""
     found = Stack(os.environ.get("SENEX_TEST_HOST", "demo"))
-    found.ready(60)
+    found.ready()
     return found
 
 
@@ -36,7 +36,7 @@ def restored(stack):
     if stack.files() != before:
         stack.play(tags=stack.parts).expect()
         assert stack.files() == before
-    stack.ready(60)
+    stack.ready()
 
 
 @pytest.fixture

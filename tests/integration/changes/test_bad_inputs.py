@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT / "tests" / "unit"))
 
 from provided import pair  # noqa: E402  (the path above must come first)
 
-TIMEOUT = 120
+TIMEOUT = 300
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def test_a_killed_user_manager_comes_back_with_everything(stack, figure):
     stack.sh(f"kill -9 $(systemctl show -p MainPID --value user@{UID}.service)")
     everything = {*UNITS} - {"nginx"}
     wait(lambda: set(stack.moved(starts)) == everything and not stack.inactive(), PATIENCE * MANAGER_SECONDS, "every unit anew")
-    stack.ready(30)
+    stack.ready()
     taken = time.monotonic() - begin
     figure("user manager killed: well again after", taken)
     assert rows(stack) == count + 1, "a row that was acknowledged is lost"

@@ -164,7 +164,7 @@ def test_a_restore_of_a_dump(stack, ledger, step):
     ledger.whole()
     restore(stack, restore_dump="newest").expect()
     assert not [name for name in databases(stack) if name.startswith("senex_restore_")], "half a database is left"
-    stack.ready(60)
+    stack.ready()
     assert ledger.rows() == dumped
 
 

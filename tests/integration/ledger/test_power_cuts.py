@@ -53,7 +53,7 @@ def test_each_operation_works_after_all_of_them(site, name):
     site.tag = site.version()
     with Ledger(site.stack) as client:
         site.begin(name).end().expect()
-        site.stack.ready(60)
+        site.stack.ready()
         before = len(client.numbers)
         wait(lambda: len(client.numbers) > before, 30, "rows are written again")
     site.judge(name, client.numbers)

@@ -36,7 +36,7 @@ def restored(site, to, **inputs):
         return done.code == 0
 
     wait(attempt, 300, "the archive has all of it", pause=5)
-    site.stack.ready(60)
+    site.stack.ready()
     (aside,) = set(site.stack.sh(f"ls -d {HOME}/data/postgres.before-restore-*").split()) - known
     return aside
 

@@ -62,7 +62,7 @@ def call(request, stack):
     yield made
     if not getattr(request.node, "failed", False):
         assert made.left == []
-        stack.ready(60)
+        stack.ready()
     stack.sh("senex watchdog resume")
 
 
@@ -280,7 +280,7 @@ def test_a_row_that_should_not_have_gone(stack, call):
     copy = json.loads(re.search(r"^\{\n.*?^\}", call.type(MOMENT=moment), re.MULTILINE | re.DOTALL)[0])
     assert json.loads(stack.get("/api/rows/")[1])["count"] == 0, "what runs was touched"
     call.type(DIRECTORY=copy["directory"])
-    stack.ready(60)
+    stack.ready()
     assert json.loads(stack.get("/api/rows/")[1])["newest"]["number"] == number
     stack.task_runs()
 

@@ -23,7 +23,7 @@ def test_the_application_works_with_the_restored_database(stack, figure):
     starts = stack.starts()
     done = restore(stack, restore_dump=dump, restore_confirm=True).expect()
     assert not {"postgres", "redis", "nginx"} & set(stack.moved(starts))
-    stack.ready(60)
+    stack.ready()
     figure("restore_dump_seconds", done.wall)
     assert stack.user(*query, "-d", "senex", "-c", rows) == before
     databases = stack.user(*query, "-d", "postgres", "-c", "select datname from pg_database").split()
@@ -50,7 +50,7 @@ def test_the_application_works_with_the_database_of_an_earlier_moment(stack):
     # Until the archive has seen a later moment, this one cannot be proven whole
     wait(lambda: stack.ssh(f"senex pitr plan --to '{moment}'").returncode == 0, 180, "the archive", pause=1)
     wait(lambda: restore(stack, **inputs, restore_confirm=True).code == 0, 180, "the restore", pause=5)
-    stack.ready(60)
+    stack.ready()
     assert json.loads(stack.get("/api/rows/")[1])["newest"]["number"] == kept
     aside = stack.sh(f"ls -d {HOME}/data/postgres.before-restore-*").split()
     assert len(aside) == 1
@@ -69,10 +69,10 @@ def test_media_and_redis_come_back_under_the_application(stack):
     stack.sh("senex backup media && senex backup redis", timeout=120)
     write("after")
     restore(stack, restore_media="newest", restore_confirm=True).expect()
-    stack.ready(60)
+    stack.ready()
     assert stack.get("/media/kept.txt")[1].strip() == "before"
     restore(stack, restore_redis="newest", restore_confirm=True).expect()
-    stack.ready(60)
+    stack.ready()
     stack.task_runs()
     beat = ["podman", "exec", "postgres", "psql", "-XAtU", "senex", "-d", "senex", "-c"]
     wait(lambda: stack.user(*beat, "select max(last_run_at) > now() - interval '2 minutes' from django_celery_beat_periodictask").strip() == "t", 150, "Beat")

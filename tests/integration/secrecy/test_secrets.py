@@ -129,7 +129,7 @@ def test_secrets_are_what_they_are_meant_to_be(host):
 
 def test_stack_is_well(host):
     stack = Stack(HOST)
-    stack.ready(60)
+    stack.ready()
     assert stack.task_runs() < 30
 
 

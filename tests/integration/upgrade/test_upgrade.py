@@ -82,7 +82,7 @@ def test_checksums_are_enabled_in_a_cluster_that_has_none(filled, figure):
     assert sql(filled, "show data_checksums") == "on" and sql(filled, COUNTED) == before
     assert len(json.loads(filled.sh("senex pitr list --json"))["base_backups"]) == bases + 1
     assert "Nothing to do" in said(checksums(filled, checksums_confirm=True))
-    filled.ready(60)
+    filled.ready()
 
 
 def test_another_major_is_refused_before_anything_changes(filled):
@@ -134,7 +134,7 @@ def test_what_cannot_be_restored_leaves_the_old_version_serving(filled):
     sql(filled, "drop table asking; drop function answers")
     assert run.code != 0
     assert "asking" in run.errors[-1] and "PostgreSQL 15 serves as before" in run.errors[-1]
-    filled.ready(60)
+    filled.ready()
     assert beside(filled) == [] and version(filled) == "15"
     # Who comes in from outside is let in again
     assert "host all all all reject" not in filled.sh(f"cat {HOME}/config/postgresql/pg_hba.conf")
@@ -145,7 +145,7 @@ def test_upgrade_keeps_what_was_there(filled, figure):
     counted, roles = sql(filled, COUNTED), sql(filled, ROLES)
     run = upgrade(filled, upgrade_confirm=True).expect()
     figure("PostgreSQL 15 to 17: wall", run.wall)
-    filled.ready(60)
+    filled.ready()
     assert version(filled) == "17"
     assert sql(filled, COUNTED) == counted and sql(filled, ROLES) == roles
     assert sql(filled, "select word from report", "reports") == "kept"
@@ -184,7 +184,7 @@ def test_way_back(filled, figure):
     assert asked.changed == [] and f"table public.probe_row: {rows - 1} rows before, {rows} rows now" in said(asked)
     run = upgrade(filled, upgrade_confirm=True, **inputs).expect()
     figure("PostgreSQL 17 back to 15: wall", run.wall)
-    filled.ready(60)
+    filled.ready()
     assert version(filled) == "15" and int(sql(filled, "select count(*) from probe_row")) == rows - 1
     filled.post("/api/rows/", {"text": "after the way back"})
     assert int(sql(filled, "select max(id) from probe_row")) > newest, "a number that was handed out on 17 is handed out again"
