@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import pathlib
 import shutil
 import signal
@@ -27,8 +28,17 @@ import pitr  # noqa: E402
 pitr.__path__.append(str(ROOT / "plugins/module_utils"))  # the role installs psql.py beside it
 
 
+def pytest_collectstart():
+    """pytest writes the asserts of each module anew, at 50 ms a file. No bytecode goes into the tree, so that of the tests is kept elsewhere."""
+    if "SENEX_LAB_DIR" in os.environ:
+        # For each module again: programs that are imported, pitr.py among them, want none beside themselves, and say so to all
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(pathlib.Path(os.environ["SENEX_LAB_DIR"], "bytecode"))
+
+
 def pytest_collection_finish(session):
     """A module that has slow processes to start starts them now, and its tests find them done."""
+    # Not what a test makes and imports
+    sys.dont_write_bytecode, sys.pycache_prefix = True, None
     # What was imported stays: to look through it for cycles costs a tenth of the time, and each fork a copy of it
     gc.collect()
     gc.freeze()
