@@ -63,7 +63,20 @@ def test_site_has_a_play_for_each_component_in_their_order(name):
     mine = [play for play in whole("site") if name in play.get("tags", []) and f"'name': 'senex.trader.{name}'" in str(play.get("tasks"))]
     assert mine, f"playbooks/site.yml has no play with the tag {name}"
     assert mine[0]["hosts"] == components.hosts_pattern(name)
-    assert {f"phase{number}" for number in range(KNOWN[name].phase, 4)} <= set(mine[0]["tags"])
+    # Where the role of another component brings it in any case, its own play is for its tag alone
+    brings = [role for role in KNOWN if "never" in mine[0]["tags"] and f"name: senex.trader.{name}\n" in (ROLES / role / "tasks/main.yml").read_text()]
+    others = [set(play["tags"]) for play in whole("site") if f"'name': 'senex.trader.{(brings or [''])[0]}'" in str(play.get("tasks"))]
+    assert {f"phase{number}" for number in range(KNOWN[name].phase, 4)} <= (others[0] if others else set(mine[0]["tags"]))
+    assert not brings or KNOWN[brings[0]].groups == KNOWN[name].groups and set(mine[0]["tags"]) == {name, "never"}
+
+
+@pytest.mark.parametrize("name", [name for name, one in KNOWN.items() if one.where != "every_host"])
+def test_a_run_brings_each_component_once(name):
+    """By its own play, or by the role that imports it; nginx has a play before the others for a host that cannot hold requests yet."""
+    roles = {name, *(role for role in KNOWN if f"name: senex.trader.{name}\n" in (ROLES / role / "tasks/main.yml").read_text())}
+    words = [f"{{'name': 'senex.trader.{role}', 'rolespec_validate'" for role in roles]
+    tasks = [task for play in whole("site") if "never" not in play.get("tags", []) for task in play.get("tasks", [])]
+    assert len([task for task in tasks if "when" not in task and any(word in str(task) for word in words)]) == 1
 
 
 def test_plays_are_in_the_order_of_the_registry():

@@ -240,6 +240,6 @@ def test_no_second_place_knows_where_roots_state_lies():
 
 
 def test_the_library_is_roots_and_nobody_elses():
-    tasks = (ROOT / "roles/common/tasks/host_library.yml").read_text(encoding="utf-8")
+    tasks = (ROOT / "roles/senex/tasks/host_library.yml").read_text(encoding="utf-8")
     assert "senex.trader.system_files" in tasks and "owner" not in tasks and 'mode: "0755"' in tasks
     assert set(hostlib.modules()) >= {"lock", "status", "process", "files", "bounded", "untrusted", "user_manager", "host_layout"}

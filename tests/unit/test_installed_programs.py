@@ -146,7 +146,7 @@ def test_each_program_has_the_library_before_it_is_put_in_place(role):
     tasks = yaml.safe_load((ROLES / role / "tasks/main.yml").read_text(encoding="utf-8"))
     imports = [task.get("ansible.builtin.import_role", {}) for task in tasks]
     puts = next(number for number, task in enumerate(tasks) if {"senex.trader.quadlet", "senex.trader.system_files"} & set(task))
-    wanted = {"senex.trader.operator_cli"} if role == "watchdog" else {"senex.trader.common"}
+    wanted = {"senex.trader.operator_cli"} if role == "watchdog" else {"senex.trader.senex"}
     assert wanted <= {one.get("name") for one in imports[:puts]}
     if role != "watchdog":
-        assert [one["tasks_from"] for one in imports if one.get("name") == "senex.trader.common"] == ["host_library"]
+        assert [one["tasks_from"] for one in imports if one.get("name") == "senex.trader.senex"] == ["host_library"]

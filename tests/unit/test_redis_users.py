@@ -186,7 +186,7 @@ def test_no_include_asks_for_what_it_sets_itself():
     for path in [*ROLES.glob("*/tasks/*.yml"), *(ROLES.parent / "playbooks").rglob("*.yml")]:
         look(path, loaded(path))
     assert wrong == []
-    assert "__redis_unnamed" not in " ".join(str(value) for value in loaded(ROLES / "redis/tasks/finish.yml")[1]["vars"].values()), "nor by way of another"
+    assert "__redis_unnamed" not in " ".join(str(value) for value in loaded(ROLES / "redis/tasks/former.yml")[0]["vars"].values()), "nor by way of another"
 
 
 SERVER = """#!/bin/sh

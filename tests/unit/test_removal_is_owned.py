@@ -203,7 +203,7 @@ FILES = {
     "roles/podman/files/prune_images.py:release_ballast": "its own name",
     "roles/podman/templates/seccomp.json.j2": "names of system calls",
     "roles/postgresql/templates/start.sh.j2": "its own name, empty",
-    "roles/redis/tasks/finish.yml": "quadlet: files of a manifest",
+    "roles/redis/tasks/former.yml": "quadlet: files of a manifest",
     "roles/operator_cli/files/senex_ops/command.py": "root's own",
     "roles/watchdog/files/senex_ops/remediation.py": "root's own",
     "roles/watchdog/files/senex_ops/service.py:Watchdog._keep": "root's own, in /run",

@@ -9,7 +9,7 @@ from test_outside_words import tasks_of
 ROOT = Path(__file__).parents[2]
 HELPERS = {"certificate"}
 # The library that their programs import, and the command whose files were the watchdog's
-BEFORE = {"backup": {"common"}, "pitr": {"common"}, "operator_cli": {"common"}, "watchdog": {"operator_cli"}}
+BEFORE = {"backup": {"senex"}, "pitr": {"senex"}, "operator_cli": {"senex"}, "watchdog": {"operator_cli"}}
 KINDS = ("include_role", "import_role")
 
 
