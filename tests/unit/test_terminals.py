@@ -208,3 +208,17 @@ def test_more_is_typed_than_is_read(tmp_path):
     on.until(lambda: f"got 199 {'x' * 60}" in on.file("told"))
     on.type("end\n")
     assert on.ends() == 7 and on.file("told").count("got ") == 200
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("redirected", ["<input >out 2>err", ">out 2>err"])
+def test_what_a_script_of_roots_has_open_is_not_handed_on(tmp_path, redirected):
+    """Without a terminal, as by cron, the command becomes the program."""
+    (tmp_path / "systemd-run").write_text("#!/bin/sh\nls -l /proc/$$/fd\nexit 7\n")
+    (tmp_path / "systemd-run").chmod(0o755)
+    for name in ("input", "kept"):
+        (tmp_path / name).touch()
+    (tmp_path / "command.py").write_text(COMMAND.format(ops=str(OPS.parents[2] / "tests/unit"), path=f"{tmp_path}:{os.environ['PATH']}"))
+    script = f"exec 3>>{tmp_path}/kept; cd {tmp_path}; {sys.executable} command.py {redirected}"
+    done = subprocess.run(["/bin/sh", "-c", script], stdin=subprocess.DEVNULL, start_new_session=True, check=False)
+    assert done.returncode == 7 and "/out" in (tmp_path / "out").read_text() and "/kept" not in (tmp_path / "out").read_text()

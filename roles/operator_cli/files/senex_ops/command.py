@@ -58,6 +58,7 @@ def become(host: Host, argv: list[str]) -> int:
         return terminal.interactive([*words, f"--setenv=TERM={kind}", "--", *argv], host.uid, **{**host.account, "env": {**host.environment, "TERM": kind}})
     if terminal.there():
         return terminal.relayed([*words, "--", *argv], **host.account)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # what a script of root's has open
     os.chdir("/")
     os.setgroups([])
     os.setgid(host.gid)
