@@ -281,9 +281,9 @@ def test_redis_is_read_as_redis_cli_prints_it(answer, overdue, waiting):
     fake = Fake()
     fake.ended = {
         "inside redis redis-cli --user _watchdog -e -n 2": answer,
-        "inside redis redis-cli --user _watchdog -e": host.Ended(0, "# Memory\r\nused_memory:5\r\n", ""),
+        "inside redis redis-cli --user _watchdog -e": host.Ended(0, "# Memory\r\nused_memory:5\r\nerrorstat_NOAUTH:count=1\r\n", ""),
     }
-    found = {"info": {"used_memory": "5"}, "queues": {"celery": 3, "trading": 4}, "overdue": overdue, "waiting": waiting}
+    found = {"info": {"used_memory": "5", "errorstat_NOAUTH": "count=1"}, "queues": {"celery": 3, "trading": 4}, "overdue": overdue, "waiting": waiting}
     assert checks_stack.read_redis(fake, settings()) == found
 
 
