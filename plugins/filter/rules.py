@@ -145,10 +145,13 @@ def buffer_problems(sizes: Mapping[str, Any], buffers: Mapping[str, Any]) -> lis
         return lines
     one, busy, all_of_them = sizes["nginx_proxy_buffer_size"], sizes["nginx_proxy_busy_buffers_size"], buffers["nginx_proxy_buffers"]
     number, each = all_of_them.split(" ")
+    kept, least = sizes.get("nginx_proxy_max_temp_file_size"), max(one, each, key=human_to_bytes)
+    if kept and human_to_bytes(kept) < human_to_bytes(least):
+        lines = [f"nginx_proxy_max_temp_file_size: {kept} must be at least {least} (nginx_proxy_buffer_size, and one of nginx_proxy_buffers)"]
     if max(human_to_bytes(one), human_to_bytes(each)) <= human_to_bytes(busy) <= (int(number) - 1) * human_to_bytes(each):
-        return []
+        return lines
     least, most = f"nginx_proxy_buffer_size ({one})", f"all of nginx_proxy_buffers ({all_of_them}) but one"
-    return [f"nginx_proxy_busy_buffers_size: {busy} must be at least {least} and at most {most}"]
+    return [*lines, f"nginx_proxy_busy_buffers_size: {busy} must be at least {least} and at most {most}"]
 
 
 def uncovered_names(names: Sequence[str], certificate: Sequence[str]) -> list[str]:

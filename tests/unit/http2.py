@@ -5,6 +5,7 @@ import ssl
 import struct
 
 HEADERS, SETTINGS, WINDOW_SIZE = 1, 4, 4
+END_STREAM, END_HEADERS = 1, 4
 INDEXED_62 = b"\xbe"  # the newest entry of the table that the client has the server keep
 
 
@@ -32,10 +33,10 @@ class Greedy:
         self.host, self.number = host.encode(), 1
         self.stream.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, struct.pack("!HI", WINDOW_SIZE, 0)))
 
-    def get(self, path, more=b""):
-        """One request; `more` are headers as they are written."""
+    def get(self, path, more=b"", flags=END_STREAM | END_HEADERS):
+        """One request; `more` are headers as they are written. Without END_STREAM a body is to come."""
         head = b"\x82\x87\x04" + text(path.encode()) + b"\x01" + text(self.host)
-        self.stream.sendall(frame(HEADERS, 5, self.number, head + more))
+        self.stream.sendall(frame(HEADERS, flags, self.number, head + more))
         self.number += 2
 
     def close(self):

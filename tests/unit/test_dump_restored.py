@@ -247,13 +247,31 @@ def test_nor_an_upgrade(trap):
     assert pg_facts.writes(server)["senex"] and free(trap.server) == "f"
 
 
-def test_nor_the_look_for_an_extension(trap):
+def extensions(server, calls, check=True):
+    """What the script of a run does for these extensions."""
     script = (ROLES_OF / "templates/reconcile.sh.j2").read_text()
     sql = re.search(r"^sql\(\) .*$", script, re.MULTILINE)[0]
     extension = re.search(r"^extension\(\) \{.*?^\}", script, re.MULTILINE | re.DOTALL)[0]
+    return server.run(["sh", "-euc", f"{sql}\n{extension}\n{calls}"], check, user="postgres")
+
+
+def test_nor_the_look_for_an_extension(trap):
     trap.server.sql("create view trap.pg_extension as select 'x'::name extname where trap.current_setting('port') <> ''", user="senex", database="senex")
-    done = trap.server.run(["sh", "-euc", f"{sql}\n{extension}\nextension senex citext; extension senex pg_trgm"], user="postgres")
+    trap.server.sql("create view trap.pg_available_extensions as select from pg_class where trap.current_setting('port') <> ''", user="senex", database="senex")
+    done = extensions(trap.server, "extension senex citext 'citext pg_trgm'; extension senex pg_trgm 'citext pg_trgm'")
     assert done.stdout == "changed: extension pg_trgm in senex\n" and free(trap.server) == "f"
+
+
+def test_the_superuser_makes_no_extension_that_is_not_named(trap):
+    there = "select string_agg(extname, ' ' order by extname) from pg_extension where extname in ('cube', 'earthdistance')"
+    refused = extensions(trap.server, "extension senex earthdistance 'citext earthdistance'", False)
+    assert refused.returncode == 1 and "earthdistance in senex needs cube; name that as well" in refused.stderr
+    assert trap.server.sql(there, database="senex") == ""
+    named = "'earthdistance cube'"
+    done = extensions(trap.server, f"extension senex earthdistance {named}; extension senex cube {named}")
+    assert done.stdout == "changed: extension earthdistance in senex\n", "in whatever order"
+    assert trap.server.sql(there, database="senex") == "cube earthdistance"
+    assert extensions(trap.server, "extension senex earthdistance earthdistance").stdout == "", "what is there stays"
 
 
 def test_nor_a_restore_to_a_moment(trap, monkeypatch):

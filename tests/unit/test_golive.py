@@ -101,4 +101,4 @@ def test_root_changes_no_file_of_the_service_users():
     """What is said to be done is pasted by root, and the service user may have put a link to any file of the host there."""
     config = settings()
     (found,) = golive.judge_secrets({f"{config.home}/.config/containers/auth.json": 0o644, "/etc/x.key": 0o640}, config, NOW)
-    assert found.do.startswith(f"chmod 600 /etc/x.key; runuser -u {config.user} -- chmod 600 {config.home}/.config/containers/auth.json; then")
+    assert found.do.startswith(f"chmod 600 /etc/x.key; runuser --pty -u {config.user} -- chmod 600 {config.home}/.config/containers/auth.json; then")

@@ -8,8 +8,8 @@ import re
 import subprocess
 import time
 
-from http2 import INDEXED_62, Greedy, text
-from nginx_door import DOMAIN, door, needs_nginx, rendered
+from http2 import END_HEADERS, INDEXED_62, Greedy, text
+from nginx_door import DOMAIN, door, needs_nginx, rendered, written
 from watched import senex_ops as senex_ops  # noqa: PLC0414  (it puts the modules on their path)
 
 from senex_ops import checks_site  # isort: skip
@@ -29,6 +29,12 @@ def held(site, name):
             with contextlib.suppress(FileNotFoundError):
                 found += os.readlink(link).endswith(name)
     return found
+
+
+def sizes(site, folder):
+    """Of the files there that nginx has open; they have no names any more."""
+    links = [link for pid in workers(site) for link in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
+    return [link.stat().st_size for link in links if os.readlink(link).startswith(folder)]
 
 
 def memory(site):
@@ -108,3 +114,36 @@ def test_a_full_log_is_seen_within_a_minute():
 def test_what_nginx_may_hold_is_not_all_of_the_host():
     unit = rendered("nginx.service.conf.j2")
     assert "MemoryMax=25%\n" in unit and "OOMPolicy=continue\n" in unit
+
+
+@needs_nginx
+def test_an_answer_that_nobody_reads_takes_so_much_of_the_disk_and_no_more(tmp_path):
+    with door(tmp_path, nginx_proxy_max_temp_file_size="512k") as site, greedy(site, 1) as (client,):
+        for _ in range(4):
+            client.get(f"/large?{8 << 20}")
+        time.sleep(1)
+        kept = sizes(site, f"{tmp_path}/temporary/")
+        assert len(kept) == 4 and max(kept) <= 512 << 10, kept
+        assert len(site.ask(f"/large?{8 << 20}", source="127.0.0.9").body) == 8 << 20, "whoever reads gets all of it"
+
+
+@needs_nginx
+def test_a_body_that_does_not_come_counts_as_a_request_whatever_its_form(tmp_path):
+    """A GET of HTTP/2 whose stream stays open, and has no Content-Length."""
+    with door(tmp_path, nginx_source_requests=3) as site:
+        with greedy(site, 1) as (client,):
+            for _ in range(5):
+                client.get("/page", flags=END_HEADERS)
+            time.sleep(1)
+        time.sleep(0.5)
+        said = [re.search(r" (\d+) 0 .* conn=(\w+)", line).groups() for line in (tmp_path / "access.log").read_text().splitlines()]
+        assert said == [("499", "PASSED")] * 3 + [("429", "REJECTED")] * 2
+
+
+@needs_nginx
+def test_there_is_room_for_more_variables(tmp_path):
+    """Those of locations of one's own; else nginx warns at each start, and looks longer for each."""
+    main = written(tmp_path)
+    (tmp_path / "site.d/own.conf").write_text("".join(f"set $own_variable_{number} x;\n" for number in range(150)))
+    done = subprocess.run(["nginx", "-t", "-p", tmp_path, "-c", main], capture_output=True, text=True, check=True)
+    assert "variables_hash" not in done.stderr

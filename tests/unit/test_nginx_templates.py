@@ -66,6 +66,11 @@ def test_no_location_adds_a_header():
         ({"nginx_content_security_policy": 'default-src "self"'}, "nginx_content_security_policy"),
         ({"nginx_static_url": "static"}, "nginx_static_url"),
         ({"nginx_client_max_body_size": "10 MB"}, "nginx_client_max_body_size"),
+        ({"nginx_client_max_body_size": "0"}, "nginx_client_max_body_size: 0 is no limit for nginx"),
+        ({"nginx_client_max_body_size": "0m"}, "nginx_client_max_body_size: 0m is no limit for nginx"),
+        ({"nginx_proxy_max_temp_file_size": "1g"}, "nginx_proxy_max_temp_file_size: is no size of nginx"),
+        ({"nginx_proxy_max_temp_file_size": "0"}, "nginx_proxy_max_temp_file_size: is no size of nginx"),
+        ({"nginx_proxy_max_temp_file_size": "16k"}, "nginx_proxy_max_temp_file_size: 16k must be at least 32k"),
     ],
 )
 def test_a_bad_input_gives_one_line_that_names_it(inputs, words):

@@ -7,6 +7,10 @@ import subprocess
 import pytest
 from rendered import ROLES, Renderer, action, component, loaded, value, variables
 from test_rendered_units import BASE
+from watched import senex_ops
+
+assert senex_ops  # on the path by that
+from senex_ops import checks_stack  # noqa: E402
 
 OFF = ["off", "~*", "&*", "+@all"]  # with rights, for Redis loads its log as this user
 CACHE = {"senex_redis_cache_instance": True}
@@ -71,7 +75,9 @@ def test_each_start_makes_the_operator_a_password(tmp_path):
         word = (tmp_path / "operator").read_text()
         (tmp_path / "check").write_text(word)
         digest = subprocess.run(["sha256sum", tmp_path / "check"], capture_output=True, text=True, check=True).stdout.split()[0]
-        assert (tmp_path / "operator.conf").read_text() == f"user operator on ~* &* +@all #{digest}\n"
+        operator, watchdog = (tmp_path / "operator.conf").read_text().splitlines()
+        assert operator == f"user operator on ~* &* +@all #{digest}"
+        assert watchdog.startswith("user _watchdog on ~* +info ") and watchdog.endswith(f" #{digest}")
         assert {(tmp_path / name).stat().st_mode & 0o777 for name in ("operator", "operator.conf")} == {0o600}
         seen.add(word)
     assert len(seen) == 2 and all(len(word) == 64 for word in seen)
@@ -258,3 +264,10 @@ def test_a_queue_that_no_file_holds_is_refused(inputs, refused):
     task = loaded(ROLES / "redis/tasks/check.yml")[0]
     found = value("redis", "__redis_problems", **{**BASE, **task["vars"], **inputs})
     assert any("neither a log nor snapshots" in line for line in found) == refused
+
+
+def test_the_watchdog_may_call_what_it_calls_and_nothing_else():
+    rules = re.search(r"user _watchdog ([^#]*)#", component("redis", **BASE)[0]["config/redis/start.sh"][0])[1].split()
+    called = {word.lower() for word in re.findall(r"redis\.p?call\('(\w+)'", checks_stack.HELD)}
+    called |= {"info", "select", "llen", "eval", "command"}  # the last by redis-cli of itself
+    assert {word for word in rules if word not in ("on", "~*")} == {f"+{word}" for word in called}

@@ -47,6 +47,7 @@ ALLOWED = {
     "payload.load_applied": "the directory of the manifests is root's",
     "server._renamed": "ServiceUser.does runs it as the service user",
     "upgrade_state.State": "the directory of the manifests is root's",
+    "terminal.there": "/dev is root's",
     "traffic_probe_unit.start": "/run/senex.trader is root's",
     "quadlet_check.generator": "files of the package",
     "quadlet_check.problems": "a new directory of root's own in /run; rmtree goes by descriptors",

@@ -1,8 +1,11 @@
 """A terminal of root's stays root's: whoever is handed a descriptor of it reads what is typed there for as long as it is open."""
 
+import contextlib
 import fcntl
 import os
 import pty
+import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -68,18 +71,10 @@ def seen(place):
 @pytest.mark.parametrize("ways", ["</dev/null", ">out", ">out 2>err", "</dev/null 2>err", "</dev/null >out", "</dev/null >out 2>err"])
 def test_no_program_of_the_service_user_is_handed_a_terminal(tmp_path, ways):
     code, shown = run(tmp_path, ways)
-    has = seen(tmp_path)
-    assert code == 7 and "descriptor" not in has, shown
-    assert not has or ways == "</dev/null >out 2>err", "without any descriptor of it, systemd-run itself takes the place of the command"
+    assert code == 7 and seen(tmp_path) == "", shown
     said = shown + "".join((tmp_path / name).read_text() for name in ("out", "err") if (tmp_path / name).exists())
     assert "said" in said and "\u00e9" in said and "complained" in said and "--pipe" in (tmp_path / "words").read_text()
     assert "\x1b" not in shown
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
-def test_on_a_terminal_of_its_own_it_is_interactive(tmp_path):
-    code, _shown = run(tmp_path, "")
-    assert code == 7 and "--pty" in (tmp_path / "words").read_text()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
@@ -105,3 +100,125 @@ def test_nor_has_a_command_of_a_task(tmp_path, role, name, given):
     code += f"subprocess.run({[*words, 'x']!r}, capture_output=True, **({{'input': {given.encode()!r}}} if {given!r} else {{}}))"
     assert on_a_terminal(tmp_path, [sys.executable, "-c", code])[0] == 0 and (tmp_path / "words").exists()
     assert seen(tmp_path) in ("", "controlling terminal\n" if name == "__backup_command" else "")
+
+
+# In the place of systemd-run on a terminal: it says which one it has, and what came of what was typed there
+ATTENDED = """#!/bin/sh
+{{ tty; stty size; stty -a | grep -o '\\<erase = [^;]*'; }} >{place}/told
+trap 'stty size >>{place}/told' WINCH
+echo "$*" >{place}/words
+printf 'ready \\033[1mbold\\033[0m\\n'
+while read -r line || read -r line; do # a signal ends a read
+    [ "$line" = end ] && break
+    echo "got $line" >>{place}/told
+done
+printf last
+exit {code}
+"""
+
+
+class Attended:
+    """The command `senex` on a terminal of 33 lines, which a test types on."""
+
+    def __init__(self, place, redirected="", code="7"):
+        self.place = place
+        (place / "systemd-run").write_text(ATTENDED.format(place=place, code=code))
+        (place / "systemd-run").chmod(0o755)
+        (place / "command.py").write_text(COMMAND.format(ops=str(OPS.parents[2] / "tests/unit"), path=f"{place}:{os.environ['PATH']}"))
+        self.master, self.slave = pty.openpty()
+        self.name = os.ttyname(self.slave)
+        self.resize(33)
+        now = termios.tcgetattr(self.slave)
+        now[6][termios.VERASE] = b"\x07"
+        termios.tcsetattr(self.slave, termios.TCSANOW, now)
+        self.before = termios.tcgetattr(self.slave)
+        words = ["/bin/sh", "-c", f"cd {place}; {sys.executable} command.py {redirected}; echo $? >code; read -r rest; echo $rest >rest"]
+        self.shell = subprocess.Popen(
+            words, stdin=self.slave, stdout=self.slave, stderr=self.slave, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        )
+        os.set_blocking(self.master, False)
+        self.shown = ""
+        self.until(lambda: "ready" in self.shown)
+
+    def resize(self, lines):
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 77, 0, 0))
+
+    def file(self, name):
+        return (self.place / name).read_text() if (self.place / name).exists() else ""
+
+    def type(self, text):
+        os.write(self.master, text.encode())
+
+    def until(self, so):
+        end = time.monotonic() + 20
+        while not so():
+            assert time.monotonic() < end, (self.shown, self.file("told"))
+            with contextlib.suppress(BlockingIOError):
+                self.shown += os.read(self.master, 10_000).decode()
+            time.sleep(0.02)
+
+    def ends(self):
+        self.until(lambda: self.file("code").strip())
+        assert termios.tcgetattr(self.slave) == self.before
+        self.type("mine\n")
+        self.shell.wait(20)
+        os.close(self.master)
+        os.close(self.slave)
+        return int(self.file("code"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("redirected", ["", "2>err"])
+def test_what_is_interactive_has_a_terminal_of_its_own(tmp_path, redirected):
+    on = Attended(tmp_path, redirected)
+    name, size, erase = on.file("told").splitlines()
+    assert name.startswith("/dev/pts/") and name != on.name and "--pty" in on.file("words")
+    assert (size, erase) == ("33 77", "erase = ^G") and "\x1b[1mbold" in on.shown
+    on.resize(44)
+    on.until(lambda: "44 77" in on.file("told"))
+    on.type("words \u00e9\n")
+    on.until(lambda: "got words \u00e9" in on.file("told") and "words \u00e9" in on.shown)
+    on.type("end\n")
+    assert on.ends() == 7 and on.shown.endswith("last") and on.file("rest") == "mine\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_ctrl_c_reaches_what_runs_and_nothing_else(tmp_path):
+    on = Attended(tmp_path)
+    on.type("\x03")
+    assert on.ends() == 128 + signal.SIGINT
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_what_asks_it_to_end_ends_what_runs(tmp_path):
+    on = Attended(tmp_path)
+    (command,) = [int(pid) for pid in Path(f"/proc/{on.shell.pid}/task/{on.shell.pid}/children").read_text().split()]
+    os.kill(command, signal.SIGTERM)
+    assert on.ends() == 128 + signal.SIGTERM
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_more_is_typed_than_is_read(tmp_path):
+    """A long statement that is pasted."""
+    on = Attended(tmp_path)
+    for number in range(200):
+        on.type(f"{number} {'x' * 60}\n")
+        on.until(lambda: True)
+        time.sleep(0.001)
+    on.until(lambda: f"got 199 {'x' * 60}" in on.file("told"))
+    on.type("end\n")
+    assert on.ends() == 7 and on.file("told").count("got ") == 200
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("redirected", ["<input >out 2>err", ">out 2>err"])
+def test_what_a_script_of_roots_has_open_is_not_handed_on(tmp_path, redirected):
+    """Without a terminal, as by cron, the command becomes the program."""
+    (tmp_path / "systemd-run").write_text("#!/bin/sh\nls -l /proc/$$/fd\nexit 7\n")
+    (tmp_path / "systemd-run").chmod(0o755)
+    for name in ("input", "kept"):
+        (tmp_path / name).touch()
+    (tmp_path / "command.py").write_text(COMMAND.format(ops=str(OPS.parents[2] / "tests/unit"), path=f"{tmp_path}:{os.environ['PATH']}"))
+    script = f"exec 3>>{tmp_path}/kept; cd {tmp_path}; {sys.executable} command.py {redirected}"
+    done = subprocess.run(["/bin/sh", "-c", script], stdin=subprocess.DEVNULL, start_new_session=True, check=False)
+    assert done.returncode == 7 and "/out" in (tmp_path / "out").read_text() and "/kept" not in (tmp_path / "out").read_text()

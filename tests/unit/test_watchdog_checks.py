@@ -280,16 +280,35 @@ def test_a_reading_that_fails_is_a_finding():
 def test_redis_is_read_as_redis_cli_prints_it(answer, overdue, waiting):
     fake = Fake()
     fake.ended = {
-        "inside redis redis-cli -e -n 2": answer,
-        "inside redis redis-cli -e": host.Ended(0, "# Memory\r\nused_memory:5\r\n", ""),
+        "inside redis redis-cli --user _watchdog -e -n 2": answer,
+        "inside redis redis-cli --user _watchdog -e": host.Ended(0, "# Memory\r\nused_memory:5\r\nerrorstat_NOAUTH:count=1\r\n", ""),
     }
-    found = {"info": {"used_memory": "5"}, "queues": {"celery": 3, "trading": 4}, "overdue": overdue, "waiting": waiting}
+    found = {"info": {"used_memory": "5", "errorstat_NOAUTH": "count=1"}, "queues": {"celery": 3, "trading": 4}, "overdue": overdue, "waiting": waiting}
     assert checks_stack.read_redis(fake, settings()) == found
+
+
+@pytest.mark.parametrize("refused", [host.Ended(0, "NOAUTH Authentication required.\n", "AUTH failed: WRONGPASS"), host.Ended(1, "", "AUTH failed: WRONGPASS")])
+def test_no_script_runs_as_who_may_do_everything(refused):
+    """Also where Redis was started before the watchdog had a user of its own."""
+    fake, asked = Fake(), []
+
+    def inside(_container, *words, stdin=None, **_):
+        asked.append((words, stdin))
+        if "--user" in words:
+            return refused
+        return host.Ended(0, "used_memory:5\n" if stdin == "INFO\n" else "3\n4\n", "")
+
+    fake.inside = inside
+    assert checks_stack.read_redis(fake, settings()) == {"info": {"used_memory": "5"}, "queues": {"celery": 3, "trading": 4}, "overdue": 0, "waiting": []}
+    assert [words for words, stdin in asked if "EVAL" in stdin] == [("redis-cli", "--user", "_watchdog", "-e", "-n", "2")]
 
 
 def test_a_redis_that_does_not_answer_is_told():
     fake = Fake()
-    fake.ended = {"inside redis redis-cli -e -n 2": host.Ended(1, "", "Connection refused"), "inside redis redis-cli -e": host.Ended(0, "a:5", "")}
+    fake.ended = {
+        "inside redis redis-cli --user _watchdog -e -n 2": host.Ended(1, "", "Connection refused"),
+        "inside redis redis-cli --user _watchdog -e": host.Ended(0, "a:5", ""),
+    }
     with pytest.raises(OSError, match="Connection refused"):
         checks_stack.read_redis(fake, settings())
 

@@ -32,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.events()
         status = {"/missing": 404, "/unavailable": 503, "/log-in": 302}.get(path, 200)
         asked = {"port": self.server.server_port, "method": self.command, "path": self.path, "headers": dict(self.headers)}
-        body = json.dumps({"application": "stand-in", "asked": ASKED[query], **asked}).encode()
+        body = b"x" * int(query) if path == "/large" else json.dumps({"application": "stand-in", "asked": ASKED[query], **asked}).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

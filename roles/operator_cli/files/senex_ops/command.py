@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import codecs
 import contextlib
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
-import threading
 import time
-from typing import IO, TextIO
 
-from senex_host import process, untrusted
+from senex_host import untrusted
 from senex_host.host_layout import RELEASES as RECORDS
 
-from . import activity, config, doctor, golive, remediation, status
+from . import activity, config, doctor, golive, remediation, status, terminal
 from .host import ROOT_ENVIRONMENT, Host
 from .postgresql import session
 
@@ -55,44 +50,20 @@ def replace(argv: list[str], **environment: str) -> int:
 
 
 def become(host: Host, argv: list[str]) -> int:
-    """Become another program, as the service user and by way of its manager."""
-    terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    words = ["systemd-run", "--user", "--quiet", "--wait", "--collect", "--property=LogLevelMax=warning", "--pty" if terminal else "--pipe"]
-    if not terminal and any(os.isatty(descriptor) for descriptor in (0, 1, 2)):
-        return relayed(host, [*words, "--", *argv])
+    """Become another program, as the service user and by way of its manager. With --pipe that is handed the descriptors themselves."""
+    on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    words = ["systemd-run", "--user", "--quiet", "--wait", "--collect", "--property=LogLevelMax=warning", "--pty" if on_terminal else "--pipe"]
+    if on_terminal:
+        kind = os.environ.get("TERM", "dumb")
+        return terminal.interactive([*words, f"--setenv=TERM={kind}", "--", *argv], host.uid, **{**host.account, "env": {**host.environment, "TERM": kind}})
+    if terminal.there():
+        return terminal.relayed([*words, "--", *argv], **host.account)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # what a script of root's has open
     os.chdir("/")
     os.setgroups([])
     os.setgid(host.gid)
     os.setuid(host.uid)
-    terminals = [f"--setenv=TERM={os.environ.get('TERM', 'dumb')}"] if terminal else []
-    return replace([*words, *terminals, "--", *argv], **host.environment)
-
-
-def relayed(host: Host, argv: list[str]) -> int:
-    """Run a program as the service user that has nothing of the terminal but its lines. With --pipe its manager is handed the descriptors themselves: of a
-    terminal it could read whatever is typed there from then on, and write to it."""
-    ways: dict = {name: subprocess.PIPE if number else subprocess.DEVNULL for number, name in enumerate(("stdin", "stdout", "stderr")) if os.isatty(number)}
-    sys.stdout.flush()
-    running = subprocess.Popen(argv, start_new_session=True, **host.account, **ways)
-    told = [threading.Thread(target=hand_on, args=pair, daemon=True) for pair in ((running.stdout, sys.stdout), (running.stderr, sys.stderr)) if pair[0]]
-    for thread in told:
-        thread.start()
-    try:
-        code = running.wait()
-    except KeyboardInterrupt:
-        running.send_signal(signal.SIGINT)
-        raise
-    for thread in told:
-        thread.join(5)  # what it left behind may hold its pipes for ever
-    return code
-
-
-def hand_on(source: IO[bytes], target: TextIO) -> None:
-    """To a terminal, in printable characters: some of them are a visitor's."""
-    words = codecs.getincrementaldecoder("utf-8")("replace")
-    while piece := os.read(source.fileno(), 1 << 16):
-        target.write(process.printable(words.decode(piece), also="\n\t\r"))
-        target.flush()
+    return replace([*words, "--", *argv], **host.environment)
 
 
 def enter(host: Host, container: str, argv: list[str], *options: str) -> int:

@@ -135,7 +135,7 @@ def judge_secrets(data: dict[str, int], config, now: float) -> list[Finding]:
         # Below the home as who owns it: a link there would lead root to any file of the host
         below = [path for path in wide if path.startswith(f"{config.home}/")]
         own = [path for path in wide if path not in below]
-        do = [f"{who}chmod 600 {' '.join(paths)}" for who, paths in (("", own), (f"runuser -u {config.user} -- ", below)) if paths]
+        do = [f"{who}chmod 600 {' '.join(paths)}" for who, paths in (("", own), (f"runuser --pty -u {config.user} -- ", below)) if paths]
         return [fail("secrets", f"others may read {', '.join(wide)}", f"{'; '.join(do)}; then think of what was read: playbooks/secrets.yml")]
     return [ok("secrets", f"{len(data)} files are their owners' alone")]
 
