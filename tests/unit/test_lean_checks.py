@@ -6,10 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 from pitr import database
+from rendered import component
 from test_start_checks import check_of, script
 
 DJANGO = {
@@ -92,6 +94,51 @@ def test_a_beat_is_well_where_nothing_can_be_remembered(beat):
     assert (code, loaded) == (0, True) and "asked each time" in said
 
 
+CELERY = """
+import atexit
+atexit.register(lambda: open({log!r}, 'a').write('cleared up\\n'))
+said = open({said!r}).read().split()
+class Inspect:
+    def __init__(self, **_): pass
+    def stats(self): return {{"worker@host": {{"pool": {{"max-concurrency": 1}}}}}} if "answers" in said else None
+    def active(self): return {{"worker@host": [1] if "busy" in said else []}}
+    def active_queues(self): return {{"worker@host": [{{"name": name}} for name in ["health.worker@host"] + ["celery"] * ("takes" in said)]}}
+class Probe:
+    def ready(self): return True
+    def forget(self): open({log!r}, 'a').write('forgotten\\n')
+class app:
+    class conf: result_backend, task_ignore_result = "redis", False
+    class control: inspect = Inspect
+    def send_task(*_, **__): return Probe()
+def find_app(_): return app
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "did"),
+    [
+        ("answers takes", 0, "forgotten\n"),  # as the last thing: nothing is cleared up of what is at its end
+        ("answers takes busy", 0, ""),
+        ("answers", "takes from none of its queues", "cleared up\n"),
+        ("", "does not answer a ping", "cleared up\n"),
+    ],
+)
+def test_a_worker_that_is_well_ends_its_check_at_once(tmp_path, said, code, did):
+    log, words = tmp_path / "log", tmp_path / "said"
+    words.write_text(said)
+    log.touch()
+    (tmp_path / "celery/app").mkdir(parents=True)
+    for name in ("celery/__init__.py", "celery/app/__init__.py"):
+        (tmp_path / name).touch()
+    (tmp_path / "celery/app/utils.py").write_text(CELERY.format(log=str(log), said=str(words)))
+    with socket.create_server(("127.0.0.1", 0)) as broker:
+        environment = {"PYTHONPATH": str(tmp_path), "CELERY_BROKER_URL": f"redis://127.0.0.1:{broker.getsockname()[1]}/2"}
+        check = [sys.executable, "-S", script(tmp_path, "celery", "worker_health.py", celery_app="demo"), "worker@host", "celery,trading"]
+        done = subprocess.run(check, capture_output=True, text=True, timeout=20, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "") if code == 0 else done.returncode == 1 and code in done.stderr
+    assert log.read_text() == did
+
+
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
@@ -163,3 +210,9 @@ def test_a_version_that_has_no_client_is_passed_over(clients):
     (clients / "17/bin").mkdir(parents=True)
     (clients / "17/bin/psql").touch()
     assert database.client() == str(clients / "17/bin/psql")
+
+
+def test_podman_writes_no_line_for_each_check():
+    """Read as TOML by Podman from a directory of its user; a version that does not know the option passes over it."""
+    text, item = component("podman")[0][".config/containers/containers.conf.d/senex.conf"]
+    assert tomllib.loads(text) == {"engine": {"healthcheck_events": False}} and item["mode"] == "0644"
