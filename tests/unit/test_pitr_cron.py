@@ -32,7 +32,7 @@ def converged(files, state="present"):
     found = [path for path, text in files.items() if any(re.match(contains, line) for line in text.splitlines())]
     others = [path for path in found if re.match(r"/etc/barman([.]conf$|[.]d/)", path)]
     assert "/etc/barman([.]conf$|[.]d/)" in variables["__pitr_cron_served"]
-    assert act["when"] == ["__pitr_cron_job in __pitr_cron.files | map(attribute='path')", "__pitr_cron_served | length == 0"]
+    assert act["when"] == ["__pitr_cron_job in __pitr_cron.files | default([]) | map(attribute='path')", "__pitr_cron_served | length == 0"]
     if JOB not in found or others:
         return files
     pattern, replacement = (told(act["ansible.builtin.replace"][word]) for word in ("regexp", "replace"))
