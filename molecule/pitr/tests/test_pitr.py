@@ -36,6 +36,12 @@ def test_first_base_backup_comes_by_itself(archive):
     assert oct(archive.host.file(f"{HOME}/backups/status/base.json").mode) == "0o600"
 
 
+def test_the_cron_job_of_the_package_does_not_run(archive):
+    """It would start Barman each minute, for a configuration that is not this archive's."""
+    said = archive.host.check_output("cat /etc/cron.d/barman")
+    assert "/usr/bin/barman" in said and not [line for line in said.splitlines() if "/usr/bin/barman" in line and not line.startswith("#")]
+
+
 def test_nobody_but_the_service_user_reaches_the_socket(archive):
     words = f"psql -X -w -A -t -h {HOME}/run/postgresql -U barman -c 'select current_user' postgres"
     assert archive.host.check_output(f"{RUN} {words}") == "barman"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import glob
 import subprocess
 
 from pitr import jobs
@@ -9,6 +11,15 @@ from pitr.postgresql import psql
 from pitr.postgresql.service import Names, Service, SingleServer
 from pitr.programs import last_words, podman, run, systemctl
 from pitr.settings import Settings
+
+CLIENTS = "/usr/lib/postgresql"  # of Debian's packages, by version
+
+
+@functools.cache
+def client() -> str:
+    """psql itself. What Debian has under that name is a Perl program that looks for the newest, at seven times the cost of most questions."""
+    found = glob.glob(f"{CLIENTS}/[0-9]*/bin/psql")
+    return max(found, key=lambda path: [int(part) for part in path.removeprefix(CLIENTS).split("/")[1].split(".") if part.isdigit()], default="psql")
 
 
 class Here:
@@ -44,7 +55,7 @@ def query(settings: Settings, sql: str, replication: bool = False) -> list[list[
     """Rows from the primary, as the role of the archive."""
     kind = "replication=true" if replication else "dbname=postgres"
     target = f"{service(settings).primary().conninfo} user={settings.archive_role} connect_timeout=10 {kind}"
-    done = run("psql", *psql.ROWS, "-w", "-c", sql, target, check=False, timeout=60)
+    done = run(client(), *psql.ROWS, "-w", "-c", sql, target, check=False, timeout=60)
     if done.returncode:
         raise jobs.PitrError(f"the database does not answer: {last_words(done.stderr)}")
     return psql.rows(done.stdout)
