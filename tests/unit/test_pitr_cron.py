@@ -21,7 +21,7 @@ OWN = "[barman]\nbarman_home = /var/lib/barman\n;[commented]\n"
 def converged(files, state="present"):
     """What the two tasks make of the files of a host, by the words of the role; no file that was there goes."""
     variables = yaml.safe_load((ROLE / "vars/main.yml").read_text())
-    tasks = {task["name"]: task for task in yaml.safe_load((ROLE / "tasks/main.yml").read_text())}
+    tasks = {task["name"]: task for task in yaml.safe_load((ROLE / "tasks/cron.yml").read_text())}
     look, act = (next(task for task in tasks.values() if module in task) for module in ("ansible.builtin.find", "ansible.builtin.replace"))
 
     def told(text, **more):
