@@ -57,8 +57,11 @@ def serve(name):
 
     kind = name.removeprefix("ansible-")
     command = getattr(importlib.import_module(f"ansible.cli.{kind}"), f"{kind.title()}CLI")
+    if kind == "playbook":
+        load()
     gc.collect()
     gc.freeze()
+    gc.disable()  # a run ends before there is much to collect
     # A directory that Ansible made for this process alone, and removes at its end
     local = pathlib.Path(constants.DEFAULT_LOCAL_TMP)
     for line in sys.stdin:
@@ -70,6 +73,20 @@ def serve(name):
             atexit.register(shutil.rmtree, constants.DEFAULT_LOCAL_TMP, ignore_errors=True)
             command.cli_executor(argv)  # ends the process
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def load():
+    """What each run of a playbook loads at its start, most of what is left of a short one: what Ansible brings, and what this environment names."""
+    from ansible import cli
+    from ansible.plugins import loader
+
+    loader.init_plugin_loader()
+    cli.init_plugin_loader = lambda *_: None  # the second time would be a warning
+    for name in ("callback", "connection", "shell", "become", "vars", "inventory", "strategy"):
+        list(getattr(loader, f"{name}_loader").all(class_only=True))
+    for name in ("filter", "test"):
+        list(getattr(loader, f"{name}_loader").all())
+    importlib.import_module("ansible_collections.ansible.builtin")
 
 
 def begin(argv, environment, place):
