@@ -151,6 +151,7 @@ def test_every_module_that_changes_a_host_asks_for_the_lock():
     """One that does not is named here with its reason."""
     apart = {"facts": "reads", "check_image": "containers of its own alone",
              "in_force": "reads", "bounded_command": "by the test below", "nginx_sites": "reads", "preflight": "reads",
+             "fail_on_problems": "asks no host",
              "vault": "a file of the controller", "quadlet": "apply_quadlet", "system_files": "apply_system_files"}  # fmt: skip
     through = {"apply_quadlet": "component_apply", "postgresql_upgrade": "leased(", "postgresql_checksums": "checksums"}
     for path in ROOT.glob("plugins/modules/*.py"):

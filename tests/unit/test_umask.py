@@ -10,7 +10,7 @@ from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Those whose work an action plugin does on the controller; and one that only asks the network
-ELSEWHERE = {"quadlet", "system_files", "vault", "preflight"}
+ELSEWHERE = {"fail_on_problems", "quadlet", "system_files", "vault", "preflight"}
 MODULES = sorted({path.stem for path in (ROOT / "plugins/modules").glob("*.py")} - ELSEWHERE - {"__init__"})
 
 
