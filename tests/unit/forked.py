@@ -82,7 +82,8 @@ def load():
 
     loader.init_plugin_loader()
     cli.init_plugin_loader = lambda *_: None  # the second time would be a warning
-    for name in ("callback", "connection", "shell", "become", "strategy"):
+    # Not those of variables, whose loader must be asked once: group_vars would be left out
+    for name in ("callback", "connection", "shell", "become", "inventory", "strategy"):
         list(getattr(loader, f"{name}_loader").all(class_only=True))
     for name in ("filter", "test"):
         list(getattr(loader, f"{name}_loader").all())

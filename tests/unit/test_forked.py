@@ -22,3 +22,14 @@ def test_no_run_sees_what_another_one_did(tmp_path):
 
     assert (said("one"), said("two", "-e", "wrong=true"), said("three")) == ((0, False), (2, True), (0, False))
     assert len([*(tmp_path / ".ansible/tmp").iterdir()]) == 1, "that of the process itself, which is there until the last run"
+
+
+def test_what_a_directory_says_of_its_groups_is_read(tmp_path):
+    """The process has loaded plugins beforehand, and each kind must be as it is in a process of its own."""
+    inventory = tmp_path / "inventory"
+    (inventory / "group_vars/all").mkdir(parents=True)
+    (inventory / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"one": {}}}}))
+    (inventory / "group_vars/all/main.yml").write_text(json.dumps({"said": "of the group"}))
+    (tmp_path / "play.json").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [{"debug": {"msg": "heard {{ said }}"}}]}]))
+    done = run("ansible-playbook", "-i", inventory, tmp_path / "play.json", COLUMNS="600", **NO_CLIENTS)
+    assert "heard of the group" in done.stdout, done.stdout + done.stderr
