@@ -70,10 +70,10 @@ class LookupModule(LookupBase):
         if which not in (WORLD, "hosts"):
             raise AnsibleError(f"component_ports: there is no {which}; there are {WORLD} and hosts")
         mine = set(self._variables.get("group_names", []))
-        ports = [port for name, one in registry().items() if mine & set(groups_of(name)) for port in one.ports if self._listens(port)]
+        ports = [port for name, one in registry().items() if mine & set(groups_of(name)) for port in one.ports if (WORLD in port.clients) == (which == WORLD)]
         if which == WORLD:
-            return [{"port": self._range(port)} for port in ports if WORLD in port.clients]
-        return [rule for port in ports if WORLD not in port.clients for rule in self._rules(port)]
+            return [{"port": self._range(port)} for port in ports if self._listens(port)]
+        return [rule for port in ports for rule in self._rules(port)]
 
     def _value(self, name: str) -> str:
         """Inputs of roles that are not loaded yet have the value that they have by default: none."""
@@ -94,11 +94,15 @@ class LookupModule(LookupBase):
 
     def _rules(self, port: Port) -> list[dict[str, str]]:
         hostvars, groups, me = (self._variables[name] for name in ("hostvars", "groups", "inventory_hostname"))
+        others = [host for host in hosts_of(port.clients, groups) if host != me]
+        # Asked last: each template costs as much as all of the rest, and a host of its own has no others
+        if not others or not self._listens(port):
+            return []
         here = {me, self._value(port.address), private_address(hostvars, me)}
         return [
             {"port": self._range(port), "from": private_address(hostvars, host), "host": host}
-            for host in hosts_of(port.clients, groups)
-            if host != me and not self._elsewhere(hostvars[host], port, here)
+            for host in others
+            if not self._elsewhere(hostvars[host], port, here)
         ]
 
     @staticmethod

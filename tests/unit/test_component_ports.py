@@ -1,7 +1,7 @@
 """Each host opens a port to the hosts whose components need it, and to no others."""
 
 import pytest
-from ansible.errors import AnsibleUndefinedVariable
+from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible_collections.senex.trader.plugins.filter.firewall import firewall_nameless, firewall_wanted
 from ansible_collections.senex.trader.plugins.lookup.component_ports import private_address
 from rendered import value
@@ -147,3 +147,13 @@ def test_an_existing_host_keeps_its_rules():
     # A host without nginx no longer has its ports
     database = {"groups": {**TWO, "nginx": ["two"]}, "group_names": ["postgresql"], "hostvars": {"one": {}, "two": {}}}
     assert sorted(value("common", stale, __common_host=facts, **database)) == ["allow tcp 443 any", "allow tcp 80 any"]
+
+
+def test_where_a_port_listens_is_asked_only_where_others_need_it():
+    """The rules of common_firewall_rules are asked for many times a run."""
+    alone = {name: ["one"] for name in TWO}
+    unknown = {"postgresql_publish_address": "{{ nobody_knows }}", "redis_publish_address": "{{ nobody_knows }}", "senex_web_address": "{{ nobody_knows }}"}
+    assert ports("hosts", "one", alone, **unknown) == []
+    assert ports("world", "one", TWO, **unknown) == [{"port": "80"}, {"port": "443"}]
+    with pytest.raises(AnsibleError, match="nobody_knows"):
+        ports("hosts", "one", TWO, **unknown)
