@@ -60,21 +60,24 @@ def runs(name):
     return state[:1] == ["true"] and Path("/proc", state[1]).exists()
 
 
+# Seconds that a lock is waited for without a word: most holders need one, and who asks may read what is said here as the output of a command
+TOLD_AFTER = 10
+
+
 @contextlib.contextmanager
 def lock(name="lock", timeout=1800):
     """The kernel drops the lock when its holder dies, so it can't go stale."""
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     with open(DIRECTORY / name, "w", encoding="utf-8") as handle:
-        deadline = time.monotonic() + timeout
-        told = False
+        begin, told = time.monotonic(), False
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > deadline:
+                if time.monotonic() > begin + timeout:
                     raise LabError(f"another process has held {DIRECTORY / name} for {timeout} s") from None
-                if not told:
+                if not told and time.monotonic() > begin + TOLD_AFTER:
                     say("waiting for another run of the lab")
                     told = True
                 time.sleep(0.5)

@@ -121,12 +121,6 @@ def test_login_is_there_for_podman_and_for_nobody_else(host):
     host.check_output(f"{RUN} podman search --limit 1 registry.senex.test:5000/senex")
 
 
-def test_podman_reads_what_the_role_sets_for_it(host):
-    path = host.file(f"{HOME}/.config/containers/containers.conf.d/senex.conf")
-    assert (path.user, oct(path.mode)) == ("senex", "0o644")
-    assert path.path in host.check_output(f"{RUN} podman --log-level=debug info 2>&1")
-
-
 def test_killed_user_manager_comes_back_with_its_containers(host, probe):
     """And the login is still there: the default place, below /run/user, is gone when the manager is."""
     main = "systemctl show --property=MainPID --value user@987.service"

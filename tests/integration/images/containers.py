@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shlex
 import subprocess
@@ -15,6 +16,8 @@ LAB_RUN = shlex.split(os.environ.get("SENEX_LAB_RUN", f"{ROOT}/tests/lab/lab run
 POSTGRES = os.environ.get("SENEX_POSTGRES_IMAGE", "localhost/senex-lab/postgres:latest")
 REDIS = os.environ.get("SENEX_REDIS_IMAGE", "localhost/senex-lab/redis:latest")
 HOSTILE = "p $HOME \"q\" 'r' #s %t \\u =v {w} ;x &y `z` é"
+# What the lab itself says, such as that it waits, is no output of a container
+OF_THE_LAB = re.compile(r"^lab: .*\n", re.MULTILINE)
 HARDENED = ["--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--tmpfs=/tmp"]
 
 
@@ -34,6 +37,7 @@ class Containers:
             timeout=timeout,
             check=False,
         )
+        done.stdout = OF_THE_LAB.sub("", done.stdout)
         assert not check or done.returncode == 0, f"podman {shlex.join(arguments)}: {done.stdout}"
         return done
 

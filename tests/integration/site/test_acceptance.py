@@ -205,3 +205,23 @@ def test_security_headers_are_there_once(stack, path):
     assert policy["default-src"] in ("'self'", "'none'") and "unsafe-eval" not in str(policy) and "unsafe-inline" not in policy.get("script-src", "")
     assert answer.getheader("Server") == "nginx"
     assert answer.getheader("X-Powered-By") is None
+
+
+def test_a_health_check_leaves_no_line_in_the_journal(stack):
+    """Podman reads what role podman sets for it; asked to write the line all the same, it does."""
+    wanted = "/run/health-events.conf"
+    stack.sh(f"printf '[engine]\nhealthcheck_events = true\n' >{wanted}")
+    try:
+        counted = [lines_of_a_check(stack, words) for words in ([], [f"CONTAINERS_CONF_OVERRIDE={wanted}"])]
+    finally:
+        stack.sh(f"rm {wanted}")
+    assert counted == [0, 1]
+
+
+def lines_of_a_check(stack, words):
+    begin = stack.sh("date +@%s.%N").strip()
+    stack.user("env", *words, "podman", "healthcheck", "run", "postgres")
+    stack.sh("journalctl --sync")
+    lines = stack.sh(f"journalctl --since {begin} --output=cat _COMM=podman").splitlines()
+    # Checks that Podman starts itself in this second leave none either
+    return sum("health_status" in line for line in lines)
