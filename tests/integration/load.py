@@ -15,8 +15,8 @@ MIX = ("/version/", "/health/simple/", "/health/simple/", "/health/simple/", "/h
 class Load:
     """`with Load(stack) as load:` sends GET requests until the block ends; `load.failures` says what went wrong.
 
-    Django takes 5 to 14 ms of a core for each, on the cores on which everything else happens too. One instance alone restarts in 1.7 s or more, so one
-    request every 67 ms meets such a gap many times; gaps of less than that are for the releases under Traffic.
+    Django takes 5 to 7 ms of a core for each (traffic.py), on the cores on which everything else happens too. One instance alone restarts in 1.7 s or
+    more, so one request every 67 ms meets such a gap many times; gaps of less than that are for the releases under Traffic.
     """
 
     def __init__(self, stack, rate=15, limit=240, clients=4):

@@ -37,7 +37,7 @@ def wait(condition, timeout, what, pause=0.25):
         time.sleep(pause)
 
 
-# Seconds after which a command on a host hangs. Most take less than two; three jobs share two cores, which can be half as fast as on another day
+# Seconds after which a command on a host hangs. Three jobs share two cores, which can be half as fast as on another day
 PATIENCE = 150
 
 

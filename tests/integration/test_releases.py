@@ -32,6 +32,11 @@ def rate(busy):
     return carried(busy)
 
 
+@pytest.fixture(autouse=True)
+def told(rate, figure):
+    figure("requests a second, of 200 wanted", rate, "")
+
+
 @pytest.fixture
 def measured(busy, figure, rate):
     """measured(name, action, target, then): the action, and what follows it, under traffic until `least` requests were sent; nothing may be lost."""

@@ -6,6 +6,9 @@ from pathlib import Path
 import jinja2
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from rendered import trusted
 
 ROLE = Path(__file__).parents[2] / "roles/pitr"
 # As Debian's and Ubuntu's packages have it
@@ -64,3 +67,14 @@ def test_it_stays_in_force_for_somebody_elses_server(path):
 def test_a_host_without_it_has_nothing_to_change():
     for files in ({}, {"/etc/barman.conf": OWN, "/etc/other.conf": "[section]\n"}):
         assert converged(files) == files
+
+
+@pytest.mark.parametrize(
+    ("state", "installed", "unchanged", "looked_for"),
+    [("present", False, True, False), ("present", False, False, True), ("present", True, True, True), ("absent", False, True, True)],
+)
+def test_it_is_looked_for_where_it_may_have_come(state, installed, unchanged, looked_for):
+    """Barman that was removed and is installed again has its job again, and the files of the role are as they were."""
+    (task,) = [task for task in yaml.safe_load((ROLE / "tasks/main.yml").read_text()) if task.get("ansible.builtin.include_tasks") == "cron.yml"]
+    values = {"pitr_state": state, "__pitr_apt": {"changed": installed}, "senex_host_snapshot": {"unchanged": {"pitr": {}} if unchanged else {}}}
+    assert Templar(loader=DataLoader(), variables=trusted(values)).template(trusted("{{ (" + task["when"] + ") | bool }}")) is looked_for
