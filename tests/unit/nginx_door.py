@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import http.client
 import json
-import os
+import secrets
 import shutil
 import socket
 import ssl
@@ -99,8 +99,8 @@ def written(directory, **inputs):
 
 
 def free_ports(count):
-    """So many ports in a row on which nobody listens."""
-    for first in range(20000 + os.getpid() % 10000, 60000, count):
+    """So many ports in a row on which nobody listens. Tests run beside each other: whoever begins to look next door may take what was just seen free."""
+    for first in range(20000 + secrets.randbelow(10000), 60000, count):
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             for port in range(first, first + count):
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
