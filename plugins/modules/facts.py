@@ -42,6 +42,10 @@ options:
     description: The version of the collection; filled in by the action plugin where O(downgrade) is given.
     type: dict
     default: {}
+  unit:
+    description: Path of a Quadlet unit of the service user's whose image is returned; none is read where it is empty.
+    type: str
+    default: ""
   key:
     description:
       - C(file), C(name) and C(value) of the keys that the application is to have, with commas between, such as FIELD_ENCRYPTION_KEY in its environment file.
@@ -122,6 +126,10 @@ releases:
   returned: with O(releases)
   type: list
   elements: dict
+image:
+  description: The image that O(unit) names; empty where there is no such unit.
+  returned: always
+  type: str
 id:
   description: Random name of this snapshot.
   returned: always
@@ -131,6 +139,7 @@ id:
 import json
 import os
 import pwd
+import re
 import secrets
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired  # beside the look, which run_command would wait for
 
@@ -160,6 +169,13 @@ def said(process: Popen | None) -> dict:
         return {}
 
 
+def image_of(unit: str) -> str:
+    """The image that a Quadlet unit of the service user's names; empty where there is none, or nothing that looks like one."""
+    lines = untrusted.read([unit])[unit].get("content", b"").decode(errors="replace").split("\n")
+    named = [line.partition("=")[2].strip() for line in lines if line.startswith("Image=")]
+    return named[0] if named and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9./:@_-]{0,511}", named[0]) else ""
+
+
 def holder() -> dict:
     """Who holds the lock of this host, and the same for a person; empty where nobody does."""
     found = Ledger().holder()
@@ -177,6 +193,7 @@ def main() -> None:
             "take_over": {"type": "bool", "default": False},
             "downgrade": {"type": "bool"},
             "collection": {"type": "dict", "default": {}},
+            "unit": {"type": "str", "default": ""},
             "key": {
                 "type": "dict",
                 "default": {},
@@ -210,6 +227,7 @@ def main() -> None:
         other = bool(key and key["file"]) and field_key.is_another(key["file"], key["name"], coming)
     except (OSError, ValueError) as error:
         module.fail_json(msg=untrusted.lines(str(error)))
+    image = image_of(module.params["unit"]) if module.params["unit"] else ""
     records = {"releases": Ledger().records()} if module.params["releases"] else {}
     data = {"missing_data": kept_data.gone(), "other_key": other}
     more = {
@@ -218,6 +236,7 @@ def main() -> None:
         "installed": fileset.components(),
         "in_force": troubles,
         "can_hold_requests": can_hold_requests,
+        "image": image,
         "holder": None,
         **held,
         "after": after,
