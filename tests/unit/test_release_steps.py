@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import json
 import os
 import pwd
 import subprocess
@@ -79,7 +80,9 @@ def storage(user, monkeypatch, tmp_path):
         out, code = "", 0
         match argv:
             case ["image", "inspect", "--format", _, name]:
-                code, out = (0, f"{images[name]} sha256:d" if "Digest" in argv[3] else images[name]) if name in images else (125, "")
+                code, out = (0, images[name]) if name in images else (125, "")
+            case ["image", "inspect", name]:
+                out = json.dumps([{"Id": images[name], "Digest": "sha256:d", "Created": "2026-11-29T19:02:42.845725346Z", "RepoDigests": []}])
             case ["load", *_]:
                 images[images["next"]] = images["next"]
                 assert stdin.read() == b"layers", "from its beginning"
@@ -99,7 +102,7 @@ def test_an_image_comes_from_an_archive_where_it_is_missing(user, storage):
     images, log, wanted, archive = storage
     assert release_steps.load(user, "r/app:1", wanted) == {"missing": True} and "load" not in log
     made = release_steps.load(user, "r/app:1", wanted, archive)
-    assert made == {"changed": True, "image": IMAGE, "digest": "sha256:d", "running": {}} and images["r/app:1"] == IMAGE
+    assert made == {"changed": True, "image": IMAGE, "digest": "sha256:d", "built": "2026-11-29T19:02:42Z", "running": {}} and images["r/app:1"] == IMAGE
     log.clear()
     assert release_steps.load(user, "r/app:1", wanted, archive)["changed"] is False and not {"load", "tag"} & set(log)
     assert release_steps.load(user, "r/app:again", wanted)["changed"] and "load" not in log, "the same image by another name needs no copy"
@@ -140,6 +143,8 @@ Volume=/etc/passwd:/run/senex/ca.crt:ro
 Volume=/nowhere/data/static/2:/app/static
 ReadOnly=true
 Tmpfs=/tmp:rw,mode=1777
+Secret=key,type=mount,target=/run/secrets/KEY
+Secret=next,type=mount,target=/run/secrets/NEXT
 Exec=./m shell --command "exec(1)"
 
 [Service]
@@ -160,6 +165,8 @@ def shell(user, monkeypatch):
     def run(argv, **_):
         asked.append(argv)
         of_script = "run" in argv
+        if argv[:3] == ["podman", "secret", "ls"]:
+            return subprocess.CompletedProcess(argv, 0, "key\nother\n", "")
         return subprocess.CompletedProcess(argv, answer["code"] if of_script else 0, answer["out"] if of_script else "", answer["err"])
 
     monkeypatch.setattr(user, "podman", lambda *words, **_: run(["podman", *words]))
@@ -178,6 +185,7 @@ def test_a_script_of_a_release_has_what_the_unit_has(user, shell):
     assert {"--read-only", "--user=1000", "--tmpfs=/tmp:rw,mode=1777", "--cgroups=split", *confined.OPTIONS} <= set(inside)
     pairs = list(zip(inside, inside[1:], strict=False))
     assert {("--volume", "/etc/passwd:/run/senex/ca.crt:ro"), ("--env-file", "/home/x/.env"), ("--network", "net")} <= set(pairs)
+    assert [word for word in inside if "secret" in word] == ["--secret=key,type=mount,target=/run/secrets/KEY"], "what the host has not yet is not named"
     assert ("--tmpfs", "/app/static:rw,mode=1777") in pairs, "what the host has not yet is there and empty"
     assert ("--env", "COST=$$5") in pairs, "systemd would look for a variable"
     assert inside[inside.index("r/app:2") :] == ["r/app:2", "./m", "shell", "--verbosity", "0"]

@@ -52,6 +52,7 @@ class Container:
     properties: list[str] = field(default_factory=list)  # the same limits as systemd has them
     environment_files: list[str] = field(default_factory=list)
     mounts: list[Mount] = field(default_factory=list)
+    secrets: list[tuple[str, str]] = field(default_factory=list)  # name, and how it is mounted
     words: list[str] = field(default_factory=list)
     health: list[str] = field(default_factory=list)
     stop_timeout: int = 10
@@ -97,6 +98,9 @@ def _container_key(found: Container, key: str, value: str) -> None:
             found.options.append(value)
     elif key == "Volume":
         found.mounts.append(_mount(value))
+    elif key == "Secret":
+        name, _, how = value.partition(",")
+        found.secrets.append((name, how))
     elif key == "EnvironmentFile":
         found.environment_files.append(value)
     elif key == "Exec":

@@ -6,7 +6,7 @@ import hashlib
 import json
 
 from ansible_collections.senex.trader.plugins.module_utils.engine import unit_options, unit_text
-from ansible_collections.senex.trader.plugins.module_utils.host import confined, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import confined, image_origin, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.service_user import PODMAN, ServiceUser
 
 MARK = "senex-plan:"
@@ -14,7 +14,6 @@ SYSTEMD_RUN = "/usr/bin/systemd-run"
 NAME = "release-plan"
 SERVICE = f"{NAME}.service"
 LATE = 124  # what a command that did not end in time has for a status
-FORMAT = "{{.Id}} {{.Digest}}"
 
 
 def pull(user: ServiceUser, reference: str, kept: bool = False) -> dict:
@@ -23,8 +22,10 @@ def pull(user: ServiceUser, reference: str, kept: bool = False) -> dict:
     result = None if there else user.podman("pull", "--quiet", reference, check=False, timeout=1800)
     if result and result.returncode:
         raise OSError(user.cannot_pull("django_image_tag", reference, result.stderr))
-    identity, digest = user.podman("image", "inspect", "--format", FORMAT, reference).stdout.split()
-    return {"image": identity, "digest": digest, **running(user)}
+    found = image_origin.described(user, reference)
+    if not found:
+        raise OSError(f"the image {reference} was pulled, and is not here: something else removes images")
+    return {**{name: found[name] for name in ("image", "digest", "built")}, **running(user)}
 
 
 def load(user: ServiceUser, reference: str, wanted: dict, source: str = "") -> dict:
@@ -98,12 +99,15 @@ def _shell(user: ServiceUser, container: dict, script: str):
     environment = [word for name, value in container.get("environment", {}).items() for word in ("--env", f"{name}={value}")]
     files = [word for name in unit.environment_files for word in ("--env-file", name)]
     mounts = [word for mount in unit.mounts for word in _mounted(mount)]
+    # A secret that only the next change brings is not there yet
+    known = user.podman("secret", "ls", "--format", "{{.Name}}").stdout.split() if unit.secrets else []
+    secrets = [f"--secret={name},{how}" for name, how in unit.secrets if name in known]
     user.systemctl("stop", SERVICE, check=False)  # of a run that was killed
     # Limits are a unit's matter, as for all other containers: where the kernel has none, it starts all the same
     limits = [f"--property={limit}" for limit in [*unit.properties, "Delegate=yes", "TimeoutStopSec=10", f"RuntimeMaxSec={int(container['timeout']) + 60}"]]
     inside = [
         PODMAN, "run", "--rm", "--interactive", "--pull=never", "--log-driver=none", "--name", NAME, "--replace", "--cgroups=split",
-        "--network", container["network"], *files, *environment, *mounts, *unit.options, *confined.OPTIONS,
+        "--network", container["network"], *files, *environment, *mounts, *secrets, *unit.options, *confined.OPTIONS,
         unit.image, *_manage(unit.words), "shell", "--verbosity", "0",
     ]  # fmt: skip
     result = user.run(
