@@ -151,7 +151,22 @@ def test_what_was_taken_back_is_told_also_where_the_rest_was_not(user, monkeypat
     monkeypatch.setattr(user, "podman", lambda *argv, **_: asked.append(argv[0]) or subprocess.CompletedProcess(argv, code, out, err))
     found = release_steps.undo(user, CONTAINER, "")
     assert found["undone"] == undone and found["failed"].startswith(failed) and bool(found["failed"]) is bool(failed)
-    assert asked == ["run", *(["rm"] if code == 124 else [])]
+    assert asked == ["secret", "run", *(["rm"] if code == 124 else [])]
+
+
+def test_what_plans_has_the_files_that_the_hosts_environment_names(user, monkeypatch):
+    asked = []
+    listed = "environment_DB_PASSWORD\nredis_auth\nenvironment_\nenvironment_../../x\nenvironment_SECRET_KEY\n"
+
+    def podman(*argv, **_):
+        asked.append(argv)
+        return subprocess.CompletedProcess(argv, 0, listed if argv[0] == "secret" else f"{release_steps.MARK}{{}}\n", "")
+
+    monkeypatch.setattr(user, "podman", podman)
+    assert release_steps.plan(user, CONTAINER | {"user": 1000}, "") == {}
+    assert [word for word in asked[-1] if word.startswith("--secret=")] == [
+        f"--secret=environment_{name},type=mount,target=/run/secrets/{name},uid=1000,gid=1000,mode=0400" for name in ("DB_PASSWORD", "SECRET_KEY")
+    ]
 
 
 def test_an_undo_that_failed_says_so_with_what_it_did(user, monkeypatch):

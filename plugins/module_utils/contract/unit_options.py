@@ -40,6 +40,7 @@ class Container:
     options: list[str] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     mounts: list[Mount] = field(default_factory=list)
+    secrets: list[tuple[str, str]] = field(default_factory=list)  # name, and how it is mounted
     words: list[str] = field(default_factory=list)
     health: list[str] = field(default_factory=list)
     stop_timeout: int = 10
@@ -85,6 +86,9 @@ def _container_key(found: Container, key: str, value: str) -> None:
             found.options.append(value)
     elif key == "Volume":
         found.mounts.append(_mount(value))
+    elif key == "Secret":
+        name, _, how = value.partition(",")
+        found.secrets.append((name, how))
     elif key == "Exec":
         found.words = words(value)
     elif key == "HealthCmd":

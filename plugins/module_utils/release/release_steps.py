@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 from ansible_collections.senex.trader.plugins.module_utils.host import confined, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.service_user import ServiceUser
@@ -11,6 +12,7 @@ from ansible_collections.senex.trader.plugins.module_utils.host.service_user imp
 MARK = "senex-plan:"
 LATE = 124  # what a command that did not end in time has for a status
 FORMAT = "{{.Id}} {{.Digest}}"
+ENVIRONMENT = re.compile(r"environment_([A-Za-z_]\w*)", re.ASCII)  # secrets that the application gets as files: STORED of the filter environment
 
 
 def pull(user: ServiceUser, reference: str, kept: bool = False) -> dict:
@@ -80,9 +82,13 @@ def _shell(user: ServiceUser, container: dict, script: str):
     environment = [word for name, value in container.get("environment", {}).items() for word in ("--env", f"{name}={value}")]
     volumes = [word for volume in container["volumes"] for word in ("--volume", volume)]
     dns = [f"--dns-option={option}" for option in container["dns_options"]]
+    # Those that the environment file of this host names, whatever the inventory says by now
+    kept = [found for name in user.podman("secret", "ls", "--format", "{{.Name}}").stdout.split() if (found := ENVIRONMENT.fullmatch(name))]
+    owner = f"uid={container['user']},gid={container['user']},mode=0400"
+    mounts = [f"--secret={found[0]},type=mount,target=/run/secrets/{found[1]},{owner}" for found in kept]
     result = user.podman(
         "run", "--rm", "--interactive", "--pull=never", "--log-driver=none", "--name", "release-plan", "--replace", "--read-only", "--tmpfs", "/tmp",
-        "--network", container["network"], *dns, "--env-file", container["env_file"], *environment, *volumes,
+        "--network", container["network"], *dns, "--env-file", container["env_file"], *environment, *volumes, *mounts,
         *confined.OPTIONS, "--user", str(container["user"]),
         container["image"], *container["manage"], "shell", "--verbosity", "0",
         check=False, stdin=script, timeout=int(container["timeout"]),
