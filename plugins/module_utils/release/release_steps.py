@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 from ansible_collections.senex.trader.plugins.module_utils.engine import unit_options, unit_text
 from ansible_collections.senex.trader.plugins.module_utils.host import confined, image_origin, untrusted
@@ -14,6 +15,7 @@ SYSTEMD_RUN = "/usr/bin/systemd-run"
 NAME = "release-plan"
 SERVICE = f"{NAME}.service"
 LATE = 124  # what a command that did not end in time has for a status
+ENVIRONMENT = re.compile(r"environment_([A-Za-z_]\w*)", re.ASCII)  # secrets that the application gets as files: STORED of the filter environment
 
 
 def pull(user: ServiceUser, reference: str, kept: bool = False) -> dict:
@@ -100,8 +102,13 @@ def _shell(user: ServiceUser, container: dict, script: str):
     files = [word for name in unit.environment_files for word in ("--env-file", name)]
     mounts = [word for mount in unit.mounts for word in _mounted(mount)]
     # A secret that only the next change brings is not there yet
-    known = user.podman("secret", "ls", "--format", "{{.Name}}").stdout.split() if unit.secrets else []
+    known = user.podman("secret", "ls", "--format", "{{.Name}}").stdout.split()
     secrets = [f"--secret={name},{how}" for name, how in unit.secrets if name in known]
+    # Those that the environment file of this host names, whatever the inventory says by now
+    named = {name for name, _ in unit.secrets}
+    kept = [found for name in known if name not in named and (found := ENVIRONMENT.fullmatch(name))]
+    owner = next((word.removeprefix("--user=").split(":")[0] for word in unit.options if word.startswith("--user=")), "0")
+    secrets += [f"--secret={found[0]},type=mount,target=/run/secrets/{found[1]},uid={owner},gid={owner},mode=0400" for found in kept]
     user.systemctl("stop", SERVICE, check=False)  # of a run that was killed
     # Limits are a unit's matter, as for all other containers: where the kernel has none, it starts all the same
     limits = [f"--property={limit}" for limit in [*unit.properties, "Delegate=yes", "TimeoutStopSec=10", f"RuntimeMaxSec={int(container['timeout']) + 60}"]]
