@@ -11,10 +11,9 @@ import secrets
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.senex.trader.plugins.lookup.unfit_inputs import beneath
 from ansible_collections.senex.trader.plugins.module_utils.contract import points
-from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, packed, trust_as_template
+from ansible_collections.senex.trader.plugins.plugin_utils.rendering import ROLES, RenderingAction, packed, trust_as_template
 
 ARGUMENTS = {"image", "points", "time_limit", "podman_options"}
-ROLES = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..", "roles"))
 READ = ("podman", "postgresql", "redis", "django", "celery")
 FILES = {"django": "__django_files + __django_instance_files[:1]", "celery": "__celery_files + __celery_worker_files[:1]"}
 HOME = "/senex-check"

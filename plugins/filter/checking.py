@@ -16,7 +16,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible_collections.senex.trader.plugins.filter.sizing import to_megabytes
 from ansible_collections.senex.trader.plugins.lookup.component_ports import private_address
-from ansible_collections.senex.trader.plugins.plugin_utils.components import EXACTLY_ONE, ONE_OR_MORE, every_group
+from ansible_collections.senex.trader.plugins.plugin_utils.components import AT_MOST_ONE, EXACTLY_ONE, ONE_OR_MORE, every_group
 from ansible_collections.senex.trader.plugins.plugin_utils.yaml_source import misread
 
 PLACEHOLDER = re.compile(r"CHANGE_?ME|your-domain\.com", re.IGNORECASE)
@@ -147,6 +147,10 @@ def group_problems(groups: Mapping[str, Sequence[str]], rules: Mapping[str, str]
         if len(hosts) != 1:
             problems.append(f"group {name}: needs exactly one host and has {', '.join(hosts) or 'none'}")
     problems += [f"group {name}: needs a host and has none" for name, count in known.items() if count == ONE_OR_MORE and not groups.get(name)]
+    problems += [f"group {name}: has {', '.join(groups[name])}; one host at most" for name, count in known.items()
+                 if count == AT_MOST_ONE and len(groups.get(name) or []) > 1]  # fmt: skip
+    if {"celery", "celery_beat"} <= set(known) and groups.get("celery_beat") and not groups.get("celery"):
+        problems.append("group celery_beat: has a host and the group celery has none, so nobody would do what Beat sends; give celery a host, or empty both")
     return problems
 
 
@@ -221,6 +225,8 @@ WORDS = {"type": "list", "of": "text"}  # a command line
 def _shape(name: str, value: Any, shape: Mapping[str, Any]) -> list[str]:
     said, passes = TYPES[shape["type"]]
     each = shape.get("of")
+    if value == "" and shape.get("or_empty"):
+        return []
     if not passes(value):
         inside = f" ({TYPES[each][0]} each)" if each else f" ({', '.join(shape['keys'])})" if shape.get("keys") else ""
         quotes = "; put it in quotes" if shape["type"] in ("text", "line") and isinstance(value, (bool, float, datetime.date)) else ""

@@ -57,9 +57,10 @@ def memory_enough(ram_mb: Any) -> bool:
     return nominal_ram(ram_mb) >= MINIMUM_RAM_MB
 
 
-def memory_plan(ram_mb: Any, components: Sequence[str] | None = None, redis_cache: bool = False, groups: Sequence[str] = ()) -> dict[str, int]:
+def memory_plan(ram_mb: Any, components: Sequence[str] | None = None, redis_cache: bool = False, groups: Sequence[str] = (),
+                inventory: Mapping[str, Sequence[str]] | None = None) -> dict[str, int]:  # fmt: skip
     """Limits in MB for the parts on a host; what is left over is the system's and the page cache's. The registry has the shares of an 8 GB host."""
-    known = planned_memory(groups)
+    known = planned_memory(groups, inventory=inventory)
     chosen = list(known) if components is None else list(components)
     unknown = sorted(set(chosen) - set(known))
     if unknown:

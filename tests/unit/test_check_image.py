@@ -9,7 +9,8 @@ from unittest import mock
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from ansible_collections.senex.trader.plugins.module_utils.contract import bench, judge, podman, points, programs, report, unit_options, versions
+from ansible_collections.senex.trader.plugins.module_utils.contract import bench, judge, podman, points, programs, report, versions
+from ansible_collections.senex.trader.plugins.module_utils.engine import unit_options
 from ansible_collections.senex.trader.plugins.modules import check_image
 from image_check import handed_over
 from rendered import component

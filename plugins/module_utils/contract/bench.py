@@ -11,9 +11,10 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 
-from ansible_collections.senex.trader.plugins.module_utils.contract import programs, unit_options
+from ansible_collections.senex.trader.plugins.module_utils.contract import programs
 from ansible_collections.senex.trader.plugins.module_utils.contract.podman import Broken, Done, Podman
 from ansible_collections.senex.trader.plugins.module_utils.contract.services import Services, quoted
+from ansible_collections.senex.trader.plugins.module_utils.engine import unit_options
 from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
 
 PATIENCE = 60  # seconds that a container may take to be ready, where its unit would wait longer

@@ -96,10 +96,12 @@ def read_ready(host, config) -> Answer:
 def judge_ready(data: Answer, config, now: float) -> list[Finding]:
     """The application reaches what it stands on."""
     if data.status == 200:
-        return [ok("application", "reaches database and Redis")]
+        return [ok("application", f"{config.web.ready_path} says that it reaches what it stands on")]
     body = " ".join(data.body.split())[:200] if data.status == 503 else ""
     says = f"{config.web.ready_path} {why(data, config.web.domain)}{': ' + body if body else ''}"
-    return [fail("application", says, "senex status shows which of postgres, redis and name resolution; senex logs postgres, senex logs redis")]
+    stands = [name for name in ("postgres", "redis") if f"{name}.service" in config.user_units]
+    logs = "".join(f"; senex logs {name}" for name in stands)
+    return [fail("application", says, f"senex status shows which of {', '.join(stands or ['database'])} and name resolution{logs}")]
 
 
 def read_public(host, config) -> Answer:
