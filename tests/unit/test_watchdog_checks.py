@@ -65,6 +65,10 @@ def life(days, left):
     return {"x.crt": [NOW + (left - days) * DAY, NOW + left * DAY]}
 
 
+def theirs(trouble):
+    return [{"what": "database", "server": "db.acme.io:5432", "says": "its backups are theirs", "trouble": trouble}]
+
+
 LOCK = {"what": "deploy of 2", "who": "ann", "step": "web", "since": NOW - 60, "renewed": NOW - 60}
 TABLE = [
     (checks_stack.judge_web, {"web-1.service": GOOD}, OK, "alive"),
@@ -80,6 +84,8 @@ TABLE = [
     (checks_stack.judge_dns, {"container": "web-1", "code": 0, "said": "", "found": ["redis"]}, OK, "web-1 finds redis"),
     (checks_stack.judge_dns, {"container": "web-1", "code": 2, "said": "", "found": ["redis"]}, OK, "web-1 finds redis"),
     (checks_stack.judge_dns, {"container": "web-1", "code": 2, "said": "", "found": []}, FAIL, "none of postgres, redis, web-2"),
+    (checks_stack.judge_elsewhere, theirs(""), OK, "db.acme.io:5432, somebody else's server, takes connections; its backups are theirs"),
+    (checks_stack.judge_elsewhere, theirs("timed out"), FAIL, "takes no connection: timed out"),
     (checks_stack.judge_dns, {"container": "web-1", "code": 125, "said": "no such container", "found": []}, WARN, "no such container"),
     (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up (healthy)"}], OK, "1 run"),
     (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up 2 hours (unhealthy)"}], FAIL, "unhealthy"),

@@ -100,8 +100,10 @@ def judge_ready(data: Answer, config, now: float) -> list[Finding]:
     body = " ".join(data.body.split())[:200] if data.status == 503 else ""
     says = f"{config.web.ready_path} {why(data, config.web.domain)}{': ' + body if body else ''}"
     stands = [name for name in ("postgres", "redis") if f"{name}.service" in config.user_units]
+    theirs = [f"{one.what} ({one.host}:{one.port})" for one in config.elsewhere]
     logs = "".join(f"; senex logs {name}" for name in stands)
-    return [fail("application", says, f"senex status shows which of {', '.join(stands or ['database'])} and name resolution{logs}")]
+    ask = f"senex status shows which of {', '.join(stands or ['database'])} and name resolution{logs}" if stands or not theirs else ""
+    return [fail("application", says, "; ".join(filter(None, [ask, f"ask whoever has {', '.join(theirs)}" if theirs else ""])))]
 
 
 def read_public(host, config) -> Answer:
@@ -352,6 +354,21 @@ def judge_redis(data: dict, config, now: float) -> list[Finding]:
     return found + judge_held(data, config, now)
 
 
+def read_elsewhere(host, config) -> list[dict]:
+    """Somebody else's servers, and why one takes no connection."""
+    return [{"what": one.what, "server": f"{one.host}:{one.port}", "says": one.says, "trouble": host.connects(one.host, one.port, config.probe.timeout)}
+            for one in config.elsewhere]  # fmt: skip
+
+
+def judge_elsewhere(data: list[dict], config, now: float) -> list[Finding]:
+    """They are there; what else is known of them the application says."""
+    return [
+        fail(one["what"], f"{one['server']}, somebody else's server, takes no connection: {one['trouble']}", "ask whoever has it; is its firewall open?")
+        if one["trouble"] else ok(one["what"], f"{one['server']}, somebody else's server, takes connections; {one['says']}")
+        for one in data
+    ]  # fmt: skip
+
+
 CHECKS = [
     Check("web", read_web, judge_web, lambda config: config.web),
     Check("public", read_public, judge_public, lambda config: config.public),
@@ -361,5 +378,6 @@ CHECKS = [
     Check("dns", read_dns, judge_dns, lambda config: config.web and names_of(config)),
     Check("database", read_database, judge_database, lambda config: config.database),
     Check("redis", read_redis, judge_redis, lambda config: config.broker),
+    Check("elsewhere", read_elsewhere, judge_elsewhere, lambda config: config.elsewhere),
     Check("beat", read_beat, judge_beat, lambda config: config.beat and config.database),
 ]
