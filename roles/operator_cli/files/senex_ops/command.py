@@ -52,6 +52,7 @@ def replace(argv: list[str], **environment: str) -> int:
 def become(host: Host, argv: list[str]) -> int:
     """Become another program, as the service user and by way of its manager. With --pipe that is handed the descriptors themselves."""
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    untrusted.own_keyring()
     words = ["systemd-run", "--user", "--quiet", "--wait", "--collect", "--property=LogLevelMax=warning", "--pty" if on_terminal else "--pipe"]
     if on_terminal:
         kind = os.environ.get("TERM", "dumb")
