@@ -54,7 +54,7 @@ def test_another_host_starts_where_the_kept_one_stopped(lab, kept):
     store(lab, "whole")
     assert reusable(lab, "whole")
     assert not reusable(lab, "whole", "other content")
-    image = python(lab, "print(snapshots.restore('whole', 'other')[0])")
+    image = python(lab, "print(snapshots.restore('whole', 'k', 'other')[0])")
     lab("run", "--", "podman", "run", "--detach", "--privileged", "--name", "other", "--volume", "other-opt:/opt", image)
     look = "cat /etc/mark /opt/a/mark; stat -c '%u %g %a %h' /opt/a/twin; stat -c %F /opt/a/pipe; md5sum </opt/a/large"
     lab("run", "--", "podman", "start", "kept")
@@ -67,10 +67,10 @@ def test_another_host_starts_where_the_kept_one_stopped(lab, kept):
 def test_a_broken_or_old_one_is_not_used(lab, kept, broken):
     store(lab, "broken")
     assert reusable(lab, "broken")
-    place = lab.directory / "snapshots" / "broken"
+    place = lab.directory / "snapshots" / "broken@k"
     match broken:
         case "image":
-            lab("run", "--", "podman", "image", "rm", "--force", "localhost/senex-lab/snapshot-broken-kept:latest")
+            lab("run", "--", "podman", "image", "rm", "--force", "localhost/senex-lab/snapshot-broken-kept:k")
         case "copy":
             (place / "kept" / "opt").rename(place / "kept" / "gone")
         case "description":
@@ -87,16 +87,33 @@ def test_a_kill_in_the_middle_leaves_nothing_that_looks_whole(lab, kept):
     store(lab, "killed", "before")
     command = [CODE / "lab", "run", "--", "python3", "-c", STORE + "snapshots.store('killed', 'after', ['kept'], stop_seconds=0)"]
     process = subprocess.Popen(command, env=lab.environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    large = lab.directory / "snapshots" / ".killed.partial" / "kept" / "opt" / "a" / "large"
+    large = lab.directory / "snapshots" / ".killed@after.partial" / "kept" / "opt" / "a" / "large"
     end = time.monotonic() + 60
     while not large.exists():
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.001)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not reusable(lab, "killed", "before") and not reusable(lab, "killed", "after")
+    # The one of other content stays
+    assert reusable(lab, "killed", "before") and not reusable(lab, "killed", "after")
     store(lab, "killed", "after")
     assert reusable(lab, "killed", "after")
+
+
+def test_two_checkouts_keep_a_snapshot_each(lab, kept):
+    store(lab, "shared", "one")
+    lab("run", "--", "podman", "start", "kept")
+    lab("run", "--", "podman", "exec", "kept", "sh", "-c", "rm /opt/a/large; echo changed >/opt/a/mark")
+    for key in ("two", "three", "four"):
+        store(lab, "shared", key)
+    assert all(reusable(lab, "shared", key) for key in ("one", "two", "three", "four"))
+    for key, mark in (("one", "opt"), ("two", "changed")):
+        python(lab, f"print(snapshots.restore('shared', {key!r}, 'other'))")
+        place = lab("run", "--", "podman", "volume", "inspect", "--format", "{{.Mountpoint}}", "other-opt").strip()
+        assert Path(place, "a", "mark").read_text().strip() == mark
+    assert "snapshot shared is stale" in python(lab, "snapshots.restore('shared', 'of other files', 'other')", check=False)
+    store(lab, "shared", "five")
+    assert not reusable(lab, "shared", "one") and reusable(lab, "shared", "two")
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(lab, kept):

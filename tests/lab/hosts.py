@@ -38,7 +38,7 @@ def _address(name, known):
 
 
 def up(name, image, snapshot=None):
-    """Make or start a host. One from a snapshot keeps its host name, which its files know."""
+    """Make or start a host. One from a `snapshot`, which is its name and key, keeps its host name, which its files know."""
     with step(f"host {name} up"):
         ensure_ssh_key()
         ensure_ca()
@@ -63,7 +63,7 @@ def up(name, image, snapshot=None):
 def _create(name, address, image, snapshot):
     # What a host of this name left whose container somebody removed
     run("podman", "volume", "rm", "--force", snapshots.volume(name), check=False)
-    reference, hostname = snapshots.restore(snapshot, name) if snapshot else (f"{IMAGE_PREFIX}/{image}:latest", name)
+    reference, hostname = snapshots.restore(*snapshot, name) if snapshot else (f"{IMAGE_PREFIX}/{image}:latest", name)
     run(
         "podman", "run", "--detach", "--name", name, "--hostname", hostname, "--network", NETWORK, "--ip", address, "--mac-address", network.mac(address),
         "--privileged", "--systemd=always", "--cgroupns=private", "--stop-timeout=30",

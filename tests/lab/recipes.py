@@ -14,7 +14,7 @@ import images
 import registry
 import snapshots
 from settings import CA, REPOSITORY, SSH_KEY
-from shell import LabError, say, step
+from shell import LabError, demo_held, say, step
 
 # What belongs to all of them: the engine, shared templates, versions of the tools, how hosts are made
 EVERYWHERE = ("plugins", "templates", "requirements.txt", "tests/lab")
@@ -115,7 +115,13 @@ def keys(names):
 
 
 def key(name):
+    _known([name])
     return keys([name])[name]
+
+
+def _known(names):
+    if unknown := set(names) - set(RECIPES):
+        raise LabError(f"no snapshot {', '.join(sorted(unknown))}; there are {', '.join(RECIPES)}")
 
 
 def _key(name):
@@ -139,9 +145,7 @@ def line(name):
 
 def make(wanted):
     """Make what is missing or stale, and say which was made and which reused."""
-    unknown = set(wanted) - set(RECIPES)
-    if unknown:
-        raise LabError(f"no snapshot {', '.join(sorted(unknown))}; there are {', '.join(RECIPES)}")
+    _known(wanted)
     names = list(wanted or RECIPES)
     snapshots.forget_unknown(RECIPES)
     made, reused = [], []
@@ -190,8 +194,10 @@ def roles_there(name):
 def for_molecule(snapshot, wanted):
     """The environment in which molecule's driver makes its hosts from a snapshot; their volumes are filled."""
     environment = {"MOLECULE_ROLES_THERE": ",".join(roles_there(snapshot))}
+    wanted_key = key(snapshot)
+    there = snapshots.hosts(snapshot, wanted_key)
     for host in wanted:
-        image, _ = snapshots.restore(snapshot, host, host if host in snapshots.hosts(snapshot) else None)
+        image, _ = snapshots.restore(snapshot, wanted_key, host, host if host in there else None)
         # One host of several has a suffix of its own in its molecule.yml
         suffix = f"_{host.removeprefix('molecule-').replace('-', '_').upper()}" if len(wanted) > 1 else ""
         environment |= {f"MOLECULE_IMAGE{suffix}": image, f"MOLECULE_OPT{suffix}": f"{snapshots.volume(host)}:/opt"}
@@ -219,7 +225,6 @@ def _layers(missing, keys_now):
 def _alone(missing, keys_now):
     (name,) = missing
     recipe = RECIPES[name]
-    begin = time.monotonic()
     if recipe.scenario:
         _call("molecule", "destroy", "-s", recipe.scenario)
         try:
@@ -229,10 +234,12 @@ def _alone(missing, keys_now):
         finally:
             _call("molecule", "destroy", "-s", recipe.scenario)
         return
-    # A first deploy starts from a bare host
-    hosts.down(recipe.hosts)
-    text = _call(REPOSITORY / "tests" / "run", "demo")
-    say(text[text.rindex("The demo is up") :] if "The demo is up" in text else text[-2000:])
-    times = {name: float(minutes or 0) * 60 + float(rest) for name, minutes, rest in re.findall(STEP, text, flags=re.MULTILINE)}
-    snapshots.store(name, keys_now[name], recipe.hosts, {"seconds": time.monotonic() - begin, "times": times})
-    hosts.down(recipe.hosts)
+    with demo_held():
+        begin = time.monotonic()
+        # A first deploy starts from a bare host
+        hosts.down(recipe.hosts)
+        text = _call(REPOSITORY / "tests" / "run", "demo")
+        say(text[text.rindex("The demo is up") :] if "The demo is up" in text else text[-2000:])
+        times = {name: float(minutes or 0) * 60 + float(rest) for name, minutes, rest in re.findall(STEP, text, flags=re.MULTILINE)}
+        snapshots.store(name, keys_now[name], recipe.hosts, {"seconds": time.monotonic() - begin, "times": times})
+        hosts.down(recipe.hosts)

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import os
 import subprocess
 import sys
 import time
@@ -82,3 +83,21 @@ def lock(name="lock", timeout=1800):
                     told = True
                 time.sleep(0.5)
         yield
+
+
+# Tells the programs that a holder calls that the demo's host is theirs
+HELD = "SENEX_DEMO_HELD"
+
+
+@contextlib.contextmanager
+def demo_held():
+    """Held while a run has the demo's host for itself: there is one on a machine, and snapshots of it are made with it."""
+    if os.environ.get(HELD):
+        yield
+        return
+    with lock("demo.lock", timeout=3600):
+        os.environ[HELD] = "1"
+        try:
+            yield
+        finally:
+            del os.environ[HELD]

@@ -1,4 +1,7 @@
-"""Snapshots: stopped hosts kept as an image each and a copy of its /opt, to start others from."""
+"""Snapshots: stopped hosts kept as an image each and a copy of its /opt, to start others from.
+
+Each lies in a directory NAME@KEY, where KEY is the digest of what it was made of. So two checkouts on one machine do not replace each other's.
+"""
 
 import contextlib
 import json
@@ -16,6 +19,10 @@ PLACE = DIRECTORY / "snapshots"
 # Tests look at dates (newest backup, timers that were missed), so a host must not wake after a day
 OLDEST_SECONDS = 12 * 3600
 LONG_STOP_SECONDS = 25
+# Of one name, the newest so many stay: one of a whole set takes about 1 GB
+KEPT = 4
+KEY_LENGTH = 12
+LONGEST_COPY_SECONDS = 600
 # systemd keeps here when a timer with Persistent= fired last
 STAMPS = "senex-trader/.local/share/systemd/timers"
 
@@ -24,14 +31,14 @@ def volume(host):
     return f"{host}-opt"
 
 
-def _directory(name):
-    return PLACE / name
+def _directory(name, key):
+    return PLACE / f"{name}@{key[:KEY_LENGTH]}"
 
 
-def _description(name):
+def _description(place):
     """What was written beside a finished snapshot; {} where there is none, or none that can be read."""
     try:
-        found = json.loads((_directory(name) / "snapshot.json").read_text(encoding="utf-8"))
+        found = json.loads((place / "snapshot.json").read_text(encoding="utf-8"))
         return found if isinstance(found.get("hosts"), dict) else {}
     except (OSError, ValueError, AttributeError):
         return {}
@@ -41,39 +48,59 @@ def _image_exists(identity):
     return succeeds("podman", "image", "exists", identity)
 
 
+def _newest_first(name):
+    """Where the snapshots of a name lie, whole or broken."""
+    return sorted(PLACE.glob(f"{name}@*"), key=lambda place: _description(place).get("made", 0), reverse=True)
+
+
 def reusable(name, key):
     """Whether the snapshot is there, whole, made of just this content, and fresh."""
-    found = _description(name)
+    place = _directory(name, key)
+    found = _description(place)
     return (
         bool(found)
         and found.get("key") == key
         and 0 <= time.time() - found.get("made", 0) < OLDEST_SECONDS
-        and all((_directory(name) / host / "opt").is_dir() and _image_exists(image) for host, image in found["hosts"].items())
+        and all((place / host / "opt").is_dir() and _image_exists(image) for host, image in found["hosts"].items())
     )
 
 
-def hosts(name):
+def _chosen(name, key):
+    """(place, description) of the one with this key, else of the newest, which is said."""
+    place = _directory(name, key)
+    if _description(place):
+        return place, _description(place)
+    found = _newest_first(name)
+    if not found or not _description(found[0]):
+        raise LabError(f"no snapshot {name}: lab snapshot {name} makes it")
+    say(f"the snapshot {name} is stale: other files than these made it; lab snapshot {name} makes it anew")
+    return found[0], _description(found[0])
+
+
+def hosts(name, key):
     """The names of the hosts that were kept."""
-    return list(_description(name).get("hosts", {}))
+    return list(_chosen(name, key)[1]["hosts"])
 
 
-def details(name):
+def details(name, key):
     """What the maker noted, such as how long a first deploy took."""
-    return _description(name).get("details", {})
+    return _chosen(name, key)[1].get("details", {})
 
 
 def store(name, key, hosts, details=None, stop_seconds=60):
-    """Keep hosts of the lab as a snapshot; they are stopped for it, and stay stopped. What was there under the name goes."""
+    """Keep hosts of the lab as a snapshot; they are stopped for it, and stay stopped. One with the same key goes, and the oldest where there are many."""
     with step(f"snapshot {name} of {', '.join(hosts)}"):
         PLACE.mkdir(mode=0o700, parents=True, exist_ok=True)
-        remove(name)
-        partial = PLACE / f".{name}.partial"
+        place = _directory(name, key)
+        for other in (place, *_newest_first(name)[KEPT - 1 :]):
+            remove(other)
+        partial = PLACE / f".{place.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         images = {}
         try:
             for host in hosts:
                 _stop(host, stop_seconds)
-                reference = f"{IMAGE_PREFIX}/snapshot-{name}-{host}:latest"
+                reference = f"{IMAGE_PREFIX}/snapshot-{name}-{host}:{key[:KEY_LENGTH]}"
                 run("podman", "commit", "--quiet", host, reference)
                 images[host] = output("podman", "image", "inspect", "--format", "{{.Id}}", reference)
                 (partial / host).mkdir(parents=True)
@@ -82,7 +109,7 @@ def store(name, key, hosts, details=None, stop_seconds=60):
             (partial / "snapshot.json").write_text(json.dumps(description), encoding="utf-8")
             # All of it is on disk before its name says that it is whole
             os.sync()
-            partial.rename(_directory(name))
+            partial.rename(place)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -104,25 +131,28 @@ def _stop(host, seconds):
         raise LabError(f"exit {process.returncode} from: podman stop {host}")
 
 
-def remove(name):
+def remove(place):
     """Forget a snapshot: its name first, so that a kill here leaves nothing that looks whole."""
-    found = _description(name)
+    found = _description(place)
     with contextlib.suppress(FileNotFoundError):
-        gone = PLACE / f".{name}.gone"
+        gone = PLACE / f".{place.name}.gone"
         shutil.rmtree(gone, ignore_errors=True)
-        _directory(name).rename(gone)
+        place.rename(gone)
         shutil.rmtree(gone)
     for image in found.get("hosts", {}).values():
         run("podman", "image", "rm", "--force", image, check=False)
 
 
 def forget_unknown(names):
-    """Remove what no recipe makes any more, and what a killed run left."""
+    """Remove what no recipe makes any more, what is too old to be used, and what a killed run left."""
     for path in PLACE.iterdir() if PLACE.exists() else ():
-        if path.name.startswith("."):
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name not in names:
-            remove(path.name)
+        name, at, key = path.name.partition("@")
+        if name.startswith("."):
+            # Another run may be writing it, or removing it
+            if time.time() - path.stat().st_mtime > LONGEST_COPY_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+        elif not at or name not in names or not 0 <= time.time() - _description(path).get("made", 0) < OLDEST_SECONDS:
+            remove(path)
 
 
 def opt_of(host):
@@ -134,14 +164,12 @@ def opt_of(host):
 def _copy(source, target):
     target.mkdir(parents=True, exist_ok=True)
     # Extended attributes too: rootless overlay keeps its whiteouts there
-    run("cp", "--archive", f"{source}/.", target, timeout=600)
+    run("cp", "--archive", f"{source}/.", target, timeout=LONGEST_COPY_SECONDS)
 
 
-def restore(name, host, kept=None):
+def restore(name, key, host, kept=None):
     """Fill the volume of a host that is still to be made; (image to make it from, name of the kept host). `kept`: which one, where there are several."""
-    found = _description(name)
-    if not found:
-        raise LabError(f"no snapshot {name}: lab snapshot {name} makes it")
+    source, found = _chosen(name, key)
     kept = kept or next(iter(found["hosts"]))
     if kept not in found["hosts"]:
         raise LabError(f"snapshot {name} has no host {kept}; it has {', '.join(found['hosts'])}")
@@ -149,7 +177,7 @@ def restore(name, host, kept=None):
         run("podman", "volume", "rm", "--force", volume(host), check=False)
         run("podman", "volume", "create", volume(host))
         place = Path(output("podman", "volume", "inspect", "--format", "{{.Mountpoint}}", volume(host)))
-        _copy(_directory(name) / kept / "opt", place)
+        _copy(source / kept / "opt", place)
         for stamp in (place / STAMPS).glob("stamp-*"):
             os.utime(stamp)
     return found["hosts"][kept], kept

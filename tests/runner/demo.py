@@ -1,7 +1,9 @@
 """The whole stack on a local test host."""
 
+import contextlib
 import secrets
 import subprocess
+import sys
 import time
 
 from common import LAB, Failure, call, need, say, seconds
@@ -60,8 +62,26 @@ def _steps():
     yield CONVERGE, [["ansible-playbook", "site.yml", "-i", "inventory/demo", "--tags", "phase1"]]
 
 
+@contextlib.contextmanager
+def held():
+    """While the demo's host is this run's. The lab's directory must be known."""
+    sys.path.append(str(LAB.parent))
+    from shell import LabError, demo_held
+
+    try:
+        with demo_held():
+            yield
+    except LabError as error:
+        raise Failure(str(error)) from error
+
+
 def up():
     """Bring the demo up; {step: seconds}."""
+    with held():
+        return _up()
+
+
+def _up():
     times = []
     for name, commands in _steps():
         say(f"==== {name}")
@@ -84,4 +104,5 @@ def up():
 
 
 def down():
-    return call(LAB, "down", "demo")
+    with held():
+        return call(LAB, "down", "demo")

@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import demo
 import jobs
 import sanity
 import usage
@@ -132,12 +133,13 @@ def images():
 
 
 def integration():
-    need(LAB, "down", "demo")
-    images()
-    snapshot("stack")
-    need(LAB, "up", "demo", "--from", "stack")
-    os.environ["SENEX_FIRST_DEPLOY_SECONDS"] = first_deploy()
-    return _pytest("integration", LAB, "run", "--")
+    with demo.held():
+        need(LAB, "down", "demo")
+        images()
+        snapshot("stack")
+        need(LAB, "up", "demo", "--from", "stack")
+        os.environ["SENEX_FIRST_DEPLOY_SECONDS"] = first_deploy()
+        return _pytest("integration", LAB, "run", "--")
 
 
 def first_deploy():
