@@ -1,6 +1,7 @@
 """What is misspelt on the command line ends a run, which would go without it otherwise and say that all is well."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -95,3 +96,17 @@ def test_a_playbook_without_tags_refuses_them(tmp_path, name, words):
     done = run("ansible-playbook", "-i", str(tmp_path / "hosts.json"), str(ROOT / "playbooks" / f"{name}.yml"), *words, COLUMNS="600", **NO_CLIENTS)
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode and f"run it without {words[1]}" in said and "ok=1 " not in said, said
+
+
+@pytest.mark.parametrize("name", sorted({*WHOLE, "site"} - {"secrets", "check_image"}))
+def test_a_run_without_an_inventory_is_no_success(tmp_path, name):
+    """One that is not there is the same to Ansible: it skips every play, and a deploy would end well."""
+    words = ["-i", str(tmp_path / "prodution"), "-e", "secret=redis_password"]
+    done = run("ansible-playbook", str(ROOT / "playbooks" / f"{name}.yml"), *words, COLUMNS="600", **NO_CLIENTS)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode and re.search("the inventory has no host: .* Give -i inventory/NAME|no inventory is given: give -i inventory/NAME", said), said
+
+
+def test_a_checker_needs_no_inventory():
+    for words in (["--syntax-check"], ["--list-tasks"]):
+        assert run("ansible-playbook", str(ROOT / "playbooks/status.yml"), *words, **NO_CLIENTS).returncode == 0
