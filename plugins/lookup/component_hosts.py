@@ -39,7 +39,6 @@ from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.senex.trader.plugins.plugin_utils.components import RegistryError, hosts_pattern
 
-
 # Options of ansible-playbook that run nothing, for which a checker needs no inventory
 READING = ("syntax", "listtasks", "listtags", "listhosts")
 
