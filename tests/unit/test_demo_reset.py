@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def demo(monkeypatch, tmp_path):
     found = importlib.import_module("demo")
     (tmp_path / "lab").write_text(LAB, encoding="utf-8")
     (tmp_path / "lab").chmod(0o755)
-    (tmp_path / "hosts").write_text("registry\ndemo\n")
+    (tmp_path / "hosts").write_text(f"{os.getpid()} registry\n{os.getpid()} demo\n")
     (tmp_path / "answers").write_text("0")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(found, "LAB", str(tmp_path / "lab"))
@@ -48,7 +49,13 @@ def test_it_is_reset_for_the_demo_alone(demo, answers):
 
 
 def test_the_hosts_of_others_stay(demo):
-    Path("hosts").write_text("registry\ndemo\nrecovery\nupgrade\n")
+    Path("hosts").write_text("".join(f"{os.getpid()} {name}\n" for name in ("registry", "demo", "recovery", "upgrade")))
     with pytest.raises(sys.modules["common"].Failure, match="would remove recovery, upgrade; when nobody needs them"):
         demo.up()
     assert "reset" not in calls()
+
+
+def test_hosts_whose_processes_were_killed_keep_nobody_waiting(demo):
+    Path("hosts").write_text("4194305 recovery\n")  # more than the kernel has
+    demo.up()
+    assert "reset" in calls()
