@@ -194,9 +194,10 @@ def pitr(host: Host, settings: config.Config, options) -> int:
     """The program of role pitr; no exchange while a deploy, restore, upgrade or rotation of a controller works with the data."""
     held = checks_host.read_release(host, settings) if EXCHANGES & set(options.arguments) else None
     if held and checks_host.under_way(held, time.time()):
+        direct = f"systemd-run --user -M {settings.user}@ --pipe --wait --quiet --collect {settings.home}/bin/pitr {' '.join(options.arguments)}"
         raise CliError(
             f"{held.get('what', 'an operation')} by {held.get('who', 'somebody')} is under way, at '{held.get('step', '?')}'. Wait for its end. "
-            f"If it is known to be dead: systemd-run --user -M {settings.user}@ --pipe --wait --quiet --collect {settings.home}/bin/pitr {' '.join(options.arguments)}"
+            f"If it is known to be dead: {direct}"
         )
     return program(host, settings, "pitr", options.arguments)
 
