@@ -38,25 +38,9 @@ def environment_groups(hosts: Sequence[str], celery: bool, beat: bool) -> dict[s
     return {group: [] if without.get(group) else list(hosts if group in EVERYWHERE else hosts[:1]) for group in every_group()}
 
 
-def other_environment(here: Mapping[str, Any], own: Mapping[str, Any], host: str) -> list[str]:
-    """A line where a host has another environment than this run's."""
-    if not here or {name: str(value) for name, value in own.items()} == dict(here):
-        return []
-
-    def named(one: Mapping[str, Any]) -> str:
-        return f"{one.get('environment')} (user {one.get('user')}, home {one.get('home')})"
-
-    return [
-        f"senex_environment, senex_user, senex_home: {host} has the environment {named(here)}, and this run is for {named(own)}. A host has one environment,"
-        " for units, ports, nginx, firewall and the host's facts are there once: use a host of its own. Nothing was changed."
-        " Where the environment of this host was renamed, remove /etc/senex-trader/environment.json there and run this again"
-    ]
-
-
 class FilterModule:
     """Filters about new environments."""
 
     def filters(self) -> dict[str, Any]:
         """Name to function."""
-        return {"environment_groups": environment_groups, "environment_shape_problems": environment_shape_problems,
-                "other_environment": other_environment}  # fmt: skip
+        return {"environment_groups": environment_groups, "environment_shape_problems": environment_shape_problems}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.senex.trader.plugins.plugin_utils.components import memory_entries, planned_memory
+from ansible_collections.senex.trader.plugins.plugin_utils.components import Memory, memory_entries, planned_memory
 
 UNITS = {"": 1, "k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
@@ -57,9 +57,10 @@ def memory_enough(ram_mb: Any) -> bool:
     return nominal_ram(ram_mb) >= MINIMUM_RAM_MB
 
 
-def memory_plan(ram_mb: Any, components: Sequence[str] | None = None, redis_cache: bool = False, groups: Sequence[str] = ()) -> dict[str, int]:
+def memory_plan(ram_mb: Any, components: Sequence[str] | None = None, redis_cache: bool = False, groups: Sequence[str] = (),
+                inventory: Mapping[str, Sequence[str]] | None = None, processes: int = 0) -> dict[str, int]:  # fmt: skip
     """Limits in MB for the parts on a host; what is left over is the system's and the page cache's. The registry has the shares of an 8 GB host."""
-    known = planned_memory(groups)
+    known = {**planned_memory(groups, inventory=inventory), **({"processes": Memory(384 * processes, 128 * processes)} if processes else {})}
     chosen = list(known) if components is None else list(components)
     unknown = sorted(set(chosen) - set(known))
     if unknown:

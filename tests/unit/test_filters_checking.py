@@ -1,7 +1,6 @@
 """What a run refuses before it touches a host."""
 
 import base64
-import datetime
 import pathlib
 import shutil
 import subprocess
@@ -160,22 +159,6 @@ SHAPES = {
 )
 def test_types(name, value, says):
     assert checking.shape_problems({name: value}, SHAPES) == says
-
-
-def test_the_environment_is_built_in_the_check():
-    extra = {"FEATURES": {"a": 1}, "MOTD": "geheim\nb", "SHARE": 1.1, "FINE": [1, "x"], "2X": "y"}
-    problems = checking.environment_problems({"DEBUG": "False"}, extra)
-    assert [problem.split(":")[0] for problem in problems] == [f"senex_extra_environment.{name}" for name in ("FEATURES", "MOTD", "SHARE", "2X")]
-    assert "put it in quotes" in problems[2] and "geheim" not in str(problems)
-    assert checking.environment_problems({}, "x") == ["senex_extra_environment: is a text, and must be a dictionary of names and values"]
-
-
-def test_a_time_or_a_name_that_is_not_read_as_it_is_written_is_refused():
-    extra = {"SINCE": datetime.datetime(2026, 1, 1, 10, tzinfo=datetime.UTC), "DAY": datetime.date(2026, 1, 1), True: "x"}
-    problems = checking.environment_problems({}, extra)
-    assert [problem.split(":")[0] for problem in problems] == ["senex_extra_environment.SINCE", "senex_extra_environment.True"]
-    assert all("in quotes" in problem for problem in problems)
-    assert checking.environment_problems({}, {"LIST": ["a", datetime.datetime(2026, 1, 1)]})
 
 
 def test_directories_that_are_not_apart():

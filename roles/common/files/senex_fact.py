@@ -128,15 +128,6 @@ def parse_ufw_rules(*texts):
     return sorted(rules), sorted(own), sorted(narrow)
 
 
-def parse_environment(text):
-    """Which environment this host has, as role common wrote it down; nothing where it did not."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return {name: str(value) for name, value in found.items()} if isinstance(found, dict) else {}
-
-
 def parse_ufw_late(*texts):
     """Blocks of some sources that stand behind a rule that lets in, where ufw may never come to them; each text has an order of its own."""
     late = set()
@@ -428,7 +419,6 @@ def main():
     facts = {
         "version": VERSION,
         "certificates": certificates({**shown, **certificates_of_homes(below)}),
-        "environment": parse_environment(system_text("/etc/senex-trader/environment.json")),
         "file_systems": file_systems(),
         "groups": {group.gr_name: group.gr_gid for group in grp.getgrall()},
         "ipv6": has_ipv6(system_text("/proc/net/if_inet6")),
