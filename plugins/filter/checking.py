@@ -16,7 +16,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible_collections.senex.trader.plugins.filter.sizing import to_megabytes
 from ansible_collections.senex.trader.plugins.lookup.component_ports import private_address
-from ansible_collections.senex.trader.plugins.plugin_utils.components import AT_MOST_ONE, EXACTLY_ONE, ONE_OR_MORE, every_group
+from ansible_collections.senex.trader.plugins.plugin_utils.components import AT_MOST_ONE, EXACTLY_ONE, ONE_OR_MORE, elsewhere_of, every_group
 from ansible_collections.senex.trader.plugins.plugin_utils.yaml_source import misread
 
 PLACEHOLDER = re.compile(r"CHANGE_?ME|your-domain\.com", re.IGNORECASE)
@@ -138,14 +138,24 @@ def input_problems(inputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"{name}: {problem}" for name, problem in problems if problem]
 
 
-def group_problems(groups: Mapping[str, Sequence[str]], rules: Mapping[str, str] | None = None) -> list[str]:
-    """One line for each inventory group that has too few hosts or too many; without rules, by the registry of components."""
+def _served_elsewhere(name: str, groups: Mapping[str, Sequence[str]], variables: Any) -> tuple[bool, str]:
+    """Whether each host that needs what a group without hosts would have is told of a server by its variables; and what to say where one is not."""
+    told, clients = elsewhere_of(name)
+    hosts = list(dict.fromkeys(host for group in clients for host in groups.get(group) or []))
+    left = [host for host in hosts if variables is None or not any(variables[host].get(one) for one in told)]
+    return bool(told and hosts and not left), f"; where it is somebody else's server, say {' or '.join(told)} of {', '.join(left)}" if told and hosts else ""
+
+
+def group_problems(groups: Mapping[str, Sequence[str]], rules: Mapping[str, str] | None = None, variables: Any = None) -> list[str]:
+    """One line for each inventory group that has too few hosts or too many; without rules, by the registry of components. By their variables (hostvars)
+    hosts may be told of a server that is none of them."""
     known = every_group() if rules is None else rules
     problems = []
     for name in (name for name, count in known.items() if count == EXACTLY_ONE):
         hosts = list(groups.get(name, []))
-        if len(hosts) != 1:
-            problems.append(f"group {name}: needs exactly one host and has {', '.join(hosts) or 'none'}")
+        served, hint = _served_elsewhere(name, groups, variables) if rules is None and not hosts else (False, "")
+        if len(hosts) != 1 and not served:
+            problems.append(f"group {name}: needs exactly one host and has {', '.join(hosts) or 'none'}{hint}")
     problems += [f"group {name}: needs a host and has none" for name, count in known.items() if count == ONE_OR_MORE and not groups.get(name)]
     problems += [f"group {name}: has {', '.join(groups[name])}; one host at most" for name, count in known.items()
                  if count == AT_MOST_ONE and len(groups.get(name) or []) > 1]  # fmt: skip

@@ -204,12 +204,14 @@ def release_probe_text(probe: Mapping[str, Any], allowed: int, outside: list) ->
 
 
 def release_success_text(about: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
-    """What the last task of a release says when all went well. `about` has kind, tag, id, previous (a tag) and the migrations that were applied or undone."""
+    """What the last task of a release says when all went well. `about` has kind, tag, id, previous (a tag), the migrations that were applied or undone, and
+    what is said where nothing was saved before (unsaved)."""
     undone = " taken back" if about["kind"] == "rollback" else ""
     return "\n".join([
         f"{about['kind']} of {about['tag']} succeeded ({about['id']}); {probe.get('requests', 0)} requests probed,",
         f"{probe.get('failed', 0)} failed, slowest {probe.get('slowest', 0)} s",
         f"migrations{undone}: {', '.join(about['migrations']) or 'none'}",
+        *about.get("unsaved", []),
         f"back with: ansible-playbook playbooks/rollback.yml -i ... (to {about['previous']})",
         f'set senex_image_tag: "{about["tag"]}" in the inventory when you next change it',
     ])  # fmt: skip

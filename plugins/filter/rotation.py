@@ -23,6 +23,10 @@ PLAYS = {"serves": tuple(name for name in component_groups() if (name,) not in A
 VERIFIES = ("postgresql", "redis", "web", "backup")
 # Secrets that a server has to take before the application presents them
 SERVERS = {"database_password": "postgresql", "redis_password": "redis"}
+THEIRS = (
+    "Where it is somebody else's: have them take a new one (best beside the old one, or as a second user), write it into the vault as {vault} with "
+    "ansible-vault edit, run playbooks/site.yml --tags django,celery, and have the old one refused. Nothing was changed."
+)
 
 
 def _plain(value):
@@ -48,6 +52,11 @@ def rotation_names(asked: str, catalogue: dict, vault: dict, groups: dict | None
     names = [name.strip().removeprefix("vault_") for name in str(asked).split(",") if name.strip()]
     known = _rotated(catalogue, vault, groups)
     wrong = [name for name in names if name not in known]
+    theirs = [name for name in wrong if name in SERVERS and name in absent_secrets(groups or {})]
+    if theirs:
+        name = theirs[0]
+        why = f"secret: {name} cannot be rotated here, for no host of this environment has its server (group {SERVERS[name]})"
+        raise AnsibleFilterError(f"{why}. {THEIRS.format(vault=catalogue[name]['vault'])}")
     if wrong:
         raise AnsibleFilterError(f"secret: {', '.join(wrong)} cannot be rotated here; the vault has {', '.join(known)}")
     return list(dict.fromkeys(names))

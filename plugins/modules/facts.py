@@ -42,6 +42,10 @@ options:
     description: The version of the collection; filled in by the action plugin where O(downgrade) is given.
     type: dict
     default: {}
+  environment:
+    description: Name of the run's environment. A run ends here on a host that belongs to another one. Empty asks nothing.
+    type: str
+    default: ""
   key:
     description:
       - C(file), C(name) and C(value) of the keys that the application is to have, with commas between, such as FIELD_ENCRYPTION_KEY in its environment file.
@@ -101,8 +105,8 @@ other_key:
   description: Whether the host has other keys than O(key), see docs/operations/rotation.md.
   returned: always
   type: bool
-newer:
-  description: Why a run of this version may not change the host; the task has failed then.
+refused:
+  description: Why a run of this version, or of this environment, may not change the host; the task has failed then.
   returned: where it may not
   type: str
 after:
@@ -136,7 +140,7 @@ from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired  # beside the look, 
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils.engine.unchanged import unchanged_components
-from ansible_collections.senex.trader.plugins.module_utils.host import field_key, fileset, in_force, kept_data, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import environment_mark, field_key, fileset, in_force, kept_data, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, expired, sentence
 from ansible_collections.senex.trader.plugins.module_utils.nginx.nginx_upstream import CONTRACT, read_contract
 
@@ -177,6 +181,7 @@ def main() -> None:
             "take_over": {"type": "bool", "default": False},
             "downgrade": {"type": "bool"},
             "collection": {"type": "dict", "default": {}},
+            "environment": {"type": "str", "default": ""},
             "key": {
                 "type": "dict",
                 "default": {},
@@ -189,8 +194,8 @@ def main() -> None:
     if os.geteuid():
         who = pwd.getpwuid(os.geteuid()).pw_name
         module.fail_json(msg=f"The run is {who} on this host and has to be root. Add `ansible_become: true` beside ansible_user in the inventory")
-    if newer := Ledger().mark.refusal(module.params["collection"]):
-        module.exit_json(changed=False, newer=newer)
+    if refused := environment_mark.refusal(module.params["environment"]) or Ledger().mark.refusal(module.params["collection"]):
+        module.exit_json(changed=False, refused=refused)
     held, after = holder(), Ledger().last().get("id", "")
     if held and module.params["exclusive"] and not module.params["take_over"] and not module.check_mode:
         module.exit_json(changed=False, **held)

@@ -227,6 +227,13 @@ def absent_components(groups: Mapping[str, Sequence[str]], components: Mapping[s
     return [name for name, one in known.items() if there is not None and one.groups and not set(one.groups) & set(there)]
 
 
+def elsewhere_of(group: str, components: Mapping[str, Component] | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """By which variables a client is told of a server that no host of this group is, and the groups of its clients; nothing where it has to be one of them."""
+    known = registry() if components is None else components
+    ports = [port for one in known.values() if group in one.groups for port in one.ports if port.elsewhere][:1]
+    return (ports[0].elsewhere, tuple(name for client in ports[0].clients for name in groups_of(client, known))) if ports else ((), ())
+
+
 def left_behind(installed: Iterable[str], group_names: Iterable[str], components: Mapping[str, Component] | None = None) -> str:
     """What is said of components that a host has and, by its groups, is not to have any more; empty where there is none."""
     known, here = registry() if components is None else components, set(group_names)
@@ -256,6 +263,6 @@ def planned_memory(
     where they are. Without an inventory the environment has everything."""
     known = registry() if components is None else components
     there = environment_groups(inventory or {}, known)
-    always = [group for group, count in every_group(known).items() if count in NEEDED]
+    always = [group for group, count in every_group(known).items() if count in NEEDED and (there is None or group in there)]
     shared = {memory.group for one in known.values() for memory in one.memory.values() if memory.shared and (there is None or memory.group in there)}
     return memory_entries([*always, *shared, *group_names], known)

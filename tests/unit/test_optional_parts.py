@@ -111,7 +111,7 @@ def test_secrets_of_what_is_not_there_are_neither_made_nor_rotated():
     assert rotation.rotation_names("database_password", CATALOGUE, vault, NEEDED) == ["database_password"]
     assert [line.split(" ")[0] for line in rotation.rotation_lines(CATALOGUE, vault, NEEDED)] == ["database_password"]
     assert len(rotation.rotation_lines(CATALOGUE, vault, WHOLE)) == len(rotation.rotation_lines(CATALOGUE, vault)) == 3
-    with pytest.raises(Exception, match="redis_password cannot be rotated here; the vault has database_password"):
+    with pytest.raises(Exception, match="redis_password cannot be rotated here, for no host of this environment has its server"):
         rotation.rotation_names("redis_password", CATALOGUE, vault, NEEDED)
     # One that was begun has to come to its end
     begun = {**vault, "vault_rotation": {"redis_password": {"stage": "use", "other": "w", "since": "2026-11-29"}}}
