@@ -125,7 +125,7 @@ def _problem(kind: str, name: str, value: Any) -> str | None:
         return misread(value)
     text = str(value)
     if PLACEHOLDER.search(text):
-        return "is still the placeholder of the skeleton; write the real value"
+        return 'is still a placeholder; write its value, or "" where it is not used'
     return KINDS[kind](text)
 
 
@@ -168,7 +168,8 @@ def address_problems(groups: Mapping[str, Sequence[str]], variables: Any) -> lis
     """One line for each address that several hosts have: who asks one of them gets the other, and to take one out of service takes both."""
     found: dict[str, list[str]] = {}
     for host in dict.fromkeys(host for name in every_group() for host in groups.get(name) or []):
-        if address := private_address(variables, host):  # none where it is made of facts that nobody has read yet
+        address = private_address(variables, host)  # none where it is made of facts that nobody has read yet
+        if address and not PLACEHOLDER.search(address):
             found.setdefault(address, []).append(host)
     said = "each host is known by its own, so write theirs, or one name in all groups for a host that is one"
     return [f"senex_private_address, ansible_host: {', '.join(hosts)} have the same, {address}; {said}" for address, hosts in found.items() if len(hosts) > 1]

@@ -46,6 +46,10 @@ options:
     description: Name of the run's environment. A run ends here on a host that belongs to another one. Empty asks nothing.
     type: str
     default: ""
+  unit:
+    description: Path of a Quadlet unit of the service user's whose image is returned; none is read where it is empty.
+    type: str
+    default: ""
   key:
     description:
       - C(file), C(name) and C(value) of the keys that the application is to have, with commas between, such as FIELD_ENCRYPTION_KEY in its environment file.
@@ -126,6 +130,10 @@ releases:
   returned: with O(releases)
   type: list
   elements: dict
+image:
+  description: The image that O(unit) names; empty where there is no such unit.
+  returned: always
+  type: str
 id:
   description: Random name of this snapshot.
   returned: always
@@ -135,6 +143,7 @@ id:
 import json
 import os
 import pwd
+import re
 import secrets
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired  # beside the look, which run_command would wait for
 
@@ -164,6 +173,13 @@ def said(process: Popen | None) -> dict:
         return {}
 
 
+def image_of(unit: str) -> str:
+    """The image that a Quadlet unit of the service user's names; empty where there is none, or nothing that looks like one."""
+    lines = untrusted.read([unit])[unit].get("content", b"").decode(errors="replace").split("\n")
+    named = [line.partition("=")[2].strip() for line in lines if line.startswith("Image=")]
+    return named[0] if named and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9./:@_-]{0,511}", named[0]) else ""
+
+
 def holder() -> dict:
     """Who holds the lock of this host, and the same for a person; empty where nobody does."""
     found = Ledger().holder()
@@ -182,6 +198,7 @@ def main() -> None:
             "downgrade": {"type": "bool"},
             "collection": {"type": "dict", "default": {}},
             "environment": {"type": "str", "default": ""},
+            "unit": {"type": "str", "default": ""},
             "key": {
                 "type": "dict",
                 "default": {},
@@ -215,6 +232,7 @@ def main() -> None:
         other = bool(key and key["file"]) and field_key.is_another(key["file"], key["name"], coming)
     except (OSError, ValueError) as error:
         module.fail_json(msg=untrusted.lines(str(error)))
+    image = image_of(module.params["unit"]) if module.params["unit"] else ""
     records = {"releases": Ledger().records()} if module.params["releases"] else {}
     data = {"missing_data": kept_data.gone(), "other_key": other}
     more = {
@@ -223,6 +241,7 @@ def main() -> None:
         "installed": fileset.components(),
         "in_force": troubles,
         "can_hold_requests": can_hold_requests,
+        "image": image,
         "holder": None,
         **held,
         "after": after,

@@ -273,7 +273,7 @@ def test_numbers_for_texts_are_texts_to_the_watchdog():
     assert found == ["2026", "17"]
     words = {**{name: [] for name in ("web", "celery-worker", "celery-beat")}, "manage": ["manage", 8]}
     inputs = {"senex_image_commands": words, "senex_celery_queues": ["celery", 7], "senex_network_name": 2026}
-    found = value("watchdog", "__watchdog_configuration", **GIVEN, **inputs)
+    found = value("watchdog", "__watchdog_configuration", **{**GIVEN, **inputs})
     assert [found["manage"], found["broker"]["queues"], found["network"]] == [["manage", "8"], ["celery", "7"], "2026"]
 
 
@@ -516,7 +516,7 @@ def test_names_of_secrets_are_a_list():
     (play,) = yaml.safe_load((ROOT / "playbooks/secrets.yml").read_text())
     names = [task["name"] for task in play["tasks"]]
     (task,) = [task for task in play["tasks"] if "__secrets_problems" in task.get("vars", {})]
-    assert names.index(task["name"]) < names.index("Find missing secrets")
+    assert names.index(task["name"]) < names.index("Make the secrets")
     files = yaml.safe_load((ROOT / "playbooks/vars/secrets.yml").read_text())
     for given, says in (
         ([], ""),
