@@ -40,6 +40,13 @@ def _rotated(catalogue: dict, vault: dict, groups: dict | None) -> list:
     return sorted(name for name, one in catalogue.items() if vault.get(one["vault"]) and name not in absent)
 
 
+def rotation_catalogue(catalogue: dict, issued: list) -> dict:
+    """The collection's own secrets, and those of the application that somebody else issues."""
+    does = "you give it; the application restarts once, one instance after the other"
+    own = {str(name): {"vault": f"vault_{name}", "given": True, "stages": {"use": ["django", "celery"]}, "does": does} for name in issued}
+    return {**own, **catalogue}
+
+
 def rotation_names(asked: str, catalogue: dict, vault: dict, groups: dict | None = None) -> list:
     """Short names of what was asked for: a comma between several, vault_ in front or not."""
     names = [name.strip().removeprefix("vault_") for name in str(asked).split(",") if name.strip()]
@@ -208,6 +215,7 @@ class FilterModule:
     def filters(self) -> dict:
         """Name to function."""
         return {
+            "rotation_catalogue": rotation_catalogue,
             "rotation_names": rotation_names,
             "rotation_lines": rotation_lines,
             "rotation_step": rotation_step,

@@ -206,7 +206,8 @@ def main() -> None:
         can_hold_requests = False
     try:
         key = module.params["key"]
-        other = bool(key and key["value"]) and field_key.is_another(key["file"], key["name"], key["value"].split(","))
+        coming = [one for one in ((key or {}).get("value") or "").split(",") if one]
+        other = bool(key and key["file"]) and field_key.is_another(key["file"], key["name"], coming)
     except (OSError, ValueError) as error:
         module.fail_json(msg=untrusted.lines(str(error)))
     records = {"releases": Ledger().records()} if module.params["releases"] else {}

@@ -16,7 +16,7 @@ from rendered import ROLES, loaded, value
 KNOWN = components.registry()
 # The first ones. What is derived of these is as hosts were deployed by before there was a registry; others may come
 FIRST = {name: KNOWN[name] for name in ("common", "podman", "postgresql", "redis", "django", "celery", "nginx", "pitr", "backup", "watchdog")}
-CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue"]
+CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue_of_collection"]
 SEARCH = {
     "groups": {"search": "any"}, "phase": 2, "image": {"variable": "search_image", "input": "search_image"}, "memory": {"search": {"share": 512, "least": 128}},
     "ports": [{"port": 7700, "address": "search_publish_address", "clients": ["django"]}],
@@ -220,7 +220,7 @@ def test_new_secrets_are_new_each_time_and_of_their_kind():
     assert [problem for name, new in one.items() for problem in input_problems({kinds[name]: {name: new}})] == []
     assert len(one["vault_redis_password"]) == 40 and len(one["vault_secret_key"]) == 64
     given = value("senex", "query('senex.trader.new_secrets', 'given')")
-    usual = [f"vault_{name}" for name in ("registry_password", "tastytrade_client_id", "tastytrade_client_secret", "email_host_password")]
+    usual = [f"vault_{name}" for name in ("registry_password", "email_host_password")]
     assert [name for name in given if name in usual] == usual
 
 

@@ -160,13 +160,13 @@ SAID = f'{release_steps.MARK}{{"undone": ["a.0003"], "back": ["a.0004"], "failed
 def shell(user, monkeypatch):
     """What Podman's and systemd's programs are asked for a script, and what the script answers."""
     asked = []
-    answer = {"code": 0, "out": "", "err": ""}
+    answer = {"code": 0, "out": "", "err": "", "secrets": "key\nother\n"}
 
     def run(argv, **_):
         asked.append(argv)
         of_script = "run" in argv
         if argv[:3] == ["podman", "secret", "ls"]:
-            return subprocess.CompletedProcess(argv, 0, "key\nother\nenvironment_DB_PASSWORD\nenvironment_\nenvironment_../../x\n", "")
+            return subprocess.CompletedProcess(argv, 0, answer["secrets"], "")
         return subprocess.CompletedProcess(argv, answer["code"] if of_script else 0, answer["out"] if of_script else "", answer["err"])
 
     monkeypatch.setattr(user, "podman", lambda *words, **_: run(["podman", *words]))
@@ -185,10 +185,7 @@ def test_a_script_of_a_release_has_what_the_unit_has(user, shell):
     assert {"--read-only", "--user=1000", "--tmpfs=/tmp:rw,mode=1777", "--cgroups=split", *confined.OPTIONS} <= set(inside)
     pairs = list(zip(inside, inside[1:], strict=False))
     assert {("--volume", "/etc/passwd:/run/senex/ca.crt:ro"), ("--env-file", "/home/x/.env"), ("--network", "net")} <= set(pairs)
-    assert [word for word in inside if "secret" in word] == [
-        "--secret=key,type=mount,target=/run/secrets/KEY",  # what the host has not yet is not named, what its environment file may name is
-        "--secret=environment_DB_PASSWORD,type=mount,target=/run/secrets/DB_PASSWORD,mode=0444",
-    ]
+    assert [word for word in inside if "secret" in word] == ["--secret=key,type=mount,target=/run/secrets/KEY"], "what the host has not yet is not named"
     assert ("--tmpfs", "/app/static:rw,mode=1777") in pairs, "what the host has not yet is there and empty"
     assert ("--env", "COST=$$5") in pairs, "systemd would look for a variable"
     assert inside[inside.index("r/app:2") :] == ["r/app:2", "./m", "shell", "--verbosity", "0"]
@@ -220,6 +217,17 @@ def test_what_was_taken_back_is_told_also_where_the_rest_was_not(user, shell, co
     assert found["failed"].startswith(failed) and bool(found["failed"]) is bool(failed)
     removed = [argv for argv in asked if argv[:2] == ["podman", "rm"]]
     assert bool(removed) is (code == 124)
+
+
+def test_what_plans_has_the_files_that_the_hosts_environment_names(user, shell, monkeypatch):
+    asked, answer = shell
+    answer["out"] = release_steps.MARK + "{}"
+    answer["secrets"] = "environment_DB_PASSWORD\nredis_auth\nenvironment_\nenvironment_../../x\nenvironment_SECRET_KEY\n"
+    assert release_steps.plan(user, CONTAINER, "") == {}
+    (words,) = [argv for argv in asked if "run" in argv]
+    assert [word for word in words if word.startswith("--secret=")] == [
+        f"--secret=environment_{name},type=mount,target=/run/secrets/{name},uid=1000,gid=1000,mode=0400" for name in ("DB_PASSWORD", "SECRET_KEY")
+    ]
 
 
 def test_an_undo_that_failed_says_what_it_did_and_what_not(user, shell, monkeypatch):

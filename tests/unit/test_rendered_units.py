@@ -18,6 +18,7 @@ BASE = {
     **{f"senex_{name}": SECRET for name in ("database_password", "redis_password", "secret_key", "field_encryption_key", "ca_passphrase")},
     "senex_ca_certificate": "CA", "senex_ca_private_key": "KEY", "celery_flower_password": SECRET,
     "senex_registry_login": {"username": "u", "password": SECRET},
+    "senex_celery_queues": ["celery", "accounts", "trading", "services"],
 }  # fmt: skip
 POOLS = [
     {"name": "celery-worker-fast", "queues": ["celery", "accounts"], "concurrency": 2},
@@ -259,7 +260,7 @@ def test_no_secret_is_in_a_file_that_is_not_marked(stack):
 def test_images_are_the_ones_asked_for(stack):
     variant, texts, _ = stack
     image = unit_text.image(texts["web-1.container"])
-    assert image == ("registry.acme.io/team/senex-trader@" + DIGEST if variant == "a digest" else "registry.acme.io/team/senex-trader:2026.11.1")
+    assert image == ("registry.acme.io/team/shop@" + DIGEST if variant == "a digest" else "registry.acme.io/team/shop:2026.11.1")
     postgres, redis = texts["postgres.container"], texts["redis.container"]
     debian = variant == "images of Debian"
     assert unit_text.values(postgres, "Container", "User") == (["999"] if debian else ["70"]), "the image of Alpine has another postgres"

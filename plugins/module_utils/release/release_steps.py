@@ -101,11 +101,14 @@ def _shell(user: ServiceUser, container: dict, script: str):
     environment = [word for name, value in container.get("environment", {}).items() for word in ("--env", f"{name}={value}")]
     files = [word for name in unit.environment_files for word in ("--env-file", name)]
     mounts = [word for mount in unit.mounts for word in _mounted(mount)]
-    # A secret that only the next change brings is not there yet; and the environment file of this host may name some that it takes away
+    # A secret that only the next change brings is not there yet
     known = user.podman("secret", "ls", "--format", "{{.Name}}").stdout.split()
     secrets = [f"--secret={name},{how}" for name, how in unit.secrets if name in known]
-    stale = [found for name in known if (found := ENVIRONMENT.fullmatch(name)) and name not in dict(unit.secrets)]
-    secrets += [f"--secret={found[0]},type=mount,target=/run/secrets/{found[1]},mode=0444" for found in stale]
+    # Those that the environment file of this host names, whatever the inventory says by now
+    named = {name for name, _ in unit.secrets}
+    kept = [found for name in known if name not in named and (found := ENVIRONMENT.fullmatch(name))]
+    owner = next((word.removeprefix("--user=").split(":")[0] for word in unit.options if word.startswith("--user=")), "0")
+    secrets += [f"--secret={found[0]},type=mount,target=/run/secrets/{found[1]},uid={owner},gid={owner},mode=0400" for found in kept]
     user.systemctl("stop", SERVICE, check=False)  # of a run that was killed
     # Limits are a unit's matter, as for all other containers: where the kernel has none, it starts all the same
     limits = [f"--property={limit}" for limit in [*unit.properties, "Delegate=yes", "TimeoutStopSec=10", f"RuntimeMaxSec={int(container['timeout']) + 60}"]]
