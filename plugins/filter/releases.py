@@ -252,8 +252,9 @@ def unreleased_image(here: str, wanted: str, release: dict, host: str, command: 
     if here in ("", wanted) or (release or {}).get("reference") == wanted:
         return []
     return [
-        f"senex_image_tag: {host} runs {here}, and this run would replace it by {wanted} without the plan of its migrations, a dump, probes and a record, so that"
-        f" nothing could roll it back. Release it: {command}. Nothing was changed. Where no release can be made, for one run: -e senex_image_without_release=true"
+        f"senex_image_tag: {host} runs {here}, and this run would replace it by {wanted} without the plan of its migrations, a dump, probes and a record, so"
+        f" nothing could roll it back. Release it: {command}. Nothing was changed. Where no release can be made, for one run:"
+        " -e senex_image_without_release=true"
     ]
 
 

@@ -139,6 +139,9 @@ def test_a_mail_server_is_a_name_alone():
     assert line.startswith("senex_email.host: 'smtp://mx.senex.test' is no server")
 
 
+THEIRS = {"groups": {"web": ["one"], "redis": ["one"], "postgresql": []}, "senex_database_host": "db.senex.test"}
+
+
 @pytest.mark.parametrize(
     ("inputs", "says"),
     [
@@ -166,6 +169,16 @@ def test_a_mail_server_is_a_name_alone():
         ({"senex_conn_max_age": "10m"}, "senex_conn_max_age: is no number of seconds"),
         ({"senex_sentry_dsn": "o1.ingest.sentry.io/2"}, "senex_sentry_dsn: is no address"),
         ({"senex_redis_url": "rediss://redis.senex.test:6380", "senex_conn_max_age": "None", "senex_sentry_dsn": "https://k@o1.senex.test/2"}, ""),
+        ({"senex_environment_names": {"DB_PASS": "X"}}, "senex_environment_names.DB_PASS: there is no such variable; there are "),
+        ({"senex_environment_names": {"DB_PASSWORD": ["X"]}}, "senex_environment_names.DB_PASSWORD: is a list, and must be a text"),
+        ({"senex_environment_names": {"DB_PASSWORD": "SHOP_PASSWORD"}, "senex_secret_files": "true"}, ""),
+        ({"senex_secret_files": ["SHOP_PASSWORD"]}, "senex_secret_files: SHOP_PASSWORD is no variable of the application; there are "),
+        ({"senex_extra_environment": {"A": "geheim\nb"}}, "senex_extra_environment.A: the value contains a newline"),
+        ({"senex_extra_environment": {"A": "geheim\nb"}, "senex_secret_files": ["A"]}, ""),
+        (THEIRS, "senex_database_ca_certificate: is missing, and senex_database_sslmode verify-full verifies"),
+        ({**THEIRS, "senex_database_sslmode": "require"}, ""),
+        ({**THEIRS, "senex_database_ca_certificate": "ca.pem"}, "senex_database_ca_certificate: is no PEM certificate"),
+        ({"senex_redis_tls": True}, "senex_redis_tls: is for a Redis that is somebody else's server"),
         ({"senex_environment": 2026, "senex_private_address": "db_1.senex.test", "senex_database_sslmode": "require"}, ""),
     ],
 )

@@ -157,7 +157,9 @@ def manage(host: Host, settings: config.Config, options) -> int:
 def psql(host: Host, settings: config.Config, options) -> int:
     """psql in the database's container, as the application's role."""
     if not settings.database:
-        raise CliError("PostgreSQL is not on this host; ask on the one of the group postgresql")
+        theirs = [f"{one.host}:{one.port}" for one in settings.elsewhere if one.what == "database"]
+        where = f"it is somebody else's server, {theirs[0]}" if theirs else "ask on the one of the group postgresql"
+        raise CliError(f"PostgreSQL is not on this host; {where}")
     base = settings.database
     # Whoever owns the database may have set a search path that leads the superuser to functions of that owner's
     guard = [f"--env=PGOPTIONS={session.GUARD}"] if logs_in_as(options.arguments, base.superuser) else []
