@@ -186,7 +186,7 @@ def program(host: Host, settings: config.Config, name: str, arguments: list[str]
 
 
 # What of role pitr puts other data or another archive in the place of those in production
-EXCHANGES = {"exchange", "undo", "reset", "drop-slot", "set-aside", "take-back", "server"}
+EXCHANGES = {"exchange", "undo", "discard", "reset", "drop-slot", "set-aside", "take-back", "server"}
 
 
 def pitr(host: Host, settings: config.Config, options) -> int:
@@ -195,7 +195,7 @@ def pitr(host: Host, settings: config.Config, options) -> int:
     if held and checks_host.under_way(held, time.time()):
         raise CliError(
             f"{held.get('what', 'an operation')} by {held.get('who', 'somebody')} is under way, at '{held.get('step', '?')}'. Wait for its end. "
-            f"If it is known to be dead: systemd-run --user -M {settings.user}@ --pipe --wait -qG {settings.home}/bin/pitr {' '.join(options.arguments)}"
+            f"If it is known to be dead: systemd-run --user -M {settings.user}@ --pipe --wait --quiet --collect {settings.home}/bin/pitr {' '.join(options.arguments)}"
         )
     return program(host, settings, "pitr", options.arguments)
 
