@@ -193,10 +193,9 @@ def pitr(host: Host, settings: config.Config, options) -> int:
     """The program of role pitr; no exchange while a deploy, restore, upgrade or rotation of a controller works with the data."""
     held = checks_host.read_release(host, settings) if EXCHANGES & set(options.arguments) else None
     if held and checks_host.under_way(held, time.time()):
-        raise CliError(
-            f"{held.get('what', 'an operation')} by {held.get('who', 'somebody')} is under way, at '{held.get('step', '?')}'. Wait for its end. "
-            f"If it is known to be dead: systemd-run --user -M {settings.user}@ --pipe --wait --quiet --collect {settings.home}/bin/pitr {' '.join(options.arguments)}"
-        )
+        anyway = f"systemd-run --user -M {settings.user}@ --pipe --wait --quiet --collect {settings.home}/bin/pitr {' '.join(options.arguments)}"
+        who = f"{held.get('what', 'an operation')} by {held.get('who', 'somebody')}"
+        raise CliError(f"{who} is under way, at '{held.get('step', '?')}'. Wait for its end. If it is known to be dead: {anyway}")
     return program(host, settings, "pitr", options.arguments)
 
 
