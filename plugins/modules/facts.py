@@ -211,7 +211,7 @@ def main() -> None:
     if os.geteuid():
         who = pwd.getpwuid(os.geteuid()).pw_name
         module.fail_json(msg=f"The run is {who} on this host and has to be root. Add `ansible_become: true` beside ansible_user in the inventory")
-    if refused := environment_mark.refusal(module.params["environment"], module.params["owner"]) or Ledger().mark.refusal(module.params["collection"]):
+    if refused := environment_mark.refusal(module.params["environment"]) or Ledger().mark.refusal(module.params["collection"]):
         module.exit_json(changed=False, refused=refused)
     held, after = holder(), Ledger().last().get("id", "")
     if held and module.params["exclusive"] and not module.params["take_over"] and not module.check_mode:
