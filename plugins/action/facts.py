@@ -20,8 +20,8 @@ class ActionModule(ActionBase):
         if "downgrade" in arguments:
             arguments["collection"] = controller.collection(arguments.pop("downgrade"))
         result = self._ask(arguments, task_vars)
-        if result.get("newer"):
-            return {"failed": True, "changed": False, "msg": f"{task_vars['inventory_hostname']}: {result['newer']}. Nothing was changed."}
+        if result.get("refused"):
+            return {"failed": True, "changed": False, "msg": f"{task_vars['inventory_hostname']}: {result['refused']}. Nothing was changed."}
         if not boolean(arguments.get("exclusive", False)) or self._task.check_mode or result.get("failed") or result.get("unreachable"):
             return result
         holder = result.get("holder")

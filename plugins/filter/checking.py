@@ -125,7 +125,7 @@ def _problem(kind: str, name: str, value: Any) -> str | None:
         return misread(value)
     text = str(value)
     if PLACEHOLDER.search(text):
-        return "is still the placeholder of the skeleton; write the real value"
+        return 'is still a placeholder; write its value, or "" where it is not used'
     return KINDS[kind](text)
 
 
@@ -168,7 +168,8 @@ def address_problems(groups: Mapping[str, Sequence[str]], variables: Any) -> lis
     """One line for each address that several hosts have: who asks one of them gets the other, and to take one out of service takes both."""
     found: dict[str, list[str]] = {}
     for host in dict.fromkeys(host for name in every_group() for host in groups.get(name) or []):
-        if address := private_address(variables, host):  # none where it is made of facts that nobody has read yet
+        address = private_address(variables, host)  # none where it is made of facts that nobody has read yet
+        if address and not PLACEHOLDER.search(address):
             found.setdefault(address, []).append(host)
     said = "each host is known by its own, so write theirs, or one name in all groups for a host that is one"
     return [f"senex_private_address, ansible_host: {', '.join(hosts)} have the same, {address}; {said}" for address, hosts in found.items() if len(hosts) > 1]
@@ -181,8 +182,13 @@ def found_kind(value: Any) -> str:
     return next((name for kind, name in kinds if isinstance(value, kind)), "nothing")
 
 
+MOST = 4294967295  # the largest id of the kernel's; what is more overflows somewhere: a server does not start, or takes another number
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0 or isinstance(value, str) and re.fullmatch("0|[1-9][0-9]*", value) is not None
+    if isinstance(value, str):
+        return re.fullmatch("0|[1-9][0-9]{0,9}", value) is not None and int(value) <= MOST
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
 
 
 def _is_port(value: Any) -> bool:
@@ -190,7 +196,8 @@ def _is_port(value: Any) -> bool:
 
 
 def _is_decimal(value: Any) -> bool:
-    return _is_number(value) or isinstance(value, float) and value >= 0 or isinstance(value, str) and re.fullmatch(r"[0-9]+\.[0-9]+", value) is not None
+    decimal = isinstance(value, float) or isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}\.[0-9]{1,20}", value) is not None
+    return _is_number(value) or decimal and 0 <= float(value) <= MOST
 
 
 # What the filter `bool` knows; it takes all else for no
@@ -215,10 +222,10 @@ def _is_size(value: Any) -> bool:
 # Name of a type: how it is said, and what passes. -e NAME=VALUE gives texts, so a number may be one
 TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "text": ("a text", lambda value: value is None or isinstance(value, (str, int)) and not isinstance(value, bool)),
-    "number": ("a whole number, 0 or more", _is_number),
+    "number": (f"a whole number, 0 to {MOST}", _is_number),
     "port": ("a port, 65535 at most", _is_port),
     "line": ("a text in one line, not empty", _is_line),
-    "decimal": ("a number, 0 or more", _is_decimal),
+    "decimal": (f"a number, 0 to {MOST}", _is_decimal),
     "flag": ("true or false", lambda value: isinstance(value, (bool, int, str)) and str(value).lower() in FLAGS),
     "bool": ("true or false, without quotes", lambda value: isinstance(value, bool)),
     "path": ("a path", lambda value: isinstance(value, str) and _is_line(value)),
@@ -343,6 +350,11 @@ def minimum_problems(values: Mapping[str, Any], least: int) -> list[str]:
 def above(values: Mapping[str, Any], most: int) -> list[str]:
     """One line for each number that is larger."""
     return [f"{name}: {value} is too large; write {most} or less" for name, value in values.items() if _is_decimal(value) and float(value) > most]
+
+
+def longer(values: Mapping[str, Any], most: int) -> list[str]:
+    """One line for each text that is longer."""
+    return [f"{name}: has {len(str(value))} characters; write {most} or less" for name, value in values.items() if len(str(value)) > most]
 
 
 def no_patterns(values: Mapping[str, Any]) -> list[str]:
@@ -504,6 +516,7 @@ class FilterModule:
             "network_problems": network_problems,
             "minimum_problems": minimum_problems,
             "above": above,
+            "longer": longer,
             "no_patterns": no_patterns,
             "no_words": no_words,
             "no_certificates": no_certificates,

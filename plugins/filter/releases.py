@@ -247,12 +247,24 @@ def _hook_problems(name: str, path: str) -> list[str]:
     return []
 
 
+def unreleased_image(here: str, wanted: str, release: dict, host: str, command: str) -> list:
+    """A line where a run would replace the application's image on the way. What was released last, a host may have missed."""
+    if here in ("", wanted) or (release or {}).get("reference") == wanted:
+        return []
+    return [
+        f"senex_image_tag: {host} runs {here}, and this run would replace it by {wanted} without the plan of its migrations, a dump, probes and a record, so"
+        f" nothing could roll it back. Release it: {command}. Nothing was changed. Where no release can be made, for one run:"
+        " -e senex_image_without_release=true"
+    ]
+
+
 class FilterModule:
     """Filters of releases."""
 
     def filters(self):
         """Names in templates."""
         return {
+            "unreleased_image": unreleased_image,
             "newest_records": newest_records,
             "release_failure_text": release_failure_text,
             "release_input_problems": release_input_problems,

@@ -375,7 +375,7 @@ def test_stops(found, expected):
 
 
 def task(**more):
-    return {"started": True, "finished": True, "kept": 1, "code": 0, "seconds": 4.0, "limit": 30, **more}
+    return {"started": True, "finished": True, "kept": True, "code": 0, "seconds": 4.0, "limit": 30, **more}
 
 
 def test_worker():
@@ -591,6 +591,14 @@ def test_of_what_is_printed_without_end_the_end_is_kept(monkeypatch, tmp_path):
     assert (done.code, done.output[-5:], len(done.output)) == (3, "last\n", podman.OUTPUT)
     client, said = podman.Podman(60, []).talk("web", "python3")
     assert client.wait(30) == 3 and said.text().endswith("last\n") and len(said.kept) == podman.OUTPUT
+
+
+def test_a_task_that_is_not_acknowledged_is_known_by_its_own_name():
+    """Another one's, which a worker that was killed has left, or which waits behind it, says nothing of this worker."""
+    made = bench.Bench(Recorder(), {**handed_over()["wanted"], "image": "image"})
+    kept = {"unacked": '[{"headers": {"id": "senex-check-1"}}, "", "celery"]', "shop.unacked": '[{"properties": {"correlation_id": "senex-check-2"}}, "", ""]'}
+    made.services = mock.Mock(redis=lambda *words: "\n".join(kept) if words[0] == "--scan" else kept[words[1]])
+    assert [made._unacknowledged(f"senex-check-{number}") for number in (1, 2, 3)] == [True, True, False]
 
 
 def test_the_program_that_names_the_user_is_bounded_too():

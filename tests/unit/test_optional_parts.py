@@ -11,7 +11,7 @@ from test_input_checks import GIVEN, message_of
 
 NEEDED = {name: ["one"] for name in ("postgresql", "web", "nginx")}
 WHOLE = {**NEEDED, **{name: ["one"] for name in ("redis", "celery", "celery_beat")}}
-CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue"]
+CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue_of_collection"]
 OF_REDIS = {"REDIS_URL", "CHANNELS_REDIS_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "CELERY_VISIBILITY_TIMEOUT"}
 HOST = {**GIVEN, "senex_secret_key": "k", "senex_field_encryption_key": "f", "senex_ca_certificate": "c", "inventory_hostname": "one"}
 EMPTY = [{}, {"redis": [], "celery": [], "celery_beat": []}]
@@ -85,11 +85,9 @@ def test_the_application_is_told_of_redis_where_there_is_one():
     assert environment(groups=NEEDED, senex_redis_url="rediss://theirs:6380")["REDIS_URL"] == "rediss://theirs:6380/0"
 
 
-@pytest.mark.parametrize("role", ["django", "celery"])
-def test_the_file_of_a_host_has_it_so(role):
-    """As both roles write it; and no unit waits for a Redis that will not come."""
-    groups = {**NEEDED, "celery": ["one"]}
-    files, _ = component(role, **{**HOST, "groups": groups, "group_names": list(groups)})
+def test_the_file_of_a_host_has_it_so():
+    """And no unit waits for a Redis that will not come."""
+    files, _ = component("django", **{**HOST, "groups": NEEDED, "group_names": list(NEEDED)})
     (told,) = [text for text, _ in files.values() if "DB_HOST=" in text]
     assert not [name for name in OF_REDIS if f"{name}=" in told]
     assert not [dest for dest, (text, _) in files.items() if dest.endswith(".container") and "redis.service" in text]
@@ -143,3 +141,11 @@ def test_nothing_is_watched_that_is_not_there():
     found = value("watchdog", "__watchdog_configuration", **{**HOST, "groups": NEEDED, "group_names": list(NEEDED)})
     assert found["broker"] is None and found["beat"] == ""
     assert found["user_units"] == ["postgres.service", "web-1.service", "web-2.service"]
+
+
+def test_a_schedule_in_a_file_is_not_looked_for_in_the_database():
+    """Tables of django-celery-beat that nobody uses any more would make Beat look silent for ever."""
+    told = {**HOST, "groups": WHOLE, "group_names": list(WHOLE)}
+    for scheduler, asked in (({}, "celery-beat.service"), ({"celery_beat_scheduler": "file"}, ""), ({"celery_beat_scheduler": "other"}, "")):
+        found = value("watchdog", "__watchdog_configuration", **told, **scheduler)
+        assert found["beat"] == asked and "celery-beat.service" in found["user_units"]

@@ -273,12 +273,17 @@ class Bench:
         sent = self.podman.execute("worker", *words)
         place = f"senex-check:{key}"
         started = sent.code == 0 and self.podman.until(lambda: self.services.redis("get", place) in ("started", "finished"), TASK_PATIENCE)
-        kept = sum(int(self.services.redis("hlen", name) or 0) for name in self.services.redis("--scan", "--pattern", "*unacked").split()) if started else 0
+        kept = started and self._unacknowledged(programs.TASK_ID + key)
         limit = min(self.units["worker"].stop_timeout, LONGEST_STOP)
         done = self.podman.stop("worker", limit, self.signal, lambda: self._let_go(place))
         found = {"sent": sent.output.strip()[-400:], "started": bool(started), "kept": kept, "finished": self.services.redis("get", place) == "finished"}
         self.done_with("worker")
         return {**found, "code": done.code, "seconds": done.seconds, "limit": limit}
+
+    def _unacknowledged(self, task: str) -> bool:
+        """Whether the broker still keeps this very task. There may be others, which the application has sent or a worker has left."""
+        names = self.services.redis("--scan", "--pattern", "*unacked").split()
+        return any(task in self.services.redis("hvals", name) for name in names)
 
     def _let_go(self, place: str) -> None:
         """Time for what does not wait for its tasks, then the end of the task."""

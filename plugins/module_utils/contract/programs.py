@@ -67,12 +67,13 @@ for path in paths:
 print("senex " + json.dumps(found))
 """
 
+TASK_ID = "senex-check-"  # and the key
 # SEND APP QUEUE KEY: the task that waits
-SEND = """
+SEND = f"""
 import sys
 from celery.app.utils import find_app
 app, queue, key = sys.argv[1:]
-find_app(app).send_task("senex_check.hold", args=(key,), queue=queue, ignore_result=True)
+find_app(app).send_task("senex_check.hold", args=(key,), task_id="{TASK_ID}" + key, queue=queue, ignore_result=True)
 print("senex true")
 """
 
