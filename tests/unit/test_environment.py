@@ -203,6 +203,7 @@ def test_a_list_names_what_is_a_file_and_a_file_may_have_lines():
     found = made({"PEM": "a\nb", "X": "y"}, {}, ["PEM", "EMPTY", "DB_PASSWORD"])
     assert found["secrets"] == [{"name": "environment_DB_PASSWORD", "value": "pass-word-1"}, {"name": "environment_PEM", "value": "a\nb"}]
     assert "PEM_FILE=/run/secrets/PEM\n" in found["file"] and "EMPTY=\n" in found["file"] and "X=y\n" in found["file"]
+    assert made({"DB_PASSWORD": "mine"}, {}, ["DB_PASSWORD"])["secrets"] == [{"name": "environment_DB_PASSWORD", "value": "mine"}]
     assert found["places"]["DB_PASSWORD"] == {"file": "/run/secrets/DB_PASSWORD"} and found["places"]["X"] == {"variable": "X"}
 
 
