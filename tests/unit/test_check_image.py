@@ -195,7 +195,8 @@ def test_versions(found, bad):
 def test_the_watchdog_knows_the_same_holes():
     text = (ROOT / "roles/watchdog/files/senex_ops/checks_site.py").read_text()
     theirs = {name: ".".join(numbers.split(", ")) for name, numbers in re.findall(r'^    "(\w+)": \(\(([0-9, ]+)\), "', text, re.MULTILINE)}
-    assert theirs and {name: versions.BAD[name][0][0] for name in theirs} == theirs
+    servers = {name: holes[0][0] for name, holes in versions.BAD.items() if name != "django"}
+    assert theirs == servers and all(len(versions.BAD[name]) == 1 for name in servers), "of a server that runs its version is asked, and no more"
 
 
 SECRETS = {
