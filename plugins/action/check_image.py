@@ -178,6 +178,7 @@ class ActionModule(RenderingAction):
             "ready": str(value("django_health_ready_path")),
             "static": str(value("django_static_directory")),
             "celery_app": str(value("celery_app")),
+            "scheduler": str(value("celery_beat_scheduler")),
             "queues": [str(queue) for queue in value("__celery_pools[0].queues")],
             "postgresql": {
                 "image": str(value("postgresql_image")),

@@ -79,8 +79,9 @@ def _apart(one: str, two: str) -> bool:
     return one != two and not one.startswith(f"{two}/") and not two.startswith(f"{one}/")
 
 
-def volume_problems(volumes: Any, processes: Any = (), taken: Mapping[str, Any] | None = None) -> list[str]:
-    """One line for each thing that is wrong with the volumes. `taken`: mounts that there are, by the variable that names each."""
+def volume_problems(volumes: Any, processes: Any = (), taken: Mapping[str, Any] | None = None, groups: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+    """One line for each thing that is wrong with the volumes. `taken`: mounts that there are, by the variable that names each. `groups`: those of the
+    inventory, which say where copies are made."""
     entries, known = _mapping(volumes), [*PARTS, *(str(one.get("name")) for one in _mapping(processes))]
     others = {**{path: "the containers have their own there" for path in TAKEN}, **{str(path): f"{name} is there" for name, path in (taken or {}).items()}}
     lines = _twice(VOLUMES, entries)
@@ -100,10 +101,27 @@ def volume_problems(volumes: Any, processes: Any = (), taken: Mapping[str, Any] 
             said = ", ".join(str(part) for part in parts if part not in known) if _words(parts) else "it"
             lines.append(f"{title}.parts: {said} is none of {', '.join(known)}; write a list of these, or take the line out for all of them")
         lines += [f"{title}.{key}: must be true or false" for key in ("read_only", "backup") if key in one and str(one[key]).lower() not in FLAGS]
-        if _flag(one.get("backup")):
-            lines.append(f"{title}.backup: volumes are not copied yet, so true would promise what is not done; write false, and copy {PLACE}/{name} yourself"
-                         " (docs/user/application.md, volumes)")  # fmt: skip
+        if _flag(one.get("backup")) and groups is not None:
+            lines += [f"{title}.backup: {problem}" for problem in _copy_problems(one, processes, groups)]
     return lines
+
+
+def _copy_problems(volume: Mapping[str, Any], processes: Any, groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Why a volume is not copied on every host that has one: copies are made beside those of media."""
+    usual = "celery" if groups.get("celery") else "web"
+    hosts = {"web": "web", "worker": "celery", "beat": "celery_beat", **{str(one.get("name")): one.get("group", usual) for one in _mapping(processes)}}
+    mounts = [host for part in volume.get("parts") or hosts for host in groups.get(hosts.get(part, ""), [])]
+    copied = [host for host in groups.get("web") or [] if host in (groups.get("backup") or [])]
+    away = [host for host in dict.fromkeys([*(groups.get("web") or []), *mounts]) if host not in copied]
+    if not away:
+        return []
+    said = "would have the volume and make no copy of it, which hosts do that are in the groups web and backup; write false, or name other parts"
+    return [f"{', '.join(away)} {said}"]
+
+
+def kept_volumes(volumes: Any) -> dict[str, str]:
+    """Where the volumes are, below the home, that are copied."""
+    return {str(one["name"]): f"{PLACE}/{one['name']}" for one in _mapping(volumes) if _flag(one.get("backup"))}
 
 
 def process_problems(processes: Any, groups: Mapping[str, Sequence[str]]) -> list[str]:
@@ -187,9 +205,14 @@ def volume_mounts(volumes: Any, home: str, part: str = "") -> list[str]:
     ]
 
 
-def volume_directories(volumes: Any, user: Any, data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The directories on the host, as the engine takes them: nobody but the image's user enters, and one that is not mounted is refused, as with media."""
-    return [{"path": f"{PLACE}/{one['name']}", "mode": "0700", "container_user": int(user), "data": dict(data)} for one in _mapping(volumes)]
+def volume_directories(volumes: Any, user: Any, data: Mapping[str, Any], witness: str = "") -> list[dict[str, Any]]:
+    """The directories on the host, as the engine takes them: nobody but the image's user enters, and one that is not mounted is refused, as with media.
+    `witness`: beginning of the file that tells those who copy of it."""
+    return [
+        {"path": f"{PLACE}/{one['name']}", "mode": "0700", "container_user": int(user),
+         "data": {**data, **({"witness": f"{witness}{one['name']}"} if witness else {})}}
+        for one in _mapping(volumes)
+    ]  # fmt: skip
 
 
 class FilterModule:
@@ -201,6 +224,7 @@ class FilterModule:
             "volume_problems": volume_problems,
             "volume_mounts": volume_mounts,
             "volume_directories": volume_directories,
+            "kept_volumes": kept_volumes,
             "process_problems": process_problems,
             "process_instances": process_instances,
             "process_files": process_files,

@@ -182,8 +182,13 @@ def found_kind(value: Any) -> str:
     return next((name for kind, name in kinds if isinstance(value, kind)), "nothing")
 
 
+MOST = 4294967295  # the largest id of the kernel's; what is more overflows somewhere: a server does not start, or takes another number
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0 or isinstance(value, str) and re.fullmatch("0|[1-9][0-9]*", value) is not None
+    if isinstance(value, str):
+        return re.fullmatch("0|[1-9][0-9]{0,9}", value) is not None and int(value) <= MOST
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
 
 
 def _is_port(value: Any) -> bool:
@@ -191,7 +196,8 @@ def _is_port(value: Any) -> bool:
 
 
 def _is_decimal(value: Any) -> bool:
-    return _is_number(value) or isinstance(value, float) and value >= 0 or isinstance(value, str) and re.fullmatch(r"[0-9]+\.[0-9]+", value) is not None
+    decimal = isinstance(value, float) or isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}\.[0-9]{1,20}", value) is not None
+    return _is_number(value) or decimal and 0 <= float(value) <= MOST
 
 
 # What the filter `bool` knows; it takes all else for no
@@ -216,10 +222,10 @@ def _is_size(value: Any) -> bool:
 # Name of a type: how it is said, and what passes. -e NAME=VALUE gives texts, so a number may be one
 TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "text": ("a text", lambda value: value is None or isinstance(value, (str, int)) and not isinstance(value, bool)),
-    "number": ("a whole number, 0 or more", _is_number),
+    "number": (f"a whole number, 0 to {MOST}", _is_number),
     "port": ("a port, 65535 at most", _is_port),
     "line": ("a text in one line, not empty", _is_line),
-    "decimal": ("a number, 0 or more", _is_decimal),
+    "decimal": (f"a number, 0 to {MOST}", _is_decimal),
     "flag": ("true or false", lambda value: isinstance(value, (bool, int, str)) and str(value).lower() in FLAGS),
     "bool": ("true or false, without quotes", lambda value: isinstance(value, bool)),
     "path": ("a path", lambda value: isinstance(value, str) and _is_line(value)),
@@ -328,8 +334,9 @@ def network_problems(values: Sequence[Any]) -> list[str]:
 
     def good(value: Any) -> bool:
         try:
-            # A mask is a number: nginx and systemd know no 255.255.0.0
-            return isinstance(value, str) and "." not in value.partition("/")[2] and "%" not in value and bool(ipaddress.ip_network(value, strict=False))
+            # A mask is a number: nginx and systemd know no 255.255.0.0, and systemd takes what begins with a zero for an octal one
+            mask = re.fullmatch(r"[^/%]+(/(0|[1-9][0-9]*))?", value) if isinstance(value, str) else None
+            return mask is not None and bool(ipaddress.ip_network(value, strict=False))
         except ValueError:
             return False
 
@@ -344,6 +351,11 @@ def minimum_problems(values: Mapping[str, Any], least: int) -> list[str]:
 def above(values: Mapping[str, Any], most: int) -> list[str]:
     """One line for each number that is larger."""
     return [f"{name}: {value} is too large; write {most} or less" for name, value in values.items() if _is_decimal(value) and float(value) > most]
+
+
+def longer(values: Mapping[str, Any], most: int) -> list[str]:
+    """One line for each text that is longer."""
+    return [f"{name}: has {len(str(value))} characters; write {most} or less" for name, value in values.items() if len(str(value)) > most]
 
 
 def no_patterns(values: Mapping[str, Any]) -> list[str]:
@@ -505,6 +517,7 @@ class FilterModule:
             "network_problems": network_problems,
             "minimum_problems": minimum_problems,
             "above": above,
+            "longer": longer,
             "no_patterns": no_patterns,
             "no_words": no_words,
             "no_certificates": no_certificates,

@@ -78,27 +78,33 @@ def _wants_all(files: Any) -> bool:
     return str(files).lower() in ("true", "yes", "on", "y", "t", "1")
 
 
-def _as_files(given: Sequence[Variable], files: Any, secrets: Sequence[str]) -> list[Variable]:
+def _as_files(given: Sequence[Variable], files: Any, secrets: Sequence[str], words: Sequence[Any] = ()) -> list[Variable]:
     """Those that the application gets as files. Not an empty one: Podman keeps no empty secret."""
     if isinstance(files, Sequence) and not isinstance(files, str):
         wanted = [one for one in given if one.name in files]
     elif _wants_all(files):
-        words = [one.text for one in given if one.name in secrets and len(one.text) >= LONG]
-        wanted = [one for one in given if one.name in secrets or one.extra and any(word in one.text for word in words)]
+        told = [text for text in [*(one.text for one in given if one.name in secrets), *map(str, words)] if len(text) >= LONG]
+        wanted = [one for one in given if one.name in secrets or one.extra and any(word in one.text for word in told)]
     else:
         wanted = []
     return [one for one in wanted if one.text and one.name not in LIBRARIES]
 
 
-def application_environment(variables: Mapping[str, Any], extra: Mapping[str, Any], names: Mapping[str, Any], files: Any, secrets: Sequence[str]) -> dict:
-    """The environment file of the application's containers, the secrets that they get as files, and where each variable is to be found in them."""
+def application_environment(
+    variables: Mapping[str, Any], extra: Mapping[str, Any], names: Mapping[str, Any], files: Any, secrets: Sequence[str], words: Sequence[Any] = ()
+) -> dict:
+    """The environment file of the application's containers, the secrets that they get as files, and where each variable is to be found in them.
+
+    `secrets` are names of the collection's, `words` are secrets that the inventory's variables may contain.
+    """
     given = _variables(variables, extra, names)
-    mounted = _as_files(given, files, secrets)
+    mounted = _as_files(given, files, secrets, words)
     written = {one.final: one.value for one in given if one not in mounted} | {f"{one.final}_FILE": MOUNTED + one.final for one in mounted}
     text = env_file(written)
     key = next((one for one in given if one.name == KEPT), None)
-    if KEPT in variables and (key is None or key.final != KEPT or key in mounted):
-        text += field_key.mark(KEPT, value_text(KEPT, variables[KEPT]).split(","))
+    keys = [word for word in value_text(KEPT, variables.get(KEPT)).split(",") if word]
+    if keys and (key is None or key.final != KEPT or key in mounted):
+        text += field_key.mark(KEPT, keys)
     return {
         "file": text,
         "secrets": [{"name": STORED + one.final, "value": one.text} for one in mounted],

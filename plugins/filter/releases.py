@@ -21,6 +21,7 @@ def release_lines(records: list, holder: dict | None = None) -> list:
         f"{one['id']}  {one['what']}: {one['result']}, {one.get('seconds', '?')} s, by {one['who']}"
         + f", {one.get('failed', 0)} of {one.get('requests', 0)} probes failed"
         + (f", migrations {', '.join(one['migrations'])}" if one.get("migrations") else "")
+        + (f", closed {one['closed']} s" if one.get("closed") else "")
         + (f", before it: {one['restore_point_at']}" if one.get("restore_point_at") else "")
         + (f" | {one['reason'].splitlines()[0][:160]}" if one.get("reason") else "")
         for one in records
@@ -152,16 +153,32 @@ def release_failure_text(end: Mapping[str, Any], about: Mapping[str, Any]) -> st
     if trouble and image.get("digest"):
         lines.append(f"The image of {about['tag']}: {image['digest']}, built {image.get('built', '?')}.")
     undone = ", ".join(about.get("undone") or [])
-    if undone and about["kind"] == "rollback" and trouble:
-        lines.append(_undone_text(about, undone, bool(behind)))
+    if undone and trouble:
+        lines.append(_undone_text(about, undone, bool(behind)) if about["kind"] == "rollback" else f"Its migrations were undone: {undone}.")
     if end["lost"]:
         lines.append("Another one has taken the lock of this release, so nothing more was changed: see playbooks/releases.yml.")
+    elif about.get("stands"):
+        lines += _standing_text(about)
     elif behind:
         lines.append("NOT switched back, see above: run the playbook again, or playbooks/rollback.yml.")
     elif trouble:
-        lines.append(f"{about['previous']} serves, as before." + ("" if unfinished else " The lock is released."))
+        closed = f" The site was closed for {about['closed']} s." if about.get("closed") else ""
+        lines.append(f"{about['previous']} serves, as before.{closed}" + ("" if unfinished else " The lock is released."))
     lines += [*unfinished, *(["A lock that is left ends by itself, or with the next release from here."] if unfinished else [])]
     return "\n".join(lines + [f"{'release_post_failure_tasks' if trouble else 'release_post_deploy_tasks'}: {one}" for one in hooks])
+
+
+def _standing_text(about: Mapping[str, Any]) -> list[str]:
+    """Of a release in maintenance that could not go back, what is now and how to go on."""
+    again = f"playbooks/{about['kind']}.yml ... -e release_maintenance=true"
+    dump = about.get("backup") or "of before this release"
+    return [
+        "The maintenance page stands, and nothing is served:",
+        *(f"  {one}" for one in about["stands"]),
+        f"Go on with one of: the same command when this is mended ({again}); a corrected image ({again} -e django_image_tag=TAG);",
+        f"or the database of before: playbooks/restore.yml with the dump {dump}, then playbooks/deploy.yml of {about['previous']} with "
+        "-e release_maintenance=true, which opens the site. See docs/operations/runbook.md, 'A maintenance release failed'.",
+    ]
 
 
 def _undone_text(about: Mapping[str, Any], undone: str, behind: bool) -> str:
@@ -181,6 +198,7 @@ def release_refusal_text(about: Mapping[str, Any]) -> str:
             f"release_allow_unsafe_migrations: pending migrations would break {about['previous']}, which serves until the last instance is replaced:",
             *(f"  {one}" for one in about["unsafe"]),
             "Split them over two releases (add first, remove later). One that you know to be bearable: release_accepted_migrations: [app.0007_name].",
+            "Where they cannot be split: -e release_maintenance=true closes the site meanwhile.",
             "All of them, and errors for users: -e release_allow_unsafe_migrations=true.",
         ]
     if about["due"]:
@@ -207,9 +225,15 @@ def release_success_text(about: Mapping[str, Any], probe: Mapping[str, Any]) -> 
     """What the last task of a release says when all went well. `about` has kind, tag, id, previous (a tag), the migrations that were applied or undone, and
     what is said where nothing was saved before (unsaved)."""
     undone = " taken back" if about["kind"] == "rollback" else ""
-    return "\n".join([
+    probed = [
         f"{about['kind']} of {about['tag']} succeeded ({about['id']}); {probe.get('requests', 0)} requests probed,",
         f"{probe.get('failed', 0)} failed, slowest {probe.get('slowest', 0)} s",
+    ]
+    if about.get("maintenance"):
+        probed = [f"{about['kind']} of {about['tag']} succeeded ({about['id']}); the site was closed for {about.get('closed', 0)} s"]
+        probed += ["maintenance.on was there before, and stays: remove it to open the site"] if about.get("theirs") else []
+    return "\n".join([
+        *probed,
         f"migrations{undone}: {', '.join(about['migrations']) or 'none'}",
         *about.get("unsaved", []),
         f"back with: ansible-playbook playbooks/rollback.yml -i ... (to {about['previous']})",
@@ -252,9 +276,9 @@ def unreleased_image(here: str, wanted: str, release: dict, host: str, command: 
     if here in ("", wanted) or (release or {}).get("reference") == wanted:
         return []
     return [
-        f"senex_image_tag: {host} runs {here}, and this run would replace it by {wanted} without the plan of its migrations, a dump, probes and"
-        f" a record, so that nothing could roll it back. Release it: {command}. Nothing was changed."
-        " Where no release can be made, for one run: -e senex_image_without_release=true"
+        f"senex_image_tag: {host} runs {here}, and this run would replace it by {wanted} without the plan of its migrations, a dump, probes and a record, so"
+        f" nothing could roll it back. Release it: {command}. Nothing was changed. Where no release can be made, for one run:"
+        " -e senex_image_without_release=true"
     ]
 
 

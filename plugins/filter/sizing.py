@@ -15,6 +15,7 @@ from ansible_collections.senex.trader.plugins.plugin_utils.components import Mem
 UNITS = {"": 1, "k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 
+LARGEST_NUMBER = 1e9
 # A bare number this large was meant as bytes.
 LARGEST_BARE_NUMBER = 4 * 1024 * 1024
 
@@ -40,6 +41,8 @@ def to_megabytes(value: Any) -> int:
     if match is None:
         raise AnsibleFilterError(f"{value!r} is not a size; write a number with K, M, G or T, such as 512M or 2G")
     number, unit = float(match[1]), match[2].lower()
+    if number > LARGEST_NUMBER:
+        raise AnsibleFilterError(f"{match[1][:20]}… is not a size that a host has; write such as 512M or 2G")
     if not unit and (number > LARGEST_BARE_NUMBER or str(value).strip()[-1] in "bB"):
         raise AnsibleFilterError(f"{value!r} needs a unit; a number alone is taken as megabytes: write 512M or 2G")
     return math.ceil(number * UNITS[unit])

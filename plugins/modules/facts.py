@@ -46,10 +46,6 @@ options:
     description: Name of the run's environment. A run ends here on a host that belongs to another one. Empty asks nothing.
     type: str
     default: ""
-  owner:
-    description: The run's service user and its home, which the environment of a host has had since its first run.
-    type: str
-    default: ""
   unit:
     description: Path of a Quadlet unit of the service user's whose image is returned; none is read where it is empty.
     type: str
@@ -201,9 +197,8 @@ def main() -> None:
             "take_over": {"type": "bool", "default": False},
             "downgrade": {"type": "bool"},
             "collection": {"type": "dict", "default": {}},
-            "unit": {"type": "str", "default": ""},
             "environment": {"type": "str", "default": ""},
-            "owner": {"type": "str", "default": ""},
+            "unit": {"type": "str", "default": ""},
             "key": {
                 "type": "dict",
                 "default": {},
@@ -216,7 +211,7 @@ def main() -> None:
     if os.geteuid():
         who = pwd.getpwuid(os.geteuid()).pw_name
         module.fail_json(msg=f"The run is {who} on this host and has to be root. Add `ansible_become: true` beside ansible_user in the inventory")
-    if refused := environment_mark.refusal(module.params["environment"], module.params["owner"]) or Ledger().mark.refusal(module.params["collection"]):
+    if refused := environment_mark.refusal(module.params["environment"]) or Ledger().mark.refusal(module.params["collection"]):
         module.exit_json(changed=False, refused=refused)
     held, after = holder(), Ledger().last().get("id", "")
     if held and module.params["exclusive"] and not module.params["take_over"] and not module.check_mode:

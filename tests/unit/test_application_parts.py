@@ -44,7 +44,7 @@ TAKEN = {"/app/media": "media"}
         ({**INDEX, "parts": []}, ["parts: it is none of"]),
         ({**INDEX, "parts": "web"}, ["parts: it is none of"]),
         ({**INDEX, "read_only": "ja"}, ["read_only: must be true or false"]),
-        ({**INDEX, "backup": True}, ["backup: volumes are not copied yet"]),
+        ({**INDEX, "backup": 2}, ["backup: must be true or false"]),
     ],
 )
 def test_volumes_that_cannot_be(volume, says):
@@ -58,6 +58,19 @@ def test_volumes_that_can_be():
     assert (
         parts.volume_problems(good, [FEED], {"x": "/app/media"}) == [] == parts.volume_problems([{**INDEX, "mount": "/app/mediathek"}], [], {"x": "/app/media"})
     )
+
+
+def test_a_volume_is_copied_on_every_host_that_has_it_or_not_at_all():
+    """Copies are made beside those of media: on web hosts that are in the group backup."""
+    kept = {**INDEX, "backup": True}
+    one = {**ALL, "backup": ["one"]}
+    assert parts.volume_problems([kept], [FEED], {}, one) == []
+    (line,) = parts.volume_problems([kept], [], {}, {**one, "celery": ["two"]})
+    assert line.startswith("senex_application_volumes, number 1.backup: two would have the volume and make no copy of it")
+    assert parts.volume_problems([{**kept, "parts": ["web"]}], [], {}, {**one, "celery": ["two"]}) == []
+    assert len(parts.volume_problems([{**kept, "parts": ["feed"]}], [FEED], {}, {**one, "celery": ["two"]})) == 1
+    assert len(parts.volume_problems([{**kept, "parts": ["web"]}], [], {}, ALL)) == 1, "nothing is copied without the group backup"
+    assert parts.volume_problems([{**kept, "backup": False}], [], {}, ALL) == []
 
 
 def test_volumes_do_not_cover_each_other():
@@ -145,6 +158,10 @@ def test_each_part_mounts_what_it_is_named_for():
         assert [(one["path"], one["mode"], one["container_user"], one["data"]["begin"]) for one in mine] == [
             ("data/volumes/index", "0700", 1000, "senex_new_media"), ("data/volumes/models", "0700", 1000, "senex_new_media"),
         ]  # fmt: skip
+    # Where copies are made: as common.py of role backup asks whether the disk is there
+    assert [one["data"].get("witness") for one in arguments["directories"] if "volumes" in one["path"]] == [
+        "config/django/volume-index", "config/django/volume-models",
+    ]  # fmt: skip
 
 
 def test_without_them_nothing_is_other_than_before():

@@ -188,10 +188,22 @@ def test_all_secrets_are_files_that_the_images_user_alone_reads():
         assert all(release_steps.ENVIRONMENT.fullmatch(name)[1] == name.removeprefix("environment_") for name in secrets)
 
 
+def test_a_secret_of_the_applications_own_is_a_file_too():
+    inputs = {"senex_secret_files": True, "senex_application_secrets": ["stripe_key"], "vault_stripe_key": "sk_live_0123456789"}
+    found = given(**inputs, senex_extra_environment={"STRIPE_KEY": "{{ vault_stripe_key }}", "HOOK": "https://x/{{ vault_stripe_key }}/", "MODE": "live"})
+    assert found["STRIPE_KEY_FILE"] == "/run/secrets/STRIPE_KEY" and found["HOOK_FILE"] == "/run/secrets/HOOK" and found["MODE"] == "live"
+
+
+def test_an_application_that_encrypts_no_fields_leaves_no_mark():
+    variables = {**VARIABLES, "FIELD_ENCRYPTION_KEY": ""}
+    assert "#" not in environment.application_environment(variables, {}, {"FIELD_ENCRYPTION_KEY": "KEY"}, [], SECRETS)["file"]
+
+
 def test_a_list_names_what_is_a_file_and_a_file_may_have_lines():
     found = made({"PEM": "a\nb", "X": "y"}, {}, ["PEM", "EMPTY", "DB_PASSWORD"])
     assert found["secrets"] == [{"name": "environment_DB_PASSWORD", "value": "pass-word-1"}, {"name": "environment_PEM", "value": "a\nb"}]
     assert "PEM_FILE=/run/secrets/PEM\n" in found["file"] and "EMPTY=\n" in found["file"] and "X=y\n" in found["file"]
+    assert made({"DB_PASSWORD": "mine"}, {}, ["DB_PASSWORD"])["secrets"] == [{"name": "environment_DB_PASSWORD", "value": "mine"}]
     assert found["places"]["DB_PASSWORD"] == {"file": "/run/secrets/DB_PASSWORD"} and found["places"]["X"] == {"variable": "X"}
 
 

@@ -22,25 +22,23 @@ def test_the_environment_of_a_host(place):
     assert environment_mark.refusal("production") == ""
     assert environment_mark.refusal("") == "", "what asks nothing"
     said = environment_mark.refusal("staging")
-    assert said.startswith("this host belongs to the environment production, and the run is of staging (senex_environment).")
+    assert said.startswith("this host belongs to the environment production: senex_environment of this run is staging and not production.")
     assert f"remove {place} on it" in said
     place.write_text("")
     assert environment_mark.refusal("staging") == ""
 
 
-def test_a_host_has_one_user_and_one_home(place):
-    """A second stack beside the first one, under its name."""
-    place.write_text("production\nsenex /opt/senex-trader\n")
-    for environment, owner in (("production", "senex /opt/senex-trader"), ("production", ""), ("", "second /srv/second")):
-        assert environment_mark.refusal(environment, owner) == ""
-    for owner in ("second /opt/senex-trader", "senex /srv/second"):
-        said = environment_mark.refusal("production", owner)
-        assert "with the user and home senex /opt/senex-trader, and the run has " + owner in said
-    assert environment_mark.refusal("staging", "senex /opt/senex-trader").startswith(
-        "this host belongs to the environment production, and the run is of staging"
-    )
-    place.write_text("production\n")
-    assert environment_mark.refusal("production", "second /srv/second") == "", "written by an earlier version"
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ("production\nsenex\n/opt/a", ""),
+        ("production\nsecond\n/opt/a", "senex_user of this run is second and not senex."),
+        ("production\nsecond\n/opt/b", "senex_user of this run is second and not senex, senex_home of this run is /opt/b and not /opt/a."),
+    ],
+)
+def test_a_second_one_of_the_same_name_is_another(place, run, said):
+    place.write_text("production\nsenex\n/opt/a\n")
+    assert said in environment_mark.refusal(run) and bool(environment_mark.refusal(run)) is bool(said)
 
 
 @pytest.mark.parametrize("check_mode", [False, True])
@@ -54,6 +52,6 @@ def test_a_run_of_another_one_ends_before_its_first_change(ledger, monkeypatch, 
 def test_whoever_changes_hosts_asks_and_role_common_writes_it():
     """Each playbook that changes hosts imports validate.yml (tests/unit/test_collection_mark.py)."""
     (look,) = yaml.safe_load((PLAYBOOKS / "validate.yml").read_text())
-    assert [task["senex.trader.facts"]["environment"] for task in look["tasks"] if "senex.trader.facts" in task] == ["{{ senex_environment }}"]
+    assert [task["senex.trader.facts"]["environment"] for task in look["tasks"] if "senex.trader.facts" in task] == ["{{ __senex_environment_here }}"]
     files = yaml.safe_load((ROOT / "roles/common/vars/main.yml").read_text())["__common_files_always"]
-    assert {"content": "{{ senex_environment }}\n{{ senex_user }} {{ senex_home }}\n", "dest": environment_mark.PLACE} in files
+    assert {"content": "{{ __senex_environment_here }}\n", "dest": environment_mark.PLACE} in files

@@ -141,3 +141,11 @@ def test_nothing_is_watched_that_is_not_there():
     found = value("watchdog", "__watchdog_configuration", **{**HOST, "groups": NEEDED, "group_names": list(NEEDED)})
     assert found["broker"] is None and found["beat"] == ""
     assert found["user_units"] == ["postgres.service", "web-1.service", "web-2.service"]
+
+
+def test_a_schedule_in_a_file_is_not_looked_for_in_the_database():
+    """Tables of django-celery-beat that nobody uses any more would make Beat look silent for ever."""
+    told = {**HOST, "groups": WHOLE, "group_names": list(WHOLE)}
+    for scheduler, asked in (({}, "celery-beat.service"), ({"celery_beat_scheduler": "file"}, ""), ({"celery_beat_scheduler": "other"}, "")):
+        found = value("watchdog", "__watchdog_configuration", **told, **scheduler)
+        assert found["beat"] == asked and "celery-beat.service" in found["user_units"]

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 PLACE = "/etc/senex-trader/environment"
+# A line each, in this order
+NAMES = ("senex_environment", "senex_user", "senex_home")
 
 
-def refusal(environment: str, owner: str = "") -> str:
-    """Why a run of an environment may not change this host; empty where it may, and where nothing says whose the host is."""
+def refusal(environment: str) -> str:
+    """Why the run of an environment may not change this host; empty where it may, and where nothing says whose the host is."""
     try:
         with open(PLACE, encoding="utf-8", errors="replace") as handle:
-            here, _, owned = handle.read(4000).strip().partition("\n")
+            here = handle.read(2000).split("\n")
     except OSError:
         return ""
-    if not here or not environment:
+    other = [(name, was, is_) for name, was, is_ in zip(NAMES, here, environment.split("\n"), strict=False) if was and is_ and was != is_]
+    if not other:
         return ""
-    if here == environment and owned and owner and owned != owner:
-        return (
-            f"this host has the environment {here} with the user and home {owned}, and the run has {owner} (senex_user, senex_home)."
-            " A host has one environment: units, ports, nginx and the firewall are there once. Take the user and home that are there, or another host"
-        )
-    if here == environment:
-        return ""
+    differs = ", ".join(f"{name} of this run is {is_} and not {was}" for name, was, is_ in other)
     return (
-        f"this host belongs to the environment {here}, and the run is of {environment} (senex_environment). Look at ansible_host in its inventory, and at -i. "
-        f"If the host is to be of {environment} from now on, remove {PLACE} on it"
+        f"this host belongs to the environment {here[0]}: {differs}. Look at ansible_host in the inventory, and at -i. A host has one environment, for units, "
+        f"ports, nginx and firewall are there once. If the host is to be another one's from now on, remove {PLACE} on it"
     )

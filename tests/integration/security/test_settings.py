@@ -10,7 +10,7 @@ from stack import WEB
 OWN = ("DB_PASSWORD", "DB_PORT", "DB_USER", "SECRET_KEY", "FIELD_ENCRYPTION_KEY", "CELERY_BROKER_URL", "REDIS_URL")
 INPUTS = {
     **SETTINGS,
-    "senex_environment_names": {**{name: f"OWN_{name}" for name in OWN}, "TASTYTRADE_BASE_URL": ""},
+    "senex_environment_names": {**{name: f"OWN_{name}" for name in OWN}, "SENTRY_DSN": ""},
     "senex_secret_files": True,
     "senex_extra_environment": {"DATABASE_URL": "{{ senex_database_url }}"},
 }
@@ -42,7 +42,7 @@ def secrets_of(env):
 def test_no_secret_is_in_the_environment_and_the_files_are_the_applications_own(stack, own, container):
     found, secrets = variables(stack, container), secrets_of(own)
     assert found["OWN_DB_PASSWORD_FILE"] == "/run/secrets/OWN_DB_PASSWORD" and found["DATABASE_URL_FILE"] == "/run/secrets/DATABASE_URL"
-    assert not {"DB_PASSWORD", "DB_PASSWORD_FILE", "OWN_DB_PASSWORD", "SECRET_KEY", "TASTYTRADE_BASE_URL"} & set(found)
+    assert not {"DB_PASSWORD", "DB_PASSWORD_FILE", "OWN_DB_PASSWORD", "SECRET_KEY", "SENTRY_DSN"} & set(found)
     assert not [name for name, text in found.items() if any(secret in text for secret in secrets)]
     listed = stack.user("podman", "exec", container, "stat", "-c", "%a %u %n", "/run/secrets/OWN_DB_PASSWORD", "/run/secrets/DATABASE_URL")
     assert listed.split("\n")[:2] == ["400 1000 /run/secrets/OWN_DB_PASSWORD", "400 1000 /run/secrets/DATABASE_URL"]

@@ -10,6 +10,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 import urllib.parse
@@ -256,8 +257,21 @@ def check(settings: Settings) -> dict:
     return {"what": newest[-1]["id"], "bytes": None}
 
 
+CHOOSES = re.compile(r"--(tag|host|path)(=.*)?|--dry-run|-[a-z]*n[a-z]*|--help|-h|[0-9a-f]{8,64}|latest")
+
+
+def forgets_all(words: list[str]) -> bool:
+    """Whether restic is asked to drop copies, and nothing says of whom."""
+    return "forget" in words and not any(CHOOSES.fullmatch(word) for word in words[words.index("forget") + 1 :])
+
+
 def passthrough(settings: Settings, words: list[str]) -> None:
     """Become restic itself, with everything it needs to know: snapshots, key, mount, ..."""
+    if forgets_all(words):
+        raise BackupError(
+            "restic forget: without --tag, --host, --path or the ID of a copy it removes old copies of all machines in the repository, also those of a lost "
+            "host. Name what may go, as in --tag machine-ID (senex backup restic snapshots); --dry-run shows what would"
+        )
     reachable(settings)
     os.chdir(settings.backups)
     os.set_inheritable(dead_locks.held(settings), True)

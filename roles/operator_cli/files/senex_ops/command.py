@@ -157,7 +157,9 @@ def manage(host: Host, settings: config.Config, options) -> int:
 def psql(host: Host, settings: config.Config, options) -> int:
     """psql in the database's container, as the application's role."""
     if not settings.database:
-        raise CliError("PostgreSQL is not on this host; ask on the one of the group postgresql")
+        theirs = [f"{one.host}:{one.port}" for one in settings.elsewhere if one.what == "database"]
+        where = f"it is somebody else's server, {theirs[0]}" if theirs else "ask on the one of the group postgresql"
+        raise CliError(f"PostgreSQL is not on this host; {where}")
     base = settings.database
     # Whoever owns the database may have set a search path that leads the superuser to functions of that owner's
     guard = [f"--env=PGOPTIONS={session.GUARD}"] if logs_in_as(options.arguments, base.superuser) else []
@@ -187,18 +189,16 @@ def program(host: Host, settings: config.Config, name: str, arguments: list[str]
 
 
 # What of role pitr puts other data or another archive in the place of those in production
-EXCHANGES = {"exchange", "undo", "reset", "drop-slot", "set-aside", "take-back", "server"}
+EXCHANGES = {"exchange", "undo", "discard", "reset", "drop-slot", "set-aside", "take-back", "server"}
 
 
 def pitr(host: Host, settings: config.Config, options) -> int:
     """The program of role pitr; no exchange while a deploy, restore, upgrade or rotation of a controller works with the data."""
     held = checks_host.read_release(host, settings) if EXCHANGES & set(options.arguments) else None
     if held and checks_host.under_way(held, time.time()):
-        direct = f"systemd-run --user -M {settings.user}@ --pipe --wait --quiet --collect {settings.home}/bin/pitr {' '.join(options.arguments)}"
-        raise CliError(
-            f"{held.get('what', 'an operation')} by {held.get('who', 'somebody')} is under way, at '{held.get('step', '?')}'. Wait for its end. "
-            f"If it is known to be dead: {direct}"
-        )
+        anyway = f"systemd-run --user -M {settings.user}@ --pipe --wait --quiet --collect {settings.home}/bin/pitr {' '.join(options.arguments)}"
+        who = f"{held.get('what', 'an operation')} by {held.get('who', 'somebody')}"
+        raise CliError(f"{who} is under way, at '{held.get('step', '?')}'. Wait for its end. If it is known to be dead: {anyway}")
     return program(host, settings, "pitr", options.arguments)
 
 
