@@ -98,7 +98,7 @@ def test_a_playbook_without_tags_refuses_them(tmp_path, name, words):
     assert done.returncode and f"run it without {words[1]}" in said and "ok=1 " not in said, said
 
 
-@pytest.mark.parametrize("name", sorted({*WHOLE, "site"} - {"secrets", "check_image"}))
+@pytest.mark.parametrize("name", sorted({*WHOLE, "site"} - {"secrets", "check_image", "new_environment"}))
 def test_a_run_without_an_inventory_is_no_success(tmp_path, name):
     """One that is not there is the same to Ansible: it skips every play, and a deploy would end well."""
     words = ["-i", str(tmp_path / "prodution"), "-e", "secret=redis_password"]
