@@ -102,7 +102,7 @@ def release_missing_record(hostvars: Mapping[str, Any], hosts: list, mine: dict 
 
 def release_failure_text(end: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """What the last task of a release says when not all went well. `end` is that of release_end; `about` has kind, tag, id and previous (a reference),
-    what is unfinished, and hook_errors of the operator's tasks after the end."""
+    what is unfinished, and hook_errors of the operator's tasks after the end; and perhaps image (digest, built), undone migrations and the backup."""
     trouble, behind, unfinished, hooks = end["trouble"], end["behind"], about["unfinished"], about["hook_errors"]
     if trouble:
         lines = [f"The {about['kind']} of {about['tag']} failed ({about['id']})."]
@@ -111,6 +111,12 @@ def release_failure_text(end: Mapping[str, Any], about: Mapping[str, Any]) -> st
     else:
         lines = [f"The {about['kind']} of {about['tag']} succeeded ({about['id']}), and it serves; release_post_deploy_tasks failed."]
     lines += [*trouble, *behind]
+    image = about.get("image") or {}
+    if trouble and image.get("digest"):
+        lines.append(f"The image of {about['tag']}: {image['digest']}, built {image.get('built', '?')}.")
+    undone = ", ".join(about.get("undone") or [])
+    if undone and about["kind"] == "rollback" and trouble:
+        lines.append(_undone_text(about, undone, bool(behind)))
     if end["lost"]:
         lines.append("Another one has taken the lock of this release, so nothing more was changed: see playbooks/releases.yml.")
     elif behind:
@@ -119,6 +125,14 @@ def release_failure_text(end: Mapping[str, Any], about: Mapping[str, Any]) -> st
         lines.append(f"{about['previous']} serves, as before." + ("" if unfinished else " The lock is released."))
     lines += [*unfinished, *(["A lock that is left ends by itself, or with the next release from here."] if unfinished else [])]
     return "\n".join(lines + [f"{'release_post_failure_tasks' if trouble else 'release_post_deploy_tasks'}: {one}" for one in hooks])
+
+
+def _undone_text(about: Mapping[str, Any], undone: str, behind: bool) -> str:
+    """Of a rollback that failed behind its undo, what became of the migrations."""
+    dump = f" What was in them is in the dump {about['backup']} of before." if about.get("backup") else ""
+    if behind:
+        return f"Undone: {undone}.{dump} The rollback can be run again: what is undone is passed over then."
+    return f"{undone} had been undone, and came back empty with {about['previous']}.{dump}"
 
 
 def release_refusal_text(about: Mapping[str, Any]) -> str:
@@ -153,12 +167,14 @@ def release_probe_text(probe: Mapping[str, Any], allowed: int, outside: list) ->
 
 
 def release_success_text(about: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
-    """What the last task of a release says when all went well. `about` has kind, tag, id, previous (a tag) and the migrations that were applied or undone."""
+    """What the last task of a release says when all went well. `about` has kind, tag, id, previous (a tag), the migrations that were applied or undone, and
+    what is said where nothing was saved before (unsaved)."""
     undone = " taken back" if about["kind"] == "rollback" else ""
     return "\n".join([
         f"{about['kind']} of {about['tag']} succeeded ({about['id']}); {probe.get('requests', 0)} requests probed,",
         f"{probe.get('failed', 0)} failed, slowest {probe.get('slowest', 0)} s",
         f"migrations{undone}: {', '.join(about['migrations']) or 'none'}",
+        *about.get("unsaved", []),
         f"back with: ansible-playbook playbooks/rollback.yml -i ... (to {about['previous']})",
         f'set senex_image_tag: "{about["tag"]}" in the inventory when you next change it',
     ])  # fmt: skip
@@ -194,12 +210,24 @@ def _hook_problems(name: str, path: str) -> list[str]:
     return []
 
 
+def unreleased_image(here: str, wanted: str, release: dict, host: str, command: str) -> list:
+    """A line where a run would replace the application's image on the way. What was released last, a host may have missed."""
+    if here in ("", wanted) or (release or {}).get("reference") == wanted:
+        return []
+    return [
+        f"senex_image_tag: {host} runs {here}, and this run would replace it by {wanted} without the plan of its migrations, a dump, probes and a record, so"
+        f" nothing could roll it back. Release it: {command}. Nothing was changed. Where no release can be made, for one run:"
+        " -e senex_image_without_release=true"
+    ]
+
+
 class FilterModule:
     """Filters of releases."""
 
     def filters(self):
         """Names in templates."""
         return {
+            "unreleased_image": unreleased_image,
             "newest_records": newest_records,
             "release_failure_text": release_failure_text,
             "release_input_problems": release_input_problems,

@@ -36,7 +36,7 @@ import string
 from typing import Any
 
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.senex.trader.plugins.plugin_utils.components import registry
+from ansible_collections.senex.trader.plugins.plugin_utils.components import absent_secrets, registry
 
 WORD = string.ascii_letters + string.digits
 
@@ -54,7 +54,8 @@ MAKERS = {
 
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **_: Any) -> list[Any]:
-        known = {f"vault_{name}": made for one in registry().values() for name, made in one.secrets.items()}
+        absent = absent_secrets((variables or {}).get("groups", {}))
+        known = {f"vault_{name}": made for one in registry().values() for name, made in one.secrets.items() if name not in absent}
         if "given" in terms:
             return [name for name, made in known.items() if made == "given"]
         return [{name: MAKERS[made]() for name, made in known.items() if made in MAKERS}]

@@ -22,6 +22,11 @@ options:
     type: list
     elements: str
     default: []
+  processes:
+    description: With O(state=stopped), names of the application's own processes (C(senex_application_processes)), filled in by the action plugin.
+    type: list
+    elements: str
+    default: []
   stop:
     description: With O(state=stopped), false only lists what has to be started later, and stops nothing.
     type: bool
@@ -74,6 +79,7 @@ from ansible_collections.senex.trader.plugins.module_utils.release import applic
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["stopped", "started"], "required": True},
     "also_start": {"type": "list", "elements": "str", "default": []},
+    "processes": {"type": "list", "elements": "str", "default": []},
     "stop": {"type": "bool", "default": True},
     "migrate": {"type": "bool", "default": False},
     "target": {"type": "dict", "default": {}},
@@ -94,7 +100,7 @@ def main() -> None:
         user.check_manager()
         with Ledger().changing({**given["deploy_lock"], "stage": "the application " + given["state"]}) as still:
             if stops:
-                units = application_units.stop_units(user, given["also_start"], given["stop"])
+                units = application_units.stop_units(user, given["also_start"], given["stop"], processes=given["processes"])
             else:
                 units, troubles = application_units.start_units(user, given["target"], given["migrate"], still=still)
     except (LockHeld, LookupError, OSError, CommandError) as error:

@@ -101,7 +101,8 @@ options:
     type: dict
     default: {}
   container:
-    description: "With C(plan) and C(undo): image, manage, network, dns_options, env_file, volumes, user, environment, timeout (s)."
+    description: "With C(plan) and C(undo): image, network, further environment, timeout (s). Mounts, environment, limits and rights are those of the unit
+      release.service; the action plugin renders it for this image."
     type: dict
     default: {}
   script:
@@ -219,7 +220,8 @@ def work(given: dict) -> dict:
             return {"changed": False, "plan": release_steps.plan(user, given["container"], given["script"])}
         case "undo":
             found = release_steps.undo(user, given["container"], given["script"])
-            return {"changed": bool(found["undone"]), "undone": found["undone"], "back": found["back"], "trouble": found["failed"]}
+            return {"changed": bool(found["undone"]), "undone": found["undone"], "back": found["back"],
+                    "trouble": release_steps.undo_failure(found) if found["failed"] else ""}  # fmt: skip
         case _:
             wanted = given["database"]
             where = (user, wanted["name"], wanted["role"])
@@ -254,8 +256,7 @@ def main() -> None:
     if answer.get("rc"):
         module.fail_json(msg=untrusted.lines(f"{given['argv'][-1]} ended with {answer['rc']}: {answer['stderr'] or answer['stdout']}"), **answer)
     if answer.get("trouble"):
-        done = ", ".join(answer["undone"]) or "none"
-        module.fail_json(msg=untrusted.lines(f"the migrations were not all taken back: {answer['trouble']}. Taken back: {done}"), **answer)
+        module.fail_json(msg=untrusted.lines(answer["trouble"]), **answer)
     module.exit_json(**answer)
 
 

@@ -9,6 +9,7 @@ import re
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.senex.trader.plugins.lookup.unfit_inputs import beneath
 from ansible_collections.senex.trader.plugins.module_utils.engine.payload import digest, is_cacheable
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from ansible_collections.senex.trader.plugins.plugin_utils.answering import AnsweringAction
@@ -22,6 +23,7 @@ except ImportError:  # core 2.18 trusts every template
         return text
 
 
+ROLES = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..", "roles"))
 TEMPLATES = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..", "templates"))
 KEYS = {
     "files": {"src", "dest", "content", "mode", "secret", "vars", "when", "owner", "group", "notify", "block_at"},
@@ -124,6 +126,13 @@ class RenderingAction(AnsweringAction):
         except AnsibleError as error:
             raise AnsibleActionFail(f"{name}: {error}") from error
         return "" if result is None else str(result)
+
+    def of_role(self, role: str, template: str, task_vars: dict, **more) -> str:
+        """A template of a role that the play does not have now, with the role's own variables where the inventory says nothing."""
+        own = beneath((role,))
+        defaults = {name: value for name, value in own.items() if not name.startswith("__")}
+        internal = {name: value for name, value in own.items() if name.startswith("__")}
+        return self._render(os.path.join(ROLES, role, "templates", template), {**defaults, **task_vars, **internal, **more})
 
     def call(self, module: str, data: dict, task_vars: dict, **options) -> dict:
         """One module call; the data travels as one opaque value that no log shows.

@@ -9,7 +9,8 @@ from unittest import mock
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from ansible_collections.senex.trader.plugins.module_utils.contract import bench, judge, podman, points, programs, report, unit_options, versions
+from ansible_collections.senex.trader.plugins.module_utils.contract import bench, judge, podman, points, programs, report, versions
+from ansible_collections.senex.trader.plugins.module_utils.engine import unit_options
 from ansible_collections.senex.trader.plugins.modules import check_image
 from image_check import handed_over
 from rendered import component
@@ -95,10 +96,10 @@ def test_no_word_of_the_vault_is_handed_to_an_image():
     theirs = {
         "vault_stripe_key": "sk_live_0123456789abcdef",
         "vault_mail": {"senders": ["theirs-and-theirs", "production"]},
-        "vault_tastytrade_client_secret": "theirs-123456",
+        "vault_payments_key": "theirs-123456",
         "vault_broken": "{{ nowhere }}",
-        "senex_tastytrade": {"client_id": "x", "client_secret": "{{ vault_tastytrade_client_secret }}", "base_url": "https://api.acme.io"},
         "senex_extra_environment": {
+            "PAYMENTS": "{{ vault_payments_key }}",
             "STRIPE_KEY": "{{ vault_stripe_key }}",
             "MAILER": "smtp://me:{{ vault_mail.senders[0] }}@mail.acme.io",
             "FERNET": "{{ vault_stripe_key }}=",
@@ -374,7 +375,7 @@ def test_stops(found, expected):
 
 
 def task(**more):
-    return {"started": True, "finished": True, "kept": 1, "code": 0, "seconds": 4.0, "limit": 30, **more}
+    return {"started": True, "finished": True, "kept": True, "code": 0, "seconds": 4.0, "limit": 30, **more}
 
 
 def test_worker():
@@ -514,7 +515,7 @@ def test_a_web_instance_is_started_as_its_unit_says():
         "/run/senex/check/senex_check_page.py",
     }
     assert environment["DJANGO_SETTINGS_MODULE"] == "senex_check_settings" and environment["PYTHONPATH"] == "/run/senex/check:/app/lib"
-    assert environment["SENEX_CHECK_SETTINGS"] == "senex_trader.settings.production"
+    assert environment["SENEX_CHECK_SETTINGS"] == "shop.settings.production"
     assert environment["DB_PASSWORD"] not in " ".join(words), "others can read a command line"
 
 
@@ -590,6 +591,14 @@ def test_of_what_is_printed_without_end_the_end_is_kept(monkeypatch, tmp_path):
     assert (done.code, done.output[-5:], len(done.output)) == (3, "last\n", podman.OUTPUT)
     client, said = podman.Podman(60, []).talk("web", "python3")
     assert client.wait(30) == 3 and said.text().endswith("last\n") and len(said.kept) == podman.OUTPUT
+
+
+def test_a_task_that_is_not_acknowledged_is_known_by_its_own_name():
+    """Another one's, which a worker that was killed has left, or which waits behind it, says nothing of this worker."""
+    made = bench.Bench(Recorder(), {**handed_over()["wanted"], "image": "image"})
+    kept = {"unacked": '[{"headers": {"id": "senex-check-1"}}, "", "celery"]', "shop.unacked": '[{"properties": {"correlation_id": "senex-check-2"}}, "", ""]'}
+    made.services = mock.Mock(redis=lambda *words: "\n".join(kept) if words[0] == "--scan" else kept[words[1]])
+    assert [made._unacknowledged(f"senex-check-{number}") for number in (1, 2, 3)] == [True, True, False]
 
 
 def test_the_program_that_names_the_user_is_bounded_too():

@@ -158,7 +158,8 @@ def test_every_module_that_changes_a_host_asks_for_the_lock():
         if path.stem not in apart:
             text = path.read_text()
             assert "Ledger()" in text or through.get(path.stem, "Ledger()") in text, path.stem
-            assert path.stem.startswith("apply_") or "Answering" in plugin_of(path.stem) or "Locked" in plugin_of(path.stem), f"{path.stem}, unreachable"
+            answers = any(f"{kind}Action" in plugin_of(path.stem) for kind in ("Answering", "Locked", "Rendering"))
+            assert path.stem.startswith("apply_") or answers, f"{path.stem}, unreachable"
     assert "Ledger().changing(" in (ROOT / "plugins/module_utils/release/component_apply.py").read_text()
     assert "leased(" in (ROOT / "plugins/module_utils/postgresql/checksums.py").read_text()
 

@@ -132,6 +132,14 @@ ABOUT = {"kind": "deploy", "tag": "2", "id": "r1", "previous": "app:1", "unfinis
          ["The deploy of 2 succeeded (r1), and it serves; release_post_deploy_tasks failed.", "release_post_deploy_tasks: one: 500"]),
         ({"trouble": ["x"]}, {"hook_errors": ["one: 500"]},
          ["The deploy of 2 failed (r1).", "x", "app:1 serves, as before. The lock is released.", "release_post_failure_tasks: one: 500"]),
+        ({"trouble": ["x"]}, {"image": {"digest": "sha256:d", "built": "2026-11-29T19:02:42Z"}},
+         ["The deploy of 2 failed (r1).", "x", "The image of 2: sha256:d, built 2026-11-29T19:02:42Z.", "app:1 serves, as before. The lock is released."]),
+        ({"trouble": ["x"]}, {"kind": "rollback", "undone": ["a.3", "a.2"], "backup": "/b.gz"},
+         ["The rollback of 2 failed (r1).", "x", "a.3, a.2 had been undone, and came back empty with app:1. What was in them is in the dump /b.gz of before.",
+          "app:1 serves, as before. The lock is released."]),
+        ({"trouble": ["x"], "behind": ["y"]}, {"kind": "rollback", "undone": ["a.3"]},
+         ["The rollback of 2 failed (r1).", "x", "y", "Undone: a.3. The rollback can be run again: what is undone is passed over then.",
+          "NOT switched back, see above: run the playbook again, or playbooks/rollback.yml."]),
     ],
 )  # fmt: skip
 def test_what_is_said_at_the_end_of_a_release_that_did_not_go_well(end, about, lines):

@@ -1,10 +1,14 @@
 """The list before going live: a reading of each thing whole, one of it broken, and what is said."""
 
+import http.server
+import threading
+
 import pytest
 import sentences
 from watched import Fake, host, settings
 
-from senex_ops import golive, golive_site  # isort: skip
+from senex_ops import golive, golive_page, golive_site  # isort: skip
+from senex_host import bounded  # isort: skip
 from senex_ops.findings import FAIL, OK, WARN  # isort: skip
 
 NOW = 1_800_000_000.0
@@ -20,6 +24,10 @@ HEADERS = {
 SITE = {"headers": HEADERS, "plain": 301, "location": "https://www.example.com/", "untrusted": "", "old": False}
 APPLICATION = {"debug": False, "said": [], "weak": [], "hosts": ["www.example.com"]}
 
+PAGE = {"address": "https://www.example.com/login/", "status": 200, "type": "text/html; charset=utf-8", "policy": "default-src 'self'", "own": False,
+        "html": "<script src=/x.js></script>"}  # fmt: skip
+INLINE = {**PAGE, "html": "<script>x()</script><script src=https://cdn.example.net/a.js></script>"}
+
 
 def without(name):
     return {**SITE, "headers": {key: value for key, value in HEADERS.items() if key != name}}
@@ -29,6 +37,7 @@ def copies(**changes):
     return [{**one, "result": changes.get(one["job"], "ok")} for one in COPIES]
 
 
+ELSEWHERE = {"database": None, "elsewhere": [{"what": "database", "host": "db.acme.io", "port": 5432, "says": ""}]}
 TABLE = [
     (golive.judge_exposure, LISTENING, OK, "only ssh and nginx"),
     (golive.judge_exposure, [*LISTENING, ["*", "5432", "rootlessport"]], FAIL, "rootlessport on port 5432"),
@@ -71,6 +80,15 @@ TABLE = [
     (golive_site.judge_site, {**SITE, "headers": {**HEADERS, "strict-transport-security": "max-age=600"}}, FAIL, "less than a year"),
     (golive_site.judge_site, {**SITE, "headers": {**HEADERS, "content-security-policy": "default-src 'self'"}}, FAIL, "frame-ancestors"),
     (golive_site.judge_site, {**SITE, "headers": {**HEADERS, "server": "nginx/1.26.3"}}, WARN, "nginx/1.26.3"),
+    (golive_page.judge_page, PAGE, OK, "/login/ has nothing"),
+    (golive_page.judge_page, {**INLINE, "policy": ""}, OK, "has nothing"),
+    (golive_page.judge_page, INLINE, WARN, "inline script (line 1), script https://cdn.example.net/a.js (line 1)"),
+    (golive_page.judge_page, {**INLINE, "own": True}, WARN, "by the application's own Content-Security-Policy (default-src)"),
+    (golive_page.judge_page, {**PAGE, "html": "<b style=x>" * 9}, WARN, "style attribute of <b> (line 1)"),
+    (golive_page.judge_page, {**PAGE, "html": "<b style=x>\n" * 9}, WARN, "(line 4) and 5 more"),
+    (golive_page.judge_page, {**PAGE, "status": 404}, OK, "answers 404 with text/html, so"),
+    (golive_page.judge_page, {**PAGE, "type": ""}, OK, "answers 200 with nothing, so"),
+    (golive_page.judge_page, {**PAGE, "html": "<![x[ "}, WARN, "cannot be looked through"),
 ]
 
 
@@ -83,11 +101,67 @@ def test_finding(judge, data, level, says):
 
 
 def test_every_sentence_has_a_reading_that_brings_it():
-    assert sentences.unsaid((golive, golive_site), lambda: [judge(data, settings(), NOW) for judge, data, _, _ in TABLE]) == []
+    def read():
+        golive.judge_copies([], settings(**ELSEWHERE), NOW)
+        return [judge(data, settings(), NOW) for judge, data, _, _ in TABLE]
+
+    assert sentences.unsaid((golive, golive_page, golive_site), read) == []
 
 
 def test_a_host_without_database_needs_no_copies():
     assert golive.judge_copies([], settings(database=None), NOW) == []
+    (found,) = golive.judge_copies([], settings(**ELSEWHERE), NOW)
+    assert found.level == WARN and "whoever has db.acme.io:5432" in found.says
+
+
+def test_what_is_blocked_is_said_with_the_variable_that_changes_it():
+    (found,) = golive_page.judge_page(INLINE, settings(), NOW)
+    line = "put into nginx_content_security_policy: script-src 'self' 'unsafe-inline' https://cdn.example.net"
+    assert found.key == "page script-src" and found.do == f"move inline code into static files, or {line}"
+    with_nonce = {**INLINE, "html": "<script>x()</script>", "policy": "script-src 'nonce-abc'", "own": True}
+    (found,) = golive_page.judge_page(with_nonce, settings(), NOW)
+    assert found.do.startswith("give it the nonce of the answer, move it") and "script-src 'nonce-abc' 'sha256-" in found.do
+
+
+class Site(http.server.BaseHTTPRequestHandler):
+    """An application that sends its visitors to a log-in page; `/own/` has a policy of its own."""
+
+    def do_GET(self):
+        page = {"/login/?next=/": b"<style>a {}</style>", "/own/": b"<p>"}.get(self.path, b"")
+        headers = {"Content-Type": "text/html", "Content-Length": str(len(page))}
+        if not page:
+            headers["Location"] = {"/": "/login/?next=/", "/away/": "https://elsewhere.example.net/"}[self.path]
+        if self.path == "/own/" or "X-Forwarded-Proto" not in self.headers:  # nginx adds one where the application has none
+            headers["Content-Security-Policy"] = "default-src 'self'"
+        self.send_response(200 if page else 302)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(page)
+
+    def log_message(self, *_words):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("first", "address", "status", "own"), [("/", "/login/?next=/", 200, False), ("/own/", "/own/", 200, True), ("/away/", "/away/", 302, False)]
+)
+def test_the_page_is_where_a_visitor_comes_to(monkeypatch, first, address, status, own):
+    """Within the site: what is elsewhere has its own policy."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(bounded, "unverified", lambda: None)  # nginx' TLS is not what this is about
+    monkeypatch.setattr(golive_page, "START", first)
+    port = server.server_address[1]
+    config = settings(public={"domain": "www.example.com", "port": port})
+    config.web.instances[:] = [type(one)(one.unit, one.address, port) for one in config.web.instances]
+    try:
+        found = golive_page.read_page(None, config)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (found["address"], found["status"], found["own"]) == (f"https://www.example.com{address}", status, own)
+    assert ("style-src" in str(golive_page.judge_page(found, config, NOW))) == (first == "/")
 
 
 def test_listeners_are_read_as_ss_prints_them():

@@ -459,7 +459,7 @@ def test_what_stops_serves_again(name):
 # -- rotations
 
 
-CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue"]
+CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue_of_collection"]
 PARTS = component_groups()
 ROTATED = {name: {**groups, "backup": groups["postgresql"], "watchdog": groups["nginx"]} for name, groups in GROUPS.items()}
 

@@ -143,7 +143,7 @@ def test_a_refused_input_does_not_hide_the_screen(tmp_path):
     (tmp_path / "vars").mkdir()
     (tmp_path / "vars/components.yml").write_text((ROOT / "playbooks/vars/components.yml").read_text())
     kept.insert(
-        1, {"name": "Refuse", "ansible.builtin.set_fact": {"senex_preflight": [{"key": "inventory", "level": "FAIL", "says": "senex_email: no", "do": ""}]}}
+        2, {"name": "Refuse", "ansible.builtin.set_fact": {"senex_preflight": [{"key": "inventory", "level": "FAIL", "says": "senex_email: no", "do": ""}]}}
     )
     (tmp_path / "play.yml").write_text(yaml.safe_dump([{**play, "tasks": kept}]))
     wrong = {

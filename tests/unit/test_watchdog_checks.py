@@ -10,7 +10,7 @@ import time
 
 import pytest
 import sentences
-from watched import GOOD, Fake, host, settings
+from watched import GOOD, SETTINGS, Fake, host, settings
 
 from senex_ops import checks_host, checks_site, checks_stack, remediation, doctor, status  # isort: skip
 from senex_ops.findings import FAIL, OK, WARN, Check, age, size  # isort: skip
@@ -65,6 +65,10 @@ def life(days, left):
     return {"x.crt": [NOW + (left - days) * DAY, NOW + left * DAY]}
 
 
+def theirs(trouble):
+    return [{"what": "database", "server": "db.acme.io:5432", "says": "its backups are theirs", "trouble": trouble}]
+
+
 LOCK = {"what": "deploy of 2", "who": "ann", "step": "web", "since": NOW - 60, "renewed": NOW - 60}
 TABLE = [
     (checks_stack.judge_web, {"web-1.service": GOOD}, OK, "alive"),
@@ -72,7 +76,7 @@ TABLE = [
     (checks_stack.judge_web, {"web-1.service": host.Answer(400)}, FAIL, "ALLOWED_HOSTS"),
     (checks_stack.judge_web, {"web-1.service": host.Answer(301, location="https://x/")}, FAIL, "SECURE_PROXY_SSL_HEADER"),
     (checks_stack.judge_web, {"web-1.service": host.Answer(503)}, FAIL, "answers 503"),
-    (checks_stack.judge_ready, GOOD, OK, "reaches"),
+    (checks_stack.judge_ready, GOOD, OK, "/health/ answers 200 in 10 ms"),
     (checks_stack.judge_ready, host.Answer(503, body='{"database": "OperationalError"}'), FAIL, "OperationalError"),
     (checks_stack.judge_public, GOOD, OK, "https://www.example.com/health/simple/ answers"),
     (checks_stack.judge_public, host.Answer(502), FAIL, "answers 502"),
@@ -80,6 +84,8 @@ TABLE = [
     (checks_stack.judge_dns, {"container": "web-1", "code": 0, "said": "", "found": ["redis"]}, OK, "web-1 finds redis"),
     (checks_stack.judge_dns, {"container": "web-1", "code": 2, "said": "", "found": ["redis"]}, OK, "web-1 finds redis"),
     (checks_stack.judge_dns, {"container": "web-1", "code": 2, "said": "", "found": []}, FAIL, "none of postgres, redis, web-2"),
+    (checks_stack.judge_elsewhere, theirs(""), OK, "db.acme.io:5432, somebody else's server, takes connections; its backups are theirs"),
+    (checks_stack.judge_elsewhere, theirs("timed out"), FAIL, "takes no connection: timed out"),
     (checks_stack.judge_dns, {"container": "web-1", "code": 125, "said": "no such container", "found": []}, WARN, "no such container"),
     (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up (healthy)"}], OK, "1 run"),
     (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up 2 hours (unhealthy)"}], FAIL, "unhealthy"),
@@ -411,6 +417,22 @@ def test_programs_of_the_service_user_are_read_as_pgrep_prints_them(monkeypatch)
     assert asked.processes("conmon", "slirp4netns") == []
     with pytest.raises(OSError, match="Failed to connect to bus"):
         asked.processes("conmon", "slirp4netns")
+
+
+def test_each_container_is_found_once_however_many_addresses_it_has():
+    """getent has a line for each address, and an instance in two networks was said twice."""
+    fake = Fake()
+    found = "10.89.0.4       web-2.dns.podman web-2\n10.90.0.4       web-2.dns.podman web-2\n10.89.0.2       postgres.dns.podman\n"
+    fake.ended["inside web-1 getent"] = host.Ended(0, found, "")
+    (finding,) = checks_stack.judge_dns(checks_stack.read_dns(fake, settings()), settings(), NOW)
+    assert finding.level == OK and finding.says == "web-1 finds web-2, postgres"
+
+
+def test_a_page_that_is_good_is_said_to_be_a_page_that_is_good():
+    """Nobody but the application knows what it looked at."""
+    one_page = settings(web={**SETTINGS["web"], "alive_path": "/up/", "ready_path": "/up/"})
+    (apart,), (same,) = (checks_stack.judge_ready(GOOD, config, NOW) for config in (settings(), one_page))
+    assert apart.says == "/health/ answers 200 in 10 ms" and same.says == "/up/ answers 200 in 10 ms; it is the liveness page too"
 
 
 def test_parts_that_are_elsewhere_are_not_asked_for():

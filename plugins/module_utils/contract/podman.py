@@ -242,8 +242,9 @@ class Podman:
 
     def logs(self, part: str, lines: int = 200) -> str:
         """The end of what it printed."""
-        done = self.call("logs", f"--tail={lines}", f"{self.name}-{part}", check=False)
-        return done.output if done.code == 0 else ""
+        # Not by --tail, which leaves out a first line that was written in pieces, as Python does with PYTHONUNBUFFERED
+        done = self.call("logs", f"{self.name}-{part}", check=False)
+        return "\n".join(done.output.split("\n")[-lines - 1 :]) if done.code == 0 else ""
 
     def stop(self, part: str, seconds: int, signal_name: str = "SIGTERM", meanwhile: Callable[[], object] = lambda: None) -> Done:
         """Send the signal, do something, and wait so many seconds for the end: its exit code (137 where it would be killed), and how long it took."""

@@ -67,12 +67,13 @@ for path in paths:
 print("senex " + json.dumps(found))
 """
 
+TASK_ID = "senex-check-"  # and the key
 # SEND APP QUEUE KEY: the task that waits
-SEND = """
+SEND = f"""
 import sys
 from celery.app.utils import find_app
 app, queue, key = sys.argv[1:]
-find_app(app).send_task("senex_check.hold", args=(key,), queue=queue, ignore_result=True)
+find_app(app).send_task("senex_check.hold", args=(key,), task_id="{TASK_ID}" + key, queue=queue, ignore_result=True)
 print("senex true")
 """
 
@@ -105,7 +106,7 @@ import redis
 from celery import shared_task
 @shared_task(name="senex_check.hold", ignore_result=True)
 def hold(key):
-    say = redis.Redis.from_url(os.environ["CELERY_BROKER_URL"])
+    say = redis.Redis.from_url(os.environ["SENEX_CHECK_BROKER"])
     say.set(f"senex-check:{key}", "started", ex=600)
     end = time.monotonic() + 120
     while not say.exists(f"senex-check:{key}:go") and time.monotonic() < end:

@@ -73,11 +73,12 @@ class Shared:
     def look(self, image, case):
         """The findings of one image by name of the point."""
         given = handed_over({"image": image, "points": case.points}, **{**INPUTS, **case.inputs})
-        bench = self.bench(given["wanted"] | {"image": image})
-        needs = any(name not in ("user", "python", "versions", "secrets") for name in given["points"])
-        if needs and case.released:
+        shares = case.released and any(name not in ("user", "python", "versions", "secrets") for name in given["points"])
+        if shares:  # first of all, for the services and their passwords come with it
             self.release = self.release or self.demo_released()
-            bench.services, bench.released = self.services, self.release
+        bench = self.bench(given["wanted"] | {"image": image})
+        if shares:
+            bench.released = self.release
         elif self.services:
             self.services.new_database(drop=True)
         try:

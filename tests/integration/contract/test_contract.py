@@ -9,7 +9,6 @@ from ansible_collections.senex.trader.plugins.module_utils.contract import point
 from broken import CASES
 from conftest import DEMO, engine, left
 
-# Of `make faults`, until one check after the other finds the same as one alone
 pytestmark = pytest.mark.faults
 
 
@@ -31,6 +30,18 @@ def test_what_is_broken_is_found(shared, images, name):
     said = "\n".join(report.lines(list(found.values())))
     assert {point for point, finding in found.items() if finding.state == report.FAILED} == case.failing, said
     assert set(found) == set(case.points.split(",")) and case.says in said, said
+
+
+def test_a_line_that_is_written_in_pieces_is_read(shared):
+    """As Python's print does with PYTHONUNBUFFERED: text and line end apart, so whoever is quick sees two records in Podman's log."""
+    program = "import os, time; [(os.write(1, piece), time.sleep(0.3)) for piece in (b'senex {}', b'\\n', b'second\\n', b'third')]"
+    started = shared.podman.start("pieces", DEMO, ["-c", program], ["--entrypoint=python3"])
+    try:
+        assert started.code == 0 and shared.podman.wait("pieces", 30), started.output
+        assert shared.podman.logs("pieces").split() == ["senex", "{}", "second", "third"]
+        assert shared.podman.logs("pieces", 1).split() == ["second", "third"], "a line, and what has no line end yet"
+    finally:
+        shared.podman.drop("pieces")
 
 
 def test_a_broken_image_ends_in_an_error_that_names_the_point(playbook, images):

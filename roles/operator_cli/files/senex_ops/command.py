@@ -13,7 +13,7 @@ import time
 from senex_host import release_history, untrusted
 from senex_host.host_layout import RELEASES as RECORDS
 
-from . import activity, config, doctor, golive, remediation, status, terminal
+from . import activity, checks_host, config, doctor, golive, remediation, status, terminal
 from .findings import named
 from .host import ROOT_ENVIRONMENT, Host
 from .postgresql import session
@@ -54,6 +54,7 @@ def replace(argv: list[str], **environment: str) -> int:
 def become(host: Host, argv: list[str]) -> int:
     """Become another program, as the service user and by way of its manager. With --pipe that is handed the descriptors themselves."""
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    untrusted.own_keyring()
     words = ["systemd-run", "--user", "--quiet", "--wait", "--collect", "--property=LogLevelMax=warning", "--pty" if on_terminal else "--pipe"]
     if on_terminal:
         kind = os.environ.get("TERM", "dumb")
@@ -158,7 +159,9 @@ def manage(host: Host, settings: config.Config, options) -> int:
 def psql(host: Host, settings: config.Config, options) -> int:
     """psql in the database's container, as the application's role."""
     if not settings.database:
-        raise CliError("PostgreSQL is not on this host; ask on the one of the group postgresql")
+        theirs = [f"{one.host}:{one.port}" for one in settings.elsewhere if one.what == "database"]
+        where = f"it is somebody else's server, {theirs[0]}" if theirs else "ask on the one of the group postgresql"
+        raise CliError(f"PostgreSQL is not on this host; {where}")
     base = settings.database
     # Whoever owns the database may have set a search path that leads the superuser to functions of that owner's
     guard = [f"--env=PGOPTIONS={session.GUARD}"] if logs_in_as(options.arguments, base.superuser) else []
@@ -185,6 +188,20 @@ def program(host: Host, settings: config.Config, name: str, arguments: list[str]
     if not untrusted.look([path])[path].get("mode", 0) & 0o111:
         raise CliError(f"{path} is not installed: run the playbook with the tag of its part ({name}) on this host, or ask on the one that has it")
     return become(host, [path, *arguments])
+
+
+# What of role pitr puts other data or another archive in the place of those in production
+EXCHANGES = {"exchange", "undo", "discard", "reset", "drop-slot", "set-aside", "take-back", "server"}
+
+
+def pitr(host: Host, settings: config.Config, options) -> int:
+    """The program of role pitr; no exchange while a deploy, restore, upgrade or rotation of a controller works with the data."""
+    held = checks_host.read_release(host, settings) if EXCHANGES & set(options.arguments) else None
+    if held and checks_host.under_way(held, time.time()):
+        anyway = f"systemd-run --user -M {settings.user}@ --pipe --wait --quiet --collect {settings.home}/bin/pitr {' '.join(options.arguments)}"
+        who = f"{held.get('what', 'an operation')} by {held.get('who', 'somebody')}"
+        raise CliError(f"{who} is under way, at '{held.get('step', '?')}'. Wait for its end. If it is known to be dead: {anyway}")
+    return program(host, settings, "pitr", options.arguments)
 
 
 def recorded() -> list[dict]:
@@ -261,7 +278,7 @@ PASSED = {
     "redis-cli": redis_cli,
     "redis": lambda host, settings, options: program(host, settings, "redis", options.arguments),
     "backup": lambda host, settings, options: program(host, settings, "backup", options.arguments),
-    "pitr": lambda host, settings, options: program(host, settings, "pitr", options.arguments),
+    "pitr": pitr,
     "prune-images": lambda host, settings, options: program(host, settings, "senex-prune-images", options.arguments),
     "restore": lambda host, settings, options: program(host, settings, "pitr", ["restore", *options.arguments]),
 }

@@ -11,6 +11,7 @@ import time
 from senex_host import bounded
 
 from .findings import Check, Finding, fail, ok, warn
+from .golive_page import PAGE
 
 YEAR = 31_536_000
 # What the application thinks of itself. Passwords are compared by the hasher alone: check_password of a user may save a new hash.
@@ -120,4 +121,5 @@ def judge_site(data: dict, config, now: float) -> list[Finding]:
 SITE = [
     Check("application settings", read_application, judge_application, lambda config: config.web),
     Check("site", read_site, judge_site, lambda config: config.public),
+    PAGE,
 ]

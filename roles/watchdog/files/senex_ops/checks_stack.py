@@ -7,6 +7,8 @@ import json
 import os
 import re
 
+from senex_host import untrusted
+
 from .findings import Check, Finding, age, fail, few, named, ok, size, warn
 from .host import Answer
 from .postgresql import session
@@ -95,12 +97,17 @@ def read_ready(host, config) -> Answer:
 
 
 def judge_ready(data: Answer, config, now: float) -> list[Finding]:
-    """The application reaches what it stands on."""
+    """The readiness page is good. What the application looks at for it, nobody else knows; database and Redis have checks of their own."""
     if data.status == 200:
-        return [ok("application", "reaches database and Redis")]
+        only = "; it is the liveness page too" if config.web.ready_path == config.web.alive_path else ""
+        return [ok("application", f"{config.web.ready_path} answers 200 in {data.seconds * 1000:.0f} ms{only}")]
     body = " ".join(data.body.split())[:200] if data.status == 503 else ""
     says = f"{config.web.ready_path} {why(data, config.web.domain)}{': ' + body if body else ''}"
-    return [fail("application", says, "senex status shows which of postgres, redis and name resolution; senex logs postgres, senex logs redis")]
+    stands = [name for name in ("postgres", "redis") if f"{name}.service" in config.user_units]
+    theirs = [f"{one.what} ({one.host}:{one.port})" for one in config.elsewhere]
+    logs = "".join(f"; senex logs {name}" for name in stands)
+    ask = f"senex status shows which of {', '.join(stands or ['database'])} and name resolution{logs}" if stands or not theirs else ""
+    return [fail("application", says, "; ".join(filter(None, [ask, f"ask whoever has {', '.join(theirs)}" if theirs else ""])))]
 
 
 def read_public(host, config) -> Answer:
@@ -123,11 +130,16 @@ def names_of(config) -> list[str]:
     return [part.container for part in (config.database, config.broker) if part] + others
 
 
+def resolved(text: str) -> list[str]:
+    """The names that getent has found. It has a line for each address, and writes the network's domain behind a name."""
+    return list(dict.fromkeys(line.split()[-1].removesuffix(".dns.podman") for line in untrusted.records(text) if line.strip()))
+
+
 def read_dns(host, config) -> dict:
     """The network's own resolver, asked from inside a web container."""
     container = config.web.instances[0].unit.removesuffix(".service")
     done = host.inside(container, "getent", "hosts", *names_of(config), timeout=8)
-    return {"container": container, "code": done.code, "said": done.said, "found": [line.split()[-1] for line in done.out.split("\n") if line.strip()]}
+    return {"container": container, "code": done.code, "said": done.said, "found": resolved(done.out)}
 
 
 def judge_dns(data: dict, config, now: float) -> list[Finding]:
@@ -367,6 +379,21 @@ def judge_redis(data: dict, config, now: float) -> list[Finding]:
     return found + judge_held(data, config, now)
 
 
+def read_elsewhere(host, config) -> list[dict]:
+    """Somebody else's servers, and why one takes no connection."""
+    return [{"what": one.what, "server": f"{one.host}:{one.port}", "says": one.says, "trouble": host.connects(one.host, one.port, config.probe.timeout)}
+            for one in config.elsewhere]  # fmt: skip
+
+
+def judge_elsewhere(data: list[dict], config, now: float) -> list[Finding]:
+    """They are there; what else is known of them the application says."""
+    return [
+        fail(one["what"], f"{one['server']}, somebody else's server, takes no connection: {one['trouble']}", "ask whoever has it; is its firewall open?")
+        if one["trouble"] else ok(one["what"], f"{one['server']}, somebody else's server, takes connections; {one['says']}")
+        for one in data
+    ]  # fmt: skip
+
+
 CHECKS = [
     Check("web", read_web, judge_web, lambda config: config.web),
     Check("public", read_public, judge_public, lambda config: config.public),
@@ -376,5 +403,6 @@ CHECKS = [
     Check("dns", read_dns, judge_dns, lambda config: config.web and names_of(config)),
     Check("database", read_database, judge_database, lambda config: config.database),
     Check("redis", read_redis, judge_redis, lambda config: config.broker),
+    Check("elsewhere", read_elsewhere, judge_elsewhere, lambda config: config.elsewhere),
     Check("beat", read_beat, judge_beat, lambda config: config.beat and config.database),
 ]

@@ -86,6 +86,16 @@ class Database:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """A server that is somebody else's, and what that means."""
+
+    what: str
+    host: str
+    port: int
+    says: str
+
+
+@dataclass(frozen=True)
 class Broker:
     """Redis in its container on this host."""
 
@@ -174,6 +184,7 @@ class Config:
     public: Public | None = None
     database: Database | None = None
     broker: Broker | None = None
+    elsewhere: list[Elsewhere] = field(default_factory=list)
     beat: str = ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import pwd
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -157,6 +158,14 @@ class Host:
         self.as_user("pkill", "-KILL", "-u", str(self.uid), "-x", "aardvark-dns")
         closed = ("--read-only", *confined.OPTIONS, "--log-driver=none")
         return self.podman("run", "--rm", "--pull=never", *closed, "--network", network, "--entrypoint", "/bin/true", image, timeout=60)
+
+    def connects(self, address: str, port: int, timeout: float) -> str:
+        """Why a server takes no connection; nothing where it does."""
+        try:
+            socket.create_connection((address, port), timeout=timeout).close()
+        except (OSError, UnicodeError) as error:
+            return str(error)
+        return ""
 
     def get(self, address: str, port: int, path: str, domain: str, timeout: float, tls: bool = False) -> Answer:
         """One GET, as nginx asks an instance (or, by TLS, as a browser asks nginx; whether the certificate is good is another check's matter)."""
