@@ -19,7 +19,8 @@ PYTEST_LIMIT = 3600
 JOBS = (os.cpu_count() or 1) + 1
 # Folders of tests/integration that have hosts, containers or programs of their own, and look at no clock
 BESIDE = (
-    "changes", "controller", "crashes", "failures", "foreign", "images", "operations", "parts", "recovery", "removal", "secrecy", "security", "site", "updates", "upgrade",
+    "changes", "controller", "crashes", "failures", "foreign", "images", "operations", "parts", "recovery", "removal", "secrecy", "security", "site",
+    "updates", "upgrade",
 )  # fmt: skip
 # Jobs in this order, for what takes longest must not be left at the end; the others follow. The first ones need no layer, which are made meanwhile
 FIRST = (
