@@ -118,3 +118,7 @@ def test_migrations_are_undone_where_some_may_have_been_applied(pending, began, 
     inputs["hostvars"] = {"one": {**said, **({"release_migrated": True} if began else {})}}
     assert value("release", "__release_migrated", **inputs) is undone
     assert value("release", "__release_to_undo", **inputs) == ["a.2", "a.1"], "newest first"
+    migrations = value(
+        "release", "__release_record.migrations", **inputs, release_tag="2", release_reference="r:2", release_inventory_tag="1", release_previous={}
+    )
+    assert migrations == ["a.1", "a.2"]

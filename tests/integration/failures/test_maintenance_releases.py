@@ -5,7 +5,7 @@ import shlex
 import pytest
 from applications import CRASH, ONE_WAY, RENAMED, image
 from load import Load
-from releases import applied, deploy, records, release, unlocked, versions
+from releases import SETTINGS, applied, deploy, records, release, unlocked, versions
 from stack import wait
 
 FLAGS = "/etc/nginx/senex/maintenance.on /etc/nginx/senex/stopped.on"
@@ -14,6 +14,7 @@ GOES_ON = "ansible-playbook playbooks/deploy.yml -i inventory/production -e djan
 
 @pytest.fixture(scope="module")
 def served(stack):
+    stack.play(variables=SETTINGS, tags="nginx").expect()
     if versions(stack) != {"1"}:
         deploy(stack, "1").expect()
     return stack
@@ -84,4 +85,5 @@ def test_the_page_stands_where_nothing_can_be_undone(served, made):
     words = dict(word.split("=") for word in shlex.split(GOES_ON) if "=" in word)
     release(served, "deploy", **{**words, "release_maintenance": True, **given}).expect()
     serves(served, "6")
+    assert records(served)[-1]["migrations"] == ["probe.0003_row_body", "probe.0004_one_way"], "a rollback from here has to know them"
     assert applied(served)[-1] == "0004_one_way" and records(served)[-1]["closed"] > records(served)[-2].get("closed", 0)
