@@ -11,10 +11,9 @@ import secrets
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.senex.trader.plugins.lookup.unfit_inputs import beneath
 from ansible_collections.senex.trader.plugins.module_utils.contract import points
-from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, packed, trust_as_template
+from ansible_collections.senex.trader.plugins.plugin_utils.rendering import ROLES, RenderingAction, packed, trust_as_template
 
 ARGUMENTS = {"image", "points", "time_limit", "podman_options"}
-ROLES = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..", "roles"))
 READ = ("podman", "postgresql", "redis", "django", "celery", "nginx")
 FILES = {"django": "__django_files + __django_instance_files[:1]", "celery": "__celery_files + __celery_worker_files[:1]"}
 HOME = "/senex-check"
@@ -42,16 +41,22 @@ def words_of(value) -> list[str]:
     return [str(value)] if isinstance(value, str | int) and len(str(value)) >= SHORTEST else []
 
 
-def without(environment: str, vaulted: list[str]) -> str:
-    """The environment with other words in the place of the vault's: an image that is to be checked is trusted with none. Not what Django begins with."""
-    instead = {word: unlike(word) for word in sorted(set(vaulted), key=len, reverse=True)}
-    lines = []
-    for line in environment.split("\n"):
-        name, equals, value = line.partition("=")
-        for word, other in instead.items() if name != "DJANGO_SETTINGS_MODULE" else ():
-            value = value.replace(word, other)
-        lines.append(f"{name}{equals}{value}")
-    return "\n".join(lines)
+def instead_of(vaulted: list[str]) -> dict[str, str]:
+    """Another word for each of the vault's: an image that is to be checked is trusted with none."""
+    return {word: unlike(word) for word in sorted(set(vaulted), key=len, reverse=True)}
+
+
+def replaced(text: str, instead: dict[str, str]) -> str:
+    """A text with other words in the place of the vault's."""
+    for word, other in instead.items():
+        text = text.replace(word, other)
+    return text
+
+
+def without(environment: str, instead: dict[str, str]) -> str:
+    """The environment with these in their place. Not what Django begins with."""
+    lines = (line.partition("=") for line in environment.split("\n"))
+    return "\n".join(f"{name}{equals}{value if name == 'DJANGO_SETTINGS_MODULE' else replaced(value, instead)}" for name, equals, value in lines)
 
 
 def certificate() -> str:
@@ -85,6 +90,10 @@ def thrown_away(image: str) -> dict:
         "senex_redis_password": secrets.token_urlsafe(24),
         "senex_redis_host": "redis",
         "senex_redis_port": 6379,
+        "senex_redis_tls": False,
+        "senex_database_external": False,
+        "senex_database_ca_certificate": "",
+        "senex_redis_ca_certificate": "",
         "senex_redis_cache_instance": False,
         "senex_netavark_old": False,
         "django_read_only": True,
@@ -151,11 +160,16 @@ class ActionModule(RenderingAction):
         seccomp = self.rendered([{"src": os.path.join(ROLES, "podman", "templates", "seccomp.json.j2"), "dest": SECCOMP}], variables)
         workers = [dest for dest in files if dest.startswith("celery-worker") and dest.endswith(".container")]
         units = {"web": "web-1.container", "release": "release.container", "worker": workers[0], "beat": "celery-beat.container"}
+        instead = instead_of(self._vaulted(variables, value))
+        passwords = {name: str(value(f"senex_application_environment.{name}")) for name in ("SECRET_KEY", "FIELD_ENCRYPTION_KEY", "DB_PASSWORD")}
         return {
             "home": HOME,
             "units": {name: files[dest] for name, dest in units.items()},
             "files": {dest: text for dest, text in files.items() if not dest.endswith((".container", ".slice", ".target", ".env"))},
-            "environment": without(files[f"{HOME}/.env"], self._vaulted(variables, value)),
+            "environment": without(files[f"{HOME}/.env"], instead),
+            "secrets": {item["name"]: replaced(item["value"], instead) for item in value("__senex_environment_secrets")},
+            "passwords": {**passwords, "the password of Redis": str(value("senex_redis_password"))},
+            "broker": str(value("senex_redis_addresses.broker")),
             "seccomp": base64.b64decode(seccomp[0]["content"]).decode(),
             "user": str(value("django_image_user")),
             "domain": str(value("senex_domain")),

@@ -7,6 +7,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.senex.trader.plugins.module_utils.host.release_record import same_run
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
+from ansible_collections.senex.trader.plugins.plugin_utils.components import left_behind
 
 
 class ActionModule(ActionBase):
@@ -19,8 +20,8 @@ class ActionModule(ActionBase):
         if "downgrade" in arguments:
             arguments["collection"] = controller.collection(arguments.pop("downgrade"))
         result = self._ask(arguments, task_vars)
-        if result.get("newer"):
-            return {"failed": True, "changed": False, "msg": f"{task_vars['inventory_hostname']}: {result['newer']}. Nothing was changed."}
+        if result.get("refused"):
+            return {"failed": True, "changed": False, "msg": f"{task_vars['inventory_hostname']}: {result['refused']}. Nothing was changed."}
         if not boolean(arguments.get("exclusive", False)) or self._task.check_mode or result.get("failed") or result.get("unreachable"):
             return result
         holder = result.get("holder")
@@ -34,4 +35,7 @@ class ActionModule(ActionBase):
         return {**result, "run": own}
 
     def _ask(self, arguments: dict, task_vars: dict) -> dict:
-        return self._execute_module(module_name="senex.trader.facts", module_args=arguments, task_vars=task_vars)
+        result = self._execute_module(module_name="senex.trader.facts", module_args=arguments, task_vars=task_vars)
+        if boolean(arguments.get("components", True)) and (left := left_behind(result.get("installed") or [], task_vars.get("group_names", []))):
+            result["warnings"] = [*result.get("warnings", []), f"{task_vars['inventory_hostname']} {left}"]
+        return result

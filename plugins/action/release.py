@@ -1,5 +1,5 @@
-"""Controller side of senex.trader.release: says who releases, waits for a lock, knows whether another release of this controller is dead, and brings
-image archives."""
+"""Controller side of senex.trader.release: says who releases, waits for a lock, knows whether another release of this controller is dead, brings
+image archives, and renders the unit that a script's container is like."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 from ansible.utils.display import Display
 from ansible_collections.senex.trader.plugins.plugin_utils import controller, image_archive
-from ansible_collections.senex.trader.plugins.plugin_utils.answering import AnsweringAction
+from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction
 
 LOOKS, TELLS = 5, 30  # seconds between two looks at a lock that is waited for, and between two lines about it
 
@@ -17,8 +17,8 @@ def knowing(result: dict, operation: dict) -> dict:
     return result if result.get("failed") else {**result, "ansible_facts": {"senex_operation": operation}}
 
 
-class ActionModule(AnsweringAction):
-    """Adds the identity to `begin`, waits, takes a dead holder's lock over; copies an archive to a host that does not have its image."""
+class ActionModule(RenderingAction):
+    """Adds the identity to `begin`, waits, takes a dead holder's lock over; copies an archive to a host that does not have its image; renders a unit."""
 
     def run(self, tmp=None, task_vars=None):
         """See plugins/modules/release.py."""
@@ -26,6 +26,8 @@ class ActionModule(AnsweringAction):
         self.task_vars = task_vars
         arguments = dict(self._task.args)
         archive, wait = str(arguments.pop("archive", "") or ""), float(arguments.pop("wait", 0) or 0)
+        if container := dict(arguments.get("container") or {}):
+            arguments["container"] = {**container, "unit": self.of_role("django", "release.container.j2", task_vars, django_image=container["image"])}
         if not archive:
             match arguments.get("step"):
                 case "begin":

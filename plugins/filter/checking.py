@@ -14,10 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.senex.trader.plugins.filter.quoting import env_file
 from ansible_collections.senex.trader.plugins.filter.sizing import to_megabytes
 from ansible_collections.senex.trader.plugins.lookup.component_ports import private_address
-from ansible_collections.senex.trader.plugins.plugin_utils.components import EXACTLY_ONE, ONE_OR_MORE, every_group
+from ansible_collections.senex.trader.plugins.plugin_utils.components import AT_MOST_ONE, EXACTLY_ONE, ONE_OR_MORE, elsewhere_of, every_group
 from ansible_collections.senex.trader.plugins.plugin_utils.yaml_source import misread
 
 PLACEHOLDER = re.compile(r"CHANGE_?ME|your-domain\.com", re.IGNORECASE)
@@ -126,7 +125,7 @@ def _problem(kind: str, name: str, value: Any) -> str | None:
         return misread(value)
     text = str(value)
     if PLACEHOLDER.search(text):
-        return "is still the placeholder of the skeleton; write the real value"
+        return 'is still a placeholder; write its value, or "" where it is not used'
     return KINDS[kind](text)
 
 
@@ -139,15 +138,29 @@ def input_problems(inputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"{name}: {problem}" for name, problem in problems if problem]
 
 
-def group_problems(groups: Mapping[str, Sequence[str]], rules: Mapping[str, str] | None = None) -> list[str]:
-    """One line for each inventory group that has too few hosts or too many; without rules, by the registry of components."""
+def _served_elsewhere(name: str, groups: Mapping[str, Sequence[str]], variables: Any) -> tuple[bool, str]:
+    """Whether each host that needs what a group without hosts would have is told of a server by its variables; and what to say where one is not."""
+    told, clients = elsewhere_of(name)
+    hosts = list(dict.fromkeys(host for group in clients for host in groups.get(group) or []))
+    left = [host for host in hosts if variables is None or not any(variables[host].get(one) for one in told)]
+    return bool(told and hosts and not left), f"; where it is somebody else's server, say {' or '.join(told)} of {', '.join(left)}" if told and hosts else ""
+
+
+def group_problems(groups: Mapping[str, Sequence[str]], rules: Mapping[str, str] | None = None, variables: Any = None) -> list[str]:
+    """One line for each inventory group that has too few hosts or too many; without rules, by the registry of components. By their variables (hostvars)
+    hosts may be told of a server that is none of them."""
     known = every_group() if rules is None else rules
     problems = []
     for name in (name for name, count in known.items() if count == EXACTLY_ONE):
         hosts = list(groups.get(name, []))
-        if len(hosts) != 1:
-            problems.append(f"group {name}: needs exactly one host and has {', '.join(hosts) or 'none'}")
+        served, hint = _served_elsewhere(name, groups, variables) if rules is None and not hosts else (False, "")
+        if len(hosts) != 1 and not served:
+            problems.append(f"group {name}: needs exactly one host and has {', '.join(hosts) or 'none'}{hint}")
     problems += [f"group {name}: needs a host and has none" for name, count in known.items() if count == ONE_OR_MORE and not groups.get(name)]
+    problems += [f"group {name}: has {', '.join(groups[name])}; one host at most" for name, count in known.items()
+                 if count == AT_MOST_ONE and len(groups.get(name) or []) > 1]  # fmt: skip
+    if {"celery", "celery_beat"} <= set(known) and groups.get("celery_beat") and not groups.get("celery"):
+        problems.append("group celery_beat: has a host and the group celery has none, so nobody would do what Beat sends; give celery a host, or empty both")
     return problems
 
 
@@ -155,21 +168,27 @@ def address_problems(groups: Mapping[str, Sequence[str]], variables: Any) -> lis
     """One line for each address that several hosts have: who asks one of them gets the other, and to take one out of service takes both."""
     found: dict[str, list[str]] = {}
     for host in dict.fromkeys(host for name in every_group() for host in groups.get(name) or []):
-        if address := private_address(variables, host):  # none where it is made of facts that nobody has read yet
+        address = private_address(variables, host)  # none where it is made of facts that nobody has read yet
+        if address and not PLACEHOLDER.search(address):
             found.setdefault(address, []).append(host)
     said = "each host is known by its own, so write theirs, or one name in all groups for a host that is one"
     return [f"senex_private_address, ansible_host: {', '.join(hosts)} have the same, {address}; {said}" for address, hosts in found.items() if len(hosts) > 1]
 
 
-def _found(value: Any) -> str:
+def found_kind(value: Any) -> str:
     """What a value is, in the words of whoever writes an inventory."""
     kinds = ((bool, "true or false"), (str, "a text"), (int, "a number"), (float, "a decimal"), (Mapping, "a dictionary"), (Sequence, "a list"),
              (datetime.date, "a date"))  # fmt: skip
     return next((name for kind, name in kinds if isinstance(value, kind)), "nothing")
 
 
+MOST = 4294967295  # the largest id of the kernel's; what is more overflows somewhere: a server does not start, or takes another number
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0 or isinstance(value, str) and re.fullmatch("0|[1-9][0-9]*", value) is not None
+    if isinstance(value, str):
+        return re.fullmatch("0|[1-9][0-9]{0,9}", value) is not None and int(value) <= MOST
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
 
 
 def _is_port(value: Any) -> bool:
@@ -177,7 +196,8 @@ def _is_port(value: Any) -> bool:
 
 
 def _is_decimal(value: Any) -> bool:
-    return _is_number(value) or isinstance(value, float) and value >= 0 or isinstance(value, str) and re.fullmatch(r"[0-9]+\.[0-9]+", value) is not None
+    decimal = isinstance(value, float) or isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}\.[0-9]{1,20}", value) is not None
+    return _is_number(value) or decimal and 0 <= float(value) <= MOST
 
 
 # What the filter `bool` knows; it takes all else for no
@@ -202,10 +222,10 @@ def _is_size(value: Any) -> bool:
 # Name of a type: how it is said, and what passes. -e NAME=VALUE gives texts, so a number may be one
 TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "text": ("a text", lambda value: value is None or isinstance(value, (str, int)) and not isinstance(value, bool)),
-    "number": ("a whole number, 0 or more", _is_number),
+    "number": (f"a whole number, 0 to {MOST}", _is_number),
     "port": ("a port, 65535 at most", _is_port),
     "line": ("a text in one line, not empty", _is_line),
-    "decimal": ("a number, 0 or more", _is_decimal),
+    "decimal": (f"a number, 0 to {MOST}", _is_decimal),
     "flag": ("true or false", lambda value: isinstance(value, (bool, int, str)) and str(value).lower() in FLAGS),
     "bool": ("true or false, without quotes", lambda value: isinstance(value, bool)),
     "path": ("a path", lambda value: isinstance(value, str) and _is_line(value)),
@@ -222,10 +242,12 @@ WORDS = {"type": "list", "of": "text"}  # a command line
 def _shape(name: str, value: Any, shape: Mapping[str, Any]) -> list[str]:
     said, passes = TYPES[shape["type"]]
     each = shape.get("of")
+    if value == "" and shape.get("or_empty"):
+        return []
     if not passes(value):
         inside = f" ({TYPES[each][0]} each)" if each else f" ({', '.join(shape['keys'])})" if shape.get("keys") else ""
         quotes = "; put it in quotes" if shape["type"] in ("text", "line") and isinstance(value, (bool, float, datetime.date)) else ""
-        return [f"{name}: is {_found(value)}, and must be {said}{inside}{quotes}"]
+        return [f"{name}: is {found_kind(value)}, and must be {said}{inside}{quotes}"]
     if shape["type"] in ("number", "port", "line", "text") and misread(value):
         return [f"{name}: {misread(value)}"]
     if shape["type"] == "list" and each:
@@ -283,11 +305,11 @@ def unfit(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
             hint = "; put it in quotes" if isinstance(value, (bool, datetime.date)) else ""
         elif kind in ("list", "dict") and isinstance(value, str):
             hint = f"; with -e as JSON, -e '{{\"{name}\": {'[...]' if kind == 'list' else '{...}'}}}'"
-        return [f"{name}: is {_found(value)}, and must be {said}{hint}"]
+        return [f"{name}: is {found_kind(value)}, and must be {said}{hint}"]
     if kind != "decimal" and misread(value):  # 1.50 is as good as 1.5 where a number is meant
         return [f"{name}: {misread(value)}"]
     if kind == "dict":
-        lines = [f"{name}: the key {key} is {_found(key)}, and must be a text; put it in quotes" for key in value if not isinstance(key, str)]
+        lines = [f"{name}: the key {key} is {found_kind(key)}, and must be a text; put it in quotes" for key in value if not isinstance(key, str)]
         lines += [f"{name}.{key}: {misread(item)}" for key, item in value.items() if isinstance(item, int) and misread(item)]
         if lines:
             return lines
@@ -307,29 +329,14 @@ def _inside(name: str, value: Mapping[str, Any], options: Mapping[str, Any]) -> 
     return lines + [line for key, option in options.items() if key in value for line in unfit(f"{name}.{key}", value[key], option)]
 
 
-def environment_problems(variables: Any, extra: Any) -> list[str]:
-    """What keeps the application's environment file from being written, or from holding what was meant."""
-    if not isinstance(extra, Mapping):
-        return [f"senex_extra_environment: is {_found(extra)}, and must be a dictionary of names and values"]
-    problems = []
-    for name, value in {**variables, **extra}.items():
-        title = f"senex_extra_environment.{name}" if name in extra else str(name)
-        items = value if isinstance(value, (list, tuple)) else [value]
-        problems += [f"{title}: {misread(item)}" for item in items if name in extra and misread(item)][:1]
-        try:
-            env_file({name: value})
-        except AnsibleFilterError as problem:
-            problems.append(f"{title}: {str(problem).partition(': ')[2]}")
-    return problems
-
-
 def network_problems(values: Sequence[Any]) -> list[str]:
     """The values that are neither an address nor a network, as systemd, nginx and ufw have them. systemd would leave them out with a line in the journal."""
 
     def good(value: Any) -> bool:
         try:
-            # A mask is a number: nginx and systemd know no 255.255.0.0
-            return isinstance(value, str) and "." not in value.partition("/")[2] and "%" not in value and bool(ipaddress.ip_network(value, strict=False))
+            # A mask is a number: nginx and systemd know no 255.255.0.0, and systemd takes what begins with a zero for an octal one
+            mask = re.fullmatch(r"[^/%]+(/(0|[1-9][0-9]*))?", value) if isinstance(value, str) else None
+            return mask is not None and bool(ipaddress.ip_network(value, strict=False))
         except ValueError:
             return False
 
@@ -344,6 +351,11 @@ def minimum_problems(values: Mapping[str, Any], least: int) -> list[str]:
 def above(values: Mapping[str, Any], most: int) -> list[str]:
     """One line for each number that is larger."""
     return [f"{name}: {value} is too large; write {most} or less" for name, value in values.items() if _is_decimal(value) and float(value) > most]
+
+
+def longer(values: Mapping[str, Any], most: int) -> list[str]:
+    """One line for each text that is longer."""
+    return [f"{name}: has {len(str(value))} characters; write {most} or less" for name, value in values.items() if len(str(value)) > most]
 
 
 def no_patterns(values: Mapping[str, Any]) -> list[str]:
@@ -502,10 +514,10 @@ class FilterModule:
             "address_problems": address_problems,
             "group_problems": group_problems,
             "shape_problems": shape_problems,
-            "environment_problems": environment_problems,
             "network_problems": network_problems,
             "minimum_problems": minimum_problems,
             "above": above,
+            "longer": longer,
             "no_patterns": no_patterns,
             "no_words": no_words,
             "no_certificates": no_certificates,

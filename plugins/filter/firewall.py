@@ -82,6 +82,28 @@ def firewall_wanted(
     return wanted
 
 
+def _blocks(rule: str) -> bool:
+    """Some sources, and not everybody else, which stands where the operator wrote it."""
+    action, _, _, source = rule.split(" ")
+    return action not in LETS_IN and source != "any"
+
+
+def firewall_late(ufw: Mapping, wanted: Iterable[str]) -> list[str]:
+    """Blocks that are there behind a rule that lets in. A host of an earlier version does not say where they stand."""
+    return [rule for rule in wanted if _blocks(rule) and rule in ufw["rules"] and rule in ufw.get("late", ufw["rules"])]
+
+
+def firewall_first(rules: Iterable[str]) -> list[str]:
+    """The blocks among these rules: the first rule that fits decides, so they go before all that let in."""
+    return [rule for rule in rules if _blocks(rule)]
+
+
+def firewall_blocked(address: str, port: int, wanted: Iterable[str]) -> list[str]:
+    """Blocks of this address at a TCP port."""
+    words = [rule.split(" ") for rule in firewall_first(wanted)]
+    return [" ".join(one) for one in words if one[1] in ("any", "tcp") and _covers(one[2], str(port)) and not firewall_outside([address], [one[3]])]
+
+
 def firewall_nameless(components: Sequence[Mapping], rules: Iterable[str]) -> list[str]:
     """One line for each host that needs a port here, whose address nobody knows, and whom no rule lets in there."""
     admitted = [rule.split(" ") for rule in rules]
@@ -111,4 +133,5 @@ class FilterModule:
     def filters(self) -> dict:
         """By name."""
         return {"firewall_wanted": firewall_wanted, "firewall_admitted": firewall_admitted, "firewall_outside": firewall_outside,
-                "firewall_nameless": firewall_nameless}  # fmt: skip
+                "firewall_nameless": firewall_nameless, "firewall_late": firewall_late, "firewall_first": firewall_first,
+                "firewall_blocked": firewall_blocked}  # fmt: skip

@@ -19,18 +19,23 @@ ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SYSTEMD_ESCAPES = {"\\": "\\\\", '"': '\\"', "%": "%%"}
 
 
-def _env_value(name: str, value: Any) -> str:
+def value_text(name: str, value: Any) -> str:
+    """What an application reads for a value: nothing for null, commas between the items of a list."""
     if value is None:
         return ""
     if isinstance(value, (list, tuple)):
-        return ",".join(_env_value(name, item) for item in value)
+        return ",".join(value_text(name, item) for item in value)
     if isinstance(value, Mapping):
         raise AnsibleFilterError(f"{name}: a dictionary has no spelling in an environment file; give a string, number, boolean or list")
-    text = str(value)
-    for character, title in (("\n", "a newline"), ("\0", "a NUL character")):
-        if character in text:
-            raise AnsibleFilterError(f"{name}: the value contains {title}, which no environment file can carry; remove it")
-    return text
+    return str(value)
+
+
+def env_name(name: Any) -> None:
+    """Refuses what no environment variable can be called."""
+    if isinstance(name, bool):
+        raise AnsibleFilterError(f"{name}: on, off, yes and no are true or false where they stand without quotes; put the name in quotes")
+    if not ENV_NAME.fullmatch(str(name)):
+        raise AnsibleFilterError(f"{name}: not a name for an environment variable; use letters, digits and _, and no digit first")
 
 
 def env_file(variables: Mapping[str, Any]) -> str:
@@ -39,11 +44,11 @@ def env_file(variables: Mapping[str, Any]) -> str:
         raise AnsibleFilterError(f"env_file takes a dictionary of variables, not {type(variables).__name__}")
     lines = []
     for name, value in variables.items():
-        if isinstance(name, bool):
-            raise AnsibleFilterError(f"{name}: on, off, yes and no are true or false where they stand without quotes; put the name in quotes")
-        if not ENV_NAME.fullmatch(str(name)):
-            raise AnsibleFilterError(f"{name}: not a name for an environment variable; use letters, digits and _, and no digit first")
-        text = _env_value(name, value)
+        env_name(name)
+        text = value_text(name, value)
+        for character, title in (("\n", "a newline"), ("\0", "a NUL character")):
+            if character in text:
+                raise AnsibleFilterError(f"{name}: the value contains {title}, which no environment file can carry; remove it")
         if text.endswith("\r"):
             raise AnsibleFilterError(f"{name}: the value ends with a carriage return, which Podman would drop; remove it")
         line = f"{name}={text}"

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.senex.trader.plugins.filter.status import printable
-from ansible_collections.senex.trader.plugins.plugin_utils.components import component_groups
+from ansible_collections.senex.trader.plugins.plugin_utils.components import absent_secrets, component_groups
 
 # The plays of a stage in their order, with the components that each applies; the last one tries what only shows when all of it is done
 APPLICATION = {"web": ("django",), "workers": ("celery",)}
@@ -23,6 +23,10 @@ PLAYS = {"serves": tuple(name for name in component_groups() if (name,) not in A
 VERIFIES = ("postgresql", "redis", "web", "backup")
 # Secrets that a server has to take before the application presents them
 SERVERS = {"database_password": "postgresql", "redis_password": "redis"}
+THEIRS = (
+    "Where it is somebody else's: have them take a new one (best beside the old one, or as a second user), write it into the vault as {vault} with "
+    "ansible-vault edit, run playbooks/site.yml --tags django,celery, and have the old one refused. Nothing was changed."
+)
 
 
 def _plain(value):
@@ -30,25 +34,42 @@ def _plain(value):
     return json.loads(json.dumps(value))
 
 
-def rotation_names(asked: str, catalogue: dict, vault: dict) -> list:
+def _rotated(catalogue: dict, vault: dict, groups: dict | None) -> list:
+    """What the vault has and a host uses; and what is under way, whoever uses it."""
+    absent = set(absent_secrets(groups or {})) - set(vault.get("vault_rotation") or {})
+    return sorted(name for name, one in catalogue.items() if vault.get(one["vault"]) and name not in absent)
+
+
+def rotation_catalogue(catalogue: dict, issued: list) -> dict:
+    """The collection's own secrets, and those of the application that somebody else issues."""
+    does = "you give it; the application restarts once, one instance after the other"
+    own = {str(name): {"vault": f"vault_{name}", "given": True, "stages": {"use": ["django", "celery"]}, "does": does} for name in issued}
+    return {**own, **catalogue}
+
+
+def rotation_names(asked: str, catalogue: dict, vault: dict, groups: dict | None = None) -> list:
     """Short names of what was asked for: a comma between several, vault_ in front or not."""
     names = [name.strip().removeprefix("vault_") for name in str(asked).split(",") if name.strip()]
-    known = sorted(name for name, one in catalogue.items() if vault.get(one["vault"]))
+    known = _rotated(catalogue, vault, groups)
     wrong = [name for name in names if name not in known]
+    theirs = [name for name in wrong if name in SERVERS and name in absent_secrets(groups or {})]
+    if theirs:
+        name = theirs[0]
+        why = f"secret: {name} cannot be rotated here, for no host of this environment has its server (group {SERVERS[name]})"
+        raise AnsibleFilterError(f"{why}. {THEIRS.format(vault=catalogue[name]['vault'])}")
     if wrong:
         raise AnsibleFilterError(f"secret: {', '.join(wrong)} cannot be rotated here; the vault has {', '.join(known)}")
     return list(dict.fromkeys(names))
 
 
-def rotation_lines(catalogue: dict, vault: dict) -> list:
+def rotation_lines(catalogue: dict, vault: dict, groups: dict | None = None) -> list:
     """A line for each secret of the vault: when it was rotated last, how far a rotation is, and what one does."""
     lines = []
-    for name, one in sorted(catalogue.items()):
-        if vault.get(one["vault"]):
-            entry = (vault.get("vault_rotation") or {}).get(name)
-            when = f"under way since {entry['since']}, at '{entry['stage']}'" if entry else (vault.get("vault_rotated") or {}).get(name, "not known")
-            kept = [str(key["until"]) for key in vault.get("vault_retired_keys") or [] if key["secret"] == name]
-            lines.append(f"{name}  (last: {when})  {one['does']}" + (f"; kept for older copies: the keys in use until {', '.join(kept)}" if kept else ""))
+    for name in _rotated(catalogue, vault, groups):
+        one, entry = catalogue[name], (vault.get("vault_rotation") or {}).get(name)
+        when = f"under way since {entry['since']}, at '{entry['stage']}'" if entry else (vault.get("vault_rotated") or {}).get(name, "not known")
+        kept = [str(key["until"]) for key in vault.get("vault_retired_keys") or [] if key["secret"] == name]
+        lines.append(f"{name}  (last: {when})  {one['does']}" + (f"; kept for older copies: the keys in use until {', '.join(kept)}" if kept else ""))
     return lines
 
 
@@ -194,6 +215,7 @@ class FilterModule:
     def filters(self) -> dict:
         """Name to function."""
         return {
+            "rotation_catalogue": rotation_catalogue,
             "rotation_names": rotation_names,
             "rotation_lines": rotation_lines,
             "rotation_step": rotation_step,

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.senex.trader.plugins.plugin_utils.components import memory_entries, planned_memory
+from ansible_collections.senex.trader.plugins.plugin_utils.components import Memory, memory_entries, planned_memory
 
 UNITS = {"": 1, "k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 
+LARGEST_NUMBER = 1e9
 # A bare number this large was meant as bytes.
 LARGEST_BARE_NUMBER = 4 * 1024 * 1024
 
@@ -40,6 +41,8 @@ def to_megabytes(value: Any) -> int:
     if match is None:
         raise AnsibleFilterError(f"{value!r} is not a size; write a number with K, M, G or T, such as 512M or 2G")
     number, unit = float(match[1]), match[2].lower()
+    if number > LARGEST_NUMBER:
+        raise AnsibleFilterError(f"{match[1][:20]}… is not a size that a host has; write such as 512M or 2G")
     if not unit and (number > LARGEST_BARE_NUMBER or str(value).strip()[-1] in "bB"):
         raise AnsibleFilterError(f"{value!r} needs a unit; a number alone is taken as megabytes: write 512M or 2G")
     return math.ceil(number * UNITS[unit])
@@ -57,9 +60,10 @@ def memory_enough(ram_mb: Any) -> bool:
     return nominal_ram(ram_mb) >= MINIMUM_RAM_MB
 
 
-def memory_plan(ram_mb: Any, components: Sequence[str] | None = None, redis_cache: bool = False, groups: Sequence[str] = ()) -> dict[str, int]:
+def memory_plan(ram_mb: Any, components: Sequence[str] | None = None, redis_cache: bool = False, groups: Sequence[str] = (),
+                inventory: Mapping[str, Sequence[str]] | None = None, processes: int = 0) -> dict[str, int]:  # fmt: skip
     """Limits in MB for the parts on a host; what is left over is the system's and the page cache's. The registry has the shares of an 8 GB host."""
-    known = planned_memory(groups)
+    known = {**planned_memory(groups, inventory=inventory), **({"processes": Memory(384 * processes, 128 * processes)} if processes else {})}
     chosen = list(known) if components is None else list(components)
     unknown = sorted(set(chosen) - set(known))
     if unknown:

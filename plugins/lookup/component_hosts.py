@@ -11,6 +11,7 @@ version_added: 0.1.0
 author: [senex.trader maintainers (@senex-trader)]
 description:
   - Returns a pattern for C(hosts) of a play, made of the groups that the registry of components has.
+  - Fails where the inventory has no host at all. Ansible would skip every play and report success.
 options:
   _terms:
     description: Names of components; without one, the pattern for all hosts that have any.
@@ -33,13 +34,22 @@ _raw:
 
 from typing import Any
 
+from ansible import context
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.senex.trader.plugins.plugin_utils.components import RegistryError, hosts_pattern
 
+# Options of ansible-playbook that run nothing, for which a checker needs no inventory
+READING = ("syntax", "listtasks", "listtags", "listhosts")
+
 
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **_: Any) -> list[str]:
+        hosts = ((variables or {}).get("groups") or {}).get("all")
+        if hosts == [] and not any((context.CLIARGS or {}).get(name) for name in READING):
+            raise AnsibleError(
+                "the inventory has no host: -i is missing, or what it names is not there or is empty. Give -i inventory/NAME. Nothing was changed"
+            )
         try:
             return [hosts_pattern(*terms)]
         except RegistryError as problem:

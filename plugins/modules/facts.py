@@ -42,6 +42,14 @@ options:
     description: The version of the collection; filled in by the action plugin where O(downgrade) is given.
     type: dict
     default: {}
+  environment:
+    description: Name of the run's environment. A run ends here on a host that belongs to another one. Empty asks nothing.
+    type: str
+    default: ""
+  unit:
+    description: Path of a Quadlet unit of the service user's whose image is returned; none is read where it is empty.
+    type: str
+    default: ""
   key:
     description:
       - C(file), C(name) and C(value) of the keys that the application is to have, with commas between, such as FIELD_ENCRYPTION_KEY in its environment file.
@@ -101,8 +109,8 @@ other_key:
   description: Whether the host has other keys than O(key), see docs/operations/rotation.md.
   returned: always
   type: bool
-newer:
-  description: Why a run of this version may not change the host; the task has failed then.
+refused:
+  description: Why a run of this version, or of this environment, may not change the host; the task has failed then.
   returned: where it may not
   type: str
 after:
@@ -122,6 +130,10 @@ releases:
   returned: with O(releases)
   type: list
   elements: dict
+image:
+  description: The image that O(unit) names; empty where there is no such unit.
+  returned: always
+  type: str
 id:
   description: Random name of this snapshot.
   returned: always
@@ -131,12 +143,13 @@ id:
 import json
 import os
 import pwd
+import re
 import secrets
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired  # beside the look, which run_command would wait for
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils.engine.unchanged import unchanged_components
-from ansible_collections.senex.trader.plugins.module_utils.host import field_key, fileset, in_force, kept_data, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import environment_mark, field_key, fileset, in_force, kept_data, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, expired, sentence
 from ansible_collections.senex.trader.plugins.module_utils.nginx.nginx_upstream import CONTRACT, read_contract
 
@@ -160,6 +173,13 @@ def said(process: Popen | None) -> dict:
         return {}
 
 
+def image_of(unit: str) -> str:
+    """The image that a Quadlet unit of the service user's names; empty where there is none, or nothing that looks like one."""
+    lines = untrusted.read([unit])[unit].get("content", b"").decode(errors="replace").split("\n")
+    named = [line.partition("=")[2].strip() for line in lines if line.startswith("Image=")]
+    return named[0] if named and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9./:@_-]{0,511}", named[0]) else ""
+
+
 def holder() -> dict:
     """Who holds the lock of this host, and the same for a person; empty where nobody does."""
     found = Ledger().holder()
@@ -177,6 +197,8 @@ def main() -> None:
             "take_over": {"type": "bool", "default": False},
             "downgrade": {"type": "bool"},
             "collection": {"type": "dict", "default": {}},
+            "environment": {"type": "str", "default": ""},
+            "unit": {"type": "str", "default": ""},
             "key": {
                 "type": "dict",
                 "default": {},
@@ -189,8 +211,8 @@ def main() -> None:
     if os.geteuid():
         who = pwd.getpwuid(os.geteuid()).pw_name
         module.fail_json(msg=f"The run is {who} on this host and has to be root. Add `ansible_become: true` beside ansible_user in the inventory")
-    if newer := Ledger().mark.refusal(module.params["collection"]):
-        module.exit_json(changed=False, newer=newer)
+    if refused := environment_mark.refusal(module.params["environment"]) or Ledger().mark.refusal(module.params["collection"]):
+        module.exit_json(changed=False, refused=refused)
     held, after = holder(), Ledger().last().get("id", "")
     if held and module.params["exclusive"] and not module.params["take_over"] and not module.check_mode:
         module.exit_json(changed=False, **held)
@@ -206,9 +228,11 @@ def main() -> None:
         can_hold_requests = False
     try:
         key = module.params["key"]
-        other = bool(key and key["value"]) and field_key.is_another(key["file"], key["name"], key["value"].split(","))
+        coming = [one for one in ((key or {}).get("value") or "").split(",") if one]
+        other = bool(key and key["file"]) and field_key.is_another(key["file"], key["name"], coming)
     except (OSError, ValueError) as error:
         module.fail_json(msg=untrusted.lines(str(error)))
+    image = image_of(module.params["unit"]) if module.params["unit"] else ""
     records = {"releases": Ledger().records()} if module.params["releases"] else {}
     data = {"missing_data": kept_data.gone(), "other_key": other}
     more = {
@@ -217,6 +241,7 @@ def main() -> None:
         "installed": fileset.components(),
         "in_force": troubles,
         "can_hold_requests": can_hold_requests,
+        "image": image,
         "holder": None,
         **held,
         "after": after,

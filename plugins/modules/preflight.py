@@ -18,6 +18,7 @@ options:
       - C(directories), a list of path, marker (a file that a filled one has) and part.
       - C(storage), a home below which images are to lie.
       - C(addresses), a list of key, url and do (what to do when nothing answers).
+      - C(servers), a list of what, host, port and says, what is to be known of a server that is somebody else's.
     type: dict
     required: true
 author: [senex.trader maintainers (@senex-trader)]

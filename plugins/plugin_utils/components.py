@@ -16,7 +16,8 @@ import yaml
 
 REGISTRY = Path(__file__).parents[2] / "roles/senex/vars/components.yml"
 EVERY_HOST, CONTAINERS = "every_host", "containers"
-EXACTLY_ONE, ONE_OR_MORE, ANY = "exactly_one", "one_or_more", "any"
+EXACTLY_ONE, AT_MOST_ONE, ONE_OR_MORE, ANY = "exactly_one", "at_most_one", "one_or_more", "any"
+NEEDED = (EXACTLY_ONE, ONE_OR_MORE)
 WORLD = "world"
 
 
@@ -26,12 +27,13 @@ class RegistryError(ValueError):
 
 @dataclass(frozen=True)
 class Memory:
-    """MB on a host of 8 GB, bounds, and the group whose hosts have it."""
+    """MB on a host of 8 GB, bounds, the group whose hosts have it, and whether all hosts of an environment that has such a host leave room for it."""
 
     share: int
     least: int
     most: int | None = None
     group: str = ""
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Component:
 
 
 KEYS = {"groups", "where", "phase", "units", "image", "memory", "secrets", "data", "ports", "certificates", "backups", "checks", "metrics"}
-COUNTS = (EXACTLY_ONE, ONE_OR_MORE, ANY)
+COUNTS = (EXACTLY_ONE, AT_MOST_ONE, ONE_OR_MORE, ANY)
 MADE = ("word", "django", "fernet", "given", "optional")
 
 
@@ -213,8 +215,54 @@ def memory_entries(group_names: Iterable[str], components: Mapping[str, Componen
     return {entry: memory for one in known.values() for entry, memory in one.memory.items() if memory.group in here}
 
 
-def planned_memory(group_names: Iterable[str] = (), components: Mapping[str, Component] | None = None) -> dict[str, Memory]:
-    """Those that share the memory of a host: what every environment has, on each of its hosts; the others where they are."""
+def environment_groups(groups: Mapping[str, Sequence[str]], components: Mapping[str, Component] | None = None) -> list[str] | None:
+    """The groups that have a host; None where no component's has one, as for a role that is used without them."""
+    return [name for name in every_group(components) if groups.get(name)] or None
+
+
+def absent_components(groups: Mapping[str, Sequence[str]], components: Mapping[str, Component] | None = None) -> list[str]:
+    """What no host of an inventory has; nothing where its groups have no host at all."""
     known = registry() if components is None else components
-    always = [group for group, count in every_group(known).items() if count != ANY]
-    return memory_entries([*always, *group_names], known)
+    there = environment_groups(groups, known)
+    return [name for name, one in known.items() if there is not None and one.groups and not set(one.groups) & set(there)]
+
+
+def elsewhere_of(group: str, components: Mapping[str, Component] | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """By which variables a client is told of a server that no host of this group is, and the groups of its clients; nothing where it has to be one of them."""
+    known = registry() if components is None else components
+    ports = [port for one in known.values() if group in one.groups for port in one.ports if port.elsewhere][:1]
+    return (ports[0].elsewhere, tuple(name for client in ports[0].clients for name in groups_of(client, known))) if ports else ((), ())
+
+
+def left_behind(installed: Iterable[str], group_names: Iterable[str], components: Mapping[str, Component] | None = None) -> str:
+    """What is said of components that a host has and, by its groups, is not to have any more; empty where there is none."""
+    known, here = registry() if components is None else components, set(group_names)
+    left = [known[name] for name in known if name in set(installed) and known[name].groups and not here & set(known[name].groups)]
+    if not left:
+        return ""
+    units = ", ".join(unit for one in left for unit in (*one.user_units, *one.system_units))
+    names, states = ",".join(one.name for one in left), " ".join(f"-e {one.name}_state=absent" for one in left)
+    groups = dict.fromkeys(next(iter(one.groups)) for one in left)
+    return (
+        f"still has {', '.join(one.name for one in left)}{f' ({units})' if units else ''} from before, and is in no group of theirs now. "
+        "They go on as they are: this run neither changes nor removes them. To remove their units, and no data: put the host into "
+        f"{', '.join(groups)} once more, run playbooks/site.yml --tags {names} {states}, and take it out again"
+    )
+
+
+def absent_secrets(groups: Mapping[str, Sequence[str]], components: Mapping[str, Component] | None = None) -> list[str]:
+    """The secrets, without vault_, of what no host of an inventory has."""
+    known = registry() if components is None else components
+    return [secret for name in absent_components(groups, known) for secret in known[name].secrets]
+
+
+def planned_memory(
+    group_names: Iterable[str] = (), components: Mapping[str, Component] | None = None, inventory: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Memory]:
+    """Those that share the memory of a host: what every environment has, and what is shared where the environment has it, on each of its hosts; the others
+    where they are. Without an inventory the environment has everything."""
+    known = registry() if components is None else components
+    there = environment_groups(inventory or {}, known)
+    always = [group for group, count in every_group(known).items() if count in NEEDED and (there is None or group in there)]
+    shared = {memory.group for one in known.values() for memory in one.memory.values() if memory.shared and (there is None or memory.group in there)}
+    return memory_entries([*always, *shared, *group_names], known)

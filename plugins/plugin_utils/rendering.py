@@ -9,6 +9,7 @@ import re
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.senex.trader.plugins.lookup.unfit_inputs import beneath
 from ansible_collections.senex.trader.plugins.module_utils.engine.payload import digest, is_cacheable
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from ansible_collections.senex.trader.plugins.plugin_utils.answering import AnsweringAction
@@ -22,6 +23,7 @@ except ImportError:  # core 2.18 trusts every template
         return text
 
 
+ROLES = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..", "roles"))
 TEMPLATES = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..", "templates"))
 KEYS = {
     "files": {"src", "dest", "content", "mode", "secret", "vars", "when", "owner", "group", "notify", "block_at"},
@@ -125,6 +127,13 @@ class RenderingAction(AnsweringAction):
             raise AnsibleActionFail(f"{name}: {error}") from error
         return "" if result is None else str(result)
 
+    def of_role(self, role: str, template: str, task_vars: dict, **more) -> str:
+        """A template of a role that the play does not have now, with the role's own variables where the inventory says nothing."""
+        own = beneath((role,))
+        defaults = {name: value for name, value in own.items() if not name.startswith("__")}
+        internal = {name: value for name, value in own.items() if name.startswith("__")}
+        return self._render(os.path.join(ROLES, role, "templates", template), {**defaults, **task_vars, **internal, **more})
+
     def call(self, module: str, data: dict, task_vars: dict, **options) -> dict:
         """One module call; the data travels as one opaque value that no log shows.
 
@@ -134,7 +143,8 @@ class RenderingAction(AnsweringAction):
         text = json.dumps(data, ensure_ascii=False)
         look = task_vars.get("senex_host_snapshot") or {}
         still = look.get("id") and task_vars.get("ansible_facts", {}).get("senex_components_changed") != look["id"]
-        if still and not data["deploy_lock"] and is_cacheable(data) and look["unchanged"].get(data["component"]) == digest(json.loads(text)):
+        plain = not data["deploy_lock"] and not data.get("images")
+        if still and plain and is_cacheable(data) and look["unchanged"].get(data["component"]) == digest(json.loads(text)):
             return {"changed": False, "plan": []}
         run = {} if data["deploy_lock"].get("id") else {**controller.identity(), "collection": self.collection(task_vars), **(look.get("run") or {})}
         result = self._handed_over(module, data, run, task_vars, options)

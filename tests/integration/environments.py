@@ -24,8 +24,7 @@ LAB = {
     "redis_image": "registry.senex.test:5000/library/redis:7",
     "nginx_tls_mode": "ownca",
     "nginx_health_networks": ["10.203.0.0/24"],
-    "senex_tastytrade": {"client_id": "{{ vault_tastytrade_client_id }}", "client_secret": "{{ vault_tastytrade_client_secret }}",
-                         "base_url": "https://tastytrade.senex.test"},
+    "django_log_directory": "/var/log/app", "celery_log_directory": "/var/log/app",
     "postgresql_health_interval": 30, "redis_health_interval": 30, "django_health_interval": 30,
 }  # fmt: skip
 

@@ -19,7 +19,8 @@ class Load:
     more, so one request every 67 ms meets such a gap many times; gaps of less than that are for the releases under Traffic.
     """
 
-    def __init__(self, stack, rate=15, limit=240, clients=4):
+    def __init__(self, stack, rate=15, limit=240, clients=4, paths=MIX):
+        self.paths = paths
         self.stack, self.pause, self.limit = stack, clients / rate, limit
         self.requests, self.reconnects, self.slowest = 0, 0, 0.0
         self.failures, self.answers = [], []  # (second, path, what), (second, instance, canary, version)
@@ -45,7 +46,7 @@ class Load:
         connection, count = None, number
         due = self.begin + number * self.pause / len(self.threads)
         while not self.stop.wait(max(0.0, due - time.monotonic())) and time.monotonic() - self.begin < self.limit:
-            path, count = MIX[count % len(MIX)], count + 1
+            path, count = self.paths[count % len(self.paths)], count + 1
             begin = time.monotonic()
             connection, status, body = self._ask(connection, path)
             taken = time.monotonic() - begin
@@ -63,7 +64,7 @@ class Load:
         """As a browser does, an idle connection that the server has just closed is opened again, once."""
         reused = connection is not None
         for _attempt in range(2):
-            connection = connection or Https(self.stack.address, self.stack.context)
+            connection = connection or Https(self.stack.address, self.stack.context, domain=self.stack.domain)
             try:
                 connection.request("GET", path)
                 answer = connection.getresponse()

@@ -26,7 +26,7 @@ from shell import LabError, lock, output, run, runs, say, step, succeeds
 PLACE = DIRECTORY / "registry"
 ENDPOINT = f"{REGISTRY_ADDRESS}:{REGISTRY_PORT}"
 # image here → name there; an image with variants brings each of them as a tag
-PUBLISHED = {"postgres": "library/postgres", "redis": "library/redis:7", "demo": "senex/demo"}
+PUBLISHED = {"postgres": "library/postgres", "redis": "library/redis:7", "demo": "senex/demo", "foreign": "senex/foreign"}
 MANIFESTS = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 
 

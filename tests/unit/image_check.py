@@ -13,6 +13,7 @@ IMAGE = "registry.acme.io/team/shop:2026.11.1"
 
 def handed_over(arguments=None, **inputs):
     """The arguments of the module, and its payload as `wanted`. Inputs are those of an inventory; what roles have by default the plugin reads itself."""
+    inputs = {"senex_django_settings_module": "shop.settings.production", **inputs}
     given = variables("django", **inputs)
     given = {name: value for name, value in given.items() if name in inputs or not name.startswith(("__", "senex_", "django_"))}
     plugin = action(check_image.ActionModule, {"image": IMAGE, **(arguments or {})}, given, ROLES / "django")

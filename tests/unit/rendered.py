@@ -98,7 +98,8 @@ def variables(role, **inputs):
     facts = {"memtotal_mb": 7940, "default_ipv4": {"address": "10.0.0.5"}, "distribution": "Debian", "distribution_version": "13",
              "ansible_local": {"senex": {"packages": [], "users": {}, "linger": [], "user_manager": {}}}}  # fmt: skip
     inventory = {"inventory_hostname": "one", "groups": groups, "group_names": sorted(groups), "hostvars": {}, "ansible_facts": facts,
-                 "ansible_check_mode": False, "role_path": str(ROLES / role)}  # fmt: skip
+                 "ansible_check_mode": False, "role_path": str(ROLES / role),
+                 "senex_image": "shop", "senex_django_settings_module": "shop.settings.production"}  # fmt: skip
     return _of_role(role) | trusted(inventory | inputs)
 
 

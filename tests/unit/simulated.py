@@ -256,6 +256,8 @@ class Hosts(Stubbed):
         shutil.copytree(ROOT / "roles/release", roles / "release")
         for part in ("django", "celery"):
             (roles / part / "tasks/main.yml").write_text(PART.replace("PART", part))
+        (roles / "django/templates").mkdir()
+        (roles / "django/templates/release.container.j2").write_text("[Container]\nImage={{ django_image }}\nExec=manage shell\n")
         for task in ("application_stop", "application_start"):
             shutil.copy(ROOT / f"roles/backup/tasks/{task}.yml", roles / f"backup/tasks/{task}.yml")
         shutil.copytree(ROOT / "roles/backup/meta", roles / "backup/meta")

@@ -9,7 +9,8 @@ from unittest import mock
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from ansible_collections.senex.trader.plugins.module_utils.contract import bench, judge, podman, points, programs, report, unit_options, versions
+from ansible_collections.senex.trader.plugins.module_utils.contract import bench, judge, podman, points, programs, report, versions
+from ansible_collections.senex.trader.plugins.module_utils.engine import unit_options
 from ansible_collections.senex.trader.plugins.modules import check_image
 from image_check import handed_over
 from rendered import component
@@ -95,10 +96,10 @@ def test_no_word_of_the_vault_is_handed_to_an_image():
     theirs = {
         "vault_stripe_key": "sk_live_0123456789abcdef",
         "vault_mail": {"senders": ["theirs-and-theirs", "production"]},
-        "vault_tastytrade_client_secret": "theirs-123456",
+        "vault_payments_key": "theirs-123456",
         "vault_broken": "{{ nowhere }}",
-        "senex_tastytrade": {"client_id": "x", "client_secret": "{{ vault_tastytrade_client_secret }}", "base_url": "https://api.acme.io"},
         "senex_extra_environment": {
+            "PAYMENTS": "{{ vault_payments_key }}",
             "STRIPE_KEY": "{{ vault_stripe_key }}",
             "MAILER": "smtp://me:{{ vault_mail.senders[0] }}@mail.acme.io",
             "FERNET": "{{ vault_stripe_key }}=",
@@ -567,7 +568,7 @@ def test_a_web_instance_is_started_as_its_unit_says():
         "/run/senex/check/senex_check_page.py",
     }
     assert environment["DJANGO_SETTINGS_MODULE"] == "senex_check_settings" and environment["PYTHONPATH"] == "/run/senex/check:/app/lib"
-    assert environment["SENEX_CHECK_SETTINGS"] == "senex_trader.settings.production"
+    assert environment["SENEX_CHECK_SETTINGS"] == "shop.settings.production"
     assert environment["DB_PASSWORD"] not in " ".join(words), "others can read a command line"
 
 

@@ -119,6 +119,7 @@ def test_every_look_of_a_playbook_asks_for_it():
 ASKING = {
     "check_image.yml",
     "golive.yml",
+    "new_environment.yml",
     "validate.yml",
     "preflight.yml",
     "release.yml",

@@ -250,8 +250,8 @@ def test_nor_an_upgrade(trap):
 def extensions(server, calls, check=True):
     """What the script of a run does for these extensions."""
     script = (ROLES_OF / "templates/reconcile.sh.j2").read_text()
-    sql = re.search(r"^sql\(\) .*$", script, re.MULTILINE)[0]
-    extension = re.search(r"^extension\(\) \{.*?^\}", script, re.MULTILINE | re.DOTALL)[0]
+    sql = "\n".join(re.findall(r"^(?:export PGOPTIONS=.*|sql\(\) .*)$", script, re.MULTILINE))
+    extension = re.search(r"^FITTING=.*?^extension\(\) \{.*?^\}", script, re.MULTILINE | re.DOTALL)[0]
     return server.run(["sh", "-euc", f"{sql}\n{extension}\n{calls}"], check, user="postgres")
 
 
@@ -268,10 +268,42 @@ def test_the_superuser_makes_no_extension_that_is_not_named(trap):
     assert refused.returncode == 1 and "earthdistance in senex needs cube; name that as well" in refused.stderr
     assert trap.server.sql(there, database="senex") == ""
     named = "'earthdistance cube'"
+    trap.server.sql("alter database senex reset search_path")  # what is needed, and is made first, would lie among functions of the owner's
     done = extensions(trap.server, f"extension senex earthdistance {named}; extension senex cube {named}")
-    assert done.stdout == "changed: extension earthdistance in senex\n", "in whatever order"
+    assert done.stdout == "changed: extension cube in senex\nchanged: extension earthdistance in senex\n", "in whatever order"
     assert trap.server.sql(there, database="senex") == "cube earthdistance"
     assert extensions(trap.server, "extension senex earthdistance earthdistance").stdout == "", "what is there stays"
+
+
+WATCH = """
+create table public.ran (path text);
+create function public.look() returns event_trigger language plpgsql as
+  $$ begin insert into public.ran select pg_catalog.current_setting('search_path'); end $$;
+create event trigger looked on ddl_command_end when tag in ('CREATE FUNCTION') execute function public.look();
+"""
+
+
+def test_the_script_of_an_extension_runs_where_nobody_else_makes_anything(trap):
+    trap.server.sql(WATCH, database="senex")
+    try:
+        trap.server.sql("drop extension if exists unaccent; drop extension if exists fuzzystrmatch cascade", database="senex")
+        assert extensions(trap.server, "extension senex unaccent unaccent").stdout == "changed: extension unaccent in senex\n"
+        assert trap.server.sql("select distinct path from public.ran", database="senex") == "senex_extension, pg_temp"
+        assert trap.server.sql("select count(*) from pg_namespace where nspname = 'senex_extension'", database="senex") == "0"
+        where = "select extnamespace::regnamespace from pg_extension where extname = 'unaccent'"
+        assert trap.server.sql(where, database="senex") == "trap", "where it would be without all that"
+    finally:
+        trap.server.sql("drop event trigger looked", database="senex")
+
+
+def test_an_extension_that_needs_another_is_not_made_among_functions_that_its_script_may_take(trap):
+    trap.server.sql("drop extension if exists cube cascade", database="senex")
+    named = "'earthdistance cube'"
+    extensions(trap.server, f"extension senex cube {named}")
+    where = trap.server.sql("select extnamespace::regnamespace from pg_extension where extname = 'cube'", database="senex")
+    trap.server.sql(f"set role senex; create function {where}.cube_dim(int) returns int language sql as 'select 1'", database="senex")
+    refused = extensions(trap.server, f"extension senex earthdistance {named}", False)
+    assert refused.returncode == 1 and f"might call {where}.cube_dim of role senex" in refused.stderr, refused.stderr
 
 
 def test_nor_a_restore_to_a_moment(trap, monkeypatch):

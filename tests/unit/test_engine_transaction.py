@@ -10,7 +10,7 @@ from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_plan i
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_restart import RollingRestart
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_transaction import Transaction
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_work import ApplyError, secret_words
-from ansible_collections.senex.trader.plugins.module_utils.host import confined, fileset
+from ansible_collections.senex.trader.plugins.module_utils.host import confined, fileset, image_origin
 from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError
 from ansible_collections.senex.trader.plugins.module_utils.release import traffic_gate
@@ -146,6 +146,18 @@ def test_a_unit_that_does_not_come_up_gives_everything_back(live):
     assert "web.service did not come up" in message and "journal of web.service" in message and "running again: db.service, web.service" in message
 
 
+def test_a_unit_that_does_not_come_up_is_told_with_its_image(live, monkeypatch):
+    """Of the unit that failed, and when all others serve again: the registry is not waited for meanwhile."""
+    asked = []
+    monkeypatch.setattr(image_origin, "sentence", lambda _user, image: asked.append((image, list(live.host.log))) or "Its image: x")
+    live.texts["web.container"] = live.texts["web.container"].replace("registry/app:1", "registry/app:2") + "Exec=broken\n"
+    live.host.refuse = {"Exec=broken"}
+    with pytest.raises(ApplyError, match=r"running again: web.service\.\nIts image: x\nLast lines of web.service"):
+        live.run()
+    ((image, log),) = asked
+    assert image == "registry/app:2" and log[-1] == "restart web.service"
+
+
 def test_a_new_unit_that_does_not_come_up_is_stopped_and_gone(live):
     before = live.seen()
     live.texts["new.container"] = "[Container]\nImage=registry/app:1\nExec=broken\n"
@@ -154,7 +166,7 @@ def test_a_new_unit_that_does_not_come_up_is_stopped_and_gone(live):
     live.host.refuse = {"Exec=broken"}
     with pytest.raises(ApplyError):
         live.run()
-    assert live.seen() == before and live.host.log[-1] == "stop new.service"
+    assert live.seen() == before and [line for line in live.host.log if not line.startswith("image ")][-1] == "stop new.service"
 
 
 def test_what_ran_before_this_collection_runs_again_after_a_failed_take_over(tmp_path):

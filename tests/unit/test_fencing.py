@@ -158,7 +158,8 @@ def test_every_module_that_changes_a_host_asks_for_the_lock():
         if path.stem not in apart:
             text = path.read_text()
             assert "Ledger()" in text or through.get(path.stem, "Ledger()") in text, path.stem
-            assert path.stem.startswith("apply_") or "Answering" in plugin_of(path.stem) or "Locked" in plugin_of(path.stem), f"{path.stem}, unreachable"
+            answers = any(f"{kind}Action" in plugin_of(path.stem) for kind in ("Answering", "Locked", "Rendering"))
+            assert path.stem.startswith("apply_") or answers, f"{path.stem}, unreachable"
     assert "Ledger().changing(" in (ROOT / "plugins/module_utils/release/component_apply.py").read_text()
     assert "leased(" in (ROOT / "plugins/module_utils/postgresql/checksums.py").read_text()
 
@@ -305,6 +306,15 @@ def test_what_stopped_is_known_to_its_host_until_it_serves(tmp_path, answers):
     assert application_units.start_units(user, ASKED, True, place=place) == (["web-1.service", "celery-worker.service", "celery-beat.service"], [])
     assert user.log[-2:] == ["start release.service", "start web-1.service celery-worker.service celery-beat.service"]
     assert application_units.remembered(place) == [] and application_units.start_units(user, ASKED, True, place=place) == ([], [])
+
+
+def test_what_a_release_in_maintenance_stopped_is_marked_and_a_surge_worker_does_not_come_back(tmp_path, answers):
+    place = tmp_path / "rests"
+    user = Units(["web-1.service", "celery-worker.service", "celery-worker-next.service"])
+    units = application_units.stop_units(user, [], place=str(place), maintenance=True)
+    assert units == ["web-1.service", "celery-worker.service"] == application_units.remembered(str(place)) and user.running == []
+    assert place.read_text().split() == ["maintenance", *units]
+    assert application_units.start_units(user, ASKED, False, place=str(place)) == (units, []) and user.running == units
 
 
 def test_what_does_not_serve_stays_known(tmp_path, answers):

@@ -1,7 +1,14 @@
 """What a host keeps closed is not opened without being asked for."""
 
 import pytest
-from ansible_collections.senex.trader.plugins.filter.firewall import firewall_admitted, firewall_outside, firewall_wanted
+from ansible_collections.senex.trader.plugins.filter.firewall import (
+    firewall_admitted,
+    firewall_blocked,
+    firewall_first,
+    firewall_late,
+    firewall_outside,
+    firewall_wanted,
+)
 
 WEB = [{"port": 80}, {"port": 443}]
 BOTH = ["allow tcp 80 any", "allow tcp 443 any"]
@@ -59,3 +66,30 @@ def test_who_would_be_shut_out():
     assert sources == ["192.0.2.0/24", "2001:db8::/32"]
     assert firewall_outside(["192.0.2.9", "2001:db8::1%eth0", "198.51.100.1"], sources) == ["198.51.100.1"]
     assert firewall_outside(["198.51.100.1"], ["any"]) == []
+
+
+BLOCK, BLOCK6 = "deny tcp 80 203.0.113.7", "reject tcp 80:90 2001:db8::/32"
+
+
+def test_what_blocks_some_goes_before_what_lets_in():
+    assert firewall_first([SSH, BLOCK, *BOTH, BLOCK6, "deny tcp 9000 any"]) == [BLOCK, BLOCK6]
+
+
+@pytest.mark.parametrize(
+    ("host", "late"),
+    [
+        (ufw(), []),  # not there yet
+        (ufw(own=[BLOCK, BLOCK6]) | {"late": [BLOCK]}, [BLOCK]),
+        (ufw(own=[BLOCK, BLOCK6]) | {"late": []}, []),
+        (ufw(own=[BLOCK, BLOCK6]), [BLOCK, BLOCK6]),  # a host whose facts do not say it yet
+        (ufw(own=[BLOCK]) | {"late": ["deny tcp 443 203.0.113.8", BLOCK6]}, []),  # somebody else's
+    ],
+)
+def test_a_block_that_is_behind_is_found(host, late):
+    assert firewall_late(host, [*BOTH, BLOCK, BLOCK6, "deny tcp 9000 any"]) == late
+
+
+def test_whoever_runs_ansible_is_not_blocked():
+    rules = ["deny any 1:65535 203.0.113.0/24", "deny tcp 80 198.51.100.1", "deny udp 22 198.51.100.1", "reject tcp 22 2001:db8::/32", "allow tcp 22 any"]
+    assert firewall_blocked("203.0.113.7", 22, rules) == rules[:1] and firewall_blocked("198.51.100.1", 22, rules) == []
+    assert firewall_blocked("2001:db8::1", 22, rules) == rules[3:4]

@@ -37,6 +37,7 @@ def copies(**changes):
     return [{**one, "result": changes.get(one["job"], "ok")} for one in COPIES]
 
 
+ELSEWHERE = {"database": None, "elsewhere": [{"what": "database", "host": "db.acme.io", "port": 5432, "says": ""}]}
 TABLE = [
     (golive.judge_exposure, LISTENING, OK, "only ssh and nginx"),
     (golive.judge_exposure, [*LISTENING, ["*", "5432", "rootlessport"]], FAIL, "rootlessport on port 5432"),
@@ -100,11 +101,17 @@ def test_finding(judge, data, level, says):
 
 
 def test_every_sentence_has_a_reading_that_brings_it():
-    assert sentences.unsaid((golive, golive_page, golive_site), lambda: [judge(data, settings(), NOW) for judge, data, _, _ in TABLE]) == []
+    def read():
+        golive.judge_copies([], settings(**ELSEWHERE), NOW)
+        return [judge(data, settings(), NOW) for judge, data, _, _ in TABLE]
+
+    assert sentences.unsaid((golive, golive_page, golive_site), read) == []
 
 
 def test_a_host_without_database_needs_no_copies():
     assert golive.judge_copies([], settings(database=None), NOW) == []
+    (found,) = golive.judge_copies([], settings(**ELSEWHERE), NOW)
+    assert found.level == WARN and "whoever has db.acme.io:5432" in found.says
 
 
 def test_what_is_blocked_is_said_with_the_variable_that_changes_it():

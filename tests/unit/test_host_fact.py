@@ -253,3 +253,15 @@ def test_names_that_are_no_text_are_left_out(fact, tmp_path):
     below = fact.of_homes([str(tmp_path)])
     assert fact.postgresql_majors(below) == {f"{tmp_path}/good": "15"}
     assert list(fact.certificates(fact.certificates_of_homes(below))) == [f"{tmp_path}/config/good/tls/x.crt"]
+
+
+def ufw_line(action, port, source):
+    return f"### tuple ### {action} tcp {port} 0.0.0.0/0 any {source} in comment=73656e65782e747261646572\n"
+
+
+def test_a_block_behind_what_lets_in_is_late(fact):
+    """ufw takes the first that fits; addresses of both kinds are in lists of their own."""
+    allow, first, late = ufw_line("allow", 80, "0.0.0.0/0"), ufw_line("deny", 80, "203.0.113.7"), ufw_line("reject", 80, "203.0.113.8")
+    everybody = ufw_line("deny", 9000, "0.0.0.0/0")
+    assert fact.parse_ufw_late(first + allow + late + everybody, first) == ["reject tcp 80 203.0.113.8"]
+    assert fact.parse_ufw_late(first + late, allow) == []

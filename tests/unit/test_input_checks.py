@@ -12,6 +12,7 @@ FAILS = "senex.trader.fail_on_problems"
 DOMAIN = "demo.senex.test"
 GIVEN = {
     "senex_domain": DOMAIN, "senex_registry": "registry.senex.test/senex", "senex_image": "demo", "senex_image_tag": "1", "nginx_tls_mode": "ownca",
+    "senex_celery_queues": ["celery", "accounts", "trading", "services"],
     "senex_redis_password": "r" * 20, "senex_database_password": "d" * 20,
     "groups": {name: ["one"] for name in ("postgresql", "redis", "web", "celery", "celery_beat", "nginx", "backup", "watchdog")},
 }  # fmt: skip

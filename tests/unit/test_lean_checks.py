@@ -44,7 +44,7 @@ def beat(tmp_path):
     for name, text in DJANGO.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text.format(log=str(log), sent=str(sent)) if "{" in text else text)
-    check = Path(script(tmp_path, "celery", "beat_health.py", celery_beat_max_silence=300, celery_beat_scheduler="database"))
+    check = Path(script(tmp_path, "celery", "beat_health.py", celery_beat_max_silence=300, celery_beat_scheduler="database", __celery_database_port=1))
     text = check.read_text()
     assert text.count('"/tmp/senex-beat-sent"') == 1
     check.write_text(text.replace("/tmp/senex-beat-sent", str(memory)).replace("if age < LIMIT:", "if False:"))
@@ -134,9 +134,9 @@ def test_a_worker_that_is_well_ends_its_check_at_once(tmp_path, said, code, did)
         (tmp_path / name).touch()
     (tmp_path / "celery/app/utils.py").write_text(CELERY.format(log=str(log), said=str(words)))
     with socket.create_server(("127.0.0.1", 0)) as broker:
-        environment = {"PYTHONPATH": str(tmp_path), "CELERY_BROKER_URL": f"redis://127.0.0.1:{broker.getsockname()[1]}/2"}
-        check = [sys.executable, "-S", script(tmp_path, "celery", "worker_health.py", celery_app="demo"), "worker@host", "celery,trading"]
-        done = subprocess.run(check, capture_output=True, text=True, timeout=20, check=False, env=environment)
+        path = script(tmp_path, "celery", "worker_health.py", celery_app="demo", __celery_broker=broker.getsockname())
+        check = [sys.executable, "-S", path, "worker@host", "celery,trading"]
+        done = subprocess.run(check, capture_output=True, text=True, timeout=20, check=False, env={"PYTHONPATH": str(tmp_path)})
     assert (done.returncode, done.stderr) == (0, "") if code == 0 else done.returncode == 1 and code in done.stderr
     assert log.read_text() == did
 

@@ -1,6 +1,7 @@
 """What is misspelt on the command line ends a run, which would go without it otherwise and say that all is well."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -17,8 +18,8 @@ HOST = {"ansible_connection": "local", "ansible_python_interpreter": sys.executa
 def play(tmp_path, playbook, name, words, group="elsewhere"):
     """One play of a playbook, on a host where it changes nothing."""
     (found,) = [one for one in yaml.safe_load((ROOT / "playbooks" / playbook).read_text()) if one["name"] == name]
-    (tmp_path / "hosts.json").write_text(json.dumps({group: {"hosts": {"one": HOST}}}))
-    found["tasks"] = [task for task in found["tasks"] if task["name"] != "Check that Ansible finds the collection"]
+    (tmp_path / "hosts.json").write_text(json.dumps({name: {"hosts": {"one": HOST}} for name in ("postgresql", "redis", group)}))
+    found["tasks"] = [task for task in found["tasks"] if not str(task.get("ansible.builtin.import_tasks")).startswith("tasks/")]
     files = {"vars_files": [str(ROOT / "playbooks" / file) for file in found.get("vars_files", [])]}
     (tmp_path / "play.yml").write_text(json.dumps([found | files]))
     command = ["ansible-playbook", "-i", str(tmp_path / "hosts.json"), str(tmp_path / "play.yml"), *words]
@@ -78,5 +79,35 @@ def test_each_operation_with_a_plan_and_a_confirmation_says_so():
         for one in yaml.safe_load(path.read_text()):
             if one.get("ansible.builtin.import_playbook") == "require_hosts.yml":
                 shown[path.stem] = one.get("vars", {}).get("required_confirmation")
-    confirmed = {path.stem for path in (ROOT / "playbooks").glob("*.yml") if path.stem in shown and f"{path.stem.split('_')[0]}_confirm" in path.read_text()}
-    assert {name for name, variable in shown.items() if variable} == confirmed == {"restore", "upgrade_postgresql", "checksums"}
+    asks = {path.stem: rf"{path.stem.split('_')[0]}\w*_confirm" for path in (ROOT / "playbooks").glob("*.yml")}
+    confirmed = {name for name, words in asks.items() if name in shown and re.search(words, (ROOT / f"playbooks/{name}.yml").read_text())}
+    assert {name for name, variable in shown.items() if variable} == confirmed == {"restore", "upgrade_postgresql", "checksums", "update_images", "remove"}
+
+
+# Parts of others have none to refuse; site.yml is run in parts
+WHOLE = sorted({path.stem for path in (ROOT / "playbooks").glob("*.yml")} - {"validate", "release", "rotate_stage", "require_hosts", "site"})
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("words", [["--tags", "postgresql"], ["--skip-tags", "nginx"]], ids=["tags", "skip-tags"])
+def test_a_playbook_without_tags_refuses_them(tmp_path, name, words):
+    """It would leave everything out, or one step, and end well."""
+    groups = {group: {"hosts": {"one": HOST}} for group in ("postgresql", "redis", "web", "celery", "celery_beat", "nginx", "backup", "watchdog")}
+    (tmp_path / "hosts.json").write_text(json.dumps(groups))
+    done = run("ansible-playbook", "-i", str(tmp_path / "hosts.json"), str(ROOT / "playbooks" / f"{name}.yml"), *words, COLUMNS="600", **NO_CLIENTS)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode and f"run it without {words[1]}" in said and "ok=1 " not in said, said
+
+
+@pytest.mark.parametrize("name", sorted({*WHOLE, "site"} - {"secrets", "check_image", "new_environment"}))
+def test_a_run_without_an_inventory_is_no_success(tmp_path, name):
+    """One that is not there is the same to Ansible: it skips every play, and a deploy would end well."""
+    words = ["-i", str(tmp_path / "prodution"), "-e", "secret=redis_password"]
+    done = run("ansible-playbook", str(ROOT / "playbooks" / f"{name}.yml"), *words, COLUMNS="600", **NO_CLIENTS)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode and re.search("the inventory has no host: .* Give -i inventory/NAME|no inventory is given: give -i inventory/NAME", said), said
+
+
+def test_a_checker_needs_no_inventory():
+    for words in (["--syntax-check"], ["--list-tasks"]):
+        assert run("ansible-playbook", str(ROOT / "playbooks/status.yml"), *words, **NO_CLIENTS).returncode == 0

@@ -88,10 +88,11 @@ def test_look_ups_that_are_lost_are_asked_again_soon_everywhere(noble):
 def test_the_image_that_is_asked_for_its_migrations_looks_up_likewise(monkeypatch):
     user, asked = ServiceUser(pwd.getpwuid(os.getuid()).pw_name, "/nowhere"), []
     answer = subprocess.CompletedProcess([], 0, release_steps.MARK + "{}", "")
-    monkeypatch.setattr(user, "podman", lambda *argv, **_: asked.append(argv) or answer)
+    monkeypatch.setattr(user, "run", lambda argv, **_: asked.append(argv) or answer)
     container = value("release", "__release_container", **BASE, **loaded(ALL_ROLES.parent / "playbooks/vars/release.yml"), release_reference="app:2")
-    release_steps.plan(user, container, "")
-    assert {"--dns-option=timeout:1", "--dns-option=attempts:5"} <= set(asked[0][: asked[0].index("app:2")])
+    release_steps.plan(user, {**container, "unit": component("django", **BASE, senex_image_reference="app:2")[0]["release.container"][0]}, "")
+    (words,) = [argv for argv in asked if "app:2" in argv]
+    assert {"--dns-option=timeout:1", "--dns-option=attempts:5"} <= set(words[: words.index("app:2")])
 
 
 # Podman of 4.9, as far as the program asks it; `ip` knows one bridge, and writes down what is changed

@@ -21,7 +21,12 @@ import page  # noqa: E402  (the path above must come first)
 PAGE = page.PAGE.read_text(encoding="utf-8")
 SITUATIONS = page.situations()
 # No authority is within reach of a host of the tests but in this scenario
-ELSEWHERE = {"A Let's Encrypt certificate expires soon": ("molecule/nginx_letsencrypt/tests/test_letsencrypt.py", "test_renewal_runs_by_timer")}
+ELSEWHERE = {
+    "A Let's Encrypt certificate expires soon": ("molecule/nginx_letsencrypt/tests/test_letsencrypt.py", "test_renewal_runs_by_timer"),
+    "A maintenance release failed: the page stands": (
+        "tests/integration/failures/test_maintenance_releases.py", "test_the_page_stands_where_nothing_can_be_undone",
+    ),
+}  # fmt: skip
 OF_THE_SYSTEM = {"nginx", "du", "loginctl", "systemctl", "journalctl"}
 
 

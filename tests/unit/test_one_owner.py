@@ -14,7 +14,7 @@ EXPLAINS = ("meta/argument_specs.yml", "README.md")
 OWNERS = {
     # the registry of components and what it replaced
     r"(share|8GB).{0,20}\b2048": ["roles/senex/vars/components.yml"],
-    r"\bexactly_one\b.{0,30}celery_beat|celery_beat: exactly_one": ["roles/senex/vars/components.yml"],
+    r"\bat_most_one\b.{0,30}celery_beat|celery_beat: at_most_one": ["roles/senex/vars/components.yml"],
     r"postgresql[:, '\"]+redis[:, '\"]+web[:, '\"]+celery[:, '\"]+celery_beat[:, '\"]+nginx": [],
     # what a host must have
     r"\b1792\b": ["plugins/filter/sizing.py"],

@@ -188,8 +188,8 @@ def test_a_command_whose_children_live_on_is_not_waited_for_for_ever():
 
 def test_what_the_application_says_of_its_migrations_is_printable(user, monkeypatch):
     plan = {"pending": [{"name": f"app.0001{RED}", "unsafe": [f"{RED}\nreleased"], "atomic": True}], "due": {RED: 3}}
-    monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{release_steps.MARK}{json.dumps(plan)}\n", ""))
-    container = {name: "x" for name in ("network", "env_file", "user", "image")} | {"dns_options": [], "volumes": [], "manage": [], "timeout": 1}
+    monkeypatch.setattr(user, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{release_steps.MARK}{json.dumps(plan)}\n", ""))
+    container = {"network": "x", "unit": "[Container]\nImage=x\nExec=m shell\n", "timeout": 1}
     found = release_steps.plan(user, container, "")
     (one,) = found["pending"]
     assert one["name"].isprintable() and one["unsafe"][0].isprintable() and one["atomic"] is True and list(found["due"].values()) == [3]

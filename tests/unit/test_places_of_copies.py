@@ -126,7 +126,7 @@ def test_what_a_run_notes_is_what_jobs_ask_for():
     witnesses = [item["data"]["witness"] for item in variables["__backup_directories"]]
     assert witnesses == [f"config/backup/place{name}" for name in ("", "-postgresql", "-redis", "-media")]
     common = (ROLES / "backup/files/senex_backup/common.py").read_text()
-    assert "config/django/uploads" in common and "config/django/uploads" in (ROLES / "django/tasks/main.yml").read_text()
+    assert "config/django/uploads" in common and "config/django/uploads" in (ROLES / "django/vars/main.yml").read_text()
     text = (ROLES / "pitr/files/pitr/jobs.py").read_text()
     assert "config/pitr/place" in text and "witness: config/pitr/place" in (ROLES / "pitr/tasks/main.yml").read_text()
     assert component("backup", **BASE)

@@ -1,6 +1,8 @@
 """The program behind `senex redis`: what it makes of what Redis' own checkers say, and what it says before it does anything."""
 
 import importlib.util
+import os
+import signal
 import subprocess
 import sys
 import types
@@ -123,3 +125,20 @@ def test_a_log_whose_content_is_wrong_can_be_left_out(ground, capsys):
     assert program.main(["repair", "--snapshot", "--yes"]) == 0
     assert "LOST: all that was written after that; the last write to the log was at 2023-11-15" in capsys.readouterr().out
     assert len(acts(ground)) == 3
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGHUP], ids=lambda kind: kind.name)
+def test_an_interrupted_repair_goes_on_until_redis_runs(ground, monkeypatch, capsys, kind):
+    """A Ctrl-C, or a connection that is lost, while Redis is stopped."""
+    ground.said = {"stat -c": (0, LOG + SNAPSHOT), program.CHECK_LOG: (1, BASE_GOOD + FIRST_GOOD + LAST_BAD)}
+    run = program.run
+
+    def interrupted(*argv, **more):
+        if "stop" in argv:
+            os.kill(os.getpid(), kind)
+        return run(*argv, **more)
+
+    monkeypatch.setattr(program, "run", interrupted)
+    assert program.main(["repair", "--yes"]) == 0
+    assert acts(ground)[-1] == "start redis.service" and "redis.service: ready" in capsys.readouterr().out
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGINT, signal.SIGHUP}

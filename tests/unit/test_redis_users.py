@@ -104,7 +104,7 @@ def test_the_cache_has_an_instance_of_its_own_where_it_is_asked_for():
     ],
 )
 def test_the_application_is_told_of_the_cache(inputs, cache, broker):
-    told = value("senex", "senex_application_environment", **BASE, senex_tastytrade={"client_id": "", "client_secret": "", "base_url": ""}, **inputs)
+    told = value("senex", "senex_application_environment", **BASE, **inputs)
     login = f"redis://senex:{BASE['senex_redis_password']}@"
     assert told["REDIS_URL"] == f"{login}{cache}/0"
     others = [told[name] for name in ("CHANNELS_REDIS_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND")]

@@ -75,6 +75,12 @@ def test_an_empty_setting_of_redis_is_a_word():
         ({"nginx_source_requests": 65536}, "nginx_source_requests: 65536 is too large; write 65535 or less"),
         ({"nginx_source_websockets": "100000"}, "nginx_source_websockets: 100000 is too large"),
         ({"nginx_worker_connections": 2147483648}, "nginx_worker_connections: 2147483648 is too large"),
+        ({"nginx_upstream_keepalive": 70000}, "nginx_upstream_keepalive: 70000 is too large; write 65535 or less"),
+        ({"nginx_client_max_body_size": "9999999999999g"}, "nginx_client_max_body_size: is no size of nginx"),
+        ({"nginx_api_rate": "99999999999999999999r/s"}, "nginx_api_rate: is no rate of nginx"),
+        ({"nginx_content_security_policy": "x" * 4000}, "nginx_content_security_policy: has 4000 characters; write 3500 or less"),
+        ({"nginx_static_immutable_pattern": "x" * 4000}, "nginx_static_immutable_pattern: has 4000 characters"),
+        ({"nginx_client_max_body_size": "1073741824"}, ""),
         ({"nginx_web_base_port": 65535}, "nginx_web_base_port + nginx_web_instances: 65537 is too large"),
         ({"nginx_static_immutable_pattern": "(hash"}, "nginx_static_immutable_pattern: is no regular expression"),
         ({"nginx_acme_ca_certificate": "/etc/ssl/authority.pem"}, "nginx_acme_ca_certificate: is no PEM certificate"),
@@ -139,6 +145,9 @@ def test_a_mail_server_is_a_name_alone():
     assert line.startswith("senex_email.host: 'smtp://mx.senex.test' is no server")
 
 
+THEIRS = {"groups": {"web": ["one"], "redis": ["one"], "postgresql": []}, "senex_database_host": "db.senex.test"}
+
+
 @pytest.mark.parametrize(
     ("inputs", "says"),
     [
@@ -166,6 +175,16 @@ def test_a_mail_server_is_a_name_alone():
         ({"senex_conn_max_age": "10m"}, "senex_conn_max_age: is no number of seconds"),
         ({"senex_sentry_dsn": "o1.ingest.sentry.io/2"}, "senex_sentry_dsn: is no address"),
         ({"senex_redis_url": "rediss://redis.senex.test:6380", "senex_conn_max_age": "None", "senex_sentry_dsn": "https://k@o1.senex.test/2"}, ""),
+        ({"senex_environment_names": {"DB_PASS": "X"}}, "senex_environment_names.DB_PASS: there is no such variable; there are "),
+        ({"senex_environment_names": {"DB_PASSWORD": ["X"]}}, "senex_environment_names.DB_PASSWORD: is a list, and must be a text"),
+        ({"senex_environment_names": {"DB_PASSWORD": "SHOP_PASSWORD"}, "senex_secret_files": "true"}, ""),
+        ({"senex_secret_files": ["SHOP_PASSWORD"]}, "senex_secret_files: SHOP_PASSWORD is no variable of the application; there are "),
+        ({"senex_extra_environment": {"A": "geheim\nb"}}, "senex_extra_environment.A: the value contains a newline"),
+        ({"senex_extra_environment": {"A": "geheim\nb"}, "senex_secret_files": ["A"]}, ""),
+        (THEIRS, "senex_database_ca_certificate: is missing, and senex_database_sslmode verify-full verifies"),
+        ({**THEIRS, "senex_database_sslmode": "require"}, ""),
+        ({**THEIRS, "senex_database_ca_certificate": "ca.pem"}, "senex_database_ca_certificate: is no PEM certificate"),
+        ({"senex_redis_tls": True}, "senex_redis_tls: is for a Redis that is somebody else's server"),
         ({"senex_environment": 2026, "senex_private_address": "db_1.senex.test", "senex_database_sslmode": "require"}, ""),
     ],
 )

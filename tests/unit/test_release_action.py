@@ -56,7 +56,7 @@ class Action(release.ActionModule):
 @pytest.fixture
 def act(monkeypatch):
     clock, shown = [0.0], []
-    monkeypatch.setattr(release.AnsweringAction, "run", lambda *_: {})
+    monkeypatch.setattr(release.RenderingAction, "run", lambda *_: {})
     monkeypatch.setattr(release.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(release.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
     monkeypatch.setattr(release.Display, "display", lambda _self, text, *_, **__: shown.append(text))
@@ -100,6 +100,25 @@ def test_a_dead_holder_is_not_waited_for(act):
     assert had(result) and result == {"changed": True} and action.seconds == 0 and action.asked[1]["take_over"] == "theirs"
     result, action = act([busy(here)], step="begin")
     assert result["failed"] and len(action.asked) == 2, "another one was faster: it is asked once more, and not for ever"
+
+
+def test_a_script_of_a_release_gets_the_unit_of_its_image(monkeypatch):
+    """The same template, the inventory's commands and paths, and the static files of that very image: also where the play has no role django."""
+    from rendered import action, component, variables
+
+    inventory = {"senex_domain": "a.io", "senex_registry": "r", "senex_image_tag": "1", "senex_ca_certificate": "x", "django_media_directory": "/srv/up"}
+    inventory |= {f"senex_{name}": "x" * 24 for name in ("database_password", "redis_password", "secret_key", "field_encryption_key")}
+    asked = []
+    monkeypatch.setattr(release.ActionModule, "_execute_module", lambda *_, module_args, **__: asked.append(module_args) or {})
+    monkeypatch.setattr(release.RenderingAction, "run", lambda *_: {})
+    play = variables("release", **inventory)
+    container = {"image": "r/app:2", "network": "net", "timeout": 5}
+    plugin = action(release.ActionModule, {"step": "plan", "container": container, "script": "x"}, play, ROLES / "release")
+    plugin._task.args = {"step": "plan", "container": container, "script": "x"}
+    plugin.run(task_vars=play)
+    wanted = component("django", **inventory, senex_image_reference="r/app:2")[0]["release.container"][0]
+    assert asked[0]["container"] == {**container, "unit": wanted}
+    assert "data/static/2:/app/staticfiles" in wanted and "data/media:/srv/up" in wanted
 
 
 def tar(path, files, packed=False):

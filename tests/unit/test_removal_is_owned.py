@@ -169,13 +169,12 @@ TREES = {
     "roles/redis/templates/start.sh.j2": "in the container: a log half made, and the one before the last that was switched off, by names of its own",
     "roles/redis/files/redis.py": "in a container: the log that it mends a copy of, by its own name; and what it tells a person",
     "roles/backup/tasks/restore_files_plan.yml": "told to a person",
-    "roles/pitr/tasks/restore_switch.yml": "told to a person",
-    "playbooks/upgrade_postgresql.yml": "told to a person",
     "plugins/module_utils/postgresql/upgrade.py:Upgrade._copy": "in the container: a dump that this function made, below the mount that an upgrade made",
     "plugins/module_utils/engine/quadlet_check.py:problems": "made by tempfile in the same function",
     "plugins/module_utils/host/storage.py": "text of a probe, which removes what it made by tempfile",
 }
 FILES = {
+    "plugins/module_utils/engine/everything.py:remove_made": "directories of constants, where they are empty",
     "playbooks/tasks/image_archive_gone.yml": "on the controller: the archive that this run made by its own name",
     "roles/pitr/files/pitr/wal.py:leave_timeline": "of two beginnings of one segment the shorter, which is the beginning of the other",
     "plugins/module_utils/postgresql/dump_file.py:prune": "dumps of a reason, by the form of their names",

@@ -7,11 +7,18 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.senex.trader.plugins.filter.keys import restore_keys
-from ansible_collections.senex.trader.plugins.filter.rotation import rotation_at, rotation_lines, rotation_names, rotation_step, vault_edited
+from ansible_collections.senex.trader.plugins.filter.rotation import (
+    rotation_at,
+    rotation_catalogue,
+    rotation_lines,
+    rotation_names,
+    rotation_step,
+    vault_edited,
+)
 from rendered import value
 
 ROOT = pathlib.Path(__file__).parents[2]
-CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue"]
+CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue_of_collection"]
 TEXT = """---
 # kept
 vault_database_password: old # kept, too
@@ -106,7 +113,9 @@ def test_every_secret_of_an_environment_has_its_way_and_its_row():
     """A secret that neither the playbook nor the page knows is one that nobody would know how to replace."""
     mapped = set()
     for path in (ROOT / "inventory").glob("*/group_vars/all/main.yml"):
-        mapped |= set(re.findall(r"\{\{ (vault_\w+) \}\}", path.read_text()))
+        text = path.read_text()
+        own = {f"vault_{name}" for name in yaml.safe_load(text).get("senex_application_secrets", [])}
+        mapped |= set(re.findall(r"\{\{ (vault_\w+) \}\}", text)) - own
     page = (ROOT / "docs/operations/rotation.md").read_text()
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `vault_")]
     by_playbook = {name for row in rows for name in re.findall(r"`(vault_\w+)`", row[0]) if "playbooks/rotate.yml" in row[1]}
@@ -121,7 +130,16 @@ def test_what_is_given_is_tried_unless_nobody_can_be_asked():
     given = {one["vault"] for one in CATALOGUE.values() if one.get("given")}
     tried = set(re.findall(r"^ +(vault_\w+): \"", (ROOT / "playbooks/tasks/rotate_try.yml").read_text(), re.MULTILINE))
     assert tried <= given
-    assert given - tried == {"vault_tastytrade_client_id", "vault_tastytrade_client_secret"}
+    assert given == tried
+
+
+def test_a_secret_of_the_application_that_somebody_issues_is_rotated_like_one_of_the_collection():
+    """By any name, and it takes the place of none."""
+    known = rotation_catalogue(CATALOGUE, ["payments_key", "redis_password"])
+    assert known.keys() - CATALOGUE.keys() == {"payments_key"} and known["redis_password"] == CATALOGUE["redis_password"]
+    assert rotation_names("vault_payments_key", known, {"vault_payments_key": "old"}) == ["payments_key"]
+    step = rotation_step({"vault_payments_key": "old"}, known, ["payments_key"], "use", "T", {"payments_key": "new"})
+    assert step["vault_payments_key"] == "new" and step["vault_rotation"]["payments_key"]["stage"] == "use"
 
 
 FIELDS = ["field_encryption_key"]

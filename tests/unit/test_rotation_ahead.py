@@ -7,7 +7,7 @@ from ansible_collections.senex.trader.plugins.plugin_utils.components import com
 from controller import ROOT
 
 PARTS = list(component_groups())
-CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue"]
+CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue_of_collection"]
 GROUPS = {"postgresql": ["data"], "redis": ["data"], "web": ["one", "two"]}
 ALL = ["data", "one", "two"]
 

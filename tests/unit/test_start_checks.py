@@ -95,8 +95,9 @@ def test_in_service_nothing_is_waited_for(web):
 
 @pytest.mark.parametrize(("name", "arguments"), [("worker_health.py", ["worker@host", "celery", "start"]), ("beat_health.py", ["start"])])
 def test_a_worker_or_beat_is_ready_when_it_is_connected(tmp_path, port, name, arguments):
-    environment = {"CELERY_BROKER_URL": f"redis://redis:{port}/2", "DB_PORT": str(port)}
-    check = asked(script(tmp_path, "celery", name, celery_app="demo", celery_beat_max_silence=600, celery_beat_scheduler="database"), *arguments, **environment)
+    inputs = {"celery_app": "demo", "celery_beat_max_silence": 600, "celery_beat_scheduler": "database"}
+    inputs |= {"__celery_broker": ["redis", port], "__celery_database_port": str(port)}
+    check = asked(script(tmp_path, "celery", name, **inputs), *arguments)
     with socket.create_server(("127.0.0.1", port)) as server:
         time.sleep(1)
         assert check.poll() is None, "a port that listens is no connection"

@@ -41,15 +41,15 @@ def lines(**inputs):
         ("common_ssh_tcp_forwarding", False, "put it in quotes"),
         ("backup_dump_schedule", datetime.date(2000, 1, 1), "is a date, and must be a text; put it in quotes"),
         ("nginx_acme_profile", None, 'is nothing, and must be a text; take the line out for the default, or write ""'),
-        ("release_lock_wait", None, "is nothing, and must be a whole number, 0 or more; take the line out for the default"),
+        ("release_lock_wait", None, "is nothing, and must be a whole number, 0 to 4294967295; take the line out for the default"),
         ("redis_settings", "maxclients 5", "is a text, and must be a dictionary"),
-        ("postgresql_tasks_max", -1, "must be a whole number, 0 or more"),
+        ("postgresql_tasks_max", -1, "must be a whole number, 0 to 4294967295"),
         ("nginx_proxy_read_timeout", " 60", "must be a whole number"),
         ("nginx_proxy_read_timeout", 60.0, "is a decimal, and must be a whole number"),
         ("release_small_table_mb", "6_4", "must be a whole number"),
         ("celery_flower_port", 70000, "is a number, and must be a port, 65535 at most"),
         ("watchdog_smtp_port", "100000", "is a text, and must be a port, 65535 at most"),
-        ("watchdog_interval", "5s", "is a text, and must be a number, 0 or more"),
+        ("watchdog_interval", "5s", "is a text, and must be a number, 0 to 4294967295"),
         ("redis_appendonly", "ture", "is a text, and must be true or false"),
         ("common_firewall_enabled", "", "must be true or false"),
         ("pitr_base_schedule", "daily\nExecStart=/bin/x", "holds a line break"),
@@ -260,7 +260,7 @@ def test_what_the_watchdog_would_refuse_is_refused_before(kind):
         "failures": "failures", "dns_interval": "dns_interval", "slow_interval": "slow_interval", "disk_warn": "disk_warn_percent",
         "disk_fail": "disk_fail_percent", "nginx_errors": "nginx_errors", "beat_silence": "beat_max_silence", "wal_lag": "wal_lag_seconds",
         "wal_kept": "wal_kept_mb", "per_hour": "messages_per_hour", "retry": "retry_seconds", "heartbeat_interval": "heartbeat_interval",
-        "queue_limit": "queue_limit",
+        "queue_limit": "queue_limit", "image_age": "image_age_days",
     }  # fmt: skip
     for name, least in leasts(kind).items():
         if least > 0 and name not in ("reminder", "visibility_timeout") and (kind, name) != (config.Restart, "per_hour"):
@@ -273,7 +273,7 @@ def test_numbers_for_texts_are_texts_to_the_watchdog():
     assert found == ["2026", "17"]
     words = {**{name: [] for name in ("web", "celery-worker", "celery-beat")}, "manage": ["manage", 8]}
     inputs = {"senex_image_commands": words, "senex_celery_queues": ["celery", 7], "senex_network_name": 2026}
-    found = value("watchdog", "__watchdog_configuration", **GIVEN, **inputs)
+    found = value("watchdog", "__watchdog_configuration", **{**GIVEN, **inputs})
     assert [found["manage"], found["broker"]["queues"], found["network"]] == [["manage", "8"], ["celery", "7"], "2026"]
 
 
@@ -516,7 +516,7 @@ def test_names_of_secrets_are_a_list():
     (play,) = yaml.safe_load((ROOT / "playbooks/secrets.yml").read_text())
     names = [task["name"] for task in play["tasks"]]
     (task,) = [task for task in play["tasks"] if "__secrets_problems" in task.get("vars", {})]
-    assert names.index(task["name"]) < names.index("Find missing secrets")
+    assert names.index(task["name"]) < names.index("Make the secrets")
     files = yaml.safe_load((ROOT / "playbooks/vars/secrets.yml").read_text())
     for given, says in (
         ([], ""),

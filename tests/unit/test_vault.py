@@ -10,11 +10,9 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from types import SimpleNamespace
 
-import jinja2
 import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
-from ansible_collections.senex.trader.plugins.plugin_utils.components import hosts_pattern
 from controller import ROOT, run, view
 
 ENVIRONMENTS = ["demo", "staging", "production"]
@@ -67,12 +65,6 @@ def test_main_yml_maps_each_secret_once_and_holds_none(environment):
     assert len(re.findall(r"\{\{ vault_", text)) == len(names), "a vault variable is mapped as it is, or not at all"
 
 
-def test_the_skeleton_makes_the_staging_inventory():
-    for name in ("hosts.yml", "group_vars/all/main.yml"):
-        skeleton = jinja2.Template((ROOT / "templates/environment" / f"{name}.j2").read_text(), keep_trailing_newline=True, trim_blocks=True)
-        assert skeleton.render(senex_environment="staging", lookup=lambda _: hosts_pattern()) == (ROOT / "inventory/staging" / name).read_text()
-
-
 def test_a_password_opens_no_vault_of_another_environment(tmp_path):
     password, vault = tmp_path / "password", tmp_path / "vault.yml"
     password.write_text("the same for both\n")
@@ -120,12 +112,18 @@ def secrets(inventory, home, *words):
     return run("ansible-playbook", "playbooks/secrets.yml", "-i", inventory, *words, home=home, ANSIBLE_VAULT_IDENTITY_LIST=identity)
 
 
+def new_environment(home, *words):
+    """In a directory of its own."""
+    words = ["-e", "senex_environment=canary", "-e", "vault_place_is_kept=true", *words]
+    environment = {"ANSIBLE_VAULT_IDENTITY_LIST": f"canary@{ROOT}/inventory/vault-client", "ANSIBLE_COLLECTIONS_PATH": str(ROOT)}
+    return run("ansible-playbook", ROOT / "playbooks/new_environment.yml", *words, cwd=home, home=home, **environment)
+
+
 def told(home):
     """A new environment made by the playbook, a second run, one after a secret was lost, and what is refused: what each said and left."""
     inventory, file = home / "inventory" / "canary", home / ".config/senex.trader/canary.vault-password"
     vault, identity = inventory / "group_vars/all/vault.yml", f"canary@{file}"
-    words = ["-e", "senex_environment=canary", "-e", "secrets_new_environment=true", "-e", "secrets_create_password_file=true"]
-    first = secrets(inventory, home, "-vvv", "--diff", *words)
+    first = new_environment(home, "-vvv", "--diff")
     assert first.returncode == 0, first.stdout + first.stderr
     story = SimpleNamespace(inventory=inventory, said=first.stdout + first.stderr, made=vault.read_bytes(), mode=vault.stat().st_mode)
     story.password, story.values = file.read_text().strip(), view(vault, identity)

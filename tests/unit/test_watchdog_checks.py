@@ -65,6 +65,10 @@ def life(days, left):
     return {"x.crt": [NOW + (left - days) * DAY, NOW + left * DAY]}
 
 
+def theirs(trouble):
+    return [{"what": "database", "server": "db.acme.io:5432", "says": "its backups are theirs", "trouble": trouble}]
+
+
 LOCK = {"what": "deploy of 2", "who": "ann", "step": "web", "since": NOW - 60, "renewed": NOW - 60}
 TABLE = [
     (checks_stack.judge_web, {"web-1.service": GOOD}, OK, "alive"),
@@ -80,15 +84,21 @@ TABLE = [
     (checks_stack.judge_dns, {"container": "web-1", "code": 0, "said": "", "found": ["redis"]}, OK, "web-1 finds redis"),
     (checks_stack.judge_dns, {"container": "web-1", "code": 2, "said": "", "found": ["redis"]}, OK, "web-1 finds redis"),
     (checks_stack.judge_dns, {"container": "web-1", "code": 2, "said": "", "found": []}, FAIL, "none of postgres, redis, web-2"),
+    (checks_stack.judge_elsewhere, theirs(""), OK, "db.acme.io:5432, somebody else's server, takes connections; its backups are theirs"),
+    (checks_stack.judge_elsewhere, theirs("timed out"), FAIL, "takes no connection: timed out"),
     (checks_stack.judge_dns, {"container": "web-1", "code": 125, "said": "no such container", "found": []}, WARN, "no such container"),
     (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up (healthy)"}], OK, "1 run"),
     (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up 2 hours (unhealthy)"}], FAIL, "unhealthy"),
     (checks_stack.judge_containers, [{"name": "redis", "state": "exited", "status": "Exited (1)"}], FAIL, "Exited"),
+    (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up", "made": NOW - 86400 * 119}], OK, "119 d old"),
+    (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up", "made": NOW - 86400 * 121}], WARN, "minor releases have come"),
+    (checks_stack.judge_containers, [{"name": "redis", "state": "exited", "status": "Exited (1)", "made": NOW - 60}], FAIL, "Exited"),
     (checks_stack.judge_outside, {"running": ["conmon", "slirp4netns"], "manager": "user@987.service"}, OK, "leads the containers out"),
     (checks_stack.judge_outside, {"running": [], "manager": "user@987.service"}, OK, ""),
     (checks_stack.judge_outside, {"running": ["conmon"], "manager": "user@987.service"}, FAIL, "slirp4netns has ended"),
     (checks_stack.judge_database, ROWS, OK, "7 of 100 connections"),
     (checks_stack.judge_database, [["connections", "95", "100"]], WARN, "95 of 100"),
+    (checks_stack.judge_database, [["connections", "5", "100", "15.20 (Debian 15.20-0+deb12u1)"]], OK, "PostgreSQL 15.20 answers, 5 of 100"),
     (checks_stack.judge_database, [*ROWS, ["archiver", "0", "12", "false"]], OK, ""),
     (checks_stack.judge_database, [*ROWS, ["archiver", "9", "12", "true"]], FAIL, "archiving fails (9 times)"),
     (checks_stack.judge_database, [*ROWS, ["archiver", "0", "9000", "false"]], FAIL, "last done 2 h ago"),

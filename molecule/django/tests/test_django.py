@@ -29,7 +29,7 @@ def test_instances_answer_on_loopback_alone(host, web):
 def test_containers_are_confined(web):
     for number in (1, 2):
         web[number].is_confined(uid=1000)
-        assert web[number].script("echo x >/tmp/x && echo x >/app/media/x && rm /app/media/x && echo x >/var/log/senex_trader/x.log").rc == 0
+        assert web[number].script("echo x >/tmp/x && echo x >/app/media/x && rm /app/media/x && echo x >/var/log/app/x.log").rc == 0
         assert "Read-only" in web[number].script("touch /app/staticfiles/x").stderr
 
 

@@ -75,6 +75,8 @@ def authorization(challenge: str, user: str, password: str) -> str:
     if kind.lower() != "bearer":
         return basic
     words = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+    if not words["realm"].startswith("https://"):
+        raise ValueError(f"it wants the password at {words['realm']}, unencrypted")
     query = urllib.parse.urlencode({name: words[name] for name in ("service", "scope") if name in words})
     status, _, body = fetch(f"{words['realm']}?{query}", {"Authorization": basic} if basic else {})
     if status != 200:
@@ -147,6 +149,16 @@ def answers(key: str, url: str, do: str) -> dict:
     return finding(key, "OK", f"answers ({status})") if status < 500 else finding(key, "FAIL", f"{url} answers {status}", do)
 
 
+def server(what: str, host: str, port: int, says: str) -> dict:
+    """A server of somebody else's takes a connection from here."""
+    key = f"{what} {host}:{port}"
+    try:
+        socket.create_connection((host, port), timeout=TIMEOUT).close()
+    except (OSError, UnicodeError) as error:
+        return finding(key, "FAIL", f"takes no connection: {error}", f"senex_{what}_host, senex_{what}_port; does its firewall let this host in?")
+    return finding(key, "OK", f"takes connections; {says}")
+
+
 def directory(path: str, marker: str, what: str) -> dict:
     """A data directory can be filled, or is."""
     reason = data_directory.trouble(os.path.join(path, marker))
@@ -169,5 +181,6 @@ def ask(wanted: Mapping) -> list[dict]:
     found += [image(one["reference"], one.get("login") or {}, one["input"]) for one in wanted.get("images") or []]
     found += [mail(**one) for one in wanted.get("mail") or []]
     found += [directory(one["path"], one["marker"], one["component"]) for one in wanted.get("directories") or []]
+    found += [server(**one) for one in wanted.get("servers") or []]
     found += [answers(one["key"], one["url"], one["do"]) for one in wanted.get("addresses") or []]
     return found

@@ -10,11 +10,11 @@ import secrets
 import subprocess
 import time
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
-from ansible_collections.senex.trader.plugins.module_utils.contract import programs, unit_options
+from ansible_collections.senex.trader.plugins.module_utils.contract import programs
 from ansible_collections.senex.trader.plugins.module_utils.contract.podman import Broken, Done, Podman
 from ansible_collections.senex.trader.plugins.module_utils.contract.services import Services, quoted
+from ansible_collections.senex.trader.plugins.module_utils.engine import unit_options
 from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
 
 PATIENCE = 60  # seconds that a container may take to be ready, where its unit would wait longer
@@ -53,7 +53,7 @@ class Bench:
     def __init__(self, podman: Podman, wanted: dict):
         self.podman, self.wanted = podman, wanted
         self.image: str = wanted["image"]
-        self.environment = dict(line.split("=", 1) for line in untrusted.records(wanted["environment"]))
+        self.environment = dict(line.split("=", 1) for line in untrusted.records(wanted["environment"]) if not line.startswith("#"))
         self.units = {name: unit_options.read(text) for name, text in wanted["units"].items()}
         self.ran: list[str] = []
         self.saved: dict[str, str] = {}
@@ -79,7 +79,7 @@ class Bench:
     def services(self) -> Services:
         """PostgreSQL and Redis, which run."""
         made = Services(self.podman, self.wanted)
-        made.start(self.environment.get("DB_PASSWORD", ""))
+        made.start(self.wanted["passwords"]["DB_PASSWORD"])
         return made
 
     # -- Containers of the image
@@ -94,6 +94,7 @@ class Bench:
                 volume = self.podman.volume(source)
                 # Empty, and the user's own, as the directories of a host are
                 found.append(f"--volume={volume}:{mount.target}:{'ro' if mount.read_only else 'U'},nocopy")
+        found += [f"--secret={self.podman.file(self.wanted['secrets'][name])},{how}" for name, how in container.secrets]
         for name in modules:
             found.append(f"--secret={self.podman.file(programs.FILES[name])},type=mount,target={programs.MODULES}/{name},mode=0444")
         return found
@@ -110,6 +111,8 @@ class Bench:
             environment["PYTHONPATH"] = ":".join(filter(None, [programs.MODULES, path]))
         if "senex_check_settings.py" in modules:
             environment |= {"SENEX_CHECK_SETTINGS": environment[SETTINGS], SETTINGS: "senex_check_settings"}
+        if "senex_check_tasks.py" in modules:
+            environment["SENEX_CHECK_BROKER"] = self.wanted["broker"]
         hosts = [f"--add-host={name}:{address}" for name, address in self.services.addresses().items()]
         given = [*hosts, *container.options, *container.limits, *self._mounts(container, modules)]
         done = self.podman.start(part, self.image, [*container.words, *more], given, _lines(environment), self.wanted["seccomp"] if container.filtered else "")
@@ -311,9 +314,7 @@ class Bench:
 
     def secrets(self) -> dict[str, str]:
         """Generated values that no log may hold, by name."""
-        named = {name: self.environment.get(name, "") for name in ("SECRET_KEY", "FIELD_ENCRYPTION_KEY", "DB_PASSWORD")}
-        named["the password of Redis"] = urlsplit(self.environment.get("CELERY_BROKER_URL", "")).password or ""
-        return {name: value for name, value in named.items() if len(value) >= 12}
+        return {name: value for name, value in self.wanted["passwords"].items() if len(value) >= 12}
 
 
 def _lines(environment: dict[str, str]) -> str:

@@ -131,7 +131,7 @@ import redis
 from celery import shared_task
 @shared_task(name="senex_check.hold", ignore_result=True)
 def hold(key):
-    say = redis.Redis.from_url(os.environ["CELERY_BROKER_URL"])
+    say = redis.Redis.from_url(os.environ["SENEX_CHECK_BROKER"])
     say.set(f"senex-check:{key}", "started", ex=600)
     end = time.monotonic() + 120
     while not say.exists(f"senex-check:{key}:go") and time.monotonic() < end:

@@ -1,11 +1,12 @@
-"""The way back of a change that failed: files and secrets return, and what was touched runs as before."""
+"""The way back of a change that failed: files, secrets and tags of images return, and what was touched runs as before."""
 
 from __future__ import annotations
 
+from ansible_collections.senex.trader.plugins.module_utils.engine import unit_text
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_install import Installation
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_restart import RollingRestart
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_work import Work
-from ansible_collections.senex.trader.plugins.module_utils.host import fileset
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset, image_origin
 from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, journal
 from ansible_collections.senex.trader.plugins.module_utils.nginx.nginx_upstream import UpstreamServers
 
@@ -32,10 +33,18 @@ class Rollback:
         self._attempt(work.manifest.settle)
         self._files()
         back, dead = self._units(done)
+        self.restart.let_go()
         if self.troubles:  # the next run has to know of everything that may lie here
             work.manifest.started = work.before.started
         self._attempt(work.manifest.settle if self.troubles else work.before.settle if work.before.found else work.before.delete)
-        work.fail(f"{reason}: {error}\n{self._said(back, dead)}.{logs}")
+        image = f"\n{told}" if failed and (told := self._image(failed)) else ""  # the registry is asked, which nothing is to wait for
+        work.fail(f"{reason}: {error}\n{self._said(back, dead)}.{image}{logs}")
+
+    def _image(self, unit: str) -> str:
+        """What the unit that failed was to run."""
+        texts = {unit_text.service_of(item.path.rpartition("/")[2]): item.content for item in self.work.component.files}
+        image = unit_text.image(texts.get(unit, b"").decode(errors="replace"))
+        return image_origin.sentence(self.work.user, image) if image else ""
 
     def _attempt(self, action, *arguments) -> None:
         try:
@@ -44,8 +53,10 @@ class Rollback:
             self.troubles.append(str(trouble))
 
     def _files(self) -> None:
-        """Files and secrets as they were."""
+        """Files, secrets and tags of images as they were."""
         work, changes = self.work, self.work.plan.changes
+        for reference, image in work.component.images.items():  # also those that an earlier component of this change has moved
+            self._attempt(work.user.podman, "tag", image["previous"], reference)
         self._attempt(self.installation.enable, [change for change in changes if change.before is None], lambda change: change.before)
         self._attempt(work.user.writes, fileset.put_back, changes)
         for name in work.plan.secrets:

@@ -23,7 +23,7 @@ UNITS = ".config/containers/systemd"
 # Below the home, wherever inputs put things beside
 KEPT = (
     "backups/postgresql", "backups/redis", "backups/media", "backups/barman", "backups/status", "config", "bin", "lib", "logs", ".config", ".local", ".ssh",
-    "data/postgres", "data/redis", "data/media", "data/staticfiles",
+    "data/postgres", "data/redis", "data/media", "data/volumes", "data/staticfiles",
 )  # fmt: skip
 
 

@@ -36,7 +36,16 @@ NOBODY = 65534
 ABOVE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+KEYCTL = {"x86_64": 250, "i686": 288, "armv7l": 311, "ppc64le": 271, "s390x": 280, "aarch64": 219, "riscv64": 219}  # the system call, by machine
 KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
+
+
+def own_keyring() -> None:
+    """A session keyring of its own for what this process starts: another user's program inherits that of root's login, and reads and adds keys there."""
+    import ctypes  # at the cost of some milliseconds
+
+    if number := KEYCTL.get(os.uname().machine):
+        ctypes.CDLL(None).syscall(number, 1, None)  # KEYCTL_JOIN_SESSION_KEYRING; a container may refuse it
 
 
 def run(uid: int, gid: int, function, *arguments, patience: float = PATIENCE):
@@ -46,6 +55,7 @@ def run(uid: int, gid: int, function, *arguments, patience: float = PATIENCE):
         if os.getuid() == 0:
             os.setsid()  # as `told`, for programs that it runs
             os.seteuid(0)
+            own_keyring()
             os.setgroups([])
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
@@ -422,6 +432,8 @@ def told(argv: list[str], stdin=None, timeout: float | None = None, limit: int =
     source = file or (subprocess.PIPE if given else subprocess.DEVNULL)
     # Another user's programs have no terminal of root's: what they write there passes for an answer of Ansible's module where that has one
     process = {"start_new_session": "user" in process, **process}
+    if "user" in process:
+        own_keyring()
     end = None if timeout is None else time.monotonic() + timeout
     running = subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process)
     if began:

@@ -13,15 +13,18 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 import time
 import zlib
 from collections.abc import Callable
+from typing import IO
 
 NAME = re.compile(r"(?P<reason>daily|pre-deploy|manual)-(?P<when>\d{4}-\d\d-\d\d-\d{6})\.sql\.gz")
 SUFFIXES = (".sha256", ".json")  # what may stand beside a dump
 ENDS = b"PostgreSQL database dump complete"
 LEFT_AFTER = 60  # seconds without a write after which a file under way counts as given up
 BLOCK = 1 << 20
+SAID = 2000  # bytes of what a command complained of, for a message
 DAY = 86400
 FEW = 100  # rows, or files: fewer come and go
 ACCEPTED = "accepted"  # beside the backups; its time counts
@@ -83,10 +86,21 @@ def sync(directory: str) -> None:
         os.close(descriptor)
 
 
+def errors_apart() -> IO[bytes]:
+    """Where a command writes what it complains of, while something else of it is read: a pipe would be full some day, and the command wait for ever."""
+    return tempfile.TemporaryFile()
+
+
+def last_words(errors: IO[bytes]) -> str:
+    """The end of what was written there."""
+    errors.seek(max(0, errors.seek(0, os.SEEK_END) - SAID))
+    return errors.read().decode(errors="replace").strip()
+
+
 def compress_stream(raw, argv: list[str], process: dict) -> int:
     """Compress what a command prints into an open file, down to the disk; how much it was."""
     size, tail = 0, b""
-    with raw, subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process) as dumping:
+    with raw, errors_apart() as errors, subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, **process) as dumping:
         try:
             with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0) as packed:
                 for block in iter(lambda: dumping.stdout.read(BLOCK), b""):
@@ -98,7 +112,8 @@ def compress_stream(raw, argv: list[str], process: dict) -> int:
             raise
         raw.flush()
         os.fsync(raw.fileno())
-        said = dumping.stderr.read().decode(errors="replace").strip()
+        dumping.wait()
+        said = last_words(errors)
     if dumping.returncode or ENDS not in tail:
         raise OSError(f"pg_dump ended with {dumping.returncode}: {said or 'its output is not whole'}")
     return size

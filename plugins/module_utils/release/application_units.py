@@ -7,37 +7,51 @@ import re
 import time
 from collections.abc import Callable
 
-from ansible_collections.senex.trader.plugins.module_utils.host import fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset, host_layout, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.service_user import ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.release import traffic_probe
 
-PLACE = os.path.join(fileset.MANIFESTS, "application-rests")
+PLACE = os.path.join(fileset.MANIFESTS, os.path.basename(host_layout.STOPPED_UNITS))
 PATTERNS = ("celery-*.service", "web-*.service")
 UNIT = re.compile(r"(celery|web)-[a-z0-9-]+\.service")
+SAVED = re.compile(r"[a-z][a-z0-9-]*\.service")
 LONGEST = 6 * 3600  # seconds that a worker may take to end what it has
 ROUNDS = 20  # looks at whether it serves, a second apart
 
 
-def _listed(user: ServiceUser, *question: str) -> list[str]:
-    said = user.systemctl(*question, "--plain", "--no-legend", *PATTERNS, check=False).stdout
+def _listed(user: ServiceUser, processes: list[str], *question: str) -> list[str]:
+    own = [f"{name}-*.service" for name in processes]
+    said = user.systemctl(*question, "--plain", "--no-legend", *PATTERNS, *own, check=False).stdout
     return [line.split()[0] for line in untrusted.records(said) if line.split()]
+
+
+def _known(units: list[str], processes: list[str]) -> list[str]:
+    """Of these units, those of the application: a pattern matches more."""
+    own = re.compile("|".join(rf"{re.escape(name)}-[0-9]+\.service" for name in processes) or "(?!)")
+    return [unit for unit in units if UNIT.fullmatch(unit) or own.fullmatch(unit)]
 
 
 def remembered(place: str = PLACE) -> list[str]:
     """Units that were stopped here and are not in service yet."""
     content = fileset.read(place)[0] or b""
-    return [unit for unit in content.decode(errors="replace").split() if UNIT.fullmatch(unit)]
+    return [unit for unit in content.decode(errors="replace").split() if SAVED.fullmatch(unit)]
 
 
-def stop_units(user: ServiceUser, more: list[str], stop: bool = True, place: str = PLACE) -> list[str]:
-    """Stop what runs, and save what has to be started again, also what an earlier run stopped and did not start. Returns the units."""
-    there = set(_listed(user, "list-unit-files"))
-    running = _listed(user, "list-units", "--state=active,activating")
-    units = list(dict.fromkeys([*filter(UNIT.fullmatch, running), *(unit for unit in [*remembered(place), *more] if unit in there and UNIT.fullmatch(unit))]))
+def stop_units(
+    user: ServiceUser, more: list[str], stop: bool = True, place: str = PLACE, processes: list[str] | None = None, maintenance: bool = False
+) -> list[str]:
+    """Stop what runs, and save what has to be started again, also what an earlier run stopped and did not start. Returns the units.
+    `processes`: names of those that the application has beside workers. In `maintenance` the watchdog leaves them alone, also when the run is dead."""
+    own = processes or []
+    there = set(_listed(user, own, "list-unit-files"))
+    running = _listed(user, own, "list-units", "--state=active,activating")
+    surge = [unit for unit in running if unit.endswith("-next.service")]  # stand in for a moment, and have not to come back
+    running = [unit for unit in running if unit not in surge]
+    units = list(dict.fromkeys(_known([*running, *(unit for unit in [*remembered(place), *more] if unit in there)], own)))
     if units:
-        fileset.swap([(place, ("\n".join(units) + "\n").encode(), (0o600, os.geteuid(), os.getegid()))])
+        fileset.swap([(place, ("\n".join([*([host_layout.MAINTENANCE] if maintenance else []), *units]) + "\n").encode(), (0o600, os.geteuid(), os.getegid()))])
         if stop:
-            user.systemctl("stop", *units, timeout=LONGEST)
+            user.systemctl("stop", *units, *surge, timeout=LONGEST)
     return units
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
-from ansible_collections.senex.trader.plugins.module_utils.host import confined, untrusted
-from ansible_collections.senex.trader.plugins.module_utils.host.service_user import ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.engine import unit_options, unit_text
+from ansible_collections.senex.trader.plugins.module_utils.host import confined, image_origin, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import PODMAN, ServiceUser
 
 MARK = "senex-plan:"
+SYSTEMD_RUN = "/usr/bin/systemd-run"
+NAME = "release-plan"
+SERVICE = f"{NAME}.service"
 LATE = 124  # what a command that did not end in time has for a status
-FORMAT = "{{.Id}} {{.Digest}}"
+ENVIRONMENT = re.compile(r"environment_([A-Za-z_]\w*)", re.ASCII)  # secrets that the application gets as files: STORED of the filter environment
 
 
 def pull(user: ServiceUser, reference: str, kept: bool = False) -> dict:
@@ -19,8 +24,10 @@ def pull(user: ServiceUser, reference: str, kept: bool = False) -> dict:
     result = None if there else user.podman("pull", "--quiet", reference, check=False, timeout=1800)
     if result and result.returncode:
         raise OSError(user.cannot_pull("django_image_tag", reference, result.stderr))
-    identity, digest = user.podman("image", "inspect", "--format", FORMAT, reference).stdout.split()
-    return {"image": identity, "digest": digest, **running(user)}
+    found = image_origin.described(user, reference)
+    if not found:
+        raise OSError(f"the image {reference} was pulled, and is not here: something else removes images")
+    return {**{name: found[name] for name in ("image", "digest", "built")}, **running(user)}
 
 
 def load(user: ServiceUser, reference: str, wanted: dict, source: str = "") -> dict:
@@ -59,37 +66,76 @@ def plan(user: ServiceUser, container: dict, script: str) -> dict:
     result = _shell(user, container, script)
     found = _said(result)
     if result.returncode or found is None:
-        raise OSError(f"the plan of {container['image']} could not be made, nothing was changed: {(result.stderr or result.stdout).strip()[-1500:]}")
+        image = unit_text.image(container["unit"])
+        raise OSError(f"the plan of {image} could not be made, no migration was run: {(result.stderr or result.stdout).strip()[-1500:]}")
     return found
 
 
 def undo(user: ServiceUser, container: dict, script: str) -> dict:
-    """Take migrations back in the image that has them: what was (`undone`), what was back before (`back`), and why the rest was not (`failed`)."""
+    """Take migrations back in the image that has them: what was (`undone`), what was back before (`back`), what was not (`left`), and why (`failed`)."""
     result = _shell(user, container, script)
     # It says after each migration what it has done so far
     found = _said(result)
     said = found or {}
     names = {kind: [name for name in said.get(kind) or [] if isinstance(name, str)] for kind in ("undone", "back")}
+    asked = json.loads(container["environment"]["PLAN_UNDO"])
     ended = result.returncode or found is None
-    return {**names, "failed": untrusted.lines(f"it ended with {result.returncode}: {(result.stderr or result.stdout).strip()[-1500:]}") if ended
-            else str(said.get("failed") or "")}  # fmt: skip
+    return {
+        **names,
+        "left": [name for name in asked if name not in names["undone"] + names["back"]],
+        "failed": untrusted.lines(f"it ended with {result.returncode}: {(result.stderr or result.stdout).strip()[-1500:]}") if ended
+        else str(said.get("failed") or ""),
+    }  # fmt: skip
+
+
+def undo_failure(found: dict) -> str:
+    """What is told of an undo that did not come to its end."""
+    lines = [f"the migrations were not all undone: {found['failed'].rstrip('.')}.", f"Undone: {', '.join(found['undone']) or 'none'}."]
+    lines += [f"Undone before: {', '.join(found['back'])}."] if found["back"] else []
+    return " ".join([*lines, f"Not undone: {', '.join(found['left']) or 'none'}. It can be run again: what is undone is passed over then"])
 
 
 def _shell(user: ServiceUser, container: dict, script: str):
-    """`manage shell` of an image, with the application's environment."""
+    """`manage shell` of an image, in a container as its unit describes one: what the application has in service it has here."""
+    unit = unit_options.read(container["unit"])
     environment = [word for name, value in container.get("environment", {}).items() for word in ("--env", f"{name}={value}")]
-    volumes = [word for volume in container["volumes"] for word in ("--volume", volume)]
-    dns = [f"--dns-option={option}" for option in container["dns_options"]]
-    result = user.podman(
-        "run", "--rm", "--interactive", "--pull=never", "--log-driver=none", "--name", "release-plan", "--replace", "--read-only", "--tmpfs", "/tmp",
-        "--network", container["network"], *dns, "--env-file", container["env_file"], *environment, *volumes,
-        *confined.OPTIONS, "--user", str(container["user"]),
-        container["image"], *container["manage"], "shell", "--verbosity", "0",
+    files = [word for name in unit.environment_files for word in ("--env-file", name)]
+    mounts = [word for mount in unit.mounts for word in _mounted(mount)]
+    # A secret that only the next change brings is not there yet
+    known = user.podman("secret", "ls", "--format", "{{.Name}}").stdout.split()
+    secrets = [f"--secret={name},{how}" for name, how in unit.secrets if name in known]
+    # Those that the environment file of this host names, whatever the inventory says by now
+    named = {name for name, _ in unit.secrets}
+    kept = [found for name in known if name not in named and (found := ENVIRONMENT.fullmatch(name))]
+    owner = next((word.removeprefix("--user=").split(":")[0] for word in unit.options if word.startswith("--user=")), "0")
+    secrets += [f"--secret={found[0]},type=mount,target=/run/secrets/{found[1]},uid={owner},gid={owner},mode=0400" for found in kept]
+    user.systemctl("stop", SERVICE, check=False)  # of a run that was killed
+    # Limits are a unit's matter, as for all other containers: where the kernel has none, it starts all the same
+    limits = [f"--property={limit}" for limit in [*unit.properties, "Delegate=yes", "TimeoutStopSec=10", f"RuntimeMaxSec={int(container['timeout']) + 60}"]]
+    inside = [
+        PODMAN, "run", "--rm", "--interactive", "--pull=never", "--log-driver=none", "--name", NAME, "--replace", "--cgroups=split",
+        "--network", container["network"], *files, *environment, *mounts, *secrets, *unit.options, *confined.OPTIONS,
+        unit.image, *_manage(unit.words), "shell", "--verbosity", "0",
+    ]  # fmt: skip
+    result = user.run(
+        [SYSTEMD_RUN, "--user", "--quiet", "--collect", "--wait", "--pipe", f"--unit={SERVICE}", *limits, "--", *(word.replace("$", "$$") for word in inside)],
         check=False, stdin=script, timeout=int(container["timeout"]),
     )  # fmt: skip
     if result.returncode == LATE:  # the client ended, and what runs in the container has not
-        user.podman("rm", "--force", "--time=0", "release-plan", check=False)
+        user.podman("rm", "--force", "--time=0", NAME, check=False)
+        user.systemctl("stop", SERVICE, check=False)
     return result
+
+
+def _manage(words: list[str]) -> list[str]:
+    """How the unit, which runs a script of its own in the same way, comes to `manage shell`."""
+    return words[: len(words) - 1 - words[::-1].index("shell")]
+
+
+def _mounted(mount: unit_options.Mount) -> list[str]:
+    """A mount; an empty directory that is thrown away where the host has nothing yet, such as the static files of a release that was never started."""
+    there = untrusted.kind(mount.source) or not mount.source.startswith("/")
+    return ["--volume", mount.word()] if there else ["--tmpfs", f"{mount.target}:rw,mode=1777"]
 
 
 def _said(result) -> dict | None:

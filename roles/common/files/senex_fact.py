@@ -128,6 +128,19 @@ def parse_ufw_rules(*texts):
     return sorted(rules), sorted(own), sorted(narrow)
 
 
+def parse_ufw_late(*texts):
+    """Blocks of some sources that stand behind a rule that lets in, where ufw may never come to them; each text has an order of its own."""
+    late = set()
+    for text in texts:
+        admitted = False
+        for action, protocol, port, source, whole, _ours in ufw_tuples(text):
+            if action in ("allow", "limit"):
+                admitted = True
+            elif admitted and whole and source != "any":
+                late.add(f"{action} {protocol} {port} {source}")
+    return sorted(late)
+
+
 def parse_sshd(text):
     """The effective configuration as sshd -T prints it."""
     options = {}
@@ -401,7 +414,8 @@ def main():
     }
     below = of_homes([account.pw_dir for account in lingering])
     shown = {path: text(one) for path, one in untrusted.matching(CERTIFICATES, follow=True).items()}
-    rules, own, narrow = parse_ufw_rules(system_text("/etc/ufw/user.rules"), system_text("/etc/ufw/user6.rules"))
+    ufw_texts = [system_text("/etc/ufw/user.rules"), system_text("/etc/ufw/user6.rules")]
+    rules, own, narrow = parse_ufw_rules(*ufw_texts)
     facts = {
         "version": VERSION,
         "certificates": certificates({**shown, **certificates_of_homes(below)}),
@@ -434,6 +448,7 @@ def main():
         "rules": rules,
         "own_rules": own,
         "narrow": narrow,
+        "late": parse_ufw_late(*ufw_texts),
     }
     facts["user_manager"] = {account.pw_name: {"state": states.get(f"user@{account.pw_uid}.service"), "bus": bus_answers(account)} for account in lingering}
     facts["ssh"] = ssh(parse_sshd(output(running["sshd"])))

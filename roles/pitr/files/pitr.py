@@ -12,7 +12,7 @@ sys.dont_write_bytecode = True
 # A directory of the program's own, installed beside it, and root's library for all programs of the host: nowhere on Python's path
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1] / "lib"), "/usr/local/lib/senex-trader"]
 
-from pitr import archive, database, drill, jobs, kept, offsite, programs, restore, settings  # noqa: E402  (the path above must come first)
+from pitr import archive, database, discard, drill, jobs, kept, offsite, programs, restore, settings  # noqa: E402  (the path above must come first)
 from pitr.plan import plan  # noqa: E402
 from senex_host import user_manager  # noqa: E402
 
@@ -60,6 +60,8 @@ def parse(argv):
     verb = verbs.add_parser("undo", help="put data that was kept aside back into its place")
     verb.add_argument("directory")
     verb.add_argument("--exact", action="store_true", help=EXACT)
+    verb = verbs.add_parser("discard", help="remove for good what a restore or an upgrade kept: data, a copy of a restore, the archive of a former cluster")
+    verb.add_argument("directory")
     verb = verbs.add_parser("set-aside", help="keep the archive under another name, for another cluster to have its place (an upgrade calls it)")
     verb.add_argument("name")
     # Nobody who tries the verb by hand puts the archive of what runs away
@@ -142,6 +144,8 @@ def act(conf, wanted):
         case "undo":
             print(restore.exchange_back(conf, wanted.directory, wanted.exact))
             print(OF_THEN, file=sys.stderr)
+        case "discard":
+            discard.discard(conf, wanted.directory)
         case "set-aside":
             kept.set_aside(conf, wanted.name, wanted.image)
         case "take-back":

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -204,14 +205,20 @@ def repair(data: Data, snapshot: bool, yes: bool) -> int:
         return 1
     if found["way"] == "cut":
         data.do(CUT)
-    run("systemctl", "--user", "stop", UNIT)
+    # Until Redis runs again nothing at a terminal ends this program, or what it calls: a Ctrl-C or a lost connection would leave it stopped
+    kinds = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, kinds)
     try:
+        run("systemctl", "--user", "stop", UNIT)
         if found["way"] == "copy":
             with open(found["copy"], "rb") as handle:
                 data.do(REPLACE.replace("{now}", now), handle)
         data.do((SWAP if found["way"] == "cut" else ASIDE).replace("{now}", now))
     finally:
         done = run("systemctl", "--user", "start", UNIT)
+        while signal.sigtimedwait(kinds - before, 0):  # what was typed meanwhile is forgotten
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if done.returncode:
         raise RedisError(f"{UNIT} did not come up: {done.stdout.strip()[-300:]}; senex logs redis -n 30 says why")
     print(f"{UNIT}: ready. When nothing is missed: podman unshare sh -c 'rm -r {data.directory}/*.damaged-{now}', as this user")

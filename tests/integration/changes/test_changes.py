@@ -141,10 +141,20 @@ def test_a_broken_unit_template_is_refused_before_anything_stops(stack, edited):
     load.expect_none_failed()
 
 
+def test_another_tag_is_not_released_by_the_way(stack):
+    before = stack.files(), stack.starts()
+    run = stack.play(variables={"senex_image_tag": "2"})
+    assert not refused(stack, before, run, "playbooks/deploy.yml -i", "-e django_image_tag=2", "Nothing was changed")
+    assert not stack.play(tags="redis", variables={"senex_image_tag": "2"}).errors, "what does not replace it goes on"
+
+
+WITHOUT_RELEASE = {"senex_image_without_release": True}
+
+
 def test_an_image_tag_that_does_not_exist(stack):
     before = stack.files(), stack.starts()
     with Load(stack) as load:
-        run = stack.play(tags="django", variables={"senex_image_tag": "no-such-tag"})
+        run = stack.play(tags="django", variables={"senex_image_tag": "no-such-tag", **WITHOUT_RELEASE})
     assert not refused(stack, before, run, "senex/demo:no-such-tag", "cannot be pulled")
     load.expect_none_failed()
 
@@ -152,7 +162,7 @@ def test_an_image_tag_that_does_not_exist(stack):
 def test_an_image_whose_health_never_comes_up(restored, figure):
     stack, before = restored, (restored.files(), restored.starts())
     with Load(stack) as load:
-        run = stack.play(tags="django", variables={"senex_image_tag": "broken", "django_start_timeout": 20})
+        run = stack.play(tags="django", variables={"senex_image_tag": "broken", "django_start_timeout": 20, **WITHOUT_RELEASE})
         wait(lambda: "web-1" in stack.instance(1), 10, "instance 1 with the old image")
     figure("image that never gets healthy: wall", run.wall)
     figure("image that never gets healthy: failed", len(load.failures), f"of {load.requests} requests")
@@ -167,7 +177,7 @@ def test_an_image_whose_health_never_comes_up(restored, figure):
 
 def test_the_playbook_that_people_run_says_what_is_wrong(stack):
     """The tests above read JSON; a person reads this."""
-    command = stack.command(variables={"senex_image_tag": "no-such-tag"}, tags="django")
+    command = stack.command(variables={"senex_image_tag": "no-such-tag", **WITHOUT_RELEASE}, tags="django")
     plain = {**environment(), "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default"}
     done = subprocess.run(command, cwd=ROOT, env=plain, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0

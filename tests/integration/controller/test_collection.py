@@ -64,15 +64,18 @@ def test_the_first_steps_work_from_the_archive_and_an_empty_directory(archive, t
     work.mkdir()
     run("ansible-galaxy", "collection", "install", str(archive), "-p", str(home), "--no-deps", ANSIBLE_COLLECTIONS_PATH=str(home))
     outside = {"ANSIBLE_COLLECTIONS_PATH": str(home), "HOME": str(tmp_path), "ANSIBLE_NOCOLOR": "1"}
-    (step,) = re.findall(r"`(ansible-playbook senex\.trader\.secrets [^`]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    (step,) = re.findall(r"`(ansible-playbook senex\.trader\.new_environment [^`]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
     said = run(*step.split(), "-e", "vault_place_is_kept=true", cwd=work, **outside)
-    vault = work / "inventory/production/group_vars/all/vault.yml"
-    assert vault.read_text(encoding="ascii").startswith("$ANSIBLE_VAULT;1.2;AES256;production\n")
-    assert (work / "inventory/production/hosts.yml").exists()
-    identity = f"production@{work}/inventory/vault-client"
-    assert identity in said and os.access(work / "inventory/vault-client", os.X_OK)
-    outside["ANSIBLE_VAULT_IDENTITY_LIST"] = "production@inventory/vault-client"
-    kept = ("-i", "inventory/production", "-e", "vault_place_is_kept=true")
+    vault = work / "inventory/shop/group_vars/all/vault.yml"
+    assert vault.read_text(encoding="ascii").startswith("$ANSIBLE_VAULT;1.2;AES256;shop\n")
+    assert (work / "inventory/shop/hosts.yml").exists() and os.access(work / "inventory/vault-client", os.X_OK)
+    (said_next,) = re.findall(r"ansible-playbook senex\.trader\.preflight -i inventory/shop", " ".join(said.split()))
+    # The configuration that it wrote opens the vault: nothing is edited by hand
+    kept = ("-i", "inventory/shop", "-e", "vault_place_is_kept=true")
+    refused = subprocess.run(said_next.split(), capture_output=True, text=True, cwd=work, env={**OUTSIDE, **outside}, timeout=180, check=False)
+    left = " ".join((refused.stdout + refused.stderr).split())
+    assert refused.returncode != 0 and "senex_domain: is still a placeholder (CHANGE_ME) in inventory/shop/group_vars/all/main.yml, line 4" in left
+    assert "vault_registry_password: is still a placeholder in inventory/shop/group_vars/all/vault.yml" in left
     assert "changed=0" in run("ansible-playbook", "senex.trader.secrets", *kept, cwd=work, **outside)
     assert "redis_password  (last: not known)" in run("ansible-playbook", "senex.trader.rotate", *kept, cwd=work, **outside)
 

@@ -7,7 +7,7 @@ from ansible_collections.senex.trader.plugins.plugin_utils.components import com
 from controller import ONE, ROOT, Stubbed
 
 PARTS = component_groups()
-CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue"]
+CATALOGUE = yaml.safe_load((ROOT / "playbooks/vars/rotation.yml").read_text())["rotation_catalogue_of_collection"]
 TWO = {**ONE, "web": ["one", "two"], "celery": ["one", "two"]}
 APART = {
     "postgresql": ["data"], "redis": ["cache"], "web": ["web-1", "web-2"], "celery": ["work"], "celery_beat": ["work"], "nginx": ["door"],

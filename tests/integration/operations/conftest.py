@@ -53,7 +53,7 @@ def registry():
 @pytest.fixture(scope="session")
 def env(stack, mail, registry, tmp_path_factory):
     """The demo with Flower and with what others issue, so that the first rotation brings it along. Its vault is the host's from then on."""
-    given = {name: secrets.token_urlsafe(24) for name in ("registry_password", "email_host_password", "tastytrade_client_id")}
+    given = {name: secrets.token_urlsafe(24) for name in ("registry_password", "email_host_password", "payments_key")}
     registry.set(given["registry_password"])
     mail.accepted = {given["email_host_password"]}
     host, port = mail.server_address
@@ -62,7 +62,8 @@ def env(stack, mail, registry, tmp_path_factory):
         "senex_registry_login": {"username": registry.USER, "password": "{{ vault_registry_password }}"},
         "senex_email": {"host": host, "port": port, "use_tls": False, "host_user": "senex", "host_password": "{{ vault_email_host_password }}",
                         "from": f"noreply@{DOMAIN}"},
-        "senex_tastytrade": {"client_id": "{{ vault_tastytrade_client_id }}", "client_secret": "demo", "base_url": "https://tastytrade.senex.test"},
+        "senex_application_secrets": ["payments_key"],
+        "senex_extra_environment": {"PAYMENTS_KEY": "{{ vault_payments_key }}"},
         "watchdog_mail_to": [f"ops@{DOMAIN}"],
         "watchdog_smtp_security": "starttls",  # it sends no password in the clear; here it has nothing to send
     }  # fmt: skip

@@ -13,7 +13,7 @@ from stack import APPLICATION, HOME, wait
 from traffic import Traffic
 
 RATE = int(os.environ.get("SENEX_TEST_RATE", "20"))  # as in test_rotation
-QUIET, RESTARTING = ("flower_password", "registry_password"), ("email_host_password", "tastytrade_client_id")
+QUIET, RESTARTING = ("flower_password", "registry_password"), ("email_host_password", "payments_key")
 NAMES = (*QUIET, *RESTARTING)
 REFUSED = ("registry_password", "email_host_password")
 LOGIN = """
@@ -70,7 +70,7 @@ def rotated(stack, env, mail, registry):
 
 def test_nothing_failed_and_no_task_was_lost(rotated, figure):
     figure("rotation of Flower's and the registry's: wall", rotated.quiet.wall)
-    figure("rotation of mail's and TastyTrade's: wall", rotated.restarting.wall)
+    figure("rotation of mail's and an application's own: wall", rotated.restarting.wall)
     print(rotated.traffic.result())
     rotated.traffic.expect_nothing_lost(least=1000, gap=10)
 
@@ -121,7 +121,7 @@ def test_the_application_logs_in_at_the_mail_server(stack, rotated):
 
 def test_every_container_of_the_application_is_told(stack, rotated):
     for container in APPLICATION:
-        asked = stack.user("podman", "exec", container, "printenv", "EMAIL_HOST_PASSWORD", "TASTYTRADE_CLIENT_ID").split()
+        asked = stack.user("podman", "exec", container, "printenv", "EMAIL_HOST_PASSWORD", "PAYMENTS_KEY").split()
         assert asked == [rotated.new[name] for name in RESTARTING], container
 
 

@@ -61,7 +61,8 @@ class Settings:
     @property
     def data(self) -> list[str]:
         """What of this host is copied: nothing that is removed may be, hold or lie in it."""
-        return [os.path.join(self.home, self.given[kind]["directory"]) for kind in ("media", "redis") if "directory" in self.given.get(kind, {})]
+        paths = [self.given[kind]["directory"] for kind in ("media", "redis") if "directory" in self.given.get(kind, {})]
+        return [os.path.join(self.home, path) for path in (*paths, *self.given.get("media", {}).get("volumes", {}).values())]
 
     @property
     def status(self) -> str:
@@ -201,6 +202,7 @@ def mounted(settings: Settings, job: str) -> None:
     notes = [(f"config/backup/place{name and '-' + name}", os.path.join(settings.backups, name)) for name in ("", *PLACES.get(job, ()))]
     if job == "media":
         notes.append(("config/django/uploads", os.path.join(settings.home, settings["media"]["directory"])))
+        notes += [(f"config/django/volume-{name}", os.path.join(settings.home, path)) for name, path in settings["media"].get("volumes", {}).items()]
     barman = os.path.join(settings.backups, "barman")
     if job in ("offsite", "offsite-wal") and os.path.isdir(barman):
         notes.append(("config/pitr/place", barman))

@@ -25,7 +25,8 @@ class Moment:
         database = settings["database"]
         there = server(settings)
         argv = [PODMAN, *there.words(*there.client("psql", *psql.ROWS, "-d", target(database["name"]), role=database["role"]))]
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.errors = dump_file.errors_apart()
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
         [[self.name]] = self.ask(f"{PATIENT_17}begin isolation level repeatable read, read only;\nselect pg_export_snapshot();")
         self.sequences = {name: int(value) for _, name, value in self.ask(contents.SEQUENCES)}
 
@@ -39,7 +40,8 @@ class Moment:
             pass  # it has said why on its other stream
         while (line := self.process.stdout.readline()) != f"{end}\n".encode():
             if not line:
-                raise BackupError(f"PostgreSQL does not answer: {self.process.stderr.read().decode(errors='replace').strip()[-500:]}")
+                self.process.wait()
+                raise BackupError(f"PostgreSQL does not answer: {dump_file.last_words(self.errors)[-500:]}")
             said += line
         return psql.rows(said.decode(errors="replace"))
 
@@ -60,6 +62,7 @@ class Moment:
     def close(self) -> None:
         self.process.kill()
         self.process.communicate()
+        self.errors.close()
 
 
 def make(settings: Settings, reason: str, keep: int | None = None) -> dict:

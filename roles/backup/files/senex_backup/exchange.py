@@ -32,6 +32,16 @@ def place(settings: Settings, kind: str) -> str:
     return os.path.join(settings.home, settings[kind]["directory"])
 
 
+def places(settings: Settings, kind: str) -> list[tuple[str, str]]:
+    """Each directory in use, with the part of a copy that belongs there: media has the application's volumes besides."""
+    return media.sources(settings) if kind == "media" else [(place(settings, kind), "")]
+
+
+def has(wanted: dict, below: str) -> bool:
+    """Whether a copy has a part. One from before a volume was kept does not have that."""
+    return not below or os.path.isdir(os.path.join(wanted["path"], "files", below))
+
+
 def own(name: str) -> bool:
     """Whether a name is one of those above."""
     return any(name.startswith(mark) and STAMP.fullmatch(name.removeprefix(mark)) for mark in (READY, COMING, ASIDE))
@@ -84,15 +94,21 @@ def sweep(settings: Settings, directory: str) -> None:
 
 def bring(settings: Settings, wanted: dict) -> None:
     """The copy's files, beside those in use; each is what was once copied."""
-    directory = place(settings, wanted["kind"])
+    for directory, below in places(settings, wanted["kind"]):
+        if has(wanted, below):
+            _bring(settings, wanted, directory, below)
+
+
+def _bring(settings: Settings, wanted: dict, directory: str, below: str) -> None:
     finish(directory)
     sweep(settings, directory)
     ready = owned.begin(os.path.join(directory, READY + wanted["stamp"]))
     try:
         with ours(directory, os.path.basename(ready)) as held:
             if wanted["kind"] == "media":
-                media.rsync(f"{wanted['path']}/files/", f"{inside(held)}/", keep=(held,))
-                media.compare(wanted["path"], inside(held))
+                apart = [] if below else [f"--exclude=/{media.VOLUMES}/"]
+                media.rsync(*apart, os.path.join(wanted["path"], "files", below, ""), f"{inside(held)}/", keep=(held,))
+                media.compare(wanted["path"], inside(held), below)
                 os.fchown(held, 0, 0)
                 os.fchmod(held, 0o700)
             else:
@@ -109,15 +125,35 @@ def bring(settings: Settings, wanted: dict) -> None:
 
 
 def swap(settings: Settings, wanted: dict) -> None:
-    """What is ready takes the place of what is in use, which is kept aside."""
-    directory = place(settings, wanted["kind"])
+    """What is ready takes the place of what is in use, which is kept aside. Of several directories, those that an earlier run has done stay so."""
+    # A copy from before a volume was kept has nothing for it, nor was anything put aside then
+    there = [
+        directory for directory, below in places(settings, wanted["kind"])
+        if not below or (os.path.lexists(_comes(directory, wanted)) if wanted.get("back") else has(wanted, below))
+    ]  # fmt: skip
+    todo = [directory for directory in there if not _swapped(directory, wanted)] or there[:1]
+    for directory in todo:
+        if not wanted.get("empty") and not os.path.isdir(_comes(directory, wanted)):
+            raise BackupError(f"{_comes(directory, wanted)} is not there: begin the restore again")
+    for directory in todo:
+        _swap(wanted, directory)
+
+
+def _comes(directory: str, wanted: dict) -> str:
+    """What is to take the place of what is in use."""
+    return os.path.join(directory, f".{wanted['back']}" if wanted.get("back") else READY + wanted["stamp"])
+
+
+def _swapped(directory: str, wanted: dict) -> bool:
     finish(directory)
+    return os.path.isdir(os.path.join(directory, ASIDE + wanted["stamp"])) and not os.path.isdir(os.path.join(directory, READY + wanted["stamp"]))
+
+
+def _swap(wanted: dict, directory: str) -> None:
     ready = os.path.join(directory, READY + wanted["stamp"])
     if wanted.get("empty"):
         owned.begin(ready)
-    comes = os.path.join(directory, f".{wanted['back']}") if wanted.get("back") else ready
-    if not os.path.isdir(comes):
-        raise BackupError(f"{comes} is not there: begin the restore again")
+    comes = _comes(directory, wanted)
     with ours(directory, os.path.basename(comes)):
         pass  # before anything has another name
     os.mkdir(os.path.join(directory, ASIDE + wanted["stamp"]), 0o700)

@@ -1,4 +1,5 @@
-"""Copies of uploaded media: a directory each time, in which what did not change is a hard link to the copy before.
+"""Copies of uploaded media, and of the application's volumes that are to be kept: a directory each time, in which what did not change is a hard link to
+the copy before.
 
 Runs inside the user namespace (`podman unshare`), for the files belong to the container's user.
 """
@@ -24,6 +25,8 @@ DIRECTORY = "media"
 NAME = re.compile(r"media-(\d{4}-\d\d-\d\d-\d{6})")
 SUMS = "SHA256SUMS"
 # What restores keep in the directory itself is no media of now
+# In a copy, beside the files of media: a directory for each volume
+VOLUMES = ".volumes"
 NOT_OURS = ("--exclude=/.before-restore-*Z/", "--exclude=/.restored-*Z/", "--exclude=/.coming-*Z/", "--exclude=/lost+found/")
 INSIDE = "_CONTAINERS_USERNS_CONFIGURED"
 
@@ -34,24 +37,37 @@ def inside(arguments: list[str]) -> None:
         os.execv(PODMAN, [PODMAN, "unshare", sys.executable, "-IB", os.path.realpath(sys.argv[0]), *arguments])  # noqa: S606
 
 
+def sources(settings: Settings) -> list[tuple[str, str]]:
+    """What is copied: media, and each volume with the place that it has in a copy."""
+    volumes = settings["media"].get("volumes", {})
+    return [(os.path.join(settings.home, settings["media"]["directory"]), "")] + [
+        (os.path.join(settings.home, path), f"{VOLUMES}/{name}") for name, path in sorted(volumes.items())
+    ]
+
+
 def make(settings: Settings) -> dict:
     """A copy of now; it has its name when every file in it has its checksum."""
-    source, directory = os.path.join(settings.home, settings["media"]["directory"]), settings.directory(DIRECTORY)
-    if not os.path.isdir(source):
-        raise BackupError(f"{source} is not there: is django_media_directory of this host another one?")
+    directory = settings.directory(DIRECTORY)
+    for source, below in sources(settings):
+        if not os.path.isdir(source):
+            raise BackupError(f"{source} is not there: {'has site.yml run on this host?' if below else 'is django_media_directory of this host another one?'}")
     name = time.strftime("media-%Y-%m-%d-%H%M%S", time.gmtime())
     path, part = os.path.join(directory, name), os.path.join(directory, f"{name}.part")
     if os.path.exists(path):
         raise FileExistsError(f"{path} is there already: is the clock right?")
     sweep(settings, directory)
     before = copies(directory)[-1:]
-    link = [f"--link-dest={os.path.join(directory, before[0], 'files')}"] if before else []
     owned.begin(part)
     try:
-        os.mkdir(os.path.join(part, "files"), 0o700)
-        plan = rsync("--dry-run", "--stats", *NOT_OURS, *link, f"{source}/", f"{part}/files/")
-        need(directory, int(re.sub(r"\D", "", re.search(r"Total transferred file size: ([\d,.]+)", plan)[1])), "the copy of media")
-        rsync(*NOT_OURS, *link, f"{source}/", f"{part}/files/")
+        copied = [_words(source, os.path.join(part, "files", below), [os.path.join(directory, one, "files", below) for one in before])
+                  for source, below in sources(settings)]  # fmt: skip
+        for words in copied:
+            os.makedirs(words[-1], 0o700)
+        plans = [rsync("--dry-run", "--stats", *words) for words in copied]
+        sizes = [int(re.sub(r"\D", "", re.search(r"Total transferred file size: ([\d,.]+)", plan)[1])) for plan in plans]
+        need(directory, sum(sizes), "the copy of media")
+        for words in copied:
+            rsync(*words)
         size = sums(part, os.path.join(directory, before[0]) if before else None)
         os.sync()  # thousands of small files: one call for all
         os.rename(part, path)
@@ -68,6 +84,13 @@ def make(settings: Settings) -> dict:
         )
     say(f"{path}: {size} bytes" + (f"; removed {', '.join(gone)}" if gone else ""))
     return {"what": path, "path": path, "bytes": size, "removed": gone}
+
+
+def _words(source: str, target: str, before: list[str]) -> list[str]:
+    """What rsync is told for one of them. A volume that came since has no copy before."""
+    links = [f"--link-dest={path}" for path in before if os.path.isdir(path)]
+    hides = [] if f"/{VOLUMES}/" in target else [f"--exclude=/{VOLUMES}/"]  # a directory of media cannot pass for a volume
+    return [*NOT_OURS, *hides, *links, f"{source.rstrip('/')}/", f"{target.rstrip('/')}/"]
 
 
 def rsync(*words: str, keep: tuple[int, ...] = ()) -> str:
@@ -115,9 +138,18 @@ def verify(copy: str) -> None:
     compare(copy, os.path.join(copy, "files"))
 
 
-def compare(copy: str, root: str) -> None:
-    """The same of a directory that is to hold the files of a copy."""
+def part_of(sums_: dict[str, str], below: str) -> dict[str, str]:
+    """Of the checksums of a copy those of media alone, or of one volume, by the paths that the files have in use."""
+    if below:
+        begins = os.path.join("files", below, "")
+        return {os.path.join("files", name.removeprefix(begins)): digest_ for name, digest_ in sums_.items() if name.startswith(begins)}
+    return {name: digest_ for name, digest_ in sums_.items() if not name.startswith(os.path.join("files", VOLUMES, ""))}
+
+
+def compare(copy: str, root: str, below: str | None = None) -> None:
+    """The same of a directory that is to hold the files of a copy; of a part of them, where one is named."""
     wanted, there = read_sums(copy), set(files(root))
+    wanted = wanted if below is None else part_of(wanted, below)
     paths = {name: os.path.join(root, os.path.relpath(name, "files")) for name in there}
     wrong = [name for name, digest_ in wanted.items() if name in there and digest(paths[name]) != digest_]
     more = there - {*wanted, os.path.join("files", owned.MARK)}

@@ -10,11 +10,12 @@ import glob
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 import urllib.parse
 
-from senex_backup import dead_locks
+from senex_backup import dead_locks, held_locks
 from senex_backup.common import BackupError, NotNow, Settings, alone, say
 from senex_backup.postgresql import dump_file
 
@@ -23,7 +24,9 @@ DIRECTORIES = ("postgresql", "redis", "media", "barman")  # whichever are there
 TAG, WAL_TAG = "senex", "senex-wal"  # whole copies, and those of WAL alone
 UNFINISHED = ("postgresql/*.part", "redis/*.part", "media/*.part", "media/*.gone")
 NOT_WAL = ("barman/*/base", "barman/*/meta", "barman/kept/*/*/base", "barman/kept/*/*/meta")  # for the whole copy
-LOCKED = "1h"  # how long a run waits while the repository is being thinned out or checked
+LOCKED = 3600  # seconds that a run waits while the repository is being thinned out or checked
+LOOK = 120  # seconds after which it looks who has the lock
+BY_HAND = "5m"  # how long whoever calls restic waits for a lock; its holder is told then
 ANSWER = 60  # seconds in which the storage must let the repository be opened; restic itself would try for a quarter of an hour
 GONE = "no such file or directory"
 
@@ -42,9 +45,9 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def command(settings: Settings, *words: str) -> list[str]:
+def command(settings: Settings, *words: str, patience: str) -> list[str]:
     authority = settings.secret("s3-ca.crt")
-    return [RESTIC, "--retry-lock", LOCKED, *(["--cacert", authority] if os.path.exists(authority) else []), *words]
+    return [RESTIC, "--retry-lock", patience, *(["--cacert", authority] if os.path.exists(authority) else []), *words]
 
 
 def reachable(settings: Settings) -> None:
@@ -67,21 +70,47 @@ def restic(settings: Settings, *words: str, allowed: tuple[int, ...] = (0,), tim
 
     `apart`: where it sees no other process, by whoever knows that no restic runs.
     """
+    wait, told_of = held_locks.Wait(), ""
+    while True:
+        result = once(settings, *words, timeout=timeout, keep=keep, apart=apart, **instead)
+        if not held_locks.is_why(result) or "--retry-lock" in words or wait.lasted() >= LOCKED:
+            break
+        unlock(settings)
+        holders = held(settings)
+        if dead := wait.dead(holders):
+            raise BackupError(held_locks.ended(dead))
+        if holders and told_of != holders[0].who:
+            told_of = holders[0].who
+            say(f"{held_locks.holds(holders[0])}: waiting for its end, {LOCKED // 60} minutes at most")
+    if result.returncode not in allowed:
+        raise BackupError(f"restic {words[0]} ended with {result.returncode}: {told(result)}")
+    return result
+
+
+def held(settings: Settings) -> list[held_locks.Holder]:
+    """The locks in the repository; one that goes meanwhile is none."""
+    found = []
+    for identity in once(settings, "list", "locks", "--no-lock", timeout=ANSWER).stdout.split():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            found.append(held_locks.Holder.of(identity, once(settings, "cat", "lock", identity, "--no-lock", timeout=ANSWER).stdout))
+    return found
+
+
+def once(settings: Settings, *words: str, timeout: int | None, keep: tuple[int, ...] = (), apart: bool = False, **instead: str) -> subprocess.CompletedProcess:
+    """Run restic, which waits a little for a lock."""
     about = environment(settings) | instead
-    whole = [*(dead_locks.APART if apart else ()), *command(settings, *words)]
-    held = () if apart else (dead_locks.held(settings),)
+    whole = [*(dead_locks.APART if apart else ()), *command(settings, *words, patience=f"{LOOK}s")]
+    runs = () if apart else (dead_locks.held(settings),)
     # Below backups, and from there: paths in the repository are relative, so a host with another home finds them too
     try:
-        result = subprocess.run(whole, cwd=settings.backups, env=about, capture_output=True, text=True, pass_fds=(*keep, *held),
+        result = subprocess.run(whole, cwd=settings.backups, env=about, capture_output=True, text=True, pass_fds=(*keep, *runs),
                                 errors="replace", stdin=subprocess.DEVNULL, timeout=timeout, check=False)  # fmt: skip
     except subprocess.TimeoutExpired as error:
         said = (error.stderr or b"").decode(errors="replace").strip().rpartition("\n")[2][-500:]
         raise NotNow(f"the storage of backup_offsite_repository gave no good answer in {timeout} s: are bucket and keys right? {said}") from error
     finally:
-        for descriptor in held:
+        for descriptor in runs:
             os.close(descriptor)
-    if result.returncode not in allowed:
-        raise BackupError(f"restic {words[0]} ended with {result.returncode}: {told(result)}")
     return result
 
 
@@ -228,9 +257,22 @@ def check(settings: Settings) -> dict:
     return {"what": newest[-1]["id"], "bytes": None}
 
 
+CHOOSES = re.compile(r"--(tag|host|path)(=.*)?|--dry-run|-[a-z]*n[a-z]*|--help|-h|[0-9a-f]{8,64}|latest")
+
+
+def forgets_all(words: list[str]) -> bool:
+    """Whether restic is asked to drop copies, and nothing says of whom."""
+    return "forget" in words and not any(CHOOSES.fullmatch(word) for word in words[words.index("forget") + 1 :])
+
+
 def passthrough(settings: Settings, words: list[str]) -> None:
     """Become restic itself, with everything it needs to know: snapshots, key, mount, ..."""
+    if forgets_all(words):
+        raise BackupError(
+            "restic forget: without --tag, --host, --path or the ID of a copy it removes old copies of all machines in the repository, also those of a lost "
+            "host. Name what may go, as in --tag machine-ID (senex backup restic snapshots); --dry-run shows what would"
+        )
     reachable(settings)
     os.chdir(settings.backups)
     os.set_inheritable(dead_locks.held(settings), True)
-    os.execve(RESTIC, command(settings, *words), environment(settings))  # noqa: S606
+    os.execve(RESTIC, command(settings, *words, patience=BY_HAND), environment(settings))  # noqa: S606

@@ -33,8 +33,9 @@ def chosen(settings: Settings, kind: str, name: str) -> str:
 def plan(settings: Settings, kind: str, name: str, fetched: bool = False) -> dict:
     """What a restore would do; a copy that is damaged ends it here, before anything has changed."""
     directory = exchange.place(settings, kind)
-    if not os.path.isdir(directory):
-        raise BackupError(f"{directory} is not there: has site.yml run on this host?")
+    for path, _below in exchange.places(settings, kind):
+        if not os.path.isdir(path):
+            raise BackupError(f"{path} is not there: has site.yml run on this host?")
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     wanted = {"kind": kind, "stamp": stamp, "directory": directory, "aside": os.path.join(directory, exchange.ASIDE + stamp), "now": now(settings, kind)}
     if kind == "redis" and name == EMPTY:
@@ -57,7 +58,7 @@ def plan(settings: Settings, kind: str, name: str, fetched: bool = False) -> dic
 def now(settings: Settings, kind: str) -> list[str]:
     """What is in use, for a person who is about to lose sight of it. One that does not answer may be why this is done."""
     if kind == "media":
-        return []
+        return [f"with the volume in {path}" for path, below in exchange.places(settings, kind) if below]
     try:
         container = settings["redis"]["container"]
         held = re.findall(r"^db(\d+):keys=(\d+)", podman("exec", container, "redis-cli", "-e", "info", "keyspace", timeout=20), re.MULTILINE)

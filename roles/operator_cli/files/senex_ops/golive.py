@@ -74,7 +74,9 @@ def judge_ssh(data: dict, config, now: float) -> list[Finding]:
 def judge_copies(data: list[dict], config, now: float) -> list[Finding]:
     """Each kind of copy was made once, and one was restored once."""
     if not config.database:
-        return []
+        do = "try it there: nothing here makes a copy, and what nobody restored is none"
+        theirs = [f"{one.host}:{one.port}" for one in config.elsewhere if one.what == "database"]
+        return [warn("copies", f"of the database are made by whoever has {server}: has a restore of one been tried?", do) for server in theirs]
     found, results = [], {one["job"]: one["result"] for one in data}
     for job, words in COPIES.items():
         if job not in results:

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -70,6 +71,21 @@ def alone(settings: Settings, name: str, wait: float = 0) -> Iterator[None]:
         except lock.Busy:
             raise PitrError(f"{name} is running already; wait for its end") from None
         yield
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Nothing that a person at a terminal does ends this program, or what it calls, in the body: a Ctrl-C or a lost connection between the end of one database
+    and the start of the other would leave none. What was typed meanwhile is forgotten.
+    """
+    kinds = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, kinds)
+    try:
+        yield
+    finally:
+        while signal.sigtimedwait(kinds - before, 0):
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def mounted(settings: Settings) -> None:

@@ -153,7 +153,7 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
     exchangeable(settings)
     was, becomes = (identity(settings, found) for found in (settings.data, directory))
     # What is at work in the archive has its end first
-    with alone(settings, "restore"), alone(settings, "base", jobs.PATIENCE), alone(settings, "wal", jobs.PATIENCE):
+    with alone(settings, "restore"), alone(settings, "base", jobs.PATIENCE), alone(settings, "wal", jobs.PATIENCE), jobs.undisturbed():
         before = {} if exact else handed_out(settings)
         systemctl("stop", RECEIVER)
         server = database.service(settings)

@@ -10,6 +10,7 @@ import os
 import re
 import struct
 import subprocess
+import tempfile
 import zlib
 from collections.abc import Iterator
 
@@ -258,10 +259,16 @@ def read_records(settings: Settings, base: Base, directory: str, chain: list[Seg
     dump = ["pg_waldump", "--path=/wal", f"--timeline={base.timeline}", "--rmgr=Transaction", "--rmgr=XLOG", chain[0].name, chain[-1].name]
     reading = Reading()
     argv = in_image(settings, dump, [f"{directory}:/wal:ro"])
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace") as process:
+    # Into a file: what nobody reads until the end must not fill a pipe
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace") as process,
+    ):
         for line in process.stdout:
             reading.add(line, until)
-        said = process.stderr.read()
+        process.wait()
+        errors.seek(0)
+        said = errors.read()
     unrun(subprocess.CompletedProcess(dump, process.returncode, "", said), "pg_waldump")
     if process.returncode:
         _judge(said, directory, chain)

@@ -86,6 +86,16 @@ class Database:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """A server that is somebody else's, and what that means."""
+
+    what: str
+    host: str
+    port: int
+    says: str
+
+
+@dataclass(frozen=True)
 class Broker:
     """Redis in its container on this host."""
 
@@ -111,6 +121,7 @@ class Limits:
     beat_silence: float = number(900, 60, "seconds")
     wal_lag: float = number(300, 1, "seconds")
     wal_kept: float = number(2048, 64, "MB")
+    image_age: float = number(120, 1, "days")
 
 
 @dataclass(frozen=True)
@@ -173,6 +184,7 @@ class Config:
     public: Public | None = None
     database: Database | None = None
     broker: Broker | None = None
+    elsewhere: list[Elsewhere] = field(default_factory=list)
     beat: str = ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import pwd
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class Host:
             raise LookupError(f"there is no user '{user}' on this host; the common role makes it") from None
         self.uid, self.gid = entry.pw_uid, entry.pw_gid
         self.runtime = user_manager.runtime(self.uid)
+        self.images: dict[str, int] = {}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -102,6 +104,14 @@ class Host:
     def podman(self, *arguments: str, timeout: float = 20, stdin: str | None = None) -> Ended:
         """`podman …` of the service user."""
         return self.as_user(*self.within("podman", *arguments), timeout=timeout, stdin=stdin)
+
+    def image_times(self, images: list[str]) -> dict[str, int]:
+        """When each image was made. It stays so, and each is asked once: this comes twice a minute."""
+        if unknown := [image for image in images if image not in self.images]:
+            done = self.podman("image", "inspect", "--format", "{{.Id}} {{.Created.Unix}}", *unknown)
+            pairs = [line.split() for line in untrusted.records(done.out)]
+            self.images.update({pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()})
+        return {image: self.images[image] for image in images if image in self.images}
 
     def inside(self, container: str, *argv: str, timeout: float = 20, stdin: str | None = None) -> Ended:
         """A command in a container."""
@@ -148,6 +158,14 @@ class Host:
         self.as_user("pkill", "-KILL", "-u", str(self.uid), "-x", "aardvark-dns")
         closed = ("--read-only", *confined.OPTIONS, "--log-driver=none")
         return self.podman("run", "--rm", "--pull=never", *closed, "--network", network, "--entrypoint", "/bin/true", image, timeout=60)
+
+    def connects(self, address: str, port: int, timeout: float) -> str:
+        """Why a server takes no connection; nothing where it does."""
+        try:
+            socket.create_connection((address, port), timeout=timeout).close()
+        except (OSError, UnicodeError) as error:
+            return str(error)
+        return ""
 
     def get(self, address: str, port: int, path: str, domain: str, timeout: float, tls: bool = False) -> Answer:
         """One GET, as nginx asks an instance (or, by TLS, as a browser asks nginx; whether the certificate is good is another check's matter)."""

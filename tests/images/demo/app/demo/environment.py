@@ -1,6 +1,10 @@
-"""The environment an application image gets (docs: the application image's contract)."""
+"""The environment an application image gets (docs: the application image's contract).
+
+Each variable may also be called OWN_NAME, and be a file that NAME_FILE or OWN_NAME_FILE names: applications have names of their own.
+"""
 
 import os
+from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -19,13 +23,18 @@ REQUIRED = (
 
 
 def require():
-    missing = [name for name in REQUIRED if not os.environ.get(name)]
+    missing = [name for name in REQUIRED if not text(name)]
     if missing:
         raise ImproperlyConfigured(f"Missing from the environment: {', '.join(missing)}")
 
 
 def text(name, default=""):
-    return os.environ.get(name) or default
+    for variable in (f"OWN_{name}", name):
+        if value := os.environ.get(variable):
+            return value
+        if path := os.environ.get(f"{variable}_FILE"):
+            return Path(path).read_text(encoding="utf-8")
+    return default
 
 
 def flag(name, default=False):

@@ -162,7 +162,7 @@ EMAIL_TIMEOUT = 10
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "webmaster@localhost")
 
-LOG_DIR = Path(os.environ.get("LOG_DIR", "/var/log/senex_trader") or os.devnull)
+LOG_DIR = Path(os.environ.get("LOG_DIR", "/var/log/app") or os.devnull)
 LOG_HANDLERS = ["console"] + (["file"] if LOG_DIR.is_dir() and os.access(LOG_DIR, os.W_OK) else [])
 LOGGING = {
     "version": 1,

@@ -1,4 +1,7 @@
-"""What `podman run` needs to start a container as a unit of the collection would: its words, mounts, limits and rights, read from the unit's text."""
+"""What `podman run` needs to start a container as a unit of the collection would: its words, mounts, limits and rights, read from the unit's text.
+
+For what needs a container for a moment: the scripts of a release, and the check of images. So what a template says of a container is said for these too.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,15 @@ OPTIONS = {
     "HostName": "--hostname", "DNSOption": "--dns-option", "User": "--user", "Environment": "--env", "DropCapability": "--cap-drop",
     "AddCapability": "--cap-add", "Tmpfs": "--tmpfs",
 }  # fmt: skip
-# What the checker does in its own way: its own network, names, log and health checks
+# What whoever starts it does in their own way: network, names, log and health checks
 OWN = {
-    "Image", "Pull", "ContainerName", "Network", "PublishPort", "EnvironmentFile", "Exec", "LogDriver", "Volume", "SeccompProfile", "HealthCmd",
+    "Image", "Pull", "ContainerName", "Network", "PublishPort", "Exec", "LogDriver", "Volume", "SeccompProfile", "HealthCmd",
     "HealthInterval", "HealthTimeout", "HealthRetries", "HealthOnFailure", "HealthStartupCmd", "HealthStartupInterval", "HealthStartupTimeout",
 }  # fmt: skip
 FLAGS = {"ReadOnly": "--read-only", "NoNewPrivileges": "--security-opt=no-new-privileges"}
 STOP = "--stop-timeout="
+# Keys of [Service] that limit what it may take
+LIMITS = ("CPUQuota", "MemoryHigh", "MemoryMax", "MemorySwapMax", "TasksMax")
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,11 @@ class Mount:
     source: str
     target: str
     read_only: bool
+    options: str = ""
+
+    def word(self) -> str:
+        """As Podman takes it."""
+        return ":".join(filter(None, [self.source, self.target, self.options]))
 
 
 @dataclass
@@ -39,7 +49,10 @@ class Container:
     image: str
     options: list[str] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
+    properties: list[str] = field(default_factory=list)  # the same limits as systemd has them
+    environment_files: list[str] = field(default_factory=list)
     mounts: list[Mount] = field(default_factory=list)
+    secrets: list[tuple[str, str]] = field(default_factory=list)  # name, and how it is mounted
     words: list[str] = field(default_factory=list)
     health: list[str] = field(default_factory=list)
     stop_timeout: int = 10
@@ -59,7 +72,7 @@ def words(text: str) -> list[str]:
 
 def _mount(value: str) -> Mount:
     source, target, *options = value.split(":")
-    return Mount(source, target, "ro" in options)
+    return Mount(source, target, "ro" in options, ",".join(options))
 
 
 def read(text: str) -> Container:
@@ -85,6 +98,11 @@ def _container_key(found: Container, key: str, value: str) -> None:
             found.options.append(value)
     elif key == "Volume":
         found.mounts.append(_mount(value))
+    elif key == "Secret":
+        name, _, how = value.partition(",")
+        found.secrets.append((name, how))
+    elif key == "EnvironmentFile":
+        found.environment_files.append(value)
     elif key == "Exec":
         found.words = words(value)
     elif key == "HealthCmd":
@@ -92,10 +110,12 @@ def _container_key(found: Container, key: str, value: str) -> None:
     elif key == "SeccompProfile":
         found.filtered = True
     elif key not in OWN:
-        raise ValueError(f"{key}= is in a unit and not known to the check of images")
+        raise ValueError(f"{key}= is in a unit and not known where containers are started without one")
 
 
 def _service_key(found: Container, key: str, value: str) -> None:
+    if key in LIMITS:
+        found.properties.append(f"{key}={value}")
     if key == "TasksMax":
         found.limits.append(f"--pids-limit={value}")
     elif key == "MemoryMax":

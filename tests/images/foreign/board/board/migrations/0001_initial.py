@@ -1,0 +1,7 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    initial = True
+    dependencies = []
+    operations = [migrations.CreateModel("Entry", [("id", models.BigAutoField(primary_key=True)), ("text", models.TextField())])]
