@@ -358,6 +358,30 @@ def stop(**more):
     return {"code": 0, "seconds": 1.0, "limit": 20, "status": 200, "command": "gunicorn", **more}
 
 
+PAGE = {"where": "https://www.example.com/login/?next=/", "status": 200, "type": "text/html; charset=utf-8", "policy": "", "html": "<p>"}
+STYLED = {**PAGE, "html": "<style>p {}</style>"}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "says"),
+    [
+        ({}, report.SKIPPED, "does not run"),
+        (PAGE, report.PASSED, "/login/"),
+        (STYLED, report.FAILED, "/login/: inline style element (line 1), by default-src of nginx_content_security_policy"),
+        ({**STYLED, "policy": "style-src 'unsafe-inline'"}, report.PASSED, ""),
+        ({**STYLED, "policy": "style-src 'self'"}, report.FAILED, "the application's own Content-Security-Policy"),
+        ({**STYLED, "status": 404}, report.SKIPPED, "answers 404 with text/html"),
+        ({**STYLED, "status": "TimeoutError: timed out", "type": ""}, report.SKIPPED, "answers TimeoutError"),
+        ({**STYLED, "type": "application/json"}, report.SKIPPED, "application/json"),
+        ({**STYLED, "html": "<![x[ "}, report.SKIPPED, "cannot be looked through"),
+    ],
+)
+def test_page(found, expected, says):
+    said = judge.page(found, handed_over()["wanted"]["policy"])
+    assert state(said) == expected and says in said.says, said
+    assert "style-src 'self' 'unsafe-inline'" in said.do or expected != report.FAILED, said
+
+
 @pytest.mark.parametrize(
     ("found", "expected"),
     [

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from ansible_collections.senex.trader.plugins.module_utils.contract import versions
 from ansible_collections.senex.trader.plugins.module_utils.contract.report import Finding, failed, passed, skipped
+from ansible_collections.senex.trader.plugins.module_utils.host import page_policy
 
 SECRET_NAME = re.compile(r"SECRET|PASSW|TOKEN|CREDENTIAL|PRIVATE|DSN|API_?KEY|ACCESS_?KEY|ENCRYPTION_KEY|(^|_)KEY$", re.IGNORECASE)
 NOT_SECRET = re.compile(r"^GPG_KEY$|PUBLIC|_(FILE|PATH|NAME|URL_NAME)$", re.IGNORECASE)
@@ -192,6 +194,24 @@ def health(path: str, status: int | str | None, variable: str) -> Finding:
         503: "the page says that database or Redis do not answer: see DB_… and REDIS_URL of the environment",
     }
     return failed(f"{path} answers {status}" if isinstance(status, int) else f"{path}: {status}", do.get(status, "it must answer 200"))
+
+
+def page(found: dict, policy: str) -> Finding:
+    """The start page under its own policy, or the one that nginx adds (`policy`): what a browser would leave out without a word."""
+    if not found:
+        return skipped("web does not run, or there is no python3")
+    path = urlsplit(found["where"]).path or "/"
+    if found["status"] != 200 or not found["type"].lower().startswith("text/html"):
+        return skipped(f"{path} answers {found['status']} with {found['type'].partition(';')[0] or 'no type'}")
+    whose = "the application's own Content-Security-Policy" if found["policy"] else "nginx_content_security_policy"
+    try:
+        blocked = page_policy.blocked(found["where"], found["html"], found["policy"] or policy)
+    except page_policy.Unreadable as error:
+        return skipped(f"{path} cannot be looked through: {error}")
+    lines = page_policy.described(blocked, whose)
+    if lines:
+        return failed(f"a browser blocks on {path}: {'; '.join(what for _, what, _ in lines)}", "; ".join(change for _, _, change in lines))
+    return passed(f"a browser blocks nothing in the HTML of {path}")
 
 
 def requests(found: dict) -> Finding:

@@ -91,6 +91,7 @@ POINTS = (
     Point("address", _address, judge.address),
     Point("alive", lambda bench: (bench.wanted["alive"], bench.asked.get(bench.wanted["alive"]), "django_health_alive_path"), judge.health),
     Point("ready", lambda bench: (bench.wanted["ready"], bench.asked.get(bench.wanted["ready"]), "django_health_ready_path"), judge.health),
+    Point("page", lambda bench: (bench.page, bench.wanted["policy"]), judge.page),
     Point("requests", _stopped, judge.requests),
     Point("stops", _stopped, judge.stops),
     Point("worker", _worker, judge.worker),
