@@ -165,7 +165,7 @@ def test_the_name_of_a_task_does_not_hide_the_queues(end):
 @pytest.mark.parametrize("words", [["-U", "postgres"], ["-Upostgres"], ["--username=postgres"], ["--username", "postgres"], ["-XAtU", "postgres", "-c", "x"]])
 def test_a_superuser_is_led_to_no_functions_of_the_application(monkeypatch, words):
     run = []
-    monkeypatch.setattr(command, "become", lambda _host, argv: run.append(argv) or 0)
+    monkeypatch.setattr(command, "become", lambda _host, argv, _gone: run.append(argv) or 0)
     command.psql(Fake(), settings(), SimpleNamespace(arguments=words))
     command.psql(Fake(), settings(), SimpleNamespace(arguments=["-c", "select 'postgres'"]))
     guarded, plain = run

@@ -7,8 +7,10 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import sys
 import time
+from collections.abc import Callable
 
 from senex_host import release_history, untrusted
 from senex_host.host_layout import RELEASES as RECORDS
@@ -51,16 +53,38 @@ def replace(argv: list[str], **environment: str) -> int:
         raise CliError(f"{argv[0]}: {error.strerror}") from None
 
 
-def become(host: Host, argv: list[str]) -> int:
-    """Become another program, as the service user and by way of its manager. With --pipe that is handed the descriptors themselves."""
+# Of a session in a container: what podman exec has begun goes on when that one is gone, a query or an open transaction for as long as it likes
+END_SESSION = """
+for signal in INT TERM; do
+    for process in /proc/[0-9]*; do
+        tr '\\0' '\\n' <"$process/environ" 2>/dev/null | grep -qx "SENEX_SESSION=$1" && kill -s $signal "${process#/proc/}" 2>/dev/null
+    done
+    sleep 1
+done
+:
+"""
+
+
+def become(host: Host, argv: list[str], gone: Callable[[], None] = lambda: None) -> int:
+    """Become another program, as the service user and by way of its manager. With --pipe that is handed the descriptors themselves.
+
+    Its manager would go on with it when nobody waits for it any more: whoever is at a terminal has it ended then, and `gone` is called.
+    """
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     untrusted.own_keyring()
     words = ["systemd-run", "--user", "--quiet", "--wait", "--collect", "--property=LogLevelMax=warning", "--pty" if on_terminal else "--pipe"]
+    unit = f"senex-{os.getpid()}-{secrets.token_hex(4)}.service"
+
+    def end() -> None:
+        gone()
+        host.systemctl("user", "stop", unit, timeout=20)
+
     if on_terminal:
         kind = os.environ.get("TERM", "dumb")
-        return terminal.interactive([*words, f"--setenv=TERM={kind}", "--", *argv], host.uid, **{**host.account, "env": {**host.environment, "TERM": kind}})
+        words += [f"--unit={unit}", f"--setenv=TERM={kind}", "--"]
+        return terminal.interactive([*words, *argv], host.uid, end, **{**host.account, "env": {**host.environment, "TERM": kind}})
     if terminal.there():
-        return terminal.relayed([*words, "--", *argv], **host.account)
+        return terminal.relayed([*words, f"--unit={unit}", "--", *argv], end, **host.account)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # what a script of root's has open
     os.chdir("/")
     os.setgroups([])
@@ -71,8 +95,9 @@ def become(host: Host, argv: list[str]) -> int:
 
 def enter(host: Host, container: str, argv: list[str], *options: str) -> int:
     """Run a command in a container, with a terminal where there is one."""
-    terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    return become(host, ["podman", "exec", "--interactive", *(["--tty"] if terminal else []), *options, container, *argv])
+    terminal, session = sys.stdin.isatty() and sys.stdout.isatty(), secrets.token_hex(8)
+    words = ["podman", "exec", "--interactive", f"--env=SENEX_SESSION={session}", *(["--tty"] if terminal else []), *options, container, *argv]
+    return become(host, words, lambda: host.inside(container, "sh", "-c", END_SESSION, "sh", session) and None)
 
 
 def parts(settings: config.Config) -> list[str]:
