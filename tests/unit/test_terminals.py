@@ -188,7 +188,8 @@ def test_what_is_interactive_has_a_terminal_of_its_own(tmp_path, redirected):
     on.type("words \u00e9\n")
     on.until(lambda: "got words \u00e9" in on.file("told") and "words \u00e9" in on.shown)
     on.type("end\n")
-    assert on.ends() == 7 and on.shown.endswith("last") and on.file("rest") == "mine\n" and on.file("stopped") == ""
+    on.until(lambda: on.shown.endswith("last"))
+    assert on.ends() == 7 and on.file("rest") == "mine\n" and on.file("stopped") == ""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")

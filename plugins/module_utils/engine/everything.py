@@ -116,6 +116,7 @@ class Host:
         """Units, containers, files and secrets of the service user; then what Podman has left."""
         if self.user is None:
             return []
+        command(["systemctl", "start", f"user@{self.user.uid}.service"])  # a removal that was cut short has stopped it
         self.user.check_manager()
         gone = self.of_user
         for name in gone:
