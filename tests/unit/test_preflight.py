@@ -153,7 +153,8 @@ def test_refusals_are_findings():
 def test_a_refused_input_does_not_hide_the_screen(tmp_path):
     """What is asked of the world is made of inputs; where those are refused it says so, below the refusal, and not nothing at all."""
     (play,) = yaml.safe_load((ROOT / "playbooks/preflight.yml").read_text())
-    kept = [task for task in play["tasks"] if task["name"] not in ("Read the facts", "Run the input checks of each component")]
+    left_out = ("Read the facts", "Run the input checks of each component", "Check that no tag is given")
+    kept = [task for task in play["tasks"] if task["name"] not in left_out]
     (tmp_path / "vars").mkdir()
     (tmp_path / "vars/components.yml").write_text((ROOT / "playbooks/vars/components.yml").read_text())
     kept.insert(
