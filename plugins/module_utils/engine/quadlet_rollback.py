@@ -1,4 +1,4 @@
-"""The way back of a change that failed: files and secrets return, and what was touched runs as before."""
+"""The way back of a change that failed: files, secrets and tags of images return, and what was touched runs as before."""
 
 from __future__ import annotations
 
@@ -52,8 +52,10 @@ class Rollback:
             self.troubles.append(str(trouble))
 
     def _files(self) -> None:
-        """Files and secrets as they were."""
+        """Files, secrets and tags of images as they were."""
         work, changes = self.work, self.work.plan.changes
+        for reference, image in work.component.images.items():  # also those that an earlier component of this change has moved
+            self._attempt(work.user.podman, "tag", image["previous"], reference)
         self._attempt(self.installation.enable, [change for change in changes if change.before is None], lambda change: change.before)
         self._attempt(work.user.writes, fileset.put_back, changes)
         for name in work.plan.secrets:
