@@ -33,6 +33,7 @@ class Rollback:
         self._attempt(work.manifest.settle)
         self._files()
         back, dead = self._units(done)
+        self.restart.let_go()
         if self.troubles:  # the next run has to know of everything that may lie here
             work.manifest.started = work.before.started
         self._attempt(work.manifest.settle if self.troubles else work.before.settle if work.before.found else work.before.delete)
