@@ -110,6 +110,16 @@ def checksums_way(groups: dict) -> list:
     ]
 
 
+def update_images_way(groups: dict, components: list) -> list:
+    """The stages of an update of images: what the servers hold is saved, then one server after the other restarts."""
+    due = [name for name in ("postgresql", "redis") if name in components]
+    return [
+        {"stage": "lock", "hosts": _hosts(groups, *EVERYBODY)},
+        {"stage": "dump", "hosts": _hosts(groups, *due)},
+        *({"stage": name, "hosts": _hosts(groups, name)} for name in due),
+    ]
+
+
 def _hosts(groups: dict, *names: str) -> list:
     return list(dict.fromkeys(host for name in names for host in groups.get(name) or []))
 
@@ -126,5 +136,6 @@ class FilterModule:
             "release_way": release_way,
             "release_end": release_end,
             "restore_way": restore_way,
+            "update_images_way": update_images_way,
             "upgrade_way": upgrade_way,
         }

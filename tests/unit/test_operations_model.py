@@ -605,7 +605,7 @@ def test_a_rotation_locks_every_host_that_it_touches():
         assert set(play["hosts"].split(":")) == names
 
 
-@pytest.mark.parametrize("name", ["deploy", "rollback", "restore", "upgrade_postgresql", "scale", "checksums"])
+@pytest.mark.parametrize("name", ["deploy", "rollback", "restore", "upgrade_postgresql", "update_images", "scale", "checksums"])
 def test_a_limit_is_looked_at_before_anything_else(name):
     """By every group that a play of the operation goes to."""
     first, *others = whole(name)
@@ -617,7 +617,7 @@ def test_a_limit_is_looked_at_before_anything_else(name):
     assert groups <= set(every_group()) and len(groups) >= 3
 
 
-@pytest.mark.parametrize("name", ["release", "restore", "upgrade_postgresql", "checksums"])
+@pytest.mark.parametrize("name", ["release", "restore", "upgrade_postgresql", "update_images", "checksums"])
 def test_no_play_under_the_lock_ends_the_run_for_all(name):
     """any_errors_fatal takes the hosts that are left out of the way back, and of the end that is told."""
     begun = name == "release"
