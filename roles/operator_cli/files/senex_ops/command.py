@@ -10,10 +10,11 @@ import re
 import sys
 import time
 
-from senex_host import untrusted
+from senex_host import release_history, untrusted
 from senex_host.host_layout import RELEASES as RECORDS
 
 from . import activity, checks_host, config, doctor, golive, remediation, status, terminal
+from .findings import named
 from .host import ROOT_ENVIRONMENT, Host
 from .postgresql import session
 
@@ -32,6 +33,7 @@ examples:
   senex redis repair                Redis' log is damaged: what can be saved, and do it
   senex backup dump                 or: list, verify, redis, media, offsite; senex backup --help
   senex restore --to latest         what ran goes on running; senex pitr --help for the rest
+  senex rollback                    where it would go, and what to type on the controller
   senex watchdog pause 30m          no restarts and no news of them for half an hour
 """
 
@@ -202,18 +204,45 @@ def pitr(host: Host, settings: config.Config, options) -> int:
     return program(host, settings, "pitr", options.arguments)
 
 
-def releases(host: Host, settings: config.Config, options) -> int:
-    """What was released, newest last."""
+def recorded() -> list[dict]:
+    """The records of releases, oldest first."""
     rows = []
     with contextlib.suppress(FileNotFoundError), open(RECORDS, encoding="utf-8", errors="replace") as handle:
         for line in handle:
             with contextlib.suppress(ValueError, RecursionError):  # of a line that was cut short by a loss of power the others are there all the same
                 rows += [json.loads(line)] if line.startswith("{") else []
+    return rows
+
+
+def releases(host: Host, settings: config.Config, options) -> int:
+    """What was released, newest last."""
+    rows = recorded()
     for row in rows[-options.lines :] if options.lines > 0 else []:
         began, what, tag, result, who = (untrusted.plain(row.get(name) or "?") for name in ("began", "what", "tag", "result", "who"))
         print(f"{began}  {what:9} {tag:20} {result:12} {who}  {untrusted.plain(row.get('reason') or '', 500)}".rstrip())
     if not rows:
         print("nothing was released by playbooks/deploy.yml yet")
+    return 0
+
+
+def rollback(host: Host, settings: config.Config, options) -> int:
+    """What to type where the inventory and the vault are, and what would happen: a rollback needs both, and every host of the environment."""
+    try:
+        found = release_history.target(recorded(), options.release)
+    except KeyError as error:
+        raise CliError(f"{RECORDS}: a record of a release lacks {error}; playbooks/rollback.yml says more") from None
+    tag, reference, current = (untrusted.plain(found[name] or "?") for name in ("tag", "reference", "from"))
+    here = host.podman("image", "exists", found["reference"]).code == 0
+    print(f"from {current} back to {tag}, by this host's history (senex releases)")
+    print(f"image {reference}: {'on this host' if here else 'not on this host: it is pulled, so the registry has to answer'}")
+    if found["undo"]:
+        print(f"migrations since then, newest first: {', '.join(untrusted.plain(name) for name in found['undo'])}")
+        print("  it says what undoing them would lose, and asks: -e release_keep_migrations=true leaves them, -e release_undo_migrations=true undoes them")
+    else:
+        print("no migration came in between")
+    named_release = f" -e release={named(options.release)}" if options.release else ""
+    print("\non the controller, in the directory with the inventory of this environment:\n")
+    print(f"    ansible-playbook playbooks/rollback.yml -i inventory/{named(settings.environment)}{named_release}")
     return 0
 
 
@@ -299,6 +328,8 @@ def parser() -> argparse.ArgumentParser:
         verb(name, PASSED[name], says)
     one = verb("releases", releases, "what was released, newest last")
     one.add_argument("-n", "--lines", type=int, default=20)
+    one = verb("rollback", rollback, "where a rollback would go, and the command for it on the controller; it changes nothing")
+    one.add_argument("release", nargs="?", default="", help="id or tag of senex releases; without one, what ran before the newest release")
     one = verb("watchdog", watchdog, "state of the watchdog; pause it for a while, or resume it")
     one.add_argument("verb", nargs="?", choices=["status", "pause", "resume"], default="status")
     one.add_argument("duration", nargs="?", default="30m")
