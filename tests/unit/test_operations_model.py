@@ -605,7 +605,7 @@ def test_a_rotation_locks_every_host_that_it_touches():
         assert set(play["hosts"].split(":")) == names
 
 
-@pytest.mark.parametrize("name", ["deploy", "rollback", "restore", "upgrade_postgresql", "update_images", "scale", "checksums"])
+@pytest.mark.parametrize("name", ["deploy", "rollback", "restore", "upgrade_postgresql", "update_images", "remove", "scale", "checksums"])
 def test_a_limit_is_looked_at_before_anything_else(name):
     """By every group that a play of the operation goes to."""
     first, *others = whole(name)

@@ -23,6 +23,10 @@ APART = {"untrusted.py": "the one place", "dump_file.py": "whoever calls it is t
          "traffic_probe.py": "a file of /run/senex.trader, by a unit of its own"}  # fmt: skip
 # Functions whose paths are arguments, and why root may go there
 ALLOWED = {
+    "everything.restore_originals": "copies in root's directory of the manifests; of the place asks own_ground first",
+    "everything.remove_made": "directories of constants, which are root's",
+    "everything.set_aside": "asks own_ground first",
+    "remove.planned": "where the operator wants the archive; no more than its free space is asked",
     "collection_mark.Mark": "the directory of the manifests is root's",
     "fileset.lock": "the directory of the manifests is root's",
     "fileset.components": "likewise",
