@@ -54,6 +54,7 @@ ALLOWED = {
     "quadlet_check._generated": "the same; what the user's program left there is listed and not opened",
     "release_steps._loaded": "a copy in Ansible's own directory, for the login user alone; its checksum is compared",
     "application_units.start_units": "the directory of the manifests is root's",
+    "remediation.in_maintenance": "the same",
     "release_record.Ledger": "the directory of the manifests is root's",
     "release_record.of_damaged": "the directory of the manifests is root's",
     "nginx_upstream.UpstreamServers": "/run/senex.trader/out is root's",
