@@ -15,7 +15,7 @@ from ansible_collections.senex.trader.plugins.module_utils.contract import point
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import ROLES, RenderingAction, packed, trust_as_template
 
 ARGUMENTS = {"image", "points", "time_limit", "podman_options"}
-READ = ("podman", "postgresql", "redis", "django", "celery")
+READ = ("podman", "postgresql", "redis", "django", "celery", "nginx")
 FILES = {"django": "__django_files + __django_instance_files[:1]", "celery": "__celery_files + __celery_worker_files[:1]"}
 HOME = "/senex-check"
 SECCOMP = "seccomp.json"
@@ -180,7 +180,9 @@ class ActionModule(RenderingAction):
             "alive": str(value("django_health_alive_path")),
             "ready": str(value("django_health_ready_path")),
             "static": str(value("django_static_directory")),
+            "policy": str(value("nginx_content_security_policy")).replace("$host", str(value("senex_domain"))),
             "celery_app": str(value("celery_app")),
+            "scheduler": str(value("celery_beat_scheduler")),
             "queues": [str(queue) for queue in value("__celery_pools[0].queues")],
             "postgresql": {
                 "image": str(value("postgresql_image")),

@@ -11,7 +11,7 @@ from ansible_collections.senex.trader.plugins.module_utils.engine.unit_text impo
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known, packed
 
 ARGUMENTS = {"component", "state", "user", "home", "files", "directories", "secrets", "units", "preconditions", "image_input", "deploy_lock"}
-ARGUMENTS |= {"post_start_exec", "render_only", "concurrent_components", "concurrent_start"}
+ARGUMENTS |= {"images", "post_start_exec", "render_only", "concurrent_components", "concurrent_start"}
 
 
 def path_of(dest: str, home: str) -> str:
@@ -70,6 +70,8 @@ class ActionModule(RenderingAction):
                 {**item, "file": path_of(item["file"], home)} for item in (known("preconditions", arguments.get("preconditions")) if present else [])
             ],
         }
+        if present and arguments.get("images"):
+            data["images"] = {str(name): {key: str(one[key]) for key in ("id", "previous")} for name, one in arguments["images"].items()}
         if present and arguments.get("post_start_exec"):
             data["post_start_exec"] = self._post_start(dict(arguments["post_start_exec"]), task_vars)
         if boolean(arguments.get("render_only", False)):

@@ -334,8 +334,9 @@ def network_problems(values: Sequence[Any]) -> list[str]:
 
     def good(value: Any) -> bool:
         try:
-            # A mask is a number: nginx and systemd know no 255.255.0.0
-            return isinstance(value, str) and "." not in value.partition("/")[2] and "%" not in value and bool(ipaddress.ip_network(value, strict=False))
+            # A mask is a number: nginx and systemd know no 255.255.0.0, and systemd takes what begins with a zero for an octal one
+            mask = re.fullmatch(r"[^/%]+(/(0|[1-9][0-9]*))?", value) if isinstance(value, str) else None
+            return mask is not None and bool(ipaddress.ip_network(value, strict=False))
         except ValueError:
             return False
 

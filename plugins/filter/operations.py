@@ -39,19 +39,23 @@ def release_hook_hosts(groups: dict, where: str) -> list:
     return _hosts(groups, "web")[:1] if where == "first" else _hosts(groups, *EVERYBODY)
 
 
-def release_way(groups: dict, skips: list, idle: bool = False, hook: str = "") -> list:
+def release_way(groups: dict, skips: list, idle: bool = False, hook: str = "", maintenance: bool = False) -> list:
     """The stages of a release. `skips` are stages that this one has not; an idle one changes nothing. `hook`: where an operator's own tasks run before the
-    first change (first, all), if there are any."""
+    first change (first, all), if there are any. In `maintenance` the site is closed and nothing serves from before the dump until all is as it is to be."""
 
+    application, nginx = _hosts(groups, "web", "celery", "celery_beat"), _hosts(groups, "nginx")
+    undo = {"stage": "undo", "hosts": _hosts(groups, "web")[:1]}
     way = [
         {"stage": "prepare", "hosts": _hosts(groups, *EVERYBODY)},
         {"stage": "plan", "hosts": _hosts(groups, "web")[:1]},
         *([{"stage": "pre_deploy", "hosts": release_hook_hosts(groups, hook)}] if hook else []),
+        *([{"stage": "close", "hosts": nginx}, {"stage": "stop", "hosts": application}] if maintenance else []),
         {"stage": "dump", "hosts": _hosts(groups, PRIMARY)},
+        *([undo] if maintenance else []),
         {"stage": "web", "hosts": _hosts(groups, "web"), "serial": True},
         {"stage": "celery", "hosts": _hosts(groups, "celery", "celery_beat")},
-        {"stage": "undo", "hosts": _hosts(groups, "web")[:1]},
-        {"stage": "verify", "hosts": _hosts(groups, "nginx")[:1]},
+        *([{"stage": "serves", "hosts": application}, {"stage": "open", "hosts": nginx}] if maintenance else [undo]),
+        {"stage": "verify", "hosts": nginx[:1]},
     ]
     return [one for one in way if one["stage"] == "prepare" or not (idle or one["stage"] in skips)]
 
@@ -110,6 +114,16 @@ def checksums_way(groups: dict) -> list:
     ]
 
 
+def update_images_way(groups: dict, components: list) -> list:
+    """The stages of an update of images: what the servers hold is saved, then one server after the other restarts."""
+    due = [name for name in ("postgresql", "redis") if name in components]
+    return [
+        {"stage": "lock", "hosts": _hosts(groups, *EVERYBODY)},
+        {"stage": "dump", "hosts": _hosts(groups, *due)},
+        *({"stage": name, "hosts": _hosts(groups, name)} for name in due),
+    ]
+
+
 def _hosts(groups: dict, *names: str) -> list:
     return list(dict.fromkeys(host for name in names for host in groups.get(name) or []))
 
@@ -126,5 +140,6 @@ class FilterModule:
             "release_way": release_way,
             "release_end": release_end,
             "restore_way": restore_way,
+            "update_images_way": update_images_way,
             "upgrade_way": upgrade_way,
         }

@@ -9,9 +9,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.senex.trader.plugins.filter.checking import form_problems, minimum_problems
-from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import release_history, untrusted
 
-SERVED = ("deploy", "rollback")
 HOOKS = ("release_pre_deploy_tasks", "release_post_deploy_tasks", "release_post_failure_tasks")
 
 
@@ -21,6 +20,7 @@ def release_lines(records: list, holder: dict | None = None) -> list:
         f"{one['id']}  {one['what']}: {one['result']}, {one.get('seconds', '?')} s, by {one['who']}"
         + f", {one.get('failed', 0)} of {one.get('requests', 0)} probes failed"
         + (f", migrations {', '.join(one['migrations'])}" if one.get("migrations") else "")
+        + (f", closed {one['closed']} s" if one.get("closed") else "")
         + (f", before it: {one['restore_point_at']}" if one.get("restore_point_at") else "")
         + (f" | {one['reason'].splitlines()[0][:160]}" if one.get("reason") else "")
         for one in records
@@ -31,53 +31,17 @@ def release_lines(records: list, holder: dict | None = None) -> list:
     return [untrusted.printable(line, 2000) for line in lines] or ["nothing was released with playbooks/deploy.yml yet"]
 
 
-def _good(records: list) -> list:
-    """Releases that succeeded. What an earlier attempt with the same image migrated, killed or switched back, is theirs: it was not pending any more."""
-    good, tried = [], {}
-    for one in (one for one in records if one.get("kind") in SERVED):
-        mine = [*tried.get(one["reference"], []), one]
-        if one.get("result") == "succeeded":
-            tried.pop(one["reference"], None)
-            good.append({**one, "migrations": list(dict.fromkeys(name for attempt in mine for name in attempt.get("migrations", [])))})
-        else:
-            tried[one["reference"]] = mine
-    return good
-
-
 def newest_records(of_hosts: list) -> list:
     """The records of the host that knows of the newest release that succeeded: one that was added later has none, or not all of them."""
-    return max(of_hosts, key=lambda records: (max((one["id"] for one in _good(records)), default=""), len(records)), default=[])
+    return max(of_hosts, key=lambda records: (max((one["id"] for one in release_history.succeeded(records)), default=""), len(records)), default=[])
 
 
 def rollback_target(records: list, wanted: str = "") -> dict:
-    """Where to go back to: `reference`, `tag`, and `undo`, the migrations of the releases since, newest first.
-
-    Without a name it is what ran before the newest release that succeeded; with one, the release of that id or tag.
-    """
-    good = _good(records)
-    if not good:
-        raise AnsibleFilterError("release: nothing was released with playbooks/deploy.yml, so there is nothing to go back to")
-    if not wanted:
-        newest = good[-1]
-        return {**newest["previous"], "undo": _undone(good, newest["previous"]["reference"]), "from": newest["tag"]}
-    found = next((one for one in reversed(good) if wanted in (one["id"], one["tag"])), None)
-    if found is None:
-        first = good[0]["previous"]
-        if wanted != first["tag"]:
-            known = ", ".join(dict.fromkeys([first["tag"], *(f"{one['id']} ({one['tag']})" for one in good)]))
-            raise AnsibleFilterError(f"release: '{wanted}' is no release of this environment; it knows {known}")
-        found = first
-    return {"reference": found["reference"], "tag": found["tag"], "undo": _undone(good, found["reference"]), "from": good[-1]["tag"]}
-
-
-def _undone(good: list, reference: str) -> list:
-    """Migrations that were applied since the image last served, and not taken back meanwhile."""
-    last = max((place for place, one in enumerate(good) if one["reference"] == reference), default=-1)
-    applied: list = []
-    for one in good[last + 1 :]:
-        undone = set(one.get("undone", []))
-        applied = [name for name in applied if name not in undone] + list(one.get("migrations", []))
-    return applied[::-1]
+    """Where to go back to, as release_history.target has it; the command `senex rollback` says the same."""
+    try:
+        return release_history.target(records, wanted)
+    except LookupError as error:
+        raise AnsibleFilterError(str(error)) from error
 
 
 def _said(hostvars: Mapping[str, Any], hosts: list, name: str, default: Any) -> Iterator[tuple[str, Any]]:
@@ -152,16 +116,32 @@ def release_failure_text(end: Mapping[str, Any], about: Mapping[str, Any]) -> st
     if trouble and image.get("digest"):
         lines.append(f"The image of {about['tag']}: {image['digest']}, built {image.get('built', '?')}.")
     undone = ", ".join(about.get("undone") or [])
-    if undone and about["kind"] == "rollback" and trouble:
-        lines.append(_undone_text(about, undone, bool(behind)))
+    if undone and trouble:
+        lines.append(_undone_text(about, undone, bool(behind)) if about["kind"] == "rollback" else f"Its migrations were undone: {undone}.")
     if end["lost"]:
         lines.append("Another one has taken the lock of this release, so nothing more was changed: see playbooks/releases.yml.")
+    elif about.get("stands"):
+        lines += _standing_text(about)
     elif behind:
         lines.append("NOT switched back, see above: run the playbook again, or playbooks/rollback.yml.")
     elif trouble:
-        lines.append(f"{about['previous']} serves, as before." + ("" if unfinished else " The lock is released."))
+        closed = f" The site was closed for {about['closed']} s." if about.get("closed") else ""
+        lines.append(f"{about['previous']} serves, as before.{closed}" + ("" if unfinished else " The lock is released."))
     lines += [*unfinished, *(["A lock that is left ends by itself, or with the next release from here."] if unfinished else [])]
     return "\n".join(lines + [f"{'release_post_failure_tasks' if trouble else 'release_post_deploy_tasks'}: {one}" for one in hooks])
+
+
+def _standing_text(about: Mapping[str, Any]) -> list[str]:
+    """Of a release in maintenance that could not go back, what is now and how to go on."""
+    again = f"playbooks/{about['kind']}.yml ... -e release_maintenance=true"
+    dump = about.get("backup") or "of before this release"
+    return [
+        "The maintenance page stands, and nothing is served:",
+        *(f"  {one}" for one in about["stands"]),
+        f"Go on with one of: the same command when this is mended ({again}); a corrected image ({again} -e django_image_tag=TAG);",
+        f"or the database of before: playbooks/restore.yml with the dump {dump}, then playbooks/deploy.yml of {about['previous']} with "
+        "-e release_maintenance=true, which opens the site. See docs/operations/runbook.md, 'A maintenance release failed'.",
+    ]
 
 
 def _undone_text(about: Mapping[str, Any], undone: str, behind: bool) -> str:
@@ -181,6 +161,7 @@ def release_refusal_text(about: Mapping[str, Any]) -> str:
             f"release_allow_unsafe_migrations: pending migrations would break {about['previous']}, which serves until the last instance is replaced:",
             *(f"  {one}" for one in about["unsafe"]),
             "Split them over two releases (add first, remove later). One that you know to be bearable: release_accepted_migrations: [app.0007_name].",
+            "Where they cannot be split: -e release_maintenance=true closes the site meanwhile.",
             "All of them, and errors for users: -e release_allow_unsafe_migrations=true.",
         ]
     if about["due"]:
@@ -207,9 +188,15 @@ def release_success_text(about: Mapping[str, Any], probe: Mapping[str, Any]) -> 
     """What the last task of a release says when all went well. `about` has kind, tag, id, previous (a tag), the migrations that were applied or undone, and
     what is said where nothing was saved before (unsaved)."""
     undone = " taken back" if about["kind"] == "rollback" else ""
-    return "\n".join([
+    probed = [
         f"{about['kind']} of {about['tag']} succeeded ({about['id']}); {probe.get('requests', 0)} requests probed,",
         f"{probe.get('failed', 0)} failed, slowest {probe.get('slowest', 0)} s",
+    ]
+    if about.get("maintenance"):
+        probed = [f"{about['kind']} of {about['tag']} succeeded ({about['id']}); the site was closed for {about.get('closed', 0)} s"]
+        probed += ["maintenance.on was there before, and stays: remove it to open the site"] if about.get("theirs") else []
+    return "\n".join([
+        *probed,
         f"migrations{undone}: {', '.join(about['migrations']) or 'none'}",
         *about.get("unsaved", []),
         f"back with: ansible-playbook playbooks/rollback.yml -i ... (to {about['previous']})",

@@ -94,10 +94,11 @@ def port_problems(ports: Sequence[Any]) -> list[str]:
     """Those that have the form of a port or of a range of ports, such as 1:65535, and are none."""
 
     def good(port: str) -> bool:
+        # As ufw lists them, or each run would add the rule anew; and it refuses a range of one
         ends = [int(end) for end in port.split(":")]
-        return 1 <= ends[0] <= ends[-1] <= 65535
+        return 1 <= ends[0] <= ends[-1] <= 65535 and len(set(ends)) == len(ends) and ":".join(map(str, ends)) == port
 
-    return [port for port in map(str, ports) if re.match(r"[0-9]+(:[0-9]+)?$", port) and not good(port)]
+    return [port for port in map(str, ports) if re.fullmatch(r"[0-9]{1,10}(:[0-9]{1,10})?", port) and not good(port)]
 
 
 # --- What a host has already ---

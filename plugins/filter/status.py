@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+
+# Shown of a fleet too where they are well: which version of PostgreSQL and Redis runs, and how old its image is
+VERSIONS = re.compile(r"database|redis|image .+")
 
 
 def status_lines(hosts: list) -> list:
-    """One screen: of a single host every finding, of a fleet what is not well; below each what to do."""
+    """One screen: of a single host every finding, of a fleet what is not well, and versions; below each what to do."""
     if not hosts:
         return ["no host answered; the command senex is there once the role operator_cli has run"]
     lines = []
@@ -15,7 +20,7 @@ def status_lines(hosts: list) -> list:
         counts = {level: sum(one["level"] == level for one in found) for level in ("FAIL", "WARN", "OK")}
         lines.append(f"{host['host']} ({host['environment']}): {', '.join(f'{count} {level}' for level, count in counts.items() if count)}")
         for one in found:
-            if len(hosts) == 1 or one["level"] != "OK":
+            if len(hosts) == 1 or one["level"] != "OK" or VERSIONS.fullmatch(one["key"]):
                 lines.append(f"  {one['level']:4}  {one['key']}: {one['says']}")
                 lines += [f"        -> {one['do']}"] if one["do"] else []
     return lines

@@ -13,6 +13,9 @@ description:
   - Returns a dictionary with a new random value for each secret that the registry of components has made, by its name in the vault. Each call makes others.
   - With the term C(given) it returns the names of those that their issuer gives.
 options:
+  groups:
+    description: Hosts of each group of the environment, where that is not the inventory of the run.
+    type: dict
   _terms:
     description: Nothing, or C(given).
 """
@@ -53,8 +56,8 @@ MAKERS = {
 
 
 class LookupModule(LookupBase):
-    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **_: Any) -> list[Any]:
-        absent = absent_secrets((variables or {}).get("groups", {}))
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, groups: Any = None, **_: Any) -> list[Any]:
+        absent = absent_secrets((variables or {}).get("groups", {}) if groups is None else groups)
         known = {f"vault_{name}": made for one in registry().values() for name, made in one.secrets.items() if name not in absent}
         if "given" in terms:
             return [name for name, made in known.items() if made == "given"]

@@ -96,6 +96,12 @@ options:
     description: Name of the variable that selects the image, for the error message when that image cannot be pulled.
     type: str
     default: ""
+  images:
+    description:
+      - "Tags that are to name another image of the host from now on: for each reference C(id) and C(previous), the image that gets the tag back when a
+        unit does not come up with it. Without it a tag stays with the image that it names, whatever the registry has by now."
+    type: dict
+    default: {}
   deploy_lock:
     description:
       - "During a deploy: C(id) of the lock and C(stage), for a person. The lock on the host is renewed every minute while the component is applied. If
@@ -191,6 +197,7 @@ ARGUMENTS = {
     "units": {"type": "list", "elements": "dict", "default": []},
     "preconditions": {"type": "list", "elements": "dict", "default": []},
     "image_input": {"type": "str", "default": ""},
+    "images": {"type": "dict", "default": {}},
     "deploy_lock": {"type": "dict", "default": {}},
     "post_start_exec": {"type": "dict", "default": {}},
     "render_only": {"type": "bool", "default": False},

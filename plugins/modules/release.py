@@ -21,10 +21,11 @@ options:
       - C(begin) takes the lock and brings the image, C(finish) writes the record and gives the lock up, C(list) reads the records.
       - C(load) makes sure that the image of O(archive) is here as O(image).
       - C(plan) runs the plan script in the image, C(dump) makes the backup before the release.
+      - C(close) has nginx show the maintenance page, and waits for the requests that are in; C(open) ends that, and says how long it was.
       - C(undo) runs a script in the image that takes migrations back.
       - C(run) runs the command O(argv) under the lock, however long it takes, and ends it when somebody else takes the lock over.
     type: str
-    choices: [begin, renew, finish, list, load, plan, undo, dump, run]
+    choices: [begin, renew, finish, list, load, plan, undo, dump, run, close, open]
     required: true
   id:
     description: Id of the release or operation; the lock is held under it.
@@ -97,9 +98,15 @@ options:
     default: false
   traffic_probe:
     description: "With C(begin), on the host of nginx: what its users ask for from now on, as M(senex.trader.traffic_probe) takes it, and
-      ready_path (empty for none) with ready_timeout (s). Empty starts no prober."
+      ready_path (empty for none) with ready_timeout (s). Empty starts no prober. With C(close), how nginx is asked for the page, with the path
+      alive and drain, the seconds that requests have to end."
     type: dict
     default: {}
+  migrations:
+    description: With O(step=close), migrations that are about to be applied; they are kept with the page, for a run that comes after one that died.
+    type: list
+    elements: str
+    default: []
   container:
     description: "With C(plan) and C(undo): image, network, further environment, timeout (s). Mounts, environment, limits and rights are those of the unit
       release.service; the action plugin renders it for this image."
@@ -131,6 +138,14 @@ newest:
   description: With C(begin), the record of the last release that ended well, which may have been under way when the run began.
   returned: begin
   type: dict
+closed:
+  description: With C(begin), whether a release closed the site here and has not opened it.
+  returned: begin
+  type: bool
+seconds:
+  description: With C(open), for how long the site was closed; RV(theirs) says that the page was there before, and stays.
+  returned: open
+  type: float
 held:
   description: With C(finish), whether the lock was this one's until now; a record is written under it alone.
   returned: finish
@@ -149,10 +164,12 @@ from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, LockHeld
 from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import pre_deploy
-from ansible_collections.senex.trader.plugins.module_utils.release import release_steps, traffic_probe_unit
+from ansible_collections.senex.trader.plugins.module_utils.release import maintenance, release_steps, traffic_probe_unit
 
+STEPS = ["begin", "renew", "finish", "list", "load", "plan", "undo", "dump", "run", "close", "open"]
+ALONE = ("begin", "renew", "finish", "list", "run", "close", "open")  # without the service user
 ARGUMENTS = {
-    "step": {"type": "str", "required": True, "choices": ["begin", "renew", "finish", "list", "load", "plan", "undo", "dump", "run"]},
+    "step": {"type": "str", "required": True, "choices": STEPS},
     "argv": {"type": "list", "elements": "str", "default": []},
     "stdin": {"type": "str", "default": "", "no_log": True},
     "id": {"type": "str", "default": ""},
@@ -171,6 +188,7 @@ ARGUMENTS = {
     "image": {"type": "str", "default": ""},
     "kept": {"type": "bool", "default": False},
     "traffic_probe": {"type": "dict", "default": {}},
+    "migrations": {"type": "list", "elements": "str", "default": []},
     "container": {"type": "dict", "default": {}},
     "script": {"type": "str", "default": ""},
     "database": {"type": "dict", "default": {}},
@@ -186,7 +204,7 @@ def ledger_step(given: dict) -> dict:
             pulled = user_step(given, ledger) if given["image"] else {}
             if given["traffic_probe"]:
                 traffic_probe_unit.start(given["traffic_probe"])
-            return {**pulled, "changed": True, "taken_over": dead, "newest": ledger.newest()}
+            return {**pulled, "changed": True, "taken_over": dead, "newest": ledger.newest(), "closed": bool(maintenance.notes())}
         case "renew":
             ledger.renew(given["id"], given["what"])
             return {"changed": False}
@@ -195,6 +213,12 @@ def ledger_step(given: dict) -> dict:
             return {"changed": held, "held": held}
         case "run":
             return run(given, ledger)
+        case "close":
+            with ledger.heartbeat(given["id"], "close"):
+                return {"changed": True, **maintenance.close(given["id"], given["migrations"], given["traffic_probe"])}
+        case "open":
+            ledger.renew(given["id"], "open")
+            return {"changed": True, **maintenance.reopen()}
         case _:
             return {"changed": False, "records": ledger.records(), "holder": ledger.holder()}
 
@@ -246,8 +270,7 @@ def main() -> None:
     module = AnsibleModule(ARGUMENTS, supports_check_mode=False)
     given = module.params
     try:
-        alone = given["step"] in ("begin", "renew", "finish", "list", "run")
-        answer = ledger_step(given) if alone else user_step(given, Ledger())
+        answer = ledger_step(given) if given["step"] in ALONE else user_step(given, Ledger())
     except LockHeld as busy:
         module.exit_json(changed=False, busy=busy.holder, message=str(busy))
     except (LookupError, OSError, CommandError, ValueError) as error:

@@ -143,7 +143,8 @@ class RenderingAction(AnsweringAction):
         text = json.dumps(data, ensure_ascii=False)
         look = task_vars.get("senex_host_snapshot") or {}
         still = look.get("id") and task_vars.get("ansible_facts", {}).get("senex_components_changed") != look["id"]
-        if still and not data["deploy_lock"] and is_cacheable(data) and look["unchanged"].get(data["component"]) == digest(json.loads(text)):
+        plain = not data["deploy_lock"] and not data.get("images")
+        if still and plain and is_cacheable(data) and look["unchanged"].get(data["component"]) == digest(json.loads(text)):
             return {"changed": False, "plan": []}
         run = {} if data["deploy_lock"].get("id") else {**controller.identity(), "collection": self.collection(task_vars), **(look.get("run") or {})}
         result = self._handed_over(module, data, run, task_vars, options)

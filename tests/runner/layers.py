@@ -18,11 +18,14 @@ PYTEST_LIMIT = 3600
 # One more than the cores: every job waits for something most of the time
 JOBS = (os.cpu_count() or 1) + 1
 # Folders of tests/integration that have hosts, containers or programs of their own, and look at no clock
-BESIDE = ("changes", "controller", "crashes", "failures", "images", "operations", "parts", "recovery", "secrecy", "security", "site", "upgrade")
+BESIDE = (
+    "changes", "controller", "crashes", "failures", "foreign", "images", "operations", "parts", "recovery", "removal", "secrecy", "security", "site",
+    "updates", "upgrade",
+)  # fmt: skip
 # Jobs in this order, for what takes longest must not be left at the end; the others follow. The first ones need no layer, which are made meanwhile
 FIRST = (
-    "operations", "failures", "changes", "watchdog", "recovery", "two_web_hosts", "upgrade", "controller", "crashes", "backup", "pitr", "secrecy", "celery",
-    "security", "django", "bed",
+    "operations", "foreign", "failures", "changes", "watchdog", "recovery", "two_web_hosts", "upgrade", "updates", "controller", "crashes", "backup", "pitr",
+    "secrecy", "celery", "security", "django", "bed",
 )  # fmt: skip
 # Those with tests that make test has no time for; `make faults` runs these alone
 FAULTS = (

@@ -127,6 +127,7 @@ class Stubbed:
         variables = {name.replace("vault_", "senex_"): f"{{{{ {name} }}}}" for name in secrets}
         settled = {
             "senex_environment": "canary", "senex_domain": "www.example.com", "senex_registry": "registry.example.com", "senex_image_tag": "1",
+            "senex_image": "senex-trader", "senex_django_settings_module": "shop.settings",
             "ansible_connection": "senex.trader.vanishing", "ansible_python_interpreter": sys.executable, "stub_log": str(self.log),
             "ansible_remote_tmp": str(home / "remote"),
         }  # fmt: skip

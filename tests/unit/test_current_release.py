@@ -52,7 +52,7 @@ def limited(tmp_path):
     assert "timeout: 10" in tasks
     (tmp_path / "tasks.yml").write_text(tasks.replace("timeout: 10", "timeout: 1"))
     hosts = {"one": {"ansible_connection": "local"}, "two": {"ansible_host": "127.0.0.1", "ansible_port": 1}}
-    variables = {"ansible_python_interpreter": sys.executable, "senex_image_tag": "1", "senex_registry": "r"}
+    variables = {"ansible_python_interpreter": sys.executable, "senex_image_tag": "1", "senex_registry": "r", "senex_image": "app"}
     (tmp_path / "hosts.json").write_text(json.dumps({"web": {"hosts": hosts, "vars": variables}}))
     play = {"hosts": "web", "gather_facts": False, "any_errors_fatal": True, "roles": ["senex.trader.senex"]}
     tasks = [{"include_tasks": str(tmp_path / "tasks.yml")}, {"debug": {"msg": "it runs {{ senex_image_reference }}"}}]

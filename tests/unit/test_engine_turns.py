@@ -254,8 +254,19 @@ def test_they_wait_for_the_way_back_too(holding):
     holding.host.refuse = {"Exec=broken"}
     with pytest.raises(ApplyError):
         holding.run()
-    back = holding.host.log[holding.host.log.index("stop db.service") :]
-    assert [line for line in back if line in ("held", "restart db.service", "goes on")] == ["held", "restart db.service", "goes on"]
+    seen = [line for line in holding.host.log if line in ("held", "restart db.service", "stop db.service", "goes on")]
+    assert seen == ["held", "restart db.service", "stop db.service", "restart db.service", "goes on"], "nobody meets the gap between the two"
+
+
+def test_they_wait_anew_where_the_first_time_is_nearly_over(holding, monkeypatch):
+    """Or they would be let go while what ran before starts."""
+    monkeypatch.setattr(quadlet_restart, "LONGEST", 0.0)
+    holding.texts["db.container"] += "Exec=broken\n"
+    holding.host.refuse = {"Exec=broken"}
+    with pytest.raises(ApplyError):
+        holding.run()
+    seen = [line for line in holding.host.log if line in ("held", "restart db.service", "goes on")]
+    assert seen == ["held", "restart db.service", "goes on", "held", "restart db.service", "goes on"]
 
 
 def test_nobody_waits_for_what_did_not_run(holding):

@@ -308,6 +308,15 @@ def test_what_stopped_is_known_to_its_host_until_it_serves(tmp_path, answers):
     assert application_units.remembered(place) == [] and application_units.start_units(user, ASKED, True, place=place) == ([], [])
 
 
+def test_what_a_release_in_maintenance_stopped_is_marked_and_a_surge_worker_does_not_come_back(tmp_path, answers):
+    place = tmp_path / "rests"
+    user = Units(["web-1.service", "celery-worker.service", "celery-worker-next.service"])
+    units = application_units.stop_units(user, [], place=str(place), maintenance=True)
+    assert units == ["web-1.service", "celery-worker.service"] == application_units.remembered(str(place)) and user.running == []
+    assert place.read_text().split() == ["maintenance", *units]
+    assert application_units.start_units(user, ASKED, False, place=str(place)) == (units, []) and user.running == units
+
+
 def test_what_does_not_serve_stays_known(tmp_path, answers):
     place = str(tmp_path / "rests")
     user = Units(["web-1.service"], stuck=["release.service"])

@@ -140,6 +140,15 @@ ABOUT = {"kind": "deploy", "tag": "2", "id": "r1", "previous": "app:1", "unfinis
         ({"trouble": ["x"], "behind": ["y"]}, {"kind": "rollback", "undone": ["a.3"]},
          ["The rollback of 2 failed (r1).", "x", "y", "Undone: a.3. The rollback can be run again: what is undone is passed over then.",
           "NOT switched back, see above: run the playbook again, or playbooks/rollback.yml."]),
+        ({"trouble": ["x"]}, {"closed": 12.5, "undone": ["a.3"]},
+         ["The deploy of 2 failed (r1).", "x", "Its migrations were undone: a.3.",
+          "app:1 serves, as before. The site was closed for 12.5 s. The lock is released."]),
+        ({"trouble": ["x"], "behind": ["one: stopped"]}, {"stands": ["one: a.3 cannot be undone"], "backup": "/b.gz"},
+         ["The deploy of 2 failed (r1).", "x", "one: stopped", "The maintenance page stands, and nothing is served:", "  one: a.3 cannot be undone",
+          "Go on with one of: the same command when this is mended (playbooks/deploy.yml ... -e release_maintenance=true); a corrected image "
+          "(playbooks/deploy.yml ... -e release_maintenance=true -e django_image_tag=TAG);",
+          "or the database of before: playbooks/restore.yml with the dump /b.gz, then playbooks/deploy.yml of app:1 with -e release_maintenance=true, which "
+          "opens the site. See docs/operations/runbook.md, 'A maintenance release failed'."]),
     ],
 )  # fmt: skip
 def test_what_is_said_at_the_end_of_a_release_that_did_not_go_well(end, about, lines):
@@ -160,3 +169,12 @@ def test_what_is_said_of_the_other_ends():
         and "(1 while the only instance restarted), 3 more may" in said
         and "4; 5; 6; 7; 8" in said
     )
+
+
+def test_the_closed_time_is_told():
+    about = {"kind": "deploy", "tag": "2", "id": "r1", "previous": "1", "migrations": ["a.3"], "maintenance": True, "closed": 41.2}
+    lines = releases.release_success_text(about, {}).split("\n")
+    assert lines[:2] == ["deploy of 2 succeeded (r1); the site was closed for 41.2 s", "migrations: a.3"]
+    assert "maintenance.on was there before, and stays" in releases.release_success_text({**about, "theirs": True}, {})
+    assert "closed" not in releases.release_success_text({**about, "maintenance": False}, {"requests": 5})
+    assert "closed 41.2 s" in release_lines([record(1, "2", "1", closed=41.2)])[0] and "closed" not in release_lines([record(1, "2", "1", closed=0.0)])[0]

@@ -49,6 +49,10 @@ def test_a_message_is_made_where_its_rule_does_not_hold():
 
 def test_numbers_and_networks_and_paths():
     assert names_below({"a": 0, "b": "1", "c": "x", "d": 2}, 1) == ["a", "c"]
+    # systemd would leave each of them out, or take it for an octal one
+    [said] = listed_network_problems({"a": ["10.0.0.0/08", "10.0.0.0/010", "fd00::/08", "10.0.0.0/", "10.0.0.0/+8", "fe80::1%eth0"]})
+    assert said.startswith("a: 10.0.0.0/08, 10.0.0.0/010, fd00::/08, 10.0.0.0/, 10.0.0.0/+8, fe80::1%eth0 is neither"), said
+    assert listed_network_problems({"a": ["0.0.0.0/0", "fd00::/8", "10.0.0.1/32", "::ffff:1.2.3.4"]}) == []
     assert listed_network_problems({"a": ["10.0.0.0/8"], "b": ["x", "::1", "1.2.3.4/99"]}) == [
         "b: x, 1.2.3.4/99 is neither an address nor a network, e.g. 10.0.0.0/8"
     ]
@@ -71,6 +75,7 @@ def test_settings_that_cannot_be_written():
 
 def test_ports():
     assert port_problems([443, "1:65535", "0", "5:3", "1:65536", "http", ""]) == ["0", "5:3", "1:65536"]
+    assert port_problems(["0443", "80:80", "080:90", "80:90"]) == ["0443", "80:80", "080:90"], "ufw has them otherwise, or refuses them"
 
 
 def test_who_else_has_a_name_or_a_number():

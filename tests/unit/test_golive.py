@@ -83,7 +83,7 @@ TABLE = [
     (golive_page.judge_page, PAGE, OK, "/login/ has nothing"),
     (golive_page.judge_page, {**INLINE, "policy": ""}, OK, "has nothing"),
     (golive_page.judge_page, INLINE, WARN, "inline script (line 1), script https://cdn.example.net/a.js (line 1)"),
-    (golive_page.judge_page, {**INLINE, "own": True}, WARN, "by the application's own Content-Security-Policy (default-src)"),
+    (golive_page.judge_page, {**INLINE, "own": True}, WARN, "by default-src of the application's own Content-Security-Policy"),
     (golive_page.judge_page, {**PAGE, "html": "<b style=x>" * 9}, WARN, "style attribute of <b> (line 1)"),
     (golive_page.judge_page, {**PAGE, "html": "<b style=x>\n" * 9}, WARN, "(line 4) and 5 more"),
     (golive_page.judge_page, {**PAGE, "status": 404}, OK, "answers 404 with text/html, so"),

@@ -9,6 +9,7 @@ import sys
 import pytest
 import yaml
 from controller import ROOT, run, surroundings, view
+from rendered import value
 from test_environments import ALIEN
 
 SHAPES = {
@@ -175,3 +176,17 @@ def test_what_is_no_shape_is_refused_before_anything_is_written(tmp_path, shape,
     refused = playbook(tmp_path, *[word for one in shape for word in ("-e", one)])
     assert refused.returncode != 0 and says in plain(refused)
     assert not [path for path in tmp_path.rglob("*") if path.name in ("inventory", "ansible.cfg", ".config")]
+
+
+PAGE = (ROOT / "docs/user/your-application.md").read_text(encoding="utf-8")
+RECIPE = r"^    ansible-playbook playbooks/new_environment\.yml (-e .+)\n(?:.*\n)*?^    senex_image_commands:\n((?:      .+\n)+)"
+RECIPES = re.findall(RECIPE, PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("words", "block"), RECIPES, ids=["ASGI", "WSGI"])
+def test_a_recipe_that_is_typed_gives_what_its_page_shows(tmp_path, words, block):
+    done = playbook(tmp_path, *words.split())
+    assert done.returncode == 0, done.stdout + done.stderr
+    written_down = yaml.safe_load((tmp_path / "work/inventory/shop/group_vars/all/main.yml").read_text())
+    given = {**written_down, "senex_django_settings_module": "shop.settings.production"}
+    assert value("django", "senex_image_commands", **given) == yaml.safe_load(block)

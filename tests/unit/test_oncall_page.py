@@ -21,7 +21,12 @@ import page  # noqa: E402  (the path above must come first)
 PAGE = page.PAGE.read_text(encoding="utf-8")
 SITUATIONS = page.situations()
 # No authority is within reach of a host of the tests but in this scenario
-ELSEWHERE = {"A Let's Encrypt certificate expires soon": ("molecule/nginx_letsencrypt/tests/test_letsencrypt.py", "test_renewal_runs_by_timer")}
+ELSEWHERE = {
+    "A Let's Encrypt certificate expires soon": ("molecule/nginx_letsencrypt/tests/test_letsencrypt.py", "test_renewal_runs_by_timer"),
+    "A maintenance release failed: the page stands": (
+        "tests/integration/failures/test_maintenance_releases.py", "test_the_page_stands_where_nothing_can_be_undone",
+    ),
+}  # fmt: skip
 OF_THE_SYSTEM = {"nginx", "du", "loginctl", "systemctl", "journalctl"}
 
 
@@ -160,7 +165,7 @@ def test_the_name_of_a_task_does_not_hide_the_queues(end):
 @pytest.mark.parametrize("words", [["-U", "postgres"], ["-Upostgres"], ["--username=postgres"], ["--username", "postgres"], ["-XAtU", "postgres", "-c", "x"]])
 def test_a_superuser_is_led_to_no_functions_of_the_application(monkeypatch, words):
     run = []
-    monkeypatch.setattr(command, "become", lambda _host, argv: run.append(argv) or 0)
+    monkeypatch.setattr(command, "become", lambda _host, argv, _gone: run.append(argv) or 0)
     command.psql(Fake(), settings(), SimpleNamespace(arguments=words))
     command.psql(Fake(), settings(), SimpleNamespace(arguments=["-c", "select 'postgres'"]))
     guarded, plain = run

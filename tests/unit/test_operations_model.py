@@ -6,6 +6,7 @@ lets be changed (the lock), what is recorded. Hosts and what is done on them are
 
 import contextlib
 import copy
+import functools
 import itertools
 import re
 
@@ -180,6 +181,7 @@ class Release(World):
     def __init__(self, *given):
         super().__init__(*given)
         self.image, self.previous = dict.fromkeys(self.application, "1"), "1"
+        self.maintenance = False
 
     def theirs(self):
         self.image = dict.fromkeys(self.application, "3")
@@ -187,23 +189,23 @@ class Release(World):
     def run(self, identifier, take_over=""):
         """By the plays of release.yml and their tasks; how it ended, and what it said."""
         told = {host: {"confirmed": []} for host in self.hosts}
-        way = operations.release_way(self.groups, [], hook=self.hook)
+        way = operations.release_way(self.groups, [], hook=self.hook, maintenance=self.maintenance)
+        hosts = {one["stage"]: one["hosts"] for one in way}
         unfinished = []
         for play in plays("release"):
-            last = play["tasks"][-1]
-            stage, task = last.get("vars", {}).get("release_stage"), last["ansible.builtin.include_tasks"]
             assert not play.get("any_errors_fatal") and play["name"]
-            if stage == "pre_deploy" and not self.hook:
-                continue
-            for host in self.matched(play["hosts"]):
-                if stage == "pre_deploy" and host not in operations.release_hook_hosts(self.groups, self.hook):
+            for task in [task for task in play["tasks"] if task.get("ansible.builtin.include_tasks", "").startswith("release/")]:
+                stage, file, when = task.get("vars", {}).get("release_stage"), task["ansible.builtin.include_tasks"], str(task.get("when", ""))
+                if "release_maintenance" in when and ("not release_maintenance" in when) is self.maintenance:
                     continue
-                if task == "release/stage.yml":
-                    self.stage(identifier, way, told, stage, host, take_over)
-                elif task == "release/roll_back.yml":
-                    self.switch_back(identifier, way, told, host)
-                else:
-                    self.finish(identifier, way, told, host, unfinished)
+                for host in self.matched(play["hosts"]):
+                    if file == "release/stage.yml":
+                        if host in hosts.get(stage, []):
+                            self.stage(identifier, way, told, stage, host, take_over)
+                    elif file == "release/roll_back.yml":
+                        self.switch_back(identifier, way, told, host)
+                    elif file == "release/finish.yml":
+                        self.finish(identifier, way, told, host, unfinished)
         end = operations.release_end(way, told)
         unfinished += [f"{host}: no answer" for host in self.hosts if not told[host].get("finished") and not any(line.startswith(host) for line in unfinished)]
         return end, end["trouble"] + end["behind"] + unfinished
@@ -217,11 +219,12 @@ class Release(World):
                 self.begin(host, identifier, take_over)
                 self.previous = self.ledgers[host].newest().get("reference", self.previous)
             elif stage in ("web", "celery"):
+                assert not self.maintenance or all("stop" in told[one]["confirmed"] for one in self.application), "something serves beside it"
                 self.changed(host, identifier, stage, lambda: self.image.update({host: "2"}))
             else:
                 self.ledgers[host].renew(identifier, stage)
 
-        if stage in ("web", "celery"):
+        if stage in ("stop", "web", "celery"):
             told[host]["touched"] = True
         if attempt(told, host, lambda: self.ask(host, stage, work)):
             told[host]["confirmed"].append(stage)
@@ -283,9 +286,9 @@ def test_releases_with_tasks_of_the_operators(hook):
             assert {world.last(host) for host in world.hosts} == {"refused"} and world.locked() == []
 
 
-def judge_release(groups, event, first, case, hook=""):
+def judge_release(groups, event, first, case, hook="", maintenance=False):
     world = Release(groups, event)
-    world.hook = hook
+    world.hook, world.maintenance = hook, maintenance
     if first:
         failing = (first, operations.release_way(groups, [])[4 if first == "celery" else 6]["hosts"][-1])
         plain = world.ask
@@ -328,6 +331,22 @@ def judge_release(groups, event, first, case, hook=""):
     end, said = world.run("next", "mine")
     assert (end["result"], said) == ("succeeded", []) and world.locked() == [] and set(world.image.values()) == {"2"}, case
     assert {world.last(host) for host in world.hosts} == {"succeeded"}, case
+
+
+def test_releases_in_maintenance():
+    way_of = functools.partial(operations.release_way, skips=[], maintenance=True)
+    for name, event in cases(way_of, ["close", "stop", "dump", "web", "serves", "open"]):
+        judge_release(GROUPS[name], event, "", f"{name}: {event} in maintenance", maintenance=True)
+
+
+def test_in_maintenance_the_page_comes_before_anything_stops_and_goes_when_all_serve():
+    for groups in GROUPS.values():
+        plain, closed = operations.release_way(groups, []), operations.release_way(groups, [], maintenance=True)
+        names = [one["stage"] for one in closed]
+        assert names == ["prepare", "plan", "close", "stop", "dump", "undo", "web", "celery", "serves", "open", "verify"]
+        assert {one["stage"] for one in plain} == set(names) - {"close", "stop", "serves", "open"}
+        hosts = {one["stage"]: one["hosts"] for one in closed}
+        assert hosts["close"] == hosts["open"] == groups["nginx"] and set(hosts["stop"]) == set(hosts["serves"]) == {*hosts["web"], *hosts["celery"]}
 
 
 def test_whoever_is_left_out_keeps_a_release_from_its_first_change():
@@ -605,7 +624,7 @@ def test_a_rotation_locks_every_host_that_it_touches():
         assert set(play["hosts"].split(":")) == names
 
 
-@pytest.mark.parametrize("name", ["deploy", "rollback", "restore", "upgrade_postgresql", "scale", "checksums"])
+@pytest.mark.parametrize("name", ["deploy", "rollback", "restore", "upgrade_postgresql", "update_images", "remove", "scale", "checksums"])
 def test_a_limit_is_looked_at_before_anything_else(name):
     """By every group that a play of the operation goes to."""
     first, *others = whole(name)
@@ -617,7 +636,7 @@ def test_a_limit_is_looked_at_before_anything_else(name):
     assert groups <= set(every_group()) and len(groups) >= 3
 
 
-@pytest.mark.parametrize("name", ["release", "restore", "upgrade_postgresql", "checksums"])
+@pytest.mark.parametrize("name", ["release", "restore", "upgrade_postgresql", "update_images", "checksums"])
 def test_no_play_under_the_lock_ends_the_run_for_all(name):
     """any_errors_fatal takes the hosts that are left out of the way back, and of the end that is told."""
     begun = name == "release"

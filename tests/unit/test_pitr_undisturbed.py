@@ -3,11 +3,18 @@
 import os
 import signal
 import subprocess
+import threading
 
 import pytest
 from test_pitr_removal import conf, copy  # noqa: F401  (the fixtures)
 
 from pitr import jobs, restore  # isort: skip
+
+
+def to_this_thread(kind):
+    """The program has one thread; the tests' process may have others, which the kernel gives a signal that this one has blocked."""
+    signal.pthread_kill(threading.get_ident(), kind)
+
 
 KINDS = [signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT]
 
@@ -20,7 +27,7 @@ def test_an_exchange_goes_on_to_its_end(conf, monkeypatch, copy, kind, moment): 
     def systemctl(*words, **_):
         told.append(words)
         if words[:2] == moment:
-            os.kill(os.getpid(), kind)
+            to_this_thread(kind)
             # A terminal sends it to what is called as well
             told.append(subprocess.run(["sh", "-c", f"kill -{kind.value} $$; echo lives"], capture_output=True, text=True, check=False).stdout)
 
@@ -37,9 +44,9 @@ def test_afterwards_it_may_be_ended_again(kind):
     before = signal.signal(kind, lambda number, _: came.append(number))
     try:
         with jobs.undisturbed():
-            os.kill(os.getpid(), kind)
+            to_this_thread(kind)
         assert came == [], "what was typed meanwhile is forgotten"
-        os.kill(os.getpid(), kind)
+        to_this_thread(kind)
         assert came == [kind]
     finally:
         signal.signal(kind, before)

@@ -174,6 +174,7 @@ TREES = {
     "plugins/module_utils/host/storage.py": "text of a probe, which removes what it made by tempfile",
 }
 FILES = {
+    "plugins/module_utils/engine/everything.py:remove_made": "directories of constants, where they are empty",
     "playbooks/tasks/image_archive_gone.yml": "on the controller: the archive that this run made by its own name",
     "roles/pitr/files/pitr/wal.py:leave_timeline": "of two beginnings of one segment the shorter, which is the beginning of the other",
     "plugins/module_utils/postgresql/dump_file.py:prune": "dumps of a reason, by the form of their names",

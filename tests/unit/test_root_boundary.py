@@ -23,6 +23,10 @@ APART = {"untrusted.py": "the one place", "dump_file.py": "whoever calls it is t
          "traffic_probe.py": "a file of /run/senex.trader, by a unit of its own"}  # fmt: skip
 # Functions whose paths are arguments, and why root may go there
 ALLOWED = {
+    "everything.restore_originals": "copies in root's directory of the manifests; of the place asks own_ground first",
+    "everything.remove_made": "directories of constants, which are root's",
+    "everything.set_aside": "asks own_ground first",
+    "remove.planned": "where the operator wants the archive; no more than its free space is asked",
     "collection_mark.Mark": "the directory of the manifests is root's",
     "fileset.lock": "the directory of the manifests is root's",
     "fileset.components": "likewise",
@@ -54,6 +58,7 @@ ALLOWED = {
     "quadlet_check._generated": "the same; what the user's program left there is listed and not opened",
     "release_steps._loaded": "a copy in Ansible's own directory, for the login user alone; its checksum is compared",
     "application_units.start_units": "the directory of the manifests is root's",
+    "remediation.in_maintenance": "the directory of the manifests is root's",
     "release_record.Ledger": "the directory of the manifests is root's",
     "release_record.of_damaged": "the directory of the manifests is root's",
     "nginx_upstream.UpstreamServers": "/run/senex.trader/out is root's",

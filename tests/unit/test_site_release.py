@@ -28,6 +28,7 @@ CASES = {
     "missed the release": ("r/shop:1", {"senex_release": RELEASED}, False),
     "no release can be made": ("r/shop:1", {"senex_image_tag": "5", "senex_image_without_release": True}, False),
     "a run for other components": ("r/shop:1", {"senex_image_tag": "5", "validate_components": ["postgresql", "pitr"]}, False),
+    "a run for none": ("r/shop:1", {"senex_image_tag": "5", "validate_components": []}, False),
     "a run for these": ("r/shop:1", {"senex_image_tag": "5", "validate_components": ["django", "celery", "nginx"]}, True),
     "a release": ("r/shop:1", {"senex_image_tag": "5", "validate_release": False}, False),
 }

@@ -389,3 +389,29 @@ def test_records_of_which_a_line_was_cut_short(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2 and " 1 " in said[0] and " 3" in said[1]
     assert command.releases(None, None, types.SimpleNamespace(lines=0)) == 0 and capsys.readouterr().out == ""
+
+
+def released(number, tag, previous, migrations=()):
+    return {"id": f"r{number}", "kind": "deploy", "what": f"deploy of {tag}", "who": "me", "tag": tag, "reference": f"image:{tag}", "result": "succeeded",
+            "previous": {"tag": previous, "reference": f"image:{previous}"}, "migrations": list(migrations)}  # fmt: skip
+
+
+@pytest.mark.parametrize(("wanted", "there", "says"), [
+    ("", True, ["from 3 back to 2", "image image:2: on this host", "app.0003", "playbooks/rollback.yml -i inventory/test\n"]),
+    ("1", False, ["from 3 back to 1", "image:1: not on this host", "app.0003, app.0002", "-i inventory/test -e release=1\n"]),
+    ("9; reboot", True, []),
+])  # fmt: skip
+def test_a_rollback_is_told_and_not_made(tmp_path, monkeypatch, capsys, wanted, there, says):
+    """By the same choice as the playbook's."""
+    path = tmp_path / "releases.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in (released(1, "2", "1", ["app.0002"]), released(2, "3", "2", ["app.0003"]))), encoding="utf-8")
+    monkeypatch.setattr(command, "RECORDS", str(path))
+    asked = []
+    host = types.SimpleNamespace(podman=lambda *words: asked.append(words) or types.SimpleNamespace(code=0 if there else 1))
+    if not says:
+        with pytest.raises(LookupError, match="is no release of this environment"):
+            command.rollback(host, settings(), types.SimpleNamespace(release=wanted))
+        return
+    assert command.rollback(host, settings(), types.SimpleNamespace(release=wanted)) == 0
+    said = capsys.readouterr().out
+    assert [words for words in says if words not in said] == [] and asked == [("image", "exists", f"image:{wanted or 2}")], said

@@ -34,7 +34,10 @@ from senex_ops import command
 class Host:
     uid, gid, environment = os.getuid(), os.getgid(), {{"PATH": {path!r}}}
     account = {{"user": uid, "group": gid, "extra_groups": [], "env": environment, "cwd": "/"}}
-sys.exit(command.become(Host(), ["podman", "exec", "x"]))
+    def systemctl(self, *words, timeout):
+        with open({place!r} + "/stopped", "a") as file:
+            print(*words, file=file)
+sys.exit(command.become(Host(), ["podman", "exec", "x"], lambda: open({place!r} + "/gone", "w").close()))
 """
 
 
@@ -59,7 +62,7 @@ def on_a_terminal(place, words):
 
 def run(place, ways):
     """The same of the command `senex`, redirected."""
-    (place / "command.py").write_text(COMMAND.format(ops=str(OPS.parents[2] / "tests/unit"), path=f"{place}:{os.environ['PATH']}"))
+    (place / "command.py").write_text(COMMAND.format(ops=str(OPS.parents[2] / "tests/unit"), path=f"{place}:{os.environ['PATH']}", place=str(place)))
     return on_a_terminal(place, ["/bin/sh", "-c", f"cd {place}; {sys.executable} command.py {ways}; exit $?"])
 
 
@@ -120,11 +123,11 @@ exit {code}
 class Attended:
     """The command `senex` on a terminal of 33 lines, which a test types on."""
 
-    def __init__(self, place, redirected="", code="7"):
+    def __init__(self, place, redirected="", code="7", waits=True, program=ATTENDED, before=""):
         self.place = place
-        (place / "systemd-run").write_text(ATTENDED.format(place=place, code=code))
+        (place / "systemd-run").write_text(program.format(place=place, code=code))
         (place / "systemd-run").chmod(0o755)
-        (place / "command.py").write_text(COMMAND.format(ops=str(OPS.parents[2] / "tests/unit"), path=f"{place}:{os.environ['PATH']}"))
+        (place / "command.py").write_text(COMMAND.format(ops=str(OPS.parents[2] / "tests/unit"), path=f"{place}:{os.environ['PATH']}", place=str(place)))
         self.master, self.slave = pty.openpty()
         self.name = os.ttyname(self.slave)
         self.resize(33)
@@ -132,13 +135,19 @@ class Attended:
         now[6][termios.VERASE] = b"\x07"
         termios.tcsetattr(self.slave, termios.TCSANOW, now)
         self.before = termios.tcgetattr(self.slave)
-        words = ["/bin/sh", "-c", f"cd {place}; {sys.executable} command.py {redirected}; echo $? >code; read -r rest; echo $rest >rest"]
+        words = ["/bin/sh", "-c", f"{before}cd {place}; {sys.executable} command.py {redirected}; echo $? >code; read -r rest; echo $rest >rest"]
         self.shell = subprocess.Popen(
             words, stdin=self.slave, stdout=self.slave, stderr=self.slave, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         )
         os.set_blocking(self.master, False)
         self.shown = ""
-        self.until(lambda: "ready" in self.shown)
+        if waits:
+            self.until(lambda: "ready" in self.shown)
+
+    def was_stopped(self):
+        """The unit that it has asked for, and what its caller has begun besides."""
+        [unit] = [word.removeprefix("--unit=") for word in self.file("words").split() if word.startswith("--unit=")] or ["-"]
+        return self.file("stopped") == f"user stop {unit}\n" and (self.place / "gone").exists()
 
     def resize(self, lines):
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 77, 0, 0))
@@ -179,7 +188,8 @@ def test_what_is_interactive_has_a_terminal_of_its_own(tmp_path, redirected):
     on.type("words \u00e9\n")
     on.until(lambda: "got words \u00e9" in on.file("told") and "words \u00e9" in on.shown)
     on.type("end\n")
-    assert on.ends() == 7 and on.shown.endswith("last") and on.file("rest") == "mine\n"
+    on.until(lambda: on.shown.endswith("last"))
+    assert on.ends() == 7 and on.file("rest") == "mine\n" and on.file("stopped") == ""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
@@ -195,6 +205,53 @@ def test_what_asks_it_to_end_ends_what_runs(tmp_path):
     (command,) = [int(pid) for pid in Path(f"/proc/{on.shell.pid}/task/{on.shell.pid}/children").read_text().split()]
     os.kill(command, signal.SIGTERM)
     assert on.ends() == 128 + signal.SIGTERM
+    assert on.was_stopped(), "its manager would go on with it"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_terminal_that_is_gone_leaves_nothing_behind(tmp_path):
+    """A connection that breaks: an open transaction would hold its locks for ever."""
+    on = Attended(tmp_path)
+    os.close(on.slave)
+    os.close(on.master)
+    end = time.monotonic() + 20
+    while not on.was_stopped():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("redirected", [">out", "<input"])
+def test_ctrl_c_ends_what_is_redirected_too(tmp_path, redirected):
+    (tmp_path / "input").touch()
+    on = Attended(tmp_path, redirected, waits=False, program='#!/bin/sh\necho "$*" >{place}/words\nexec sleep 60\n')
+    end = time.monotonic() + 20
+    while not on.was_stopped():
+        assert time.monotonic() < end
+        if on.file("words"):
+            on.type("\x03")
+        time.sleep(0.3)
+    os.close(on.slave)
+    os.close(on.master)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_what_nohup_has_begun_goes_on(tmp_path):
+    on = Attended(tmp_path, ">out", waits=False, program='#!/bin/sh\necho "$*" >{place}/words\nsleep 3\nexit 7\n', before="trap '' HUP; ")
+    on.until(lambda: on.file("words"))
+    os.killpg(on.shell.pid, signal.SIGHUP)
+    assert on.ends() == 7 and on.file("stopped") == ""
+
+
+def test_a_session_in_a_container_is_ended_by_its_name(tmp_path):
+    import watched  # noqa: F401  (the path)
+    from senex_ops import command
+
+    mine, other = [subprocess.Popen(["sleep", "60"], env={"SENEX_SESSION": name, "PATH": os.environ["PATH"]}) for name in ("0a1b", "0a1c")]
+    assert subprocess.run(["sh", "-c", command.END_SESSION, "sh", "0a1b"], check=False, timeout=60).returncode == 0
+    assert mine.wait(5) == -signal.SIGINT and other.poll() is None
+    other.kill()
+    other.wait(5)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
@@ -218,7 +275,7 @@ def test_what_a_script_of_roots_has_open_is_not_handed_on(tmp_path, redirected):
     (tmp_path / "systemd-run").chmod(0o755)
     for name in ("input", "kept"):
         (tmp_path / name).touch()
-    (tmp_path / "command.py").write_text(COMMAND.format(ops=str(OPS.parents[2] / "tests/unit"), path=f"{tmp_path}:{os.environ['PATH']}"))
+    (tmp_path / "command.py").write_text(COMMAND.format(ops=str(OPS.parents[2] / "tests/unit"), path=f"{tmp_path}:{os.environ['PATH']}", place=str(tmp_path)))
     script = f"exec 3>>{tmp_path}/kept; cd {tmp_path}; {sys.executable} command.py {redirected}"
     done = subprocess.run(["/bin/sh", "-c", script], stdin=subprocess.DEVNULL, start_new_session=True, check=False)
     assert done.returncode == 7 and "/out" in (tmp_path / "out").read_text() and "/kept" not in (tmp_path / "out").read_text()

@@ -260,7 +260,7 @@ def test_what_the_watchdog_would_refuse_is_refused_before(kind):
         "failures": "failures", "dns_interval": "dns_interval", "slow_interval": "slow_interval", "disk_warn": "disk_warn_percent",
         "disk_fail": "disk_fail_percent", "nginx_errors": "nginx_errors", "beat_silence": "beat_max_silence", "wal_lag": "wal_lag_seconds",
         "wal_kept": "wal_kept_mb", "per_hour": "messages_per_hour", "retry": "retry_seconds", "heartbeat_interval": "heartbeat_interval",
-        "queue_limit": "queue_limit",
+        "queue_limit": "queue_limit", "image_age": "image_age_days",
     }  # fmt: skip
     for name, least in leasts(kind).items():
         if least > 0 and name not in ("reminder", "visibility_timeout") and (kind, name) != (config.Restart, "per_hour"):

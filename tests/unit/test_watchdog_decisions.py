@@ -27,6 +27,7 @@ def part(failures=3, restarts=()):
         (part(9), decide.Situation(decide.GONE), decide.WAIT),
         (part(9), decide.Situation("active", release=True), decide.WAIT),
         (part(9), decide.Situation("active", paused=True), decide.WAIT),
+        (part(9), decide.Situation("inactive", maintenance=True), decide.WAIT),
         (part(9), decide.Situation("active", starved=True), decide.WAIT),
         (part(3, [9_800]), ACTIVE, decide.WAIT),
         (part(3, [9_600]), ACTIVE, decide.RESTART),
@@ -149,3 +150,14 @@ def test_a_user_manager_that_does_not_answer_is_no_reason_to_restart(here):
 
     fake.units = units
     assert remediation.attempt(fake, settings(), part(), CURE, False, 10_000).decision.what == decide.WAIT
+
+
+@pytest.mark.parametrize(
+    ("text", "waits"),
+    [("maintenance\nweb-1.service\ncelery-worker.service\n", True), ("web-1.service\ncelery-worker.service\n", False), ("maintenance\nweb-1.service\n", False)],
+    ids=["of a release in maintenance", "of another operation", "another unit"],
+)
+def test_what_a_release_in_maintenance_stopped_is_known_by_its_list(tmp_path, text, waits):
+    (tmp_path / "list").write_text(text)
+    assert remediation.in_maintenance("celery-worker.service", str(tmp_path / "list")) is waits
+    assert not remediation.in_maintenance("celery-worker.service", str(tmp_path / "none"))

@@ -106,7 +106,8 @@ def test_a_client_does_not_fill_the_logs(tmp_path):
 
 @pytest.mark.parametrize(("out", "level", "says"), [
     ("daphne 4.2.1\n", WARN, "4.2.1 takes WebSocket messages of any size (CVE-2026-44545)"), ("daphne 4.0.0b1\n", WARN, "CVE-2026-44546"),
-    ("daphne 4.2\n", WARN, "CVE"), ("daphne 4.2.2\n", OK, "daphne 4.2.2"), ("daphne 4.10.0\nuvicorn 0.1\n", OK, "uvicorn 0.1"), ("", OK, "can be asked"),
+    ("gunicorn 21.2.0\n", WARN, "CVE-2024-1135"), ("gunicorn 22.0.0\nuvicorn 0.11.7\n", OK, "gunicorn 22.0.0"), ("uvicorn 0.11.6\n", WARN, "headers be split"),
+    ("daphne 4.2\n", WARN, "CVE"), ("daphne 4.2.2\n", OK, "daphne 4.2.2"), ("daphne 4.10.0\nuvicorn 0.30.1\n", OK, "uvicorn 0.30.1"), ("", OK, "can be asked"),
     ("daphne 4.2.3\x1b[32m\n", OK, "can be asked"), ("daphne 1 2\ndaphne ;reboot\n", OK, "can be asked"),
 ])  # fmt: skip
 def test_a_server_with_a_known_hole_is_named(out, level, says):

@@ -227,6 +227,17 @@ def test_maintenance(host, visitor):
     assert visitor.get("/").status == 200
 
 
+def test_while_a_release_has_stopped_the_application(host, visitor):
+    """A load balancer keeps the host, for its visitors get the page; who asks for database and Redis is told that they are not served."""
+    host.run("touch /etc/nginx/senex/maintenance.on /etc/nginx/senex/stopped.on")
+    try:
+        alive, ready = visitor.get("/health/simple/"), Visitor(host, "127.0.0.9").get("/health/")
+        assert (alive.status, alive.body) == (200, "maintenance") and ready.status == 503 and ready.headers["retry-after"] == "120"
+    finally:
+        host.run("rm /etc/nginx/senex/maintenance.on /etc/nginx/senex/stopped.on")
+    assert visitor.get("/health/simple/").body != "maintenance"
+
+
 def handshake(host, *options):
     """The cipher that was agreed on, or (NONE)."""
     words = ["openssl", "s_client", "-connect", "127.0.0.1:443", "-servername", DOMAIN, *options]

@@ -75,6 +75,8 @@ def authorization(challenge: str, user: str, password: str) -> str:
     if kind.lower() != "bearer":
         return basic
     words = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+    if not words["realm"].startswith("https://"):
+        raise ValueError(f"it wants the password at {words['realm']}, unencrypted")
     query = urllib.parse.urlencode({name: words[name] for name in ("service", "scope") if name in words})
     status, _, body = fetch(f"{words['realm']}?{query}", {"Authorization": basic} if basic else {})
     if status != 200:

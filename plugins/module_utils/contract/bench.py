@@ -234,6 +234,14 @@ class Bench:
         return self.ask(self.wanted["alive"], self.wanted["ready"]) if self.web.ready or self.podman.running("web") else {}
 
     @functools.cached_property
+    def page(self) -> dict:
+        """The start page, as the application sends it."""
+        if not (self.web.ready and self.asker):
+            return {}
+        words = ("python3", "-c", programs.START, self.podman.address("web"), str(self.wanted["port"]), self.wanted["domain"])
+        return answer(self.podman.execute("asker", *words, timeout=90).output) or {}
+
+    @functools.cached_property
     def stopped(self) -> dict:
         """A web instance that is told to stop while a request is under way."""
         command = (self.listening("web") or {}).get("command", "")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from ansible_collections.senex.trader.plugins.module_utils.contract import versions
 from ansible_collections.senex.trader.plugins.module_utils.contract.report import Finding, failed, passed, skipped
+from ansible_collections.senex.trader.plugins.module_utils.host import page_policy
 
 SECRET_NAME = re.compile(r"SECRET|PASSW|TOKEN|CREDENTIAL|PRIVATE|DSN|API_?KEY|ACCESS_?KEY|ENCRYPTION_KEY|(^|_)KEY$", re.IGNORECASE)
 NOT_SECRET = re.compile(r"^GPG_KEY$|PUBLIC|_(FILE|PATH|NAME|URL_NAME)$", re.IGNORECASE)
@@ -17,13 +19,20 @@ NOT_WRITABLE = re.compile(
     r"""cannot create (?:directory )?['"\u2018]?([^\s:'"\u2019]+)['"\u2019]?: (?:Read-only file system|Permission denied)"""
     r"|\[Errno (?:30|13)\][^:\n]{0,200}: '([^']+)'|Read-only file system"
 )
+BEHIND_TLS = "SECURE_PROXY_SSL_HEADER = ('HTTP_X_FORWARDED_PROTO', 'https')"
+TROUBLE = re.compile(r"\b\w*(?:Error|Exception)\b|\b(?:error|fatal|failed|refused|denied|cannot|not found)\b", re.IGNORECASE)
+COMMANDS = "senex_image_commands with all four"
+HOSTS = "ALLOWED_HOSTS has to be read from the variable ALLOWED_HOSTS of the environment (comma separated)"
+DATABASE = "DATABASES has to be read from the environment: DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_PASSWORD"
 KILLED = 137
 
 
 def end_of(text: str, lines: int = 3) -> str:
-    """The last lines of an output, for a message."""
+    """The last lines of an output, for a message; where none of them tells of trouble, the last that does: what is buffered comes after it."""
     found = [line.strip() for line in text.splitlines() if line.strip()]
-    return " | ".join(found[-lines:])[-400:] or "it printed nothing"
+    telling = [line for line in found if TROUBLE.search(line)]
+    last = found[-lines:]
+    return " | ".join(last if not telling or telling[-1] in last else telling[-1:])[-400:] or "it printed nothing"
 
 
 def user(declared: str, wanted: str) -> Finding:
@@ -92,25 +101,27 @@ def release(ready: bool, log: str, said: str) -> Finding:
     """All commands of the release step."""
     if ready:
         return passed("; ".join(re.findall(r"release: (\S+ done in [0-9.]+ s)", log)) or "ended well")
-    which = re.findall(r"^release: (?!.* done in )(.+?)(?: failed: .*)?$", log, re.MULTILINE)
-    return failed(
-        f"{which[-1] if which else 'the release step'} failed: {end_of(log) if log.strip() else end_of(said)}",
-        _hint(log + said, "manage") or "see what it printed",
-    )
+    which = re.findall(r"^release: (?!.* done in )(.+?)(?: failed: (.*))?$", log, re.MULTILINE)
+    command, why = which[-1] if which else ("the release step", "")
+    return failed(f"{command} failed: {why or (end_of(log) if log.strip() else end_of(said))}", _hint(log + said, "manage") or "see what it printed")
 
 
-def migrate(applied: int) -> Finding:
+def migrate(applied: int, released: bool) -> Finding:
     """Migrations that the release step has applied."""
     if applied:
         return passed(f"{applied} migrations applied as the owner of the database, not as a superuser")
-    return failed("no migration was applied", "manage migrate --noinput has to work with the database of the environment (DB_HOST, DB_NAME …)")
+    if not released:
+        return skipped("the release step failed, see there")
+    return failed("no migration was applied in PostgreSQL", DATABASE)
 
 
-def collectstatic(files: int, directory: str) -> Finding:
+def collectstatic(files: int, directory: str, released: bool) -> Finding:
     """Files that nginx would serve."""
     if files:
         return passed(f"{files} files in {directory}")
-    return failed(f"collectstatic left nothing in {directory}", f'STATIC_ROOT = "{directory}", or django_static_directory with the path that the image has')
+    if not released:
+        return skipped("the release step failed, see there")
+    return failed(f"collectstatic left nothing in {directory}", f"STATIC_ROOT = '{directory}', or django_static_directory with the path that the image has")
 
 
 def starts(ready: bool, state: dict, said: str, log: str, seconds: float) -> Finding:
@@ -119,17 +130,19 @@ def starts(ready: bool, state: dict, said: str, log: str, seconds: float) -> Fin
         return passed(f"web answers its health check after {seconds:.0f} s, without capabilities, with a read-only root")
     if not state or not state.get("Running"):
         why = end_of(log) if log.strip() else end_of(said)
-        return failed(f"web ended with {state.get('ExitCode', 'an error')}: {why}", _hint(log + said, "web") or "see what it printed")
+        ended = "did not start" if state.get("Status", "created") == "created" else f"ended with {state.get('ExitCode')}"
+        return failed(f"web {ended}: {why}", _hint(log + said, "web") or "see what it printed")
     return failed(f"web runs and does not pass its health check: {end_of(said)}", _hint(said, "web") or "see the points address and alive")
 
 
 def _hint(text: str, command: str) -> str:
     for pattern, do in (
-        (r"executable file.*not found|no such file or directory.*OCI|OCI.*no such file", f"senex_image_commands: the image has no command {command}"),
+        (r"executable file.*not found|no such file or directory.*OCI|OCI.*no such file", f"the image has no command {command}: {COMMANDS}"),
         (r"ModuleNotFoundError: .*|No module named", "senex_django_settings_module, senex_celery_app"),
+        (r"unable to open database file|sqlite", f"{DATABASE}; a file of SQLite has no place on a read-only root"),
         (NOT_WRITABLE.pattern, "write to /tmp or a path that is mounted (point files)"),
-        (r"answered 30[12]", 'SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")'),
-        (r"answered 400", "ALLOWED_HOSTS has to come from the environment"),
+        (r"answered 30[12]", BEHIND_TLS),
+        (r"answered 400", HOSTS),
         (r"answered 404", "the path of the health page: django_health_alive_path"),
         (r"[Pp]ermission denied|Operation not permitted|root", "it has to work as the user of senex_image_user, without capabilities"),
     ):
@@ -146,7 +159,9 @@ def files(logs: dict[str, str]) -> Finding:
         if found := NOT_WRITABLE.search(log):
             path = next((group for group in found.groups() if group), "its own file system")
             do = "write to /tmp, or name the path by django_media_directory, django_log_directory, django_static_directory; else django_read_only: false"
-            return failed(f"{part} writes to {path}", do)
+            if re.search(r"/\.[^/]+", path):  # .cache, .config, .gunicorn
+                do = f"ENV HOME=/tmp in the Dockerfile, where that is below the home directory; else {do}"
+            return failed(f"{'web' if part == 'empty' else part} writes to {path}", do)
     return passed("nothing tried to write outside what is mounted")
 
 
@@ -172,13 +187,31 @@ def health(path: str, status: int | str | None, variable: str) -> Finding:
     if status == 200:
         return passed(f"{path} answers 200")
     do = {
-        301: 'SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")',
-        302: 'SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https"); the page must need no login',
-        400: "ALLOWED_HOSTS has to come from the environment",
+        301: BEHIND_TLS,
+        302: f"{BEHIND_TLS}; the page must need no login",
+        400: HOSTS,
         404: f"a page there, or {variable} with the path that the image has",
         503: "the page says that database or Redis do not answer: see DB_… and REDIS_URL of the environment",
     }
     return failed(f"{path} answers {status}" if isinstance(status, int) else f"{path}: {status}", do.get(status, "it must answer 200"))
+
+
+def page(found: dict, policy: str) -> Finding:
+    """The start page under its own policy, or the one that nginx adds (`policy`): what a browser would leave out without a word."""
+    if not found:
+        return skipped("web does not run, or there is no python3")
+    path = urlsplit(found["where"]).path or "/"
+    if found["status"] != 200 or not found["type"].lower().startswith("text/html"):
+        return skipped(f"{path} answers {found['status']} with {found['type'].partition(';')[0] or 'no type'}")
+    whose = "the application's own Content-Security-Policy" if found["policy"] else "nginx_content_security_policy"
+    try:
+        blocked = page_policy.blocked(found["where"], found["html"], found["policy"] or policy)
+    except page_policy.Unreadable as error:
+        return skipped(f"{path} cannot be looked through: {error}")
+    lines = page_policy.described(blocked, whose)
+    if lines:
+        return failed(f"a browser blocks on {path}: {'; '.join(what for _, what, _ in lines)}", "; ".join(change for _, _, change in lines))
+    return passed(f"a browser blocks nothing in the HTML of {path}")
 
 
 def requests(found: dict) -> Finding:
@@ -250,16 +283,18 @@ def worker_late(celery: bool | None, found: dict) -> Finding:
     return failed("a running task is acknowledged at its start: with a worker that is killed it is lost", do)
 
 
-def beat(celery: bool | None, scheduler: bool, found: dict) -> Finding:
-    """Beat with its schedule in the database."""
+def beat(celery: bool | None, installed: bool, wanted: str, found: dict) -> Finding:
+    """Beat with its schedule where `wanted` (celery_beat_scheduler) says. `installed`: django-celery-beat, which has it in the database."""
     if not celery:
         return _without(celery)
     start = found["start"]
-    if not start.ready:
-        do = _hint(start.log + start.said, "celery-beat") or "--scheduler=django_celery_beat.schedulers:DatabaseScheduler --pidfile="
-        lacks = "" if scheduler else "django-celery-beat is not installed; "
-        return failed(f"{lacks}Beat did not start: {end_of(start.log) if start.log.strip() else end_of(start.said)}", do)
-    return stops(found, "Beat, which reads its schedule from the database,")
+    if start.ready:
+        return stops(found, "Beat, which reads its schedule from the database," if wanted == "database" else "Beat")
+    why = f"Beat did not start: {end_of(start.log) if start.log.strip() else end_of(start.said)}"
+    if wanted == "database" and not installed:
+        do = "celery_beat_scheduler: file, for Celery's own scheduler; or django-celery-beat in the image, and Beat with its scheduler"
+        return failed(f"django-celery-beat is not installed; {why}", do)
+    return failed(why, _hint(start.log + start.said, "celery-beat") or "--scheduler=django_celery_beat.schedulers:DatabaseScheduler --pidfile=")
 
 
 def logs(printed: dict[str, str], secrets: dict[str, str]) -> Finding:

@@ -133,10 +133,13 @@ class Podman:
         self.have(image)
         self.call("network", "create", "--internal", self.name)
 
-    def have(self, image: str) -> None:
-        """Pull an image that is not here."""
+    def have(self, image: str, named: str = "image") -> None:
+        """Pull an image that is not here. `named`: the input that names it."""
         if self.call("image", "exists", image, check=False).code:
-            self.call("pull", "--quiet", image, timeout=300)
+            done = self.call("pull", "--quiet", image, timeout=300, check=False)
+            if done.code:
+                why = done.output.strip()[-400:] or f"exit code {done.code}"
+                raise Broken(f"{named}: {image} is not among the images of Podman on this machine (podman images), and cannot be pulled: {why}")
 
     def remove(self) -> None:
         """Everything of this check, whatever happens meanwhile."""

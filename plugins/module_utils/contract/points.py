@@ -69,7 +69,7 @@ def _stopped(bench: Bench) -> tuple:
 
 def _beat(bench: Bench) -> tuple:
     celery = _celery(bench)
-    return celery, bool(bench.known.get("versions", {}).get("django-celery-beat")), bench.beat if celery else {}
+    return celery, bool(bench.known.get("versions", {}).get("django-celery-beat")), bench.wanted["scheduler"], bench.beat if celery else {}
 
 
 def _logs(bench: Bench) -> dict[str, str]:
@@ -85,12 +85,13 @@ POINTS = (
     Point("secrets", _secrets, judge.image_secrets),
     Point("start-migrates", lambda bench: (bench.empty["started"], bench.empty["tables"]), judge.start_migrates),
     Point("release", _release, judge.release),
-    Point("migrate", lambda bench: (bench.released["applied"],), judge.migrate),
-    Point("collectstatic", lambda bench: (bench.released["files"], bench.wanted["static"]), judge.collectstatic),
+    Point("migrate", lambda bench: (bench.released["applied"], bench.released["start"].ready), judge.migrate),
+    Point("collectstatic", lambda bench: (bench.released["files"], bench.wanted["static"], bench.released["start"].ready), judge.collectstatic),
     Point("starts", _starts, judge.starts),
     Point("address", _address, judge.address),
     Point("alive", lambda bench: (bench.wanted["alive"], bench.asked.get(bench.wanted["alive"]), "django_health_alive_path"), judge.health),
     Point("ready", lambda bench: (bench.wanted["ready"], bench.asked.get(bench.wanted["ready"]), "django_health_ready_path"), judge.health),
+    Point("page", lambda bench: (bench.page, bench.wanted["policy"]), judge.page),
     Point("requests", _stopped, judge.requests),
     Point("stops", _stopped, judge.stops),
     Point("worker", _worker, judge.worker),

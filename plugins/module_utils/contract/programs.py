@@ -67,6 +67,31 @@ for path in paths:
 print("senex " + json.dumps(found))
 """
 
+# START ADDRESS PORT HOST: the start page, or where it leads within the site, as nginx would pass it on
+START = """
+import http.client, json, sys
+from urllib.parse import urljoin, urlsplit
+address, port, host = sys.argv[1:]
+where = f"https://{host}/"
+try:
+    for _ in range(4):
+        split = urlsplit(where)
+        connection = http.client.HTTPConnection(address, int(port), timeout=20)
+        path = (split.path or "/") + (f"?{split.query}" if split.query else "")
+        connection.request("GET", path, headers={"Host": host, "X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7", "Accept": "text/html"})
+        answer = connection.getresponse()
+        html = answer.read(32000).decode(errors="replace")
+        connection.close()
+        leads = urljoin(where, answer.headers.get("Location") or where)
+        if answer.status not in (301, 302, 303, 307, 308) or urlsplit(leads).hostname != host:
+            break
+        where = leads
+    print("senex " + json.dumps({"where": where, "status": answer.status, "type": answer.headers.get("Content-Type") or "",
+                                 "policy": answer.headers.get("Content-Security-Policy") or "", "html": html}))
+except (OSError, ValueError, http.client.HTTPException) as error:
+    print("senex " + json.dumps({"where": where, "status": f"{type(error).__name__}: {error}", "type": "", "policy": "", "html": ""}))
+"""
+
 TASK_ID = "senex-check-"  # and the key
 # SEND APP QUEUE KEY: the task that waits
 SEND = f"""

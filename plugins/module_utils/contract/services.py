@@ -33,7 +33,7 @@ class Services:
 
     def _service(self, part: str, words: list[str], options: list[str], environment: str, ready: list[str]) -> None:
         image = self.wanted[part]["image"]
-        self.podman.have(image)
+        self.podman.have(image, f"{part}_image")
         done = self.podman.start(part, image, words, [*HARDENED, f"--user={self.wanted[part]['uid']}", *options], environment)
         # One command that asks again and again, for to start one costs more than to ask
         asking = ("timeout", str(PATIENCE), "sh", "-c", 'until "$@" >/dev/null 2>&1; do sleep 0.2; done', "sh")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# package -> (versions below this one [, of the series that begins so], why). The watchdog has the line of Daphne too, for servers that run
+# package -> (versions below this one [, of the series that begins so], why). The watchdog has those of the servers too, for what runs
 BAD = {
     "daphne": [("4.2.2", "", "takes WebSocket messages of any size (CVE-2026-44545), headers out of the values of others (CVE-2026-44546)")],
     "gunicorn": [("22.0.0", "", "lets requests be smuggled past nginx (CVE-2024-1135, CVE-2024-6827)")],

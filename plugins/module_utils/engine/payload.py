@@ -22,7 +22,8 @@ def quadlet_component(data: dict, user: ServiceUser, check: bool) -> Component:
     files = [WantedFile(item["path"], base64.b64decode(item["content"]), int(item["mode"], 8), user.uid, user.gid, item["secret"]) for item in data["files"]]
     secrets = {item["name"]: secret_value(item, check) for item in data["secrets"]}
     no_restart = frozenset(item["name"] for item in data["secrets"] if item.get("no_restart_on_change"))
-    return Component(data["component"], files, data["directories"], secrets, data["units"], data["preconditions"], data["image_input"], no_restart)
+    rest = (data["directories"], secrets, data["units"], data["preconditions"], data["image_input"], no_restart, data.get("images", {}))
+    return Component(data["component"], files, *rest)
 
 
 def system_component(data: dict, check: bool) -> SystemComponent:
@@ -53,8 +54,13 @@ def secret_value(item: dict, check: bool) -> str:
 
 
 def digest(data: dict) -> str:
-    """SHA-256 of all that was handed over, save the lock, which is of one run."""
-    return hashlib.sha256(json.dumps({**data, "deploy_lock": {}}, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of all that was handed over, save what is of one run."""
+    return hashlib.sha256(json.dumps(_lasting(data), sort_keys=True).encode()).hexdigest()
+
+
+def _lasting(data: dict) -> dict:
+    """Without the lock, and without images whose tags are moved now: the host has them from then on."""
+    return {**{name: value for name, value in data.items() if name != "images"}, "deploy_lock": {}}
 
 
 def is_cacheable(data: dict) -> bool:
@@ -75,7 +81,7 @@ def save_applied(data: dict, directory: str = fileset.MANIFESTS) -> None:
             os.unlink(path)
         return
     files = [{**item, "content": _sha256(base64.b64decode(item["content"]))} if item["secret"] else item for item in data["files"]]
-    kept = {**data, "deploy_lock": {}, "files": files}
+    kept = {**_lasting(data), "files": files}
     if "secrets" in data:
         kept["secrets"] = [{**item, "value": _sha256(str(item["value"]).encode())} for item in data["secrets"]]
     if "post_start_exec" in data:

@@ -93,6 +93,8 @@ class Installation:
     def write(self) -> None:
         """Install files and secrets; what systemd reads, it has read."""
         plan, changes = self.work.plan, self.work.plan.changes
+        for reference, image in plan.tags.items():
+            self.user.podman("tag", image, reference)
         self.enable([change for change in changes if change.after is None], lambda change: change.after)
         self.user.writes(fileset.install, changes)
         for name, value in plan.secrets.items():

@@ -35,6 +35,7 @@ class Component:
     preconditions: list[dict] = field(default_factory=list)
     image_input: str = ""
     no_restart: frozenset[str] = frozenset()  # secrets that a script brings to what runs, without a restart
+    images: dict[str, dict] = field(default_factory=dict)  # reference -> the image that it is to name (id), and the one to go back to (previous)
 
     def unit_texts(self) -> dict[str, str]:
         """File name -> text of every unit file of the part."""
@@ -66,6 +67,7 @@ class Plan:
     hand: set[str]  # files and secrets that somebody changed since the last run
     unmask: list[str]
     enable: list[str]  # units that the next boot would not bring
+    tags: dict[str, str]  # reference -> image that it is to name from now on
     since: str = ""
     reload: bool = False
     resumed: bool = False
@@ -73,13 +75,15 @@ class Plan:
     @property
     def empty(self) -> bool:
         """Nothing to do."""
-        return not (self.changes or self.directories or self.secrets or self.pull or self.stop or self.act or self.unmask or self.enable or self.resumed)
+        work = (self.changes, self.directories, self.secrets, self.pull, self.stop, self.act, self.unmask, self.enable, self.tags, self.resumed)
+        return not any(work)
 
     def sentences(self) -> list[str]:
         """The plan, a line each, for a person."""
         lines = ["finish what an earlier run began and did not end"] if self.resumed else []
         lines += [f"create directory {item['path']}" for item in self.directories]
         lines += [f"pull {reference}" for reference in self.pull]
+        lines += [f"let {reference} name image {image[:12]}" for reference, image in self.tags.items()]
         lines += [f"{'remove' if change.after is None else 'install'} {change.path}{self._by_hand(change.path)}" for change in self.changes]
         lines += [f"{'remove' if value is None else 'set'} secret {name}{self._by_hand(secret_key(name))}" for name, value in self.secrets.items()]
         lines += [f"unmask {name} (it is masked)" for name in self.unmask]
@@ -167,6 +171,8 @@ def make_plan(component: Component, manifest: Manifest, user: ServiceUser) -> Pl
     states = {name: state for name, state in states.items() if name not in beside}
     if not manifest.unfinished:
         states = _settled(user, states)
+    tags = {name: one["id"] for name, one in component.images.items() if name in images and images[name] != one["id"]}
+    images = {**images, **tags}
     secrets: dict[str, str | None] = {name: value for name, value in component.secrets.items() if there.get(name) != value}
     secrets.update({name: None for name in gone_secrets if name in there})
 
@@ -195,6 +201,7 @@ def make_plan(component: Component, manifest: Manifest, user: ServiceUser) -> Pl
         since=manifest.since() if manifest.found else "",
         unmask=[name for name, state in at_boot.items() if state.startswith("masked")],
         enable=[name for name, state in at_boot.items() if state in ("disabled", "enabled-runtime") and installs(name, texts)],
+        tags=tags,
         # After a run that was cut short, files may lie there that systemd has not read yet
         reload=manifest.unfinished or any(is_unit(change.path) for change in changes),
         resumed=manifest.unfinished,

@@ -5,6 +5,7 @@ Whoever is to hear that a unit is ready again, such as the traffic probe of a re
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -14,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from ansible_collections.senex.trader.plugins.module_utils.engine import unit_text
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_plan import START_UNCONFIRMED, answers
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_work import Work
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError
 from ansible_collections.senex.trader.plugins.module_utils.nginx.nginx_upstream import UpstreamServers
-from ansible_collections.senex.trader.plugins.module_utils.nginx.request_hold import RequestHold
+from ansible_collections.senex.trader.plugins.module_utils.nginx.request_hold import LONGEST, RequestHold
 
 # Unit, whether it was the only one in service, whether this is the way forward -> why the change must not go on
 UnitReady = Callable[[dict, bool, bool], str]
@@ -40,6 +42,7 @@ class RollingRestart:
         self.unit_ready = unit_ready or (lambda unit, alone, forward: "")
         self.cut: list[dict] = []  # connections that did not end in time
         self.saving = threading.Lock()
+        self.held: dict[str, tuple[contextlib.ExitStack, float]] = {}  # unit that did not come up -> requests that still wait for it, and since when
 
     def start_surge_unit(self, unit: dict) -> None:
         """Another unit does the work while this one restarts. It is up before anything stops."""
@@ -83,14 +86,36 @@ class RollingRestart:
         """Start or restart a unit, drained from before it stops until it is ready; what the application uses, while requests are held."""
         upstream = self.drain(unit)
         running = verb == "restart" and unit["name"] in self.work.plan.running
-        with RequestHold(unit.get("request_hold") if running else None, self.user.run):
-            self.user.systemctl(verb, unit["name"])
+        with self._hold(unit, running) as hold:
+            since = time.monotonic()
+            try:
+                self.user.systemctl(verb, unit["name"])
+            except CommandError:
+                if started:  # what ran before comes back in a moment, and whoever waits need not meet the gap
+                    self.held[unit["name"]] = (hold.pop_all(), since)
+                raise
         silent = answers(unit, patience=30, started=started)
         if silent:
             raise OSError(silent)
         upstream.restore()
         if complaint := self.unit_ready(unit, upstream.last_in_service, started):
             raise OSError(complaint)
+
+    def _hold(self, unit: dict, running: bool) -> contextlib.ExitStack:
+        """Requests that wait from now on; or still, for the same unit, where that leaves it the time to start."""
+        hold, since = self.held.pop(unit["name"], (contextlib.ExitStack(), 0.0))
+        if since and time.monotonic() - since < LONGEST / 2:
+            return hold
+        hold.close()
+        hold = contextlib.ExitStack()
+        hold.enter_context(RequestHold(unit.get("request_hold") if running else None, self.user.run))
+        return hold
+
+    def let_go(self) -> None:
+        """Nobody waits any more for what did not come up."""
+        for hold, _since in self.held.values():
+            hold.close()
+        self.held = {}
 
     def drain(self, unit: dict) -> UpstreamServers:
         """Take a unit out of its load balancer, and wait until what it serves has ended."""

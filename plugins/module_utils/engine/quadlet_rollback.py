@@ -1,4 +1,4 @@
-"""The way back of a change that failed: files and secrets return, and what was touched runs as before."""
+"""The way back of a change that failed: files, secrets and tags of images return, and what was touched runs as before."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class Rollback:
         self._attempt(work.manifest.settle)
         self._files()
         back, dead = self._units(done)
+        self.restart.let_go()
         if self.troubles:  # the next run has to know of everything that may lie here
             work.manifest.started = work.before.started
         self._attempt(work.manifest.settle if self.troubles else work.before.settle if work.before.found else work.before.delete)
@@ -52,8 +53,10 @@ class Rollback:
             self.troubles.append(str(trouble))
 
     def _files(self) -> None:
-        """Files and secrets as they were."""
+        """Files, secrets and tags of images as they were."""
         work, changes = self.work, self.work.plan.changes
+        for reference, image in work.component.images.items():  # also those that an earlier component of this change has moved
+            self._attempt(work.user.podman, "tag", image["previous"], reference)
         self._attempt(self.installation.enable, [change for change in changes if change.before is None], lambda change: change.before)
         self._attempt(work.user.writes, fileset.put_back, changes)
         for name in work.plan.secrets:

@@ -10,6 +10,10 @@ LIBRARY = "/usr/local/lib/senex-trader"
 STATE = "/var/lib/senex.trader"
 RUNTIME = "/run/senex.trader"
 
+# Units of the application that an operation stopped; with this word before them nobody but the next release starts them
+STOPPED_UNITS = f"{STATE}/application-rests"
+MAINTENANCE = "maintenance"
+
 # Who changes the host now, and what was released (release_record.py)
 LOCK, RECORDS = "deploy.lock", "releases.jsonl"  # by name, for whoever has another directory of state
 DEPLOY_LOCK = f"{STATE}/{LOCK}"

@@ -168,3 +168,8 @@ def gone(directory: str = fileset.MANIFESTS) -> list[dict]:
                 if lost(what, looks.get(what, filled)([path])[path]):
                     found.append({"component": component, "path": path})
     return found
+
+
+def forget(directory: str = fileset.MANIFESTS) -> None:
+    """Of a host whose data was put aside on purpose: nothing is missing there."""
+    fileset.swap([(os.path.join(directory, component + SUFFIX), None, (0, 0, 0)) for component in fileset.components(directory, SUFFIX)])

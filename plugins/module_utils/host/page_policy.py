@@ -36,6 +36,7 @@ PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 HOST = re.compile(r"(?:([a-z][a-z0-9+.-]*)://)?(\*|(?:\*\.)?[a-z0-9_.-]+|\[[0-9a-f:]+\])(?::(\d+|\*))?(/[^?#]*)?", re.IGNORECASE)
 NONCE_OR_HASH = re.compile(r"'(?:nonce|sha256|sha384|sha512)-", re.IGNORECASE)
 
+NAMED = 4  # of each directive, for a person
 SECONDS = 2.0  # Python's parser takes minutes for what was made for that
 
 
@@ -187,6 +188,27 @@ def suggested(found: list[Blocked]) -> dict[str, str]:
         sources = lines.setdefault(one.named, [source for source in one.sources if source.lower() != "'none'"])
         sources += [source for source in one.needs if source not in sources]
     return {name: " ".join(sources) for name, sources in lines.items()}
+
+
+def described(found: list[Blocked], whose: str) -> list[tuple[str, str, str]]:
+    """(directive, what is blocked by name and line, what would have a browser take it) of each; `whose`: where the policy is written."""
+    by_name: dict[str, list[Blocked]] = {}
+    for one in found:
+        by_name.setdefault(one.named, []).append(one)
+    lines = suggested(found)
+    return [(name, f"{_listed(some)}, by {some[0].by} of {whose}", _change(some, f"put into {whose}: {name} {lines[name]}")) for name, some in by_name.items()]
+
+
+def _listed(some: list[Blocked]) -> str:
+    names = list(dict.fromkeys(f"{one.use.what}{f' {one.use.url[:100]}' if one.use.url else ''} (line {one.use.line})" for one in some))
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def _change(some: list[Blocked], line: str) -> str:
+    inline = any(one.use.text is not None for one in some)
+    if inline and keyed(some[0].sources):
+        return f"give it the nonce of the answer, move it into a static file, or {line}"
+    return f"move inline code into static files, or {line}" if inline else line
 
 
 def keyed(sources: tuple[str, ...]) -> bool:

@@ -7,11 +7,11 @@ import re
 import time
 from collections.abc import Callable
 
-from ansible_collections.senex.trader.plugins.module_utils.host import fileset, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset, host_layout, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.service_user import ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.release import traffic_probe
 
-PLACE = os.path.join(fileset.MANIFESTS, "application-rests")
+PLACE = os.path.join(fileset.MANIFESTS, os.path.basename(host_layout.STOPPED_UNITS))
 PATTERNS = ("celery-*.service", "web-*.service")
 UNIT = re.compile(r"(celery|web)-[a-z0-9-]+\.service")
 SAVED = re.compile(r"[a-z][a-z0-9-]*\.service")
@@ -37,17 +37,21 @@ def remembered(place: str = PLACE) -> list[str]:
     return [unit for unit in content.decode(errors="replace").split() if SAVED.fullmatch(unit)]
 
 
-def stop_units(user: ServiceUser, more: list[str], stop: bool = True, place: str = PLACE, processes: list[str] | None = None) -> list[str]:
+def stop_units(
+    user: ServiceUser, more: list[str], stop: bool = True, place: str = PLACE, processes: list[str] | None = None, maintenance: bool = False
+) -> list[str]:
     """Stop what runs, and save what has to be started again, also what an earlier run stopped and did not start. Returns the units.
-    `processes`: names of those that the application has beside workers."""
+    `processes`: names of those that the application has beside workers. In `maintenance` the watchdog leaves them alone, also when the run is dead."""
     own = processes or []
     there = set(_listed(user, own, "list-unit-files"))
     running = _listed(user, own, "list-units", "--state=active,activating")
+    surge = [unit for unit in running if unit.endswith("-next.service")]  # stand in for a moment, and have not to come back
+    running = [unit for unit in running if unit not in surge]
     units = list(dict.fromkeys(_known([*running, *(unit for unit in [*remembered(place), *more] if unit in there)], own)))
     if units:
-        fileset.swap([(place, ("\n".join(units) + "\n").encode(), (0o600, os.geteuid(), os.getegid()))])
+        fileset.swap([(place, ("\n".join([*([host_layout.MAINTENANCE] if maintenance else []), *units]) + "\n").encode(), (0o600, os.geteuid(), os.getegid()))])
         if stop:
-            user.systemctl("stop", *units, timeout=LONGEST)
+            user.systemctl("stop", *units, *surge, timeout=LONGEST)
     return units
 
 

@@ -1,6 +1,6 @@
 # Completion of the command senex
 _senex() {
-    local word=${COMP_WORDS[COMP_CWORD]} verbs="status doctor golive activity logs restart shell manage psql redis-cli redis backup pitr restore prune-images releases watchdog parts"
+    local word=${COMP_WORDS[COMP_CWORD]} verbs="status doctor golive activity logs restart shell manage psql redis-cli redis backup pitr restore prune-images releases rollback watchdog parts"
     if [ "$COMP_CWORD" -eq 1 ]; then
         mapfile -t COMPREPLY < <(compgen -W "$verbs --help" -- "$word")
         return

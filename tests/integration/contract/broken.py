@@ -32,6 +32,12 @@ def settings(text, **more):
     return {"files": {"/app/apart.py": APART + text, **more}, "inputs": inputs}
 
 
+STYLED = """
+from django.http import HttpResponse
+from demo.urls import urlpatterns as others
+from django.urls import path
+urlpatterns = [path("", lambda request: HttpResponse("<!doctype html><title>x</title><style>p { color: red }</style>")), *others]
+"""
 NO_HEALTH = 'from django.urls import path\nfrom probe import pages\nurlpatterns = [path("", pages.index)]\n'
 DAPHNE = "daphne -b 0.0.0.0 -p 8000 --proxy-headers -v 0 demo.asgi:application"
 LOOPBACK = "daphne -b 127.0.0.1 -p 8000 --proxy-headers -v 0 demo.asgi:application"
@@ -49,6 +55,9 @@ CASES = {
         {"starts", "alive", "ready"},
         **settings('ROOT_URLCONF = "apart_urls"\n', **{"/app/apart_urls.py": NO_HEALTH}),
         says="django_health_alive_path",
+    ),
+    "style in the page": Case(
+        "starts,page", {"page"}, **settings('ROOT_URLCONF = "apart_urls"\n', **{"/app/apart_urls.py": STYLED}), says="style-src 'self' 'unsafe-inline'"
     ),
     "writes outside its volumes": Case("starts,files", {"starts", "files"}, entry("echo $$ >/app/web.pid"), says="/app/web.pid"),
     "ignores SIGTERM": Case(

@@ -68,7 +68,7 @@ class Shared:
 
     def __init__(self):
         self.podman = podman.Podman(1500, [])
-        self.services, self.passwords, self.release = None, {}, None
+        self.services, self.passwords, self.broker, self.release = None, {}, {}, None
 
     def look(self, image, case):
         """The findings of one image by name of the point."""
@@ -88,7 +88,7 @@ class Shared:
 
     def bench(self, wanted):
         """With the services that are there, and the passwords with which they were made."""
-        bench = Bench(self.podman, wanted)
+        bench = Bench(self.podman, wanted | self.broker)
         bench.environment |= self.passwords
         if self.services:
             bench.services = self.services
@@ -107,7 +107,7 @@ class Shared:
     def end(self, bench):
         """Keep what can be used again."""
         if "services" in bench.__dict__ and not self.services:
-            self.services = bench.services
+            self.services, self.broker = bench.services, {"broker": bench.wanted["broker"]}
             self.passwords = {name: value for name, value in bench.environment.items() if name.endswith(("_URL", "_BACKEND", "DB_PASSWORD"))}
         for part in ("asker", "facts", "empty", "release", "web", "worker", "beat"):
             self.podman.drop(part)

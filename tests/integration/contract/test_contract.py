@@ -2,12 +2,13 @@
 
 import os
 import signal
+import subprocess
 import time
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils.contract import points, report
 from broken import CASES
-from conftest import DEMO, engine, left
+from conftest import DEMO, ROOT, engine, left
 
 pytestmark = pytest.mark.faults
 
@@ -50,6 +51,16 @@ def test_a_broken_image_ends_in_an_error_that_names_the_point(playbook, images):
     said, _ = run.communicate(timeout=120)
     assert run.returncode == 2 and "1 passed, 1 failed, 0 not applicable (secrets)" in said, said
     assert "rk_throwaway" not in said
+
+
+def test_in_a_clone_it_is_a_word_of_make(tmp_path):
+    """With inputs in a file, as long as there is no inventory; each finding is one line."""
+    inputs = tmp_path / "app.yml"
+    inputs.write_text("check_points: user\nsenex_image_user: 1234\n", encoding="utf-8")
+    words = ["make", "--no-print-directory", "contract", f"IMAGE={DEMO}", f"VARIABLES={inputs}"]
+    done = subprocess.run(words, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2 and f"{DEMO}: 0 passed, 1 failed, 0 not applicable (user)" in done.stdout, done.stdout + done.stderr
+    assert 'change: senex_image_user: 1000, or USER 1234:1234 in the image"' in done.stdout and "[WARNING]" not in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "killed"])

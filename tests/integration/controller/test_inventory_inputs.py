@@ -11,6 +11,7 @@ from controller import ONE, ROOT, run
 TASKS = ROOT / "playbooks/tasks/check_inventory.yml"
 GOOD = {
     "senex_environment": "canary", "senex_domain": "www.example.com", "senex_registry": "registry.example.com/team", "senex_image_tag": "7",
+    "senex_image": "shop", "senex_django_settings_module": "shop.settings",
     "senex_secret_key": "k" * 60, "senex_field_encryption_key": "A" * 43 + "=", "senex_database_password": "d" * 20, "senex_redis_password": "r" * 20,
     "senex_ca_passphrase": "p" * 20, "senex_ca_certificate": "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n",
     "senex_ca_private_key": "-----BEGIN ENCRYPTED PRIVATE KEY-----\nQUJD\n-----END ENCRYPTED PRIVATE KEY-----\n",

@@ -153,6 +153,25 @@ def test_one_page_may_say_both_that_it_is_alive_and_well(tmp_path, path, closing
         assert site.ask(path, source="127.0.0.8").status == 403, "the stricter of the two"
 
 
+@needs_nginx
+@pytest.mark.parametrize(("alive", "status"), [("/up/", 200), ("/", 503)])
+def test_a_load_balancer_keeps_a_host_whose_application_a_release_has_stopped(tmp_path, alive, status):
+    """Nothing is behind nginx, and nobody gets a 502."""
+    with door(tmp_path, nginx_alive_path=alive, nginx_health_path="/health/", nginx_websocket_paths=["/ws/"]) as site:
+        for process in site.processes[:-1]:
+            process.kill()
+        for name in ("maintenance.on", "stopped.on"):
+            (tmp_path / name).touch()
+        for path in ("/", "/a/b", "/ws/x", "/health/"):
+            answer = site.ask(path)
+            assert (answer.status, answer.headers["retry-after"]) == (503, "120") and b"Maintenance" in answer.body, path
+        asked = site.ask(alive)
+        assert asked.status == status and (status == 503 or (asked.body, asked.headers["content-type"]) == (b"maintenance", "text/plain"))
+        (tmp_path / "maintenance.on").unlink()
+        (tmp_path / "stopped.on").unlink()
+        assert site.ask("/health/").status == 502, "the flags alone make the difference"
+
+
 @pytest.mark.parametrize(
     ("inputs", "name"),
     [

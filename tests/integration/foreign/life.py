@@ -21,12 +21,15 @@ def columns(site):
 
 class Life:
     def test_it_is_served_and_all_is_well(self, site):
-        assert site.json(site.version_path)["version"] == "1"
-        assert site.stack.get(site.static_path)[0] == 200
+        found = site.json(site.version_path)
+        assert found["version"] == "1", found
+        found = site.stack.get(site.static_path)
+        assert found[0] == 200, found
         site.status_is_well()
 
     def test_a_second_run_changes_nothing(self, site):
-        assert site.converged() == []
+        changed = site.converged()
+        assert changed == [], changed
 
     def test_a_value_of_the_environment(self, site):
         site.write("operator", {"greeting": "good morning"})
@@ -60,5 +63,6 @@ class Life:
         wait(lambda: "after the rotation" in site.listed(), 60, "what was written with the new password")
 
     def test_at_the_end_all_is_as_the_inventory_says(self, site):
-        assert site.converged() == []
+        changed = site.converged()
+        assert changed == [], changed
         site.status_is_well()

@@ -7,13 +7,16 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import sys
 import time
+from collections.abc import Callable
 
-from senex_host import untrusted
+from senex_host import release_history, untrusted
 from senex_host.host_layout import RELEASES as RECORDS
 
 from . import activity, checks_host, config, doctor, golive, remediation, status, terminal
+from .findings import named
 from .host import ROOT_ENVIRONMENT, Host
 from .postgresql import session
 
@@ -32,6 +35,7 @@ examples:
   senex redis repair                Redis' log is damaged: what can be saved, and do it
   senex backup dump                 or: list, verify, redis, media, offsite; senex backup --help
   senex restore --to latest         what ran goes on running; senex pitr --help for the rest
+  senex rollback                    where it would go, and what to type on the controller
   senex watchdog pause 30m          no restarts and no news of them for half an hour
 """
 
@@ -49,16 +53,38 @@ def replace(argv: list[str], **environment: str) -> int:
         raise CliError(f"{argv[0]}: {error.strerror}") from None
 
 
-def become(host: Host, argv: list[str]) -> int:
-    """Become another program, as the service user and by way of its manager. With --pipe that is handed the descriptors themselves."""
+# Of a session in a container: what podman exec has begun goes on when that one is gone, a query or an open transaction for as long as it likes
+END_SESSION = """
+for signal in INT TERM; do
+    for process in /proc/[0-9]*; do
+        tr '\\0' '\\n' <"$process/environ" 2>/dev/null | grep -qx "SENEX_SESSION=$1" && kill -s $signal "${process#/proc/}" 2>/dev/null
+    done
+    sleep 1
+done
+:
+"""
+
+
+def become(host: Host, argv: list[str], gone: Callable[[], None] = lambda: None) -> int:
+    """Become another program, as the service user and by way of its manager. With --pipe that is handed the descriptors themselves.
+
+    Its manager would go on with it when nobody waits for it any more: whoever is at a terminal has it ended then, and `gone` is called.
+    """
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     untrusted.own_keyring()
     words = ["systemd-run", "--user", "--quiet", "--wait", "--collect", "--property=LogLevelMax=warning", "--pty" if on_terminal else "--pipe"]
+    unit = f"senex-{os.getpid()}-{secrets.token_hex(4)}.service"
+
+    def end() -> None:
+        gone()
+        host.systemctl("user", "stop", unit, timeout=20)
+
     if on_terminal:
         kind = os.environ.get("TERM", "dumb")
-        return terminal.interactive([*words, f"--setenv=TERM={kind}", "--", *argv], host.uid, **{**host.account, "env": {**host.environment, "TERM": kind}})
+        words += [f"--unit={unit}", f"--setenv=TERM={kind}", "--"]
+        return terminal.interactive([*words, *argv], host.uid, end, **{**host.account, "env": {**host.environment, "TERM": kind}})
     if terminal.there():
-        return terminal.relayed([*words, "--", *argv], **host.account)
+        return terminal.relayed([*words, f"--unit={unit}", "--", *argv], end, **host.account)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # what a script of root's has open
     os.chdir("/")
     os.setgroups([])
@@ -69,8 +95,9 @@ def become(host: Host, argv: list[str]) -> int:
 
 def enter(host: Host, container: str, argv: list[str], *options: str) -> int:
     """Run a command in a container, with a terminal where there is one."""
-    terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    return become(host, ["podman", "exec", "--interactive", *(["--tty"] if terminal else []), *options, container, *argv])
+    terminal, session = sys.stdin.isatty() and sys.stdout.isatty(), secrets.token_hex(8)
+    words = ["podman", "exec", "--interactive", f"--env=SENEX_SESSION={session}", *(["--tty"] if terminal else []), *options, container, *argv]
+    return become(host, words, lambda: host.inside(container, "sh", "-c", END_SESSION, "sh", session) and None)
 
 
 def parts(settings: config.Config) -> list[str]:
@@ -202,18 +229,45 @@ def pitr(host: Host, settings: config.Config, options) -> int:
     return program(host, settings, "pitr", options.arguments)
 
 
-def releases(host: Host, settings: config.Config, options) -> int:
-    """What was released, newest last."""
+def recorded() -> list[dict]:
+    """The records of releases, oldest first."""
     rows = []
     with contextlib.suppress(FileNotFoundError), open(RECORDS, encoding="utf-8", errors="replace") as handle:
         for line in handle:
             with contextlib.suppress(ValueError, RecursionError):  # of a line that was cut short by a loss of power the others are there all the same
                 rows += [json.loads(line)] if line.startswith("{") else []
+    return rows
+
+
+def releases(host: Host, settings: config.Config, options) -> int:
+    """What was released, newest last."""
+    rows = recorded()
     for row in rows[-options.lines :] if options.lines > 0 else []:
         began, what, tag, result, who = (untrusted.plain(row.get(name) or "?") for name in ("began", "what", "tag", "result", "who"))
         print(f"{began}  {what:9} {tag:20} {result:12} {who}  {untrusted.plain(row.get('reason') or '', 500)}".rstrip())
     if not rows:
         print("nothing was released by playbooks/deploy.yml yet")
+    return 0
+
+
+def rollback(host: Host, settings: config.Config, options) -> int:
+    """What to type where the inventory and the vault are, and what would happen: a rollback needs both, and every host of the environment."""
+    try:
+        found = release_history.target(recorded(), options.release)
+    except KeyError as error:
+        raise CliError(f"{RECORDS}: a record of a release lacks {error}; playbooks/rollback.yml says more") from None
+    tag, reference, current = (untrusted.plain(found[name] or "?") for name in ("tag", "reference", "from"))
+    here = host.podman("image", "exists", found["reference"]).code == 0
+    print(f"from {current} back to {tag}, by this host's history (senex releases)")
+    print(f"image {reference}: {'on this host' if here else 'not on this host: it is pulled, so the registry has to answer'}")
+    if found["undo"]:
+        print(f"migrations since then, newest first: {', '.join(untrusted.plain(name) for name in found['undo'])}")
+        print("  it says what undoing them would lose, and asks: -e release_keep_migrations=true leaves them, -e release_undo_migrations=true undoes them")
+    else:
+        print("no migration came in between")
+    named_release = f" -e release={named(options.release)}" if options.release else ""
+    print("\non the controller, in the directory with the inventory of this environment:\n")
+    print(f"    ansible-playbook playbooks/rollback.yml -i inventory/{named(settings.environment)}{named_release}")
     return 0
 
 
@@ -299,6 +353,8 @@ def parser() -> argparse.ArgumentParser:
         verb(name, PASSED[name], says)
     one = verb("releases", releases, "what was released, newest last")
     one.add_argument("-n", "--lines", type=int, default=20)
+    one = verb("rollback", rollback, "where a rollback would go, and the command for it on the controller; it changes nothing")
+    one.add_argument("release", nargs="?", default="", help="id or tag of senex releases; without one, what ran before the newest release")
     one = verb("watchdog", watchdog, "state of the watchdog; pause it for a while, or resume it")
     one.add_argument("verb", nargs="?", choices=["status", "pause", "resume"], default="status")
     one.add_argument("duration", nargs="?", default="30m")

@@ -13,7 +13,6 @@ from .findings import Check, Finding, ok, warn
 START = "/"
 HEADER = "content-security-policy"
 REDIRECTS = 3
-NAMED = 4  # of each directive
 
 
 def whole(path: str) -> str:
@@ -57,33 +56,14 @@ def judge_page(data: dict, config, now: float) -> list[Finding]:
     if data["status"] != 200 or not data["type"].lower().startswith("text/html"):
         kind = data["type"].partition(";")[0] or "nothing"
         return [ok("page", f"{path} answers {data['status']} with {kind}, so what a browser would block was not looked at")]
-    by_name: dict[str, list[page_policy.Blocked]] = {}
+    whose = "the application's own Content-Security-Policy" if data["own"] else "nginx_content_security_policy"
     try:
-        for one in page_policy.blocked(data["address"], data["html"], data["policy"]):
-            by_name.setdefault(one.named, []).append(one)
+        found = page_policy.blocked(data["address"], data["html"], data["policy"])
     except page_policy.Unreadable as error:
         return [warn("page", f"{path} cannot be looked through: {error}", "look at it in a browser, whose console says what it blocks")]
-    lines = page_policy.suggested([one for found in by_name.values() for one in found])
-    whose = "the application's own Content-Security-Policy" if data["own"] else "nginx_content_security_policy"
-    found = [
-        warn(f"page {name}", f"a browser blocks on {path}, by {whose} ({some[0].by}): {listed(some)}", change(name, lines[name], some, whose))
-        for name, some in by_name.items()
-    ]
-    return found or [ok("page", f"{path} has nothing in its HTML that its Content-Security-Policy blocks")]
-
-
-def listed(some: list[page_policy.Blocked]) -> str:
-    """By name and line, and no more than a person reads."""
-    names = list(dict.fromkeys(f"{one.use.what}{f' {one.use.url[:100]}' if one.use.url else ''} (line {one.use.line})" for one in some))
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-
-
-def change(name: str, line: str, some: list[page_policy.Blocked], whose: str) -> str:
-    """What would have a browser take it."""
-    inline = [one for one in some if one.use.text is not None]
-    if inline and page_policy.keyed(some[0].sources):
-        return f"give it the nonce of the answer, move it into a static file, or put into {whose}: {name} {line}"
-    return f"{'move inline code into static files, or ' if inline else ''}put into {whose}: {name} {line}"
+    lines = page_policy.described(found, whose)
+    said = [warn(f"page {name}", f"a browser blocks on {path}: {what}", change) for name, what, change in lines]
+    return said or [ok("page", f"{path} has nothing in its HTML that its Content-Security-Policy blocks")]
 
 
 PAGE = Check("page", read_page, judge_page, lambda config: config.public)

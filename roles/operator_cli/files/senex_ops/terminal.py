@@ -14,7 +14,7 @@ import sys
 import termios
 import threading
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, TextIO
 
 from senex_host import process
@@ -32,12 +32,18 @@ def there() -> bool:
 
 
 @contextlib.contextmanager
-def signals_to(running: subprocess.Popen) -> Iterator[None]:
-    """What asks this process to end asks the program, whose end ends this one."""
-    kinds = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(kind, lambda number, frame: running.send_signal(number)) for kind in kinds]
+def signals_to(running: subprocess.Popen) -> Iterator[list[int]]:
+    """What asks this process to end asks the program, whose end ends this one. The signals that came."""
+    kinds = [kind for kind in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(kind) != signal.SIG_IGN]  # as nohup leaves it
+    came: list[int] = []
+
+    def hand_on_signal(number, _frame) -> None:
+        came.append(number)
+        running.send_signal(number)
+
+    before = [signal.signal(kind, hand_on_signal) for kind in kinds]
     try:
-        yield
+        yield came
     finally:
         for kind, handler in zip(kinds, before, strict=True):
             signal.signal(kind, handler)
@@ -48,8 +54,8 @@ def status(code: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def relayed(argv: list[str], **account) -> int:
-    """Run a program that has nothing of the terminal but its lines."""
+def relayed(argv: list[str], gone: Callable[[], None], **account) -> int:
+    """Run a program that has nothing of the terminal but its lines. `gone` is called where it was asked to end before its time."""
     ways: dict = {name: subprocess.PIPE if number else subprocess.DEVNULL for number, name in enumerate(("stdin", "stdout", "stderr")) if os.isatty(number)}
     sys.stdout.flush()
     running = subprocess.Popen(argv, start_new_session=True, **account, **ways)
@@ -57,10 +63,13 @@ def relayed(argv: list[str], **account) -> int:
     for thread in told:
         thread.start()
     try:
-        with signals_to(running):
+        with signals_to(running) as came:
             code = running.wait()
+        if came:
+            gone()
     except KeyboardInterrupt:
         running.send_signal(signal.SIGINT)
+        gone()
         raise
     for thread in told:
         thread.join(5)  # what it left behind may hold its pipes for ever
@@ -75,8 +84,8 @@ def hand_on(source: IO[bytes], target: TextIO) -> None:
         target.flush()
 
 
-def interactive(argv: list[str], uid: int, **account) -> int:
-    """Run a program on a terminal of its own, which is as this one is, and as large."""
+def interactive(argv: list[str], uid: int, gone: Callable[[], None], **account) -> int:
+    """Run a program on a terminal of its own, which is as this one is, and as large. `gone`: see `relayed`; also where this terminal is gone."""
     sys.stdout.flush()
     before = termios.tcgetattr(0)
     master, slave = os.openpty()
@@ -89,15 +98,18 @@ def interactive(argv: list[str], uid: int, **account) -> int:
         os.close(slave)
         resized = signal.signal(signal.SIGWINCH, lambda number, frame: resize(master))
         try:
-            with signals_to(running):
+            with signals_to(running) as came:
                 try:
                     tty.setraw(0, termios.TCSADRAIN)
-                    copy(master, running)
+                    attended = copy(master, running)
                 finally:
                     # What a terminal answers to what was printed is for the program: the shell after this one would take it for typed
                     with contextlib.suppress(termios.error):
                         termios.tcsetattr(0, termios.TCSAFLUSH, before)
-                return status(running.wait())
+                code = status(running.wait())
+                if came or not attended:
+                    gone()
+                return code
         finally:
             signal.signal(signal.SIGWINCH, resized)
     finally:
@@ -110,8 +122,9 @@ def resize(master: int) -> None:
         fcntl.ioctl(master, termios.TIOCSWINSZ, fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8)))
 
 
-def copy(master: int, running: subprocess.Popen) -> None:
-    """Keys to the program and what it prints to the terminal, until it ends. It need not read what it is sent, so that is never waited for."""
+def copy(master: int, running: subprocess.Popen) -> bool:
+    """Keys to the program and what it prints to the terminal, until it ends. It need not read what it is sent, so that is never waited for.
+    False where this terminal is gone."""
     os.set_blocking(master, False)
     ended = os.pidfd_open(running.pid)
     keys = b""
@@ -121,8 +134,8 @@ def copy(master: int, running: subprocess.Popen) -> None:
             if 0 in ready:
                 keys = typed()
                 if not keys:
-                    running.send_signal(signal.SIGHUP)  # this terminal is gone
-                    return
+                    running.send_signal(signal.SIGHUP)
+                    return False
             if free:
                 with contextlib.suppress(BlockingIOError):
                     keys = keys[os.write(master, keys) :]
@@ -132,13 +145,13 @@ def copy(master: int, running: subprocess.Popen) -> None:
                 except BlockingIOError:
                     pass
                 except OSError:  # nobody has it any more
-                    return
+                    return True
             if ended in ready:
                 with contextlib.suppress(OSError):
                     left = REST
                     while left > 0:
                         left -= show(master)
-                return
+                return True
     finally:
         os.close(ended)
 

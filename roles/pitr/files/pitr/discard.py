@@ -57,6 +57,6 @@ def working_on(directory: str) -> list[str]:
     found = []
     for name in podman("ps", "--format", "{{.Names}}").stdout.split():
         mounts = podman("inspect", "--format", "{{range .Mounts}}{{println .Source}}{{end}}", name, check=False).stdout
-        if any(owned.below(os.path.realpath(mount), os.path.realpath(directory)) for mount in mounts.splitlines() if mount):
+        if any(owned.below(os.path.realpath(mount), os.path.realpath(directory)) for mount in mounts.split("\n") if mount):
             found.append(name)
     return found

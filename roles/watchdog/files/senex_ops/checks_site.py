@@ -38,6 +38,8 @@ for name in ("daphne", "uvicorn", "gunicorn", "hypercorn"):
 """
 BAD = {
     "daphne": ((4, 2, 2), "takes WebSocket messages of any size (CVE-2026-44545), headers out of the values of others (CVE-2026-44546, kept away by nginx)"),
+    "gunicorn": ((22, 0, 0), "lets requests be smuggled past nginx (CVE-2024-1135, CVE-2024-6827)"),
+    "uvicorn": ((0, 11, 7), "lets headers be split (CVE-2020-7695)"),
 }
 
 

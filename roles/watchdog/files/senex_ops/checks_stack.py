@@ -14,11 +14,12 @@ from .host import Answer
 from .postgresql import session
 
 SLIRP = "/usr/bin/slirp4netns"
+CACHE = "redis-cache"  # the container of Redis' second instance
 WAY_OUT = "way out"
 # One line a value; tables and views that are not there give none. A receiver of WAL replays nothing, and is no standby.
 # Beat: how long silent, and its shortest interval.
 DATABASE = """
-select 'connections', count(*)::text, current_setting('max_connections') from pg_stat_activity;
+select 'connections', count(*)::text, current_setting('max_connections'), current_setting('server_version') from pg_stat_activity;
 select 'cluster', system_identifier::text, current_setting('data_checksums'),
        (select coalesce(sum(checksum_failures), 0)::text from pg_stat_database) from pg_control_system();
 select 'archiver', failed_count::text, coalesce(extract(epoch from now() - last_archived_time)::int::text, ''),
@@ -179,18 +180,33 @@ def read_containers(host, config) -> list[dict]:
     if done.code:
         raise OSError(done.said)
     rows = json.loads(done.out or "[]") or []
-    return [{"name": row["Names"][0], "state": row["State"], "status": row.get("Status", "")} for row in rows]
+    servers = {part.container for part in (config.database, config.broker) if part} | ({CACHE} if config.broker else set())
+    images = {row["Names"][0]: row.get("ImageID", "") for row in rows if row["Names"][0] in servers}
+    made = host.image_times(sorted(set(images.values()) - {""}))
+    return [
+        {"name": name, "state": row["State"], "status": row.get("Status", ""), "made": made.get(images.get(name, ""))}
+        for name, row in ((row["Names"][0], row) for row in rows)
+    ]
 
 
 def judge_containers(data: list[dict], config, now: float) -> list[Finding]:
     """Podman calls them all healthy."""
     bad = [one for one in data if one["state"] != "running" or "(unhealthy)" in one["status"]]
+    images = [judge_image(one["name"], one["made"], config, now) for one in data if one.get("made")]
     if not bad:
-        return [ok("containers", f"{len(data)} run and none is unhealthy")]
-    found = [
+        return [ok("containers", f"{len(data)} run and none is unhealthy"), *images]
+    found = images + [
         fail(f"container {one['name']}", one["status"] or one["state"], f"senex logs {named(one['name'])}; senex restart {named(one['name'])}") for one in bad
     ]  # fmt: skip
     return few(found, "containers that do not run", "podman ps --all, as the service user")
+
+
+def judge_image(name: str, made: int, config, now: float) -> Finding:
+    """An image of a server that holds data is not left behind: nothing but an update brings another one."""
+    says = f"of {datetime.datetime.fromtimestamp(made, datetime.UTC).date()}, {age(max(0, int(now - made)))} old"
+    if now - made > config.limits.image_age * 86400:
+        return warn(f"image {name}", f"{says}; minor releases have come since", "playbooks/update_images.yml shows what the registry has, and changes nothing")
+    return ok(f"image {name}", says)
 
 
 def psql(host, config, text: str, role: str = "") -> list[list[str]]:
@@ -219,7 +235,7 @@ def judge_database(data: list[list[str]], config, now: float) -> list[Finding]:
     for kind, *values in data:
         if kind == "connections":
             used, most = int(values[0]), int(values[1])
-            says = f"answers, {used} of {most} connections"
+            says = f"{'PostgreSQL ' + values[2].split()[0] + ' ' if values[2:] else ''}answers, {used} of {most} connections"
             # Where none are left some are kept for the superuser, who also sees what others do
             do = f"senex psql -U {config.database.superuser} -c 'select usename, state, count(*) from pg_stat_activity group by 1, 2'"
             found.append(ok("database", says) if used < 0.9 * most else warn("database", says, do))
@@ -351,7 +367,8 @@ def judge_redis(data: dict, config, now: float) -> list[Finding]:
     elif evicted:
         found.append(warn("redis", f"has evicted {evicted} keys since it started ({memory}, {policy})", "raise redis_maxmemory and redis_memory"))
     else:
-        found.append(ok("redis", f"answers, {memory}"))
+        server, version = ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", info.get("redis_version", ""))
+        found.append(ok("redis", f"{server} {version} answers, {memory}" if version else f"answers, {memory}"))
     long = {name: count for name, count in data["queues"].items() if count > config.broker.queue_limit}
     shown = ", ".join(f"{name} {count}" for name, count in (long or data["queues"]).items())
     if long:

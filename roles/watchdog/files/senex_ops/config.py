@@ -121,6 +121,7 @@ class Limits:
     beat_silence: float = number(900, 60, "seconds")
     wal_lag: float = number(300, 1, "seconds")
     wal_kept: float = number(2048, 64, "MB")
+    image_age: float = number(120, 1, "days")
 
 
 @dataclass(frozen=True)

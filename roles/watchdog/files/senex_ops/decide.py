@@ -48,6 +48,7 @@ class Situation:
     release: bool = False
     paused: bool = False
     starved: bool = False
+    maintenance: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ def decide(part: Part, now: float, needed: int, restart, situation: Situation) -
         return Decision(WAIT, "the watchdog itself gets too little of the CPU to judge")
     if situation.release:
         return Decision(WAIT, "a release is under way")
+    if situation.maintenance:
+        return Decision(WAIT, "a release in maintenance has stopped it: run that release again")
     if situation.paused:
         return Decision(WAIT, "the watchdog is paused")
     if situation.state in MOVING:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from senex_host import untrusted
+from senex_host import host_layout, untrusted
 
 from . import checks_host, decide
 from .findings import age
@@ -61,6 +61,16 @@ def paused_until(now: float) -> float:
     return 0.0
 
 
+def in_maintenance(unit: str, place: str = host_layout.STOPPED_UNITS) -> bool:
+    """Whether a release has stopped the unit for its migrations, and has not come to its end: what is started now may meet tables of another release."""
+    try:
+        with open(place, encoding="utf-8", errors="replace") as handle:
+            words = handle.read(1 << 16).split()
+    except OSError:
+        return False
+    return words[:1] == [host_layout.MAINTENANCE] and unit in words
+
+
 def is_cpu_bound(host, cure: Remediation, seconds: float = 2.0) -> bool:
     """Whether the unit uses most of a core right now."""
 
@@ -90,7 +100,7 @@ def attempt(host, config, part: decide.Part, cure: Remediation, starved: bool, n
         holder = checks_host.read_release(host, config)
     except (OSError, ValueError) as error:
         return Outcome(decide.Decision(decide.WAIT, str(error)))
-    situation = decide.Situation(state, checks_host.under_way(holder, now), paused_until(now) > 0, starved)
+    situation = decide.Situation(state, checks_host.under_way(holder, now), paused_until(now) > 0, starved, in_maintenance(cure.unit))
     decision = decide.decide(part, now, cure.needed, config.restart, situation)
     if decision.what != decide.RESTART:
         return Outcome(decision)

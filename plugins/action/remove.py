@@ -1,0 +1,11 @@
+"""Controller side of senex.trader.remove: hands over the lock that this run has."""
+
+from __future__ import annotations
+
+from ansible_collections.senex.trader.plugins.plugin_utils.answering import LockedAction
+
+
+class ActionModule(LockedAction):
+    """See plugins/modules/remove.py."""
+
+    MODULE = "remove"

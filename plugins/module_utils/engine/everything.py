@@ -1,0 +1,239 @@
+"""All that the collection has put on a host goes, by the manifests that it has left. Data stays: nothing here removes or opens a directory of data."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import time
+
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_plan import Component
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_transaction import Transaction
+from ansible_collections.senex.trader.plugins.module_utils.engine.system_transaction import ASIDE, UNIT_PATHS, SystemComponent, SystemTransaction, command
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset, owned, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import ServiceUser
+
+# What a person keeps, below the home
+DATA = ("data", "backups", "logs")
+# In this order: who serves before what it stands on. What is not named comes between `redis` and `podman`
+FIRST = ("celery", "django", "backup", "pitr", "redis-cache", "redis", "postgresql")
+LAST = ("podman",)
+# First what would start things again; last what the others read
+SYSTEM_FIRST = ("watchdog", "nginx")
+SYSTEM_LAST = ("common", "host-library")
+UNIT = re.compile(r"[\w@.\\-]+\.(?:service|timer|path|socket|swap)")
+# Programs that read what was removed: a change below the path is told to them, where they run
+TOLD = {
+    "/etc/ssh/": ["systemctl", "try-reload-or-restart", "ssh.service"],
+    "/etc/systemd/journald.conf.d/": ["systemctl", "try-restart", "systemd-journald.service"],
+    "/etc/fail2ban/": ["systemctl", "try-restart", "fail2ban.service"],
+    "/etc/sysctl.d/": ["sysctl", "--system", "--quiet"],
+    "/etc/ufw/": ["ufw", "reload"],
+}
+# The collection's own, which no manifest has: certificates that were made on the host. Root's alone, so no one else's names are in it
+MADE = ("/etc/senex-trader/tls", "/etc/senex-trader", "/usr/local/lib/senex-trader/senex_ops/postgresql", "/usr/local/lib/senex-trader/senex_ops",
+        "/usr/local/lib/senex-trader/senex_host", "/usr/local/lib/senex-trader")  # fmt: skip
+OWN = re.compile(r"(.+) comment 'senex\.trader[^']*'")
+
+
+def ordered(names: list[str], first: tuple, last: tuple) -> list[str]:
+    """Names in their turn."""
+    return [*(name for name in first if name in names), *(name for name in names if name not in first + last), *(name for name in last if name in names)]
+
+
+class Host:
+    """What is on one host."""
+
+    def __init__(self, user: str, home: str, directory: str = fileset.MANIFESTS):
+        self.home, self.directory = home.rstrip("/"), directory
+        self.user = ServiceUser(user, self.home) if _account(user) else None
+        self.manifests = {name: Manifest(name, directory) for name in fileset.components(directory)}
+
+    def is_user(self, name: str) -> bool:
+        """Whether a component is the service user's: its files lie below the home."""
+        found = self.manifests[name]
+        return bool(found.units or found.secrets) or any(path.startswith(f"{self.home}/") for path in found.files)
+
+    @property
+    def of_user(self) -> list[str]:
+        """Components of the service user, in the order in which they go."""
+        return ordered([name for name in self.manifests if self.is_user(name)], FIRST, LAST)
+
+    @property
+    def of_system(self) -> list[str]:
+        """Root's components, in the order in which they go."""
+        return ordered([name for name in self.manifests if not self.is_user(name)], SYSTEM_FIRST, SYSTEM_LAST)
+
+    def system_units(self) -> list[str]:
+        """Units of the system whose file is ours; not what a drop-in of ours is for."""
+        paths = [path for name in self.of_system for path in self.manifests[name].files]
+        return [os.path.basename(path) for path in paths if f"{os.path.dirname(path)}/" in UNIT_PATHS and UNIT.fullmatch(os.path.basename(path))]
+
+    def data(self) -> list[dict]:
+        """What stays: each directory below the home with its size, by the user's own eyes."""
+        if self.user is None:
+            return []
+        found = []
+        for name in DATA:
+            path = f"{self.home}/{name}"
+            if untrusted.kind(path, follow=False) == "directory":
+                told = self.user.podman("unshare", "du", "--summarize", "--block-size=1", "--", path, check=False, timeout=900).stdout.split()
+                found.append({"path": path, "bytes": int(told[0]) if told and told[0].isdigit() else 0, "mount": is_mount(path)})
+        return found
+
+    def rules(self) -> list[str]:
+        """Rules of the firewall that are the collection's, as ufw takes them; not what lets ssh in, without which nobody could log in."""
+        shown = command(["ufw", "show", "added"]).stdout
+        own = [found[1].removeprefix("ufw ") for line in shown.split("\n") if (found := OWN.fullmatch(line.strip()))]
+        ports = re.findall(r"^port (\d+)$", command(["/usr/sbin/sshd", "-T"]).stdout, re.MULTILINE) or ["22"]
+        return [rule for rule in own if not any(re.search(rf"\b{port}(/tcp)?\b", rule) for port in ports)]
+
+    def plan(self) -> dict:
+        """What would go and what stays."""
+        containers = self.user.podman("ps", "--all", "--quiet", check=False).stdout.split() if self.user else []
+        images = set(self.user.podman("images", "--quiet", check=False).stdout.split()) if self.user else set()
+        volumes = self.user.podman("volume", "ls", "--quiet", check=False).stdout.split() if self.user else []
+        return {
+            "components": [*self.of_system, *self.of_user], "containers": len(containers), "images": len(images), "volumes": volumes,
+            "units": [unit for name in self.of_user for unit in self.manifests[name].units] + self.system_units(),
+            "files": sum(len(one.files) + len(one.blocks) for one in self.manifests.values()), "rules": self.rules(), "data": self.data(),
+            "account": self.user is not None, "home": self.home, "mount": is_mount(self.home),
+        }  # fmt: skip
+
+    # What is done, one after the other; each may be done again after a run that was cut short
+
+    def stop_system(self) -> list[str]:
+        """Units of ours, the watchdog first: it would start again what stops."""
+        for unit in self.system_units():
+            command(["systemctl", "disable", "--now", unit])
+        return self.system_units()
+
+    def remove_user(self, still=lambda: None) -> list[str]:
+        """Units, containers, files and secrets of the service user; then what Podman has left."""
+        if self.user is None:
+            return []
+        command(["systemctl", "start", f"user@{self.user.uid}.service"])  # a removal that was cut short has stopped it
+        self.user.check_manager()
+        gone = self.of_user
+        for name in gone:
+            still()
+            Transaction(Component(name), self.user, present=False).run(check=False)
+        for words in (["rm", "--all", "--force", "--time=10"], ["rmi", "--all", "--force"], ["network", "prune", "--force"]):
+            self.user.podman(*words, check=False, timeout=900)
+        return gone
+
+    def end_account(self) -> None:
+        """The service user's manager and whatever still runs as it end."""
+        if self.user is None:
+            return
+        for words in (["loginctl", "disable-linger", self.user.name], ["systemctl", "stop", f"user@{self.user.uid}.service"]):
+            command(words)
+        if os.path.exists("/usr/bin/pkill"):
+            command(["pkill", "-KILL", "--euid", str(self.user.uid)])
+        give_up = time.monotonic() + 20
+        while self.processes() and time.monotonic() < give_up:
+            time.sleep(0.2)
+        if left := self.processes():
+            raise OSError(f"processes of {self.user.name} go on: {', '.join(left)}")
+
+    def processes(self) -> list[str]:
+        """Names of what runs as the service user."""
+        shown = command(["pgrep", "--list-name", "--euid", str(self.user.uid)]).stdout if self.user else ""
+        return sorted({untrusted.plain(line.partition(" ")[2], 50) for line in untrusted.records(shown) if line})
+
+    def remove_system(self, still=lambda: None) -> list[str]:
+        """Root's files; what was there before comes back from where it was put aside, and who reads it is told."""
+        gone, paths = self.of_system, [path for one in self.manifests.values() for path in (*one.files, *one.blocks)]
+        swaps = [path for path in paths if path.endswith(".swap")]
+        files = [found[1] for path in swaps if (found := re.search(r"^What=(/\S+)$", (fileset.read(path)[0] or b"").decode(), re.MULTILINE))]
+        for name in gone:
+            still()
+            SystemTransaction(SystemComponent(name), present=False).run(check=False)
+        for path in files:
+            if path not in command(["swapon", "--noheadings", "--show=NAME"]).stdout.split():
+                fileset.swap([(path, None, (0, 0, 0))])
+        restored = restore_originals()
+        command(["systemctl", "daemon-reload"])
+        for place, words in TOLD.items():
+            if any(path.startswith(place) for path in [*paths, *restored]):
+                command(words)
+        remove_made()
+        return gone
+
+    def remove_rules(self) -> list[str]:
+        """The collection's rules of the firewall."""
+        gone = self.rules()
+        for rule in gone:
+            command(["ufw", "--force", "delete", *rule.split()])
+        return gone
+
+    def remove_account(self, others: list[str]) -> list[str]:
+        """Accounts go, their files stay, with numbers for owners: the same inventory gives them the same numbers again."""
+        gone = [name for name in [*([self.user.name] if self.user else []), *others] if _account(name)]
+        for name in gone:
+            done = command(["userdel", name])
+            if done.returncode:
+                raise OSError(f"userdel {name}: {done.stderr.strip()}")
+            command(["groupdel", name])
+        return gone
+
+
+def _account(name: str) -> bool:
+    with contextlib.suppress(KeyError):
+        return bool(pwd.getpwnam(name))
+    return False
+
+
+def is_mount(path: str) -> bool:
+    """Whether a file system is mounted there, by the kernel's own list."""
+    return any(row[0] == path for row in owned.mounts())
+
+
+def restore_originals() -> list[str]:
+    """Files that were there before ours come back where nothing has taken their place; the copies stay."""
+    back = []
+    for directory, _, names in os.walk(ASIDE):
+        for name in names:
+            copy = os.path.join(directory, name)
+            path = copy.removeprefix(ASIDE)
+            fileset.own_ground([path])
+            if not os.path.lexists(path) and os.path.isdir(os.path.dirname(path)):
+                shutil.copy2(copy, path, follow_symlinks=False)
+                back.append(path)
+    return back
+
+
+def remove_made() -> None:
+    """Keys and certificates that were made here, and the directories that are empty then."""
+    for place in MADE:
+        for name in os.listdir(place) if os.path.isdir(place) else []:
+            path = os.path.join(place, name)
+            if name.endswith((".key", ".crt", ".csr", ".pyc")) and os.path.isfile(path):
+                fileset.swap([(path, None, (0, 0, 0))])
+        with contextlib.suppress(OSError):  # something of somebody else's
+            os.rmdir(place)
+
+
+def set_aside(home: str, stamp: str) -> str:
+    """Another name for the home, of which nobody is the owner any more."""
+    place = f"{home}.removed-{stamp}"
+    fileset.own_ground([home])
+    os.rename(home, place)
+    return place
+
+
+def archive(home: str, names: list[str], target: str) -> str:
+    """The data in one file, by numbers of owners, with a look through it afterwards. Nothing of the service user runs any more."""
+    fileset.swap([(target, b"", (0o600, 0, 0))])  # a name of ours, that nobody else may read
+    words = ["tar", "--numeric-owner", "--acls", "--xattrs", "--sparse", f"--directory={home}", "--create", f"--file={target}"]
+    done = subprocess.run([*words, "--", *names], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"tar ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+    done = subprocess.run(["tar", "--numeric-owner", f"--directory={home}", "--compare", f"--file={target}"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"{target} is not what {home} holds: {untrusted.lines(done.stdout.strip()[-500:])}")
+    return target

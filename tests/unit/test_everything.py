@@ -1,0 +1,89 @@
+"""What removal of everything takes, and what it leaves, by the manifests of a host."""
+
+import subprocess
+
+import pytest
+from ansible_collections.senex.trader.plugins.module_utils.engine import everything
+from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest
+
+HOME = "/opt/senex-trader"
+SHOWN = """Added user rules (see 'ufw status' for running firewall):
+ufw allow 22/tcp comment 'senex.trader'
+ufw allow 80/tcp comment 'senex.trader'
+ufw allow from 10.0.0.5 to any port 5432 proto tcp comment 'senex.trader'
+ufw allow 8080/tcp comment 'mine'
+ufw allow 9090/tcp
+"""
+
+
+def manifest(directory, name, files=(), units=(), secrets=()):
+    made = Manifest(name, str(directory))
+    made.files, made.units, made.secrets = list(files), list(units), list(secrets)
+    made.save()
+
+
+@pytest.fixture
+def host(tmp_path):
+    manifest(tmp_path, "common", ["/etc/sysctl.d/60-senex.conf", "/etc/systemd/system/swapfile.swap"])
+    manifest(tmp_path, "watchdog", ["/etc/systemd/system/senex-watchdog.service", "/usr/local/lib/senex-trader/senex-watchdog"])
+    manifest(tmp_path, "podman-system", ["/etc/systemd/system/user@987.service.d/senex.conf"])
+    for name in ("postgresql", "podman", "django", "celery", "redis"):
+        manifest(tmp_path, name, [f"{HOME}/.config/containers/systemd/{name}.container"], [f"{name}.service"])
+    manifest(tmp_path, "something-new", [f"{HOME}/config/new"])
+    return everything.Host("no-such-user", HOME, str(tmp_path))
+
+
+def test_who_serves_goes_before_what_it_stands_on(host):
+    assert host.of_user == ["celery", "django", "redis", "postgresql", "something-new", "podman"]
+    assert host.of_system == ["watchdog", "podman-system", "common"]
+
+
+def test_units_of_the_system_are_those_whose_file_is_ours(host):
+    """A drop-in for somebody else's unit makes it none of ours."""
+    assert host.system_units() == ["senex-watchdog.service", "swapfile.swap"]
+
+
+def test_rules_of_others_and_the_one_for_ssh_stay(host, monkeypatch):
+    told = {"ufw": SHOWN, "/usr/sbin/sshd": "port 22\nlistenaddress 0.0.0.0:22\n"}
+    monkeypatch.setattr(everything, "command", lambda argv: subprocess.CompletedProcess(argv, 0, told.get(argv[0], ""), ""))
+    assert host.rules() == ["allow 80/tcp", "allow from 10.0.0.5 to any port 5432 proto tcp"]
+
+
+def test_nothing_that_stays_is_in_what_goes(host):
+    """No path of data is in any list by which something is removed."""
+    assert not [place for place in everything.MADE if place.startswith((HOME, "/var/lib"))]
+    assert {"data", "backups"} <= set(everything.DATA)
+
+
+def test_an_archive_is_compared_with_what_it_holds(tmp_path, monkeypatch):
+    home, target = tmp_path / "home", tmp_path / "x.tar"
+    (home / "data/postgres").mkdir(parents=True)
+    (home / "data/postgres/PG_VERSION").write_text("15\n")
+    monkeypatch.setattr(everything.fileset, "swap", lambda wanted: target.touch(mode=0o600))
+    everything.archive(str(home), ["data"], str(target))
+    listed = subprocess.run(["tar", "-tf", target], capture_output=True, text=True, check=True).stdout
+    assert "data/postgres/PG_VERSION" in listed and target.stat().st_mode & 0o77 == 0
+    run = subprocess.run
+
+    def meddled(argv, **more):
+        if "--compare" in argv:
+            (home / "data/postgres/PG_VERSION").write_text("16\n")
+        return run(argv, **more)
+
+    monkeypatch.setattr(everything.subprocess, "run", meddled)
+    with pytest.raises(OSError, match="is not what"):
+        everything.archive(str(home), ["data"], str(target))
+    with pytest.raises(OSError, match="tar ended with 2"):
+        everything.archive(str(home), ["not-there"], str(target))
+
+
+def test_what_was_there_before_comes_back_where_nothing_took_its_place(tmp_path, monkeypatch):
+    aside, place = tmp_path / "aside", tmp_path / "etc"
+    place.mkdir()
+    for name in ("one", "two"):
+        (aside / str(place).lstrip("/")).mkdir(parents=True, exist_ok=True)
+        (aside / str(place).lstrip("/") / name).write_text("before")
+    (place / "two").write_text("now")
+    monkeypatch.setattr(everything, "ASIDE", str(aside))
+    assert everything.restore_originals() == [str(place / "one")]
+    assert (place / "one").read_text() == "before" and (place / "two").read_text() == "now"
