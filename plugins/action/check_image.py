@@ -9,6 +9,7 @@ import os
 import secrets
 
 from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible_collections.senex.trader.plugins.filter.quoting import quote_url
 from ansible_collections.senex.trader.plugins.lookup.unfit_inputs import beneath
 from ansible_collections.senex.trader.plugins.module_utils.contract import points
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import ROLES, RenderingAction, packed, trust_as_template
@@ -43,7 +44,9 @@ def words_of(value) -> list[str]:
 
 def instead_of(vaulted: list[str]) -> dict[str, str]:
     """Another word for each of the vault's: an image that is to be checked is trusted with none."""
-    return {word: unlike(word) for word in sorted(set(vaulted), key=len, reverse=True)}
+    instead = {word: unlike(word) for word in set(vaulted)}
+    instead |= {quote_url(word): quote_url(other) for word, other in instead.items()}  # as an address has it
+    return dict(sorted(instead.items(), key=lambda pair: len(pair[0]), reverse=True))
 
 
 def replaced(text: str, instead: dict[str, str]) -> str:

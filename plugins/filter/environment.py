@@ -84,6 +84,7 @@ def _as_files(given: Sequence[Variable], files: Any, secrets: Sequence[str], wor
         wanted = [one for one in given if one.name in files]
     elif _wants_all(files):
         told = [text for text in [*(one.text for one in given if one.name in secrets), *map(str, words)] if len(text) >= LONG]
+        told += [quote_url(text) for text in told]  # as an address has it
         wanted = [one for one in given if one.name in secrets or one.extra and any(word in one.text for word in told)]
     else:
         wanted = []

@@ -194,6 +194,14 @@ def test_a_secret_of_the_applications_own_is_a_file_too():
     assert found["STRIPE_KEY_FILE"] == "/run/secrets/STRIPE_KEY" and found["HOOK_FILE"] == "/run/secrets/HOOK" and found["MODE"] == "live"
 
 
+def test_a_secret_is_known_in_an_address_where_it_is_quoted():
+    inputs = {"senex_secret_files": True, "senex_database_password": "p@ss:w/o?r#d%41", "senex_extra_environment": {"DATABASE_URL": "{{ senex_database_url }}"}}
+    found = given(**inputs)
+    assert found["DATABASE_URL_FILE"] == "/run/secrets/DATABASE_URL" and "DATABASE_URL" not in found
+    theirs = {"vault_own": "geheim@:/geheim", "senex_extra_environment": {"U": "x://{{ vault_own | senex.trader.quote_url }}@h"}}
+    assert "geheim" not in handed_over(**theirs)["wanted"]["environment"]
+
+
 def test_an_application_that_encrypts_no_fields_leaves_no_mark():
     variables = {**VARIABLES, "FIELD_ENCRYPTION_KEY": ""}
     assert "#" not in environment.application_environment(variables, {}, {"FIELD_ENCRYPTION_KEY": "KEY"}, [], SECRETS)["file"]
