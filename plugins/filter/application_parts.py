@@ -45,7 +45,8 @@ RESERVED = (
     "dbus",
     "systemd",
 )
-MOST, LEAST_MEMORY = 32, 64
+MOST = 32
+LEAST_MEMORY = 64
 STOP_TIMEOUT = 30
 
 
