@@ -11,6 +11,9 @@ from ansible_collections.senex.trader.plugins.module_utils.release import applic
 from controller import ROOT
 from rendered import component, value, variables
 from test_input_checks import GIVEN, refusal, said
+from watched import SETTINGS, config
+
+from senex_ops import command  # isort: skip
 
 HOST = {**GIVEN, "senex_secret_key": "k", "senex_field_encryption_key": "f", "senex_ca_certificate": "c", "inventory_hostname": "one"}
 ALL = {name: ["one"] for name in ("postgresql", "redis", "web", "celery", "celery_beat", "nginx")}
@@ -229,6 +232,17 @@ def test_the_watchdog_knows_them():
     told = {**HOST, "groups": BARE, "group_names": list(BARE), "senex_application_processes": [{**FEED, "count": 2}]}
     found = value("watchdog", "__watchdog_configuration", **told)
     assert found["user_units"][-2:] == ["feed-1.service", "feed-2.service"]
+
+
+def test_its_operators_name_all_of_a_process_as_they_name_all_web_instances():
+    units = [*SETTINGS["user_units"], "feed-1.service", "feed-2.service", "bot-1.service"]
+    told = config.build(config.Config, {**SETTINGS, "user_units": units})
+    assert command.units_of(told, "feed") == [("user", "feed-1.service"), ("user", "feed-2.service")]
+    assert [len(command.units_of(told, name)) for name in ("feed-2", "bot", "web", "web-1", "feed-1.service")] == [1, 1, 2, 1, 1]
+    names = command.parts(told)
+    assert {"feed", "feed-1", "bot", "web", "web-2"} < set(names) and len(names) == len(set(names))
+    with pytest.raises(command.CliError, match="no part 'feeds' on this host; there are postgres, .*feed"):
+        command.units_of(told, "feeds")
 
 
 # -- an operation that the application rests for

@@ -24,9 +24,9 @@ from senex_backup.postgresql import dump_file
 DIRECTORY = "media"
 NAME = re.compile(r"media-(\d{4}-\d\d-\d\d-\d{6})")
 SUMS = "SHA256SUMS"
-# What restores keep in the directory itself is no media of now
 # In a copy, beside the files of media: a directory for each volume
 VOLUMES = ".volumes"
+# What restores keep in the directory itself is no media of now
 NOT_OURS = ("--exclude=/.before-restore-*Z/", "--exclude=/.restored-*Z/", "--exclude=/.coming-*Z/", "--exclude=/lost+found/")
 INSIDE = "_CONTAINERS_USERNS_CONFIGURED"
 

@@ -100,29 +100,39 @@ def enter(host: Host, container: str, argv: list[str], *options: str) -> int:
     return become(host, words, lambda: host.inside(container, "sh", "-c", END_SESSION, "sh", session) and None)
 
 
+def instances(settings: config.Config) -> dict[str, list[str]]:
+    """Units of which there are several, by the name of them all: `web` of web-1 and web-2, and so of each process of the application."""
+    found: dict[str, list[str]] = {"web": [one.unit for one in settings.web.instances]} if settings.web else {}
+    for unit in settings.user_units:
+        numbered = re.fullmatch(r"(.+)-[0-9]+\.service", unit)
+        if numbered and numbered[1] != "web":
+            found.setdefault(numbered[1], []).append(unit)
+    return found
+
+
 def parts(settings: config.Config) -> list[str]:
-    """Names that a person may use: units without suffix, and `web` for all instances."""
+    """Names that a person may use: units without suffix, and those of all instances of something."""
     names = [unit.removesuffix(".service") for unit in settings.user_units + settings.system_units]
-    return [*names, *(["web"] if settings.web else []), "watchdog"]
+    return [*names, *(name for name in instances(settings) if name not in names), "watchdog"]
 
 
 def units_of(settings: config.Config, part: str) -> list[tuple[str, str]]:
     """Scope and unit of a name."""
     if part == "watchdog":
         return [("system", "senex-watchdog.service")]
-    if part == "web" and settings.web:
-        return [("user", one.unit) for one in settings.web.instances]
     unit = part if "." in part else f"{part}.service"
     for scope, units in (("user", settings.user_units), ("system", settings.system_units)):
         if unit in units:
             return [(scope, unit)]
+    if several := instances(settings).get(part):
+        return [("user", one) for one in several]
     raise CliError(f"there is no part '{part}' on this host; there are {', '.join(parts(settings))}")
 
 
 def logs(host: Host, settings: config.Config, options) -> int:
     """The journal of parts. A user below UID 1000 has none of its own, so the system's is asked."""
     matches: list[str] = []
-    for part in options.part or [name for name in parts(settings) if name != "web"]:
+    for part in options.part or [*settings.user_units, *settings.system_units, "watchdog"]:
         for scope, unit in units_of(settings, part):
             uid, name = f"_UID={host.uid}", unit.removesuffix(".service")
             own = [["_SYSTEMD_UNIT=" + unit], ["UNIT=" + unit]] if scope == "system" else [[uid, "CONTAINER_NAME=" + name], [uid, "USER_UNIT=" + unit]]
@@ -334,7 +344,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("-n", "--lines", type=int, default=100)
     one.add_argument("--since", default="", help="such as '1 hour ago' or '2026-01-31 03:00'")
     verb("activity", lambda host, settings, options: activity.show(host, settings), "CPU and memory by unit, statements that run, and who holds others up")
-    one = verb("restart", restart, "restart a part and wait until it is ready; `web` goes one instance after the other")
+    one = verb("restart", restart, "restart a part and wait until it is ready; of `web` or a process, one instance after the other")
     one.add_argument("part")
     one.add_argument("--now", action="store_true", help="kill it first: what it is doing is lost, and nothing is waited for")
     one = verb("shell", shell, "a shell in a container, or a script: senex shell web-1 -c 'env | sort'")
