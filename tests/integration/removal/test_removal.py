@@ -5,7 +5,10 @@ import json
 import re
 import subprocess
 
+import pytest
 from stack import HOME, UID
+
+pytestmark = pytest.mark.faults
 
 PLAYBOOK = "playbooks/remove.yml"
 TRACES = (

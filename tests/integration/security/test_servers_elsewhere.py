@@ -14,6 +14,8 @@ from rotations import Environment, manage
 from stack import AS_USER, LAB, wait
 from test_redis_users import WORK
 
+pytestmark = pytest.mark.faults
+
 PREFIX = os.environ.get("SENEX_LAB_PREFIX") or "10.203.0"
 ADDRESSES = {"postgres": f"{PREFIX}.40", "redis": f"{PREFIX}.41"}
 NAMES = {kind: f"theirs-{kind}" for kind in ADDRESSES}

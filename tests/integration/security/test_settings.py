@@ -7,6 +7,8 @@ from releases import SETTINGS, unlocked, versions
 from rotations import Environment, manage
 from stack import WEB
 
+pytestmark = pytest.mark.faults
+
 OWN = ("DB_PASSWORD", "DB_PORT", "DB_USER", "SECRET_KEY", "FIELD_ENCRYPTION_KEY", "CELERY_BROKER_URL", "REDIS_URL")
 INPUTS = {
     **SETTINGS,
