@@ -32,7 +32,7 @@ FAULTS = (
     "contract", "parts", "updates", "removal",
 )  # fmt: skip
 # Seconds that these may take where it is more than jobs.LIMIT: dozens of cases one after the other on the same hosts
-LONGER = {"interrupted": 7200, "ledger": 3600}
+LONGER = {"interrupted": 7200, "ledger": 3600, "controller": 2400}
 # Unit tests in groups that run beside each other and the others. The first ones start programs and wait for them, which costs a core little; the next
 # runs Ansible; the last keeps a core busy, and its tests share what was rendered and compiled
 UNIT_GROUPS = {
