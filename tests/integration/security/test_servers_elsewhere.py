@@ -9,10 +9,10 @@ import subprocess
 
 import pytest
 import yaml
+from libraries import WORK
 from releases import SETTINGS, records, unlocked, versions
 from rotations import Environment, manage
 from stack import AS_USER, LAB, wait
-from test_redis_users import WORK
 
 PREFIX = os.environ.get("SENEX_LAB_PREFIX") or "10.203.0"
 ADDRESSES = {"postgres": f"{PREFIX}.40", "redis": f"{PREFIX}.41"}
