@@ -9,10 +9,10 @@ import subprocess
 
 import pytest
 import yaml
+from libraries import WORK
 from releases import SETTINGS, records, unlocked, versions
 from rotations import Environment, manage
 from stack import AS_USER, LAB, wait
-from test_redis_users import WORK
 
 pytestmark = pytest.mark.faults
 
