@@ -49,7 +49,7 @@ import os, redis
 for name in ("REDIS_URL", "CHANNELS_REDIS_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
     server = redis.from_url(os.environ[name])
     link = server.connection_pool.make_connection()
-    print(type(link).__name__, link.cert_reqs.name, link.check_hostname, server.execute_command("ACL WHOAMI").decode(), link.db)
+    print(type(link).__name__, link.cert_reqs.name, link.check_hostname, server.acl_whoami(), link.db)
 """
 OWN_ALONE = """
 import os, re
