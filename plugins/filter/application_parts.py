@@ -12,7 +12,8 @@ from ansible_collections.senex.trader.plugins.filter.checking import FLAGS
 from ansible_collections.senex.trader.plugins.filter.sizing import UNITS as SIZES
 from ansible_collections.senex.trader.plugins.filter.sizing import to_megabytes
 
-VOLUMES, PROCESSES = "senex_application_volumes", "senex_application_processes"
+VOLUMES = "senex_application_volumes"
+PROCESSES = "senex_application_processes"
 VOLUME_KEYS = ("name", "mount", "parts", "read_only", "backup")
 PROCESS_KEYS = ("name", "command", "count", "health_command", "stop_timeout", "memory", "group")
 PARTS = ("web", "worker", "beat")
@@ -44,7 +45,8 @@ RESERVED = (
     "dbus",
     "systemd",
 )
-MOST, LEAST_MEMORY = 32, 64
+MOST = 32
+LEAST_MEMORY = 64
 STOP_TIMEOUT = 30
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from ansible_collections.senex.trader.plugins.plugin_utils.components import every_group
 
-YES, NO = ("yes", "true", "y", "on", "1"), ("no", "false", "n", "off", "0")
+YES = ("yes", "true", "y", "on", "1")
+NO = ("no", "false", "n", "off", "0")
 CHOICES = {"server": ("asgi", "wsgi"), "media": ("local", "s3")}
 # Every server watches itself and may have web instances; all else is on the first one
 EVERYWHERE = ("web", "watchdog")

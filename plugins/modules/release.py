@@ -143,9 +143,13 @@ closed:
   returned: begin
   type: bool
 seconds:
-  description: With C(open), for how long the site was closed; RV(theirs) says that the page was there before, and stays.
+  description: With C(open), for how long the site was closed.
   returned: open
   type: float
+theirs:
+  description: With C(open), whether the page was there before the release, and stays.
+  returned: open
+  type: bool
 held:
   description: With C(finish), whether the lock was this one's until now; a record is written under it alone.
   returned: finish

@@ -71,7 +71,6 @@ there:
 """
 
 import os
-import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -91,11 +90,6 @@ ARGUMENTS = {
 }
 
 
-def megabytes(count: int) -> str:
-    """Bytes for a person."""
-    return f"{count / 1e6:.0f} MB"
-
-
 def planned(host: everything.Host, given: dict) -> dict:
     """What would be done."""
     plan, total = host.plan(), 0
@@ -107,7 +101,7 @@ def planned(host: everything.Host, given: dict) -> dict:
     lines += [f"goes: rule of the firewall: {rule}" for rule in plan["rules"]]
     for one in plan["data"]:
         total += one["bytes"]
-        lines.append(f"stays: {one['path']}, {megabytes(one['bytes'])}{', a file system of its own' if one['mount'] else ''}")
+        lines.append(f"stays: {one['path']}, {everything.megabytes(one['bytes'])}{', a file system of its own' if one['mount'] else ''}")
     lines += [f"stays: volume {name} of Podman, in {plan['home']}/.local/share/containers" for name in plan["volumes"]]
     match given["data"]:
         case "aside":
@@ -116,18 +110,19 @@ def planned(host: everything.Host, given: dict) -> dict:
                 problems.append(f"remove_data: {', '.join(mounts)} is a file system of its own and cannot be renamed: use keep, and mount it elsewhere")
         case "archive":
             lines.append(f"and is also written to {given['archive_directory']}/senex-trader-TIME.tar")
-            free = shutil.disk_usage(given["archive_directory"]).free
-            if free < 1.1 * total:
-                says = f"has {megabytes(free)} free, and the data is {megabytes(total)}"
-                problems.append(f"remove_data: {given['archive_directory']} {says}: make room, or name another place with remove_archive_directory")
-    return {"changed": False, "lines": lines, "problems": problems, "there": bool(plan["components"] or plan["account"])}
+            if trouble := everything.no_room(plan["home"], given["archive_directory"], total):
+                problems.append(trouble)
+    # A run that was cut short, or one with another remove_data, may have left nothing to do but this
+    left = [name for name in given["accounts"] if everything.account_there(name)]
+    there = bool(plan["components"] or plan["account"] or left) or (given["data"] != "keep" and bool(plan["data"]))
+    return {"changed": False, "lines": lines, "problems": problems, "there": there}
 
 
 def applied(host: everything.Host, given: dict) -> dict:
     """Remove it."""
     stamp, said = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), []
     with Ledger().changing({**given["deploy_lock"], "stage": "remove"}) as still:
-        data = [os.path.basename(one["path"]) for one in host.data()]
+        data = host.data_names()
         host.stop_system()
         said += [f"removed {name}" for name in host.remove_user(still)]
         host.end_account()
@@ -140,8 +135,8 @@ def applied(host: everything.Host, given: dict) -> dict:
         said += [f"removed account {name}" for name in host.remove_account(given["accounts"])]
         place = host.home
         if given["data"] == "aside" and data:
+            kept_data.forget()  # first: when this is cut short, the next run finds the data and goes on
             place = everything.set_aside(host.home, stamp)
-            kept_data.forget()
         said += [f"data: {place}/{name}" for name in data]
     return {"changed": True, "lines": said}
 

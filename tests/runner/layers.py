@@ -19,21 +19,20 @@ PYTEST_LIMIT = 3600
 JOBS = (os.cpu_count() or 1) + 1
 # Folders of tests/integration that have hosts, containers or programs of their own, and look at no clock
 BESIDE = (
-    "changes", "controller", "crashes", "failures", "foreign", "images", "operations", "parts", "recovery", "removal", "secrecy", "security", "site",
-    "updates", "upgrade",
+    "changes", "controller", "crashes", "failures", "foreign", "images", "operations", "recovery", "secrecy", "security", "site", "upgrade",
 )  # fmt: skip
 # Jobs in this order, for what takes longest must not be left at the end; the others follow. The first ones need no layer, which are made meanwhile
 FIRST = (
-    "operations", "foreign", "failures", "changes", "watchdog", "recovery", "two_web_hosts", "upgrade", "updates", "controller", "crashes", "backup", "pitr",
+    "operations", "foreign", "failures", "changes", "watchdog", "recovery", "two_web_hosts", "upgrade", "controller", "crashes", "backup", "pitr",
     "secrecy", "celery", "security", "django", "bed",
 )  # fmt: skip
 # Those with tests that make test has no time for; `make faults` runs these alone
 FAULTS = (
     "interrupted", "ledger", "failures", "controller", "recovery", "upgrade", "oncall", "conversion", "operations", "security", "memory", "fulldisk",
-    "contract",
+    "contract", "parts", "updates", "removal",
 )  # fmt: skip
 # Seconds that these may take where it is more than jobs.LIMIT: dozens of cases one after the other on the same hosts
-LONGER = {"interrupted": 7200, "ledger": 3600}
+LONGER = {"interrupted": 7200, "ledger": 3600, "controller": 2400}
 # Unit tests in groups that run beside each other and the others. The first ones start programs and wait for them, which costs a core little; the next
 # runs Ansible; the last keeps a core busy, and its tests share what was rendered and compiled
 UNIT_GROUPS = {

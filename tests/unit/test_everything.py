@@ -1,6 +1,10 @@
 """What removal of everything takes, and what it leaves, by the manifests of a host."""
 
+import json
+import shutil
 import subprocess
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils.engine import everything
@@ -55,14 +59,23 @@ def test_nothing_that_stays_is_in_what_goes(host):
     assert {"data", "backups"} <= set(everything.DATA)
 
 
-def test_an_archive_is_compared_with_what_it_holds(tmp_path, monkeypatch):
-    home, target = tmp_path / "home", tmp_path / "x.tar"
-    (home / "data/postgres").mkdir(parents=True)
-    (home / "data/postgres/PG_VERSION").write_text("15\n")
-    monkeypatch.setattr(everything.fileset, "swap", lambda wanted: target.touch(mode=0o600))
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home with data, and a place that root may write to."""
+    (tmp_path / "home/data/postgres").mkdir(parents=True)
+    (tmp_path / "home/data/postgres/PG_VERSION").write_text("15\n")
+    monkeypatch.setattr(everything.fileset, "swap", lambda wanted: Path(wanted[0][0]).touch(mode=0o600))
+    monkeypatch.setattr(everything.fileset, "own_ground", lambda paths: None)
+    return tmp_path / "home"
+
+
+def test_an_archive_is_compared_with_what_it_holds(home, tmp_path, monkeypatch):
+    """And has its name only when it is whole: what a run left that was cut short or refused is not taken for one, and the next run takes its room."""
+    target, part = tmp_path / "x.tar", tmp_path / everything.PART
     everything.archive(str(home), ["data"], str(target))
     listed = subprocess.run(["tar", "-tf", target], capture_output=True, text=True, check=True).stdout
-    assert "data/postgres/PG_VERSION" in listed and target.stat().st_mode & 0o77 == 0
+    assert "data/postgres/PG_VERSION" in listed and target.stat().st_mode & 0o77 == 0 and not part.exists()
+    target.unlink()
     run = subprocess.run
 
     def meddled(argv, **more):
@@ -75,6 +88,27 @@ def test_an_archive_is_compared_with_what_it_holds(tmp_path, monkeypatch):
         everything.archive(str(home), ["data"], str(target))
     with pytest.raises(OSError, match="tar ended with 2"):
         everything.archive(str(home), ["not-there"], str(target))
+    assert part.exists() and not target.exists()
+
+
+def test_an_archive_that_cannot_be_made_is_refused_before_anything_goes(home, tmp_path, monkeypatch):
+    assert everything.no_room(str(home), str(tmp_path), 1) == ""
+    assert "lies in" in everything.no_room(str(home), str(home / "data"), 1)
+    assert "no directory" in everything.no_room(str(home), str(tmp_path / "missing"), 1)
+    free = shutil.disk_usage(tmp_path).free
+    assert "make room" in everything.no_room(str(home), str(tmp_path), free)
+    (tmp_path / everything.PART).write_bytes(bytes(1 << 20))
+    monkeypatch.setattr(everything.shutil, "disk_usage", lambda place: SimpleNamespace(free=0))
+    assert everything.no_room(str(home), str(tmp_path), 900_000) == "", "what a killed run left makes room"
+
+
+def test_data_is_found_without_the_account_and_where_inputs_have_put_it(home, tmp_path):
+    """After a run that was killed between the account and the new name of the home."""
+    (home / "elsewhere/redis").mkdir(parents=True)
+    (tmp_path / "redis.data").write_text(json.dumps({f"{home}/elsewhere/redis": "filled", "/srv/other": "filled"}))
+    host = everything.Host("no-such-user", str(home), str(tmp_path))
+    assert host.data_names() == ["data", "elsewhere"]
+    assert [one["path"] for one in host.data()] == [f"{home}/data", f"{home}/elsewhere"] and all(one["bytes"] > 0 for one in host.data())
 
 
 def test_what_was_there_before_comes_back_where_nothing_took_its_place(tmp_path, monkeypatch):

@@ -107,9 +107,19 @@ class Inspect:
     def active_queues(self): return {{"worker@host": [{{"name": name}} for name in ["health.worker@host"] + ["celery"] * ("takes" in said)]}}
 class Probe:
     def ready(self): return True
-    def forget(self): open({log!r}, 'a').write('forgotten\\n')
+    def forget(self):
+        if "forgetless" in said: raise NotImplementedError("No result backend is configured.")
+        open({log!r}, 'a').write('forgotten\\n')
+class ChannelError(Exception): pass
+class Connection:
+    channel_errors = (ChannelError,)
+    class default_channel:
+        def queue_declare(*_, **__): raise ChannelError("NOT_FOUND - no queue")  # as kombu says of a queue of Redis that is empty
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
 class app:
-    class conf: result_backend, task_ignore_result = "redis", False
+    connection_for_read = Connection
+    class conf: result_backend, task_ignore_result = None if "forgetless" in said else "redis", False
     class control: inspect = Inspect
     def send_task(*_, **__): return Probe()
 def find_app(_): return app
@@ -120,6 +130,7 @@ def find_app(_): return app
     ("said", "code", "did"),
     [
         ("answers takes", 0, "forgotten\n"),  # as the last thing: nothing is cleared up of what is at its end
+        ("answers takes forgetless", 0, ""),
         ("answers takes busy", 0, ""),
         ("answers", "takes from none of its queues", "cleared up\n"),
         ("", "does not answer a ping", "cleared up\n"),

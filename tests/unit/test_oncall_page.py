@@ -169,4 +169,4 @@ def test_a_superuser_is_led_to_no_functions_of_the_application(monkeypatch, word
     command.psql(Fake(), settings(), SimpleNamespace(arguments=words))
     command.psql(Fake(), settings(), SimpleNamespace(arguments=["-c", "select 'postgres'"]))
     guarded, plain = run
-    assert guarded[: guarded.index("psql")][-2] == f"--env=PGOPTIONS={session.GUARD}" and not any("PGOPTIONS" in word for word in plain)
+    assert f"--env=PGOPTIONS={session.GUARD} {command.ATTENDED}" in guarded[: guarded.index("psql")] and f"--env=PGOPTIONS={command.ATTENDED}" in plain

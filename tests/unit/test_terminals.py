@@ -254,6 +254,34 @@ def test_a_session_in_a_container_is_ended_by_its_name(tmp_path):
     other.wait(5)
 
 
+# What systemd makes of a command line (systemd.service(5), Command lines), and then of this one: to print it
+EXPANDING = """#!{python}
+import re, sys
+words = sys.argv[sys.argv.index("--") + 1:]
+print(*[re.sub(r"[$][{{].*?[}}]|[$]([$])", lambda found: found[1] or "", word) for word in words], sep="|")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_systemd_fills_nothing_in_what_is_run(tmp_path):
+    """A script's own variables, and dollar quotes of SQL."""
+    import watched  # noqa: F401  (the path)
+    from senex_ops.host import Host
+
+    for name, text in (("systemd-run", EXPANDING.format(python=sys.executable)), ("timeout", '#!/bin/sh\nshift 2; exec "$@"\n')):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    words = ["sh", "-c", 'a=1; echo "${a#x}" $a', "select $$a$$"]
+    script = COMMAND.replace('["podman", "exec", "x"]', repr(words).replace("{", "{{").replace("}", "}}"))
+    script = script.format(ops=str(OPS.parents[2] / "tests/unit"), path=f"{tmp_path}:{os.environ['PATH']}", place=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", script], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, start_new_session=True)
+    assert done.stdout.strip().split("|") == words, done.stderr
+    mine = Host("root", "/")
+    assert (
+        subprocess.run([str(tmp_path / "systemd-run"), *mine.within(*words)[1:]], capture_output=True, text=True, check=True).stdout.strip().split("|") == words
+    )
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 def test_more_is_typed_than_is_read(tmp_path):
     """A long statement that is pasted."""

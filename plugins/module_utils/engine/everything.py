@@ -13,12 +13,13 @@ import time
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_plan import Component
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_transaction import Transaction
 from ansible_collections.senex.trader.plugins.module_utils.engine.system_transaction import ASIDE, UNIT_PATHS, SystemComponent, SystemTransaction, command
-from ansible_collections.senex.trader.plugins.module_utils.host import fileset, owned, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import fileset, kept_data, owned, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest
 from ansible_collections.senex.trader.plugins.module_utils.host.service_user import ServiceUser
 
 # What a person keeps, below the home
 DATA = ("data", "backups", "logs")
+PART = "senex-trader.tar.part"  # an archive that is being written
 # In this order: who serves before what it stands on. What is not named comes between `redis` and `podman`
 FIRST = ("celery", "django", "backup", "pitr", "redis-cache", "redis", "postgresql")
 LAST = ("podman",)
@@ -50,7 +51,7 @@ class Host:
 
     def __init__(self, user: str, home: str, directory: str = fileset.MANIFESTS):
         self.home, self.directory = home.rstrip("/"), directory
-        self.user = ServiceUser(user, self.home) if _account(user) else None
+        self.user = ServiceUser(user, self.home) if account_there(user) else None
         self.manifests = {name: Manifest(name, directory) for name in fileset.components(directory)}
 
     def is_user(self, name: str) -> bool:
@@ -73,16 +74,19 @@ class Host:
         paths = [path for name in self.of_system for path in self.manifests[name].files]
         return [os.path.basename(path) for path in paths if f"{os.path.dirname(path)}/" in UNIT_PATHS and UNIT.fullmatch(os.path.basename(path))]
 
+    def data_names(self) -> list[str]:
+        """Directories below the home that a person keeps: the usual ones, and wherever a run has noted data. Also when the account is gone already."""
+        noted = [path for component in fileset.components(self.directory, kept_data.SUFFIX) for path in kept_data.noted(component, self.directory)]
+        below = [path.removeprefix(f"{self.home}/").partition("/")[0] for path in noted if path.startswith(f"{self.home}/")]
+        return [name for name in dict.fromkeys([*DATA, *below]) if name and untrusted.kind(f"{self.home}/{name}", follow=False) == "directory"]
+
     def data(self) -> list[dict]:
-        """What stays: each directory below the home with its size, by the user's own eyes."""
-        if self.user is None:
-            return []
-        found = []
-        for name in DATA:
-            path = f"{self.home}/{name}"
-            if untrusted.kind(path, follow=False) == "directory":
-                told = self.user.podman("unshare", "du", "--summarize", "--block-size=1", "--", path, check=False, timeout=900).stdout.split()
-                found.append({"path": path, "bytes": int(told[0]) if told and told[0].isdigit() else 0, "mount": is_mount(path)})
+        """What stays, with its size: by the user's own eyes, as long as there is one."""
+        words, found = ["du", "--summarize", "--block-size=1", "--"], []
+        for path in [f"{self.home}/{name}" for name in self.data_names()]:
+            shown = self.user.podman("unshare", *words, path, check=False, timeout=900) if self.user else command([*words, path])
+            told = shown.stdout.split()
+            found.append({"path": path, "bytes": int(told[0]) if told and told[0].isdigit() else 0, "mount": is_mount(path)})
         return found
 
     def rules(self) -> list[str]:
@@ -126,7 +130,7 @@ class Host:
             self.user.podman(*words, check=False, timeout=900)
         return gone
 
-    def end_account(self) -> None:
+    def endaccount_there(self) -> None:
         """The service user's manager and whatever still runs as it end."""
         if self.user is None:
             return
@@ -171,9 +175,9 @@ class Host:
             command(["ufw", "--force", "delete", *rule.split()])
         return gone
 
-    def remove_account(self, others: list[str]) -> list[str]:
+    def removeaccount_there(self, others: list[str]) -> list[str]:
         """Accounts go, their files stay, with numbers for owners: the same inventory gives them the same numbers again."""
-        gone = [name for name in [*([self.user.name] if self.user else []), *others] if _account(name)]
+        gone = [name for name in [*([self.user.name] if self.user else []), *others] if account_there(name)]
         for name in gone:
             done = command(["userdel", name])
             if done.returncode:
@@ -182,7 +186,8 @@ class Host:
         return gone
 
 
-def _account(name: str) -> bool:
+def account_there(name: str) -> bool:
+    """Whether the host has an account of this name."""
     with contextlib.suppress(KeyError):
         return bool(pwd.getpwnam(name))
     return False
@@ -226,14 +231,45 @@ def set_aside(home: str, stamp: str) -> str:
     return place
 
 
+def megabytes(count: float) -> str:
+    """Bytes for a person."""
+    return f"{count / 1e6:.0f} MB"
+
+
+def no_room(home: str, directory: str, total: int) -> str:
+    """Why data of so many bytes cannot be archived in a directory, said before anything goes; empty where it can."""
+    if not os.path.isdir(directory):
+        return f"remove_archive_directory: {directory} is no directory of this host: make it, or name another one"
+    if f"{os.path.realpath(directory)}/".startswith(f"{os.path.realpath(home)}/"):
+        return f"remove_archive_directory: {directory} lies in {home}, which is to be archived: name another place"
+    part = os.path.join(directory, PART)
+    try:
+        fileset.own_ground([part])
+    except OSError as error:
+        return f"remove_archive_directory: {error}"
+    free = shutil.disk_usage(directory).free + (os.stat(part).st_blocks * 512 if os.path.exists(part) else 0)
+    if free < 1.1 * total:
+        says = f"has {megabytes(free)} free, and the data is {megabytes(total)}"
+        return f"remove_data: {directory} {says}: make room, or name another place with remove_archive_directory"
+    return ""
+
+
 def archive(home: str, names: list[str], target: str) -> str:
-    """The data in one file, by numbers of owners, with a look through it afterwards. Nothing of the service user runs any more."""
-    fileset.swap([(target, b"", (0o600, 0, 0))])  # a name of ours, that nobody else may read
-    words = ["tar", "--numeric-owner", "--acls", "--xattrs", "--sparse", f"--directory={home}", "--create", f"--file={target}"]
-    done = subprocess.run([*words, "--", *names], capture_output=True, text=True, check=False)
+    """The data in one file, by numbers of owners, which has its name when it is whole. Nothing of the service user runs any more."""
+    part = f"{os.path.dirname(target)}/{PART}"  # one name for all runs: what a killed one left takes no room for long
+    fileset.swap([(part, b"", (0o600, 0, 0))])  # a name of ours, that nobody else may read
+    words = ["tar", "--numeric-owner", "--acls", "--xattrs", "--sparse", f"--directory={home}", "--create", f"--file={part}"]
+    done = subprocess.run([*words, "--", *names], capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
-        raise OSError(f"tar ended with {done.returncode}: {done.stderr.strip()[-500:]}")
-    done = subprocess.run(["tar", "--numeric-owner", f"--directory={home}", "--compare", f"--file={target}"], capture_output=True, text=True, check=False)
+        raise OSError(f"{part} is not whole, tar ended with {done.returncode}: {untrusted.lines(done.stderr.strip()[-500:])}")
+    words = ["tar", "--numeric-owner", f"--directory={home}", "--compare", f"--file={part}"]
+    done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
-        raise OSError(f"{target} is not what {home} holds: {untrusted.lines(done.stdout.strip()[-500:])}")
+        raise OSError(f"{part} is not what {home} holds: {untrusted.lines((done.stdout + done.stderr).strip()[-500:])}")
+    descriptor = os.open(part, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(part, target)
     return target

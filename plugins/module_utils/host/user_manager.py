@@ -22,6 +22,11 @@ def environment(name: str, uid: int, home: str) -> dict[str, str]:
     return {**ROOT_ENVIRONMENT, "HOME": home, "USER": name, "LOGNAME": name, **addresses(uid)}
 
 
+def verbatim(argv: list[str]) -> list[str]:
+    """A command line as systemd-run is given it: of that it fills in $NAME and ${NAME} from the manager's environment, and nothing where there is none."""
+    return [word.replace("$", "$$") for word in argv]
+
+
 def properties(text: str) -> list[dict[str, str]]:
     """What `systemctl show` prints of each unit, in the order asked. By line ends alone: a value may hold what splitlines takes for one."""
     blocks = [dict(line.split("=", 1) for line in block.split("\n") if "=" in line) for block in text.split("\n\n")]

@@ -7,7 +7,7 @@ import json
 import re
 
 from ansible_collections.senex.trader.plugins.module_utils.engine import unit_options, unit_text
-from ansible_collections.senex.trader.plugins.module_utils.host import confined, image_origin, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import confined, image_origin, untrusted, user_manager
 from ansible_collections.senex.trader.plugins.module_utils.host.service_user import PODMAN, ServiceUser
 
 MARK = "senex-plan:"
@@ -118,7 +118,7 @@ def _shell(user: ServiceUser, container: dict, script: str):
         unit.image, *_manage(unit.words), "shell", "--verbosity", "0",
     ]  # fmt: skip
     result = user.run(
-        [SYSTEMD_RUN, "--user", "--quiet", "--collect", "--wait", "--pipe", f"--unit={SERVICE}", *limits, "--", *(word.replace("$", "$$") for word in inside)],
+        [SYSTEMD_RUN, "--user", "--quiet", "--collect", "--wait", "--pipe", f"--unit={SERVICE}", *limits, "--", *user_manager.verbatim(inside)],
         check=False, stdin=script, timeout=int(container["timeout"]),
     )  # fmt: skip
     if result.returncode == LATE:  # the client ended, and what runs in the container has not

@@ -56,7 +56,7 @@ def test_a_broken_image_ends_in_an_error_that_names_the_point(playbook, images):
 def test_in_a_clone_it_is_a_word_of_make(tmp_path):
     """With inputs in a file, as long as there is no inventory; each finding is one line."""
     inputs = tmp_path / "app.yml"
-    inputs.write_text("check_points: user\nsenex_image_user: 1234\n", encoding="utf-8")
+    inputs.write_text("check_points: user\nsenex_image_user: 1234\nsenex_django_settings_module: demo.settings\n", encoding="utf-8")
     words = ["make", "--no-print-directory", "contract", f"IMAGE={DEMO}", f"VARIABLES={inputs}"]
     done = subprocess.run(words, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2 and f"{DEMO}: 0 passed, 1 failed, 0 not applicable (user)" in done.stdout, done.stdout + done.stderr

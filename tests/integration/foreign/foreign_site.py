@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import yaml
-from stack import LAB, LAB_DIRECTORY, ROOT, Play, Stack, environment, wait
+from stack import LAB, LAB_DIRECTORY, ROOT, Https, Play, Stack, environment, wait
 
 INVENTORIES = Path(__file__).parent / "inventory"
 # What follows from the lab's images and hosts
@@ -73,8 +73,13 @@ class Site:
         return json.loads(body)
 
     def send(self, path, text):
-        status, body = self.stack.request("POST", path, text)
-        assert status in (201, 202), f"POST {path}: {status} {body[:300]}"
+        connection = Https(self.stack.address, self.stack.context, domain=self.stack.domain)
+        try:
+            connection.request("POST", path, text)
+            answer = connection.getresponse()
+            assert answer.status in (201, 202), f"POST {path}: {answer.status} {answer.read()[:300]}"
+        finally:
+            connection.close()
 
     def secret(self, name):
         path = self.inventory / "group_vars/all/vault.yml"

@@ -43,7 +43,7 @@ class TestBoard(Life):
 
     def test_a_websocket_answers(self, site):
         async def echo():
-            async with connect(f"wss://{site.stack.domain}/live", host=site.address, ssl=site.stack.context, origin=f"https://{site.stack.domain}") as one:
+            async with connect(f"wss://{site.stack.domain}/live/", host=site.address, ssl=site.stack.context, origin=f"https://{site.stack.domain}") as one:
                 await one.send("hello")
                 return await asyncio.wait_for(one.recv(), 10)
 

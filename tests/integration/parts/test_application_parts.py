@@ -6,6 +6,8 @@ import pytest
 from releases import SETTINGS, deploy, release
 from stack import AS_USER, HOME, wait
 
+pytestmark = pytest.mark.faults
+
 # Says in the volume that it runs, and that it was asked to end
 PROGRAM = (
     "import os, signal, sys, time; place = '/srv/parcels/' + os.environ['INSTANCE']; "

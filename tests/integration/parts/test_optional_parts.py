@@ -7,6 +7,8 @@ import yaml
 from releases import SETTINGS, versions
 from stack import HOME, ROOT, UID
 
+pytestmark = pytest.mark.faults
+
 LEFT_OUT = ("redis", "celery", "celery_beat")
 THEIRS = ("redis.service", "redis-cache.service", "celery-worker.service", "celery-beat.service")
 

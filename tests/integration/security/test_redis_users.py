@@ -5,6 +5,7 @@ import os
 import re
 
 import pytest
+from libraries import WORK
 from releases import SETTINGS
 from rotations import manage
 from stack import HOME
@@ -27,25 +28,6 @@ def ask(words):
     except redis.RedisError as error:
         return type(error).__name__ + " " + str(error)
 print(json.dumps([ask(words) for words in {words!r}] + [server.execute_command("ACL", "WHOAMI").decode()]))
-"""
-WORK = """
-import asyncio
-from channels.layers import get_channel_layer
-from celery import current_app
-from django.core.cache import cache
-cache.set_many({"a": 1, "b": 2}, 60); cache.incr("a"); cache.add("c", 1); cache.touch("b", 60); cache.delete("b")
-assert cache.get_many(["a", "b", "c"]) == {"a": 2, "c": 1}
-cache.clear()
-async def channels():
-    layer = get_channel_layer()
-    await layer.group_add("group", name := await layer.new_channel())
-    await layer.group_send("group", {"type": "x"})
-    assert (await layer.receive(name))["type"] == "x"
-    await layer.group_discard("group", name)
-asyncio.run(channels())
-inspect = current_app.control.inspect(timeout=5)
-assert inspect.ping() and inspect.active_queues()
-print("worked")
 """
 
 

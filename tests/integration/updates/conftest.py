@@ -59,6 +59,6 @@ def broken(tmp_path_factory):
     place = tmp_path_factory.mktemp("broken")
     (place / "Containerfile").write_text(BROKEN.format(f"{PREFIX}/postgres:15"), encoding="utf-8")
     name = f"{PREFIX}/postgres-broken:latest"
-    lab("podman", "build", "--isolation=chroot", "--network=none", "--tag", name, str(place))
+    lab("podman", "build", "--isolation=chroot", "--network=host", "--tag", name, str(place))
     yield name
     lab("podman", "rmi", name)

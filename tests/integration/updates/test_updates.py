@@ -7,6 +7,8 @@ from conftest import PREFIX
 from load import Load
 from stack import HOME
 
+pytestmark = pytest.mark.faults
+
 PLAYBOOK = "playbooks/update_images.yml"
 
 

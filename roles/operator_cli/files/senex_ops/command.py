@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from senex_host import release_history, untrusted
+from senex_host import release_history, untrusted, user_manager
 from senex_host.host_layout import RELEASES as RECORDS
 
 from . import activity, checks_host, config, doctor, golive, remediation, status, terminal
@@ -65,6 +65,10 @@ done
 """
 
 
+# And a query goes on to its end where psql was killed
+ATTENDED = "-c client_connection_check_interval=2s"
+
+
 def become(host: Host, argv: list[str], gone: Callable[[], None] = lambda: None) -> int:
     """Become another program, as the service user and by way of its manager. With --pipe that is handed the descriptors themselves.
 
@@ -74,6 +78,7 @@ def become(host: Host, argv: list[str], gone: Callable[[], None] = lambda: None)
     untrusted.own_keyring()
     words = ["systemd-run", "--user", "--quiet", "--wait", "--collect", "--property=LogLevelMax=warning", "--pty" if on_terminal else "--pipe"]
     unit = f"senex-{os.getpid()}-{secrets.token_hex(4)}.service"
+    argv = user_manager.verbatim(argv)
 
     def end() -> None:
         gone()
@@ -199,8 +204,9 @@ def psql(host: Host, settings: config.Config, options) -> int:
         raise CliError(f"PostgreSQL is not on this host; {where}")
     base = settings.database
     # Whoever owns the database may have set a search path that leads the superuser to functions of that owner's
-    guard = [f"--env=PGOPTIONS={session.GUARD}"] if logs_in_as(options.arguments, base.superuser) else []
-    return enter(host, base.container, ["psql", "--username", base.user, "--dbname", base.database, *options.arguments], *guard)
+    guard = f"{session.GUARD} {ATTENDED}" if logs_in_as(options.arguments, base.superuser) else ATTENDED
+    ways = [f"--env=PGOPTIONS={guard}", "--env=PSQL_HISTORY=/dev/null"]  # there is no home to keep one in
+    return enter(host, base.container, ["psql", "--username", base.user, "--dbname", base.database, *options.arguments], *ways)
 
 
 def logs_in_as(arguments: list[str], name: str) -> bool:

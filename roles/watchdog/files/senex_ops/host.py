@@ -92,7 +92,7 @@ class Host:
 
     def within(self, *argv: str) -> list[str]:
         """A command line that the service user's manager runs: Podman then is in no sandbox and in a control group of its own."""
-        return ["systemd-run", "--user", "--quiet", "--pipe", "--wait", "--collect", "--property=LogLevelMax=warning", "--", *argv]
+        return ["systemd-run", "--user", "--quiet", "--pipe", "--wait", "--collect", "--property=LogLevelMax=warning", "--", *user_manager.verbatim(list(argv))]
 
     def processes(self, *names: str) -> list[str]:
         """Which of these programs run as the service user. Asked by its manager: the watchdog's own sandbox hides what others run."""

@@ -7,4 +7,4 @@ from django.urls import path  # noqa: E402
 
 from board.live import Live  # noqa: E402
 
-application = ProtocolTypeRouter({"http": http, "websocket": URLRouter([path("live", Live.as_asgi())])})
+application = ProtocolTypeRouter({"http": http, "websocket": URLRouter([path("live/", Live.as_asgi())])})
