@@ -130,7 +130,7 @@ class Host:
             self.user.podman(*words, check=False, timeout=900)
         return gone
 
-    def endaccount_there(self) -> None:
+    def end_account(self) -> None:
         """The service user's manager and whatever still runs as it end."""
         if self.user is None:
             return
@@ -175,7 +175,7 @@ class Host:
             command(["ufw", "--force", "delete", *rule.split()])
         return gone
 
-    def removeaccount_there(self, others: list[str]) -> list[str]:
+    def remove_account(self, others: list[str]) -> list[str]:
         """Accounts go, their files stay, with numbers for owners: the same inventory gives them the same numbers again."""
         gone = [name for name in [*([self.user.name] if self.user else []), *others] if account_there(name)]
         for name in gone:
