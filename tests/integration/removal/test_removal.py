@@ -38,7 +38,7 @@ def killed_at_archive(stack):
 
 def kept(stack, home=HOME):
     """What is in the directories of data and backups, with its owner, and the content of each backup; not what a server or a job writes when it stops."""
-    passing = "-not -path '*/status*' -not -name '*.rdb' -not -name '*.lock' -not -name postmaster.pid"
+    passing = "-not -path '*/status*' -not -name '*.rdb' -not -name '*.lock' -not -name postmaster.pid -not -name '.senex-made-below'"
     there = stack.sh(f"cd {home}; find data backups -maxdepth 2 {passing} -printf '%p %U %m\\n'; find backups/barman -name '*.info' -printf '%p %U %m\\n'")
     sums = stack.sh(f"cd {home}; find backups/postgresql backups/redis data/media -type f -exec sha256sum {{}} + 2>/dev/null || true")
     assert "data/postgres" in there and "backups/postgresql/" in sums and "backups/redis/" in sums and "data/media/" in sums
