@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils.nginx import nginx_upstream
-from nginx_door import evaluated, rendered
+from nginx_door import evaluated, free_ports, rendered
 
 TWO = ["127.0.0.1:8001", "127.0.0.1:8002"]
 OTHERS = ["10.0.0.6:8001", "10.0.0.6:8002"]
@@ -132,7 +132,8 @@ def busy(request, contract):
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(socket.socket(family))
         try:
-            listening.bind(("::" if family == socket.AF_INET6 else "127.0.0.1", 0))
+            # Not one of those that the kernel gives to clients: a client of another test with this number would be counted as well
+            listening.bind(("::" if family == socket.AF_INET6 else "127.0.0.1", free_ports(1)))
         except OSError:
             pytest.skip("no IPv6 here")
         listening.listen()
