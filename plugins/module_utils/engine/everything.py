@@ -36,7 +36,7 @@ TOLD = {
     "/etc/ufw/": ["ufw", "reload"],
 }
 # The collection's own, which no manifest has: certificates that were made on the host. Root's alone, so no one else's names are in it
-MADE = ("/etc/senex-trader/tls", "/etc/senex-trader", "/usr/local/lib/senex-trader/senex_ops/postgresql", "/usr/local/lib/senex-trader/senex_ops",
+MADE = ("/etc/nginx/senex/tls", "/etc/nginx/senex", "/etc/senex-trader/tls", "/etc/senex-trader", "/usr/local/lib/senex-trader/senex_ops/postgresql", "/usr/local/lib/senex-trader/senex_ops",
         "/usr/local/lib/senex-trader/senex_host", "/usr/local/lib/senex-trader")  # fmt: skip
 OWN = re.compile(r"(.+) comment 'senex\.trader[^']*'")
 
