@@ -36,8 +36,16 @@ TOLD = {
     "/etc/ufw/": ["ufw", "reload"],
 }
 # The collection's own, which no manifest has: certificates that were made on the host. Root's alone, so no one else's names are in it
-MADE = ("/etc/nginx/senex/tls", "/etc/nginx/senex", "/etc/senex-trader/tls", "/etc/senex-trader", "/usr/local/lib/senex-trader/senex_ops/postgresql", "/usr/local/lib/senex-trader/senex_ops",
-        "/usr/local/lib/senex-trader/senex_host", "/usr/local/lib/senex-trader")  # fmt: skip
+MADE = (
+    "/etc/nginx/senex/tls",
+    "/etc/nginx/senex",
+    "/etc/senex-trader/tls",
+    "/etc/senex-trader",
+    "/usr/local/lib/senex-trader/senex_ops/postgresql",
+    "/usr/local/lib/senex-trader/senex_ops",
+    "/usr/local/lib/senex-trader/senex_host",
+    "/usr/local/lib/senex-trader",
+)
 OWN = re.compile(r"(.+) comment 'senex\.trader[^']*'")
 
 
