@@ -114,8 +114,9 @@ def test_what_is_suggested_is_enough(policy):
 
 
 @pytest.mark.parametrize("html", ["<!--" * 16_384, "<a " * 21_000, "<a b='" * 10_900, "<![x[ " * 10_000])
-def test_a_page_that_is_made_to_take_long_is_given_up(html):
+def test_a_page_that_is_made_to_take_long_is_given_up(monkeypatch, html):
+    monkeypatch.setattr(page_policy, "SECONDS", 0.01)  # how long it would take is the machine's
     began = time.monotonic()
     with pytest.raises(page_policy.Unreadable):
         page_policy.blocked(ADDRESS, html, SELF)
-    assert time.monotonic() - began < page_policy.SECONDS + 5
+    assert time.monotonic() - began < 7

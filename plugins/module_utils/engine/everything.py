@@ -38,6 +38,7 @@ TOLD = {
 # The collection's own, which no manifest has: certificates that were made on the host. Root's alone, so no one else's names are in it
 MADE = (
     "/etc/nginx/senex/tls",
+    "/etc/nginx/senex/site.d",
     "/etc/nginx/senex",
     "/etc/senex-trader/tls",
     "/etc/senex-trader",
