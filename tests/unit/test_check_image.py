@@ -8,12 +8,14 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import yaml
 from ansible.errors import AnsibleActionFail
 from ansible_collections.senex.trader.plugins.module_utils.contract import bench, judge, podman, points, programs, report, versions
 from ansible_collections.senex.trader.plugins.module_utils.engine import unit_options
 from ansible_collections.senex.trader.plugins.modules import check_image
 from image_check import handed_over
-from rendered import component
+from rendered import component, trusted
+from test_input_checks import message_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -670,3 +672,14 @@ def test_the_program_that_names_the_user_is_bounded_too():
     assert {f"--name={engine.name}-user", "--timeout=600", "--cap-drop=all", "--read-only", "--entrypoint=id"} <= set(words)
     assert not [word for word in words if word.startswith("--user")] and words[-2:] == ("app:1", "-u")
     assert ("rm", "--force", "--time=0", "--volumes", f"{engine.name}-user") in engine.calls
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"), [("10m", "check_time_limit: is a text, and must be a whole number"), (0, "check_time_limit: 0 is too small"), ("900", "")]
+)
+def test_a_time_limit_is_a_number_of_seconds(limit, says):
+    """Ansible takes 10m for 0, which was taken for the default."""
+    (play,) = yaml.safe_load((ROOT / "playbooks/check_image.yml").read_text())
+    (task,) = [task for task in play["tasks"] if "__check_limit" in task.get("vars", {})]
+    said = message_of(task, trusted({"check_time_limit": limit}))
+    assert said.startswith(says) and bool(said) == bool(says)
