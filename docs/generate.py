@@ -50,9 +50,11 @@ def settings() -> list[str]:
         if line.startswith("# -- "):
             rows += ["", f"### {line[5:]}", "", "| variable | what | default |", "|---|---|---|"]
         elif line.startswith("# "):
-            comment = line[2:]
+            comment = f"{comment} {line[2:]}".strip()
+            continue
         elif match := re.match(r"(senex_\w+):", line):
             rows.append(f"| `{match[1]}` | {text(comment)} | {shown(defaults[match[1]])} |")
+        comment = ""  # of several lines, all
     return rows
 
 

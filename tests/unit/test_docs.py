@@ -36,6 +36,13 @@ def test_the_readme_names_each_role():
     assert sorted(found) == [(path.name, path.name) for path in sorted((ROOT / "roles").iterdir())]
 
 
+def test_descriptions_of_several_lines_are_whole():
+    """The last line alone says nothing."""
+    text = (ROOT / "docs/user/variables.md").read_text(encoding="utf-8")
+    said = dict(re.findall(r"^\| `(senex_\w+)` \| (.*?) \|", text, re.MULTILINE))
+    assert len(said) > 80 and [name for name, what in said.items() if not what[:1].isupper() and not what.startswith("libpq")] == []
+
+
 def test_generated_pages_are_up_to_date():
     result = subprocess.run([sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
