@@ -25,7 +25,7 @@ MOUNT = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]*|/\.[A-Za-z0-9_-][A-Za-z0-9._-
 # A check is one line of a unit, and Podman splits it at its spaces
 PLAIN = re.compile(r"[A-Za-z0-9_./:=@,+-]+")
 # What the image, Podman or this collection has there
-TAKEN = ("/tmp", "/run", "/proc", "/sys", "/dev", "/etc", "/var/lib/celery-beat")  # noqa: S108  (names of mounts)
+TAKEN = ("/tmp", "/var/tmp", "/run", "/proc", "/sys", "/dev", "/etc", "/var/lib/celery-beat")  # noqa: S108  (names of mounts)
 # First words of units that there are already, or may be: process-1 is a unit beside web-1
 RESERVED = (
     "web",

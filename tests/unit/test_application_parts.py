@@ -39,6 +39,7 @@ TAKEN = {"/app/media": "media"}
         ({**INDEX, "mount": "/"}, ["mount: '/' is no absolute path"]),
         ({**INDEX, "mount": "/app/index/"}, ["mount: '/app/index/' is no absolute path"]),
         ({**INDEX, "mount": "/tmp/x"}, ["mount: /tmp/x and /tmp would cover each other"]),
+        ({**INDEX, "mount": "/var/tmp"}, ["mount: /var/tmp and /var/tmp would cover each other"]),
         ({**INDEX, "mount": "/run/secrets"}, ["/run/secrets and /run would cover each other"]),
         ({**INDEX, "mount": "/app"}, ["/app and /app/media would cover each other; django_media_directory is there"]),
         ({**INDEX, "mount": "/app/media/x"}, ["/app/media/x and /app/media would cover each other"]),

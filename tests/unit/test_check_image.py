@@ -31,7 +31,7 @@ def test_the_containers_have_what_the_units_have():
         "--security-opt=no-new-privileges",
         "--cap-drop=all",
         "--user=1000",
-        "--tmpfs=/tmp:rw,mode=1777",
+        "--tmpfs=/tmp:rw,mode=1777,size=512m",
         "--env=PORT=8000",
         "--env=INSTANCE=web-1",
     } <= set(web.options)

@@ -38,7 +38,7 @@ def test_the_readme_names_each_role():
 
 def test_descriptions_of_several_lines_are_whole():
     """The last line alone says nothing."""
-    text = (ROOT / "docs/user/variables.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/user/variables.md").read_text(encoding="utf-8").partition("## Role")[0]
     said = dict(re.findall(r"^\| `(senex_\w+)` \| (.*?) \|", text, re.MULTILINE))
     assert len(said) > 80 and [name for name, what in said.items() if not what[:1].isupper() and not what.startswith("libpq")] == []
 

@@ -81,6 +81,8 @@ def test_an_empty_setting_of_redis_is_a_word():
         ({"nginx_content_security_policy": "x" * 4000}, "nginx_content_security_policy: has 4000 characters; write 3500 or less"),
         ({"nginx_static_immutable_pattern": "x" * 4000}, "nginx_static_immutable_pattern: has 4000 characters"),
         ({"nginx_client_max_body_size": "1073741824"}, ""),
+        ({"nginx_client_max_body_size": "300m", "senex_tmp_size": "512M"}, "nginx_client_max_body_size: 300m does not fit twice into senex_tmp_size (512M)"),
+        ({"nginx_client_max_body_size": "256m", "senex_tmp_size": "512M"}, ""),
         ({"nginx_web_base_port": 65535}, "nginx_web_base_port + nginx_web_instances: 65537 is too large"),
         ({"nginx_static_immutable_pattern": "(hash"}, "nginx_static_immutable_pattern: is no regular expression"),
         ({"nginx_acme_ca_certificate": "/etc/ssl/authority.pem"}, "nginx_acme_ca_certificate: is no PEM certificate"),

@@ -455,6 +455,9 @@ ADDRESSES = {"cache": "redis://mq:1/0", "channels": "redis://mq:1/1", "broker": 
         ({"senex_redis_addresses": "redis://mq:1/0"}, "senex_redis_addresses: is a text, and must be a dictionary"),
         ({"senex_redis_addresses": ADDRESSES}, ""),
         ({"senex_database_port": 0}, "senex_database_port: 0 is too small"),
+        ({"senex_tmp_size": "0"}, "senex_tmp_size: 0 is too small"),  # no limit at all to the kernel
+        ({"senex_tmp_size": "50%"}, "senex_tmp_size: is a text, and must be a size"),
+        ({"senex_tmp_size": "1G", "nginx_client_max_body_size": "lots"}, ""),
         ({"senex_redis_cache_port": "0"}, "senex_redis_cache_port: 0 is too small"),
         (
             {"senex_application_secrets": ["stripe_key", "my-key", "vault_x", "schl\u00fcssel"]},
