@@ -444,6 +444,7 @@ def of_the_shared(**inputs):
     return message_of({**task, "vars": {**task["vars"], "__check_roles": []}}, variables("senex", **given)).splitlines()[1:]
 
 
+NAMED = {"ansible_run_tags": ["redis", "celery"], "redis_state": "absent", "celery_state": "absent"}
 THEIR_REDIS = {"groups": {"web": ["one"], "postgresql": ["one"], "redis": []}, "senex_redis_host": "mq.senex.test"}
 ADDRESSES = {"cache": "redis://mq:1/0", "channels": "redis://mq:1/1", "broker": "redis://mq:1/2", "results": "redis://mq:1/3"}
 
@@ -454,6 +455,17 @@ ADDRESSES = {"cache": "redis://mq:1/0", "channels": "redis://mq:1/1", "broker": 
         ({"senex_redis_addresses": {"cache": "redis://mq:1/0"}}, "senex_redis_addresses: has no channels, broker, results"),
         ({"senex_redis_addresses": "redis://mq:1/0"}, "senex_redis_addresses: is a text, and must be a dictionary"),
         ({"senex_redis_addresses": ADDRESSES}, ""),
+        # A run of everything would end the database first, and go on with those that ask it
+        (
+            {"postgresql_state": "absent"},
+            "postgresql_state: absent would take postgresql from django, celery, which this run puts in place after it; to remove",
+        ),
+        ({"redis_state": "absent", "ansible_run_tags": ["phase1"]}, "redis_state: absent would take redis from django, celery"),
+        ({"django_state": "absent"}, "django_state: absent would take django from nginx"),
+        ({**NAMED, "ansible_run_tags": ["celery"]}, "redis_state: absent would take redis from django, celery"),
+        (NAMED, ""),
+        ({"postgresql_state": "absent", "group_names": ["web"]}, ""),
+        ({"pitr_state": "absent", "backup_state": "absent", "celery_state": "absent", "postgresql_state": "present"}, ""),
         ({"senex_database_port": 0}, "senex_database_port: 0 is too small"),
         ({"senex_tmp_size": "0"}, "senex_tmp_size: 0 is too small"),  # no limit at all to the kernel
         ({"senex_tmp_size": "50%"}, "senex_tmp_size: is a text, and must be a size"),
