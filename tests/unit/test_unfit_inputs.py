@@ -237,6 +237,7 @@ def test_form(role, inputs, says):
         ({"common_firewall_rules": [{"port": 70000}]}, "common_firewall_rules: 70000 is no port"),
         ({"common_firewall_rules": [{"port": "8010:8000"}]}, "common_firewall_rules: 8010:8000 is no port"),
         ({"common_sysctl_overrides": {"vm swappiness": 1}}, "common_sysctl, common_sysctl_overrides: vm swappiness is no name"),
+        ({"common_admin_email": "ops@b\u00fccher.de"}, "senex_admin_email is 'ops@b\u00fccher.de', which is no e-mail address"),
         ({"common_unattended_upgrades_reboot_time": 240}, "common_unattended_upgrades_reboot_time is '240'"),
         ({"common_swap_file": "/swap file"}, "common_swap_file is '/swap file'"),
         ({"common_swap_mb": 512, "common_swap_file": "/opt/senex-trader/swap"}, "common_swap_file is '/opt/senex-trader/swap', below senex_home"),
@@ -466,6 +467,10 @@ ADDRESSES = {"cache": "redis://mq:1/0", "channels": "redis://mq:1/1", "broker": 
         (NAMED, ""),
         ({"postgresql_state": "absent", "group_names": ["web"]}, ""),
         ({"pitr_state": "absent", "backup_state": "absent", "celery_state": "absent", "postgresql_state": "present"}, ""),
+        ({"senex_django_settings_module": "shop/settings.py"}, "senex_django_settings_module: 'shop/settings.py' is no module; write it with dots"),
+        ({"senex_django_settings_module": "shop.settings.py"}, "senex_django_settings_module: 'shop.settings.py' is no module"),
+        ({"senex_django_settings_module": "shop.settings production"}, "senex_django_settings_module: "),
+        ({"senex_django_settings_module": "_shop2.settings.pyramid"}, ""),
         ({"senex_database_port": 0}, "senex_database_port: 0 is too small"),
         ({"senex_tmp_size": "0"}, "senex_tmp_size: 0 is too small"),  # no limit at all to the kernel
         ({"senex_tmp_size": "50%"}, "senex_tmp_size: is a text, and must be a size"),
