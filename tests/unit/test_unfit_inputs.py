@@ -237,6 +237,7 @@ def test_form(role, inputs, says):
         ({"common_firewall_rules": [{"port": 70000}]}, "common_firewall_rules: 70000 is no port"),
         ({"common_firewall_rules": [{"port": "8010:8000"}]}, "common_firewall_rules: 8010:8000 is no port"),
         ({"common_sysctl_overrides": {"vm swappiness": 1}}, "common_sysctl, common_sysctl_overrides: vm swappiness is no name"),
+        ({"senex_user": "a" * 21}, f"senex_user is '{'a' * 21}', and {'a' * 21}-application beside it would be too long a name"),
         ({"common_admin_email": "ops@b\u00fccher.de"}, "senex_admin_email is 'ops@b\u00fccher.de', which is no e-mail address"),
         ({"common_unattended_upgrades_reboot_time": 240}, "common_unattended_upgrades_reboot_time is '240'"),
         ({"common_swap_file": "/swap file"}, "common_swap_file is '/swap file'"),
@@ -471,6 +472,7 @@ ADDRESSES = {"cache": "redis://mq:1/0", "channels": "redis://mq:1/1", "broker": 
         ({"senex_django_settings_module": "shop.settings.py"}, "senex_django_settings_module: 'shop.settings.py' is no module"),
         ({"senex_django_settings_module": "shop.settings production"}, "senex_django_settings_module: "),
         ({"senex_django_settings_module": "_shop2.settings.pyramid"}, ""),
+        ({"senex_ca_path_in_container": "certs/ca.crt"}, "senex_ca_path_in_container: 'certs/ca.crt' is no absolute path"),
         ({"senex_database_port": 0}, "senex_database_port: 0 is too small"),
         ({"senex_tmp_size": "0"}, "senex_tmp_size: 0 is too small"),  # no limit at all to the kernel
         ({"senex_tmp_size": "50%"}, "senex_tmp_size: is a text, and must be a size"),
