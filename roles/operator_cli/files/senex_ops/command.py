@@ -39,6 +39,9 @@ examples:
   senex watchdog pause 30m          no restarts and no news of them for half an hour
 """
 
+# A record's columns, and what stands where it says nothing: only releases have a tag
+NOT_SAID = {"began": "?", "what": "?", "tag": "-", "result": "?", "who": "?"}
+
 
 class CliError(Exception):
     """One sentence for the person; the command ends with 1."""
@@ -259,7 +262,7 @@ def releases(host: Host, settings: config.Config, options) -> int:
     """What was released, newest last."""
     rows = recorded()
     for row in rows[-options.lines :] if options.lines > 0 else []:
-        began, what, tag, result, who = (untrusted.plain(row.get(name) or "?") for name in ("began", "what", "tag", "result", "who"))
+        began, what, tag, result, who = (untrusted.plain(row.get(name) or NOT_SAID[name]) for name in NOT_SAID)
         print(f"{began}  {what:9} {tag:20} {result:12} {who}  {untrusted.plain(row.get('reason') or '', 500)}".rstrip())
     if not rows:
         print("nothing was released by playbooks/deploy.yml yet")
