@@ -108,6 +108,29 @@ def job_ages(jobs: Sequence[str], ages: Mapping[str, Any]) -> dict[str, dict[str
     return {job: {"max_age": whole(ages[job])} for job in jobs}
 
 
+def registered_jobs(copying: Sequence[Mapping[str, Any]], overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of the jobs that copy data of components those whose role has no inputs for them: as role backup has its own."""
+    other = {job: given for job, given in overrides.items() if isinstance(given, Mapping)}  # the check of the inputs names what is none
+    jobs = {one["job"]: {**one, **other.get(one["job"], {}), "command": one["job"]} for one in copying if one["schedule"]}
+    return {
+        "jobs": {job: {key: one[key] for key in ("what", "schedule", "command", "after")} for job, one in jobs.items()},
+        "retention": {job: {"days": whole(one["days"])} for job, one in jobs.items()},
+        "ages": {job: one["max_age"] for job, one in jobs.items()},
+    }
+
+
+def copy_directories(names: Sequence[str], data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where copies lie, below backups; without a name that directory itself. Each has a note of its own."""
+    return [
+        {"path": f"backups{name and '/' + name}", "mode": "0700", "data": {**data, "witness": f"config/backup/place{name and '-' + name}"}} for name in names
+    ]
+
+
+def module_names(paths: Sequence[str]) -> list[str]:
+    """Of the files of a program, in order."""
+    return sorted(path.rpartition("/")[2].removesuffix(".py") for path in paths)
+
+
 def web_instances(units: Sequence[str], address: str, base_port: int) -> list[dict[str, Any]]:
     """Where each of these units is asked."""
     return [{"unit": unit, "address": address, "port": whole(base_port) + at} for at, unit in enumerate(units)]
@@ -131,6 +154,9 @@ class FilterModule:
             "backup_job_files": backup_job_files,
             "backup_job_units": backup_job_units,
             "job_ages": job_ages,
+            "registered_jobs": registered_jobs,
+            "copy_directories": copy_directories,
+            "module_names": module_names,
             "web_instances": web_instances,
             "error_pages": error_pages,
         }

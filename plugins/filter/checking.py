@@ -482,6 +482,21 @@ def schedule_problems(values: Mapping[str, Any]) -> list[str]:
     return [f"{name}: '{value}' {said}" for name, value in values.items() if not is_time(str(value))]
 
 
+def odd_overrides(overrides: Mapping[str, Any], jobs: Mapping[str, Any]) -> list[str]:
+    """One line for each entry of backup_overrides that role backup cannot use."""
+    found = []
+    for job, given in overrides.items():
+        if job not in jobs:
+            found.append(f"backup_overrides: {job} is no job without inputs of its own; those are {', '.join(jobs) or 'none'}")
+        elif not isinstance(given, Mapping) or set(given) - {"schedule", "days", "max_age"}:
+            found.append(f"backup_overrides.{job}: {given} is not some of schedule, days and max_age")
+        else:
+            found += schedule_problems({f"backup_overrides.{job}.schedule": given["schedule"]} if "schedule" in given else {})
+            found += [f"backup_overrides.{job}.{name}: {given[name]} must be a whole number above 0" for name in ("days", "max_age")
+                      if name in given and not re.fullmatch("[1-9][0-9]*", str(given[name]))]  # fmt: skip
+    return found
+
+
 # Of systemd.time(7)
 SPAN_UNIT = r"(usec|us|msec|ms|seconds?|sec|s|minutes?|min|m|hours?|hr|h|days?|d|weeks?|w|months?|M|years?|y)"
 SPAN = re.compile(rf"[0-9]+(\.[0-9]+)?( *{SPAN_UNIT})?( *[0-9]+(\.[0-9]+)? *{SPAN_UNIT})*")
@@ -526,6 +541,7 @@ class FilterModule:
             "nesting_problems": nesting_problems,
             "port_clashes": port_clashes,
             "schedule_problems": schedule_problems,
+            "odd_overrides": odd_overrides,
             "no_spans": no_spans,
             "no_paths": no_paths,
             "no_images": no_images,

@@ -11,7 +11,7 @@ ROWS = {
     for cells in (line.split("|") for line in (ROOT / "docs/operations/backups.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `"))
 }
 DEFAULTS = yaml.safe_load((ROOT / "roles/backup/defaults/main.yml").read_text(encoding="utf-8"))
-JOBS = yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text(encoding="utf-8"))["__backup_all"]
+JOBS = yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text(encoding="utf-8"))["__backup_own"]
 
 
 def test_every_job_has_its_row():

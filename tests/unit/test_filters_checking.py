@@ -189,3 +189,18 @@ def test_times_as_systemd_knows_them():
 def test_systemd_says_the_same(values, good):
     for value in values.split("|"):
         assert (subprocess.run(["systemd-analyze", "calendar", value], capture_output=True, check=False).returncode == 0) is good, value
+
+
+def test_what_no_job_can_use_is_said():
+    jobs = {"search": {}}
+    assert checking.odd_overrides({"search": {"schedule": "*-*-* 03:00:00 UTC", "days": 3, "max_age": "90000"}}, jobs) == []
+    assert checking.odd_overrides({"redis": {"days": 3}}, jobs) == ["backup_overrides: redis is no job without inputs of its own; those are search"]
+    assert checking.odd_overrides({"search": 3}, {}) == ["backup_overrides: search is no job without inputs of its own; those are none"]
+    assert checking.odd_overrides({"search": 3}, jobs) == ["backup_overrides.search: 3 is not some of schedule, days and max_age"]
+    assert checking.odd_overrides({"search": {"keep": 3}}, jobs) == ["backup_overrides.search: {'keep': 3} is not some of schedule, days and max_age"]
+    said = checking.odd_overrides({"search": {"schedule": "at noon", "days": 0, "max_age": "a day"}}, jobs)
+    assert said == [
+        "backup_overrides.search.schedule: 'at noon' is no time as systemd knows it, such as *-*-* 03:30:00 UTC",
+        "backup_overrides.search.days: 0 must be a whole number above 0",
+        "backup_overrides.search.max_age: a day must be a whole number above 0",
+    ]

@@ -7,6 +7,7 @@ import re
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils.engine import unit_text
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_keys import check_unit
+from ansible_collections.senex.trader.plugins.plugin_utils.components import registry
 from rendered import ROLES as ROLE_DIRECTORY
 from rendered import component, loaded, value
 
@@ -18,6 +19,7 @@ BASE = {
     **{f"senex_{name}": SECRET for name in ("database_password", "redis_password", "secret_key", "field_encryption_key", "ca_passphrase")},
     "senex_ca_certificate": "CA", "senex_ca_private_key": "KEY", "celery_flower_password": SECRET,
     "senex_registry_login": {"username": "u", "password": SECRET},
+    **{f"vault_{secret}": SECRET for one in registry().values() for secret in one.secrets},
     "senex_celery_queues": ["celery", "accounts", "trading", "services"],
 }  # fmt: skip
 POOLS = [
@@ -50,7 +52,7 @@ VARIANTS = {
     },
     "limits of the CPU": {f"{component}_cpu_percent": 150 for component in ("postgresql", "redis", "django", "celery")},
 }
-ROLES = ("podman", "postgresql", "redis", "django", "celery", "backup")
+ROLES = ("podman", *(name for name, one in registry().items() if one.image), "backup")
 PODMANS = [(4, 9, 3), (5, 4, 2), (5, 7, 0), (6, 1, 0)]
 
 
