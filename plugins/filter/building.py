@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -131,6 +132,24 @@ def module_names(paths: Sequence[str]) -> list[str]:
     return sorted(path.rpartition("/")[2].removesuffix(".py") for path in paths)
 
 
+def one_file(text: str, modules: Mapping[str, str]) -> str:
+    """A program with the text of its modules in the place of the first import of each, for where it has to be a single file."""
+    there: set[str] = set()
+
+    def whole_of(part: str) -> str:
+        found = []
+        for line in part.splitlines(keepends=True):
+            imported = re.match(r"(?:import|from) \.?(\w+)\b", line)
+            if not imported or imported[1] not in modules:
+                found.append(line)
+            elif imported[1] not in there:
+                there.add(imported[1])
+                found.append(whole_of(modules[imported[1]]))
+        return "".join(found)
+
+    return whole_of(text)
+
+
 def web_instances(units: Sequence[str], address: str, base_port: int) -> list[dict[str, Any]]:
     """Where each of these units is asked."""
     return [{"unit": unit, "address": address, "port": whole(base_port) + at} for at, unit in enumerate(units)]
@@ -157,6 +176,7 @@ class FilterModule:
             "registered_jobs": registered_jobs,
             "copy_directories": copy_directories,
             "module_names": module_names,
+            "one_file": one_file,
             "web_instances": web_instances,
             "error_pages": error_pages,
         }

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from ansible.plugins.loader import lookup_loader
 from ansible_collections.senex.trader.plugins.filter import operations, rotation, sizing
-from ansible_collections.senex.trader.plugins.filter.checking import group_problems, input_problems
+from ansible_collections.senex.trader.plugins.filter.checking import input_problems
+from ansible_collections.senex.trader.plugins.filter.checking_groups import group_problems
 from ansible_collections.senex.trader.plugins.plugin_utils import components
 from controller import ROOT
 from patterns import whole

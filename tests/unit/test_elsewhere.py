@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.senex.trader.plugins.filter import checking, elsewhere, operations, releases, rotation
+from ansible_collections.senex.trader.plugins.filter import checking_groups, elsewhere, operations, releases, rotation
 from ansible_collections.senex.trader.plugins.module_utils.checks import preflight
 from ansible_collections.senex.trader.plugins.plugin_utils import components
 from rendered import component, value
@@ -38,12 +38,12 @@ ABOUT = {"database": True, "redis": False, "container": "postgres", "senex_datab
     ],
 )
 def test_a_group_may_be_empty_where_each_client_is_told_of_another_server(variables, says):
-    problems = checking.group_problems(GROUPS, variables=variables)
+    problems = checking_groups.group_problems(GROUPS, variables=variables)
     assert problems == ([f"group postgresql: needs exactly one host and has none{says}"] if says else [])
 
 
 def test_two_databases_are_not_one_elsewhere():
-    problems = checking.group_problems(GROUPS | {"postgresql": ["one", "two"]}, variables={"one": {"senex_database_host": "x"}, "two": {}})
+    problems = checking_groups.group_problems(GROUPS | {"postgresql": ["one", "two"]}, variables={"one": {"senex_database_host": "x"}, "two": {}})
     assert problems == ["group postgresql: needs exactly one host and has one, two"]
 
 

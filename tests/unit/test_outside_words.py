@@ -17,7 +17,7 @@ import yaml
 from ansible_collections.senex.trader.plugins.filter.status import printable
 from ansible_collections.senex.trader.plugins.module_utils.checks import preflight
 from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet_check, quadlet_plan
-from ansible_collections.senex.trader.plugins.module_utils.host import bounded, release_record, service_user, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import bounded, child, release_record, service_user, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import pre_deploy
 from ansible_collections.senex.trader.plugins.module_utils.release import component_apply, release_steps, traffic_gate, traffic_probe
 from ansible_collections.senex.trader.plugins.modules import postgresql_upgrade, release
@@ -75,7 +75,7 @@ def test_the_watchdog_keeps_no_more_of_an_answer_than_it_has_room_for(monkeypatc
 
 
 def test_the_engine_keeps_no_more_of_an_answer_than_it_has_room_for(user, monkeypatch):
-    monkeypatch.setattr(untrusted, "SAID", 1_000_000)
+    monkeypatch.setattr(child, "SAID", 1_000_000)
     done = user.run(list(ENDLESS), check=False, timeout=20)
     assert done.returncode == 125 and "printed more than" in done.stderr
     with pytest.raises(service_user.CommandError, match="printed more than"):
@@ -171,7 +171,7 @@ def test_a_mail_server_that_never_comes_to_its_end_is_left_alone(monkeypatch):
 
 # A release
 def test_a_command_of_a_release_fills_no_disk(monkeypatch, tmp_path):
-    monkeypatch.setattr(untrusted, "SAID", 1_000_000)
+    monkeypatch.setattr(child, "SAID", 1_000_000)
     monkeypatch.setattr(release_record, "BOOT", str(tmp_path / "boot"))
     ledger = release_record.Ledger(str(tmp_path))
     monkeypatch.setattr(ledger, "_write", lambda name, text, mode: (tmp_path / name).write_text(text))

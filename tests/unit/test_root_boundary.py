@@ -92,7 +92,7 @@ def programs():
     """Every source file that root runs on a host."""
     places = ("plugins/module_utils/*", "plugins/modules", "roles/*/files/senex_ops", "roles/common/files/senex_host")
     found = [path for place in places for path in ROOT.glob(f"{place}/*.py")]
-    return sorted(path for path in [*found, ROOT / "roles/common/files/senex_fact.py"] if path.name not in APART)
+    return sorted(path for path in [*found, *ROOT.glob("roles/common/files/senex_fact*.py")] if path.name not in APART)
 
 
 def literal(node, constants):
