@@ -138,14 +138,14 @@ def one_file(text: str, modules: Mapping[str, str]) -> str:
 
     def whole_of(part: str) -> str:
         found = []
-        for line in part.splitlines(keepends=True):
+        for line in part.split("\n"):
             imported = re.match(r"(?:import|from) \.?(\w+)\b", line)
             if not imported or imported[1] not in modules:
                 found.append(line)
             elif imported[1] not in there:
                 there.add(imported[1])
                 found.append(whole_of(modules[imported[1]]))
-        return "".join(found)
+        return "\n".join(found)
 
     return whole_of(text)
 
