@@ -269,6 +269,9 @@ def test_new_secrets_are_new_each_time_and_of_their_kind():
 # -- data
 
 
+REGISTERED = [f"backups/{job.job}" for _, job in components.copying_jobs("backup") if job.schedule]
+
+
 def data(**inputs):
     found = value("senex", "query('senex.trader.component_data')", senex_home="/srv/senex", **inputs)
     return {one["component"]: (one["begin"], [path.removeprefix("/srv/senex/") for path in one["directories"]]) for one in found if one["component"] in FIRST}
@@ -279,7 +282,7 @@ def test_where_data_is():
     assert data() == {
         "postgresql": ("postgresql_new_cluster", ["data/postgres"]), "redis": ("redis_new_data", ["data/redis"]), "django": ("senex_new_media", ["data/media"]),
         "celery": ("senex_new_media", ["data/media"]), "pitr": ("pitr_new_archive", ["backups/barman"]),
-        "backup": ("backup_new_place", ["backups", "backups/postgresql", "backups/redis", "backups/media"]),
+        "backup": ("backup_new_place", ["backups", "backups/postgresql", "backups/redis", "backups/media", *REGISTERED]),
     }  # fmt: skip
     assert data(redis_data_directory="cache")["redis"][1] == ["cache"] and data(senex_database_directory="db")["postgresql"][1] == ["db"]
     assert data(postgresql_data_directory="pg", senex_database_directory="db")["postgresql"][1] == ["pg"]
