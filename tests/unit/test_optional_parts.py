@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from ansible_collections.senex.trader.plugins.filter import checking, parts, rotation, sizing
+from ansible_collections.senex.trader.plugins.filter import checking_groups, parts, rotation, sizing
 from ansible_collections.senex.trader.plugins.plugin_utils import components
 from controller import ROOT
 from rendered import ROLES, component, value
@@ -19,7 +19,7 @@ EMPTY = [{}, {"redis": [], "celery": [], "celery_beat": []}]
 
 @pytest.mark.parametrize("empty", EMPTY, ids=["missing", "empty"])
 def test_groups_that_may_be_empty_or_missing(empty):
-    assert checking.group_problems({**NEEDED, **empty}) == []
+    assert checking_groups.group_problems({**NEEDED, **empty}) == []
     assert parts.part_problems({**NEEDED, **empty}, redis=False) == []
 
 
@@ -37,7 +37,7 @@ def test_groups_that_may_be_empty_or_missing(empty):
     ],
 )
 def test_what_cannot_work_is_refused_by_the_name_of_its_group(groups, redis, cache, begins):
-    found = checking.group_problems({**NEEDED, **groups}) + parts.part_problems({**NEEDED, **groups}, redis, cache)
+    found = checking_groups.group_problems({**NEEDED, **groups}) + parts.part_problems({**NEEDED, **groups}, redis, cache)
     assert [line[: len(text)] for line, text in zip(found, begins, strict=True)] == begins
 
 
