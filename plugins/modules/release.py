@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: release
 short_description: Lock, record and preparation of a release on one host
 description:
-  - The choreography is in C(playbooks/deploy.yml); this is what it asks of a host. The lock lies in C(/var/lib/senex.trader/deploy.lock),
+  - The order of the steps is in C(playbooks/deploy.yml); this module carries them out on a host. The lock lies in C(/var/lib/senex.trader/deploy.lock),
     the records, one line of JSON a release, in C(/var/lib/senex.trader/releases.jsonl).
   - A step renews the lock every minute for as long as it takes.
   - A lock whose controller process is dead on this controller is taken over at once, any other after

@@ -68,6 +68,14 @@ def test_each_situation_is_tested_and_no_other():
         assert f"def {name}" in text and f'"{SITUATIONS[title][0]}"' in text
 
 
+def test_each_section_is_found_by_a_symptom():
+    """Who is called at night begins in the table; a section without a row is found by nobody."""
+    table = PAGE.partition("| symptom, or alert |")[2].partition("\n\n")[0]
+    linked = set(re.findall(r"\]\(#([^)]+)\)", table))
+    sections = [title.lower().replace("'", "").replace(" ", "-") for title in re.findall(r"^## (.+)$", PAGE, re.MULTILINE)]
+    assert set(sections) - {"the-commands"} <= linked
+
+
 def test_the_table_of_commands_is_whole():
     table = PAGE.partition("## The commands")[2]
     named = set(re.findall(r"`senex ([a-z-]+)", "\n".join(line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `"))))
