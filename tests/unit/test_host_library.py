@@ -165,7 +165,7 @@ def test_the_watchdog_reads_what_jobs_write(tmp_path):
     for job in (*host_layout.BACKUP_JOBS, *host_layout.RECOVERY_JOBS):
         assert status.read(str(place), job) is None
         status.write(str(place), job, 60, result="ok", finished="2026-11-29T10:00:00Z", bytes=7)
-    config = type("Config", (), {"home": str(tmp_path)})()
+    config = type("Config", (), {"home": str(tmp_path), "database": 1, "broker": 1, "web": 1})()
     found = checks_host.read_backups(None, config)
     assert {one["job"] for one in found} == {*host_layout.BACKUP_JOBS, *host_layout.RECOVERY_JOBS}
     assert {(one["result"], one["bytes"], one["max_age_seconds"]) for one in found} == {("ok", 7, 60)}

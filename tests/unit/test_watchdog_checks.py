@@ -12,6 +12,7 @@ import pytest
 import sentences
 from watched import GOOD, SETTINGS, Fake, host, settings
 
+from senex_host import host_layout  # isort: skip
 from senex_ops import checks_host, checks_site, checks_stack, remediation, doctor, status  # isort: skip
 from senex_ops.findings import FAIL, OK, WARN, Check, age, size  # isort: skip
 
@@ -41,6 +42,28 @@ def units(**states):
 
 def backup(**changes):
     return [{"job": "dump", "result": "ok", "finished": "2027-01-15T07:00:00+00:00", "max_age_seconds": 90_000, "bytes": 5, **changes}]
+
+
+OF_THE_DATABASE = {"dump", "offsite-wal", "base", "wal", "drill"}
+
+
+@pytest.mark.parametrize(("less", "gone"), [({}, set()), ({"database": None}, OF_THE_DATABASE), ({"broker": None}, {"redis"}), ({"web": None}, {"media"})])
+def test_jobs_of_what_is_somebody_elses_by_now_are_not_missed(tmp_path, less, gone):
+    """The database went to a provider: its last dump and drill would be too old for ever. A job that still has its timer is judged."""
+    jobs = (*host_layout.BACKUP_JOBS, *host_layout.RECOVERY_JOBS)
+    for job in jobs:
+        written = tmp_path / host_layout.STATUS / f"{job}.json"
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(json.dumps({"result": "ok", "finished": RECENT, "max_age_seconds": 60}))
+    given = settings(home=str(tmp_path), **less)
+    seen = checks_host.read_backups(None, given)
+    assert {one["job"] for one in seen} == set(jobs) - gone
+    assert {one.level for one in checks_host.judge_backups(seen, given, NOW)} == {FAIL}
+    timers = tmp_path / ".config/systemd/user"
+    timers.mkdir(parents=True)
+    for job in jobs:
+        (timers / host_layout.job_unit(job, "timer")).write_text("[Timer]\n")
+    assert {one["job"] for one in checks_host.read_backups(None, given)} == set(jobs)
 
 
 def drill(**sources):

@@ -12,13 +12,14 @@ import statistics
 import time
 
 from senex_host import bounded, in_force, status, untrusted
-from senex_host.host_layout import BACKUP_JOBS, BOOT, LEASE, RECOVERY_JOBS, STATUS
+from senex_host.host_layout import BACKUP_JOBS, BOOT, LEASE, RECOVERY_JOBS, STATUS, job_unit
 from senex_host.host_layout import DEPLOY_LOCK as LOCK
 
 from .findings import Check, Finding, age, fail, few, named, ok, size, warn
 
 DAY = 86400
 SOURCES = {"archive": "the archive on this host", "bucket": "the bucket alone", "dump": "the newest dump"}  # of a restore drill
+DATA_OF = {"redis": "broker", "media": "web", **dict.fromkeys(("dump", "offsite-wal", *RECOVERY_JOBS), "database")}  # what a job saves, as the settings name it
 UNPROVEN = 4  # times its age that a source may go without a proof: three are tried in turn
 UNREACHED = ("masked", "disabled", "enabled-runtime")  # states of a unit's file
 OF_NGINX = "/etc/nginx/senex/tls/*.crt"
@@ -204,9 +205,9 @@ def read_backups(host, config) -> list[dict]:
     troubles = [untrusted.problem(one) for one in seen.values()]
     if all(troubles):
         raise troubles[0]
-    found = []
+    found, gone = [], not_here(config, [job for job, path in paths.items() if "content" in seen[path]])
     for (job, path), trouble in zip(paths.items(), troubles, strict=True):
-        if trouble is None and "content" not in seen[path]:
+        if job in gone or (trouble is None and "content" not in seen[path]):
             continue
         try:
             data = json.loads(seen[path].get("content", b""))
@@ -214,6 +215,13 @@ def read_backups(host, config) -> list[dict]:
             data = None
         found.append(status_of(data if isinstance(data, dict) else {}, job))
     return found
+
+
+def not_here(config, jobs: list[str]) -> list[str]:
+    """Jobs that saved what this host had once: it has none of that by its settings, and no timer of theirs. What they wrote last says nothing of now."""
+    timers = {job: f"{config.home}/.config/systemd/user/{job_unit(job, 'timer')}" for job in jobs if job in DATA_OF and not getattr(config, DATA_OF[job])}
+    seen = untrusted.look(timers.values(), follow=False) if timers else {}
+    return [job for job, path in timers.items() if "kind" not in seen[path] and untrusted.problem(seen[path]) is None]
 
 
 def status_of(data: dict, job: str) -> dict:
