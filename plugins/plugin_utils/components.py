@@ -276,10 +276,22 @@ def elsewhere_of(group: str, components: Mapping[str, Component] | None = None) 
     return (ports[0].elsewhere, tuple(name for client in ports[0].clients for name in groups_of(client, known))) if ports else ((), ())
 
 
+def _left(installed: Iterable[str], group_names: Iterable[str], known: Mapping[str, Component]) -> list[Component]:
+    """Components that a host has and, by its groups, is not to have any more."""
+    there, here = set(installed), set(group_names)
+    return [one for name, one in known.items() if name in there and one.groups and not here & set(one.groups)]
+
+
+def memory_groups(group_names: Iterable[str], installed: Iterable[str], components: Mapping[str, Component] | None = None) -> list[str]:
+    """The groups of a host, with those of components that still run there: what these may take is nobody else's yet."""
+    here = list(group_names)
+    left = _left(installed, here, registry() if components is None else components)
+    return [*here, *(group for one in left if one.memory for group in one.groups)]
+
+
 def left_behind(installed: Iterable[str], group_names: Iterable[str], components: Mapping[str, Component] | None = None) -> str:
     """What is said of components that a host has and, by its groups, is not to have any more; empty where there is none."""
-    known, here = registry() if components is None else components, set(group_names)
-    left = [known[name] for name in known if name in set(installed) and known[name].groups and not here & set(known[name].groups)]
+    left = _left(installed, group_names, registry() if components is None else components)
     if not left:
         return ""
     units = ", ".join(unit for one in left for unit in (*one.user_units, *one.system_units))
@@ -287,7 +299,8 @@ def left_behind(installed: Iterable[str], group_names: Iterable[str], components
     groups = dict.fromkeys(next(iter(one.groups)) for one in left)
     return (
         f"still has {', '.join(one.name for one in left)}{f' ({units})' if units else ''} from before, and is in no group of theirs now. "
-        "They go on as they are: this run neither changes nor removes them. To remove their units, and no data: put the host into "
+        "They go on as they are, with their share of the memory: this run neither changes nor removes them. "
+        "To remove their units, and no data: put the host into "
         f"{', '.join(groups)} once more, run playbooks/site.yml --tags {names} {states}, and take it out again"
     )
 
@@ -333,3 +346,10 @@ def every_job(components: Mapping[str, Component] | None = None) -> list[str]:
     """Each job that saves data of any component."""
     known = registry() if components is None else components
     return [job for one in known.values() for jobs in one.backups.values() for job in jobs]
+
+
+def jobs_of_others(group_names: Iterable[str], components: Mapping[str, Component] | None = None) -> list[str]:
+    """The jobs that save data of components which no host of these groups has."""
+    known = registry() if components is None else components
+    mine = set(here(group_names, known))
+    return every_job({name: one for name, one in known.items() if name not in mine})

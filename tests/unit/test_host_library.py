@@ -167,7 +167,7 @@ def test_the_watchdog_reads_what_jobs_write(tmp_path):
     for job in jobs:
         assert status.read(str(place), job) is None
         status.write(str(place), job, 60, result="ok", finished="2026-11-29T10:00:00Z", bytes=7)
-    config = type("Config", (), {"home": str(tmp_path), "jobs": jobs})()
+    config = type("Config", (), {"home": str(tmp_path), "jobs": jobs, "jobs_of_others": []})()
     found = checks_backups.read_backups(None, config)
     assert {one["job"] for one in found} == set(jobs)
     assert {(one["result"], one["bytes"], one["max_age_seconds"]) for one in found} == {("ok", 7, 60)}

@@ -130,6 +130,20 @@ def test_what_stays_on_a_host_is_said():
     assert components.left_behind(["watchdog"], ["web"]).startswith("still has watchdog (senex-watchdog.service)")
 
 
+@pytest.mark.parametrize(("name", "group"), [(name, next(iter(one.groups))) for name, one in components.registry().items() if one.groups and one.memory])
+def test_what_stays_keeps_its_share_of_the_memory(name, group):
+    """Its units run on with the limit that they had; nobody else may be given that."""
+    inventory = {**WHOLE, group: [], **({"celery_beat": []} if group == "celery" else {})}
+    here = [one for one in WHOLE if inventory[one]]
+    host = {**HOST, "senex_memory_mb": 8192, "groups": inventory, "group_names": here}
+    before = value("senex", "senex_memory", **{**host, "groups": WHOLE, "group_names": list(WHOLE)})
+    snapshot = {"senex_host_snapshot": {"installed": ["common", *components.registry()]}}
+    assert value("senex", "senex_memory", **host, **snapshot) == before
+    assert value("senex", "senex_memory", **host) != before, "its share is given out when it is gone"
+    gone = {"installed": [one for one in components.registry() if one != name]}
+    assert value("senex", "senex_memory", **host, senex_host_snapshot=gone) == value("senex", "senex_memory", **host)
+
+
 def test_what_it_says_to_type_exists():
     """A tag and an input of each component that has groups."""
     tags = {tag for play in yaml.safe_load((ROOT / "playbooks/site.yml").read_text()) for tag in play.get("tags", [])}

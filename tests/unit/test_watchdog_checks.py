@@ -11,8 +11,10 @@ import time
 
 import pytest
 import sentences
+from ansible_collections.senex.trader.plugins.plugin_utils import components
 from watched import GOOD, SETTINGS, Fake, host, settings
 
+from senex_host import host_layout  # isort: skip
 from senex_ops import checks, checks_backups, checks_certificates, checks_containers, checks_database, checks_host, checks_redis  # isort: skip
 from senex_ops import checks_release, checks_site, checks_web, doctor, remediation, status  # isort: skip
 from senex_ops.findings import FAIL, OK, WARN, Check, age, size  # isort: skip
@@ -43,6 +45,35 @@ def units(**states):
 
 def backup(**changes):
     return [{"job": "dump", "result": "ok", "finished": "2027-01-15T07:00:00+00:00", "max_age_seconds": 90_000, "bytes": 5, **changes}]
+
+
+EVERY_JOB = components.every_job()
+
+
+@pytest.mark.parametrize(
+    ("groups", "gone"),
+    [
+        (["postgresql", "redis", "web", "backup"], set()),
+        (["redis", "web", "backup"], {"dump", "offsite-wal", "base", "wal", "drill"}),
+        (["postgresql", "web", "backup"], {"redis"}),
+        (["postgresql", "redis", "backup"], {"media"}),
+    ],
+)
+def test_jobs_of_what_a_host_has_no_more_are_not_missed(tmp_path, groups, gone):
+    """The database went to a provider: its last dump and drill would be too old for ever. A job that still has its timer is judged."""
+    for job in EVERY_JOB:
+        written = tmp_path / host_layout.STATUS / f"{job}.json"
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(json.dumps({"result": "ok", "finished": RECENT, "max_age_seconds": 60}))
+    given = settings(home=str(tmp_path), jobs_of_others=components.jobs_of_others(groups))
+    seen = checks_backups.read_backups(None, given)
+    assert {one["job"] for one in seen} == set(EVERY_JOB) - gone
+    assert {one.level for one in checks_backups.judge_backups(seen, given, NOW)} == {FAIL}
+    timers = tmp_path / ".config/systemd/user"
+    timers.mkdir(parents=True)
+    for job in EVERY_JOB:
+        (timers / host_layout.job_unit(job, "timer")).write_text("[Timer]\n")
+    assert {one["job"] for one in checks_backups.read_backups(None, given)} == set(EVERY_JOB)
 
 
 def drill(**sources):

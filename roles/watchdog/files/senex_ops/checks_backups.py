@@ -7,11 +7,12 @@ import json
 import statistics
 
 from senex_host import status, untrusted
-from senex_host.host_layout import RECOVERY_JOBS, STATUS
+from senex_host.host_layout import RECOVERY_JOBS, STATUS, job_unit
 
 from .findings import Check, Finding, age, fail, is_number, ok, size, warn
 
 SOURCES = {"archive": "the archive on this host", "bucket": "the bucket alone", "dump": "the newest dump"}  # of a restore drill
+FED_BY = {"offsite-wal": "wal"}  # has nothing to do where that one has not
 UNPROVEN = 4  # times its age that a source may go without a proof: three are tried in turn
 
 
@@ -23,9 +24,9 @@ def read_backups(host, config) -> list[dict]:
     troubles = [untrusted.problem(one) for one in seen.values()]
     if all(troubles):
         raise troubles[0]
-    found = []
+    found, gone = [], not_here(config, [job for job, path in paths.items() if "content" in seen[path]])
     for (job, path), trouble in zip(paths.items(), troubles, strict=True):
-        if trouble is None and "content" not in seen[path]:
+        if job in gone or (trouble is None and "content" not in seen[path]):
             continue
         try:
             data = json.loads(seen[path].get("content", b""))
@@ -33,6 +34,13 @@ def read_backups(host, config) -> list[dict]:
             data = None
         found.append(status_of(data if isinstance(data, dict) else {}, job))
     return found
+
+
+def not_here(config, jobs: list[str]) -> list[str]:
+    """Jobs that saved what this host had once: it has no such component now, and no timer of theirs. What they wrote last says nothing of now."""
+    timers = {job: f"{config.home}/.config/systemd/user/{job_unit(job, 'timer')}" for job in jobs if FED_BY.get(job, job) in config.jobs_of_others}
+    seen = untrusted.look(timers.values(), follow=False) if timers else {}
+    return [job for job, path in timers.items() if "kind" not in seen[path] and untrusted.problem(seen[path]) is None]
 
 
 def status_of(data: dict, job: str) -> dict:

@@ -174,6 +174,7 @@ class Config:
     certificates: list[str]
     components: list[str]
     jobs: list[str]
+    jobs_of_others: list[str]
     probe: Probe = field(default_factory=Probe)
     restart: Restart = field(default_factory=Restart)
     limits: Limits = field(default_factory=Limits)
