@@ -67,7 +67,7 @@ import os
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import child, untrusted
 
 ARGUMENTS = {
     "argv": {"type": "list", "elements": "str", "required": True},
@@ -87,7 +87,7 @@ def run(given: dict) -> dict:
     except OSError as error:
         return {"rc": 125 if error.errno == errno.EFBIG else 127, "stdout": "", "stderr": untrusted.lines(error.strerror or error)}
     # Whole, for the last line of it may be JSON; of a complaint there is no more than a person reads
-    return {"rc": done.returncode, "stdout": untrusted.lines(done.stdout.strip("\n"), untrusted.SAID), "stderr": untrusted.lines(done.stderr.strip("\n"))}
+    return {"rc": done.returncode, "stdout": untrusted.lines(done.stdout.strip("\n"), child.SAID), "stderr": untrusted.lines(done.stderr.strip("\n"))}
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.task import Task
 from ansible.plugins.loader import filter_loader, test_loader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.senex.trader.plugins.plugin_utils.components import registry
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -94,7 +95,8 @@ def _of_role(role):
 
 
 def variables(role, **inputs):
-    groups = {name: ["one"] for name in ("postgresql", "redis", "web", "celery", "celery_beat", "nginx")}
+    own = registry()[role].groups if role in registry() and registry()[role].image else {}
+    groups = {name: ["one"] for name in ("postgresql", "redis", "web", "celery", "celery_beat", "nginx", *own)}
     facts = {"memtotal_mb": 7940, "default_ipv4": {"address": "10.0.0.5"}, "distribution": "Debian", "distribution_version": "13",
              "ansible_local": {"senex": {"packages": [], "users": {}, "linger": [], "user_manager": {}}}}  # fmt: skip
     inventory = {"inventory_hostname": "one", "groups": groups, "group_names": sorted(groups), "hostvars": {}, "ansible_facts": facts,

@@ -17,16 +17,17 @@ import yaml
 from ansible_collections.senex.trader.plugins.filter.status import printable
 from ansible_collections.senex.trader.plugins.module_utils.checks import preflight
 from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet_check, quadlet_plan
-from ansible_collections.senex.trader.plugins.module_utils.host import bounded, release_record, service_user, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import bounded, child, release_record, service_user, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import pre_deploy
 from ansible_collections.senex.trader.plugins.module_utils.release import component_apply, release_steps, traffic_gate, traffic_probe
 from ansible_collections.senex.trader.plugins.modules import postgresql_upgrade, release
+from ansible_collections.senex.trader.plugins.plugin_utils import components
 from test_bounded import door as door  # noqa: F401  (a fixture)
 from test_redis_repair import program as redis_repair
 from watched import config as watched_config
 from watched import host, settings
 
-from senex_ops import checks_host, checks_stack, remediation, delivery, doctor, service  # isort: skip
+from senex_ops import checks_backups, checks_certificates, checks_containers, checks_host, delivery, doctor, jobs, remediation, service  # isort: skip
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = ("sh", "-c", "exec cat /dev/zero")
@@ -74,7 +75,7 @@ def test_the_watchdog_keeps_no_more_of_an_answer_than_it_has_room_for(monkeypatc
 
 
 def test_the_engine_keeps_no_more_of_an_answer_than_it_has_room_for(user, monkeypatch):
-    monkeypatch.setattr(untrusted, "SAID", 1_000_000)
+    monkeypatch.setattr(child, "SAID", 1_000_000)
     done = user.run(list(ENDLESS), check=False, timeout=20)
     assert done.returncode == 125 and "printed more than" in done.stderr
     with pytest.raises(service_user.CommandError, match="printed more than"):
@@ -170,7 +171,7 @@ def test_a_mail_server_that_never_comes_to_its_end_is_left_alone(monkeypatch):
 
 # A release
 def test_a_command_of_a_release_fills_no_disk(monkeypatch, tmp_path):
-    monkeypatch.setattr(untrusted, "SAID", 1_000_000)
+    monkeypatch.setattr(child, "SAID", 1_000_000)
     monkeypatch.setattr(release_record, "BOOT", str(tmp_path / "boot"))
     ledger = release_record.Ledger(str(tmp_path))
     monkeypatch.setattr(ledger, "_write", lambda name, text, mode: (tmp_path / name).write_text(text))
@@ -270,7 +271,7 @@ def test_a_flood_of_units_or_containers_pushes_nothing_else_out():
     seen = {"version": "podman version 5.4.2", "generator": True, "said": said, "code": 0, "ours": ["x.container"]}
     assert len(doctor.judge_podman(seen, settings(), 0)) == 21
     rows = [{"name": f"x{number}", "state": "exited", "status": ""} for number in range(500)]
-    assert len(checks_stack.judge_containers(rows, settings(), 0)) == 21 == len(checks_stack.judge_containers(rows[:20], settings(), 0)) + 1
+    assert len(checks_containers.judge_containers(rows, settings(), 0)) == 21 == len(checks_containers.judge_containers(rows[:20], settings(), 0)) + 1
 
 
 def test_slack_takes_words_of_others_for_words(monkeypatch):
@@ -315,7 +316,7 @@ def test_the_watchdog_notices_that_it_cannot_ask(tmp_path, monkeypatch, trouble)
     if trouble == "start":
         monkeypatch.setattr(service.threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
     else:
-        monkeypatch.setattr(service.Own, "_answer", staticmethod(lambda theirs: time.sleep(1)))
+        monkeypatch.setattr(jobs.Own, "_answer", staticmethod(lambda theirs: time.sleep(1)))
     answer = dog.control.ask(0.2)
     assert answer.status == 0 and answer.error
     dog._take_control(answer, 0)
@@ -466,14 +467,14 @@ def test_a_flood_of_status_files_pushes_nothing_else_out(tmp_path):
     for number in range(300):
         (status / f"a{number}.json").write_text(json.dumps({"result": "failed", "error": "look here"}))
     (status / "dump.json").write_text(json.dumps({"result": "failed", "error": "disk full"}))
-    found = checks_host.judge_backups(checks_host.read_backups(None, settings(home=str(tmp_path))), settings(), 0)
+    found = checks_backups.judge_backups(checks_backups.read_backups(None, settings(home=str(tmp_path))), settings(), 0)
     assert [one.key for one in found] == ["backup dump"] and "disk full" in found[0].says
 
 
 def test_every_job_has_its_place_in_the_status():
-    jobs = yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text())["__backup_all"]
+    jobs = yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text())["__backup_own"]
     timers = re.findall(r"name: pitr-(\w+)[.]timer", (ROOT / "roles/pitr/tasks/main.yml").read_text())
-    assert (set(jobs), set(timers)) == (set(checks_host.BACKUP_JOBS), set(checks_host.RECOVERY_JOBS))
+    assert {*jobs, *timers} <= set(components.every_job()) and set(timers) == set(checks_backups.RECOVERY_JOBS)
 
 
 def test_a_flood_of_certificates_is_no_flood_of_processes(tmp_path, fact, monkeypatch):
@@ -484,8 +485,8 @@ def test_a_flood_of_certificates_is_no_flood_of_processes(tmp_path, fact, monkey
     asked = []
     asking = type("Host", (), {"run": lambda self, *argv, stdin: asked.append(stdin) or host.Ended(1, "", "no")})()
     config = settings(certificates=[f"{tmp_path}/*.crt"], public=None)
-    found = checks_host.judge_certificates(checks_host.read_certificates(asking, config), config, 0)
-    assert len(asked) == checks_host.CERTIFICATES == len(found) - 1
+    found = checks_certificates.judge_certificates(checks_certificates.read_certificates(asking, config), config, 0)
+    assert len(asked) == checks_certificates.CERTIFICATES == len(found) - 1
     assert any("leads to 300 files" in one.says for one in found)
     assert len(fact["certificates_of_homes"](below)) == fact["MANY"]
 
