@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import time
+import types
 
 import pytest
 from hostlib import senex_host  # noqa: F401  (it puts senex_host on the path)
@@ -120,3 +121,12 @@ def test_a_page_that_is_made_to_take_long_is_given_up(monkeypatch, html):
     with pytest.raises(page_policy.Unreadable):
         page_policy.blocked(ADDRESS, html, SELF)
     assert time.monotonic() - began < 7
+
+
+def test_so_is_one_with_so_many_sources_that_to_compare_takes_long(monkeypatch):
+    clock, allowed = [0.0], page_policy._allowed
+    monkeypatch.setattr(page_policy, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(page_policy, "_allowed", lambda *given: clock.append(clock.pop() + 1) or allowed(*given))
+    with pytest.raises(page_policy.Unreadable):
+        page_policy.blocked(ADDRESS, "<img src=a>" * 9, SELF)
+    assert clock[0] < 5
