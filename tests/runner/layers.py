@@ -39,7 +39,7 @@ UNIT_GROUPS = {
     "unit-programs": ("test_start_checks", "test_traffic_probe", "test_nginx_upstream", "test_release_record", "test_bounded"),
     "unit-servers": ("test_nginx_sources", "test_nginx_ways", "test_watchdog_site"),
     "unit-databases": ("test_postgresql_roles", "test_upgrade_writes", "test_untrusted", "test_request_hold",
-        "test_superuser_asks", "test_limits_on_statements"),
+        "test_superuser_asks", "test_limits_on_statements", "test_rows_back"),
     "unit-dumps": ("test_dump_restored", "test_any_name", "test_filled_by_the_application", "test_large_objects"),
     "unit-playbooks": (
         "test_lock_wait", "test_misspelt", "test_forked", "test_field_key", "test_current_release", "test_registry_login", "test_pitr_drill",
@@ -47,7 +47,7 @@ UNIT_GROUPS = {
     ),
     "unit-rendering": (
         "test_vault", "test_rendered_units", "test_unfit_inputs", "test_input_types", "test_input_checks", "test_nginx_templates", "test_old_netavark",
-        "test_seccomp", "test_hardening_docs", "test_common_preflight", "test_environments", "test_operations_model",
+        "test_seccomp", "test_hardening_docs", "test_common_preflight", "test_environments", "test_operations_model", "test_release_gates",
     ),
 }  # fmt: skip
 ROLES_BEFORE = re.compile(r"molecule_roles_before: \[([a-z_, ]*)\]")
