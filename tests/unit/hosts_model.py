@@ -71,7 +71,7 @@ class Plain(Ledger):
         del self.files[name]
 
     @contextlib.contextmanager
-    def kept(self, identifier, step, lost=None, about=None):
+    def heartbeat(self, identifier, step, lost=None, about=None):
         self.renew(identifier, step, about)
         yield
 
