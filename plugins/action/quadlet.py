@@ -39,18 +39,8 @@ class ActionModule(RenderingAction):
     def run(self, tmp=None, task_vars=None):
         """See the documentation of senex.trader.quadlet."""
         super().run(tmp, task_vars)
-        arguments = self._task.args
-        unknown = set(arguments) - ARGUMENTS
-        if unknown:
-            raise AnsibleActionFail(f"quadlet: unknown argument {', '.join(sorted(unknown))}")
-        missing = {"component", "user", "home"} - set(arguments)
-        if missing:
-            raise AnsibleActionFail(f"quadlet: {', '.join(sorted(missing))} is required")
-        state = arguments.get("state", "present")
-        if state not in ("present", "absent"):
-            raise AnsibleActionFail(f"quadlet: state must be present or absent, not '{state}'")
+        arguments, present = self.asked(ARGUMENTS, {"component", "user", "home"})
         home = arguments["home"].rstrip("/")
-        present = state == "present"
         files = self.rendered(arguments.get("files"), task_vars) if present else []
         for item in files:
             item["path"] = path_of(item["dest"], home)
@@ -58,7 +48,7 @@ class ActionModule(RenderingAction):
         data = {
             "component": arguments["component"],
             "image_input": arguments.get("image_input", ""),
-            "state": state,
+            "state": "present" if present else "absent",
             "user": arguments["user"],
             "home": home,
             "files": files,

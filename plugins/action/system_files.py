@@ -14,16 +14,7 @@ class ActionModule(RenderingAction):
     def run(self, tmp=None, task_vars=None):
         """See the documentation of senex.trader.system_files."""
         super().run(tmp, task_vars)
-        arguments = self._task.args
-        unknown = set(arguments) - ARGUMENTS
-        if unknown:
-            raise AnsibleActionFail(f"system_files: unknown argument {', '.join(sorted(unknown))}")
-        if "component" not in arguments:
-            raise AnsibleActionFail("system_files: component is required")
-        state = arguments.get("state", "present")
-        if state not in ("present", "absent"):
-            raise AnsibleActionFail(f"system_files: state must be present or absent, not '{state}'")
-        present = state == "present"
+        arguments, present = self.asked(ARGUMENTS, {"component"})
         files = self.rendered(arguments.get("files"), task_vars) if present else []
         handlers = dict(arguments.get("handlers") or {})
         for item in files:
@@ -35,7 +26,7 @@ class ActionModule(RenderingAction):
                 raise AnsibleActionFail(f"system_files: {item['path']} notifies {', '.join(sorted(unheard))}, which is no handler")
         data = {
             "component": arguments["component"],
-            "state": state,
+            "state": "present" if present else "absent",
             "files": files,
             "directories": known("directories", arguments.get("directories")) if present else [],
             "absent": list(arguments.get("absent") or []) if present else [],

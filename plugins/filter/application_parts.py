@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.senex.trader.plugins.filter.checking import FLAGS
+from ansible_collections.senex.trader.plugins.filter.checking_types import FLAGS
 from ansible_collections.senex.trader.plugins.filter.sizing import UNITS as SIZES
 from ansible_collections.senex.trader.plugins.filter.sizing import to_megabytes
 

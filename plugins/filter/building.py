@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -108,6 +109,47 @@ def job_ages(jobs: Sequence[str], ages: Mapping[str, Any]) -> dict[str, dict[str
     return {job: {"max_age": whole(ages[job])} for job in jobs}
 
 
+def registered_jobs(copying: Sequence[Mapping[str, Any]], overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of the jobs that copy data of components those whose role has no inputs for them: as role backup has its own."""
+    other = {job: given for job, given in overrides.items() if isinstance(given, Mapping)}  # the check of the inputs names what is none
+    jobs = {one["job"]: {**one, **other.get(one["job"], {}), "command": one["job"]} for one in copying if one["schedule"]}
+    return {
+        "jobs": {job: {key: one[key] for key in ("what", "schedule", "command", "after")} for job, one in jobs.items()},
+        "retention": {job: {"days": whole(one["days"])} for job, one in jobs.items()},
+        "ages": {job: one["max_age"] for job, one in jobs.items()},
+    }
+
+
+def copy_directories(names: Sequence[str], data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where copies lie, below backups; without a name that directory itself. Each has a note of its own."""
+    return [
+        {"path": f"backups{name and '/' + name}", "mode": "0700", "data": {**data, "witness": f"config/backup/place{name and '-' + name}"}} for name in names
+    ]
+
+
+def module_names(paths: Sequence[str]) -> list[str]:
+    """Of the files of a program, in order."""
+    return sorted(path.rpartition("/")[2].removesuffix(".py") for path in paths)
+
+
+def one_file(text: str, modules: Mapping[str, str]) -> str:
+    """A program with the text of its modules in the place of the first import of each, for where it has to be a single file."""
+    there: set[str] = set()
+
+    def whole_of(part: str) -> str:
+        found = []
+        for line in part.split("\n"):
+            imported = re.match(r"(?:import|from) \.?(\w+)\b", line)
+            if not imported or imported[1] not in modules:
+                found.append(line)
+            elif imported[1] not in there:
+                there.add(imported[1])
+                found.append(whole_of(modules[imported[1]]))
+        return "\n".join(found)
+
+    return whole_of(text)
+
+
 def web_instances(units: Sequence[str], address: str, base_port: int) -> list[dict[str, Any]]:
     """Where each of these units is asked."""
     return [{"unit": unit, "address": address, "port": whole(base_port) + at} for at, unit in enumerate(units)]
@@ -131,6 +173,10 @@ class FilterModule:
             "backup_job_files": backup_job_files,
             "backup_job_units": backup_job_units,
             "job_ages": job_ages,
+            "registered_jobs": registered_jobs,
+            "copy_directories": copy_directories,
+            "module_names": module_names,
+            "one_file": one_file,
             "web_instances": web_instances,
             "error_pages": error_pages,
         }

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.senex.trader.plugins.filter.checking import no_certificates
+from ansible_collections.senex.trader.plugins.filter.checking_forms import no_certificates
 
 VERIFIED = ("verify-ca", "verify-full")
 GIVEN = "write the provider's into the vault (ansible-vault edit), as {vault}"

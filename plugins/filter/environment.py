@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.senex.trader.plugins.filter.checking import FLAGS, found_kind
+from ansible_collections.senex.trader.plugins.filter.checking_types import FLAGS, found_kind
 from ansible_collections.senex.trader.plugins.filter.quoting import env_file, env_name, quote_url, value_text
 from ansible_collections.senex.trader.plugins.module_utils.host import field_key
 from ansible_collections.senex.trader.plugins.plugin_utils.yaml_source import misread

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.senex.trader.plugins.filter.checking import form_problems, minimum_problems
+from ansible_collections.senex.trader.plugins.filter.checking_forms import form_problems, minimum_problems
 from ansible_collections.senex.trader.plugins.module_utils.host import release_history, untrusted
 
 HOOKS = ("release_pre_deploy_tasks", "release_post_deploy_tasks", "release_post_failure_tasks")

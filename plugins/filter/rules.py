@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.common.text.formatters import human_to_bytes
-from ansible_collections.senex.trader.plugins.filter.checking import network_problems
+from ansible_collections.senex.trader.plugins.filter.checking_addresses import network_problems
 from jinja2.filters import do_int as whole
 
 RULE = {"that", "message"}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.senex.trader.plugins.plugin_utils.components import Memory, memory_entries, planned_memory
+from ansible_collections.senex.trader.plugins.plugin_utils.components import Memory, memory_entries, memory_groups, planned_memory
 
 UNITS = {"": 1, "k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
@@ -167,6 +167,7 @@ class FilterModule:
             "to_megabytes": to_megabytes,
             "memory_plan": memory_plan,
             "memory_needed": memory_needed,
+            "memory_groups": memory_groups,
             "memory_enough": memory_enough,
             "postgresql_tuning": postgresql_tuning,
             "postgresql_shared_memory": postgresql_shared_memory,

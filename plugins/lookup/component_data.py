@@ -30,7 +30,7 @@ from typing import Any
 import yaml
 from ansible.plugins.lookup import LookupBase
 from ansible.template import trust_as_template
-from ansible_collections.senex.trader.plugins.plugin_utils.components import REGISTRY, Data, registry
+from ansible_collections.senex.trader.plugins.plugin_utils.components import REGISTRY, Data, copying_jobs, registry
 
 
 @functools.cache
@@ -47,7 +47,9 @@ class LookupModule(LookupBase):
 
     def _directories(self, role: str, data: Data) -> list[str]:
         home, below = self._value(role, "senex_home"), [self._value(role, name) for name in data.variables]
-        return [f"{home}/{path}" for path in (*below, *data.paths)]
+        # Where role backup has copies of components whose jobs have no inputs of their own
+        copies = [f"backups/{job.job}" for _, job in copying_jobs(role) if job.schedule]
+        return [f"{home}/{path}" for path in (*below, *data.paths, *copies)]
 
     def _value(self, role: str, name: str) -> str:
         value = self._variables[name] if name in self._variables else trust_as_template(usual(role)[name])

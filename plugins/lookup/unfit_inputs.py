@@ -48,7 +48,7 @@ from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.senex.trader.plugins.filter.checking import unfit
+from ansible_collections.senex.trader.plugins.filter.checking_types import unfit
 
 ROOT = Path(__file__).parents[2]
 ROLES = ROOT / "roles"

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: bounded_command
-short_description: Run a command that says what the service user likes
+short_description: Run a command that the service user may have replaced
 description:
-  - As C(ansible.builtin.command), for programs that the service user, or a container, may have put another in the place of.
+  - As C(ansible.builtin.command), for programs that the service user, or a container, may have replaced by others.
   - One that prints more than 16 MB, or does not end in time, is ended, and the task fails.
   - Its output is printable lines; every other character is C(?).
   - For what changes nothing that runs. Steps of an operation are M(senex.trader.release)'s, which keeps the lock meanwhile.
@@ -30,7 +30,7 @@ options:
     type: float
     default: 86400
   failure_warning:
-    description: Where it may fail, what to say then. The task warns of it, with the reason, and goes on. Empty, and the task fails.
+    description: Text of a warning, with which the task continues when the command fails; the reason is added. When it is empty, the task fails.
     type: str
     default: ""
 attributes:
@@ -49,7 +49,7 @@ EXAMPLES = r"""
 """
 RETURN = r"""
 rc:
-  description: How it ended; 124 is not within its time, 125 with more than it may print.
+  description: Exit status of the command. 124 when it did not end within O(timeout), 125 when it printed more than it may.
   returned: always
   type: int
 stdout:
@@ -57,7 +57,7 @@ stdout:
   returned: always
   type: str
 stderr:
-  description: What it complained of.
+  description: What it printed on standard error.
   returned: always
   type: str
 """
@@ -67,7 +67,7 @@ import os
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import child, untrusted
 
 ARGUMENTS = {
     "argv": {"type": "list", "elements": "str", "required": True},
@@ -87,7 +87,7 @@ def run(given: dict) -> dict:
     except OSError as error:
         return {"rc": 125 if error.errno == errno.EFBIG else 127, "stdout": "", "stderr": untrusted.lines(error.strerror or error)}
     # Whole, for the last line of it may be JSON; of a complaint there is no more than a person reads
-    return {"rc": done.returncode, "stdout": untrusted.lines(done.stdout.strip("\n"), untrusted.SAID), "stderr": untrusted.lines(done.stderr.strip("\n"))}
+    return {"rc": done.returncode, "stdout": untrusted.lines(done.stdout.strip("\n"), child.SAID), "stderr": untrusted.lines(done.stderr.strip("\n"))}
 
 
 def main() -> None:

@@ -7,11 +7,11 @@ DOCUMENTATION = r"""
 module: postgresql_checksums
 short_description: A step of playbooks/checksums.yml
 description:
-  - Enables data checksums in the cluster of role postgresql, which stands still meanwhile. A run that was cut short is begun again by the next.
+  - Enables data checksums in the cluster of role postgresql, which is stopped meanwhile. The next run begins again what was cut short.
 options:
   step:
     description:
-      - C(plan) says whether the cluster has checksums, how large it is and how long it would stand still; nothing is changed.
+      - C(plan) says whether the cluster has checksums, how large it is and how long it would be stopped; nothing is changed.
       - C(enable) stops the database, writes a checksum into each page, and starts it again.
       - C(done) forgets that a run is under way.
     type: str

@@ -7,14 +7,14 @@ DOCUMENTATION = r"""
 module: postgresql_upgrade
 short_description: The steps of a PostgreSQL major upgrade on one host
 description:
-  - The choreography is in C(playbooks/upgrade_postgresql.yml); this is what it asks of the host of the database.
+  - The order of the steps is in C(playbooks/upgrade_postgresql.yml); this module carries out each of them on the host of the database.
   - How far an upgrade is, and where the other cluster lies, is in C(/var/lib/senex.trader/postgresql-upgrade.state).
 options:
   step:
     description:
       - C(plan) changes nothing. C(prepare) brings the image, rehearses and makes an empty cluster, beside what serves.
-      - C(switch) fills it, compares it and puts it in the old one's place, while the application rests. C(settle) says that it serves.
-      - C(undo) puts back what served before. C(back) is the way back after an upgrade. C(done) forgets that one is under way.
+      - C(switch) fills it, compares it and puts it in the old one's place, while the application is stopped. C(settle) records that it serves.
+      - C(undo) puts back what served before, when an upgrade fails. C(back) is the rollback of one that had succeeded. C(done) forgets that one is under way.
       - C(application) lists the units of the application that the engine keeps running on a host.
     type: str
     choices: [plan, prepare, switch, settle, undo, back, done, application]
@@ -24,7 +24,7 @@ options:
     type: str
     default: ""
   back:
-    description: With C(plan) and C(prepare), whether the way back is asked for.
+    description: With C(plan) and C(prepare), whether they are those of a rollback.
     type: bool
     default: false
   keep:

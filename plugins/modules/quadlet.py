@@ -35,9 +35,11 @@ options:
     required: true
   files:
     description:
-      - "Files of the component. Each has C(src) (a template, or a plain file without the suffix C(.j2)) or C(content) (text)."
-      - "C(dest) is the target, by default the template's name. C(*.container) and the like go to C(.config/containers/systemd), C(*.timer) and the like to
-        C(.config/systemd/user), all else below O(home)."
+      - "Files of the component. Each has C(src) (with the suffix C(.j2) a template in the role's C(templates), without it a plain file in its C(files); the
+        collection's C(templates) come second) or C(content) (text)."
+      - "C(dest) is the target, by default the name of C(src) without C(.j2). A name without a directory that ends as a Quadlet unit does (C(.container) and the
+        like) goes to C(.config/containers/systemd), one that ends as a unit of systemd does (C(.timer) and the like) to C(.config/systemd/user), all else
+        below O(home). An absolute path is taken as it is. No two files may have one target."
       - "C(mode) is octal text (default 0644, 0600 for secrets). C(secret) (bool, default false) never shows the content. C(vars) (dict) is for this template
         only. C(when) (bool, default true) leaves the file out if false."
     type: list
@@ -48,15 +50,19 @@ options:
       - Directories with C(path), C(mode) (octal text, default 0755) and C(container_user), C(container_group) (numeric ids inside the user namespace; the
         service user where they are left out).
       - Made and owned once; never re-owned, emptied or removed.
-      - "C(data) protects a directory of data: where it had content before and is empty or missing now, nothing is changed. Keys are C(kind) (C(cluster),
-        C(files), C(copies) or C(uploads)), C(input) and C(begin) (variables that the error names), C(new) (bool: start with nothing on purpose), and
-        optionally C(witness) (a file that tells the unit's start)."
+      - "C(data) (dict) protects a directory of data: where an earlier run has seen data and there is none now, nothing is changed. Its C(kind) says what that
+        is. C(cluster) is a PostgreSQL cluster, known by its system identifier; another cluster is refused too. C(files) may not be empty. C(uploads)
+        may be, but may not leave a file system of their own. C(copies) may do neither."
+      - "Further keys of C(data): C(input), the variable that the error says to correct. C(begin), the variable that allows to start with nothing, and C(new)
+        (bool), its value. Optionally C(witness), a file that has what was seen; the container's own start refuses an empty directory by it, and a restore or
+        an upgrade writes there which cluster comes next."
     type: list
     elements: dict
     default: []
   secrets:
     description:
-      - Podman secrets with C(name) and C(value), or C(file), a file on the host that root reads.
+      - Podman secrets with C(name), and with C(value) or C(file), a file on the host that root reads. Where it has a C(file), the component is compared on the
+        host in each run.
       - "C(no_restart_on_change) (bool, default false): a new value restarts no unit; the script of O(post_start_exec) brings it to the running container."
     type: list
     elements: dict
@@ -64,21 +70,23 @@ options:
   units:
     description:
       - What must run, in start order, each with C(name) (systemd unit). The keys below are optional.
-      - "C(run_once_key) (any text): a one-shot unit. It runs when the key, its unit file or its image differ from its last success."
+      - "C(run_once_key) (any text): a one-shot unit. It runs when the key, its unit file or its image differ from its last success. A rollback of the
+        component does not run it again."
       - "C(readiness_probe) (dict or list of dicts): HTTP requests from the host that must succeed, or the unit is restarted. Keys are C(url), C(headers)
-        (dict), C(status) (expected HTTP status, default 200) or C(status_below) (every lower status is accepted), and C(startup_only) (bool, default false:
-        sent only after a start). A started unit has 30 seconds to become ready."
+        (dict), C(status) (expected HTTP status, default 200; redirects are not followed) or C(status_below) (every lower status is accepted), and
+        C(startup_only) (bool, default false: sent only after a start). When systemd has started a unit, within the C(TimeoutStartSec) of its own, the requests
+        have another 30 seconds to succeed; a single one has 10."
       - "C(load_balancer) (dict): nginx sends nothing to the unit while it restarts, until it is ready. Keys are C(contract) (file of role nginx), C(server)
-        (address:port in the upstream), C(drain) (seconds that open connections have to end, default 15), and C(pre_stop_hook) (command line, run as the
-        service user if connections are still open after 0.2 seconds)."
-      - "C(surge_unit) (unit name): another unit of O(files), not listed in O(units), that runs while this one restarts. It is stopped gracefully
-        afterwards, which nobody waits for."
+        (address:port in the upstream), C(drain) (seconds that open connections have to end, default 15), and C(pre_stop_hook) (command as a list of words, run
+        as the service user if connections are still open after 0.2 seconds)."
+      - "C(surge_unit) (unit name): another unit of O(files), not listed in O(units), that is started before this one restarts and does its work meanwhile.
+        It is stopped gracefully afterwards, which nobody waits for."
       - "C(parallel_with_previous) (bool, default false): start at the same time as the unit before it in the list."
       - "C(traffic_gate) (dict): during a deploy, fail if the traffic probe has seen too many failed requests once the unit is ready. Keys are
         C(results_file) (of the probe), C(max_failed) (number of requests), and C(evaluate) (C(per_unit), the default, or C(at_end): the caller evaluates)."
       - "C(request_hold) (dict): for a service that the application uses. While it restarts, nginx on this host delays new requests, for 20 seconds at most;
-        those under way have 5 seconds to end. Keys are C(contract) (file of role nginx) and command lines that the service user runs: C(before) makes the
-        restart short, C(pause) and C(resume) are for other clients, C(busy) prints 0 when nobody is being served."
+        those under way have 5 seconds to end. Keys are C(contract) (file of role nginx) and commands, each a list of words, that the service user runs:
+        C(before) makes the restart short (a checkpoint), C(pause) and C(resume) keep other clients away, C(busy) prints 0 when nobody is being served."
     type: list
     elements: dict
     default: []
@@ -98,21 +106,24 @@ options:
     default: ""
   images:
     description:
-      - "Tags that are to name another image of the host from now on: for each reference C(id) and C(previous), the image that gets the tag back when a
-        unit does not come up with it. Without it a tag stays with the image that it names, whatever the registry has by now."
+      - "Tags that are to name another image of the host from now on: for each image reference the C(id) of that image, and C(previous), the id of the image
+        that gets the tag back when a unit does not come up. Both are required. Without it a tag stays with the image that it names, whatever the registry has
+        by now."
     type: dict
     default: {}
   deploy_lock:
     description:
-      - "During a deploy: C(id) of the lock and C(stage), for a person. The lock on the host is renewed every minute while the component is applied. If
-        another process takes the lock, the module fails and changes nothing more. Without it, the lock that this run has on the host."
+      - "During a deploy: C(id) of the lock, as M(senex.trader.release) took it, and C(stage), for a person. The lock on the host is renewed every minute while
+        the component is applied. If another process takes the lock, the module fails and changes nothing more."
+      - "Without C(id) it is the lock that this run has on the host already. Where it has none, the module takes one for its first change, and fails before it
+        where another operation has the lock."
       - "C(pending_record) (dict) is the record that is written to the release history if the deploy dies."
     type: dict
     default: {}
   post_start_exec:
     description:
-      - "A script that is run in a container with C(sh -s) when all units are up, in each run: C(container) (name), C(src) (a template), C(error_prefix) (text
-        before the script's own error) and C(redact) (list of words that its output must not show). Not run in check mode."
+      - "A script that is run in a container with C(sh -s) when all units are up, in each run. These four keys are required: C(container) (name), C(src) (a
+        template), C(error_prefix) (text before the script's own error) and C(redact) (list of words that its output must not show). Not run in check mode."
       - "C(only_on_change) (bool, default false): not run again while the component is unchanged since the script last succeeded."
       - "Each line C(changed: WHAT) that it prints is reported as a change."
     type: dict

@@ -14,7 +14,7 @@ options:
   state:
     description:
       - V(stopped) stops the probe and returns RV(seen).
-      - V(once) requests each of C(paths) once from this host and returns the C(problems).
+      - V(once) requests each of the C(paths) in O(target) once from this host and returns the RV(problems).
     type: str
     choices: [stopped, once]
     required: true
@@ -25,7 +25,8 @@ options:
   target:
     description:
       - "With O(state=once): C(address), C(port), C(domain), C(paths) (list), C(timeout) (seconds)."
-      - C(plain) (bool) sends the requests to an instance behind nginx, without TLS, and accepts only status 200.
+      - C(plain) (bool) sends the requests to an instance behind nginx, without TLS, and accepts only status 200. Otherwise a status below
+        400 is accepted, and 429, nginx' own limit.
     type: dict
     default: {}
 author: [senex.trader maintainers (@senex-trader)]
@@ -34,9 +35,14 @@ EXAMPLES = r"""
 - name: Ask once
   senex.trader.traffic_probe:
     state: once
-    target: {address: 127.0.0.1, port: 443, domain: www.example.com, paths: [/], websocket_path: "", timeout: 10}
+    target: {address: 127.0.0.1, port: 443, domain: www.example.com, paths: [/], timeout: 10}
 """
 RETURN = r"""
+problems:
+  description: A line for each path that did not answer as it should.
+  returned: with O(state=once)
+  type: list
+  elements: str
 seen:
   description:
     - requests, failed, forgiven (of these, while the only instance restarted), slowest (s), failures (texts).

@@ -67,6 +67,27 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Unit:
+    """A unit of the service user. Whether it is to run all the time, on the hosts of which group, and the variable without which it is not there."""
+
+    unit: str
+    group: str = ""
+    only: str = ""
+    watched: bool = True
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that saves data of a component. One that says what it does, when, and for how many days its copies stay has no inputs of its own in its role."""
+
+    job: str
+    what: str = ""
+    schedule: str = ""
+    days: int = 0
+    max_age: int = 0
+
+
+@dataclass(frozen=True)
 class Component:
     """One entry of the registry."""
 
@@ -74,7 +95,7 @@ class Component:
     phase: int
     groups: Mapping[str, str]
     where: str
-    user_units: tuple[str, ...]
+    units: tuple[Unit, ...]
     system_units: tuple[str, ...]
     image: Image | None
     memory: Mapping[str, Memory]
@@ -82,9 +103,18 @@ class Component:
     data: Data | None
     ports: tuple[Port, ...]
     certificates: tuple[str, ...]
-    backups: Mapping[str, tuple[str, ...]]
+    jobs: Mapping[str, tuple[Job, ...]]
     checks: tuple[str, ...]
     metrics: int | str | None
+
+    @property
+    def user_units(self) -> tuple[str, ...]:
+        return tuple(one.unit for one in self.units)
+
+    @property
+    def backups(self) -> dict[str, tuple[str, ...]]:
+        """The names of its jobs, by the command that runs them."""
+        return {command: tuple(one.job for one in jobs) for command, jobs in self.jobs.items()}
 
 
 KEYS = {"groups", "where", "phase", "units", "image", "memory", "secrets", "data", "ports", "certificates", "backups", "checks", "metrics"}
@@ -121,6 +151,18 @@ def _data(name: str, given: Mapping[str, Any]) -> Data:
     return _entry(Data, f"{name}.data", {key: tuple(one) if isinstance(one, list) else one for key, one in given.items()})
 
 
+def _named(kind: type, where: str, given: str | Mapping[str, Any]) -> Any:
+    """An entry with more to say than its name."""
+    return _entry(kind, where, {next(field.name for field in fields(kind)): given} if isinstance(given, str) else given)
+
+
+def _job(where: str, given: str | Mapping[str, Any]) -> Job:
+    one = _named(Job, where, given)
+    if not isinstance(given, str) and not (one.what and one.schedule and one.days > 0 and one.max_age > 0):
+        raise RegistryError(f"{where}.{one.job}: needs what, schedule, days and max_age, or its name alone where its role has inputs for these")
+    return one
+
+
 def component(name: str, given: Mapping[str, Any]) -> Component:
     """An entry as it stands in the registry."""
     _only(name, given, KEYS)
@@ -137,7 +179,7 @@ def component(name: str, given: Mapping[str, Any]) -> Component:
         phase=given["phase"],
         groups=groups,
         where=given.get("where", ""),
-        user_units=tuple(units.get("user", ())),
+        units=tuple(_named(Unit, f"{name}.units.user", one) for one in units.get("user", ())),
         system_units=tuple(units.get("system", ())),
         image=_entry(Image, f"{name}.image", given["image"]) if "image" in given else None,
         memory=_memory(name, given.get("memory", {}), groups),
@@ -145,7 +187,7 @@ def component(name: str, given: Mapping[str, Any]) -> Component:
         data=_data(name, given["data"]) if "data" in given else None,
         ports=tuple(_port(f"{name}.ports", one) for one in given.get("ports", ())),
         certificates=tuple(given.get("certificates", ())),
-        backups={command: tuple(jobs) for command, jobs in given.get("backups", {}).items()},
+        jobs={command: tuple(_job(f"{name}.backups", one) for one in jobs) for command, jobs in given.get("backups", {}).items()},
         checks=tuple(given.get("checks", ())),
         metrics=given.get("metrics"),
     )
@@ -234,10 +276,22 @@ def elsewhere_of(group: str, components: Mapping[str, Component] | None = None) 
     return (ports[0].elsewhere, tuple(name for client in ports[0].clients for name in groups_of(client, known))) if ports else ((), ())
 
 
+def _left(installed: Iterable[str], group_names: Iterable[str], known: Mapping[str, Component]) -> list[Component]:
+    """Components that a host has and, by its groups, is not to have any more."""
+    there, here = set(installed), set(group_names)
+    return [one for name, one in known.items() if name in there and one.groups and not here & set(one.groups)]
+
+
+def memory_groups(group_names: Iterable[str], installed: Iterable[str], components: Mapping[str, Component] | None = None) -> list[str]:
+    """The groups of a host, with those of components that still run there: what these may take is nobody else's yet."""
+    here = list(group_names)
+    left = _left(installed, here, registry() if components is None else components)
+    return [*here, *(group for one in left if one.memory for group in one.groups)]
+
+
 def left_behind(installed: Iterable[str], group_names: Iterable[str], components: Mapping[str, Component] | None = None) -> str:
     """What is said of components that a host has and, by its groups, is not to have any more; empty where there is none."""
-    known, here = registry() if components is None else components, set(group_names)
-    left = [known[name] for name in known if name in set(installed) and known[name].groups and not here & set(known[name].groups)]
+    left = _left(installed, group_names, registry() if components is None else components)
     if not left:
         return ""
     units = ", ".join(unit for one in left for unit in (*one.user_units, *one.system_units))
@@ -245,7 +299,8 @@ def left_behind(installed: Iterable[str], group_names: Iterable[str], components
     groups = dict.fromkeys(next(iter(one.groups)) for one in left)
     return (
         f"still has {', '.join(one.name for one in left)}{f' ({units})' if units else ''} from before, and is in no group of theirs now. "
-        "They go on as they are: this run neither changes nor removes them. To remove their units, and no data: put the host into "
+        "They go on as they are, with their share of the memory: this run neither changes nor removes them. "
+        "To remove their units, and no data: put the host into "
         f"{', '.join(groups)} once more, run playbooks/site.yml --tags {names} {states}, and take it out again"
     )
 
@@ -266,3 +321,35 @@ def planned_memory(
     always = [group for group, count in every_group(known).items() if count in NEEDED and (there is None or group in there)]
     shared = {memory.group for one in known.values() for memory in one.memory.values() if memory.shared and (there is None or memory.group in there)}
     return memory_entries([*always, *shared, *group_names], known)
+
+
+def here(group_names: Iterable[str], components: Mapping[str, Component] | None = None) -> list[str]:
+    """The components of a host of these groups; what every host has is among them."""
+    known, mine = registry() if components is None else components, set(group_names)
+    return [name for name, one in known.items() if one.where == EVERY_HOST or mine & set(groups_of(name, known))]
+
+
+def watched_units(group_names: Iterable[str], components: Mapping[str, Component] | None = None) -> list[Unit]:
+    """What has to run on a host of these groups, by names that no input decides."""
+    known, mine = registry() if components is None else components, set(group_names)
+    units = [unit for name in here(mine, known) for unit in known[name].units]
+    return [one for one in units if one.watched and one.unit.endswith(".service") and "*" not in one.unit and (not one.group or one.group in mine)]
+
+
+def copying_jobs(command: str, components: Mapping[str, Component] | None = None) -> list[tuple[str, Job]]:
+    """The jobs that this command runs for other components than itself, with the component."""
+    known = registry() if components is None else components
+    return [(name, job) for name, one in known.items() if name != command for job in one.jobs.get(command, ())]
+
+
+def every_job(components: Mapping[str, Component] | None = None) -> list[str]:
+    """Each job that saves data of any component."""
+    known = registry() if components is None else components
+    return [job for one in known.values() for jobs in one.backups.values() for job in jobs]
+
+
+def jobs_of_others(group_names: Iterable[str], components: Mapping[str, Component] | None = None) -> list[str]:
+    """The jobs that save data of components which no host of these groups has."""
+    known = registry() if components is None else components
+    mine = set(here(group_names, known))
+    return every_job({name: one for name, one in known.items() if name not in mine})

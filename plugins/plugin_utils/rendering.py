@@ -64,6 +64,18 @@ def packed(data: dict) -> str:
 class RenderingAction(AnsweringAction):
     """Renders `files`, then makes one module call with everything in it."""
 
+    def asked(self, allowed: set[str], required: set[str]) -> tuple[dict, bool]:
+        """The arguments of the task, and whether its component is to be there."""
+        name, arguments = type(self).__module__.rpartition(".")[2], self._task.args
+        if unknown := set(arguments) - allowed:
+            raise AnsibleActionFail(f"{name}: unknown argument {', '.join(sorted(unknown))}")
+        if missing := required - set(arguments):
+            raise AnsibleActionFail(f"{name}: {', '.join(sorted(missing))} is required")
+        state = arguments.get("state", "present")
+        if state not in ("present", "absent"):
+            raise AnsibleActionFail(f"{name}: state must be present or absent, not '{state}'")
+        return arguments, state == "present"
+
     def rendered(self, files: list, task_vars: dict) -> list[dict]:
         """Each entry of `files` with its text, its destination and its mode; entries whose `when` is false are left out."""
         found = [self._one(item, task_vars) for item in known("files", files) if wanted(item)]

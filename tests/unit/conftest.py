@@ -44,7 +44,7 @@ def impatient(monkeypatch):
         raise AssertionError("waited")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(60)  # of a busy machine; what waits for a FIFO waits for ever
+    signal.alarm(300)  # of a busy machine; what waits for a FIFO waits for ever
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)

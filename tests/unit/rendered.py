@@ -16,6 +16,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.task import Task
 from ansible.plugins.loader import filter_loader, test_loader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.senex.trader.plugins.plugin_utils.components import registry
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import RenderingAction, known
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -25,7 +26,8 @@ if "SENEX_LAB_DIR" in os.environ:  # what an earlier run of the tests compiled, 
     cheaper = importlib.util.module_from_spec(found)
     found.loader.exec_module(cheaper)
     cheaper.remember_templates(pathlib.Path(os.environ["SENEX_LAB_DIR"], "templates"), ROOT)
-COMPILE, COMPILED, LAYERS = jinja2.Environment.compile, {}, _jinja_bits._flatten_and_lazify_vars
+COMPILE, COMPILED = jinja2.Environment.compile, {}
+LAYERS = getattr(_jinja_bits, "_flatten_and_lazify_vars", None)  # of another version of Ansible not, and then there is nothing to share
 SYNTAX = ("trim_blocks", "lstrip_blocks", "keep_trailing_newline", "newline_sequence", "block_start_string", "variable_start_string", "comment_start_string")
 
 
@@ -115,7 +117,8 @@ def _of_role(role):
 
 
 def variables(role, **inputs):
-    groups = {name: ["one"] for name in ("postgresql", "redis", "web", "celery", "celery_beat", "nginx")}
+    own = registry()[role].groups if role in registry() and registry()[role].image else {}
+    groups = {name: ["one"] for name in ("postgresql", "redis", "web", "celery", "celery_beat", "nginx", *own)}
     facts = {"memtotal_mb": 7940, "default_ipv4": {"address": "10.0.0.5"}, "distribution": "Debian", "distribution_version": "13",
              "ansible_local": {"senex": {"packages": [], "users": {}, "linger": [], "user_manager": {}}}}  # fmt: skip
     inventory = {"inventory_hostname": "one", "groups": groups, "group_names": sorted(groups), "hostvars": {}, "ansible_facts": facts,

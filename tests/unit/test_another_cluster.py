@@ -14,7 +14,7 @@ from test_dump_file import DAY, named
 from watched import senex_ops
 
 assert senex_ops  # on the path by that
-from senex_ops import checks_stack  # noqa: E402
+from senex_ops import checks_database  # noqa: E402
 
 FULL, EMPTY = {"public.order": 9000, "public.user": 1000}, {"public.order": 0, "public.user": 3}
 
@@ -137,5 +137,5 @@ def test_wal_of_another_cluster_does_not_go_with_a_copy(command):  # noqa: F811
     ],
 )
 def test_status_knows_the_cluster_and_its_pages(row, level, says):
-    (finding,) = checks_stack.judge_database([["cluster", *row]], type("Config", (), {"limits": None})(), 0)
+    (finding,) = checks_database.judge_database([["cluster", *row]], type("Config", (), {"limits": None})(), 0)
     assert finding.level == level and says in finding.says

@@ -13,6 +13,7 @@ from pathlib import Path
 import hostlib
 import pytest
 import yaml
+from rendered import value
 
 ROOT = Path(__file__).parents[2]
 JOBS = ("dump", "redis", "media")
@@ -43,9 +44,19 @@ def ago(days):
     return time.strftime("%Y-%m-%d-%H%M%S", time.gmtime(time.time() - days * 86400))
 
 
+def test_every_kind_of_copy_is_known_everywhere(command):
+    """By its module alone."""
+    kinds = sys.modules["senex_backup.kinds"]
+    assert list(kinds.every())[:2] == ["redis", "media"] and list(command.fetch.listed()) == ["dump", *kinds.every()]
+    for kind, module in kinds.every().items():
+        assert all(hasattr(module, name) for name in ("make", "verify", "copies", "stamp", "NAME", "UNFINISHED")) and kind == module.DIRECTORY
+        assert command.cli.parse([kind]).verb == kind and command.common.places(kind) == [kind]
+    assert command.common.places("offsite") == command.fetch.places() == ["postgresql", *kinds.every()] and command.common.places("offsite-wal") == []
+
+
 def test_every_module_is_installed(command):
     names = {path.stem for path in (ROOT / "roles/backup/files/senex_backup").glob("*.py")}
-    assert yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text(encoding="utf-8"))["__backup_modules"] == sorted(names)
+    assert value("backup", "__backup_modules") == sorted(names)
 
 
 def test_a_status_of_never_replaces_none_that_is_there(command, settings):
@@ -99,12 +110,12 @@ def test_damaged_media_are_named(command, tmp_path):
         (copy / "files" / name).write_text(name, encoding="utf-8")
     (copy / "files/link").symlink_to("nowhere")
     command.media.sums(str(copy), None)
-    command.media.verify(str(copy))
+    command.media.verify(None, str(copy))
     (copy / "files/deep/two words").write_text("two wordz", encoding="utf-8")
     (copy / "files/gone\nfor ever").unlink()
     (copy / "files/new").touch()
     with pytest.raises(command.common.BackupError, match=r"(?s)deep/two words.*for ever \(missing\).*new \(not of this copy\)") as raised:
-        command.media.verify(str(copy))
+        command.media.verify(None, str(copy))
     assert "good" not in str(raised.value)
 
 
@@ -193,7 +204,7 @@ def test_what_is_left_out_is_left_out_of_its_place_alone(command, settings):
 
     from senex_backup import offsite
 
-    patterns = offsite.without(settings, (*offsite.UNFINISHED, *offsite.NOT_WAL))[1::2]
+    patterns = offsite.without(settings, (*offsite.unfinished(), *offsite.NOT_WAL))[1::2]
     assert all(pattern.startswith(f"{settings.backups}/") for pattern in patterns)
 
     def out(path):  # as restic: a star ends at a slash

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import child
 from ansible_collections.senex.trader.plugins.modules import bounded_command
 from test_outside_words import ENDLESS, RED, tasks_of
 
@@ -23,7 +23,7 @@ def given(**more):
 
 
 def test_one_that_never_stops_printing_is_ended(monkeypatch):
-    monkeypatch.setattr(untrusted, "SAID", 1_000_000)
+    monkeypatch.setattr(child, "SAID", 1_000_000)
     done = bounded_command.run(given(argv=list(ENDLESS)))
     assert done == {"rc": 125, "stdout": "", "stderr": "printed more than 1000000 bytes"}
 

@@ -2,12 +2,14 @@
 
 import itertools
 import re
+import sys
 
 import pytest
 import yaml
+from ansible.plugins.loader import lookup_loader
 from ansible_collections.senex.trader.plugins.filter import operations, rotation, sizing
-from ansible_collections.senex.trader.plugins.filter.checking import group_problems, input_problems
-from ansible_collections.senex.trader.plugins.module_utils.host import host_layout
+from ansible_collections.senex.trader.plugins.filter.checking import input_problems
+from ansible_collections.senex.trader.plugins.filter.checking_groups import group_problems
 from ansible_collections.senex.trader.plugins.plugin_utils import components
 from controller import ROOT
 from patterns import whole
@@ -116,8 +118,11 @@ def test_what_the_watchdog_asks_is_in_it():
 
 
 def test_every_job_of_the_backups_belongs_to_a_component():
-    mine = [job for one in KNOWN.values() for job in one.backups.get("backup", ())]
-    assert sorted(mine) == sorted(host_layout.BACKUP_JOBS)
+    own = loaded(ROLES / "backup/vars/main.yml")["__backup_own"]
+    registered = [job.job for _, job in components.copying_jobs("backup") if job.schedule]
+    assert sorted(job for one in KNOWN.values() for job in one.backups.get("backup", ())) == sorted([*own, *registered])
+    modules = {path.stem for path in (ROLES / "backup/files/senex_backup").glob("*.py")}
+    assert {job.job for _, job in components.copying_jobs("backup")} <= modules, "a module of that name"
 
 
 def test_every_secret_that_can_be_rotated_belongs_to_a_component():
@@ -141,6 +146,41 @@ def test_a_component_that_comes_takes_nothing_from_hosts_that_do_not_have_it():
     assert group_problems({"search": []}, {"search": "any"}) == []
 
 
+def test_what_has_to_run_follows_from_it():
+    """As role watchdog had it, by groups; what is watched by other names, or now and then, is not in it."""
+    groups = {name: ["one"] for name in ("postgresql", "redis", "web", "celery", "nginx")}
+    found = value("senex", "lookup('senex.trader.component_watch')", groups=groups, senex_redis_cache_instance=False)
+    assert found["units"] == ["postgres.service", "redis.service"] and set(found["jobs"]) >= {"dump", "redis", "media", "offsite-wal", "wal", "drill"}
+    assert {"common", "podman", "redis", "pitr"} <= set(found["components"]) and "backup" not in found["components"]
+    found = value("senex", "lookup('senex.trader.component_watch')", groups={"celery_beat": ["one"], "redis": ["one"]}, senex_redis_cache_instance=True)
+    assert found["units"] == ["redis.service", "redis-cache.service", "celery-beat.service"]
+    units = {"user": ["search.service", "search.timer", {"unit": "search-old.service", "watched": False}]}
+    known = components.parsed({"search": SEARCH | {"units": units, "ports": []}})
+    assert [one.unit for one in components.watched_units(["search"], known)] == ["search.service"] and components.watched_units(["web"], known) == []
+
+
+def test_its_copies_need_no_other_list(monkeypatch):
+    job = {"job": "search", "what": "a copy of the index", "schedule": "*-*-* 03:00:00 UTC", "days": 9, "max_age": 90000}
+    given = yaml.safe_load(components.REGISTRY.read_text())["senex_components"]
+    more = components.parsed({**given, "search": SEARCH | {"units": {"user": ["search.service"]}, "backups": {"backup": [job]}}})
+    monkeypatch.setattr(components, "registry", lambda: more)
+    for name in ("component_backups", "component_watch", "component_data"):
+        plugin = lookup_loader.get(f"senex.trader.{name}")
+        monkeypatch.setattr(sys.modules[type(plugin).__module__], "registry", lambda: more, raising=False)
+    about = {"groups": {"search": ["one", "two"], "backup": ["one"], "postgresql": ["one"]}, "senex_memory": {}, "vault_backup_passphrase": ""}
+    asked = {name: value("backup", name, **about) for name in ("__backup_jobs", "__backup_directories", "__backup_settings", "__backup_all")}
+    assert asked["__backup_jobs"] == ["dump", "search"] and asked["__backup_all"]["search"]["after"] == "search.service"
+    assert asked["__backup_directories"][-1]["path"] == "backups/search"
+    assert asked["__backup_directories"][-1]["data"]["witness"] == "config/backup/place-search"
+    assert asked["__backup_settings"]["retention"]["search"] == {"days": 9} and asked["__backup_settings"]["jobs"]["search"] == {"max_age": 90000}
+    other = {"search": {"days": 3, "max_age": 5}}
+    asked = value("backup", "__backup_settings", **about, backup_overrides=other)
+    assert asked["retention"]["search"] == {"days": 3} and asked["jobs"]["search"] == {"max_age": 5}
+    assert "search" in value("senex", "lookup('senex.trader.component_watch').jobs")
+    places = {one["component"]: one["directories"] for one in value("senex", "query('senex.trader.component_data')", senex_home="/h")}
+    assert places["backup"][-1] == "/h/backups/search"
+
+
 def test_its_share_is_taken_where_it_runs(monkeypatch):
     monkeypatch.setattr(components, "registry", with_search)
     assert sizing.memory_plan(8192) == sizing.memory_plan(8192, groups=["web"])
@@ -161,6 +201,8 @@ def test_its_share_is_taken_where_it_runs(monkeypatch):
         ({"groups": {"search": "any"}, "phase": 1, "ports": [{"port": 1, "clients": ["djangoo"]}]}, "djangoo is none"),
         ({"groups": {"search": "any"}, "phase": 1, "ports": [{"port": 1}]}, "each needs clients"),
         ({"groups": {"search": "any"}, "phase": 1, "units": {"root": []}}, "search.units: there is no key root"),
+        ({"groups": {"search": "any"}, "phase": 1, "units": {"user": [{"unit": "a.service", "when": "x"}]}}, "search.units.user: there is no key when"),
+        ({"groups": {"search": "any"}, "phase": 1, "backups": {"backup": [{"job": "a", "days": 3}]}}, "a: needs what, schedule, days and max_age"),
     ],
 )
 def test_what_nobody_understands_is_refused(given, says):
@@ -227,6 +269,9 @@ def test_new_secrets_are_new_each_time_and_of_their_kind():
 # -- data
 
 
+REGISTERED = [f"backups/{job.job}" for _, job in components.copying_jobs("backup") if job.schedule]
+
+
 def data(**inputs):
     found = value("senex", "query('senex.trader.component_data')", senex_home="/srv/senex", **inputs)
     return {one["component"]: (one["begin"], [path.removeprefix("/srv/senex/") for path in one["directories"]]) for one in found if one["component"] in FIRST}
@@ -237,7 +282,7 @@ def test_where_data_is():
     assert data() == {
         "postgresql": ("postgresql_new_cluster", ["data/postgres"]), "redis": ("redis_new_data", ["data/redis"]), "django": ("senex_new_media", ["data/media"]),
         "celery": ("senex_new_media", ["data/media"]), "pitr": ("pitr_new_archive", ["backups/barman"]),
-        "backup": ("backup_new_place", ["backups", "backups/postgresql", "backups/redis", "backups/media"]),
+        "backup": ("backup_new_place", ["backups", "backups/postgresql", "backups/redis", "backups/media", *REGISTERED]),
     }  # fmt: skip
     assert data(redis_data_directory="cache")["redis"][1] == ["cache"] and data(senex_database_directory="db")["postgresql"][1] == ["db"]
     assert data(postgresql_data_directory="pg", senex_database_directory="db")["postgresql"][1] == ["pg"]

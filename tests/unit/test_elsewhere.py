@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.senex.trader.plugins.filter import checking, elsewhere, operations, releases, rotation
+from ansible_collections.senex.trader.plugins.filter import checking_groups, elsewhere, operations, releases, rotation
 from ansible_collections.senex.trader.plugins.module_utils.checks import preflight
 from ansible_collections.senex.trader.plugins.plugin_utils import components
 from rendered import component, value
@@ -15,7 +15,7 @@ from test_rendered_units import BASE
 from watched import senex_ops
 
 assert senex_ops  # on the path by that
-from senex_ops import checks_stack, config  # noqa: E402
+from senex_ops import checks_web, config  # noqa: E402
 
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
 GROUPS = {name: ["one"] for name in ("web", "celery", "celery_beat", "nginx", "backup", "watchdog")} | {"postgresql": [], "redis": ["one"]}
@@ -38,12 +38,12 @@ ABOUT = {"database": True, "redis": False, "container": "postgres", "senex_datab
     ],
 )
 def test_a_group_may_be_empty_where_each_client_is_told_of_another_server(variables, says):
-    problems = checking.group_problems(GROUPS, variables=variables)
+    problems = checking_groups.group_problems(GROUPS, variables=variables)
     assert problems == ([f"group postgresql: needs exactly one host and has none{says}"] if says else [])
 
 
 def test_two_databases_are_not_one_elsewhere():
-    problems = checking.group_problems(GROUPS | {"postgresql": ["one", "two"]}, variables={"one": {"senex_database_host": "x"}, "two": {}})
+    problems = checking_groups.group_problems(GROUPS | {"postgresql": ["one", "two"]}, variables={"one": {"senex_database_host": "x"}, "two": {}})
     assert problems == ["group postgresql: needs exactly one host and has one, two"]
 
 
@@ -121,9 +121,9 @@ def test_what_is_said_of_it():
     (one,) = elsewhere.servers_elsewhere({"database": True, "database_host": "db.acme.io", "database_port": "6432", "redis": False})
     web, probe = SimpleNamespace(ready_path="/health/", domain="www.acme.io"), SimpleNamespace(timeout=1)
     told = SimpleNamespace(elsewhere=[config.Elsewhere(**one)], user_units=[], web=web, probe=probe)
-    (found,) = checks_stack.judge_elsewhere(checks_stack.read_elsewhere(SimpleNamespace(connects=lambda *_: ""), told), told, 0)
+    (found,) = checks_web.judge_elsewhere(checks_web.read_elsewhere(SimpleNamespace(connects=lambda *_: ""), told), told, 0)
     assert found.level == "OK" and "db.acme.io:6432" in found.says and "backups" in found.says
-    (found,) = checks_stack.judge_ready(SimpleNamespace(status=503, body="no database", error=""), told, 0)
+    (found,) = checks_web.judge_ready(SimpleNamespace(status=503, body="no database", error=""), told, 0)
     assert found.do == "ask whoever has database (db.acme.io:6432)"
     assert value("watchdog", "__watchdog_configuration", **BASE, **THEIRS)["elsewhere"] == [one]
     assert value("watchdog", "__watchdog_configuration", **BASE)["elsewhere"] == []

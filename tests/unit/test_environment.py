@@ -264,3 +264,14 @@ def test_an_image_is_checked_with_the_names_and_files_of_the_inventory():
     assert re.search("^BROKER=redis://", wanted["environment"], re.MULTILINE) and "PW_FILE=/run/secrets/PW\n" in wanted["environment"]
     assert wanted["secrets"]["environment_PW"] == wanted["passwords"]["DB_PASSWORD"] and wanted["broker"].endswith("@redis:6379/2")
     assert re.fullmatch("[a-z]{2}_[a-z]{4}_[0-9]{10}[a-f]{6}", wanted["secrets"]["environment_STRIPE_KEY"]) and "0123456789abcdef" not in str(wanted)
+
+
+@pytest.mark.parametrize(("files", "times"), [([], 1), (False, 1), (["SENTRY_DSN"], 2)])
+@pytest.mark.parametrize("role", ["django", "celery"])
+def test_what_asks_for_files_of_secrets_makes_no_environment_where_there_are_none(role, files, times, tmp_path):
+    """A variable that a template names is made also where the branch with it is not taken; each time is a fifth of a second of a run without a change."""
+    asked = tmp_path / "asked"
+    counted = "{{ lookup('ansible.builtin.pipe', 'echo >> " + str(asked) + "; echo https://x') }}"
+    component(role, **{**BASE, "senex_sentry_dsn": counted, "senex_secret_files": files})
+    made = len(asked.read_text().splitlines())
+    assert made == times if times == 1 else made >= times

@@ -6,7 +6,7 @@ import time
 import pytest
 from watched import settings
 
-from senex_ops import checks_host, command  # isort: skip
+from senex_ops import checks_release, command  # isort: skip
 from types import SimpleNamespace
 
 HOLDER = {"id": "x", "what": "upgrade of PostgreSQL 15 to 17", "who": "anna@desk", "step": "copy", "lease": 1800}
@@ -17,8 +17,8 @@ def called(monkeypatch, tmp_path):
     """What of the program was called, and a lock that says so."""
     found = []
     monkeypatch.setattr(command, "program", lambda _host, _settings, name, arguments: found.append([name, *arguments]) or 0)
-    monkeypatch.setattr(checks_host, "LOCK", str(tmp_path / "deploy.lock"))
-    monkeypatch.setattr(checks_host, "BOOT", str(tmp_path / "boot"))
+    monkeypatch.setattr(checks_release, "LOCK", str(tmp_path / "deploy.lock"))
+    monkeypatch.setattr(checks_release, "BOOT", str(tmp_path / "boot"))
     (tmp_path / "boot").write_text("b\n")
 
     def pitr(*arguments, held=0.0, **more):

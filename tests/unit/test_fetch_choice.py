@@ -32,7 +32,7 @@ def test_who_took_the_place_of_a_database_has_no_uploads_yet(command, settings, 
     bucket += [at(1, 2, "lost", "senex", "dump", "media"), at(2, 0, "new", "senex", "dump", "media")]
     command.fetch.take_over(settings, "lost", "postgresql")
     assert command.fetch.chosen(settings, "latest", "dump")[0]["id"][0] == "2"
-    for places in (["media"], ["redis"], list(command.fetch.PLACES)):
+    for places in (["media"], ["redis"], command.fetch.places()):
         assert command.fetch.chosen(settings, "latest", "dump", places)[0]["id"][0] == "1", places
     command.fetch.take_over(settings, "lost", "media")
     assert command.fetch.chosen(settings, "latest", "dump", ["media"])[0]["id"][0] == "2"
@@ -62,8 +62,8 @@ def test_what_came_from_a_host_whose_clock_was_ahead(command, tmp_path, kind):  
     there = [names[kind].format(when) for when in ("2026-11-20-020000", "2036-11-20-020000", "2026-11-21-020000")]
     for name in there:
         (tmp_path / name).mkdir()
-    assert command.fetch.newest_of(str(tmp_path), *command.fetch.LISTED[kind][1:]) == there[2]
-    assert command.fetch.newest_of(str(tmp_path / "none"), *command.fetch.LISTED[kind][1:]) is None
+    assert command.fetch.newest_of(str(tmp_path), *command.fetch.listed()[kind][1:]) == there[2]
+    assert command.fetch.newest_of(str(tmp_path / "none"), *command.fetch.listed()[kind][1:]) is None
 
 
 @pytest.fixture

@@ -11,6 +11,10 @@ from ansible.errors import AnsibleFilterError, AnsibleUndefinedVariable
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "plugins" / "filter"))
 import checking  # noqa: E402  (a filter plugin is no package)
+import checking_groups  # noqa: E402  (a filter plugin is no package)
+import checking_paths  # noqa: E402  (a filter plugin is no package)
+import checking_times  # noqa: E402  (a filter plugin is no package)
+import checking_types  # noqa: E402  (a filter plugin is no package)
 
 FERNET = base64.urlsafe_b64encode(bytes(range(200, 232))).decode()
 PEM = "-----BEGIN {0}-----\nQUJD\n-----END {0}-----\n"
@@ -81,9 +85,9 @@ def test_all_problems_come_at_once():
 def test_groups():
     good = {"postgresql": ["a"], "celery_beat": ["a"], "web": ["a", "b"]}
     rules = {"postgresql": "exactly_one", "web": "one_or_more", "celery_beat": "exactly_one", "backup": "any"}
-    assert checking.group_problems(good, rules) == []
+    assert checking_groups.group_problems(good, rules) == []
     bad = {"postgresql": [], "celery_beat": ["a", "b"], "web": []}
-    assert checking.group_problems(bad, {**rules, "nginx": "one_or_more"}) == [
+    assert checking_groups.group_problems(bad, {**rules, "nginx": "one_or_more"}) == [
         "group postgresql: needs exactly one host and has none",
         "group celery_beat: needs exactly one host and has a, b",
         "group web: needs a host and has none",
@@ -114,7 +118,7 @@ class Later(dict):
     ],
 )
 def test_each_host_has_an_address_of_its_own(hosts, same):
-    problems = checking.address_problems({"web": ["a", "b"], "postgresql": ["a"], "others": ["a", "c"]}, hosts)
+    problems = checking_groups.address_problems({"web": ["a", "b"], "postgresql": ["a"], "others": ["a", "c"]}, hosts)
     assert [problem.partition("; ")[0].partition(": ")[2] for problem in problems] == ([same] if same else [])
 
 
@@ -161,15 +165,15 @@ SHAPES = {
     ],
 )
 def test_types(name, value, says):
-    assert checking.shape_problems({name: value}, SHAPES) == says
+    assert checking_types.shape_problems({name: value}, SHAPES) == says
 
 
 def test_directories_that_are_not_apart():
-    assert checking.nesting_problems({"a": "data/redis", "b": "data/redis.old"}, {"c": "data/postgres"}) == []
-    assert checking.nesting_problems({"a": "data"}, {"c": "data/postgres"})[0] == "a: data is, holds or lies in c (data/postgres); give each its own"
-    assert checking.nesting_problems({"a": "x/y", "b": "x"}, {}) == ["a: x/y is, holds or lies in b (x); give each its own"]
-    assert checking.nesting_problems({"a": "logs"}, {}) == ["a: logs is, holds or lies in logs; give each its own"]
-    assert checking.nesting_problems({"a": 7, "b": "7/b"}, {}) == ["a: 7 is, holds or lies in b (7/b); give each its own"]
+    assert checking_paths.nesting_problems({"a": "data/redis", "b": "data/redis.old"}, {"c": "data/postgres"}) == []
+    assert checking_paths.nesting_problems({"a": "data"}, {"c": "data/postgres"})[0] == "a: data is, holds or lies in c (data/postgres); give each its own"
+    assert checking_paths.nesting_problems({"a": "x/y", "b": "x"}, {}) == ["a: x/y is, holds or lies in b (x); give each its own"]
+    assert checking_paths.nesting_problems({"a": "logs"}, {}) == ["a: logs is, holds or lies in logs; give each its own"]
+    assert checking_paths.nesting_problems({"a": 7, "b": "7/b"}, {}) == ["a: 7 is, holds or lies in b (7/b); give each its own"]
 
 
 TIMES = """*-*-* *:25:00 UTC|Sun *-*-* 04:30:00 UTC|*-*~1|*-02~03|02-30|26-01-01|*-1..3-1|*:0/15|*:*:0/5|03:00:00.5|3:0|2,4:00|Mon-Fri|mon,wed
@@ -179,9 +183,9 @@ NO_TIMES = "|often|every day|3|03|25:00|3:61|*-*-* 24:00|*-*-* 03:30:60|10:00-12
 
 def test_times_as_systemd_knows_them():
     for value in TIMES.replace("\n", "|").split("|"):
-        assert checking.schedule_problems({"x_schedule": value}) == [], value
+        assert checking_times.schedule_problems({"x_schedule": value}) == [], value
     for value in NO_TIMES.split("|"):
-        assert checking.schedule_problems({"x_schedule": value}) == [f"x_schedule: '{value}' is no time as systemd knows it, such as *-*-* 03:30:00 UTC"]
+        assert checking_times.schedule_problems({"x_schedule": value}) == [f"x_schedule: '{value}' is no time as systemd knows it, such as *-*-* 03:30:00 UTC"]
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
@@ -189,3 +193,18 @@ def test_times_as_systemd_knows_them():
 def test_systemd_says_the_same(values, good):
     for value in values.split("|"):
         assert (subprocess.run(["systemd-analyze", "calendar", value], capture_output=True, check=False).returncode == 0) is good, value
+
+
+def test_what_no_job_can_use_is_said():
+    jobs = {"search": {}}
+    assert checking_times.odd_overrides({"search": {"schedule": "*-*-* 03:00:00 UTC", "days": 3, "max_age": "90000"}}, jobs) == []
+    assert checking_times.odd_overrides({"redis": {"days": 3}}, jobs) == ["backup_overrides: redis is no job without inputs of its own; those are search"]
+    assert checking_times.odd_overrides({"search": 3}, {}) == ["backup_overrides: search is no job without inputs of its own; those are none"]
+    assert checking_times.odd_overrides({"search": 3}, jobs) == ["backup_overrides.search: 3 is not some of schedule, days and max_age"]
+    assert checking_times.odd_overrides({"search": {"keep": 3}}, jobs) == ["backup_overrides.search: {'keep': 3} is not some of schedule, days and max_age"]
+    said = checking_times.odd_overrides({"search": {"schedule": "at noon", "days": 0, "max_age": "a day"}}, jobs)
+    assert said == [
+        "backup_overrides.search.schedule: 'at noon' is no time as systemd knows it, such as *-*-* 03:30:00 UTC",
+        "backup_overrides.search.days: 0 must be a whole number above 0",
+        "backup_overrides.search.max_age: a day must be a whole number above 0",
+    ]

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import types
@@ -35,11 +36,15 @@ def test_version_is_the_one_the_role_asks_for(fact):
     assert int(rendered.value("common", "__common_facts_version")) == fact.VERSION
 
 
-def test_the_engines_module_is_in_it_whole(script):
-    text, module = script.read_text(), (ROLE.parents[1] / "plugins/module_utils/host/untrusted.py").read_text()
-    assert text.startswith("#!/usr/bin/python3 -IS\n") and text.endswith("    main()\n") and module in text and "import untrusted" not in text
-    names = [{node.name for node in ast.parse(one).body if isinstance(node, ast.FunctionDef | ast.ClassDef)} for one in (text.replace(module, ""), module)]
-    assert not names[0] & names[1], "a name of the one hides a name of the other"
+def test_every_module_is_in_it_once_and_whole(script):
+    text, host = script.read_text(), ROLE.parents[1] / "plugins/module_utils/host"
+    assert text.startswith("#!/usr/bin/python3 -IS\n") and text.endswith("    main()\n")
+    assert not re.search(r"(?m)^(import|from) \.?(untrusted|child|words|senex_fact_parsing)\b", text)
+    sources = [*ROLE.glob("files/senex_fact*.py"), *(host / f"{name}.py" for name in ("untrusted", "child", "words"))]
+    names = [ast.unparse(node) for path in sources for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    found = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert sorted(map(ast.unparse, found)) == sorted(names) and len(sources) == 5
+    assert len({node.name for node in found}) == len(found), "a name of the one hides a name of the other"
 
 
 def test_prints_json_on_any_system(script):

@@ -17,12 +17,13 @@ from ansible_collections.senex.trader.plugins.module_utils.engine import quadlet
 from ansible_collections.senex.trader.plugins.module_utils.engine.system_transaction import ApplyError, SystemComponent, SystemTransaction
 from ansible_collections.senex.trader.plugins.module_utils.host import fileset, host_layout, release_record, user_manager
 from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest, WantedFile
+from ansible_collections.senex.trader.plugins.plugin_utils import components
 from test_engine_system import OWN, System
 from watched import senex_ops
 
 assert senex_ops  # on the path by that
 from senex_host import files, lock, process, status  # noqa: E402
-from senex_ops import checks_host, command  # noqa: E402
+from senex_ops import checks_backups, checks_release, command  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -162,18 +163,19 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_the_watchdog_reads_what_jobs_write(tmp_path):
     """One schema for all of them."""
     place = tmp_path / host_layout.STATUS
-    for job in (*host_layout.BACKUP_JOBS, *host_layout.RECOVERY_JOBS):
+    jobs = components.every_job()
+    for job in jobs:
         assert status.read(str(place), job) is None
         status.write(str(place), job, 60, result="ok", finished="2026-11-29T10:00:00Z", bytes=7)
-    config = type("Config", (), {"home": str(tmp_path)})()
-    found = checks_host.read_backups(None, config)
-    assert {one["job"] for one in found} == {*host_layout.BACKUP_JOBS, *host_layout.RECOVERY_JOBS}
+    config = type("Config", (), {"home": str(tmp_path), "jobs": jobs, "jobs_of_others": []})()
+    found = checks_backups.read_backups(None, config)
+    assert {one["job"] for one in found} == set(jobs)
     assert {(one["result"], one["bytes"], one["max_age_seconds"]) for one in found} == {("ok", 7, 60)}
     written = json.loads((place / "dump.json").read_text())
     assert list(written) == ["job", "result", *status.FIELDS, "max_age_seconds"]
     said = "".join((ROOT / path).read_text() for path in ("roles/backup/files/senex_backup/common.py", "roles/pitr/files/pitr/jobs.py"))
     results = {*re.findall(r'"result": "(\w+)"', said), *re.findall(r'result="(\w+)"', said), "unverified", "never"}
-    assert {checks_host.status_of({"result": one}, "dump")["result"] for one in results} == results == set(status.RESULTS)
+    assert {checks_backups.status_of({"result": one}, "dump")["result"] for one in results} == results == set(status.RESULTS)
 
 
 def test_a_program_is_read_as_it_says_it():
@@ -205,9 +207,9 @@ def test_no_program_has_its_own_of_what_the_library_has():
 
 def test_engine_and_programs_go_by_one_layout():
     assert (release_record.LOCK, release_record.RECORDS, release_record.LEASE, release_record.BOOT) == (
-        host_layout.LOCK, host_layout.RECORDS, checks_host.LEASE, checks_host.BOOT,
+        host_layout.LOCK, host_layout.RECORDS, checks_release.LEASE, checks_release.BOOT,
     )  # fmt: skip
-    assert f"{fileset.MANIFESTS}/{release_record.LOCK}" == checks_host.LOCK and f"{fileset.MANIFESTS}/{release_record.RECORDS}" == command.RECORDS
+    assert f"{fileset.MANIFESTS}/{release_record.LOCK}" == checks_release.LOCK and f"{fileset.MANIFESTS}/{release_record.RECORDS}" == command.RECORDS
     fact = (ROOT / "roles/common/files/senex_fact.py").read_text(encoding="utf-8")  # one file, which imports nothing
     assert host_layout.RELEASES in fact and all(f'"{path}"' in fact for path in quadlet_check.GENERATORS)
     nginx = yaml.safe_load((ROOT / "roles/nginx/vars/main.yml").read_text(encoding="utf-8"))

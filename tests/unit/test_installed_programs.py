@@ -9,6 +9,7 @@ from pathlib import Path
 import hostlib
 import pytest
 import yaml
+from rendered import value
 
 ROLES = Path(__file__).parents[2] / "roles"
 UTILS = ROLES.parent / "plugins/module_utils"
@@ -28,9 +29,10 @@ STARTS = {
 
 
 def listed(role):
-    """What the role's variables name as modules, in whichever list."""
+    """What the role's variables name as modules, in whichever list or by whichever pattern."""
     known = yaml.safe_load((ROLES / role / "vars/main.yml").read_text(encoding="utf-8"))
-    return {str(word) for name, value in known.items() if name.endswith("_modules") for word in value}, str(known)
+    words = [value(role, name) if "fileglob" in given else given for name, given in known.items() if name.endswith("_modules")]
+    return {str(word) for of in words for word in of}, str(known)
 
 
 def imported(path, package):
@@ -93,8 +95,7 @@ def postgresql_modules(roles):
 
 
 def own_modules(role):
-    known = yaml.safe_load((ROLES / role / "vars/main.yml").read_text(encoding="utf-8"))
-    return [name for variable, names in known.items() if variable.endswith("_modules") and "_postgresql_" not in variable for name in names]
+    return value(role, f"__{role}_modules")
 
 
 def test_every_module_of_the_library_that_is_imported_is_installed():

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import child
 from rendered import value
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +23,8 @@ l.syscall(add, b"user", b"planted", b"x", 1, -3)
 # A login of root's: a session keyring with a key in it. It prints at its end whether another one is there
 LOGIN = f"""
 import ctypes, os, subprocess, sys
-sys.path.insert(0, {os.path.dirname(untrusted.__file__)!r})
-import untrusted
+sys.path.insert(0, {os.path.dirname(os.path.dirname(child.__file__))!r})
+from host import untrusted
 l = ctypes.CDLL(None)
 key, add, ctl = {{"x86_64": (249, 248, 250)}}.get(os.uname().machine, (218, 217, 219))
 l.syscall(ctl, 1, None)
@@ -86,4 +86,4 @@ def test_no_program_of_another_user_has_roots_keys(tmp_path, name):
 
 def test_the_system_calls_number_is_the_same_in_both_places():
     text = value("django", "__senex_own_keyring")
-    assert dict(re.findall(r'"(\w+)": (\d+)', text)) == {name: str(number) for name, number in untrusted.KEYCTL.items()}
+    assert dict(re.findall(r'"(\w+)": (\d+)', text)) == {name: str(number) for name, number in child.KEYCTL.items()}

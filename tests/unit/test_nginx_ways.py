@@ -29,10 +29,10 @@ def spoken(site, path, headers=""):
 
 @needs_nginx
 def test_several_paths_take_websockets_and_no_others(tmp_path):
-    with door(tmp_path, nginx_websocket_paths=["/ws/", "/chat/live/"]) as site:
-        for path in ("/ws/x", "/chat/live/x"):
+    with door(tmp_path, nginx_websocket_paths=["/ws/", "/chat/live/", "/live", "/a.b/c"]) as site:
+        for path in ("/ws/x", "/chat/live/x", "/live", "/live?room=1", "/a.b/c"):
             assert spoken(site, path, UPGRADE)[0] == "HTTP/1.1 101 Switching Protocols"
-        for path in ("/chat/", "/other/"):
+        for path in ("/chat/", "/other/", "/live/", "/lively", "/live/x", "/x/live", "/a-b/c"):
             assert spoken(site, path, UPGRADE)[0] == "HTTP/1.1 200 OK"
 
 
@@ -83,6 +83,7 @@ def test_hsts(subdomains, preload, value):
 
 BALANCER, STRANGER = "127.0.0.7", "127.0.0.8"
 HTTPS = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"}
+MOUNTED = {"Daphne-Root-Path": "/x", "X-Forwarded-Prefix": "/x", "X-Script-Name": "/x"}
 
 
 @needs_nginx
@@ -97,8 +98,10 @@ def test_tls_that_ends_at_a_load_balancer(tmp_path):
             redirected = site.ask("/a?b=c", source=source, headers=headers, tls=False)
             assert (redirected.status, redirected.headers["location"]) == (301, f"https://{DOMAIN}/a?b=c")
         assert site.ask("/a", source=BALANCER, headers=HTTPS, tls=False, host="senex.test").status == 200
-        spoofed = site.ask("/a", source=STRANGER, headers=HTTPS)
-        assert spoofed.status == 200 and spoofed.json["headers"]["X-Forwarded-For"] == STRANGER, "by HTTPS to this host all is as ever"
+        for path in ("/a", "/health/simple/"):
+            spoofed = site.ask(path, source=STRANGER, headers=HTTPS | MOUNTED)
+            assert spoofed.status == 200 and spoofed.json["headers"]["X-Forwarded-For"] == STRANGER, "by HTTPS to this host all is as ever"
+            assert not set(MOUNTED) & set(spoofed.json["headers"]), "a client would have nginx' limits and refusals look at other paths than the application"
 
 
 @needs_nginx

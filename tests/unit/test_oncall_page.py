@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from watched import Fake, host, settings
 
-from senex_ops import activity, checks_stack, command  # isort: skip
+from senex_ops import activity, checks_database, checks_redis, command  # isort: skip
 from senex_ops.postgresql import session  # isort: skip
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +66,14 @@ def test_each_situation_is_tested_and_no_other():
     for title, (path, name) in ELSEWHERE.items():
         text = (ROOT / path).read_text(encoding="utf-8")
         assert f"def {name}" in text and f'"{SITUATIONS[title][0]}"' in text
+
+
+def test_each_section_is_found_by_a_symptom():
+    """Who is called at night begins in the table; a section without a row is found by nobody."""
+    table = PAGE.partition("| symptom, or alert |")[2].partition("\n\n")[0]
+    linked = set(re.findall(r"\]\(#([^)]+)\)", table))
+    sections = [title.lower().replace("'", "").replace(" ", "-") for title in re.findall(r"^## (.+)$", PAGE, re.MULTILINE)]
+    assert set(sections) - {"the-commands"} <= linked
 
 
 def test_the_table_of_commands_is_whole():
@@ -132,7 +140,7 @@ def test_what_a_client_sends_makes_no_row_of_its_own(end):
     fake = Fake()
     forged = f"select 1{end}1\x1f5\x1factive\x1f13\x1fa statement of nobody"
     fake.ended["inside postgres psql"] = host.Ended(0, f"42\x1f600\x1factive\x1f\x1f{forged}\n", "")
-    rows = checks_stack.psql(fake, settings(), activity.STATEMENTS)
+    rows = checks_database.psql(fake, settings(), activity.STATEMENTS)
     assert len(rows) == 1
     (line,) = activity.statements(rows, "postgres")
     assert line.isprintable() and line.strip().startswith("42 ") and "13 holds" not in line
@@ -158,7 +166,7 @@ def test_the_name_of_a_task_does_not_hide_the_queues(end):
     lengths = "".join("3\n" for _ in broker.queues) + f'held 1 [["1","2026-01-01T00:00:00","a{end}7"]]\n'
     answers = iter([host.Ended(0, "used_memory:1\n", ""), host.Ended(0, lengths, "")])
     fake.inside = lambda *_, **__: next(answers)
-    found = checks_stack.read_redis(fake, settings())
+    found = checks_redis.read_redis(fake, settings())
     assert found["overdue"] == 1 and len(found["queues"]) == len(broker.queues) and len(found["waiting"]) == 1
 
 

@@ -67,6 +67,15 @@ def test_commands_exist(page):
                     assert name == "ansible_host" or re.search(rf"\b{name}\b", SOURCES), f"no variable {name}: {line}"
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES, *sorted((ROOT / "docs/user").glob("*.md"))], ids=lambda page: page.name)
+def test_tags_are_components(page):
+    """What a page gives to type applies components; a phase is a word of the development plan."""
+    tagged = set(re.findall(r"^  tags: \[(\w+)", text_of(ROOT / "playbooks/site.yml"), re.MULTILINE)) - {"always"}
+    assert "redis" in tagged
+    for given in re.findall(r"--tags[ =]([\w,]+)", text_of(page)):
+        assert set(given.split(",")) <= {tag for tag in tagged if not tag.startswith("phase")}, given
+
+
 def keys():
     """The beginning of each finding's name, as far as the source has it as text."""
     found = set()

@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from ansible_collections.senex.trader.plugins.filter import checking, parts, rotation, sizing
+from ansible_collections.senex.trader.plugins.filter import checking_groups, parts, rotation, sizing
 from ansible_collections.senex.trader.plugins.plugin_utils import components
 from controller import ROOT
 from rendered import ROLES, component, value
@@ -19,7 +19,7 @@ EMPTY = [{}, {"redis": [], "celery": [], "celery_beat": []}]
 
 @pytest.mark.parametrize("empty", EMPTY, ids=["missing", "empty"])
 def test_groups_that_may_be_empty_or_missing(empty):
-    assert checking.group_problems({**NEEDED, **empty}) == []
+    assert checking_groups.group_problems({**NEEDED, **empty}) == []
     assert parts.part_problems({**NEEDED, **empty}, redis=False) == []
 
 
@@ -37,7 +37,7 @@ def test_groups_that_may_be_empty_or_missing(empty):
     ],
 )
 def test_what_cannot_work_is_refused_by_the_name_of_its_group(groups, redis, cache, begins):
-    found = checking.group_problems({**NEEDED, **groups}) + parts.part_problems({**NEEDED, **groups}, redis, cache)
+    found = checking_groups.group_problems({**NEEDED, **groups}) + parts.part_problems({**NEEDED, **groups}, redis, cache)
     assert [line[: len(text)] for line, text in zip(found, begins, strict=True)] == begins
 
 
@@ -128,6 +128,20 @@ def test_what_stays_on_a_host_is_said():
     assert text.startswith("still has redis, celery (redis.service, redis-cache.service, celery-worker*.service") and "and no data" in text
     assert "put the host into redis, celery once more, run playbooks/site.yml --tags redis,celery -e redis_state=absent -e celery_state=absent" in text
     assert components.left_behind(["watchdog"], ["web"]).startswith("still has watchdog (senex-watchdog.service)")
+
+
+@pytest.mark.parametrize(("name", "group"), [(name, next(iter(one.groups))) for name, one in components.registry().items() if one.groups and one.memory])
+def test_what_stays_keeps_its_share_of_the_memory(name, group):
+    """Its units run on with the limit that they had; nobody else may be given that."""
+    inventory = {**WHOLE, group: [], **({"celery_beat": []} if group == "celery" else {})}
+    here = [one for one in WHOLE if inventory[one]]
+    host = {**HOST, "senex_memory_mb": 8192, "groups": inventory, "group_names": here}
+    before = value("senex", "senex_memory", **{**host, "groups": WHOLE, "group_names": list(WHOLE)})
+    snapshot = {"senex_host_snapshot": {"installed": ["common", *components.registry()]}}
+    assert value("senex", "senex_memory", **host, **snapshot) == before
+    assert value("senex", "senex_memory", **host) != before, "its share is given out when it is gone"
+    gone = {"installed": [one for one in components.registry() if one != name]}
+    assert value("senex", "senex_memory", **host, senex_host_snapshot=gone) == value("senex", "senex_memory", **host)
 
 
 def test_what_it_says_to_type_exists():

@@ -9,12 +9,13 @@ import time
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.module_utils.checks import preflight
-from ansible_collections.senex.trader.plugins.module_utils.host import release_record, service_user, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import child, release_record, service_user, untrusted
 from ansible_collections.senex.trader.plugins.modules import release
+from ansible_collections.senex.trader.plugins.plugin_utils import components
 from test_bounded import door as door  # noqa: F401  (a fixture)
 from watched import host, settings
 
-from senex_ops import checks_host, checks_stack, doctor  # isort: skip
+from senex_ops import checks_backups, checks_certificates, checks_containers, checks_host, doctor  # isort: skip
 from test_outside_words import ENDLESS, ROOT, fact, user  # noqa: F401  (fixtures)
 
 
@@ -51,7 +52,7 @@ def test_the_watchdog_keeps_no_more_of_an_answer_than_it_has_room_for(monkeypatc
 
 
 def test_the_engine_keeps_no_more_of_an_answer_than_it_has_room_for(user, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(untrusted, "SAID", 1_000_000)
+    monkeypatch.setattr(child, "SAID", 1_000_000)
     done = user.run(list(ENDLESS), check=False, timeout=20)
     assert done.returncode == 125 and "printed more than" in done.stderr
     with pytest.raises(service_user.CommandError, match="printed more than"):
@@ -83,7 +84,7 @@ def test_a_mail_server_that_never_comes_to_its_end_is_left_alone(monkeypatch):
 
 
 def test_a_command_of_a_release_fills_no_disk(monkeypatch, tmp_path):
-    monkeypatch.setattr(untrusted, "SAID", 1_000_000)
+    monkeypatch.setattr(child, "SAID", 1_000_000)
     monkeypatch.setattr(release_record, "BOOT", str(tmp_path / "boot"))
     ledger = release_record.Ledger(str(tmp_path))
     monkeypatch.setattr(ledger, "_write", lambda name, text, mode: (tmp_path / name).write_text(text))
@@ -139,7 +140,7 @@ def test_a_flood_of_units_or_containers_pushes_nothing_else_out():
     seen = {"version": "podman version 5.4.2", "generator": True, "said": said, "code": 0, "ours": ["x.container"]}
     assert len(doctor.judge_podman(seen, settings(), 0)) == 21
     rows = [{"name": f"x{number}", "state": "exited", "status": ""} for number in range(500)]
-    assert len(checks_stack.judge_containers(rows, settings(), 0)) == 21 == len(checks_stack.judge_containers(rows[:20], settings(), 0)) + 1
+    assert len(checks_containers.judge_containers(rows, settings(), 0)) == 21 == len(checks_containers.judge_containers(rows[:20], settings(), 0)) + 1
 
 
 # How many things a user has
@@ -149,14 +150,14 @@ def test_a_flood_of_status_files_pushes_nothing_else_out(tmp_path):
     for number in range(300):
         (status / f"a{number}.json").write_text(json.dumps({"result": "failed", "error": "look here"}))
     (status / "dump.json").write_text(json.dumps({"result": "failed", "error": "disk full"}))
-    found = checks_host.judge_backups(checks_host.read_backups(None, settings(home=str(tmp_path))), settings(), 0)
+    found = checks_backups.judge_backups(checks_backups.read_backups(None, settings(home=str(tmp_path))), settings(), 0)
     assert [one.key for one in found] == ["backup dump"] and "disk full" in found[0].says
 
 
 def test_every_job_has_its_place_in_the_status():
-    jobs = yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text())["__backup_all"]
+    jobs = yaml.safe_load((ROOT / "roles/backup/vars/main.yml").read_text())["__backup_own"]  # noqa: F811
     timers = re.findall(r"name: pitr-(\w+)[.]timer", (ROOT / "roles/pitr/tasks/main.yml").read_text())
-    assert (set(jobs), set(timers)) == (set(checks_host.BACKUP_JOBS), set(checks_host.RECOVERY_JOBS))
+    assert {*jobs, *timers} <= set(components.every_job()) and set(timers) == set(checks_backups.RECOVERY_JOBS)
 
 
 def test_a_flood_of_certificates_is_no_flood_of_processes(tmp_path, fact, monkeypatch):  # noqa: F811
@@ -167,7 +168,7 @@ def test_a_flood_of_certificates_is_no_flood_of_processes(tmp_path, fact, monkey
     asked = []
     asking = type("Host", (), {"run": lambda self, *argv, stdin: asked.append(stdin) or host.Ended(1, "", "no")})()
     config = settings(certificates=[f"{tmp_path}/*.crt"], public=None)
-    found = checks_host.judge_certificates(checks_host.read_certificates(asking, config), config, 0)
-    assert len(asked) == checks_host.CERTIFICATES == len(found) - 1
+    found = checks_certificates.judge_certificates(checks_certificates.read_certificates(asking, config), config, 0)
+    assert len(asked) == checks_certificates.CERTIFICATES == len(found) - 1
     assert any("leads to 300 files" in one.says for one in found)
     assert len(fact["certificates_of_homes"](below)) == fact["MANY"]

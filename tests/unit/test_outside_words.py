@@ -25,7 +25,7 @@ from test_redis_repair import program as redis_repair
 from watched import config as watched_config
 from watched import host, settings
 
-from senex_ops import remediation, delivery, service  # isort: skip
+from senex_ops import delivery, jobs, remediation, service  # isort: skip
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = ("sh", "-c", "exec cat /dev/zero")
@@ -187,7 +187,7 @@ def test_the_watchdog_notices_that_it_cannot_ask(tmp_path, monkeypatch, trouble)
     if trouble == "start":
         monkeypatch.setattr(service.threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
     else:
-        monkeypatch.setattr(service.Own, "_answer", staticmethod(lambda theirs: time.sleep(1)))
+        monkeypatch.setattr(jobs.Own, "_answer", staticmethod(lambda theirs: time.sleep(1)))
     answer = dog.control.ask(0.2)
     assert answer.status == 0 and answer.error
     dog._take_control(answer, 0)

@@ -29,7 +29,7 @@ SENTENCES = {
     "plugins/module_utils/engine/quadlet_check.py": "findings of systemd-analyze, each of which is one for a person",
     "plugins/module_utils/contract/judge.py": "what a program of the image said, for a person",
     "plugins/module_utils/host/storage.py": "the last line of why it could not be tried",
-    "plugins/module_utils/host/untrusted.py": "lines for a screen, printable ones",
+    "plugins/module_utils/host/words.py": "lines for a screen, printable ones",
     "plugins/plugin_utils/yaml_source.py": "YAML ends a line at these characters too",
     "plugins/filter/releases.py": "the first line of a reason",
     "plugins/filter/status.py": "findings for a person",

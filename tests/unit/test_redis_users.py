@@ -10,7 +10,7 @@ from test_rendered_units import BASE
 from watched import senex_ops
 
 assert senex_ops  # on the path by that
-from senex_ops import checks_stack  # noqa: E402
+from senex_ops import checks_redis  # noqa: E402
 
 OFF = ["off", "~*", "&*", "+@all"]  # with rights, for Redis loads its log as this user
 CACHE = {"senex_redis_cache_instance": True}
@@ -268,6 +268,6 @@ def test_a_queue_that_no_file_holds_is_refused(inputs, refused):
 
 def test_the_watchdog_may_call_what_it_calls_and_nothing_else():
     rules = re.search(r"user _watchdog ([^#]*)#", component("redis", **BASE)[0]["config/redis/start.sh"][0])[1].split()
-    called = {word.lower() for word in re.findall(r"redis\.p?call\('(\w+)'", checks_stack.HELD)}
+    called = {word.lower() for word in re.findall(r"redis\.p?call\('(\w+)'", checks_redis.HELD)}
     called |= {"info", "select", "llen", "eval", "command"}  # the last by redis-cli of itself
     assert {word for word in rules if word not in ("on", "~*")} == {f"+{word}" for word in called}

@@ -205,7 +205,7 @@ FILES = {
     "roles/redis/tasks/former.yml": "quadlet: files of a manifest",
     "roles/operator_cli/files/senex_ops/command.py": "root's own",
     "roles/watchdog/files/senex_ops/remediation.py": "root's own",
-    "roles/watchdog/files/senex_ops/service.py:Watchdog._keep": "root's own, in /run",
+    "roles/watchdog/files/senex_ops/state.py:State._keep": "root's own, in /run",
     "roles/watchdog/files/senex_ops/delivery.py:Channel": "root's own",
 }
 TREE_CALLS, FILE_CALLS = {"rmtree", "removedirs"}, {"unlink", "remove", "rmdir"}

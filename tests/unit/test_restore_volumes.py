@@ -47,10 +47,10 @@ WORDS, NEW = {"words": "copied: words"}, {"words": "in use: words", "new": "in u
 def test_a_copy_of_media_has_the_volumes_that_are_kept(kept):
     """Nothing that is uploaded can pass for a volume."""
     assert tree(kept.copy / "files") == {**USED, **below(".volumes/index", WORDS)}
-    kept.media.verify(str(kept.copy))
+    kept.media.verify(None, str(kept.copy))
     (kept.copy / "files/.volumes/index/words").write_text("other", encoding="utf-8")
     with pytest.raises(Exception, match="files/.volumes/index/words"):
-        kept.media.verify(str(kept.copy))
+        kept.media.verify(None, str(kept.copy))
 
 
 def test_volumes_come_back_with_media_and_go_again(kept):

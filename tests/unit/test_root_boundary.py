@@ -29,6 +29,7 @@ ALLOWED = {
     "everything.no_room": "where the operator wants the archive; asks own_ground before it looks at its own file there",
     "everything.archive": "swap has asked own_ground for the file, which is root's alone",
     "collection_mark.Mark": "the directory of the manifests is root's",
+    "rotation_mark.RotationMark": "likewise",
     "fileset.lock": "the directory of the manifests is root's",
     "fileset.components": "likewise",
     "fileset.stage": "swap has asked own_ground, or acts as the owner",
@@ -71,7 +72,7 @@ ALLOWED = {
     "senex_fact.file_systems": "mount points of the kernel's own list; one of a user's answers root with a refusal at once",
     "senex_fact.listening": "files of the kernel",
     "senex_fact.main": "files of root's",
-    "checks_host.unread": "files of /etc/nginx, a directory of root's",
+    "checks_certificates.unread": "files of /etc/nginx, a directory of root's",
     "checks_site.read_rotation": "/run/senex.trader/out, or what else root's own file names",
     "checks_site.tail": "files of /var/log/nginx, a directory of root's",
     "command.replace": "the program found by PATH, or as the service user",
@@ -84,7 +85,7 @@ ALLOWED = {
     "lock.exclusive": "the service user runs it",
     "status.read": "the service user runs it",
     "status.write": "the service user runs it",
-    "service.Watchdog": "the watchdog's own state and runtime directories",
+    "state.State": "the watchdog's own state and runtime directories",
 }
 
 
@@ -92,7 +93,7 @@ def programs():
     """Every source file that root runs on a host."""
     places = ("plugins/module_utils/*", "plugins/modules", "roles/*/files/senex_ops", "roles/common/files/senex_host")
     found = [path for place in places for path in ROOT.glob(f"{place}/*.py")]
-    return sorted(path for path in [*found, ROOT / "roles/common/files/senex_fact.py"] if path.name not in APART)
+    return sorted(path for path in [*found, *ROOT.glob("roles/common/files/senex_fact*.py")] if path.name not in APART)
 
 
 def literal(node, constants):

@@ -14,7 +14,7 @@ from ansible_collections.senex.trader.plugins.module_utils.release import traffi
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from watched import GOOD, Fake, config, host, settings
 
-from senex_ops import checks_host, checks_site, command, remediation, decide, service  # isort: skip
+from senex_ops import checks_certificates, checks_host, checks_release, checks_site, command, decide, remediation, service  # isort: skip
 
 SILENT = host.Answer(0, "no answer within 4 s", "", 4.0)
 WHO = {"id": "a", "what": "deploy of a", "who": "anna@desk"}
@@ -38,8 +38,8 @@ def made(tmp_path, fake=None):
 @pytest.fixture
 def life(monkeypatch, tmp_path):
     """One life of the watchdog after the other, in the same directories."""
-    monkeypatch.setattr(checks_host, "LOCK", str(tmp_path / "deploy.lock"))
-    monkeypatch.setattr(checks_host, "BOOT", str(tmp_path / "boot"))
+    monkeypatch.setattr(checks_release, "LOCK", str(tmp_path / "deploy.lock"))
+    monkeypatch.setattr(checks_release, "BOOT", str(tmp_path / "boot"))
     monkeypatch.setattr(remediation, "PAUSE", str(tmp_path / "paused"))
     monkeypatch.setattr(remediation, "is_cpu_bound", lambda *_: False)
     lives = []
@@ -149,13 +149,13 @@ def test_a_damaged_state_hinders_no_restart(life, tmp_path, text):
 @pytest.fixture
 def ledger(tmp_path, monkeypatch):
     monkeypatch.setattr(release_record, "BOOT", str(tmp_path / "run/boot"))
-    monkeypatch.setattr(checks_host, "BOOT", str(tmp_path / "run/boot"))
-    monkeypatch.setattr(checks_host, "LOCK", str(tmp_path / LOCK))
+    monkeypatch.setattr(checks_release, "BOOT", str(tmp_path / "run/boot"))
+    monkeypatch.setattr(checks_release, "LOCK", str(tmp_path / LOCK))
     return Ledger(str(tmp_path))
 
 
 def seen():
-    return checks_host.read_release(None, None)
+    return checks_release.read_release(None, None)
 
 
 DAMAGED = [
@@ -184,25 +184,25 @@ def test_a_damaged_lock_is_somebodys_until_its_lease_ends(ledger, tmp_path, text
 def test_the_watchdog_waits_beside_a_damaged_lock_no_longer_than_beside_another(ledger, tmp_path, text):
     file = tmp_path / LOCK
     file.write_text(text)
-    assert checks_host.under_way(seen(), time.time())
+    assert checks_release.under_way(seen(), time.time())
     os.utime(file, (1, 1))
-    assert not checks_host.under_way(seen(), time.time())
-    (found,) = checks_host.judge_release(seen(), settings(), time.time())
+    assert not checks_release.under_way(seen(), time.time())
+    (found,) = checks_release.judge_release(seen(), settings(), time.time())
     assert found.level == "FAIL" and "stale" in found.says
 
 
 def test_a_start_of_the_host_ends_the_blindness_of_its_watchdog(ledger, tmp_path, monkeypatch):
     """It waited for half an hour beside a release that the start had cut off."""
     ledger.begin(WHO)
-    assert checks_host.under_way(seen(), time.time())
+    assert checks_release.under_way(seen(), time.time())
     (tmp_path / "run/boot").unlink()
-    assert not checks_host.under_way(seen(), time.time())
+    assert not checks_release.under_way(seen(), time.time())
     monkeypatch.setattr(time, "clock_gettime", lambda _clock: 20.0)
-    assert "cut off by a start of this host 20 s ago" in checks_host.judge_release(seen(), settings(), time.time())[0].says
+    assert "cut off by a start of this host 20 s ago" in checks_release.judge_release(seen(), settings(), time.time())[0].says
     with pytest.raises(LockHeld):
         ledger.begin({**WHO, "id": "b"})
     ledger.renew("a", "web")
-    assert checks_host.under_way(seen(), time.time()), "a controller that goes on says so"
+    assert checks_release.under_way(seen(), time.time()), "a controller that goes on says so"
 
 
 @pytest.mark.parametrize("days", [-1, 1])
@@ -212,16 +212,16 @@ def test_a_clock_that_is_set_neither_keeps_a_lock_nor_frees_it(ledger, monkeypat
     monkeypatch.setattr(time, "time", lambda: real + days * 86400)
     with pytest.raises(LockHeld):
         ledger.begin({**WHO, "id": "b"})
-    assert checks_host.under_way(seen(), time.time())
+    assert checks_release.under_way(seen(), time.time())
     monkeypatch.setattr(time, "clock_gettime", lambda _clock: uptime + LEASE + 1)
-    assert not checks_host.under_way(seen(), time.time()) and ledger.begin({**WHO, "id": "b"})["id"] == "a"
+    assert not checks_release.under_way(seen(), time.time()) and ledger.begin({**WHO, "id": "b"})["id"] == "a"
 
 
 def test_a_lock_of_an_earlier_version_is_judged_by_the_time_of_day(ledger, tmp_path):
     now = time.time()
     for renewed, holds in ((now - 60, True), (now - LEASE - 60, False)):
         (tmp_path / LOCK).write_text(json.dumps({**WHO, "since": renewed, "renewed": renewed, "step": "web"}))
-        assert checks_host.under_way(seen(), now) == holds == (release_record.outlived(ledger.holder()) < 0)
+        assert checks_release.under_way(seen(), now) == holds == (release_record.outlived(ledger.holder()) < 0)
 
 
 def test_a_full_disk_at_the_end_keeps_no_lock_and_loses_no_record(ledger, tmp_path, monkeypatch):
@@ -290,7 +290,7 @@ def test_what_is_forgiven_may_be_damaged(tmp_path, monkeypatch):
 def rotation(tmp_path, monkeypatch, *out, release=None):
     monkeypatch.setattr(checks_site, "CONTRACT", str(tmp_path / "upstream.json"))
     monkeypatch.setattr(checks_site, "CLOSING", str(tmp_path / "closing"))
-    monkeypatch.setattr(checks_host, "LOCK", str(tmp_path / LOCK))
+    monkeypatch.setattr(checks_release, "LOCK", str(tmp_path / LOCK))
     servers = ["127.0.0.1:8001", "127.0.0.1:8002"]
     (tmp_path / "upstream.json").write_text(json.dumps({"version": 1, "servers": servers, "hosts": [], "flags": str(tmp_path / "out")}))
     (tmp_path / "out").mkdir(exist_ok=True)
@@ -349,14 +349,14 @@ def test_a_unit_that_runs_and_the_next_start_does_not_bring_is_told(state, says)
 
 
 def test_a_certificate_that_nginx_has_not_read_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(checks_host, "OF_NGINX", str(tmp_path / "*.crt"))
+    monkeypatch.setattr(checks_certificates, "OF_NGINX", str(tmp_path / "*.crt"))
     wrap = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n".format
     (tmp_path / "ownca.crt").write_text(wrap("bmV3") + wrap("Y2E="))
     now = time.time()
-    assert checks_host.unread(wrap("bmV3"), now + 90) == "" and checks_host.unread(wrap("b2xk"), now) == "", "a reload takes some seconds"
-    assert checks_host.unread(wrap("b2xk"), now + 90) == str(tmp_path / "ownca.crt")
+    assert checks_certificates.unread(wrap("bmV3"), now + 90) == "" and checks_certificates.unread(wrap("b2xk"), now) == "", "a reload takes some seconds"
+    assert checks_certificates.unread(wrap("b2xk"), now + 90) == str(tmp_path / "ownca.crt")
     (tmp_path / "ownca.crt").unlink()
-    assert checks_host.unread(wrap("b2xk"), now + 90) == ""
+    assert checks_certificates.unread(wrap("b2xk"), now + 90) == ""
 
 
 def test_pauses_are_longest_a_day():
@@ -372,12 +372,12 @@ def test_after_a_start_a_lock_is_stale_when_it_keeps_nobody_out_any_more(ledger,
     for later, level in ((60, "WARN"), (bears - 60, "WARN"), (bears + 60, "FAIL")):
         monkeypatch.setattr(time, "time", lambda later=later: real + later)
         monkeypatch.setattr(time, "clock_gettime", lambda _clock, later=later: later - 30.0)
-        (found,) = checks_host.judge_release(seen(), settings(), time.time())
+        (found,) = checks_release.judge_release(seen(), settings(), time.time())
         assert found.level == level and ("stale" in found.says) == (level == "FAIL") and "cut off by a start of this host" in found.says, found
         assert (level == "FAIL") == release_record.expired(ledger.holder()), "as whoever wants the lock is told"
     monkeypatch.setattr(time, "time", lambda: real - 86400)
     monkeypatch.setattr(time, "clock_gettime", lambda _clock: bears + 60.0)
-    assert checks_host.judge_release(seen(), settings(), time.time())[0].level == "FAIL", "a clock that was set back keeps no lock"
+    assert checks_release.judge_release(seen(), settings(), time.time())[0].level == "FAIL", "a clock that was set back keeps no lock"
 
 
 def test_records_of_which_a_line_was_cut_short(tmp_path, monkeypatch, capsys):

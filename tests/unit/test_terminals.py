@@ -83,7 +83,8 @@ def test_no_program_of_the_service_user_is_handed_a_terminal(tmp_path, ways):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 def test_a_command_of_a_module_has_none_of_ansibles(tmp_path):
     """Where a module's output goes to a terminal (no pipelining), what is written there passes for its answer."""
-    code = f"import sys; sys.path.insert(0, {os.path.dirname(untrusted.__file__)!r}); import untrusted; user = dict(user=0, group=0, extra_groups=[])\n"
+    place = os.path.dirname(os.path.dirname(untrusted.__file__))
+    code = f"import sys; sys.path.insert(0, {place!r}); from host import untrusted; user = dict(user=0, group=0, extra_groups=[])\n"
     program = [str(tmp_path / "runuser")]
     piped = "stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL"
     for call in (f"untrusted.told({program}, **user)", f"import subprocess; untrusted.run(0, 0, lambda: subprocess.call({program}, {piped}))"):

@@ -17,7 +17,7 @@ from ansible_collections.senex.trader.plugins.module_utils.engine.system_transac
 from ansible_collections.senex.trader.plugins.module_utils.host import fileset, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest, WantedFile
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file, pre_deploy, upgrade_state
-from hostile import KINDS, NOBODY, ROOT_ALONE, at_every_step, secret_of
+from hostile import KINDS, NOBODY, ROOT_ALONE, Steps, at_every_step, secret_of
 
 pytestmark = [ROOT_ALONE, pytest.mark.usefixtures("impatient")]
 
@@ -50,6 +50,26 @@ def test_a_link_of_a_users_in_a_directory_of_roots_is_followed_as_the_user(groun
     (ground.base / "own").symlink_to(ground.secret)
     assert untrusted.read([str(ground.base / "own")], follow=True)[str(ground.base / "own")]["content"] == b"hunter2-of-root"
     assert "link" in str(untrusted.problem(untrusted.read([str(ground.base / "own")])[str(ground.base / "own")]))
+
+
+def test_a_file_that_becomes_a_link_at_any_step_shows_nothing_of_roots(ground, monkeypatch):
+    """In a directory of root's in which anybody may make names, as /tmp is: nobody else's ground, so root opens the file as root."""
+    ground.directory("shared", 0o1777, owner=0)
+    step, swapped = -1, True
+    while swapped:
+        step += 1
+        path = ground.file(f"shared/{step}", "x")
+
+        def swap(path=path):
+            path.unlink()
+            path.symlink_to(ground.secret)
+
+        with monkeypatch.context() as patch:
+            steps = Steps(patch, step, swap)
+            found = untrusted.matching([str(path)])
+        swapped = steps.seen > step
+        assert not secret_of(found), f"step {step}"
+    assert step > 5 and found[str(path)]["content"] == b"x"
 
 
 def test_a_container_users_directory_is_entered_as_that_user_and_a_strangers_is_not(ground, monkeypatch):

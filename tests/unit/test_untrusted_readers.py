@@ -8,7 +8,7 @@ import rendered
 import watched
 from hostile import KINDS, ROOT_ALONE, secret_of
 
-from senex_ops import checks_host  # isort: skip
+from senex_ops import checks_backups, checks_certificates  # isort: skip
 
 pytestmark = [ROOT_ALONE, pytest.mark.usefixtures("impatient")]
 
@@ -56,7 +56,7 @@ def test_the_watchdog_and_status_go_on(ground, kind):
     ground.file("home/backups/status/redis.json", json.dumps({"job": "x; curl | sh", "result": "failed", "error": "a\nOK  b \x1b[1m\ud800"}))
     ground.file("home/backups/status/$(id).json", "{}")
     settings = watched.settings(home=str(ground.home), certificates=[f"{ground.home}/backups/status/dump.json"])
-    found = checks_host.judge_backups(checks_host.read_backups(None, settings), settings, 0.0)
+    found = checks_backups.judge_backups(checks_backups.read_backups(None, settings), settings, 0.0)
     assert [one.key for one in found] == ["backup dump", "backup redis"] and found[0].says == "its status file cannot be read"
     assert found[1].says == "failed: a OK b ?[1m?" and not secret_of(found)
     for sources, history in (
@@ -65,8 +65,8 @@ def test_the_watchdog_and_status_go_on(ground, kind):
         (None, {}),
     ):
         ground.file("home/backups/status/drill.json", json.dumps({"result": "failed", "error": "c", "sources": sources, "history": history}))
-        found = checks_host.judge_backups(checks_host.read_backups(None, settings), settings, 0.0)
+        found = checks_backups.judge_backups(checks_backups.read_backups(None, settings), settings, 0.0)
         assert [one.says for one in found if one.key == "backup drill"] in (["failed: a OK b ?[1m; restored from the bucket alone"], ["failed: c"])
     host = watched.Fake()
     host.ended = {"openssl": watched.host.Ended(1, "", "no certificate")}
-    assert not secret_of(checks_host.read_certificates(host, settings))
+    assert not secret_of(checks_certificates.read_certificates(host, settings))

@@ -1,13 +1,17 @@
 """Every check and every signature: a reading of something broken, one of something whole, and what is said of each."""
 
 import json
+import sys
 import time
 
 import pytest
 import sentences
+from ansible_collections.senex.trader.plugins.plugin_utils import components
 from watched import GOOD, SETTINGS, Fake, host, settings
 
-from senex_ops import checks_host, checks_site, checks_stack, remediation, doctor, status  # isort: skip
+from senex_host import host_layout  # isort: skip
+from senex_ops import checks, checks_backups, checks_certificates, checks_containers, checks_database, checks_host, checks_redis  # isort: skip
+from senex_ops import checks_release, checks_site, checks_web, doctor, remediation, status  # isort: skip
 from senex_ops.findings import FAIL, OK, WARN, Check, age, size  # isort: skip
 
 NOW = 1_800_000_000.0
@@ -38,6 +42,35 @@ def backup(**changes):
     return [{"job": "dump", "result": "ok", "finished": "2027-01-15T07:00:00+00:00", "max_age_seconds": 90_000, "bytes": 5, **changes}]
 
 
+EVERY_JOB = components.every_job()
+
+
+@pytest.mark.parametrize(
+    ("groups", "gone"),
+    [
+        (["postgresql", "redis", "web", "backup"], set()),
+        (["redis", "web", "backup"], {"dump", "offsite-wal", "base", "wal", "drill"}),
+        (["postgresql", "web", "backup"], {"redis"}),
+        (["postgresql", "redis", "backup"], {"media"}),
+    ],
+)
+def test_jobs_of_what_a_host_has_no_more_are_not_missed(tmp_path, groups, gone):
+    """The database went to a provider: its last dump and drill would be too old for ever. A job that still has its timer is judged."""
+    for job in EVERY_JOB:
+        written = tmp_path / host_layout.STATUS / f"{job}.json"
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(json.dumps({"result": "ok", "finished": RECENT, "max_age_seconds": 60}))
+    given = settings(home=str(tmp_path), jobs_of_others=components.jobs_of_others(groups))
+    seen = checks_backups.read_backups(None, given)
+    assert {one["job"] for one in seen} == set(EVERY_JOB) - gone
+    assert {one.level for one in checks_backups.judge_backups(seen, given, NOW)} == {FAIL}
+    timers = tmp_path / ".config/systemd/user"
+    timers.mkdir(parents=True)
+    for job in EVERY_JOB:
+        (timers / host_layout.job_unit(job, "timer")).write_text("[Timer]\n")
+    assert {one["job"] for one in checks_backups.read_backups(None, given)} == set(EVERY_JOB)
+
+
 def drill(**sources):
     """A drill that went well an hour ago, and what is known of each source: how it went, when it was proved, what the good ones took."""
     known = {name: {"result": result, "error": "the reason", "proved": proved, "seconds": seconds} for name, (result, proved, *seconds) in sources.items()}
@@ -66,63 +99,64 @@ def theirs(trouble):
 
 LOCK = {"what": "deploy of 2", "who": "ann", "step": "web", "since": NOW - 60, "renewed": NOW - 60}
 TABLE = [
-    (checks_stack.judge_web, {"web-1.service": GOOD}, OK, "alive"),
-    (checks_stack.judge_web, {"web-1.service": host.Answer(0, "no answer within 4 s")}, FAIL, "no answer within 4 s"),
-    (checks_stack.judge_web, {"web-1.service": host.Answer(400)}, FAIL, "ALLOWED_HOSTS"),
-    (checks_stack.judge_web, {"web-1.service": host.Answer(301, location="https://x/")}, FAIL, "SECURE_PROXY_SSL_HEADER"),
-    (checks_stack.judge_web, {"web-1.service": host.Answer(503)}, FAIL, "answers 503"),
-    (checks_stack.judge_ready, GOOD, OK, "/health/ answers 200 in 10 ms"),
-    (checks_stack.judge_ready, host.Answer(503, body='{"database": "OperationalError"}'), FAIL, "OperationalError"),
-    (checks_stack.judge_public, GOOD, OK, "https://www.example.com/health/simple/ answers"),
-    (checks_stack.judge_public, host.Answer(502), FAIL, "answers 502"),
-    (checks_stack.judge_public, host.Answer(0, "[Errno 111] Connection refused"), FAIL, "refused"),
-    (checks_stack.judge_dns, {"container": "web-1", "code": 0, "said": "", "found": ["redis"]}, OK, "web-1 finds redis"),
-    (checks_stack.judge_dns, {"container": "web-1", "code": 2, "said": "", "found": ["redis"]}, OK, "web-1 finds redis"),
-    (checks_stack.judge_dns, {"container": "web-1", "code": 2, "said": "", "found": []}, FAIL, "none of postgres, redis, web-2"),
-    (checks_stack.judge_elsewhere, theirs(""), OK, "db.acme.io:5432, somebody else's server, takes connections; its backups are theirs"),
-    (checks_stack.judge_elsewhere, theirs("timed out"), FAIL, "takes no connection: timed out"),
-    (checks_stack.judge_dns, {"container": "web-1", "code": 125, "said": "no such container", "found": []}, WARN, "no such container"),
-    (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up (healthy)"}], OK, "1 run"),
-    (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up 2 hours (unhealthy)"}], FAIL, "unhealthy"),
-    (checks_stack.judge_containers, [{"name": "redis", "state": "exited", "status": "Exited (1)"}], FAIL, "Exited"),
-    (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up", "made": NOW - 86400 * 119}], OK, "119 d old"),
-    (checks_stack.judge_containers, [{"name": "redis", "state": "running", "status": "Up", "made": NOW - 86400 * 121}], WARN, "minor releases have come"),
-    (checks_stack.judge_containers, [{"name": "redis", "state": "exited", "status": "Exited (1)", "made": NOW - 60}], FAIL, "Exited"),
-    (checks_stack.judge_outside, {"running": ["conmon", "slirp4netns"], "manager": "user@987.service"}, OK, "leads the containers out"),
-    (checks_stack.judge_outside, {"running": [], "manager": "user@987.service"}, OK, ""),
-    (checks_stack.judge_outside, {"running": ["conmon"], "manager": "user@987.service"}, FAIL, "slirp4netns has ended"),
-    (checks_stack.judge_database, ROWS, OK, "7 of 100 connections"),
-    (checks_stack.judge_database, [["connections", "95", "100"]], WARN, "95 of 100"),
-    (checks_stack.judge_database, [["connections", "5", "100", "15.20 (Debian 15.20-0+deb12u1)"]], OK, "PostgreSQL 15.20 answers, 5 of 100"),
-    (checks_stack.judge_database, [*ROWS, ["archiver", "0", "12", "false"]], OK, ""),
-    (checks_stack.judge_database, [*ROWS, ["archiver", "9", "12", "true"]], FAIL, "archiving fails (9 times)"),
-    (checks_stack.judge_database, [*ROWS, ["archiver", "0", "9000", "false"]], FAIL, "last done 2 h ago"),
-    (checks_stack.judge_database, [*ROWS, ["slot", "barman", "true", "1000"]], OK, "is read"),
-    (checks_stack.judge_database, [*ROWS, ["slot", "barman", "false", "500000000"]], FAIL, "read by nobody and keeps 500 MB"),
-    (checks_stack.judge_database, [*ROWS, ["slot", "barman", "true", "9000000000"]], FAIL, "keeps 9 GB"),
-    (checks_stack.judge_database, [*ROWS, ["cluster", "7300", "on", "0"]], OK, "7300, data checksums on"),
-    (checks_stack.judge_database, [*ROWS, ["cluster", "7300", "on", "2"]], FAIL, "2 pages were read whose checksum is wrong"),
-    (checks_stack.judge_database, [*ROWS, ["standby", "replica", "2"]], OK, ""),
-    (checks_stack.judge_database, [*ROWS, ["standby", "replica", "900"]], WARN, "15 min behind"),
-    (checks_stack.judge_database, [*ROWS, ["lock", "42", "idle in transaction", "3", "90"]], WARN, "42 (idle in transaction) holds up 3 others"),
-    (checks_stack.judge_beat, {"silent": "20", "shortest": "10", "up": 9999}, OK, "20 s ago"),
-    (checks_stack.judge_beat, {"silent": "2000", "shortest": "10", "up": 9999}, FAIL, "nothing for 33 min"),
-    (checks_stack.judge_beat, {"silent": "2000", "shortest": "3600", "up": 9999}, OK, ""),
-    (checks_stack.judge_beat, {"silent": "2000", "shortest": "10", "up": 30}, OK, ""),
-    (checks_stack.judge_beat, {}, OK, "no schedule"),
-    (checks_stack.judge_beat, {"silent": "", "shortest": "", "up": 9999}, OK, "not sent anything yet"),
-    (checks_stack.judge_redis, {"damaged": "appendonly.aof.1.incr.aof"}, FAIL, "cannot start, for a file is damaged: appendonly.aof.1.incr.aof"),
-    (checks_stack.judge_redis, redis(overdue=3), WARN, "3 were handed out more than 12 h ago"),
-    (checks_stack.judge_redis, redis(waiting=[waits("2027-01-20T08:00:00+00:00")]), WARN, "remind: due later than senex_celery_visibility_timeout (12 h)"),
-    (checks_stack.judge_redis, redis(waiting=[waits("2027-01-15T08:30:00+00:00"), waits("soon")]), OK, "answers"),
-    (checks_stack.judge_redis, redis(), OK, "answers"),
-    (checks_stack.judge_redis, redis(evicted_keys="5"), WARN, "evicted 5 keys"),
-    (checks_stack.judge_redis, redis(rdb_last_bgsave_status="err"), FAIL, "refuses writes"),
-    (checks_stack.judge_redis, redis(used_memory="99000"), FAIL, "memory is full"),
-    (checks_stack.judge_redis, redis(used_memory="99000", evicted_keys="9"), WARN, "evicts cache keys"),
-    (checks_stack.judge_redis, redis({"celery": 0, "trading": 500}), WARN, "trading 500"),
+    (checks_web.judge_web, {"web-1.service": GOOD}, OK, "alive"),
+    (checks_web.judge_web, {"web-1.service": host.Answer(0, "no answer within 4 s")}, FAIL, "no answer within 4 s"),
+    (checks_web.judge_web, {"web-1.service": host.Answer(400)}, FAIL, "ALLOWED_HOSTS"),
+    (checks_web.judge_web, {"web-1.service": host.Answer(301, location="https://x/")}, FAIL, "SECURE_PROXY_SSL_HEADER"),
+    (checks_web.judge_web, {"web-1.service": host.Answer(503)}, FAIL, "answers 503"),
+    (checks_web.judge_ready, GOOD, OK, "/health/ answers 200 in 10 ms"),
+    (checks_web.judge_ready, host.Answer(503, body='{"database": "OperationalError"}'), FAIL, "OperationalError"),
+    (checks_web.judge_public, GOOD, OK, "https://www.example.com/health/simple/ answers"),
+    (checks_web.judge_public, host.Answer(502), FAIL, "answers 502"),
+    (checks_web.judge_public, host.Answer(0, "[Errno 111] Connection refused"), FAIL, "refused"),
+    (checks_containers.judge_dns, {"container": "web-1", "code": 0, "said": "", "found": ["redis"]}, OK, "web-1 finds redis"),
+    (checks_containers.judge_dns, {"container": "web-1", "code": 2, "said": "", "found": ["redis"]}, OK, "web-1 finds redis"),
+    (checks_containers.judge_dns, {"container": "web-1", "code": 2, "said": "", "found": []}, FAIL, "none of postgres, redis, web-2"),
+    (checks_web.judge_elsewhere, theirs(""), OK, "db.acme.io:5432, somebody else's server, takes connections; its backups are theirs"),
+    (checks_web.judge_elsewhere, theirs("timed out"), FAIL, "takes no connection: timed out"),
+    (checks_containers.judge_dns, {"container": "web-1", "code": 125, "said": "no such container", "found": []}, WARN, "no such container"),
+    (checks_containers.judge_containers, [{"name": "redis", "state": "running", "status": "Up (healthy)"}], OK, "1 run"),
+    (checks_containers.judge_containers, [{"name": "redis", "state": "running", "status": "Up 2 hours (unhealthy)"}], FAIL, "unhealthy"),
+    (checks_containers.judge_containers, [{"name": "redis", "state": "exited", "status": "Exited (1)"}], FAIL, "Exited"),
+    (checks_containers.judge_containers, [{"name": "redis", "state": "running", "status": "Up", "made": NOW - 86400 * 119}], OK, "119 d old"),
+    (checks_containers.judge_containers, [{"name": "redis", "state": "running", "status": "Up", "made": NOW - 86400 * 121}], WARN, "minor releases have come"),
+    (checks_containers.judge_containers, [{"name": "redis", "state": "exited", "status": "Exited (1)", "made": NOW - 60}], FAIL, "Exited"),
+    (checks_containers.judge_outside, {"running": ["conmon", "slirp4netns"], "manager": "user@987.service"}, OK, "leads the containers out"),
+    (checks_containers.judge_outside, {"running": [], "manager": "user@987.service"}, OK, ""),
+    (checks_containers.judge_outside, {"running": ["conmon"], "manager": "user@987.service"}, FAIL, "slirp4netns has ended"),
+    (checks_database.judge_database, ROWS, OK, "7 of 100 connections"),
+    (checks_database.judge_database, [["connections", "95", "100"]], WARN, "95 of 100"),
+    (checks_database.judge_database, [["connections", "5", "100", "15.20 (Debian 15.20-0+deb12u1)"]], OK, "PostgreSQL 15.20 answers, 5 of 100"),
+    (checks_database.judge_database, [*ROWS, ["archiver", "0", "12", "false"]], OK, ""),
+    (checks_database.judge_database, [*ROWS, ["archiver", "9", "12", "true"]], FAIL, "archiving fails (9 times)"),
+    (checks_database.judge_database, [*ROWS, ["archiver", "0", "9000", "false"]], FAIL, "last done 2 h ago"),
+    (checks_database.judge_database, [*ROWS, ["slot", "barman", "true", "1000"]], OK, "is read"),
+    (checks_database.judge_database, [*ROWS, ["slot", "barman", "false", "500000000"]], FAIL, "read by nobody and keeps 500 MB"),
+    (checks_database.judge_database, [*ROWS, ["slot", "barman", "true", "9000000000"]], FAIL, "keeps 9 GB"),
+    (checks_database.judge_database, [*ROWS, ["cluster", "7300", "on", "0"]], OK, "7300, data checksums on"),
+    (checks_database.judge_database, [*ROWS, ["cluster", "7300", "on", "2"]], FAIL, "2 pages were read whose checksum is wrong"),
+    (checks_database.judge_database, [*ROWS, ["standby", "replica", "2"]], OK, ""),
+    (checks_database.judge_database, [*ROWS, ["standby", "replica", "900"]], WARN, "15 min behind"),
+    (checks_database.judge_database, [*ROWS, ["lock", "42", "idle in transaction", "3", "90"]], WARN, "42 (idle in transaction) holds up 3 others"),
+    (checks_database.judge_beat, {"silent": "20", "shortest": "10", "up": 9999}, OK, "20 s ago"),
+    (checks_database.judge_beat, {"silent": "2000", "shortest": "10", "up": 9999}, FAIL, "nothing for 33 min"),
+    (checks_database.judge_beat, {"silent": "2000", "shortest": "3600", "up": 9999}, OK, ""),
+    (checks_database.judge_beat, {"silent": "2000", "shortest": "10", "up": 30}, OK, ""),
+    (checks_database.judge_beat, {}, OK, "no schedule"),
+    (checks_database.judge_beat, {"silent": "", "shortest": "", "up": 9999}, OK, "not sent anything yet"),
+    (checks_redis.judge_redis, {"damaged": "appendonly.aof.1.incr.aof"}, FAIL, "cannot start, for a file is damaged: appendonly.aof.1.incr.aof"),
+    (checks_redis.judge_redis, redis(overdue=3), WARN, "3 were handed out more than 12 h ago"),
+    (checks_redis.judge_redis, redis(waiting=[waits("2027-01-20T08:00:00+00:00")]), WARN, "remind: due later than senex_celery_visibility_timeout (12 h)"),
+    (checks_redis.judge_redis, redis(waiting=[waits("2027-01-15T08:30:00+00:00"), waits("soon")]), OK, "answers"),
+    (checks_redis.judge_redis, redis(), OK, "answers"),
+    (checks_redis.judge_redis, redis(evicted_keys="5"), WARN, "evicted 5 keys"),
+    (checks_redis.judge_redis, redis(rdb_last_bgsave_status="err"), FAIL, "refuses writes"),
+    (checks_redis.judge_redis, redis(used_memory="99000"), FAIL, "memory is full"),
+    (checks_redis.judge_redis, redis(used_memory="99000", evicted_keys="9"), WARN, "evicts cache keys"),
+    (checks_redis.judge_redis, redis({"celery": 0, "trading": 500}), WARN, "trading 500"),
     (checks_site.judge_errors, {"seen": 90, "own": {"502": 9}}, OK, "9 of 90"),
     (checks_site.judge_errors, {"seen": 90, "own": {"502": 9, "504": 2}}, WARN, "11 of 90"),
+    (checks_site.judge_errors, {"seen": 20, "own": {"502": 11}}, FAIL, "11 of 20"),
     (checks_site.judge_server, {"daphne": "4.2.2"}, OK, "daphne 4.2.2"),
     (checks_site.judge_server, {"daphne": "4.2.1"}, WARN, "CVE-2026-44545"),
     (checks_site.judge_rotation, {}, OK, "0 of 0"),
@@ -154,52 +188,57 @@ TABLE = [
     (checks_host.judge_disk, {"/x": "cannot be read: no answer"}, FAIL, "/x cannot be read"),
     (checks_host.judge_memory, {"MemTotal": 1000, "MemAvailable": 500}, OK, "50 %"),
     (checks_host.judge_memory, {"MemTotal": 1000, "MemAvailable": 50}, WARN, "5 %"),
-    (checks_host.judge_certificates, life(90, 29), OK, "29 days left"),
-    (checks_host.judge_certificates, life(90, 20), WARN, "20 days left"),
-    (checks_host.judge_certificates, life(90, 6), FAIL, "6 days left"),
-    (checks_host.judge_certificates, life(45, 12), OK, "12 days left"),
-    (checks_host.judge_certificates, life(45, 11), WARN, "11 days left"),
-    (checks_host.judge_certificates, life(45, 4), FAIL, "4 days left"),
-    (checks_host.judge_certificates, life(6.7, 3.3), OK, "3 days left"),
-    (checks_host.judge_certificates, life(6.7, 1.5), WARN, "36 h left"),
-    (checks_host.judge_certificates, life(6.7, 0.5), FAIL, "12 h left"),
-    (checks_host.judge_certificates, life(365, 25), OK, "25 days left"),
-    (checks_host.judge_certificates, life(365, 20), WARN, "20 days left"),
-    (checks_host.judge_certificates, life(90, -3), FAIL, "expired 3 d ago"),
-    (checks_host.judge_certificates, {"x.crt": "is no certificate: bad"}, WARN, "is no certificate"),
-    (checks_host.judge_backups, backup(), OK, "done 60 min ago"),
-    (checks_host.judge_backups, [], WARN, "nothing is backed up"),
-    (checks_host.judge_backups, backup(result="never"), WARN, "has not run yet"),
-    (checks_host.judge_backups, backup(result="failed", error="disk full"), FAIL, "disk full"),
-    (checks_host.judge_backups, backup(finished="2027-01-10T07:00:00+00:00"), FAIL, "more than 25 h"),
-    (checks_host.judge_backups, backup(finished="when"), FAIL, "cannot be read"),
-    (checks_host.judge_backups, [{"job": "dump", "result": "unreadable"}], FAIL, "cannot be read"),
-    (checks_host.judge_backups, [{"job": "wal", "result": "ok", "finished": "2027-01-15T07:50:00+00:00", "max_age_seconds": 300}], FAIL, "more than 5 min"),
-    (checks_host.judge_backups, [{"job": "drill", "result": "failed", "error": "no migration table"}], FAIL, "no migration table"),
-    (checks_host.judge_backups, drill(archive=("ok", RECENT, 40, 44.4)), OK, "44 s from the archive on this host (median of 2: 42 s)"),
+    (checks_certificates.judge_certificates, life(90, 29), OK, "29 days left"),
+    (checks_certificates.judge_certificates, life(90, 20), WARN, "20 days left"),
+    (checks_certificates.judge_certificates, life(90, 6), FAIL, "6 days left"),
+    (checks_certificates.judge_certificates, life(45, 12), OK, "12 days left"),
+    (checks_certificates.judge_certificates, life(45, 11), WARN, "11 days left"),
+    (checks_certificates.judge_certificates, life(45, 4), FAIL, "4 days left"),
+    (checks_certificates.judge_certificates, life(6.7, 3.3), OK, "3 days left"),
+    (checks_certificates.judge_certificates, life(6.7, 1.5), WARN, "36 h left"),
+    (checks_certificates.judge_certificates, life(6.7, 0.5), FAIL, "12 h left"),
+    (checks_certificates.judge_certificates, life(365, 25), OK, "25 days left"),
+    (checks_certificates.judge_certificates, life(365, 20), WARN, "20 days left"),
+    (checks_certificates.judge_certificates, life(90, -3), FAIL, "expired 3 d ago"),
+    (checks_certificates.judge_certificates, {"x.crt": "is no certificate: bad"}, WARN, "is no certificate"),
+    (checks_backups.judge_backups, backup(), OK, "done 60 min ago"),
+    (checks_backups.judge_backups, [], WARN, "nothing is backed up"),
+    (checks_backups.judge_backups, backup(result="never"), WARN, "has not run yet"),
+    (checks_backups.judge_backups, backup(result="failed", error="disk full"), FAIL, "disk full"),
+    (checks_backups.judge_backups, backup(finished="2027-01-10T07:00:00+00:00"), FAIL, "more than 25 h"),
+    (checks_backups.judge_backups, backup(finished="when"), FAIL, "cannot be read"),
+    (checks_backups.judge_backups, [{"job": "dump", "result": "unreadable"}], FAIL, "cannot be read"),
+    (checks_backups.judge_backups, [{"job": "wal", "result": "ok", "finished": "2027-01-15T07:50:00+00:00", "max_age_seconds": 300}], FAIL, "more than 5 min"),
+    (checks_backups.judge_backups, [{"job": "drill", "result": "failed", "error": "no migration table"}], FAIL, "no migration table"),
+    (checks_backups.judge_backups, drill(archive=("ok", RECENT, 40, 44.4)), OK, "44 s from the archive on this host (median of 2: 42 s)"),
     (
-        checks_host.judge_backups,
+        checks_backups.judge_backups,
         drill(archive=("ok", RECENT, 40), bucket=("ok", RECENT, 90)),
         OK,
         "40 s from the archive on this host; 90 s from the bucket alone",
     ),
-    (checks_host.judge_backups, drill(archive=("ok", RECENT, 40), bucket=("failed", RECENT, 90)), FAIL, "failed: the reason; restored from the bucket alone"),
-    (checks_host.judge_backups, drill(archive=("failed", None), bucket=("ok", RECENT)), FAIL, "failed: the reason; restored from the archive on this host"),
-    (checks_host.judge_backups, drill(archive=("ok", RECENT), bucket=("unverified", RECENT)), WARN, "bucket alone (last proved 60 min ago): the reason"),
     (
-        checks_host.judge_backups,
+        checks_backups.judge_backups,
+        drill(archive=("ok", RECENT, 40), bucket=("failed", RECENT, 90)),
+        FAIL,
+        "failed: the reason; restored from the bucket alone",
+    ),
+    (checks_backups.judge_backups, drill(archive=("failed", None), bucket=("ok", RECENT)), FAIL, "failed: the reason; restored from the archive on this host"),
+    (checks_backups.judge_backups, drill(archive=("ok", RECENT), bucket=("unverified", RECENT)), WARN, "bucket alone (last proved 60 min ago): the reason"),
+    (
+        checks_backups.judge_backups,
         drill(archive=("ok", RECENT), bucket=("unverified", OLD)),
         FAIL,
         "could not verify the bucket alone (last proved 45 d ago): the rea",
     ),
-    (checks_host.judge_backups, drill(archive=("ok", RECENT), bucket=("unverified", None)), FAIL, "never proved"),
-    (checks_host.judge_backups, drill(archive=("ok", RECENT), dump=("failed", RECENT, 9)), FAIL, "failed: the reason; restored from the newest dump"),
-    (checks_host.judge_backups, drill(archive=("ok", RECENT, 40), dump=("ok", RECENT, 9)), OK, "9 s from the newest dump"),
-    (checks_host.judge_backups, drill(archive=("ok", RECENT), bucket=("ok", OLD)), FAIL, "(last proved 45 d ago): nobody has tried"),
-    (checks_host.judge_release, None, OK, "none"),
-    (checks_host.judge_release, LOCK, OK, "deploy of 2 by ann"),
-    (checks_host.judge_release, {**LOCK, "renewed": NOW - 7200}, FAIL, "stale, last renewed 2 h ago"),
-    (checks_host.judge_release, {**LOCK, "boot": "of before", "uptime": 9e9, "lease": 9e9}, WARN, "whether it goes on elsewhere is not known here"),
+    (checks_backups.judge_backups, drill(archive=("ok", RECENT), bucket=("unverified", None)), FAIL, "never proved"),
+    (checks_backups.judge_backups, drill(archive=("ok", RECENT), dump=("failed", RECENT, 9)), FAIL, "failed: the reason; restored from the newest dump"),
+    (checks_backups.judge_backups, drill(archive=("ok", RECENT, 40), dump=("ok", RECENT, 9)), OK, "9 s from the newest dump"),
+    (checks_backups.judge_backups, drill(archive=("ok", RECENT), bucket=("ok", OLD)), FAIL, "(last proved 45 d ago): nobody has tried"),
+    (checks_release.judge_release, None, OK, "none"),
+    (checks_release.judge_release, LOCK, OK, "deploy of 2 by ann"),
+    (checks_release.judge_release, {**LOCK, "renewed": NOW - 7200}, FAIL, "stale, last renewed 2 h ago"),
+    (checks_release.judge_release, {**LOCK, "boot": "of before", "uptime": 9e9, "lease": 9e9}, WARN, "whether it goes on elsewhere is not known here"),
     (checks_host.judge_time, {"synchronised": True}, OK, ""),
     (checks_host.judge_time, {"synchronised": False}, WARN, "not synchronised"),
     (checks_host.judge_reboot, {"pending": False, "packages": ""}, OK, ""),
@@ -248,6 +287,18 @@ def test_table(judge, data, level, says):
         assert all(one.do for one in matching), "it does not say what to do"
 
 
+def test_a_check_that_comes_is_found_and_shown_last(monkeypatch, tmp_path):
+    lines = "from .findings import Check", "CHECKS = [Check('search', None, None, lambda config: 'search' in config.components)]"
+    (tmp_path / "checks_a_search.py").write_text("\n".join(lines))
+    monkeypatch.setattr(sys.modules["senex_ops"], "__path__", [*sys.modules["senex_ops"].__path__, str(tmp_path)])
+    found = checks.every()
+    names = [one.name for one in found]
+    assert names[: len(checks.FIRST)] == list(checks.FIRST) and "search" in names[len(checks.FIRST) :]
+    check = found[names.index("search")]
+    assert not check.applies(settings()) and check.applies(settings(components=["search"]))
+    sys.modules.pop("senex_ops.checks_a_search")
+
+
 def test_every_check_has_a_broken_reading_and_a_whole_one():
     judged = {(row[0], row[2] == OK) for row in TABLE}
     for check in [*status.CHECKS, *doctor.SIGNATURES]:
@@ -256,13 +307,13 @@ def test_every_check_has_a_broken_reading_and_a_whole_one():
 
 def test_every_sentence_of_every_check_has_a_reading_that_brings_it():
     """A line of status or doctor that is added without a row of TABLE."""
-    modules = (checks_host, checks_stack, doctor, status)
+    modules = (*(sys.modules[name] for name in sorted({check.judge.__module__ for check in status.CHECKS})), doctor)
     assert sentences.unsaid(modules, lambda: [judge(data, settings(image="registry/x:1"), NOW) for judge, data, _, _ in TABLE]) == []
 
 
 def test_where_no_connections_are_left_the_superuser_is_advised():
     """The application is refused then, and does not see what others do."""
-    (found,) = checks_stack.judge_database([["connections", "99", "100"]], settings(), NOW)
+    (found,) = checks_database.judge_database([["connections", "99", "100"]], settings(), NOW)
     assert found.do.startswith("senex psql -U postgres -c 'select")
 
 
@@ -270,7 +321,7 @@ def test_a_reading_that_fails_is_a_finding():
     def read(*_):
         raise OSError("psql in postgres: no such container")
 
-    (found,) = Check("database", read, checks_stack.judge_database).find(None, settings(), NOW)
+    (found,) = Check("database", read, checks_database.judge_database).find(None, settings(), NOW)
     assert (found.level, found.says) == (FAIL, "cannot be read: psql in postgres: no such container")
 
 
@@ -301,13 +352,14 @@ def test_a_pause_counts_from_the_moment_on_that_it_is_asked_for(tmp_path, monkey
 def test_a_page_that_is_good_is_said_to_be_a_page_that_is_good():
     """Nobody but the application knows what it looked at."""
     one_page = settings(web={**SETTINGS["web"], "alive_path": "/up/", "ready_path": "/up/"})
-    (apart,), (same,) = (checks_stack.judge_ready(GOOD, config, NOW) for config in (settings(), one_page))
+    (apart,), (same,) = (checks_web.judge_ready(GOOD, config, NOW) for config in (settings(), one_page))
     assert apart.says == "/health/ answers 200 in 10 ms" and same.says == "/up/ answers 200 in 10 ms; it is the liveness page too"
 
 
 def test_parts_that_are_elsewhere_are_not_asked_for():
     alone = settings(web=None, public=None, broker=None, beat="")
-    assert [check.name for check in checks_stack.CHECKS if check.applies(alone)] == ["containers", "outside", "database"]
+    assert {"containers", "outside", "database"} <= {check.name for check in checks.every() if check.applies(alone)}
+    assert not {"web", "public", "ready", "dns", "redis", "elsewhere", "beat"} & {check.name for check in checks.every() if check.applies(alone)}
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (150, "2 min"), (7200, "2 h"), (200_000, "2 d")])
@@ -322,13 +374,13 @@ def test_sizes(count, text):
 
 def test_a_copy_that_does_not_restore_is_told_beside_a_bucket_that_could_not_be_tried():
     """A trouble that is open is not told again, so the two have names of their own."""
-    found = checks_host.judge_backups(drill(archive=("failed", None), bucket=("unverified", None)), settings(), NOW)
+    found = checks_backups.judge_backups(drill(archive=("failed", None), bucket=("unverified", None)), settings(), NOW)
     assert [(one.key, one.level) for one in found] == [("backup drill", FAIL), ("backup drill from bucket", FAIL)]
-    found = checks_host.judge_backups(drill(archive=("ok", RECENT, 40), bucket=("unverified", RECENT)), settings(), NOW)
+    found = checks_backups.judge_backups(drill(archive=("ok", RECENT, 40), bucket=("unverified", RECENT)), settings(), NOW)
     assert {one.key: one.level for one in found} == {"backup drill": OK, "backup drill from bucket": WARN}
 
 
 def test_the_end_of_the_authority_is_told_with_what_cures_it():
     """A run of the playbook renews what it signed, and not the authority."""
-    (found,) = checks_host.judge_certificates({"/etc/senex-trader/tls/ca.crt": life(3650, 20)["x.crt"]}, settings(image="registry/x:1"), NOW)
+    (found,) = checks_certificates.judge_certificates({"/etc/senex-trader/tls/ca.crt": life(3650, 20)["x.crt"]}, settings(image="registry/x:1"), NOW)
     assert found.level == WARN and "playbooks/secrets.yml" in found.do and "--tags" not in found.do

@@ -5,7 +5,7 @@ import json
 import pytest
 from watched import Fake, config, host, settings
 
-from senex_ops import checks_host, remediation, decide  # isort: skip
+from senex_ops import checks_release, decide, remediation  # isort: skip
 
 LIMITS = config.Restart(pause=300, per_hour=3)
 ACTIVE = decide.Situation("active")
@@ -69,7 +69,7 @@ def test_an_hour_without_restarts_allowed_only_calls_somebody():
 
 @pytest.fixture
 def here(monkeypatch, tmp_path):
-    monkeypatch.setattr(checks_host, "LOCK", str(tmp_path / "deploy.lock"))
+    monkeypatch.setattr(checks_release, "LOCK", str(tmp_path / "deploy.lock"))
     monkeypatch.setattr(remediation, "PAUSE", str(tmp_path / "paused"))
     return Fake(), tmp_path
 

@@ -5,14 +5,14 @@ import time
 import pytest
 from watched import GOOD, Fake, config, host, settings
 
-from senex_ops import checks_host, checks_stack, remediation, service  # isort: skip
+from senex_ops import checks_containers, checks_release, remediation, service  # isort: skip
 
 SILENT = host.Answer(0, "no answer within 4 s", "", 4.0)
 
 
 @pytest.fixture
 def watchdog(monkeypatch, tmp_path):
-    monkeypatch.setattr(checks_host, "LOCK", str(tmp_path / "deploy.lock"))
+    monkeypatch.setattr(checks_release, "LOCK", str(tmp_path / "deploy.lock"))
     monkeypatch.setattr(remediation, "PAUSE", str(tmp_path / "paused"))
     monkeypatch.setattr(remediation, "is_cpu_bound", lambda *_: False)
     made = service.Watchdog(settings(), config.Secrets(), Fake(), str(tmp_path), str(tmp_path))
@@ -161,7 +161,7 @@ def test_a_check_that_breaks_is_said_and_ends_nothing(watchdog):
 
 def names_fail(watchdog, tmp_path, monkeypatch, programs):
     """Podman 4.9, and name resolution that failed twice."""
-    monkeypatch.setattr(checks_stack, "SLIRP", str(tmp_path))
+    monkeypatch.setattr(checks_containers, "SLIRP", str(tmp_path))
     watchdog.host.ended = {"inside web-1 getent": host.Ended(2, "", ""), "podman --version": host.Ended(0, "podman version 4.9.3", "")}
     watchdog.host.programs = programs
     jobs = {job.name: job for job in watchdog.jobs}
@@ -184,7 +184,7 @@ def test_names_that_fail_alone_are_cured_by_their_resolver(watchdog, tmp_path, m
 
 
 def test_the_way_out_alone_is_told_and_takes_nothing_down(watchdog, tmp_path, monkeypatch):
-    monkeypatch.setattr(checks_stack, "SLIRP", str(tmp_path))
+    monkeypatch.setattr(checks_containers, "SLIRP", str(tmp_path))
     watchdog.host.ended, watchdog.host.programs = {"podman --version": host.Ended(0, "podman version 4.9.3", "")}, ["conmon"]
     job = next(job for job in watchdog.jobs if job.name == "outside")
     for now in range(9):

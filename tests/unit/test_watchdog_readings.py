@@ -10,7 +10,8 @@ import time
 import pytest
 from watched import Fake, host, settings
 
-from senex_ops import checks_host, checks_stack, doctor  # isort: skip
+from senex_ops import checks_certificates, checks_containers, checks_host, checks_redis  # isort: skip
+from senex_ops import doctor  # isort: skip
 from senex_ops.findings import FAIL, OK, WARN, Check  # isort: skip
 from test_watchdog_checks import NOT_OURS, NOW, units
 
@@ -30,7 +31,7 @@ def test_redis_is_read_as_redis_cli_prints_it(answer, overdue, waiting):
         "inside redis redis-cli --user _watchdog -e": host.Ended(0, "# Memory\r\nused_memory:5\r\nerrorstat_NOAUTH:count=1\r\n", ""),
     }
     found = {"info": {"used_memory": "5", "errorstat_NOAUTH": "count=1"}, "queues": {"celery": 3, "trading": 4}, "overdue": overdue, "waiting": waiting}
-    assert checks_stack.read_redis(fake, settings()) == found
+    assert checks_redis.read_redis(fake, settings()) == found
 
 
 @pytest.mark.parametrize("refused", [host.Ended(0, "NOAUTH Authentication required.\n", "AUTH failed: WRONGPASS"), host.Ended(1, "", "AUTH failed: WRONGPASS")])
@@ -45,7 +46,7 @@ def test_no_script_runs_as_who_may_do_everything(refused):
         return host.Ended(0, "used_memory:5\n" if stdin == "INFO\n" else "3\n4\n", "")
 
     fake.inside = inside
-    assert checks_stack.read_redis(fake, settings()) == {"info": {"used_memory": "5"}, "queues": {"celery": 3, "trading": 4}, "overdue": 0, "waiting": []}
+    assert checks_redis.read_redis(fake, settings()) == {"info": {"used_memory": "5"}, "queues": {"celery": 3, "trading": 4}, "overdue": 0, "waiting": []}
     assert [words for words, stdin in asked if "EVAL" in stdin] == [("redis-cli", "--user", "_watchdog", "-e", "-n", "2")]
 
 
@@ -56,7 +57,7 @@ def test_a_redis_that_does_not_answer_is_told():
         "inside redis redis-cli --user _watchdog -e": host.Ended(0, "a:5", ""),
     }
     with pytest.raises(OSError, match="Connection refused"):
-        checks_stack.read_redis(fake, settings())
+        checks_redis.read_redis(fake, settings())
 
 
 @pytest.mark.parametrize(
@@ -75,10 +76,10 @@ def test_a_redis_that_cannot_read_its_files_names_the_damaged_one(said, damaged)
     fake = Fake()
     fake.ended = {"inside redis": host.Ended(125, "", "no container with name redis"), "journalctl": host.Ended(0, f"Server initialized\n{said}\n", "")}
     if damaged:
-        assert checks_stack.read_redis(fake, settings()) == {"damaged": damaged}
+        assert checks_redis.read_redis(fake, settings()) == {"damaged": damaged}
         return
     with pytest.raises(OSError, match="no container with name redis"):
-        checks_stack.read_redis(fake, settings())
+        checks_redis.read_redis(fake, settings())
 
 
 def test_the_files_that_count_are_those_of_the_service_user(tmp_path, monkeypatch):
@@ -109,12 +110,12 @@ def test_the_files_that_count_are_those_of_the_service_user(tmp_path, monkeypatc
     ],
 )
 def test_the_way_out_is_looked_for_where_podman_does_not_look_after_it(tmp_path, monkeypatch, version, installed, programs, levels):
-    monkeypatch.setattr(checks_stack, "SLIRP", str(tmp_path / "slirp4netns"))
+    monkeypatch.setattr(checks_containers, "SLIRP", str(tmp_path / "slirp4netns"))
     if installed:
         (tmp_path / "slirp4netns").touch()
     fake = Fake()
     fake.ended, fake.programs = {"podman --version": host.Ended(0, f"podman version {version}\n", "")}, programs
-    (check,) = [one for one in checks_stack.CHECKS if one.name == "outside"]
+    (check,) = [one for one in checks_containers.CHECKS if one.name == "outside"]
     found = check.find(fake, settings(), NOW)
     assert [one.level for one in found] == levels
     assert levels != [FAIL] or not version or found[0].do.startswith("systemctl restart user@987.service;")
@@ -136,7 +137,7 @@ def test_each_container_is_found_once_however_many_addresses_it_has():
     fake = Fake()
     found = "10.89.0.4       web-2.dns.podman web-2\n10.90.0.4       web-2.dns.podman web-2\n10.89.0.2       postgres.dns.podman\n"
     fake.ended["inside web-1 getent"] = host.Ended(0, found, "")
-    (finding,) = checks_stack.judge_dns(checks_stack.read_dns(fake, settings()), settings(), NOW)
+    (finding,) = checks_containers.judge_dns(checks_containers.read_dns(fake, settings()), settings(), NOW)
     assert finding.level == OK and finding.says == "web-1 finds web-2, postgres"
 
 
@@ -206,6 +207,6 @@ def test_a_certificate_whose_end_is_no_time_hides_no_other(tmp_path, end):
     (tmp_path / "a.crt").write_text(ssl.DER_cert_to_PEM_cert(der[:place] + end + der[place + len(end) :]))
     asked = host.Host(pwd.getpwuid(os.getuid()).pw_name, "/nowhere")
     checked = settings(certificates=[f"{tmp_path}/*.crt"], public=None)
-    found = Check("certificates", checks_host.read_certificates, checks_host.judge_certificates).find(asked, checked, time.time())
+    found = Check("certificates", checks_certificates.read_certificates, checks_certificates.judge_certificates).find(asked, checked, time.time())
     assert [(one.key, one.level) for one in found] == [(f"certificate {tmp_path}/a.crt", WARN), (f"certificate {tmp_path}/b.crt", OK)]
     assert "is no certificate" in found[0].says

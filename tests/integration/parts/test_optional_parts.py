@@ -72,7 +72,7 @@ def test_releases_do_without_it(stack, without):
     deploy_to = {"inventory": without}
     stack.play(playbook="playbooks/deploy.yml", tags="all", variables={"django_image_tag": "2"}, timeout=900, **deploy_to).expect()
     assert versions(stack) == {"2"} and known(stack) == []
-    stack.play(playbook="playbooks/rollback.yml", tags="all", timeout=900, **deploy_to).expect()
+    stack.play(playbook="playbooks/rollback.yml", tags="all", variables={"release_undo_migrations": True}, timeout=900, **deploy_to).expect()
     assert versions(stack) == {"1"} and stack.ssh("senex status").returncode == 0
 
 

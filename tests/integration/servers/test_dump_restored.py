@@ -18,7 +18,7 @@ from test_postgresql_roles import PROGRAMS, pytestmark, serving  # noqa: F401  (
 from watched import host
 from watched import settings as watched_settings
 
-from senex_ops import checks_stack  # isort: skip
+from senex_ops import checks_database  # isort: skip
 
 ROLES_OF = ROLES_DIRECTORY / "postgresql"
 
@@ -234,9 +234,9 @@ def test_nor_the_watchdog(trap):
 
     config = watched_settings()
     config = dataclasses.replace(config, database=dataclasses.replace(config.database, user="senex", database="senex", superuser="postgres"))
-    rows = checks_stack.psql(type("Host", (), {"inside": staticmethod(inside)}), config, checks_stack.DATABASE)
+    rows = checks_database.psql(type("Host", (), {"inside": staticmethod(inside)}), config, checks_database.DATABASE)
     assert {row[0] for row in rows} >= {"connections", "cluster"} and asked and free(trap.server) == "f"
-    assert checks_stack.psql(type("Host", (), {"inside": staticmethod(inside)}), config, "show search_path", "senex") == [["trap, pg_catalog, public"]]
+    assert checks_database.psql(type("Host", (), {"inside": staticmethod(inside)}), config, "show search_path", "senex") == [["trap, pg_catalog, public"]]
 
 
 def test_nor_an_upgrade(trap):

@@ -10,8 +10,8 @@ import sys
 
 from senex_host import host_layout
 
-from senex_backup import common, dump, exchange, fetch, listing, media, offsite, redis, rekey, restore, restore_files
-from senex_backup.common import JOBS, BackupError, Settings
+from senex_backup import common, dump, exchange, fetch, kinds, listing, media, offsite, rekey, restore, restore_files
+from senex_backup.common import BackupError, Settings
 from senex_backup.postgresql import dump_file
 
 FETCHED = "which one: an id, machine-ID, on-NAME (its host's), cluster-ID, own (of this machine), or %(default)s, of the machine before this one if any"
@@ -33,14 +33,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     one = verb("dump", "dump the database")
     one.add_argument("--reason", choices=("daily", "pre-deploy", "manual"), default="manual", help="decides name and retention (%(default)s)")
     one.add_argument("--keep", type=int, metavar="N", help="newest dumps of this reason that stay, instead of the configured number")
-    verb("redis", "copy Redis")
-    verb("media", "copy uploaded media")
+    for kind, module in kinds.every().items():
+        verb(kind, module.WHAT)
     verb("offsite", "send everything that is new off the host, encrypted")
     verb("offsite-wal", "send WAL alone off the host, encrypted")
     verb("offsite-check", "drop what is too old off the host, and check the rest")
     one = verb("fetch", "bring back what lies off the host; nothing of this host is overwritten", job=False)
     one.add_argument("snapshot", nargs="?", default=fetch.LATEST, help=FETCHED)
-    one.add_argument("--what", action="append", choices=fetch.PLACES, help="this alone; may be given several times (all)")
+    one.add_argument("--what", action="append", choices=fetch.places(), help="this alone; may be given several times (all)")
     one.add_argument("--into", metavar="DIRECTORY", help="a directory of its own, beside which nothing is touched; with --path")
     one.add_argument("--path", action="append", metavar="PATTERN", help="what of the copy goes there; may be given several times")
     verb("taken-over", "note whose place this machine took with its database (restores call it)", job=False).add_argument("machine")
@@ -71,8 +71,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def prepare(settings: Settings) -> int:
     """Directories, and a status for each job that has none."""
-    for module in (dump, redis, media):
-        settings.directory(module.DIRECTORY)
+    for directory in (dump.DIRECTORY, *kinds.directories()):
+        settings.directory(directory)
     for job in settings["jobs"]:
         if not os.path.exists(os.path.join(settings.status, f"{job}.json")):
             common.write_status(settings, job, result="never")
@@ -86,7 +86,7 @@ def fetched(settings: Settings, given: argparse.Namespace) -> int:
             if given.into:
                 common.say(json.dumps(fetch.fetch_into(settings, given.snapshot, given.path, given.into)))
             else:
-                fetch.fetch(settings, given.snapshot, given.what or list(fetch.PLACES))
+                fetch.fetch(settings, given.snapshot, given.what or fetch.places())
         except BackupError:
             offsite.reachable(settings)  # a storage that went away meanwhile says nothing of what lies there
             raise
@@ -95,8 +95,7 @@ def fetched(settings: Settings, given: argparse.Namespace) -> int:
 
 def restored(settings: Settings, given: argparse.Namespace) -> int:
     """No backup of the kind is made or removed meanwhile."""
-    if given.what not in settings["jobs"]:
-        raise BackupError(f"{given.what} is no job of this host: those are {', '.join(job for job in JOBS if job in settings['jobs'])}")
+    common.of_host(settings, given.what)
     with common.alone(settings, given.what, WAIT):
         if given.what == "dump":
             done = restore.step(settings, given.step, given.argument, given.fetched)
@@ -159,15 +158,14 @@ def main() -> int:
             media.inside(sys.argv[1:])
         jobs = {
             "dump": lambda: dump.make(settings, given.reason, given.keep),
-            "redis": lambda: redis.make(settings),
-            "media": lambda: media.make(settings),
+            **{kind: lambda module=module: module.make(settings) for kind, module in kinds.every().items()},
             "offsite": lambda: offsite.send(settings),
             "offsite-wal": lambda: offsite.send_wal(settings),
             "offsite-check": lambda: offsite.check(settings),
         }
         if given.verb in jobs:
-            if given.verb not in settings["jobs"] and not given.verb.startswith("offsite"):
-                raise BackupError(f"{given.verb} is no job of this host: those are {', '.join(job for job in JOBS if job in settings['jobs'])}")
+            if not given.verb.startswith("offsite"):
+                common.of_host(settings, given.verb)
             made = common.run(settings, given.verb, jobs[given.verb], given.wait)
             if given.json:
                 common.say(json.dumps(made))

@@ -17,15 +17,13 @@ from collections.abc import Callable, Iterator
 from senex_host import bounded, host_layout, lock, owned, process, status, user_manager
 from senex_host.process import printable
 
+from senex_backup import kinds
 from senex_backup.postgresql import psql
 from senex_backup.postgresql.container import Container
 from senex_backup.postgresql.session import PATIENT_17, target
 
 PODMAN = "/usr/bin/podman"
 MARGIN = 16 << 20  # bytes that stay free beside what a backup is expected to need
-# What each job writes or sends, below backups
-PLACES = {"dump": ("postgresql",), "redis": ("redis",), "media": ("media",), "offsite": ("postgresql", "redis", "media")}
-JOBS = host_layout.BACKUP_JOBS
 
 
 class BackupError(Exception):
@@ -197,9 +195,21 @@ def run(settings: Settings, job: str, work: Callable[[], dict], wait: float) -> 
     return found
 
 
+def places(job: str) -> list[str]:
+    """What a job writes or sends, below backups."""
+    found = {"dump": ["postgresql"], **{kind: [module.DIRECTORY] for kind, module in kinds.every().items()}}
+    return [place for of in found.values() for place in of] if job == "offsite" else found.get(job, [])
+
+
+def of_host(settings: Settings, job: str) -> None:
+    """Refuse what is no job here."""
+    if job not in settings["jobs"]:
+        raise BackupError(f"{job} is no job of this host: those are {', '.join(settings['jobs'])}")
+
+
 def mounted(settings: Settings, job: str) -> None:
     """Refuse to write to, send or thin out by a directory whose disk is not there: it would fill the root disk, and what is left there is not all."""
-    notes = [(f"config/backup/place{name and '-' + name}", os.path.join(settings.backups, name)) for name in ("", *PLACES.get(job, ()))]
+    notes = [(f"config/backup/place{name and '-' + name}", os.path.join(settings.backups, name)) for name in ("", *places(job))]
     if job == "media":
         notes.append(("config/django/uploads", os.path.join(settings.home, settings["media"]["directory"])))
         notes += [(f"config/django/volume-{name}", os.path.join(settings.home, path)) for name, path in settings["media"].get("volumes", {}).items()]

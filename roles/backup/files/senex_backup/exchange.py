@@ -197,9 +197,9 @@ def move(names: list[str], source: int, target: int) -> None:
     os.fsync(target)
 
 
-def proof(_settings: Settings, wanted: dict) -> None:
+def proof(settings: Settings, wanted: dict) -> None:
     """A copy of media is what was once copied; how much that is."""
-    media.verify(wanted["path"])
+    media.verify(settings, wanted["path"])
     sizes = [os.path.getsize(os.path.join(wanted["path"], name)) for name in media.read_sums(wanted["path"])]
     say(json.dumps({"files": len(sizes), "bytes": sum(sizes)}))
 

@@ -12,19 +12,24 @@ import time
 from senex_host import owned
 from senex_host.files import replace_json
 
-from senex_backup import media, redis
+from senex_backup import kinds
 from senex_backup.common import BackupError, Settings, say
 from senex_backup.offsite import TAG, WAL_TAG, machine, opened, restic
 from senex_backup.postgresql import dump_file
 
-PLACES = ("postgresql", "redis", "media")  # what is fetched beside what is there; an archive of WAL is never mixed with another
 LATEST, OWN = "latest", "own"
-LISTED = {
-    "dump": ("postgresql", dump_file.dumps, dump_file.timestamp_of),
-    "redis": ("redis", redis.copies, redis.stamp),
-    "media": ("media", media.copies, media.stamp),
-}
 SETTLED = 2 * dump_file.DAY  # seconds between its first copy and its last after which a machine has a history of its own
+
+
+def places() -> list[str]:
+    """What is fetched beside what is there; an archive of WAL is never mixed with another."""
+    return ["postgresql", *kinds.directories()]
+
+
+def listed() -> dict[str, tuple]:
+    """For each kind where its copies lie, which they are, and of when."""
+    return {"dump": ("postgresql", dump_file.dumps, dump_file.timestamp_of),
+            **{kind: (module.DIRECTORY, module.copies, module.stamp) for kind, module in kinds.every().items()}}  # fmt: skip
 
 
 def state(settings: Settings, name: str) -> str:
@@ -149,21 +154,21 @@ def bring(settings: Settings, snapshot: dict, only: list[str], target: str) -> N
     restic(settings, "restore", snapshot["id"], *(word for path in only for word in ("--include", path)), "--target", target)
 
 
-def fetch(settings: Settings, wanted: str, places: list[str]) -> dict:
+def fetch(settings: Settings, wanted: str, only: list[str]) -> dict:
     """Bring backups back beside what is there. A file of this host is never overwritten."""
     opened(settings, begin=False)
     # Several hosts of one environment may send to one repository
-    snapshot, _wal = chosen(settings, wanted, next((job for job in ("dump", "redis", "media") if job in settings["jobs"]), TAG), places)
+    snapshot, _wal = chosen(settings, wanted, next((job for job in listed() if job in settings["jobs"]), TAG), only)
     incoming = os.path.join(settings.backups, "incoming")
-    if os.path.isdir(incoming) and set(os.listdir(incoming)) <= set(PLACES):
+    if os.path.isdir(incoming) and set(os.listdir(incoming)) <= set(places()):
         owned.mark(incoming)  # of a run of before that was killed
     owned.remove(settings.home, incoming, data=settings.data, place=settings.backups)
     owned.begin(incoming)
-    bring(settings, snapshot, [f"/{place}" for place in places], incoming)
+    bring(settings, snapshot, [f"/{place}" for place in only], incoming)
     # Which are the newest of those that came: this host may have made newer ones of its own that is empty
-    newest = {kind: newest_of(os.path.join(incoming, place), *how) for kind, (place, *how) in LISTED.items()}
+    newest = {kind: newest_of(os.path.join(incoming, place), *how) for kind, (place, *how) in listed().items()}
     came, kept = 0, []
-    for name in sorted(set(os.listdir(incoming)) & set(PLACES)):
+    for name in sorted(set(os.listdir(incoming)) & set(places())):
         more, there = merge(os.path.join(incoming, name), os.path.join(settings.backups, name))
         came, kept = came + more, kept + there
     owned.remove(settings.home, incoming, data=settings.data, place=settings.backups)

@@ -6,8 +6,8 @@ import datetime
 import json
 import os
 
-from senex_backup import dump, exchange, media, redis
-from senex_backup.common import JOBS, BackupError, Settings, read_status, say, sentence
+from senex_backup import dump, exchange, kinds, restore_files
+from senex_backup.common import BackupError, Settings, read_status, say, sentence
 from senex_backup.postgresql import dump_file
 
 
@@ -21,7 +21,7 @@ def found(settings: Settings) -> list[dict]:
         made = datetime.datetime.fromtimestamp(dump_file.timestamp_of(name), datetime.UTC).isoformat(timespec="seconds")
         rows.append({"kind": "dump", "name": name, "path": path, "made": made, "bytes": os.path.getsize(path), "database": facts.get("database"),
                      "rows": sum(facts["tables"].values()) if "tables" in facts else None})  # fmt: skip
-    for kind, module in (("redis", redis), ("media", media)):
+    for kind, module in kinds.every().items():
         place = settings.directory(module.DIRECTORY)
         for name in module.copies(place):
             path = os.path.join(place, name)
@@ -33,8 +33,8 @@ def found(settings: Settings) -> list[dict]:
 
 def show(settings: Settings, as_json: bool) -> int:
     """A table for a person, or JSON."""
-    rows, jobs = found(settings), [read_status(settings, job) for job in JOBS if job in settings["jobs"]]
-    aside = [(kind, name) for kind in ("redis", "media") if kind in settings["jobs"] for name in exchange.kept(settings, kind)]
+    rows, jobs = found(settings), [read_status(settings, job) for job in settings["jobs"]]
+    aside = [(kind, name) for kind in restore_files.MODULES if kind in settings["jobs"] for name in exchange.kept(settings, kind)]
     if as_json:
         say(json.dumps({"backups": rows, "jobs": jobs, "kept_aside": [{"kind": kind, "name": name} for kind, name in aside]}, indent=1))
         return 0
@@ -54,11 +54,13 @@ def verify(settings: Settings, names: list[str]) -> int:
     unknown = [name for name in names if name not in {row[key] for row in rows for key in ("name", "path")}]
     if unknown:
         raise BackupError(f"there is no backup {', '.join(unknown)}: see {settings.home}/bin/backup list")
-    checks = {"dump": dump_file.verify, "redis": lambda path: redis.verify(settings, path), "media": media.verify}
     damaged = []
     for row in rows:
         try:
-            checks[row["kind"]](row["path"])
+            if row["kind"] == "dump":
+                dump_file.verify(row["path"])
+            else:
+                kinds.every()[row["kind"]].verify(settings, row["path"])
         except (BackupError, OSError, ValueError) as error:
             damaged.append(row["name"])
             say(f"DAMAGED {row['name']}: {sentence(error)}")

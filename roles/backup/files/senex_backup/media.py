@@ -21,7 +21,9 @@ from senex_host import owned
 from senex_backup.common import PODMAN, BackupError, Settings, need, say
 from senex_backup.postgresql import dump_file
 
+WHAT = "copy uploaded media"
 DIRECTORY = "media"
+UNFINISHED = ("*.part", "*.gone")
 NAME = re.compile(r"media-(\d{4}-\d\d-\d\d-\d{6})")
 SUMS = "SHA256SUMS"
 # In a copy, beside the files of media: a directory for each volume
@@ -133,7 +135,7 @@ def sums(copy: str, before: str | None) -> int:
     return size
 
 
-def verify(copy: str) -> None:
+def verify(settings: Settings, copy: str) -> None:
     """Raise an error that names each file that is not what was once copied."""
     compare(copy, os.path.join(copy, "files"))
 

@@ -15,14 +15,12 @@ import socket
 import subprocess
 import urllib.parse
 
-from senex_backup import dead_locks, held_locks
+from senex_backup import dead_locks, held_locks, kinds
 from senex_backup.common import BackupError, NotNow, Settings, alone, say
 from senex_backup.postgresql import dump_file
 
 RESTIC = "/usr/bin/restic"
-DIRECTORIES = ("postgresql", "redis", "media", "barman")  # whichever are there
 TAG, WAL_TAG = "senex", "senex-wal"  # whole copies, and those of WAL alone
-UNFINISHED = ("postgresql/*.part", "redis/*.part", "media/*.part", "media/*.gone")
 NOT_WAL = ("barman/*/base", "barman/*/meta", "barman/kept/*/*/base", "barman/kept/*/*/meta")  # for the whole copy
 LOCKED = 3600  # seconds that a run waits while the repository is being thinned out or checked
 LOOK = 120  # seconds after which it looks who has the lock
@@ -163,9 +161,9 @@ def machine() -> str:
 def send(settings: Settings) -> dict:
     """Everything that is complete goes off the host; what is there already is not sent again."""
     opened(settings)
-    places = [name for name in DIRECTORIES if os.path.isdir(os.path.join(settings.backups, name))]
+    places = [name for name in ("postgresql", *kinds.directories(), "barman") if os.path.isdir(os.path.join(settings.backups, name))]
     jobs = [job for job in settings["jobs"] if not job.startswith("offsite")]
-    summary = backup(settings, [TAG, *jobs], *without(settings, UNFINISHED), *places)
+    summary = backup(settings, [TAG, *jobs], *without(settings, unfinished()), *places)
     say(f"sent {', '.join(places)}: {summary['total_bytes_processed']} bytes, {summary['data_added']} of them new, as {summary['snapshot_id'][:8]}")
     # What is in a whole copy is not needed twice
     thinned = restic(settings, "forget", *mine(settings, WAL_TAG), "--group-by", "host", "--keep-last", "3", allowed=(0, 1, 3))
@@ -187,6 +185,11 @@ def send_wal(settings: Settings) -> dict:
         opened(settings)  # says what is the matter, or begins the repository; each look costs a second, and there are hundreds a day
         summary = backup(settings, *words)
     return outcome(summary)
+
+
+def unfinished() -> tuple[str, ...]:
+    """What is no copy yet, below backups."""
+    return ("postgresql/*.part", *(f"{module.DIRECTORY}/{pattern}" for module in kinds.every().values() for pattern in module.UNFINISHED))
 
 
 def without(settings: Settings, patterns: tuple[str, ...]) -> list[str]:

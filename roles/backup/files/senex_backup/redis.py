@@ -14,7 +14,9 @@ from senex_host import confined
 from senex_backup.common import PODMAN, BackupError, Settings, need, podman, say
 from senex_backup.postgresql import dump_file
 
+WHAT = "copy Redis"
 DIRECTORY = "redis"
+UNFINISHED = ("*.part",)
 MARK, SUM = 40, 8  # bytes of the end mark of a transfer, and of the checksum of a snapshot
 NAME = re.compile(r"redis-(\d{4}-\d\d-\d\d-\d{6})\.rdb")
 

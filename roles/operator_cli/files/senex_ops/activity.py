@@ -7,7 +7,7 @@ import time
 
 from senex_host import untrusted, user_manager
 
-from . import checks_stack
+from . import checks_database
 from .findings import age, size
 
 SECONDS = 2.0
@@ -64,7 +64,7 @@ def show(host, config) -> int:
     after = used(host, config)
     print("\n".join([f"{'CPU':>7}  {'memory':>7}  unit, over {SECONDS:.0f} s; 100 % is one core", *units(before, after, time.monotonic() - began)]))
     if config.database:
-        found = statements(checks_stack.psql(host, config, STATEMENTS), config.database.superuser)
+        found = statements(checks_database.psql(host, config, STATEMENTS), config.database.superuser)
         head = f"{'PID':>7}  {'for':>7}  {'state':19}  {'waits for':12}  statement"
         print("\n".join(["", head, *found] if found else ["", "the database runs no statement but this"]))
     return 0

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from senex_host import release_history, untrusted, user_manager
 from senex_host.host_layout import RELEASES as RECORDS
 
-from . import activity, checks_host, config, doctor, golive, remediation, status, terminal
+from . import activity, checks_release, config, doctor, golive, remediation, status, terminal
 from .findings import named
 from .host import ROOT_ENVIRONMENT, Host
 from .postgresql import session
@@ -38,6 +38,9 @@ examples:
   senex rollback                    where it would go, and what to type on the controller
   senex watchdog pause 30m          no restarts and no news of them for half an hour
 """
+
+# A record's columns, and what stands where it says nothing: only releases have a tag
+NOT_SAID = {"began": "?", "what": "?", "tag": "-", "result": "?", "who": "?"}
 
 
 class CliError(Exception):
@@ -237,8 +240,8 @@ EXCHANGES = {"exchange", "undo", "discard", "reset", "drop-slot", "set-aside", "
 
 def pitr(host: Host, settings: config.Config, options) -> int:
     """The program of role pitr; no exchange while a deploy, restore, upgrade or rotation of a controller works with the data."""
-    held = checks_host.read_release(host, settings) if EXCHANGES & set(options.arguments) else None
-    if held and checks_host.under_way(held, time.time()):
+    held = checks_release.read_release(host, settings) if EXCHANGES & set(options.arguments) else None
+    if held and checks_release.under_way(held, time.time()):
         anyway = f"systemd-run --user -M {settings.user}@ --pipe --wait --quiet --collect {settings.home}/bin/pitr {' '.join(options.arguments)}"
         who = f"{held.get('what', 'an operation')} by {held.get('who', 'somebody')}"
         raise CliError(f"{who} is under way, at '{held.get('step', '?')}'. Wait for its end. If it is known to be dead: {anyway}")
@@ -259,7 +262,7 @@ def releases(host: Host, settings: config.Config, options) -> int:
     """What was released, newest last."""
     rows = recorded()
     for row in rows[-options.lines :] if options.lines > 0 else []:
-        began, what, tag, result, who = (untrusted.plain(row.get(name) or "?") for name in ("began", "what", "tag", "result", "who"))
+        began, what, tag, result, who = (untrusted.plain(row.get(name) or NOT_SAID[name]) for name in NOT_SAID)
         print(f"{began}  {what:9} {tag:20} {result:12} {who}  {untrusted.plain(row.get('reason') or '', 500)}".rstrip())
     if not rows:
         print("nothing was released by playbooks/deploy.yml yet")

@@ -9,7 +9,7 @@ import time
 from senex_host import untrusted
 from senex_host.host_layout import GENERATORS
 
-from . import checks_stack, status
+from . import checks_redis, status
 from .findings import Check, Finding, fail, few, ok, warn
 
 OLDEST = (4, 9)
@@ -147,9 +147,9 @@ def judge_image(data: dict, config, now: float) -> list[Finding]:
 
 def read_growth(host, config) -> dict:
     """Two looks at the queues, some seconds apart."""
-    first = checks_stack.read_redis(host, config).get("queues", {})
+    first = checks_redis.read_redis(host, config).get("queues", {})
     time.sleep(4)
-    return {"before": first, "after": checks_stack.read_redis(host, config).get("queues", {}) if first else {}}
+    return {"before": first, "after": checks_redis.read_redis(host, config).get("queues", {}) if first else {}}
 
 
 def judge_growth(data: dict, config, now: float) -> list[Finding]:

@@ -10,7 +10,7 @@ import time
 
 from senex_host import untrusted
 
-from . import checks_host, delivery, status
+from . import checks_backups, delivery, status
 from . import config as schema
 from .findings import Check, Finding, fail, ok, warn
 from .golive_site import SITE
@@ -189,7 +189,7 @@ CHECKS = [
     Check("exposure", read_exposure, judge_exposure),
     Check("firewall", read_firewall, judge_firewall),
     Check("ssh", read_ssh, judge_ssh),
-    Check("copies", checks_host.read_backups, judge_copies),
+    Check("copies", checks_backups.read_backups, judge_copies),
     Check("boot", read_reboot, judge_reboot),
     Check("updates", read_updates, judge_updates),
     Check("secrets", read_secrets, judge_secrets),

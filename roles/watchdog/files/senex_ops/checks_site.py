@@ -13,7 +13,7 @@ from collections import Counter
 from senex_host import untrusted
 from senex_host.host_layout import CLOSING
 
-from . import checks_host
+from . import checks_release
 from .findings import Check, Finding, age, fail, named, ok, warn
 
 LOG = "/var/log/nginx/access.log"
@@ -146,7 +146,13 @@ def read_rotation(host, config) -> dict:
     with contextlib.suppress(FileNotFoundError):
         closing = os.lstat(CLOSING).st_mtime
     now = datetime.datetime.now(datetime.UTC).timestamp()
-    return {"closing": closing, "flags": flags, "servers": servers, "out": out, "release": checks_host.under_way(checks_host.read_release(host, config), now)}
+    return {
+        "closing": closing,
+        "flags": flags,
+        "servers": servers,
+        "out": out,
+        "release": checks_release.under_way(checks_release.read_release(host, config), now),
+    }
 
 
 def judge_rotation(data: dict, config, now: float) -> list[Finding]:
@@ -167,5 +173,5 @@ def judge_rotation(data: dict, config, now: float) -> list[Finding]:
 CHECKS = [
     Check("rotation", read_rotation, judge_rotation, lambda config: config.public),
     Check("errors", read_errors, judge_errors, lambda config: config.public),
-    Check("server", read_server, judge_server, lambda config: config.web),
+    Check("server", read_server, judge_server, lambda config: config.web, interval=lambda probe: 3600),
 ]

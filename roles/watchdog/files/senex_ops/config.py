@@ -172,6 +172,9 @@ class Config:
     system_units: list[str]
     disks: list[str]
     certificates: list[str]
+    components: list[str]
+    jobs: list[str]
+    jobs_of_others: list[str]
     probe: Probe = field(default_factory=Probe)
     restart: Restart = field(default_factory=Restart)
     limits: Limits = field(default_factory=Limits)

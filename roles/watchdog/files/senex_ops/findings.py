@@ -57,6 +57,7 @@ class Check:
     read: Callable
     judge: Callable
     applies: Callable = staticmethod(lambda config: True)
+    interval: Callable = staticmethod(lambda probe: probe.slow_interval)  # seconds between two runs of the watchdog's, by what is configured
 
     def find(self, host, config, now: float) -> list[Finding]:
         """Read and judge; what cannot be read is a finding too."""
@@ -76,6 +77,11 @@ def few(found: list[Finding], key: str, do: str) -> list[Finding]:
 def worst(findings: list[Finding]) -> str:
     """The highest level of all."""
     return max((one.level for one in findings), key=RANK.get, default=OK)
+
+
+def is_number(value: object) -> bool:
+    """One that can be reckoned with and shown."""
+    return type(value) in (int, float) and abs(value) < 1e15
 
 
 def age(seconds: float) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from senex_host import host_layout, untrusted
 
-from . import checks_host, decide
+from . import checks_release, decide
 from .findings import age
 
 PAUSE = "/var/lib/senex-watchdog/paused"
@@ -97,10 +97,10 @@ def attempt(host, config, part: decide.Part, cure: Remediation, starved: bool, n
     try:
         found = {"ActiveState": "active"} if cure.resolver else host.units(cure.scope, [cure.unit]).get(cure.unit, {})
         state = decide.GONE if found.get("LoadState") == "not-found" else found.get("ActiveState", "unknown")
-        holder = checks_host.read_release(host, config)
+        holder = checks_release.read_release(host, config)
     except (OSError, ValueError) as error:
         return Outcome(decide.Decision(decide.WAIT, str(error)))
-    situation = decide.Situation(state, checks_host.under_way(holder, now), paused_until(now) > 0, starved, in_maintenance(cure.unit))
+    situation = decide.Situation(state, checks_release.under_way(holder, now), paused_until(now) > 0, starved, in_maintenance(cure.unit))
     decision = decide.decide(part, now, cure.needed, config.restart, situation)
     if decision.what != decide.RESTART:
         return Outcome(decision)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import logging.handlers
 import os
 import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 
-from senex_host import files, untrusted
+from senex_host import untrusted
 
-from . import checks_host, checks_site, checks_stack, config, decide, delivery, notices, remediation
+from . import checks, checks_containers, checks_release, checks_web, config, decide, delivery, notices, remediation
 from .findings import FAIL, OK, WARN, Check, Finding, age, fail, ok
 from .host import Answer, Host
+from .jobs import Job, Own
+from .state import State
 
 STATE = "/var/lib/senex-watchdog"
 RUNTIME = "/run/senex-watchdog"
@@ -41,58 +38,19 @@ def notify(text: str) -> None:
             channel.sendall(text.encode())
 
 
-class Own:
-    """Answers this process alone, through a pair of sockets: every user of the host can connect to what listens, and so many of them that its own
-    question waits for a place, which is taken for trouble of the watchdog's own."""
-
-    @staticmethod
-    def _answer(theirs: socket.socket) -> None:
-        with theirs, contextlib.suppress(OSError):
-            theirs.sendall(theirs.recv(1))
-
-    def ask(self, timeout: float) -> Answer:
-        """Its own question, which fails only when the asking is what is broken: no processor, no file, no thread."""
-        began, good, error = time.monotonic(), False, ""
-        try:
-            ours, theirs = socket.socketpair()
-            with ours:
-                threading.Thread(target=self._answer, args=(theirs,), daemon=True).start()
-                ours.settimeout(timeout)
-                ours.sendall(b"?")
-                good = ours.recv(1) == b"?"
-        except (OSError, RuntimeError) as trouble:
-            error = str(trouble) or type(trouble).__name__
-        return Answer(200 if good else 0, error, "", time.monotonic() - began)
-
-
-@dataclass
-class Job:
-    """A check that runs periodically: its name, seconds between two runs, and the function."""
-
-    name: str
-    interval: float
-    run: Callable
-    take: Callable
-    next: float = 0.0
-    future: Future | None = None
-    began: float = 0.0
-    stuck: bool = False
-
-
-class Watchdog:
+class Watchdog(State):
     """All of it. `now` is the time of day, `clock` runs evenly."""
 
     def __init__(self, settings: config.Config, secrets: config.Secrets, host: Host, state: str = STATE, runtime: str = RUNTIME):
-        self.config, self.secrets, self.host, self.state, self.runtime = settings, secrets, host, state, runtime
-        self.parts: dict[str, decide.Part] = {}
+        told = settings.notify
+        super().__init__(state, runtime, notices.Notices(told.digest, told.gap, told.reminder, told.per_hour))
+        self.config, self.secrets, self.host = settings, secrets, host
         self.findings: dict[str, list[Finding]] = {}
-        self.notices = notices.Notices(settings.notify.digest, settings.notify.gap, settings.notify.reminder, settings.notify.per_hour)
         self.starved_until, self.cure, self.held = 0.0, None, {}
         # A part that was restarted, until its first good answer and until its unit has started
         self.settling, self.settled_at, self.starting = "", 0.0, set()
         self.release_until = self.paused_until = 0.0
         self.stopping = False
-        self.writing, self.written = threading.Lock(), {}  # what lies in the files of the state
         self.control = Own()
         self.channels: list[delivery.Channel] = []
         self.jobs = self._jobs()
@@ -111,17 +69,13 @@ class Watchdog:
                 lambda answer, now, unit=one.unit: self._take_web(unit, answer, now),
             ))  # fmt: skip
         if self.config.public:
-            jobs.append(Job("public", probe.interval, lambda: checks_stack.read_public(self.host, self.config), self._take_public))
-        slow = probe.slow_interval
-        intervals = {"ready": 2 * probe.interval, "dns": probe.dns_interval, "units": min(15, slow),
-                     "release": min(10, slow), "certificates": 4 * slow, "containers": 2 * slow, "database": 10 * slow,
-                     "redis": 4 * slow, "beat": 10 * slow, "time": 10 * slow, "settings": 20 * slow, "server": 3600}  # fmt: skip
+            jobs.append(Job("public", probe.interval, lambda: checks_web.read_public(self.host, self.config), self._take_public))
         takes = {"ready": self._take_ready, "dns": self._take_dns}
-        for check in checks_host.CHECKS + checks_stack.CHECKS + checks_site.CHECKS:
+        for check in checks.every():
             if check.name in ("web", "public") or not check.applies(self.config):
                 continue
             jobs.append(Job(
-                check.name, intervals.get(check.name, slow), lambda check=check: self._find(check),
+                check.name, check.interval(probe), lambda check=check: self._find(check),
                 takes.get(check.name, lambda found, now, name=check.name: self._tell(name, found, now, 2 if name in SUPPRESSED_DURING_MAINTENANCE else 1)),
             ))  # fmt: skip
         if self.secrets.heartbeat_url:
@@ -170,7 +124,7 @@ class Watchdog:
 
     def _take_web(self, unit: str, answer: Answer, now: float) -> None:
         name = unit.removesuffix(".service")
-        found = checks_stack.judge_web({unit: answer}, self.config, now)
+        found = checks_web.judge_web({unit: answer}, self.config, now)
         part = self._count(name, answer.status == 200, found[0].says, now)
         self._tell(f"web {name}", found, now, self.config.probe.failures)
         if part.failures >= self.config.probe.failures and answer.status not in remediation.NO_CURE:
@@ -179,7 +133,7 @@ class Watchdog:
             self._try(part, cure, now)
 
     def _take_public(self, answer: Answer, now: float) -> None:
-        found = checks_stack.judge_public(answer, self.config, now)
+        found = checks_web.judge_public(answer, self.config, now)
         part = self._count("nginx", answer.status == 200, found[0].says, now)
         self._tell("public", found, now, self.config.probe.failures)
         instances = self.config.web.instances if self.config.web else []
@@ -204,7 +158,7 @@ class Watchdog:
         if part.failures >= 2:
             cure = remediation.Remediation("dns", "user", self.config.web.instances[0].unit, needed=2, resolver=True)
             # Without slirp4netns no resolver helps. Names and process are both gone, so there is nothing left that this restart would cost
-            if any(one.level == FAIL and one.key == checks_stack.WAY_OUT for one in self.findings.get("outside", [])):
+            if any(one.level == FAIL and one.key == checks_containers.WAY_OUT for one in self.findings.get("outside", [])):
                 cure = remediation.Remediation("dns", "system", f"user@{self.host.uid}.service", needed=2)
             self._try(part, cure, now)
 
@@ -238,16 +192,6 @@ class Watchdog:
         if not self._keep({**self.restarts(), part.name: moments}):
             raise OSError("that it is restarted can be written down nowhere, so nothing is restarted")
         part.restarts = moments
-
-    def _keep(self, restarts: dict) -> bool:
-        """The restarts of the hour, on disk; where that takes nothing, in memory, which the next process believes rather than the disk."""
-        kept, spare = self._write(f"{self.state}/restarts.json", restarts), f"{self.runtime}/restarts.spare.json"
-        if not kept:
-            return self._write(spare, restarts)
-        with contextlib.suppress(OSError):
-            os.unlink(spare)
-            self.written.pop(spare, None)
-        return True
 
     def _take_cure(self, now: float) -> None:
         if self.cure is None or not self.cure[2].done():
@@ -288,8 +232,8 @@ class Watchdog:
         clock, now = time.monotonic(), time.time()
         self.paused_until = remediation.paused_until(now)
         try:
-            holder = checks_host.read_release(self.host, self.config)
-            self.release_until = now + checks_host.left(holder, now)
+            holder = checks_release.read_release(self.host, self.config)
+            self.release_until = now + checks_release.left(holder, now)
         except OSError:
             self.release_until = 0.0
         for job in self.jobs:
@@ -328,56 +272,6 @@ class Watchdog:
                 except Exception as error:  # the others are to have it all the same
                     log.error("%s: a message is lost: %s", channel.label, untrusted.plain(error, 300))
             self.save()
-
-    def _write(self, path: str, data: dict) -> bool:
-        """Whether it lies there now. What lies there already is not written again."""
-        with self.writing:
-            text = json.dumps(data)
-            if self.written.get(path) == text:
-                return True
-            try:
-                files.replace(path, text, durable=False)
-            except OSError as error:
-                self.written.pop(path, None)
-                log.error("cannot write %s: %s", path, error)
-                return False
-            self.written[path] = text
-            return True
-
-    def restarts(self) -> dict:
-        """The restarts of each part."""
-        return {name: part.restarts for name, part in list(self.parts.items()) if part.restarts}
-
-    def save(self) -> bool:
-        """Keep what the next process must know beside the restarts: open problems."""
-        return self._write(f"{self.state}/state.json", {"notices": self.notices.saved()})
-
-    def load(self) -> None:
-        """Go on where the process before ended, with as much of it as can be read."""
-        data = self._known(f"{self.state}/state.json")
-        try:
-            self.notices.load(data.get("notices") or {})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("begins anew, for what was open cannot be read: %s", untrusted.plain(error, 300))
-        # Earlier versions kept them with the rest
-        known = self._known(f"{self.runtime}/restarts.spare.json") or self._known(f"{self.state}/restarts.json") or data.get("restarts")
-        for name, restarts in known.items() if isinstance(known, dict) else ():
-            moments = [float(one) for one in restarts if checks_host.is_number(one)] if isinstance(restarts, list) else []
-            self.parts.setdefault(name, decide.Part(name)).restarts = sorted(moments)
-
-    @staticmethod
-    def _known(path: str) -> dict:
-        try:
-            with open(path, encoding="utf-8") as handle:
-                data = json.load(handle)
-            if isinstance(data, dict):
-                return data
-            raise ValueError("it holds something else")
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, RecursionError) as error:
-            log.warning("%s: begins anew, for what was known before cannot be read: %s", path, error)
-        return {}
 
     def show(self) -> None:
         """What `senex watchdog` reads."""
