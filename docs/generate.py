@@ -43,16 +43,17 @@ def default(option: dict) -> str:
 
 
 def settings() -> list[str]:
-    """Rows of the collection-wide variables; `# -- ` begins a group."""
+    """Rows of the collection-wide variables; `# -- ` begins a group, and a comment may have several lines."""
     defaults = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
-    rows, comment = ["## Collection-wide (`senex_*`)", ""], ""
+    rows, comment, before = ["## Collection-wide (`senex_*`)", ""], "", ""
     for line in SETTINGS.read_text(encoding="utf-8").splitlines():
         if line.startswith("# -- "):
             rows += ["", f"### {line[5:]}", "", "| variable | what | default |", "|---|---|---|"]
         elif line.startswith("# "):
-            comment = line[2:]
+            comment = f"{comment} {line[2:]}" if before.startswith("# ") and not before.startswith("# -- ") else line[2:]
         elif match := re.match(r"(senex_\w+):", line):
             rows.append(f"| `{match[1]}` | {text(comment)} | {shown(defaults[match[1]])} |")
+        before = line
     return rows
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.senex.trader.plugins.filter.checking_types import FLAGS
+from ansible_collections.senex.trader.plugins.filter.checking_types import FLAGS, TYPES
 from ansible_collections.senex.trader.plugins.filter.sizing import UNITS as SIZES
 from ansible_collections.senex.trader.plugins.filter.sizing import to_megabytes
 
@@ -25,7 +25,7 @@ MOUNT = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]*|/\.[A-Za-z0-9_-][A-Za-z0-9._-
 # A check is one line of a unit, and Podman splits it at its spaces
 PLAIN = re.compile(r"[A-Za-z0-9_./:=@,+-]+")
 # What the image, Podman or this collection has there
-TAKEN = ("/tmp", "/run", "/proc", "/sys", "/dev", "/etc", "/var/lib/celery-beat")  # noqa: S108  (names of mounts)
+TAKEN = ("/tmp", "/var/tmp", "/run", "/proc", "/sys", "/dev", "/etc", "/var/lib/celery-beat")  # noqa: S108  (names of mounts)
 # First words of units that there are already, or may be: process-1 is a unit beside web-1
 RESERVED = (
     "web",
@@ -60,7 +60,8 @@ def _words(value: Any) -> bool:
 
 
 def _whole(value: Any, least: int, most: int) -> bool:
-    return not isinstance(value, bool) and re.fullmatch("[0-9]{1,6}", str(value)) is not None and least <= int(value) <= most
+    # Podman takes 030 for an octal number
+    return not isinstance(value, bool) and re.fullmatch("0|[1-9][0-9]{0,5}", str(value)) is not None and least <= int(value) <= most
 
 
 def _flag(value: Any) -> bool:
@@ -111,7 +112,7 @@ def volume_problems(volumes: Any, processes: Any = (), taken: Mapping[str, Any] 
 def _copy_problems(volume: Mapping[str, Any], processes: Any, groups: Mapping[str, Sequence[str]]) -> list[str]:
     """Why a volume is not copied on every host that has one: copies are made beside those of media."""
     usual = "celery" if groups.get("celery") else "web"
-    hosts = {"web": "web", "worker": "celery", "beat": "celery_beat", **{str(one.get("name")): one.get("group", usual) for one in _mapping(processes)}}
+    hosts = {"web": "web", "worker": "celery", "beat": "celery_beat", **{str(one.get("name")): str(one.get("group", usual)) for one in _mapping(processes)}}
     mounts = [host for part in volume.get("parts") or hosts for host in groups.get(hosts.get(part, ""), [])]
     copied = [host for host in groups.get("web") or [] if host in (groups.get("backup") or [])]
     away = [host for host in dict.fromkeys([*(groups.get("web") or []), *mounts]) if host not in copied]
@@ -142,6 +143,8 @@ def process_problems(processes: Any, groups: Mapping[str, Sequence[str]]) -> lis
                 lines.append(f"{title}.{key}: must be a list of words, such as [manage, consume]")
         if _words(one.get("health_command")) and not all(PLAIN.fullmatch(word) for word in one["health_command"]):
             lines.append(f"{title}.health_command: a word has spaces, quotes or the like, which a check cannot have; put them into a command of the image")
+        if _words(one.get("health_command")) and " ".join(one["health_command"]).upper() == "NONE":
+            lines.append(f"{title}.health_command: Podman takes none for no check at all; take the line out for that")
         for key, least, most, what in (("count", 1, MOST, "processes"), ("stop_timeout", 1, 3600, "seconds")):
             if key in one and not _whole(one[key], least, most):
                 lines.append(f"{title}.{key}: must be a number of {what} from {least} to {most}")
@@ -156,7 +159,7 @@ def _memory_problems(title: str, memory: Any) -> list[str]:
     if memory is None:
         return []
     text = str(memory).strip()
-    good = not isinstance(memory, bool) and re.fullmatch(rf"\d+\s*[{''.join(SIZES)}]?i?b?", text, re.IGNORECASE)
+    good = not isinstance(memory, bool) and re.fullmatch(rf"[0-9]+\s*[{''.join(SIZES)}]?i?b?", text, re.IGNORECASE) and TYPES["size"][1](memory)
     if not good or to_megabytes(memory) < LEAST_MEMORY:
         return [f"{title}.memory: must be a size such as 256M, or a number of MB; {LEAST_MEMORY} at least"]
     return []

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.senex.trader.plugins.plugin_utils.components import copying_jobs
+
 PLACE = re.compile(r"(?!\.{1,2}(/|$))[A-Za-z0-9._-]+(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)*")
 
 
@@ -19,12 +21,14 @@ def relative_path_problems(values: Mapping[str, Any]) -> list[str]:
 
 # Below the home, whatever the inputs say: made by roles whose directories have no other place
 TAKEN = ("bin", "config", "lib", "logs", ".config", ".local", ".cache", "data/media", "data/static", "data/staticfiles")
+# Where role backup has the copies, by their component or job
+COPIES = ("backups/postgresql", "backups/redis", "backups/media", *(f"backups/{job.job}" for _, job in copying_jobs("backup") if job.schedule))
 
 
 def nesting_problems(values: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
     """One line for each value whose directory is, holds or lies in another: each belongs to somebody else, and is removed or exchanged by itself."""
     places = [(name, str(value)) for name, value in values.items()]
-    rest = [(str(value), f"{name} ({value})") for name, value in others.items()] + [(name, name) for name in TAKEN]
+    rest = [(str(value), f"{name} ({value})") for name, value in others.items()] + [(name, name) for name in TAKEN + COPIES]
     lines = []
     for at, (name, place) in enumerate(places, 1):
         those = [(there, f"{other} ({there})") for other, there in places[at:]] + rest

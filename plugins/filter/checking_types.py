@@ -83,7 +83,7 @@ def _shape(name: str, value: Any, shape: Mapping[str, Any]) -> list[str]:
         inside = f" ({TYPES[each][0]} each)" if each else f" ({', '.join(shape['keys'])})" if shape.get("keys") else ""
         quotes = "; put it in quotes" if shape["type"] in ("text", "line") and isinstance(value, (bool, float, datetime.date)) else ""
         return [f"{name}: is {found_kind(value)}, and must be {said}{inside}{quotes}"]
-    if shape["type"] in ("number", "port", "line", "text") and misread(value):
+    if shape["type"] in ("number", "port", "line", "text", "any") and misread(value):
         return [f"{name}: {misread(value)}"]
     if shape["type"] == "list" and each:
         return [line for number, item in enumerate(value, 1) for line in _shape(f"{name}, number {number}", item, {"type": each})]

@@ -30,6 +30,11 @@ def elsewhere_problems(about: Mapping[str, Any]) -> list[str]:
         problems.append(f"senex_redis_password: is missing; {GIVEN.format(vault='vault_redis_password')}")
     if about["redis"] and about["senex_redis_tls"] and not about["senex_redis_ca_certificate"]:
         problems.append("senex_redis_ca_certificate: is missing, and senex_redis_tls verifies the server's certificate with it; write the provider's")
+    if about["redis"] and about["senex_redis_ca_certificate"] and not about["senex_redis_tls"]:
+        problems.append("senex_redis_ca_certificate: is given, and without senex_redis_tls nothing is encrypted or verified; write senex_redis_tls: true")
+    if about["redis"] and about["senex_redis_cache_host"] != about["senex_redis_host"] and not about["senex_redis_cache_instance"]:
+        one = "is for the second Redis of the group redis (senex_redis_cache_instance), and nothing would ask it"
+        problems.append(f"senex_redis_cache_host: {one}; for a cache on another server write senex_redis_cache_url")
     if about["senex_redis_tls"] and not about["redis"]:
         problems.append("senex_redis_tls: is for a Redis that is somebody else's server; this one answers in an internal network without, so take the line out")
     return problems

@@ -21,6 +21,7 @@ STORED = "environment_"  # how their names begin in Podman's store; ENVIRONMENT 
 KEPT = "FIELD_ENCRYPTION_KEY"
 LIBRARIES = {"DJANGO_SETTINGS_MODULE": "Django", "PGSSLMODE": "libpq", "PGSSLROOTCERT": "libpq"}  # they know no other name and no file
 UNITS = ("INSTANCE", "PORT")
+OF_UNIT = "each unit sets it itself"
 LONG = 8  # characters of a secret that another value contains by more than chance
 
 
@@ -114,13 +115,14 @@ def application_environment(
     }
 
 
-def environment_problems(variables: Any, extra: Any, names: Any, files: Any, secrets: Sequence[str]) -> list[str]:
-    """What keeps the application's environment from being made, or from holding what was meant."""
+def environment_problems(variables: Any, extra: Any, names: Any, files: Any, secrets: Sequence[str], words: Sequence[Any] = ()) -> list[str]:
+    """What keeps the application's environment from being made, or from holding what was meant. `secrets`, `words`: as it is made with."""
     if not isinstance(extra, Mapping):
         return [f"senex_extra_environment: is {found_kind(extra)}, and must be a dictionary of names and values"]
-    if problems := _names_problems(variables, extra, names) or _files_problems(variables, extra, names, files, secrets):
+    if problems := _names_problems(variables, extra, names) or _files_problems(variables, extra, names, files, secrets, words):
         return problems
-    mounted = _as_files([one for one in _variables(variables, extra, names) if _spelt(one)], files, secrets)
+    mounted = _as_files([one for one in _variables(variables, extra, names) if _spelt(one)], files, secrets, words)
+    problems = [f"senex_extra_environment.{name}: {OF_UNIT}; take it out" for name in UNITS if name in extra]
     for one in _variables(variables, extra, names):
         title = f"senex_extra_environment.{one.name}" if one.extra else one.name
         items = one.value if isinstance(one.value, (list, tuple)) else [one.value]
@@ -156,8 +158,8 @@ def _names_lines(variables: Mapping[str, Any], extra: Mapping[str, Any], names: 
     for name, value in names.items():
         final = str(value or "")
         if name not in variables:
-            of_unit = "each unit sets it itself" if name in UNITS else f"there is no such variable; there are {', '.join(sorted(variables))}"
-            yield f".{name}: {of_unit}"
+            unknown = f"there is no such variable; there are {', '.join(sorted(variables))}"
+            yield f".{name}: {OF_UNIT if name in UNITS else unknown}"
         elif name in LIBRARIES and (final or name == "DJANGO_SETTINGS_MODULE"):
             yield f".{name}: {LIBRARIES[name]} reads it under this name; take the line out"
         elif final and (line := _misnamed(final)):
@@ -172,12 +174,16 @@ def _names_lines(variables: Mapping[str, Any], extra: Mapping[str, Any], names: 
         yield f": {', '.join(both)} would all be {final}; give each a name of its own"
 
 
-def _files_problems(variables: Mapping[str, Any], extra: Mapping[str, Any], names: Mapping[str, Any], files: Any, secrets: Sequence[str]) -> list[str]:
+def _files_problems(
+    variables: Mapping[str, Any], extra: Mapping[str, Any], names: Mapping[str, Any], files: Any, secrets: Sequence[str], words: Sequence[Any]
+) -> list[str]:
     """What is wrong with senex_secret_files."""
     known = {*variables, *extra}
     if isinstance(files, Sequence) and not isinstance(files, str):
         renamed = {str(final): name for name, final in names.items()}
         for name in files:
+            if not isinstance(name, str):
+                return [f"senex_secret_files: one of it is {found_kind(name)}, and each must be the name of a variable"]
             if name in LIBRARIES:
                 return [f"senex_secret_files: {LIBRARIES[name]} reads {name} itself, and no file; take it out"]
             if name not in known and name not in secrets:
@@ -189,7 +195,7 @@ def _files_problems(variables: Mapping[str, Any], extra: Mapping[str, Any], name
         return [f"senex_secret_files: is {found_kind(files)}, and must be a list of names, or true for all secrets"]
     given = [one for one in _variables(variables, extra, names) if _spelt(one)]
     finals = {one.final for one in given}
-    clashes = [one for one in _as_files(given, files, secrets) if f"{one.final}_FILE" in finals]
+    clashes = [one for one in _as_files(given, files, secrets, words) if f"{one.final}_FILE" in finals]
     return [f"senex_secret_files: {one.final}_FILE is a variable of its own already; take {one.name} out of the list, or that variable" for one in clashes]
 
 

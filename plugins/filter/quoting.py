@@ -32,8 +32,8 @@ def value_text(name: str, value: Any) -> str:
 
 def env_name(name: Any) -> None:
     """Refuses what no environment variable can be called."""
-    if isinstance(name, bool):
-        raise AnsibleFilterError(f"{name}: on, off, yes and no are true or false where they stand without quotes; put the name in quotes")
+    if name is None or isinstance(name, bool):
+        raise AnsibleFilterError(f"{name}: on, off, yes, no and null are no texts where they stand without quotes; put the name in quotes")
     if not ENV_NAME.fullmatch(str(name)):
         raise AnsibleFilterError(f"{name}: not a name for an environment variable; use letters, digits and _, and no digit first")
 

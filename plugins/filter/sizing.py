@@ -48,6 +48,16 @@ def to_megabytes(value: Any) -> int:
     return math.ceil(number * UNITS[unit])
 
 
+BODY = re.compile(r"([0-9]{1,15})([kmg]?)", re.IGNORECASE)
+
+
+def upload_room(body: Any, times: int, least: int = 0) -> int:
+    """MB that so many bodies of requests take, or the least of them. A number alone is bytes to nginx; what is no size is refused where nginx gets it."""
+    found = BODY.fullmatch(str(body))
+    size = int(found[1]) * (UNITS[found[2].lower()] if found[2] else 1 / 1024 / 1024) if found else 0
+    return min(max(math.ceil(size * times), least), LARGEST_BARE_NUMBER)
+
+
 def nominal_ram(ram_mb: Any) -> int:
     """The size a host was sold with: kernel and firmware keep some of it, so 7940 MB is 8 GB."""
     reported = to_megabytes(ram_mb)
@@ -165,6 +175,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "to_megabytes": to_megabytes,
+            "upload_room": upload_room,
             "memory_plan": memory_plan,
             "memory_needed": memory_needed,
             "memory_groups": memory_groups,

@@ -39,6 +39,7 @@ TAKEN = {"/app/media": "media"}
         ({**INDEX, "mount": "/"}, ["mount: '/' is no absolute path"]),
         ({**INDEX, "mount": "/app/index/"}, ["mount: '/app/index/' is no absolute path"]),
         ({**INDEX, "mount": "/tmp/x"}, ["mount: /tmp/x and /tmp would cover each other"]),
+        ({**INDEX, "mount": "/var/tmp"}, ["mount: /var/tmp and /var/tmp would cover each other"]),
         ({**INDEX, "mount": "/run/secrets"}, ["/run/secrets and /run would cover each other"]),
         ({**INDEX, "mount": "/app"}, ["/app and /app/media would cover each other; django_media_directory is there"]),
         ({**INDEX, "mount": "/app/media/x"}, ["/app/media/x and /app/media would cover each other"]),
@@ -74,6 +75,7 @@ def test_a_volume_is_copied_on_every_host_that_has_it_or_not_at_all():
     assert len(parts.volume_problems([{**kept, "parts": ["feed"]}], [FEED], {}, {**one, "celery": ["two"]})) == 1
     assert len(parts.volume_problems([{**kept, "parts": ["web"]}], [], {}, ALL)) == 1, "nothing is copied without the group backup"
     assert parts.volume_problems([{**kept, "backup": False}], [], {}, ALL) == []
+    assert parts.volume_problems([kept], [{**FEED, "group": ["celery"]}], {}, one) == [], "what is wrong there is said of the process"
 
 
 def test_volumes_do_not_cover_each_other():
@@ -97,6 +99,11 @@ def test_volumes_do_not_cover_each_other():
         ({**FEED, "count": 0}, ["count: must be a number of processes from 1 to 32"]),
         ({**FEED, "count": True}, ["count: must be a number"]),
         ({**FEED, "stop_timeout": "30s"}, ["stop_timeout: must be a number of seconds"]),
+        ({**FEED, "stop_timeout": "030"}, ["stop_timeout: must be a number of seconds"]),
+        ({**FEED, "count": "08"}, ["count: must be a number of processes"]),
+        ({**FEED, "memory": "999999999999T"}, ["memory: must be a size"]),
+        ({**FEED, "memory": "\u0662\u0665\u0666M"}, ["memory: must be a size"]),
+        ({**FEED, "health_command": ["None"]}, ["health_command: Podman takes none for no check at all"]),
         ({**FEED, "memory": "lots"}, ["memory: must be a size such as 256M"]),
         ({**FEED, "memory": 16}, ["memory: must be a size"]),
         ({**FEED, "group": "nginx"}, ["group: must be one of web, celery, celery_beat"]),

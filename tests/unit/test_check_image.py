@@ -5,11 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible.errors import AnsibleActionFail
 from ansible_collections.senex.trader.plugins.module_utils.contract import bench, points, programs, report
 from ansible_collections.senex.trader.plugins.module_utils.engine import unit_options
 from image_check import handed_over
-from rendered import component
+from rendered import component, trusted
+from test_input_checks import message_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +27,7 @@ def test_the_containers_have_what_the_units_have():
         "--security-opt=no-new-privileges",
         "--cap-drop=all",
         "--user=1000",
-        "--tmpfs=/tmp:rw,mode=1777",
+        "--tmpfs=/tmp:rw,mode=1777,size=512m",
         "--env=PORT=8000",
         "--env=INSTANCE=web-1",
     } <= set(web.options)
@@ -166,3 +168,14 @@ def test_what_a_program_printed():
 @pytest.mark.parametrize("said", ["senex " + "[" * 100_000, "senex {"])
 def test_an_answer_that_is_none(said):
     assert bench.answer(said) is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"), [("10m", "check_time_limit: is a text, and must be a whole number"), (0, "check_time_limit: 0 is too small"), ("900", "")]
+)
+def test_a_time_limit_is_a_number_of_seconds(limit, says):
+    """Ansible takes 10m for 0, which was taken for the default."""
+    (play,) = yaml.safe_load((ROOT / "playbooks/check_image.yml").read_text())
+    (task,) = [task for task in play["tasks"] if "__check_limit" in task.get("vars", {})]
+    said = message_of(task, trusted({"check_time_limit": limit}))
+    assert said.startswith(says) and bool(said) == bool(says)

@@ -41,6 +41,14 @@ def test_generated_pages_are_up_to_date():
     assert result.returncode == 0, result.stderr
 
 
+def test_a_shared_variable_has_its_whole_comment():
+    """Of a comment with several lines the page once had the last one alone."""
+    page = (ROOT / "docs/user/variables.md").read_text(encoding="utf-8").partition("\n## Role ")[0]
+    said = re.findall(r"(?m)^\| `(senex_\w+)` \| (.+)$", page)
+    assert len(said) > 80
+    assert [name for name, text in said if not text.startswith("libpq") and not text[0].isupper()] == []
+
+
 def test_no_relabelling_and_no_reowning():
     for template in [*ROOT.glob("roles/*/templates/*.container.j2"), *ROOT.glob("templates/*.j2")]:
         for line in template.read_text(encoding="utf-8").splitlines():

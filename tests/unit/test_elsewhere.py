@@ -25,7 +25,8 @@ REDIS = {"groups": GROUPS | {"postgresql": ["one"], "redis": []}, "senex_redis_h
          "senex_redis_ca_certificate": PEM}  # fmt: skip
 ABOUT = {"database": True, "redis": False, "container": "postgres", "senex_database_host": "db.acme.io", "senex_database_password": "x" * 12,
          "senex_database_sslmode": "verify-full", "senex_database_ca_certificate": PEM, "senex_redis_password": "", "senex_redis_tls": False,
-         "senex_redis_ca_certificate": ""}  # fmt: skip
+         "senex_redis_ca_certificate": "", "senex_redis_host": "mq.acme.io", "senex_redis_cache_host": "mq.acme.io",
+         "senex_redis_cache_instance": False}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,9 @@ def test_two_databases_are_not_one_elsewhere():
         ({"redis": True, "senex_redis_password": "x", "senex_redis_tls": True}, "senex_redis_ca_certificate: is missing, and senex_redis_tls"),
         ({"redis": True}, "senex_redis_password: is missing; write the provider's"),
         ({"senex_redis_tls": True}, "senex_redis_tls: is for a Redis that is somebody else's server"),
+        ({"redis": True, "senex_redis_password": "x", "senex_redis_ca_certificate": PEM}, "senex_redis_ca_certificate: is given, and without senex_redis_tls"),
+        ({"redis": True, "senex_redis_password": "x", "senex_redis_cache_host": "cache.acme.io"}, "senex_redis_cache_host: is for the second Redis of the"),
+        ({"redis": True, "senex_redis_password": "x", "senex_redis_cache_host": "cache.acme.io", "senex_redis_cache_instance": True}, ""),
     ],
 )
 def test_what_such_a_server_needs(changed, says):

@@ -75,8 +75,8 @@ VARIABLES = {"DJANGO_SETTINGS_MODULE": "x", "SECRET_KEY": "k" * 50, "DB_PASSWORD
 SECRETS = ["SECRET_KEY", "DB_PASSWORD", "REDIS_URL", "EMPTY", "ELSEWHERE"]
 
 
-def problems_of(extra=(), names=(), files=(), variables=VARIABLES):
-    return environment.environment_problems(variables, extra if extra != () else {}, dict(names), files, SECRETS)
+def problems_of(extra=(), names=(), files=(), variables=VARIABLES, words=()):
+    return environment.environment_problems(variables, extra if extra != () else {}, dict(names), files, SECRETS, words)
 
 
 def test_the_environment_is_built_in_the_check():
@@ -85,12 +85,13 @@ def test_the_environment_is_built_in_the_check():
     assert [problem.split(":")[0] for problem in problems] == [f"senex_extra_environment.{name}" for name in ("FEATURES", "MOTD", "SHARE", "2X")]
     assert "put it in quotes" in problems[2] and "geheim" not in str(problems)
     assert problems_of("x") == ["senex_extra_environment: is a text, and must be a dictionary of names and values"]
+    assert problems_of({"PORT": 9000, "X": 1}) == ["senex_extra_environment.PORT: each unit sets it itself; take it out"]
 
 
 def test_a_time_or_a_name_that_is_not_read_as_it_is_written_is_refused():
-    extra = {"SINCE": datetime.datetime(2026, 1, 1, 10, tzinfo=datetime.UTC), "DAY": datetime.date(2026, 1, 1), True: "x"}
+    extra = {"SINCE": datetime.datetime(2026, 1, 1, 10, tzinfo=datetime.UTC), "DAY": datetime.date(2026, 1, 1), True: "x", None: "y"}
     problems = problems_of(extra)
-    assert [problem.split(":")[0] for problem in problems] == ["senex_extra_environment.SINCE", "senex_extra_environment.True"]
+    assert [problem.split(":")[0] for problem in problems] == [f"senex_extra_environment.{name}" for name in ("SINCE", "True", "None")]
     assert all("in quotes" in problem for problem in problems)
     assert problems_of({"LIST": ["a", datetime.datetime(2026, 1, 1)]})
 
@@ -127,6 +128,7 @@ def test_names_that_cannot_be(names, extra, says):
         (["DB_PASSWORD", "MINE", "ELSEWHERE"], {}, ""),
         ("DB_PASSWORD", {}, "is a text, and must be a list of names, or true for all secrets"),
         ({"DB_PASSWORD": 1}, {}, "is a dictionary, and must be a list of names, or true for all secrets"),
+        ([{"DB_PASSWORD": 1}], {}, "one of it is a dictionary, and each must be the name of a variable"),
         (["PGPASSWORD"], {"DB_PASSWORD": "PGPASSWORD"}, "PGPASSWORD is no variable of the application; write DB_PASSWORD, as it is called here"),
         (["PASSWORD"], {}, "PASSWORD is no variable of the application; there are DB_PASSWORD, DJANGO_SETTINGS_MODULE, EMPTY, MINE, "),
         (["DJANGO_SETTINGS_MODULE"], {}, "Django reads DJANGO_SETTINGS_MODULE itself, and no file; take it out"),
@@ -192,6 +194,14 @@ def test_a_secret_of_the_applications_own_is_a_file_too():
     inputs = {"senex_secret_files": True, "senex_application_secrets": ["stripe_key"], "vault_stripe_key": "sk_live_0123456789"}
     found = given(**inputs, senex_extra_environment={"STRIPE_KEY": "{{ vault_stripe_key }}", "HOOK": "https://x/{{ vault_stripe_key }}/", "MODE": "live"})
     assert found["STRIPE_KEY_FILE"] == "/run/secrets/STRIPE_KEY" and found["HOOK_FILE"] == "/run/secrets/HOOK" and found["MODE"] == "live"
+
+
+def test_secrets_of_the_applications_own_are_judged_as_they_are_made():
+    """One with lines is a file, which may have them; and its NAME_FILE is not to be another variable's."""
+    extra = {"GOOGLE": '{"key":\n "0123456789"}', "PLAIN": "two\nlines"}
+    assert [line.split(":")[0] for line in problems_of(extra, (), True, words=[extra["GOOGLE"]])] == ["senex_extra_environment.PLAIN"]
+    (line,) = problems_of({"STRIPE": "sk_live_0123", "STRIPE_FILE": "/etc/x"}, (), "yes", words=["sk_live_0123"])
+    assert line.startswith("senex_secret_files: STRIPE_FILE is a variable of its own already")
 
 
 def test_a_secret_is_known_in_an_address_where_it_is_quoted():

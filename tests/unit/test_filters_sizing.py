@@ -119,6 +119,24 @@ def test_to_megabytes(text, megabytes):
     assert sizing.to_megabytes(text) == megabytes
 
 
+@pytest.mark.parametrize(
+    ("body", "megabytes"),
+    [
+        ("10m", 512),
+        ("300m", 1200),
+        ("1G", 4096),
+        ("1073741824", 4096),
+        (1048576000, 4000),
+        ("600000k", 2344),
+        ("lots", 512),
+        (None, 512),
+        ("9999999999999g", 4194304),
+    ],
+)
+def test_upload_room(body, megabytes):
+    assert sizing.upload_room(body, 4, 512) == megabytes
+
+
 @pytest.mark.parametrize("text", ["9" * 400, "9999999999G", "", "big", "-1M", "1X", None, True, "512b", 536870912, "0x10"])
 def test_to_megabytes_refuses(text):
     with pytest.raises(AnsibleFilterError, match="size|unit"):

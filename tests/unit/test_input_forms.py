@@ -100,6 +100,8 @@ def test_form(role, inputs, says):
         ({"common_firewall_rules": [{"port": 70000}]}, "common_firewall_rules: 70000 is no port"),
         ({"common_firewall_rules": [{"port": "8010:8000"}]}, "common_firewall_rules: 8010:8000 is no port"),
         ({"common_sysctl_overrides": {"vm swappiness": 1}}, "common_sysctl, common_sysctl_overrides: vm swappiness is no name"),
+        ({"senex_user": "a" * 21}, f"senex_user is '{'a' * 21}', and {'a' * 21}-application beside it would be too long a name"),
+        ({"common_admin_email": "ops@b\u00fccher.de"}, "senex_admin_email is 'ops@b\u00fccher.de', which is no e-mail address"),
         ({"common_unattended_upgrades_reboot_time": 240}, "common_unattended_upgrades_reboot_time is '240'"),
         ({"common_swap_file": "/swap file"}, "common_swap_file is '/swap file'"),
         ({"common_swap_mb": 512, "common_swap_file": "/opt/senex-trader/swap"}, "common_swap_file is '/opt/senex-trader/swap', below senex_home"),

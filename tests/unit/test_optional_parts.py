@@ -57,17 +57,26 @@ def test_the_playbooks_ask_before_the_first_change():
     assert checked(groups={**NEEDED, "celery": ["one"]}, senex_redis_host="10.0.0.9", **one) == ""
 
 
-def missing_inputs(groups):
+def missing_inputs(groups, **inputs):
     """What the task of check_inventory.yml says that asks for secrets, of an inventory that has none of Redis."""
     tasks = yaml.safe_load((ROOT / "playbooks/tasks/check_inventory.yml").read_text())
     (task,) = [task for task in tasks if "__check_inputs" in task.get("vars", {})]
     given = {name: one for name, one in GIVEN.items() if name != "senex_redis_password"}
-    return message_of(task, rendered_variables("senex", **{**given, "groups": groups, "inventory_hostname": "one"}))
+    return message_of(task, rendered_variables("senex", **{**given, "groups": groups, "inventory_hostname": "one", **inputs}))
 
 
 def test_no_password_is_asked_for_where_nobody_would_take_it():
     assert "senex_redis_password: is missing" in missing_inputs(WHOLE)
     assert "senex_redis_password" not in missing_inputs(NEEDED)
+
+
+def test_the_password_of_somebody_elses_server_is_a_text_too():
+    """1.10 without quotes is 1.1, and a list is written with commas."""
+    theirs = {"senex_database_host": "db.senex.test", "senex_redis_host": "mq.senex.test"}
+    said = missing_inputs({**NEEDED, "postgresql": []}, **theirs, senex_database_password=1.1, senex_redis_password=["x"])
+    assert "senex_database_password: must be a string; put it in quotes" in said and "senex_redis_password: must be a string" in said
+    said = missing_inputs({**NEEDED, "postgresql": []}, **theirs, senex_database_password="short", senex_redis_password="short")
+    assert "senex_database_password" not in said and "senex_redis_password" not in said
 
 
 def environment(**inputs):

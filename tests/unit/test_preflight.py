@@ -3,8 +3,9 @@
 import base64
 import json
 import pathlib
-import smtplib
 import socket
+import socketserver
+import threading
 
 import pytest
 from ansible_collections.senex.trader.plugins.filter.status import refusal_findings
@@ -104,28 +105,39 @@ def test_a_registry_that_is_away(monkeypatch):
     assert preflight.answers("bucket", "https://s3.acme.io/", "do")["level"] == "FAIL"
 
 
-class Server(smtplib.SMTP):
-    """smtplib up to the wire."""
+class MailServer(socketserver.StreamRequestHandler):
+    """As much of a mail server as a login needs."""
 
-    def __init__(self, host, port, timeout):
-        self.steps = []
+    def handle(self):
+        self.says("220 mail")
+        while line := self.rfile.readline().decode().strip():
+            verb, *words = line.split()
+            self.says({"EHLO": f"250-mail\r\n250 AUTH {self.server.offers}", "QUIT": "221 bye"}.get(verb.upper()) or self.judged(words))
 
-    def __exit__(self, *_):
-        pass
+    def judged(self, words):
+        if words[0] == "PLAIN":
+            given = base64.b64decode(words[1]).decode().split("\0")[1:]
+        else:
+            self.says("334 UGFzc3dvcmQ6")
+            given = [base64.b64decode(word).decode() for word in (words[1], self.rfile.readline())]
+        taken = words[0] in self.server.offers and given == self.server.knows
+        return "235 welcome" if taken else "535 no"
 
-    def starttls(self, context=None):
-        self.steps.append("starttls")
-
-    def login(self, user, password):
-        if password != LOGIN["password"]:
-            raise smtplib.SMTPAuthenticationError(535, b"no")
+    def says(self, line):
+        self.wfile.write(f"{line}\r\n".encode())
 
 
-@pytest.mark.parametrize(("password", "level"), [(LOGIN["password"], "OK"), ("other", "FAIL")])
-def test_mail(monkeypatch, password, level):
-    monkeypatch.setattr(preflight.smtplib, "SMTP", Server)
-    found = preflight.mail("mail.acme.io", 587, "starttls", "ci", password)
-    assert found["level"] == level and password not in str(found)
+@pytest.mark.parametrize("offers", ["PLAIN LOGIN", "LOGIN"])
+@pytest.mark.parametrize(("user", "password"), [("ci", "password-1"), ("ci", "Schl\u00fcssel-\u20ac"), ("b\u00fcro", "password-1")])
+def test_mail(user, password, offers):
+    """smtplib's own login ends on what is not ASCII, and the watchdog has the same way around it."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), MailServer) as server:
+        server.offers, server.knows, server.daemon_threads = offers, [user, password], True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        for word, level, says in ((password, "OK", f"takes the login of {user}"), (f"{password}x", "FAIL", f"does not take the login of {user} (535)")):
+            found = preflight.mail("127.0.0.1", server.server_address[1], "none", user, word)
+            assert (found["level"], found["says"]) == (level, says)
+        server.shutdown()
 
 
 def test_mail_to_a_port_where_nobody_listens():

@@ -186,7 +186,7 @@ def test_a_script_of_a_release_has_what_the_unit_has(user, shell):
     pairs = list(zip(inside, inside[1:], strict=False))
     assert {("--volume", "/etc/passwd:/run/senex/ca.crt:ro"), ("--env-file", "/home/x/.env"), ("--network", "net")} <= set(pairs)
     assert [word for word in inside if "secret" in word] == ["--secret=key,type=mount,target=/run/secrets/KEY"], "what the host has not yet is not named"
-    assert ("--tmpfs", "/app/static:rw,mode=1777") in pairs, "what the host has not yet is there and empty"
+    assert ("--tmpfs", "/app/static:rw,mode=1777,size=64m") in pairs, "what the host has not yet is there and empty"
     assert ("--env", "COST=$$5") in pairs, "systemd would look for a variable"
     assert inside[inside.index("r/app:2") :] == ["r/app:2", "./m", "shell", "--verbosity", "0"]
 

@@ -125,6 +125,14 @@ def test_containers_run_with_little(stack):
         assert not get("Requires", "Unit") and not get("BindsTo", "Unit"), f"{name}: a restart of the database would stop it"
 
 
+def test_what_lies_in_memory_has_a_size(stack):
+    """Without one each takes half of the host's, /var/tmp too, which Podman makes one where the root is read-only."""
+    for name, text in containers(stack[1]).items():
+        sizes = {mount.split(":")[0]: int(re.search(r",size=(\d+)m$", mount)[1]) for mount in unit_text.values(text, "Container", "Tmpfs")}
+        assert set(sizes) == {"/tmp", "/var/tmp"}, name
+        assert set(sizes.values()) == ({64} if name.startswith(("postgres", "redis")) else {512}), name
+
+
 def test_only_the_web_tier_is_published(stack):
     variant, texts, _ = stack
     base = 9001 if "other ports" in variant else 8001

@@ -247,6 +247,77 @@ def test_words_of_commands_as_they_are_written(tmp_path):
     ]
 
 
+def of_the_shared(**inputs):
+    """What the check of the shared inputs says, without that of the roles."""
+    task = next(task for task in yaml.safe_load((ROOT / "playbooks/tasks/check_inventory.yml").read_text()) if "__check_shapes" in task.get("vars", {}))
+    given = {**GIVEN, "senex_environment": "shop", "senex_secret_key": "k" * 60, "senex_ca_certificate": "c", **inputs}
+    return message_of({**task, "vars": {**task["vars"], "__check_roles": []}}, variables("senex", **given)).splitlines()[1:]
+
+
+NAMED = {"ansible_run_tags": ["redis", "celery"], "redis_state": "absent", "celery_state": "absent"}
+THEIR_REDIS = {"groups": {"web": ["one"], "postgresql": ["one"], "redis": []}, "senex_redis_host": "mq.senex.test"}
+ADDRESSES = {"cache": "redis://mq:1/0", "channels": "redis://mq:1/1", "broker": "redis://mq:1/2", "results": "redis://mq:1/3"}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"senex_redis_addresses": {"cache": "redis://mq:1/0"}}, "senex_redis_addresses: has no channels, broker, results"),
+        ({"senex_redis_addresses": "redis://mq:1/0"}, "senex_redis_addresses: is a text, and must be a dictionary"),
+        ({"senex_redis_addresses": ADDRESSES}, ""),
+        # A run of everything would end the database first, and go on with those that ask it
+        (
+            {"postgresql_state": "absent"},
+            "postgresql_state: absent would take postgresql from django, celery, which this run puts in place after it; to remove",
+        ),
+        ({"redis_state": "absent", "ansible_run_tags": ["phase1"]}, "redis_state: absent would take redis from django, celery"),
+        ({"django_state": "absent"}, "django_state: absent would take django from nginx"),
+        ({**NAMED, "ansible_run_tags": ["celery"]}, "redis_state: absent would take redis from django, celery"),
+        (NAMED, ""),
+        ({"postgresql_state": "absent", "group_names": ["web"]}, ""),
+        ({"pitr_state": "absent", "backup_state": "absent", "celery_state": "absent", "postgresql_state": "present"}, ""),
+        ({"senex_django_settings_module": "shop/settings.py"}, "senex_django_settings_module: 'shop/settings.py' is no module; write it with dots"),
+        ({"senex_django_settings_module": "shop.settings.py"}, "senex_django_settings_module: 'shop.settings.py' is no module"),
+        ({"senex_django_settings_module": "shop.settings production"}, "senex_django_settings_module: "),
+        ({"senex_django_settings_module": "_shop2.settings.pyramid"}, ""),
+        ({"senex_ca_path_in_container": "certs/ca.crt"}, "senex_ca_path_in_container: 'certs/ca.crt' is no absolute path"),
+        ({"senex_database_port": 0}, "senex_database_port: 0 is too small"),
+        ({"senex_tmp_size": "0"}, "senex_tmp_size: 0 is too small"),  # no limit at all to the kernel
+        ({"senex_tmp_size": "50%"}, "senex_tmp_size: is a text, and must be a size"),
+        ({"senex_tmp_size": "1G", "nginx_client_max_body_size": "lots"}, ""),
+        ({"senex_redis_cache_port": "0"}, "senex_redis_cache_port: 0 is too small"),
+        (
+            {"senex_application_secrets": ["stripe_key", "my-key", "vault_x", "schl\u00fcssel"]},
+            "senex_application_secrets: my-key, vault_x, schl\u00fcssel is no name",
+        ),
+        ({**THEIR_REDIS, "senex_redis_ca_certificate": "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----"}, "senex_redis_ca_certificate: is given"),
+        ({**THEIR_REDIS, "senex_redis_cache_host": "cache.senex.test"}, "senex_redis_cache_host: is for the second Redis"),
+        (THEIR_REDIS, ""),
+        (
+            {
+                "senex_secret_files": True,
+                "senex_application_secrets": ["pem"],
+                "vault_pem": "a" * 9 + "\n",
+                "senex_extra_environment": {"P": "{{ vault_pem }}"},
+            },
+            "",
+        ),
+    ],
+)
+def test_shared_inputs_that_are_taken_and_break_later(inputs, says):
+    found = of_the_shared(**inputs)
+    assert len(found) == bool(says) and (not says or found[0].startswith(says)), found
+
+
+def test_numbers_of_processes_as_they_are_written(tmp_path):
+    """030 is read as 24, in a list of dictionaries too."""
+    path = tmp_path / "vars.yml"
+    path.write_text("senex_application_processes:\n  - {name: feed, command: [x], stop_timeout: 030, count: 2}\n  - {memory: 0512}\n")
+    given = DataLoader().load_from_file(str(path), trusted_as_template=True)
+    found = of_the_check(**given)[0]
+    assert [line.partition(":")[0] for line in found] == [f"senex_application_processes, number {key}" for key in ("1.stop_timeout", "2.memory")]
+
+
 def test_what_a_run_is_told_as_it_is_written(tmp_path):
     """Of a file that -e names: 1.10 would be the release 1.1, and a moment without quotes lose what it says of its zone."""
     path = tmp_path / "vars.yml"

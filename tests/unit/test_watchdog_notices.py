@@ -153,29 +153,6 @@ def test_an_address_that_is_a_secret_is_in_no_error():
     assert "SECRET" not in str(error.value)
 
 
-class Server:
-    """What smtplib would send."""
-
-    def __init__(self):
-        self.sent = []
-
-    def login(self, *words):
-        self.sent.append(words)
-
-    def ehlo_or_helo_if_needed(self):
-        pass
-
-    def docmd(self, *words):
-        self.sent.append(words)
-        return 235, b""
-
-
-def test_a_mail_password_may_hold_any_character():
-    server = Server()
-    delivery.log_in(server, "watchdog", "geheim-é")
-    assert server.sent == [("AUTH", "PLAIN AHdhdGNoZG9nAGdlaGVpbS3DqQ==")]
-
-
 @pytest.mark.parametrize("key", ["user unit x{}.service", "container x{}", "certificate /x{}.crt"])
 def test_what_others_bring_about_again_and_again_pushes_nothing_out_of_a_message(told, channel, key):
     """Twenty new troubles each half minute, each over with the next look, beside one that the operator has to hear of."""

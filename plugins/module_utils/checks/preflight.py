@@ -14,7 +14,7 @@ import ssl
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 
-from ansible_collections.senex.trader.plugins.module_utils.host import bounded, data_directory, storage, untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import bounded, data_directory, mail_login, storage, untrusted
 
 MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
@@ -132,10 +132,10 @@ def _log_in(host: str, port: int, security: str, user: str, password: str, ca_fi
             if security == "starttls":
                 server.starttls(context=context)
             if user:
-                server.login(user, password)
+                mail_login.log_in(server, user, password)
     except smtplib.SMTPAuthenticationError as error:
         return f"does not take the login of {user} ({error.smtp_code})"
-    except (OSError, smtplib.SMTPException, UnicodeEncodeError) as error:
+    except (OSError, smtplib.SMTPException) as error:
         return f"does not answer as it should: {error}"
     return ""
 

@@ -10,7 +10,7 @@ from ansible_collections.senex.trader.plugins.module_utils.contract.podman impor
 PATIENCE = 60
 POSTGRES_OPTIONS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB")
 HARDENED = (
-    "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--tmpfs=/tmp:rw,mode=1777", "--image-volume=ignore", "--memory=512m",
+    "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--tmpfs=/tmp:rw,mode=1777,size=64m", "--image-volume=ignore", "--memory=512m",
     "--pids-limit=256",
 )  # fmt: skip
 
@@ -49,7 +49,7 @@ class Services:
             f"POSTGRES_USER={server['superuser']}\nPOSTGRES_PASSWORD={secrets.token_hex(16)}\nPOSTGRES_DB=postgres\n"
             f"PGDATA=/var/lib/postgresql/data\nPOSTGRES_INITDB_ARGS={server['initdb_args']}\n"
         )
-        options = [data, "--tmpfs=/run/postgresql:rw,mode=1777", "--shm-size=64m"]
+        options = [data, "--tmpfs=/run/postgresql:rw,mode=1777,size=64m", "--shm-size=64m"]
         self._service("postgresql", words, options, environment, ["pg_isready", "-q", "-h", "127.0.0.1", "-U", server["superuser"]])
         self.sql(f"CREATE ROLE {quoted(server['user'])} LOGIN PASSWORD {_text(password)}", "postgres")
         self.new_database()

@@ -121,7 +121,7 @@ def run_once(user: ServiceUser, wanted: Wanted, *argv: str, data: str):
 
 
 def confined_options(wanted: Wanted) -> list[str]:
-    tmpfs = ["--tmpfs=/tmp:rw,mode=1777", "--tmpfs=/run/postgresql:rw,mode=1777"]
+    tmpfs = ["--tmpfs=/tmp:rw,mode=1777,size=64m", "--tmpfs=/run/postgresql:rw,mode=1777,size=64m"]
     place = [f"--env=PGDATA={DATA}", "--image-volume=ignore"]  # from 18 on the image has another place of its own
     safe = [*confined.OPTIONS, "--log-driver=k8s-file", f"--shm-size={wanted.shared_memory}m"]
     return ["--pull=never", "--network=none", "--read-only", *place, *tmpfs, *safe, f"--user={wanted.uid}"]

@@ -135,7 +135,7 @@ def _manage(words: list[str]) -> list[str]:
 def _mounted(mount: unit_options.Mount) -> list[str]:
     """A mount; an empty directory that is thrown away where the host has nothing yet, such as the static files of a release that was never started."""
     there = untrusted.kind(mount.source) or not mount.source.startswith("/")
-    return ["--volume", mount.word()] if there else ["--tmpfs", f"{mount.target}:rw,mode=1777"]
+    return ["--volume", mount.word()] if there else ["--tmpfs", f"{mount.target}:rw,mode=1777,size=64m"]
 
 
 def _said(result) -> dict | None:

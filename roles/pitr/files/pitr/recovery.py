@@ -146,7 +146,8 @@ def _running(settings: Settings, name: str, directory: str, wanted: dict[str, st
     options = [word for key, value in wanted.items() for word in ("-c", f"{key}={value}")]
     # In a unit, the container is under the unit's memory limit
     cgroups = ["--cgroups=split"] if "INVOCATION_ID" in os.environ and not durable else []
-    closed = ["--pull=never", "--network=none", "--read-only", "--tmpfs=/tmp:rw,mode=1777", "--tmpfs=/run/postgresql:rw,mode=1777", "--shm-size=256m"]
+    closed = ["--pull=never", "--network=none", "--read-only", "--shm-size=256m"]
+    closed += ["--tmpfs=/tmp:rw,mode=1777,size=64m", "--tmpfs=/run/postgresql:rw,mode=1777,size=64m"]
     closed += [f"--env=PGDATA={DATA}", "--image-volume=ignore"]
     closed += [*confined.OPTIONS, "--log-driver=k8s-file", "--stop-timeout=600", f"--user={settings.container_uid}"]
     volumes = [f"--volume={one}" for one in (f"{directory}:{DATA}", *mounts, f"{settings.postgresql_configuration}:/etc/postgresql:ro")]

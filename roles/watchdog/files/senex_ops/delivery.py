@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import email.utils
 import http.client
 import json
@@ -15,7 +14,7 @@ import time
 from collections.abc import Callable
 from email.message import EmailMessage
 
-from senex_host import bounded, files, untrusted
+from senex_host import bounded, files, mail_login, untrusted
 
 log = logging.getLogger("senex.delivery")
 KEPT = 200  # messages a channel; the oldest go first
@@ -30,18 +29,6 @@ class Unbuildable(ValueError):
 def within(seconds: float, function: Callable, *arguments):
     """What a function answers, in a process of its own that ends when its time is over: a server that sends a byte now and then holds nobody up."""
     return untrusted.run(os.geteuid(), os.getegid(), function, *arguments, patience=seconds)
-
-
-def log_in(server: smtplib.SMTP, user: str, password: str) -> None:
-    """smtplib knows ASCII alone; PLAIN takes any password (RFC 4616)."""
-    if (user + password).isascii():
-        server.login(user, password)
-        return
-    server.ehlo_or_helo_if_needed()
-    word = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
-    code, said = server.docmd("AUTH", f"PLAIN {word}")
-    if code != 235:
-        raise smtplib.SMTPAuthenticationError(code, said)
 
 
 def send_mail(mail, password: str, subject: str, lines: list[str]) -> None:
@@ -76,7 +63,7 @@ def hand_over(mail, password: str, message: EmailMessage) -> list[str]:
         if mail.security == "starttls":
             server.starttls(context=context)
         if mail.user:
-            log_in(server, mail.user, password)
+            mail_login.log_in(server, mail.user, password)
         return list(server.send_message(message))
 
 
