@@ -185,7 +185,7 @@ def link_of(path):
 def test_the_watchdog_notices_that_it_cannot_ask(tmp_path, monkeypatch, trouble):
     dog = service.Watchdog(settings(), watched_config.Secrets(), None, str(tmp_path), str(tmp_path))
     if trouble == "start":
-        monkeypatch.setattr(service.threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
+        monkeypatch.setattr(jobs.threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
     else:
         monkeypatch.setattr(jobs.Own, "_answer", staticmethod(lambda theirs: time.sleep(1)))
     answer = dog.control.ask(0.2)
