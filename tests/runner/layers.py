@@ -19,12 +19,13 @@ PYTEST_LIMIT = 3600
 JOBS = (os.cpu_count() or 1) + 1
 # Folders of tests/integration that have hosts, containers or programs of their own, and look at no clock
 BESIDE = (
-    "changes", "controller", "crashes", "failures", "foreign", "images", "operations", "recovery", "secrecy", "security", "site", "upgrade",
+    "changes", "controller", "crashes", "failures", "foreign", "images", "operations", "playbooks", "recovery", "secrecy", "security", "servers", "site",
+    "upgrade",
 )  # fmt: skip
 # Jobs in this order, for what takes longest must not be left at the end; the others follow. The first ones need no layer, which are made meanwhile
 FIRST = (
-    "operations", "foreign", "failures", "changes", "watchdog", "recovery", "two_web_hosts", "upgrade", "controller", "crashes", "backup", "pitr",
-    "secrecy", "celery", "security", "django", "bed",
+    "operations", "foreign", "failures", "changes", "watchdog", "recovery", "two_web_hosts", "upgrade", "controller", "playbooks", "crashes", "backup", "pitr",
+    "secrecy", "servers", "celery", "security", "django", "bed",
 )  # fmt: skip
 # Those with tests that make test has no time for; `make faults` runs these alone
 FAULTS = (
@@ -33,21 +34,19 @@ FAULTS = (
 )  # fmt: skip
 # Seconds that these may take where it is more than jobs.LIMIT: dozens of cases one after the other on the same hosts
 LONGER = {"interrupted": 7200, "ledger": 3600, "controller": 2400}
-# Unit tests in groups that run beside each other and the others. The first ones start programs and wait for them, which costs a core little; the next
-# runs Ansible; the last keeps a core busy, and its tests share what was rendered and compiled
+# Unit tests in groups that run beside each other. The first two start programs and wait for them, which costs a core little; each of the others keeps a
+# core busy, this one with templates, whose compiled code its tests share
 UNIT_GROUPS = {
-    "unit-programs": ("test_start_checks", "test_traffic_probe", "test_nginx_upstream", "test_release_record", "test_bounded"),
-    "unit-servers": ("test_nginx_sources", "test_nginx_ways", "test_watchdog_site"),
-    "unit-databases": ("test_postgresql_roles", "test_upgrade_writes", "test_untrusted", "test_request_hold",
-        "test_superuser_asks", "test_limits_on_statements", "test_rows_back"),
-    "unit-dumps": ("test_dump_restored", "test_any_name", "test_filled_by_the_application", "test_large_objects"),
-    "unit-playbooks": (
-        "test_lock_wait", "test_misspelt", "test_forked", "test_field_key", "test_current_release", "test_registry_login", "test_pitr_drill",
-        "test_rotation_slept",
+    "unit-programs": (
+        "test_start_checks", "test_traffic_probe", "test_nginx_upstream", "test_release_record", "test_bounded", "test_bounded_commands", "test_terminals",
     ),
+    "unit-servers": ("test_nginx_sources", "test_nginx_ways", "test_nginx_floods", "test_request_hold", "test_watchdog_site"),
     "unit-rendering": (
-        "test_vault", "test_rendered_units", "test_unfit_inputs", "test_input_types", "test_input_checks", "test_nginx_templates", "test_old_netavark",
-        "test_seccomp", "test_hardening_docs", "test_common_preflight", "test_environments", "test_operations_model", "test_release_gates",
+        "test_application_parts", "test_by_hand", "test_bucket_keys", "test_check_image", "test_check_image_bench", "test_check_image_judge",
+        "test_common_preflight", "test_component_ports", "test_elsewhere", "test_engine_rendering", "test_environment", "test_environments",
+        "test_hardening_docs", "test_input_checks", "test_input_forms", "test_input_types", "test_kept_data", "test_lean_checks", "test_maintenance",
+        "test_nginx_templates", "test_old_netavark", "test_optional_parts", "test_page_policy", "test_redis_users", "test_refused_early",
+        "test_release_gates", "test_rendered_units", "test_seccomp", "test_unfit_inputs",
     ),
 }  # fmt: skip
 ROLES_BEFORE = re.compile(r"molecule_roles_before: \[([a-z_, ]*)\]")

@@ -1,6 +1,5 @@
-"""The collection under its own name, as Ansible loads it: ansible_collections.senex.trader is this very tree."""
+"""Unit tests: the collection is imported once, and what was imported is not looked through again."""
 
-import contextlib
 import gc
 import os
 import pathlib
@@ -8,24 +7,9 @@ import shutil
 import signal
 import sys
 
+import collection  # noqa: F401  (pytest has put this directory on the path by now)
 import pytest
-import yaml
-from ansible.plugins.loader import init_plugin_loader
-
-# The same documents in a tenth of the time; many tests read every YAML file of the tree
-yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-with contextlib.suppress(Exception):  # a second time is one too many
-    init_plugin_loader([str(pathlib.Path(__file__).parents[2])])
-
-from hostile import Ground  # noqa: E402  (it needs nothing of the collection, and pytest has put this directory on the path by now)
-
-ROOT = pathlib.Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "roles/pitr/files"))
-import hostlib  # noqa: E402, F401  (it puts senex_host on the path)
-import pitr  # noqa: E402
-
-pitr.__path__.append(str(ROOT / "plugins/module_utils"))  # the role installs psql.py beside it
+from hostile import Ground
 
 
 def pytest_collectstart():
@@ -35,17 +19,13 @@ def pytest_collectstart():
         sys.dont_write_bytecode, sys.pycache_prefix = False, str(pathlib.Path(os.environ["SENEX_LAB_DIR"], "bytecode"))
 
 
-def pytest_collection_finish(session):
-    """A module that has slow processes to start starts them now, and its tests find them done."""
+def pytest_collection_finish():
     # Not what a test makes and imports
     sys.dont_write_bytecode, sys.pycache_prefix = True, None
     # What was imported stays: to look through it for cycles costs a tenth of the time, and each fork a copy of it
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
-    if not session.config.option.collectonly:
-        for module in {item.module for item in session.items if hasattr(item.module, "begin")}:
-            module.begin([item for item in session.items if item.module is module])
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import yaml
 
 ROOT = pathlib.Path(__file__).parents[2]
 BIN = pathlib.Path(sys.executable).parent
+# The clients of the other vaults are programs; for runs that need no vault
+NO_CLIENTS = {"ANSIBLE_VAULT_IDENTITY_LIST": f"demo@{ROOT}/inventory/demo/vault-password"}
 PARTS = ("podman", "postgresql", "redis", "django", "celery", "nginx", "pitr", "backup", "operator_cli", "watchdog")
 # A role that only says that it was there, and takes its host from the network where a test wants it
 STUB_ROLE = """---

@@ -25,3 +25,7 @@ def whole(name):
 def plays(name):
     """Those with hosts."""
     return [play for play in whole(name) if "hosts" in play]
+
+
+# Playbooks that run whole: parts of others are no playbooks of their own, and site.yml is run in parts
+WHOLE = sorted({path.stem for path in (ROOT / "playbooks").glob("*.yml")} - {"validate", "release", "rotate_stage", "require_hosts", "site"})

@@ -9,7 +9,9 @@ from unittest import mock
 
 import jinja2
 import yaml
+from ansible._internal._templating import _jinja_bits
 from ansible._internal._templating._jinja_bits import _TemplateCompileContext
+from ansible._internal._templating._utils import TemplateContext
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.task import Task
 from ansible.plugins.loader import filter_loader, test_loader
@@ -25,6 +27,7 @@ if "SENEX_LAB_DIR" in os.environ:  # what an earlier run of the tests compiled, 
     found.loader.exec_module(cheaper)
     cheaper.remember_templates(pathlib.Path(os.environ["SENEX_LAB_DIR"], "templates"), ROOT)
 COMPILE, COMPILED = jinja2.Environment.compile, {}
+LAYERS = getattr(_jinja_bits, "_flatten_and_lazify_vars", None)  # of another version of Ansible not, and then there is nothing to share
 SYNTAX = ("trim_blocks", "lstrip_blocks", "keep_trailing_newline", "newline_sequence", "block_start_string", "variable_start_string", "comment_start_string")
 
 
@@ -44,6 +47,25 @@ jinja2.Environment.compile = compiled
 # It also looks for each filter and test anew for each template
 for loader in (filter_loader, test_loader):
     loader.get = functools.cache(loader.get)
+
+
+def layers(mapping):
+    """Ansible wraps all variables anew for each expression, and renders each as often as it is met: half of what is left. Here once for each templar."""
+    if type(mapping) is not dict:
+        return LAYERS(mapping)
+    templar = TemplateContext.current().templar
+    kept = templar.__dict__.setdefault("_kept_layers", {})
+    found = kept.get(id(mapping))
+    if found is None or found[1]._templar is not templar or len(found[0]) != found[2]:  # of the one that this was copied from; or more was added
+        made = list(LAYERS(mapping))
+        if not made:
+            return made
+        # What is wrapped is kept too, for its address must not be another one's
+        found = kept[id(mapping)] = (mapping, made[0], len(mapping))
+    return [found[1]]
+
+
+_jinja_bits._flatten_and_lazify_vars = layers
 
 
 @functools.cache

@@ -157,12 +157,19 @@ def test_health_networks_are_not_counted(tmp_path):
         assert site.statuses(20, "/health/simple/", source="127.0.0.40") == [200] * 20
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """One with all of its defaults, which a few requests do not exhaust."""
+    with door(tmp_path_factory.mktemp("plain")) as site:
+        yield site
+
+
 # A header's value that a server reads as lines
 @needs_nginx
 @pytest.mark.parametrize("byte", [b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e", b"\x85", b"\x1f"])
-def test_no_header_of_a_clients_making_comes_by_an_upgrade(tmp_path, byte):
-    def spoken(site, request):
-        raw = socket.create_connection(("127.0.0.1", site.https), 10)
+def test_no_header_of_a_clients_making_comes_by_an_upgrade(plain, byte):
+    def spoken(request):
+        raw = socket.create_connection(("127.0.0.1", plain.https), 10)
         with ssl._create_unverified_context().wrap_socket(raw, server_hostname=DOMAIN) as stream:
             stream.sendall(request + b"\r\n")
             return stream.recv(100).split()[1]
@@ -170,14 +177,13 @@ def test_no_header_of_a_clients_making_comes_by_an_upgrade(tmp_path, byte):
     def upgrade(target=b"/ws/x", more=b""):
         return b"GET %s HTTP/1.1\r\nHost: %s\r\n%s%s" % (target, DOMAIN.encode(), UPGRADE.encode(), more)
 
-    with door(tmp_path) as site:
-        smuggled = b"a" + byte + b"X-Forwarded-For: 6.6.6.6"
-        assert spoken(site, upgrade(more=b"Cookie: " + smuggled + b"\r\n")) == b"400"
-        assert spoken(site, upgrade(more=b"Origin: " + smuggled + b"\r\n")) == b"400"
-        assert spoken(site, upgrade(b"/ws/x?a=" + smuggled.replace(b" ", b""))) == b"400"
-        assert spoken(site, upgrade(more=b"X-Other: " + smuggled + b"\r\n")) == b"101", "not passed on, see below"
-        # Wherever an upgrade is passed on, headers are looked at
-        assert spoken(site, upgrade(b"/WS/x", b"Cookie: " + smuggled + b"\r\n")) == b"200"
+    smuggled = b"a" + byte + b"X-Forwarded-For: 6.6.6.6"
+    assert spoken(upgrade(more=b"Cookie: " + smuggled + b"\r\n")) == b"400"
+    assert spoken(upgrade(more=b"Origin: " + smuggled + b"\r\n")) == b"400"
+    assert spoken(upgrade(b"/ws/x?a=" + smuggled.replace(b" ", b""))) == b"400"
+    assert spoken(upgrade(more=b"X-Other: " + smuggled + b"\r\n")) == b"101", "not passed on, see below"
+    # Wherever an upgrade is passed on, headers are looked at
+    assert spoken(upgrade(b"/WS/x", b"Cookie: " + smuggled + b"\r\n")) == b"200"
 
 
 @needs_nginx
@@ -373,17 +379,23 @@ def test_rules_that_the_kernel_does_not_take_are_refused_before_the_firewall_hea
         assert ("this kernel cannot limit connections" in done.stderr) == bool(code) and "left" not in done.stderr.split()
 
 
-@needs_nginx
-@pytest.mark.parametrize("path", ["/api/ws/chat", "/api/static/a.png", "/api/media/a.png", "/api/events/all"])
-def test_what_lies_below_a_path_of_the_api_has_a_limit_too(tmp_path, path):
-    """Of a WebSocket, a file and a stream there is a limit by name or by kind; where a path is of both, each other one's counted it no more."""
+@pytest.fixture(scope="module")
+def below_api(tmp_path_factory):
     rates = {f"nginx_{name}": value for zone in ("api", "general", "static") for name, value in ((f"{zone}_rate", "1r/m"), (f"{zone}_burst", 1))}
+    place = tmp_path_factory.mktemp("below")
     places = {
         "senex_static_url": "/api/static/",
         "senex_media_url": "/api/media/",
-        "nginx_static_directory": str(tmp_path),
-        "nginx_media_directory": str(tmp_path),
+        "nginx_static_directory": str(place),
+        "nginx_media_directory": str(place),
     }
-    (tmp_path / "a.png").write_text("x")
-    with door(tmp_path, nginx_websocket_paths=["/api/ws/"], nginx_unbuffered_paths=["/api/events/"], **rates, **places) as site:
-        assert site.statuses(5, path)[2:] == [429] * 3
+    (place / "a.png").write_text("x")
+    with door(place, nginx_websocket_paths=["/api/ws/"], nginx_unbuffered_paths=["/api/events/"], **rates, **places) as site:
+        yield site
+
+
+@needs_nginx
+@pytest.mark.parametrize(("number", "path"), enumerate(["/api/ws/chat", "/api/static/a.png", "/api/media/a.png", "/api/events/all"]))
+def test_what_lies_below_a_path_of_the_api_has_a_limit_too(below_api, number, path):
+    """Of a WebSocket, a file and a stream there is a limit by name or by kind; where a path is of both, each other one's counted it no more."""
+    assert below_api.statuses(5, path, source=f"127.0.0.{50 + number}")[2:] == [429] * 3

@@ -237,7 +237,7 @@ def test_who_did_not_get_the_lock_is_known(pulled, locked):
 
 
 def test_all_releases_take_the_same_host_first():
-    """tests/unit/test_lock_wait.py runs it."""
+    """tests/integration/playbooks/test_lock_wait.py runs it."""
     wait, takes, *_ = yaml.safe_load((ROLES.parent / "playbooks/release/prepare.yml").read_text())
     assert wait["ansible.builtin.include_tasks"] == "wait.yml" and "release_lock_wait" in wait["when"] and "wait" not in takes["senex.trader.release"]
     first, *_ = yaml.safe_load((ROLES.parent / "playbooks/release/wait_round.yml").read_text())

@@ -3,15 +3,12 @@
 import json
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
-from controller import run
+from controller import NO_CLIENTS, ROOT, run
+from patterns import WHOLE
 
-ROOT = Path(__file__).parents[2]
-# The clients of the other vaults are programs, and nothing here is for a vault
-NO_CLIENTS = {"ANSIBLE_VAULT_IDENTITY_LIST": f"demo@{ROOT}/inventory/demo/vault-password"}
 HOST = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 
 
@@ -73,25 +70,10 @@ def test_what_shows_a_plan_is_not_tried_in_check_mode(tmp_path, words, shows, re
     assert (status != 0) is refused and ("without -e restore_confirm=true the playbook shows" in said) is refused, said
 
 
-def test_each_operation_with_a_plan_and_a_confirmation_says_so():
-    shown = {}
-    for path in (ROOT / "playbooks").glob("*.yml"):
-        for one in yaml.safe_load(path.read_text()):
-            if one.get("ansible.builtin.import_playbook") == "require_hosts.yml":
-                shown[path.stem] = one.get("vars", {}).get("required_confirmation")
-    asks = {path.stem: rf"{path.stem.split('_')[0]}\w*_confirm" for path in (ROOT / "playbooks").glob("*.yml")}
-    confirmed = {name for name, words in asks.items() if name in shown and re.search(words, (ROOT / f"playbooks/{name}.yml").read_text())}
-    assert {name for name, variable in shown.items() if variable} == confirmed == {"restore", "upgrade_postgresql", "checksums", "update_images", "remove"}
-
-
-# Parts of others have none to refuse; site.yml is run in parts
-WHOLE = sorted({path.stem for path in (ROOT / "playbooks").glob("*.yml")} - {"validate", "release", "rotate_stage", "require_hosts", "site"})
-
-
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", ["deploy", "new_environment", "preflight", "status"])
 @pytest.mark.parametrize("words", [["--tags", "postgresql"], ["--skip-tags", "nginx"]], ids=["tags", "skip-tags"])
 def test_a_playbook_without_tags_refuses_them(tmp_path, name, words):
-    """It would leave everything out, or one step, and end well."""
+    """It would leave everything out, or one step, and end well. Each kind of beginning; that all begin so: tests/unit/test_tags_refused.py."""
     groups = {group: {"hosts": {"one": HOST}} for group in ("postgresql", "redis", "web", "celery", "celery_beat", "nginx", "backup", "watchdog")}
     (tmp_path / "hosts.json").write_text(json.dumps(groups))
     done = run("ansible-playbook", "-i", str(tmp_path / "hosts.json"), str(ROOT / "playbooks" / f"{name}.yml"), *words, COLUMNS="600", **NO_CLIENTS)

@@ -2,8 +2,7 @@
 
 import json
 
-from controller import run
-from test_misspelt import NO_CLIENTS
+from controller import NO_CLIENTS, run
 
 TASKS = [
     {"set_fact": {"kept": "{{ kept | default('') + lookup('env', 'STUB_WORD') }}"}},

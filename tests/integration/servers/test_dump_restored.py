@@ -12,6 +12,7 @@ import types
 import pytest
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
+from rendered import ROLES as ROLES_DIRECTORY
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
 from test_postgresql_roles import PROGRAMS, pytestmark, serving  # noqa: F401  (the mark)
 from watched import host
@@ -19,7 +20,7 @@ from watched import settings as watched_settings
 
 from senex_ops import checks_database  # isort: skip
 
-ROLES_OF = pathlib.Path(__file__).parents[2] / "roles/postgresql"
+ROLES_OF = ROLES_DIRECTORY / "postgresql"
 
 ROLES = """
 create role reports; create role auditor login createdb connection limit 3 in role reports;

@@ -10,12 +10,12 @@ from ansible_collections.senex.trader.plugins.module_utils.postgresql import amc
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import facts as pg_facts
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import server as pg_server
 from pitr import recovery
-from rendered import component, loaded
+from rendered import ROOT, component, loaded
 from test_backup_command import command, settings  # noqa: F401  (fixtures)
 from test_dump_restored import backup, server  # noqa: F401  (fixtures)
 from test_postgresql_roles import pytestmark, serving  # noqa: F401  (the mark)
 
-ROLES = pathlib.Path(__file__).parents[2] / "roles"
+ROLES = ROOT / "roles"
 LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 LONG = "select 'done' from pg_catalog.pg_sleep(0.3)"
 WAIT = "do 'begin perform pg_catalog.pg_sleep(0.3); end';\n"
