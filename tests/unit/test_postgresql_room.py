@@ -23,7 +23,7 @@ ALLOWED = {
     OWNER: "the owner",
     "roles/postgresql/tasks/main.yml": "the Quadlet file, whose name the unit's follows",
     "roles/postgresql/templates/postgres.container.j2": "the same",
-    "roles/watchdog/files/senex_ops/checks_web.py": "what a person types",
+    "roles/watchdog/files/senex_ops/checks_database.py": "what a person types",
     "roles/operator_cli/files/senex_ops/command.py": "the same",
     "roles/senex/vars/components.yml": "the registry of components, compared below",
 }
