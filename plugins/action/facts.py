@@ -18,7 +18,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         if "downgrade" in arguments:
-            arguments["collection"] = controller.collection(arguments.pop("downgrade"))
+            arguments["collection"] = controller.collection(arguments.pop("downgrade"), arguments.pop("vault", None))
         result = self._ask(arguments, task_vars)
         if result.get("refused"):
             return {"failed": True, "changed": False, "msg": f"{task_vars['inventory_hostname']}: {result['refused']}. Nothing was changed."}

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import datetime
 
+from ansible_collections.senex.trader.plugins.plugin_utils.rotations import at as _at
+
 FOREVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 COMMAND = "playbooks/rotate.yml -e secret={name} -e rotate_confirm=true"
-
-
-def _at(text: object) -> datetime.datetime | None:
-    """A moment in one of the ways in which vault, dumps and restores write it; None for what is none."""
-    try:
-        found = datetime.datetime.fromisoformat(str(text).replace(" UTC", "+00:00"))
-    except ValueError:
-        return None
-    return found if found.tzinfo else None
 
 
 def _former(vault: dict, name: str, entry: dict) -> list[dict]:

@@ -16,6 +16,7 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.senex.trader.plugins.filter.status import printable
 from ansible_collections.senex.trader.plugins.plugin_utils.components import absent_secrets, component_groups
+from ansible_collections.senex.trader.plugins.plugin_utils.rotations import later, states
 
 # The plays of a stage in their order, with the components that each applies; the last one tries what only shows when all of it is done
 APPLICATION = {"web": ("django",), "workers": ("celery",)}
@@ -78,7 +79,7 @@ def _read_again(vault: dict, name: str, one: dict, entry: dict | None, now: str)
     kept = [str(key["key"]) for key in vault.get("vault_retired_keys") or [] if key["secret"] == name and key["key"] != vault[one["vault"]]]
     if not one.get("reads") or not (kept or entry):
         raise AnsibleFilterError(f"rotate_retired: the vault has no former value of {name} that could be read with")
-    return {**entry, "stage": "use"} if entry else {"stage": "use", "other": ",".join(dict.fromkeys(kept)), "since": now, "again": True}
+    return {**entry, "stage": "use", "back": now} if entry else {"stage": "use", "other": ",".join(dict.fromkeys(kept)), "since": now, "again": True}
 
 
 def rotation_step(vault: dict, catalogue: dict, names: list, stage: str, now: str, values: dict | None = None, retired: bool = False) -> dict:
@@ -102,13 +103,13 @@ def rotation_step(vault: dict, catalogue: dict, names: list, stage: str, now: st
                 edits["vault_retired_keys"] = [*edits.get("vault_retired_keys", _plain(vault.get("vault_retired_keys") or [])), key]
             del rotation[name]
             if not entry.get("again"):
-                rotated[name] = now
+                rotated[name] = later(now, entry.get("back") or entry["since"])
                 edits["vault_rotated"] = rotated
         elif not entry:
             new = str((values or {}).get(name, ""))
             if not new or new == vault[one["vault"]]:
                 raise AnsibleFilterError(f"secret: there is no new value for {name}, or it is the one that is in use")
-            rotation[name] = {"stage": stage, "other": new, "since": now}
+            rotation[name] = {"stage": stage, "other": new, "since": later(now, rotated.get(name))}
         else:
             entry["stage"] = stage
         if stage == "use":
@@ -116,6 +117,11 @@ def rotation_step(vault: dict, catalogue: dict, names: list, stage: str, now: st
             edits[one["vault"]], rotation[name]["other"] = rotation[name]["other"], str(old)
         edits["vault_rotation"] = rotation or None
     return edits
+
+
+def rotation_states(under_way: dict, ended: dict) -> dict:
+    """How far each rotation of a vault is: moment and number of the stage, which hosts keep (module_utils/host/rotation_mark.py)."""
+    return states(under_way, ended)
 
 
 def rotation_at(vault: dict, names: list, stage: str) -> list:
@@ -220,6 +226,7 @@ class FilterModule:
             "rotation_lines": rotation_lines,
             "rotation_step": rotation_step,
             "rotation_at": rotation_at,
+            "rotation_states": rotation_states,
             "rotation_begins": rotation_begins,
             "rotation_ahead": rotation_ahead,
             "rotation_wanted": rotation_wanted,

@@ -38,8 +38,14 @@ options:
       - Whether the run may be of an older version of the collection than what changed this host last. Without it such a run ends here.
       - Left out, it is not asked, as for a host that the run does not change.
     type: bool
+  vault:
+    description:
+      - With O(downgrade), how far the C(rotations) of the run's vault are, and whether it may be C(older) than the one that changed this host last.
+        Without that a run with an older one ends here.
+    type: dict
+    default: {}
   collection:
-    description: The version of the collection; filled in by the action plugin where O(downgrade) is given.
+    description: The version of the collection, and O(vault); filled in by the action plugin where O(downgrade) is given.
     type: dict
     default: {}
   environment:
@@ -196,6 +202,7 @@ def main() -> None:
             "exclusive": {"type": "bool", "default": False},  # for the action plugin, as are the next two
             "take_over": {"type": "bool", "default": False},
             "downgrade": {"type": "bool"},
+            "vault": {"type": "dict", "default": {}},
             "collection": {"type": "dict", "default": {}},
             "environment": {"type": "str", "default": ""},
             "unit": {"type": "str", "default": ""},
@@ -211,7 +218,7 @@ def main() -> None:
     if os.geteuid():
         who = pwd.getpwuid(os.geteuid()).pw_name
         module.fail_json(msg=f"The run is {who} on this host and has to be root. Add `ansible_become: true` beside ansible_user in the inventory")
-    if refused := environment_mark.refusal(module.params["environment"]) or Ledger().mark.refusal(module.params["collection"]):
+    if refused := environment_mark.refusal(module.params["environment"]) or Ledger().refusal(module.params["collection"]):
         module.exit_json(changed=False, refused=refused)
     held, after = holder(), Ledger().last().get("id", "")
     if held and module.params["exclusive"] and not module.params["take_over"] and not module.check_mode:

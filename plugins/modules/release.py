@@ -23,9 +23,10 @@ options:
       - C(plan) runs the plan script in the image, C(dump) makes the backup before the release.
       - C(close) has nginx show the maintenance page, and waits for the requests that are in; C(open) ends that, and says how long it was.
       - C(undo) runs a script in the image that takes migrations back.
+      - C(vault) keeps how far the rotations of the vault are, before its values are put in place here.
       - C(run) runs the command O(argv) under the lock, however long it takes, and ends it when somebody else takes the lock over.
     type: str
-    choices: [begin, renew, finish, list, load, plan, undo, dump, run, close, open]
+    choices: [begin, renew, finish, list, load, plan, undo, dump, vault, run, close, open]
     required: true
   id:
     description: Id of the release or operation; the lock is held under it.
@@ -50,6 +51,10 @@ options:
     default: {}
   collection:
     description: With C(begin), the version of the collection that asks, and whether the host may have a newer one's; filled in by the action plugin.
+    type: dict
+    default: {}
+  rotations:
+    description: With O(step=vault), for each secret the moment and the number of the stage (filter C(rotation_states)).
     type: dict
     default: {}
   take_over:
@@ -170,8 +175,8 @@ from ansible_collections.senex.trader.plugins.module_utils.host.service_user imp
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import pre_deploy
 from ansible_collections.senex.trader.plugins.module_utils.release import maintenance, release_steps, traffic_probe_unit
 
-STEPS = ["begin", "renew", "finish", "list", "load", "plan", "undo", "dump", "run", "close", "open"]
-ALONE = ("begin", "renew", "finish", "list", "run", "close", "open")  # without the service user
+STEPS = ["begin", "renew", "finish", "list", "load", "plan", "undo", "dump", "vault", "run", "close", "open"]
+ALONE = ("begin", "renew", "finish", "list", "vault", "run", "close", "open")  # without the service user
 ARGUMENTS = {
     "step": {"type": "str", "required": True, "choices": STEPS},
     "argv": {"type": "list", "elements": "str", "default": []},
@@ -180,6 +185,7 @@ ARGUMENTS = {
     "what": {"type": "str", "default": ""},
     "identity": {"type": "dict", "default": {}},
     "collection": {"type": "dict", "default": {}},
+    "rotations": {"type": "dict", "default": {}},
     "take_over": {"type": "str", "default": ""},
     "lease": {"type": "float", "default": 0},
     "wait": {"type": "float", "default": 0},
@@ -211,6 +217,10 @@ def ledger_step(given: dict) -> dict:
             return {**pulled, "changed": True, "taken_over": dead, "newest": ledger.newest(), "closed": bool(maintenance.notes())}
         case "renew":
             ledger.renew(given["id"], given["what"])
+            return {"changed": False}
+        case "vault":
+            ledger.renew(given["id"], given["what"])
+            ledger.rotations.note({"rotations": given["rotations"]}, lower=False)
             return {"changed": False}
         case "finish":
             held = ledger.finish(given["id"], given["record"] or None)

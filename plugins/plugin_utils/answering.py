@@ -38,9 +38,9 @@ class AnsweringAction(ActionBase):
         return lock if lock.get("id") or not held else {**lock, "id": held}
 
     def collection(self, task_vars: dict) -> dict:
-        """The version that is about to change the host, and whether it may be an older one."""
-        given = task_vars.get("senex_allow_downgrade", False)
-        return controller.collection(self._templar.template(given) if isinstance(given, str) else given)
+        """The version that is about to change the host, whether it may be an older one, and the same of the vault."""
+        names = ("senex_allow_downgrade", "__senex_vault_here")
+        return controller.collection(*(self._templar.template(given) if isinstance(given := task_vars.get(name), str) else given for name in names))
 
 
 class LockedAction(AnsweringAction):

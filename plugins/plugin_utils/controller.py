@@ -99,6 +99,6 @@ def version() -> str:
     return str(found["version"])
 
 
-def collection(downgrade: object) -> dict:
-    """What a host is told of the collection that is about to change it; `downgrade` is the value of senex_allow_downgrade."""
-    return {"version": version(), "downgrade": boolean(downgrade, strict=False)}
+def collection(downgrade: object, vault: dict | None = None) -> dict:
+    """What a host is told of the collection that is about to change it, and of its vault; `downgrade` is the value of senex_allow_downgrade."""
+    return {"version": version(), "downgrade": boolean(downgrade, strict=False), **({"vault": vault} if vault else {})}

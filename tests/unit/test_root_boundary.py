@@ -29,6 +29,7 @@ ALLOWED = {
     "everything.no_room": "where the operator wants the archive; asks own_ground before it looks at its own file there",
     "everything.archive": "swap has asked own_ground for the file, which is root's alone",
     "collection_mark.Mark": "the directory of the manifests is root's",
+    "rotation_mark.RotationMark": "likewise",
     "fileset.lock": "the directory of the manifests is root's",
     "fileset.components": "likewise",
     "fileset.stage": "swap has asked own_ground, or acts as the owner",

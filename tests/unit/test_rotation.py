@@ -183,7 +183,7 @@ def test_former_keys_read_again_until_somebody_says_that_it_ends():
 def test_a_rotation_steps_back_where_something_was_not_found_to_be_encrypted_anew():
     text = gone(KEPT, ["accept", "use", "refuse"], field_encryption_key="second")
     back = yaml.safe_load(gone(text, WHOLE, retired=True))
-    assert back["vault_rotation"][FIELDS[0]] == {"stage": "use", "other": "first", "since": TIMES["accept"]}
+    assert back["vault_rotation"][FIELDS[0]] == {"stage": "use", "other": "first", "since": TIMES["accept"], "back": TIMES["accept"]}
     assert yaml.safe_load(gone(gone(text, WHOLE, retired=True), ["refuse", "done"]))["vault_retired_keys"][0]["key"] == "first"
 
 

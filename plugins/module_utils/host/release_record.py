@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from ansible_collections.senex.trader.plugins.module_utils.host import fileset
 from ansible_collections.senex.trader.plugins.module_utils.host.collection_mark import Mark
 from ansible_collections.senex.trader.plugins.module_utils.host.host_layout import BOOT, LEASE, LOCK, PASSING_LEASE, RECORDS
+from ansible_collections.senex.trader.plugins.module_utils.host.rotation_mark import RotationMark
 
 RUN = ("who", "machine", "namespace", "pid", "started")  # what tells one ansible-playbook from another
 LAST = "deploy.previous"  # who had the lock last and changed something, also when it is free again
@@ -107,7 +108,19 @@ class Ledger:
 
     def __init__(self, directory: str = fileset.MANIFESTS):
         self.directory = directory
-        self.mark = Mark(directory)
+        self.mark, self.rotations = Mark(directory), RotationMark(directory)
+
+    def refusal(self, about: dict) -> str:
+        """Why a run may not change this host, by its version of the collection and its vault; empty where it may."""
+        return self.mark.refusal(about) or self.rotations.refusal(about.get("vault") or {})
+
+    def _check(self, about: dict) -> None:
+        self.mark.check(about)
+        self.rotations.check(about.get("vault") or {})
+
+    def _remember(self, about: dict, lower: bool) -> None:
+        self.mark.note(about, lower)
+        self.rotations.note(about.get("vault") or {}, lower)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)
@@ -158,7 +171,7 @@ class Ledger:
         An operation changes only some of what a newer version has laid out, so the mark of that one stays.
         """
         with self._alone():
-            self.mark.check(collection or {})
+            self._check(collection or {})
             holder = self.holder()
             mine = holder is not None and holder["id"] == identity["id"]
             if holder and not mine:
@@ -166,7 +179,7 @@ class Ledger:
             since = holder["since"] if mine else time.time()
             self._write(LOCK, json.dumps({**identity, "since": since, **stamp(), "step": "begin"}), 0o600)
             self._note(identity)
-            self.mark.note(collection or {}, lower=False)
+            self._remember(collection or {}, lower=False)
             return None if mine else holder
 
     def _succeed(self, holder: dict, identity: dict, take_over: str) -> None:
@@ -218,7 +231,7 @@ class Ledger:
         One that it took for nothing, or that it fails under, is given up at once. done["over"] names a lock that keeps nobody of this run from the host.
         """
         collection = run.get("collection") or {}
-        self.mark.check(collection)
+        self._check(collection)
         holder, taken = self.join(run) if run else (None, False)
         done: dict = {"over": holder["id"] if holder else run.get("take_over", "")}
         if holder is None:
@@ -246,10 +259,10 @@ class Ledger:
             yield
         except BaseException:
             with contextlib.suppress(OSError):  # a full disk: what is under way is the error to tell of
-                self.mark.note(collection, lower=True)
+                self._remember(collection, lower=True)
             raise
         if done.get("failed") or done.get("changed"):
-            self.mark.note(collection, lower=True)
+            self._remember(collection, lower=True)
 
     def renew(self, identifier: str, step: str = "", about: dict | None = None) -> None:
         """Say how far the release is, and what its record has to hold (`about`) should it die; an error when the lock was lost."""
