@@ -1,5 +1,6 @@
 """How each snapshot is made, and the content that it is made of: a snapshot of other content is never used."""
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -14,7 +15,7 @@ import images
 import registry
 import snapshots
 from settings import CA, REPOSITORY, SSH_KEY
-from shell import LabError, demo_held, say, step
+from shell import LabError, demo_held, run, say, step
 
 # What belongs to all of them: the engine, shared templates, versions of the tools, how hosts are made
 EVERYWHERE = ("plugins", "templates", "requirements.txt", "tests/lab")
@@ -219,7 +220,8 @@ def _layers(missing, keys_now):
                 hosts.start_container(host)
     finally:
         _call("molecule", "destroy", "-s", "layers")
-        subprocess.run(["podman", "volume", "rm", "--force", snapshots.volume(host)], capture_output=True, check=False)
+        with contextlib.suppress(LabError):
+            run("podman", "volume", "rm", "--force", snapshots.volume(host), check=False)
 
 
 def _alone(missing, keys_now):

@@ -27,8 +27,20 @@ def step(message):
     say(f"{message}: {time.monotonic() - start:.1f} s")
 
 
+# Seconds that Podman gets: it waits without end for a lock of its own that other work of it has. By its verb, what moves a whole image
+PODMAN_SECONDS = 600
+LONG_PODMAN_SECONDS = {"build": 3600, "commit": 1800, "push": 1800, "exec": 1800}
+
+
+def limit(argv):
+    """How long a command may take by itself; None where nobody says."""
+    words = [str(word) for word in argv[:2]]
+    return LONG_PODMAN_SECONDS.get(words[-1], PODMAN_SECONDS) if words[0] == "podman" else None
+
+
 def run(*argv, check=True, timeout=None, text=None):
     """Run quietly; the output is shown when the command fails."""
+    timeout = timeout or limit(argv)
     try:
         done = subprocess.run(
             [str(a) for a in argv],

@@ -19,6 +19,8 @@ PLACE = DIRECTORY / "snapshots"
 # Tests look at dates (newest backup, timers that were missed), so a host must not wake after a day
 OLDEST_SECONDS = 12 * 3600
 LONG_STOP_SECONDS = 25
+# What Podman itself may take, behind the seconds that a host has for stopping
+LONGEST_STOP_SECONDS = 300
 # Of one name, the newest so many stay: one of a whole set takes about 1 GB
 KEPT = 4
 KEY_LENGTH = 12
@@ -127,7 +129,12 @@ def _stop(host, seconds):
         pid = output("podman", "inspect", "--format", "{{.State.Pid}}", host, check=False)
         look = "systemctl list-jobs --no-pager | grep running; ps -eo pid,user,etimes,args --sort=pid"
         say(f"{host} is slow to stop; it still has:\n" + run("nsenter", "--target", pid, "--all", "sh", "-c", look, check=False, timeout=20).stdout)
-    if process.wait():
+    try:
+        process.wait(seconds + LONGEST_STOP_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        raise LabError(f"no answer in {error.timeout} s from: podman stop {host}") from error
+    if process.returncode:
         raise LabError(f"exit {process.returncode} from: podman stop {host}")
 
 

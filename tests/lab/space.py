@@ -12,7 +12,7 @@ from pathlib import Path
 
 import network
 from settings import DIRECTORY, PREFIX, RUNTIME, STORAGE
-from shell import LabError, lock, run, succeeds
+from shell import LabError, lock, run, say, succeeds
 
 PIN = RUNTIME / "mnt"
 # Podman as root keeps addresses and name service here whatever its settings say; the lab's namespace has its own.
@@ -21,6 +21,7 @@ OWN_RUNTIME = RUNTIME / "run-containers"
 # Podman's name server outlives the containers it served
 NAMES = "aardvark-dns"
 CLONE_NEWNS = 0x00020000
+TIDY_SECONDS = 60
 
 
 def _mounts():
@@ -214,10 +215,16 @@ def _remove_bridge():
 
 
 def tidy():
-    """Remove volumes without a name whose container is gone: molecule's driver leaves those of its hosts, some hundred MB each."""
-    for name in run("podman", "volume", "ls", "--quiet", "--filter", "dangling=true").stdout.split():
-        if re.fullmatch("[0-9a-f]{64}", name):
-            succeeds("podman", "volume", "rm", name)
+    """Remove volumes without a name whose container is gone: molecule's driver leaves those of its hosts, some hundred MB each.
+
+    Where Podman is busy with other work they wait for the next time.
+    """
+    try:
+        for name in run("podman", "volume", "ls", "--quiet", "--filter", "dangling=true", timeout=TIDY_SECONDS).stdout.split():
+            if re.fullmatch("[0-9a-f]{64}", name):
+                succeeds("podman", "volume", "rm", name, timeout=TIDY_SECONDS)
+    except LabError as error:
+        say(f"old volumes stay for now: {error}")
 
 
 def reset():
