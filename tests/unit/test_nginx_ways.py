@@ -29,10 +29,10 @@ def spoken(site, path, headers=""):
 
 @needs_nginx
 def test_several_paths_take_websockets_and_no_others(tmp_path):
-    with door(tmp_path, nginx_websocket_paths=["/ws/", "/chat/live/"]) as site:
-        for path in ("/ws/x", "/chat/live/x"):
+    with door(tmp_path, nginx_websocket_paths=["/ws/", "/chat/live/", "/live", "/a.b/c"]) as site:
+        for path in ("/ws/x", "/chat/live/x", "/live", "/live?room=1", "/a.b/c"):
             assert spoken(site, path, UPGRADE)[0] == "HTTP/1.1 101 Switching Protocols"
-        for path in ("/chat/", "/other/"):
+        for path in ("/chat/", "/other/", "/live/", "/lively", "/live/x", "/x/live", "/a-b/c"):
             assert spoken(site, path, UPGRADE)[0] == "HTTP/1.1 200 OK"
 
 

@@ -180,6 +180,7 @@ def test_a_load_balancer_keeps_a_host_whose_application_a_release_has_stopped(tm
         ({"nginx_websocket_path": "/"}, "nginx_websocket_path"),
         ({"nginx_websocket_paths": ["/ws/", "/ws/"]}, "nginx_websocket_paths"),
         ({"nginx_websocket_paths": ["/ws/", "chat/"]}, "nginx_websocket_paths"),
+        ({"nginx_websocket_paths": ["/ws", "/health"], "nginx_alive_path": "/health"}, "nginx_websocket_paths"),
         ({"nginx_unbuffered_paths": ["/ws/"]}, "nginx_unbuffered_paths"),
         ({"nginx_unbuffered_paths": ["/"]}, "nginx_unbuffered_paths"),
         ({"nginx_static_url": "/senex-pages/"}, "nginx_static_url"),
