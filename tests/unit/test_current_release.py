@@ -71,4 +71,5 @@ def test_a_host_that_is_left_out_and_does_not_answer_may_be_the_only_one_that_kn
     refused = limited("--limit", "one")
     assert refused.returncode and "two cannot be asked, so nobody knows whether 1 is what runs" in refused.stdout, refused.stdout + refused.stderr
     known = limited("--limit", "one", senex_release=record("2", 20))
+    assert "two did not answer: where a later release than 2 (20261120-120000-beef)" in " ".join(known.stdout.split()), known.stdout
     assert known.returncode == 0 and "it runs r/app:2" in known.stdout, known.stdout + known.stderr

@@ -10,6 +10,7 @@ from nginx_door import evaluated
 ROOT = pathlib.Path(__file__).parents[2]
 INPUTS = {"nginx_tls_mode": "letsencrypt", "senex_admin_email": "a@senex.test", "senex_domain_aliases": ["senex.test", "absent.senex.test"]}
 SERVED = "issuer=CN=R10\nsubject=CN=www.senex.test\nX509v3 Subject Alternative Name: \n    DNS:senex.test, DNS:www.senex.test\n"
+WHOLE = SERVED.replace("DNS:senex.test", "DNS:senex.test, DNS:absent.senex.test")
 FAILED = """Saving debug log to /var/log/letsencrypt/letsencrypt.log
 Certbot failed to authenticate some domains (authenticator: webroot). The Certificate Authority reported these problems:
   Domain: absent.senex.test
@@ -19,9 +20,9 @@ Certbot failed to authenticate some domains (authenticator: webroot). The Certif
 Some challenges have failed."""
 
 
-def trouble(served=SERVED, nowhere=(), certbot=""):
+def trouble(served=SERVED, nowhere=(), certbot="", rc=0):
     told = {"__nginx_served": {"stdout": served}, "__nginx_nowhere": {"stdout_lines": list(nowhere)}}
-    return evaluated("__nginx_trouble", **INPUTS, **told, __nginx_certbot={"stdout": "", "stderr": certbot, "rc": 0})
+    return evaluated("__nginx_trouble", **INPUTS, **told, __nginx_certbot={"stdout": "", "stderr": certbot, "rc": rc})
 
 
 def test_a_name_that_does_not_resolve_is_not_asked_for_and_named():
@@ -36,7 +37,13 @@ def test_a_name_that_leads_elsewhere_is_named_with_what_the_authority_said():
 
 
 def test_all_is_well():
-    assert trouble(SERVED.replace("DNS:senex.test", "DNS:senex.test, DNS:absent.senex.test")) == []
+    assert trouble(WHOLE) == []
+
+
+def test_a_certificate_that_ends_soon_and_does_not_come_anew_is_told():
+    """Every name is in the one from before, so nothing is missing yet."""
+    (said,) = trouble(WHOLE, certbot="An unexpected error occurred: the authority is away", rc=1)
+    assert said.startswith("nginx_domain: the certificate from before stays") and "the authority is away" in said
 
 
 def test_a_placeholder_proves_no_name():
