@@ -27,7 +27,7 @@ def states(under_way: dict | None, ended: dict | None) -> dict[str, list]:
     """For each secret that was rotated: the moment, and the number of the stage. What is read again beside the value of now is no newer vault."""
     found = {str(name): (at(moment), len(STAGES) - 1) for name, moment in (ended or {}).items()}
     found |= {
-        str(name): (at(entry.get("back") or entry["since"]), STAGES.index(entry["stage"]))
+        str(name): (at(entry.get("back") or entry.get("since")), STAGES.index(entry["stage"]))
         for name, entry in (under_way or {}).items()
         if not entry.get("again") and entry.get("stage") in STAGES
     }

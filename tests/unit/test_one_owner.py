@@ -33,6 +33,9 @@ OWNERS = {
     # the application's health
     r"(: |default\(')/health/(simple/)?(?=['\" ]|$)": ["roles/senex/defaults/main.yml"],
     r"max_silence: \d": ["roles/senex/defaults/main.yml"],
+    # how a command becomes the service user's; a script on the host asks from there
+    r"systemd-run[\", ]+--user[\", ]+--machine=\{\{": ["roles/redis/templates/before.sh.j2", "roles/senex/vars/main.yml"],
+    r"\brunuser, --user": ["roles/senex/vars/main.yml"],
     # rules of names
     r"a-z0-9-\]\{0,61\}": ["plugins/filter/checking.py"],
     r"your-\?\(own": ["plugins/filter/checking.py"],

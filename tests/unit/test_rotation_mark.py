@@ -1,11 +1,13 @@
 """A vault from before a rotation is refused before its first change, whichever secret was rotated: its values would be in force again."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.filter.rotation import rotation_step
+from ansible_collections.senex.trader.plugins.module_utils.engine import everything
 from ansible_collections.senex.trader.plugins.module_utils.host.rotation_mark import OlderVault
 from ansible_collections.senex.trader.plugins.modules import release
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
@@ -121,6 +123,19 @@ def test_the_look_before_the_first_change_asks_for_it(monkeypatch, ledger, check
     assert found["failed"] and found["msg"].startswith("one: the vault of this run is older") and found["msg"].endswith("Nothing was changed.")
     assert "failed" not in looked(monkeypatch, ledger, check_mode, downgrade=False, vault=told(before, older=True))
     assert "failed" not in looked(monkeypatch, ledger, check_mode, downgrade=False, vault=told(after))
+
+
+def test_a_removal_takes_it_along(ledger, monkeypatch):  # noqa: F811
+    """What comes next may be a new environment, whose secrets were never rotated."""
+    monkeypatch.setattr(everything, "command", lambda *_: subprocess.CompletedProcess([], 0, "", ""))
+    for name in ("restore_originals", "remove_made"):
+        monkeypatch.setattr(everything, name, list)
+    before, *_, after = vaults("redis_password")
+    host = everything.Host("nobody-of-this-name", "/nowhere", ledger.directory)
+    ledger.rotations.note(told(after), lower=False)
+    for _twice in (1, 2):
+        host.remove_system()
+    change(ledger, of(before))
 
 
 def test_every_look_of_a_playbook_and_each_change_say_it():

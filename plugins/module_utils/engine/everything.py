@@ -15,6 +15,7 @@ from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_transa
 from ansible_collections.senex.trader.plugins.module_utils.engine.system_transaction import ASIDE, UNIT_PATHS, SystemComponent, SystemTransaction, command
 from ansible_collections.senex.trader.plugins.module_utils.host import fileset, kept_data, owned, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest
+from ansible_collections.senex.trader.plugins.module_utils.host.rotation_mark import RotationMark
 from ansible_collections.senex.trader.plugins.module_utils.host.service_user import ServiceUser
 
 # What a person keeps, below the home
@@ -175,6 +176,7 @@ class Host:
             if any(path.startswith(place) for path in [*paths, *restored]):
                 command(words)
         remove_made()
+        RotationMark(self.directory).forget()
         return gone
 
     def remove_rules(self) -> list[str]:

@@ -5,6 +5,7 @@ Moments and stages alone: nothing here tells anything of a secret.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 
@@ -62,6 +63,11 @@ class RotationMark:
         """An error where the run may not change this host."""
         if trouble := self.refusal(vault):
             raise OlderVault(trouble)
+
+    def forget(self) -> None:
+        """No vault is in force here any more; the next one may be a new environment's."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
 
     def note(self, vault: dict, lower: bool) -> None:
         """Remember how far they are; an older vault, which was allowed, only where it is to take the newer one's place."""
