@@ -18,6 +18,11 @@ def chosen(groups: Sequence[Mapping[str, Any]]) -> list[Any]:
     return [item for group in groups if group.get("when", True) for item in group["use"]]
 
 
+def home_directories(modes: Mapping[str, str], home: str, owner: str) -> list[dict[str, str]]:
+    """Directories of the owner's below a home, as senex.trader.system_files takes them; an empty path is the home itself."""
+    return [{"path": f"{home}/{path}".rstrip("/"), "owner": owner, "group": owner, "mode": mode} for path, mode in modes.items()]
+
+
 def worker_pools(workers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Each worker by a name of its own: the first of a pool has the pool's."""
     return [
@@ -163,6 +168,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "chosen": chosen,
+            "home_directories": home_directories,
             "worker_pools": worker_pools,
             "worker_files": worker_files,
             "worker_units": worker_units,

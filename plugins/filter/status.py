@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
 
@@ -48,9 +49,26 @@ def printable(text: object, line: bool = False) -> str:
     return untrusted.lines(text).replace("\n", " ") if line else untrusted.lines(text)
 
 
+def failure_reason(result: object) -> str:
+    """Why a task failed: what its module said; of a loop, what each item that failed said, for Ansible says of that only that items failed.
+
+    Items of a task that hides its words (no_log) say nothing.
+    """
+    if isinstance(result, Mapping):
+        items = result.get("results")
+        shown = [one for one in items if isinstance(one, Mapping)] if isinstance(items, list) and not result.get("_ansible_no_log") else []
+        failed = [one for one in shown if (one.get("failed") or one.get("unreachable")) and not one.get("_ansible_no_log")]
+        said = list(dict.fromkeys(failure_reason(one) for one in failed)) or [str(result.get("msg") or "").strip()]
+        return "; ".join(filter(None, said)) or "see the task that failed"
+    return str(result or "").strip() or "see the task that failed"
+
+
 class FilterModule:
     """Filters."""
 
     def filters(self) -> dict:
         """By name."""
-        return {"status_lines": status_lines, "refusal_findings": refusal_findings, "preflight_hosts": preflight_hosts, "printable": printable}
+        return {
+            "failure_reason": failure_reason, "status_lines": status_lines, "refusal_findings": refusal_findings, "preflight_hosts": preflight_hosts,
+            "printable": printable,
+        }  # fmt: skip

@@ -5,6 +5,7 @@ from ansible_collections.senex.trader.plugins.filter.building import (
     backup_job_units,
     chosen,
     error_pages,
+    home_directories,
     job_ages,
     program_files,
     web_files,
@@ -101,3 +102,8 @@ def test_pages_and_instances():
     (page,) = error_pages({404: {"title": "t", "text": "x"}}, "/usr/share/pages")
     assert page["dest"] == "/usr/share/pages/404.html" and page["vars"] == {"title": "t", "text": "x", "code": 404}
     assert web_instances(["web-1.service", "web-2.service"], "127.0.0.1", "8001")[1] == {"unit": "web-2.service", "address": "127.0.0.1", "port": 8002}
+
+
+def test_directories_of_a_home_are_its_users_and_an_empty_path_is_the_home_itself():
+    found = home_directories({"": "0751", "data/x": "0700"}, "/srv/s", "u")
+    assert found == [{"path": "/srv/s", "owner": "u", "group": "u", "mode": "0751"}, {"path": "/srv/s/data/x", "owner": "u", "group": "u", "mode": "0700"}]

@@ -1,6 +1,7 @@
 """One screen for a fleet."""
 
-from ansible_collections.senex.trader.plugins.filter.status import status_lines
+import pytest
+from ansible_collections.senex.trader.plugins.filter.status import failure_reason, status_lines
 
 GOOD = {"key": "memory", "level": "OK", "says": "90 %", "do": ""}
 BAD = {"key": "disk /", "level": "FAIL", "says": "95 % full", "do": "make room"}
@@ -28,3 +29,25 @@ def test_a_fleet_shows_versions_and_ages_of_images():
 
 def test_nobody_answered():
     assert "operator_cli" in status_lines([])[0]
+
+
+ITEMS = {
+    "msg": "One or more items failed",
+    "results": [{"failed": True, "msg": "web-2 did not come up"}, {"msg": "fine"}, {"unreachable": True, "msg": "gone"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        ({"failed": True, "msg": "no room"}, "no room"),
+        (ITEMS, "web-2 did not come up; gone"),
+        ({**ITEMS, "_ansible_no_log": True}, "One or more items failed"),
+        ({**ITEMS, "results": [{"failed": True, "msg": "PASSWORD", "_ansible_no_log": True}]}, "One or more items failed"),
+        ({"failed": True}, "see the task that failed"),
+        ({"msg": "", "results": "what a module returned"}, "see the task that failed"),
+        ("a file of tasks cannot be read", "a file of tasks cannot be read"),
+    ],
+)
+def test_why_a_task_failed(result, reason):
+    assert failure_reason(result) == reason

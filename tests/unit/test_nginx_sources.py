@@ -194,8 +194,8 @@ def test_headers_that_reach_a_websocket(tmp_path):
         assert seen["headers"]["X-Api-Key"] == "2" and seen["headers"]["Cookie"].startswith("a=b; c=") and seen["method"] == "POST"
         assert seen["headers"]["Content-Length"] == "4" and seen["headers"]["X-Forwarded-For"] == "127.0.0.1" and seen["headers"]["Host"] == DOMAIN
         assert not {"X-Other", "Forwarded"} & set(seen["headers"])
-    problems = evaluated("__nginx_input_problems", nginx_websocket_headers=["Cookie", "X-Forwarded-For", "Host", "a b"])
-    assert len(problems) == 1 and "a b, host, x-forwarded-for" in problems[0]
+    problems = evaluated("__nginx_input_problems", nginx_websocket_headers=["Cookie", "X-Forwarded-For", "Host", "Daphne-Root-Path", "a b"])
+    assert len(problems) == 1 and "a b, host, daphne-root-path, x-forwarded-for" in problems[0]
 
 
 # What is sent twice, and what never is

@@ -126,6 +126,15 @@ def test_a_dump_in_a_record_is_one(user, monkeypatch, said):
         pre_deploy.dump(user, "a", "b", "/x", 1, "postgres")
 
 
+def test_a_dump_is_in_the_databases_own_encoding(user, monkeypatch):
+    """Who owns the database may have set another one for its sessions, in which a restore does not take a dump."""
+    made = []
+    monkeypatch.setattr(pre_deploy.untrusted, "kind", lambda path: "directory" if path == "/x" else "")
+    monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, "LATIN1\n", ""))
+    monkeypatch.setattr(user, "does", lambda _function, _directory, argv, *_, **__: made.extend(argv) or GOOD)
+    assert pre_deploy.dump(user, "a", "b", "/x", 1, "postgres")["path"] == GOOD["path"] and "--encoding=LATIN1" in made
+
+
 @pytest.mark.parametrize("said", ["2026-01-02 03:04:05.678901+00'; reboot #", RED, "", "2026-01-02 03:04:05.678901+00\nx"])
 def test_a_moment_that_a_person_may_give_to_a_restore_is_one(user, monkeypatch, said):
     monkeypatch.setattr(user, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, "2026-01-02 03:04:05.678901+00\n", ""))

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import time
+import types
 
 import pytest
 from hostlib import senex_host  # noqa: F401  (it puts senex_host on the path)
@@ -30,7 +31,11 @@ def names(html, policy=SELF):
         (f"<script type='text/javascript; charset=utf-8'>{SCRIPT}</script>", SELF, "script-src-elem", "default-src"),
         ("<style>a {}</style>", f"style-src 'self'; {SELF}", "style-src-elem", "style-src"),
         ("<p style='color: red'>", "style-src-attr 'none'; style-src 'unsafe-inline'", "style-src-attr", "style-src-attr"),
+        ("<p style='color: red'>", f"style-src 'self'; {SELF}", "style-src-attr", "style-src"),
+        ("<p style='color: red'>", SELF, "style-src-attr", "default-src"),
+        ("<style>a {}</style>", SELF, "style-src-elem", "default-src"),
         ("<a onclick='go()'>", SELF, "script-src-attr", "default-src"),
+        ("<a onclick='go()'>", f"script-src 'self'; {SELF}", "script-src-attr", "script-src"),
         ("<BODY ONLOAD='go()'>", SELF, "script-src-attr", "default-src"),
         ("<a href=' JavaScript:go()'>", SELF, "script-src-elem", "default-src"),
         # A nonce or a hash takes the force of 'unsafe-inline', which is for old browsers
@@ -52,6 +57,7 @@ def names(html, policy=SELF):
         ("<img src=https://example.com/a.png>", "img-src *.example.com", "img-src", "img-src"),
         ("<img src=https://www.example.com:8443/a.png>", SELF, "img-src", "default-src"),
         ("<iframe src=https://video.example.net/></iframe>", f"child-src 'self'; {SELF}", "frame-src", "child-src"),
+        ("<iframe src=https://video.example.net/></iframe>", SELF, "frame-src", "default-src"),
         ("<video src=https://video.example.net/a.mp4>", SELF, "media-src", "default-src"),
         ("<object data=/a.swf></object>", "object-src 'none'", "object-src", "object-src"),
         ("<form action=https://pay.example.net/>", "form-action 'self'", "form-action", "form-action"),
@@ -120,3 +126,12 @@ def test_a_page_that_is_made_to_take_long_is_given_up(monkeypatch, html):
     with pytest.raises(page_policy.Unreadable):
         page_policy.blocked(ADDRESS, html, SELF)
     assert time.monotonic() - began < 7
+
+
+def test_so_is_one_with_so_many_sources_that_to_compare_takes_long(monkeypatch):
+    clock, allowed = [0.0], page_policy._allowed
+    monkeypatch.setattr(page_policy, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(page_policy, "_allowed", lambda *given: clock.append(clock.pop() + 1) or allowed(*given))
+    with pytest.raises(page_policy.Unreadable):
+        page_policy.blocked(ADDRESS, "<img src=a>" * 9, SELF)
+    assert clock[0] < 5

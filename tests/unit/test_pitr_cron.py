@@ -75,6 +75,6 @@ def test_a_host_without_it_has_nothing_to_change():
 )
 def test_it_is_looked_for_where_it_may_have_come(state, installed, unchanged, looked_for):
     """Barman that was removed and is installed again has its job again, and the files of the role are as they were."""
-    (task,) = [task for task in yaml.safe_load((ROLE / "tasks/main.yml").read_text()) if task.get("ansible.builtin.include_tasks") == "cron.yml"]
+    (task,) = [task for task in yaml.safe_load((ROLE / "tasks/prepare.yml").read_text()) if task.get("ansible.builtin.include_tasks") == "cron.yml"]
     values = {"pitr_state": state, "__pitr_apt": {"changed": installed}, "senex_host_snapshot": {"unchanged": {"pitr": {}} if unchanged else {}}}
     assert Templar(loader=DataLoader(), variables=trusted(values)).template(trusted("{{ (" + task["when"] + ") | bool }}")) is looked_for

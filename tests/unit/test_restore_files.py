@@ -152,6 +152,18 @@ def test_what_was_kept_and_was_to_be_put_back_stays(place, monkeypatch):
     assert tree(place.directory / f".before-restore-{STAMP}") == USED and place.exchange.kept(place.settings, "media") == [f"before-restore-{STAMP}"]
 
 
+@pytest.mark.parametrize("files", [{"one": "kept"}, {}], ids=["what was kept", "a restore that was killed before its mark"])
+def test_what_lies_ready_without_a_mark_keeps_its_files_and_holds_up_nothing(place, files):
+    """A way back by an earlier version, which gave what was kept this name first, and was killed then."""
+    left = place.directory / f".restored-{STAMP}"
+    left.mkdir()
+    for name, text in files.items():
+        (left / name).write_text(text, encoding="utf-8")
+    place.exchange.bring(place.settings, {**place.wanted, "stamp": LATER})
+    assert tree(place.directory) == {**USED, **STAYS, **below(f".before-restore-{STAMP}", files), **below(f".restored-{LATER}", COPIED)}
+    assert place.exchange.kept(place.settings, "media") == ([f"before-restore-{STAMP}"] if files else [])
+
+
 def test_a_link_with_such_a_name_leads_nowhere(place, command, tmp_path):  # noqa: F811
     (tmp_path / f".restored-{STAMP}").symlink_to(place.directory)
     with pytest.raises(OSError, match="is a link"):

@@ -88,13 +88,14 @@ class Page(HTMLParser):
         except AssertionError as error:  # of the parser, where a declaration is none
             raise Unreadable(str(error)) from None
 
-    def _in_time(self) -> None:
+    def in_time(self) -> None:
+        """Raises Unreadable when it has taken too long."""
         if time.monotonic() > self.end:
             raise Unreadable(f"it takes longer than {SECONDS:g} s to look through")
 
     def handle_starttag(self, tag, attrs):
         """Of a repeated attribute the first counts."""
-        self._in_time()
+        self.in_time()
         given = {name: value or "" for name, value in reversed(attrs)}
         if tag in NOT_SHOWN:
             self.hidden.append(tag)
@@ -136,7 +137,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         """Of a script or a style all of it, in pieces."""
-        self._in_time()
+        self.in_time()
         if self.open:
             self.kept.append(data)
 
@@ -171,9 +172,10 @@ def policies(header: str) -> list[dict[str, tuple[str, ...]]]:
 
 def blocked(address: str, html: str, header: str) -> list[Blocked]:
     """What the policy of an answer does not allow its page, in the order of the page. Raises Unreadable."""
-    found = []
-    for use in Page(address, html).uses:
-        for policy in policies(header):
+    page, wanted, found = Page(address, html), policies(header), []
+    for use in page.uses:
+        page.in_time()  # each is held against each source, of which there may be thousands
+        for policy in wanted:
             by = next((name for name in (use.directive, *INSTEAD.get(use.directive, ("default-src",))) if name in policy), "")
             if by and not _allowed(use, policy[by], address):
                 found.append(Blocked(use, by, policy[by], _needs(use, policy[by], address)))

@@ -8,7 +8,7 @@ import re
 import time
 
 from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
-from ansible_collections.senex.trader.plugins.module_utils.host.service_user import FULL, ServiceUser, room
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import FULL, CommandError, ServiceUser, room
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import dump_file, session
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.container import Container
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import UserHost
@@ -36,9 +36,11 @@ def dump(user: ServiceUser, database: str, role: str, directory: str, keep: int,
         else:
             if untrusted.kind(directory) != "directory":
                 user.make_directory(directory, 0o700, None, None)
-            argv = dump_file.command(container, role, session.target(database))
+            there = Container(UserHost(user), container)
+            [[encoding]] = there.psql("show server_encoding;", session.target(database), role)
+            argv = dump_file.command(container, role, session.target(database), f"--encoding={encoding}")
             made = user.does(_dumped, directory, argv, keep, user.home, user.environment, patience=LONGEST)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, CommandError) as error:
         where = f". {room([directory])}" if any(word in str(error).lower() for word in FULL) else ""
         raise OSError(f"the backup before the release failed, nothing was changed: {error}{where}") from error
     return {**{key: made[key] for key in ("path", "bytes", "sha256")}, "seconds": round(time.monotonic() - began, 1)}

@@ -324,6 +324,27 @@ def test_nor_a_restore_to_a_moment(trap, monkeypatch):
     assert restore.handed_out(given) and free(trap.server) == "f"
 
 
+LETTER = b"\xe3\xa4".decode("big5")  # of which Python makes a sign of three bytes, read as UTF-8, and the last of these takes the next byte along
+
+
+def test_nor_the_encoding_of_its_sessions(trap):
+    """In some a letter takes what follows it along, a quote too: what a name has behind that would be a command of psql's own, in the server's container."""
+    server, led = trap.server, trap.server.base / "led"
+    name = f"{LETTER}' \\! touch {led} #"
+    server.sql(f"""create sequence public."{name}"; alter database senex set client_encoding = 'BIG5'""", user="senex", database="senex")
+    server.sql("create database copied template senex owner senex; alter database copied set client_encoding = 'BIG5'")
+    last = f"""select last_value from public."{name}\""""
+    try:
+        server.sql("select nextval(oid::regclass) from pg_class where relname like '%touch%'", database="senex")
+        trap.restore.raise_sequences(trap.settings, "senex", "copied")
+        assert not led.exists() and server.sql(last, database="copied", PGCLIENTENCODING="UTF8") == "1001"
+        os.rename(trap.made, f"{trap.made}.before")
+        with gzip.open(trap.restore.dump.make(trap.settings, "manual")["path"]) as packed:
+            assert b"\nSET client_encoding = 'UTF8';\n" in packed.read(2000), "or it would not be restored"
+    finally:
+        server.sql("drop database copied")
+
+
 # Whoever calls one of them as the superuser makes one of its owner; the last two do it by what they make on their way
 ESCAPE = """
 create schema made;

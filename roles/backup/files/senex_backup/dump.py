@@ -68,15 +68,15 @@ class Moment:
 def make(settings: Settings, reason: str, keep: int | None = None) -> dict:
     """A dump of now; older ones of its reason go when their time is over."""
     directory, database = settings.directory(DIRECTORY), settings["database"]
-    [[size, version, cluster]] = rows(
-        settings, "select pg_database_size(current_database()), current_setting('server_version_num'), (select system_identifier from pg_control_system());"
-    )
+    words = """select pg_database_size(current_database()), current_setting('server_version_num'), (select system_identifier from pg_control_system()),
+      current_setting('server_encoding');"""
+    [[size, version, cluster, encoding]] = rows(settings, words)
     need(directory, expected(directory, int(size)), "the dump")
     path = dump_file.path_for(directory, reason)
     before = dump_file.dumps(directory)[-1:]
     moment = Moment(settings)
     try:
-        argv = dump_file.command(database["container"], database["role"], target(database["name"]), f"--snapshot={moment.name}")
+        argv = dump_file.command(database["container"], database["role"], target(database["name"]), f"--encoding={encoding}", f"--snapshot={moment.name}")
         made = dump_file.write(path, argv, details=lambda: {
             "format": 1, "database": database["name"], "database_bytes": int(size), "server_version": int(version), "cluster": cluster, "reason": reason,
             **moment.facts(),
