@@ -34,6 +34,13 @@ options:
     description: Seconds that open connections have to end. The module then returns and counts those left in RV(cut).
     type: float
     default: 15
+  host_may_be_lost:
+    description:
+      - Whether a host that does not answer is warned of and passed over, with nothing drained. Its nginx, if it still runs, tries the next server where a
+        request fails. For a rollback after a host was lost, which must not be kept from the hosts that are left.
+      - By default such a host is a failure.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -72,6 +79,7 @@ ARGUMENTS = {
     "contract": {"type": "path", "default": CONTRACT},
     "drain": {"type": "float", "default": 15},
     "deploy_lock": {"type": "dict", "default": {}},
+    "host_may_be_lost": {"type": "bool", "default": False},
 }
 
 

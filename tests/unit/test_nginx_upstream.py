@@ -8,9 +8,12 @@ import socket
 import threading
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
+from ansible_collections.senex.trader.plugins.action import nginx_upstream as action
 from ansible_collections.senex.trader.plugins.module_utils.nginx import nginx_upstream
+from ansible_collections.senex.trader.plugins.plugin_utils.answering import LockedAction
 from nginx_door import evaluated, free_ports, rendered
 
 TWO = ["127.0.0.1:8001", "127.0.0.1:8002"]
@@ -232,3 +235,18 @@ def test_one_that_dies_while_the_other_leaves_brings_it_back(contract, monkeypat
     monkeypatch.setattr(nginx_upstream, "serves", lambda server, ask: next(looks))
     leaving = turn(contract(*TWO), TWO[0])
     assert not leaving.drain() and leaving.last_in_service and leaving.drained() == []
+
+
+SILENT = {"failed": True, "silent": True, "msg": "b does not answer: no route", "rc": 255}
+
+
+@pytest.mark.parametrize(
+    ("may_be_lost", "answer", "failed"), [(True, SILENT, False), (False, SILENT, True), (True, {"failed": True, "msg": "the lock is another's"}, True)]
+)
+def test_a_lost_nginx_keeps_no_rollback_from_the_hosts_that_are_left(monkeypatch, may_be_lost, answer, failed):
+    """What does not answer is told of; what answers and refuses is a failure all the same."""
+    monkeypatch.setattr(LockedAction, "run", lambda *_: answer)
+    task = SimpleNamespace(args={"host_may_be_lost": may_be_lost})
+    result = action.ActionModule(task, None, None, None, None, None).run()
+    assert bool(result.get("failed")) is failed
+    assert failed or (result["cut"] == 0 and "no route" in result["warnings"][0])

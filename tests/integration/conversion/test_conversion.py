@@ -43,8 +43,17 @@ def under_traffic(stack, action):
     return play, traffic.result().slowest
 
 
-def test_the_next_run_converts_it_while_people_use_it(used, earlier):
-    play, slowest = under_traffic(used, lambda: used.play(variables=SETTINGS, inventory=earlier / "inventory/demo", timeout=600))
+def test_variables_of_then_are_refused_by_name(used, earlier):
+    """Nothing has changed, and what takes their place is said."""
+    starts = used.starts()
+    play = used.play(variables=SETTINGS, inventory=earlier / "inventory/demo")
+    assert play.code != 0 and play.changed == [] and used.starts() == starts
+    assert [line for line in play.errors if "senex_tastytrade: is no input any more; senex_extra_environment took its place" in line], play.errors
+
+
+def test_the_next_run_converts_it_while_people_use_it(used):
+    """With an inventory whose variables were changed as the run has said; the vault is that of then."""
+    play, slowest = under_traffic(used, lambda: used.play(variables=SETTINGS, timeout=600))
     assert play.plan.index("reload nginx.service") < next(at for at, line in enumerate(play.plan) if line.startswith("restart postgres.service"))
     assert slowest > HELD
     assert {"postgres.service", "redis.service", "web-1.service", "celery-worker.service"} <= set(play.restarts()), play.plan
@@ -52,8 +61,8 @@ def test_the_next_run_converts_it_while_people_use_it(used, earlier):
     used.task_runs()
 
 
-def test_it_is_converted_once(used, earlier):
-    again = used.play(variables=SETTINGS, inventory=earlier / "inventory/demo").expect()
+def test_it_is_converted_once(used):
+    again = used.play(variables=SETTINGS).expect()
     assert again.changed == []
 
 
@@ -71,10 +80,10 @@ def test_a_release_and_the_way_back_on_the_converted_host(used):
     assert versions(used) == {"1"}
 
 
-def test_a_changed_setting_of_database_and_redis(used, earlier):
+def test_a_changed_setting_of_database_and_redis(used):
     """Each restarts, alone; requests and tasks wait for it."""
     settings = {"postgresql_settings": {"log_min_duration_statement": "5s"}, "redis_settings": {"slowlog-max-len": 64}}
-    wanted = {"variables": {**SETTINGS, **settings}, "inventory": earlier / "inventory/demo", "tags": "postgresql,redis"}
+    wanted = {"variables": {**SETTINGS, **settings}, "tags": "postgresql,redis"}
     play, slowest = under_traffic(used, lambda: used.play(**wanted))
     assert slowest > HELD
     assert play.restarts() == ["postgres.service", "redis.service"], play.plan
