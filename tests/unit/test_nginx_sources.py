@@ -395,7 +395,7 @@ def below_api(tmp_path_factory):
 
 
 @needs_nginx
-@pytest.mark.parametrize(("number", "path"), enumerate(["/api/ws/chat", "/api/static/a.png", "/api/media/a.png", "/api/events/all"]))
+@pytest.mark.parametrize(("number", "path"), list(enumerate(["/api/ws/chat", "/api/static/a.png", "/api/media/a.png", "/api/events/all"])))
 def test_what_lies_below_a_path_of_the_api_has_a_limit_too(below_api, number, path):
     """Of a WebSocket, a file and a stream there is a limit by name or by kind; where a path is of both, each other one's counted it no more."""
     assert below_api.statuses(5, path, source=f"127.0.0.{50 + number}")[2:] == [429] * 3
