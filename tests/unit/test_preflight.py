@@ -151,6 +151,13 @@ def test_cores():
     assert [one["level"] for one in preflight.machine(4) if one["key"] == "cores"] == ["OK"]
 
 
+@pytest.mark.parametrize(
+    ("memory", "level", "says"), [(2000 * 1024**2, "WARN", "2.0 GB: tight"), (3800 * 1024**2, "OK", "3.7 GB"), (8 * 1024**3, "OK", "8.0 GB")]
+)
+def test_memory(memory, level, says):
+    assert [(one["level"], one["says"][: len(says)]) for one in preflight.machine(4, memory) if one["key"] == "memory"] == [(level, says)]
+
+
 def test_refusals_are_findings():
     found = refusal_findings("demo is not ready:\nsenex_a: is missing\nsenex_b: is short", "inventory")
     assert [(one["key"], one["level"], one["says"]) for one in found] == [

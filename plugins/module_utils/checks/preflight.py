@@ -20,6 +20,7 @@ MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
     for kind in ("oci.image.index.v1", "oci.image.manifest.v1", "docker.distribution.manifest.list.v2", "docker.distribution.manifest.v2")
 )
+LEAST_MEMORY = 3.6 * 1024**3  # a host sold with 4 GB, whose kernel keeps some of it
 TIMEOUT = 15
 
 
@@ -46,14 +47,18 @@ def names(domains: Sequence[str], addresses: Sequence[str], wanted: bool, resolv
     return found
 
 
-def machine(cores: int | None = None) -> list[dict]:
-    """Cores and clock; memory and disk are the common role's matter."""
+def machine(cores: int | None = None, memory: int | None = None) -> list[dict]:
+    """Cores, bytes of memory, clock. What is too little to begin with, and the disk, are the common role's matter."""
     cores = cores or os.cpu_count() or 1
+    memory = memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    size = f"{memory / 1024**3:.1f} GB"
     state = ctypes.create_string_buffer(512)  # struct timex, asked and not set
     synchronised = ctypes.CDLL(None).adjtimex(state) != 5
     return [
         finding("cores", "OK", str(cores)) if cores >= 2 else
         finding("cores", "WARN", "1: a release and users' requests share it", "take a host with two or more"),
+        finding("memory", "OK", size) if memory >= LEAST_MEMORY else
+        finding("memory", "WARN", f"{size}: tight for all components together", "4 GB or more; docs/user/configure.md has what each component gets"),
         finding("time", "OK", "synchronised") if synchronised else
         finding("time", "WARN", "the clock is not synchronised", "the common role installs systemd-timesyncd; common_time_servers where UDP 123 is closed"),
     ]  # fmt: skip
