@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def collected(changelog: str, entries: list[dict]) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()  # whoever asks for help, or misspells something, has moved nothing
     found = fragments()
     entries = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in found]
     CHANGELOG.write_text(collected(CHANGELOG.read_text(encoding="utf-8"), entries), encoding="utf-8")

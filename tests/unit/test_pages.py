@@ -11,6 +11,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "inventory/demo/README.md")),
     *(page for kind in ("user", "developer") for page in sorted((ROOT / "docs" / kind).rglob("*.md")) if page.name not in GENERATED),
 ]
+FRAGMENTS = sorted((ROOT / "changelogs/fragments").glob("*.yml"))
 SOURCES = "\n".join(
     path.read_text(encoding="utf-8") for kind in ("playbooks", "roles", "inventory") for path in (ROOT / kind).rglob("*") if path.suffix in (".yml", ".j2")
 )
@@ -20,7 +21,9 @@ OLD_WORDS = ("way back", "stand-in", "prober", "bear", "bears", "bearable", "the
 
 def plain(page):
     """A page's own sentences: without blocks and names of the code."""
-    text = "\n".join(line for line in page.read_text(encoding="utf-8").splitlines() if not line.startswith("    "))
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".md":
+        text = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
     return re.sub(r"`[^`\n]*`|\]\([^)]*\)", "", text)
 
 
@@ -53,7 +56,7 @@ def test_what_is_to_be_typed_exists(page):
             assert name == "NAME" or re.search(rf"\b{name}\b", SOURCES), f"no variable {name}: {text}"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "glossary.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*(page for page in PAGES if page.name != "glossary.md"), *FRAGMENTS], ids=lambda page: page.name)
 def test_words_are_those_of_the_glossary(page):
     text = plain(page)
     assert not [word for word in OLD_WORDS if re.search(rf"\b{word}\b", text, re.IGNORECASE)]

@@ -8,13 +8,10 @@ import types
 from pathlib import Path
 
 import pytest
-import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar
 from ansible_collections.senex.trader.plugins.action.quadlet import directory_of
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_work import ApplyError
 from ansible_collections.senex.trader.plugins.module_utils.host import kept_data, owned
-from rendered import ROLES, component, trusted
+from rendered import ROLES, component, value
 from test_kept_data import Component, empty, quiet_host  # noqa: F401
 from test_rendered_units import BASE
 
@@ -122,8 +119,7 @@ def test_no_job_writes_sends_or_thins_out_where_the_disk_is_not(backup, tmp_path
 
 def test_what_a_run_notes_is_what_jobs_ask_for():
     """Of each place with copies, the same on every host; and of uploads, whose copy would be of nothing."""
-    variables = yaml.safe_load((ROLES / "backup/vars/main.yml").read_text())
-    witnesses = [item["data"]["witness"] for item in variables["__backup_directories"]]
+    witnesses = [item["data"]["witness"] for item in value("backup", "__backup_directories", **BASE)]
     assert witnesses == [f"config/backup/place{name}" for name in ("", "-postgresql", "-redis", "-media")]
     common = (ROLES / "backup/files/senex_backup/common.py").read_text()
     assert "config/django/uploads" in common and "config/django/uploads" in (ROLES / "django/vars/main.yml").read_text()
@@ -146,9 +142,8 @@ def test_no_wal_and_no_base_backup_goes_to_an_archive_whose_disk_is_not_there(tm
 
 
 def test_the_directories_of_copies_are_handed_over_with_their_notes():
-    value = yaml.safe_load((ROLES / "backup/vars/main.yml").read_text())["__backup_directories"]
     for said in (False, "true"):
-        found = Templar(loader=DataLoader(), variables=trusted({"backup_new_place": said})).template(trusted(value))
+        found = value("backup", "__backup_directories", **BASE, backup_new_place=said)
         items = [directory_of(item, "/home/senex") for item in found]
         assert [item["path"] for item in items] == [f"/home/senex/backups{name}" for name in ("", "/postgresql", "/redis", "/media")]
         notes = [item["data"]["witness"].removeprefix("/home/senex/config/backup/") for item in items]
