@@ -88,7 +88,7 @@ def test_a_dump_of_far_less_is_kept_and_told_and_removes_nothing(command, settin
     place = Path(directory)
     old = [dumped(place, age, FULL) for age in (12, 11)]
     settings.given["database"] = {"container": "postgres", "role": "senex", "name": "senex"}
-    monkeypatch.setattr(dump, "rows", lambda *_: [["1000", "150000", "7400"]])
+    monkeypatch.setattr(dump, "rows", lambda *_: [["1000", "150000", "7400", "UTF8"]])
     monkeypatch.setattr(dump, "Moment", lambda _: type("Moment", (), {"name": "x", "facts": lambda self: {"tables": EMPTY}, "close": lambda self: None})())
     monkeypatch.setattr(dump.dump_file, "command", lambda *_: [sys.executable, "-c", f"print({'x' * 9 + dump_file.ENDS.decode()!r})"])
     settings.given["retention"] = {"daily": {"days": 7, "keep": 0}, "manual": {"days": 7, "keep": 0}}

@@ -187,6 +187,7 @@ FILES = {
     "plugins/module_utils/release/traffic_probe_unit.py:start": "root's own",
     "plugins/module_utils/nginx/request_hold.py:remove": "root's own, in /run",
     "plugins/module_utils/host/release_record.py:Ledger._remove": "root's own lock",
+    "plugins/module_utils/host/rotation_mark.py:RotationMark.forget": "root's own, with the whole removal",
     "plugins/module_utils/release/application_units.py:start_units": "root's own",
     "plugins/module_utils/nginx/nginx_upstream.py:UpstreamServers": "root's own, in /run",
     "plugins/module_utils/engine/system_transaction.py:SystemTransaction": "files of a manifest",

@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import stat
+import subprocess
 import time
 
 import pytest
@@ -207,6 +208,9 @@ def test_a_dumps_directory_that_becomes_a_link_at_any_step_costs_root_no_file(mo
 
         def writes(self, function, *arguments):
             return self.does(function, *arguments, patience=60)
+
+        def podman(self, *words, **_):
+            return subprocess.CompletedProcess(words, 0, "UTF8\n", "")  # the server's encoding
 
     monkeypatch.setattr(dump_file, "command", lambda *_: ["echo", dump_file.ENDS.decode()])
 
