@@ -179,3 +179,8 @@ def test_a_time_limit_is_a_number_of_seconds(limit, says):
     (task,) = [task for task in play["tasks"] if "__check_limit" in task.get("vars", {})]
     said = message_of(task, trusted({"check_time_limit": limit}))
     assert said.startswith(says) and bool(said) == bool(says)
+
+
+def test_an_inventory_without_workers_is_rendered_as_any_other():
+    groups = {"postgresql": ["a"], "web": ["a"], "nginx": ["a"], "redis": [], "celery": [], "celery_beat": []}
+    assert handed_over(group_names=["postgresql", "web", "nginx"], groups=groups)["wanted"]["environment"]
