@@ -26,16 +26,18 @@ def environment_shape_problems(asked: Mapping[str, Any]) -> list[str]:
         good = "write small letters, digits and _, such as -e senex_environment=shop"
         problems.append(f"senex_environment: {given['senex_environment']!r} is no name of an environment; {good}")
     problems += [f"{name}: {given[name]!r} is neither {' nor '.join(known)}" for name, known in CHOICES.items() if given[name] not in known]
-    words = [name for name in ("celery", "beat") if given[name].lower() not in YES + NO]
+    words = [name for name in ("celery", "beat", "redis") if given[name].lower() not in YES + NO]
     problems += [f"{name}: {given[name]!r} is neither yes nor no" for name in words]
+    if given["celery"].lower() in YES and given["redis"].lower() in NO:
+        problems.append(f"redis: {given['redis']!r} with celery {given['celery']!r}, whose queue lies in Redis; say celery=no, or redis=yes")
     if not re.fullmatch(r"[0-9]+", given["web_hosts"]) or not 1 <= int(given["web_hosts"]) <= MOST:
         problems.append(f"web_hosts: {given['web_hosts']!r} is no number from 1 to {MOST}")
     return problems
 
 
-def environment_groups(hosts: Sequence[str], celery: bool, beat: bool) -> dict[str, list[str]]:
+def environment_groups(hosts: Sequence[str], celery: bool, beat: bool, redis: bool = True) -> dict[str, list[str]]:
     """The hosts of each group of the inventory."""
-    without = {"celery": not celery, "celery_beat": not beat}
+    without = {"celery": not celery, "celery_beat": not beat, "redis": not redis}
     return {group: [] if without.get(group) else list(hosts if group in EVERYWHERE else hosts[:1]) for group in every_group()}
 
 

@@ -14,7 +14,7 @@ from test_environments import ALIEN
 
 SHAPES = {
     "all of it": [],
-    "WSGI alone, two servers, a bucket": ["server=wsgi", "celery=no", "media=s3", "web_hosts=2"],
+    "WSGI alone, two servers, a bucket": ["server=wsgi", "celery=no", "redis=no", "media=s3", "web_hosts=2"],
     "no Beat": ["server=wsgi", "beat=false"],
 }
 # As a user fills them in
@@ -76,7 +76,8 @@ def test_hosts_are_in_the_groups_of_the_shape(shop):
     assert list(found["hosts"]) == groups.pop("web") == groups.pop("watchdog") == servers
     assert groups.pop("celery") == ([] if "celery=no" in shape else ["shop-1"])
     assert groups.pop("celery_beat") == ([] if shape & {"celery=no", "beat=false"} else ["shop-1"])
-    assert set(map(str, groups.values())) == {"['shop-1']"} and {"postgresql", "redis", "nginx", "backup"} <= set(groups)
+    assert groups.pop("redis") == ([] if "redis=no" in shape else ["shop-1"])
+    assert set(map(str, groups.values())) == {"['shop-1']"} and {"postgresql", "nginx", "backup"} <= set(groups)
 
 
 def test_what_is_to_be_filled_in_says_why_and_nothing_is_somebody_elses(shop):
@@ -168,6 +169,7 @@ def test_a_file_that_is_there_stays(tmp_path):
         (["senex_environment=../x"], "senex_environment: '../x' is no name of an environment"),
         (["senex_environment=x", "server=uwsgi"], "server: 'uwsgi' is neither asgi nor wsgi"),
         (["senex_environment=x", "celery=maybe"], "celery: 'maybe' is neither yes nor no"),
+        (["senex_environment=x", "redis=no"], "redis: 'no' with celery 'yes', whose queue lies in Redis; say celery=no, or redis=yes"),
         (["senex_environment=x", "media=disk", "web_hosts=0"], "media: 'disk' is neither local nor s3"),
         (["senex_environment=x", "web_hosts=two"], "web_hosts: 'two' is no number from 1 to 9"),
     ],
