@@ -33,7 +33,7 @@ FAULTS = (
     "contract", "parts", "updates", "removal",
 )  # fmt: skip
 # Seconds that these may take where it is more than jobs.LIMIT: dozens of cases one after the other on the same hosts
-LONGER = {"interrupted": 7200, "ledger": 3600, "controller": 2400}
+LONGER = {"interrupted": 7200, "ledger": 3600, "controller": 2400, "foreign": 2400}
 # Unit tests in groups that run beside each other. The first two start programs and wait for them, which costs a core little; each of the others keeps a
 # core busy, this one with templates, whose compiled code its tests share
 UNIT_GROUPS = {
