@@ -30,7 +30,7 @@ FIRST = (
 # Those with tests that make test has no time for; `make faults` runs these alone
 FAULTS = (
     "interrupted", "ledger", "failures", "controller", "recovery", "upgrade", "oncall", "conversion", "operations", "security", "memory", "fulldisk",
-    "contract", "parts", "updates", "removal",
+    "contract", "parts", "updates", "removal", "foreign",
 )  # fmt: skip
 # Seconds that these may take where it is more than jobs.LIMIT: dozens of cases one after the other on the same hosts
 LONGER = {"interrupted": 7200, "ledger": 3600, "controller": 2400, "foreign": 2400}
