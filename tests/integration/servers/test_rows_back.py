@@ -7,7 +7,7 @@ import pytest
 from controller import ROOT
 from test_postgresql_roles import pytestmark, serving  # noqa: F401  (the mark)
 
-PAGE = (ROOT / "docs/operations/runbook.md").read_text(encoding="utf-8").partition("\n## Some rows must come back\n")[2].partition("\n## ")[0]
+PAGE = (ROOT / "docs/operations/runbook.md").read_text(encoding="utf-8").partition("\n## Some rows must come back\n")[2].partition("\n##")[0]
 TYPED = [shlex.split(line.partition(" >")[0].partition(" <")[0])[-1] for line in re.findall(r"^ {4}(.+ -c .+)$", PAGE, re.MULTILINE) if "psql" in line]
 # As Django makes a table
 CONTENT = """
