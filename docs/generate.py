@@ -5,6 +5,7 @@ the README.md of each role (from its specification), docs/developer/figures.md (
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -146,9 +147,12 @@ def recovery() -> str:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing, and fail if a page is out of date")
+    options = parser.parse_args()
     pages = {ROOT / "docs/operations/pitr.md": recovery(), ROOT / "docs/user/variables.md": page(), ROOT / "docs/developer/figures.md": figures()}
     pages |= {place / "README.md": readme(place) for place in sorted((ROOT / "roles").iterdir())}
-    if "--check" in sys.argv:
+    if options.check:
         old = [str(path.relative_to(ROOT)) for path, content in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != content]
         sys.exit(f"{', '.join(old)}: out of date, run docs/generate.py" if old else 0)
     for path, content in pages.items():

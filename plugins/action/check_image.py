@@ -12,6 +12,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible_collections.senex.trader.plugins.filter.quoting import quote_url
 from ansible_collections.senex.trader.plugins.lookup.unfit_inputs import beneath
 from ansible_collections.senex.trader.plugins.module_utils.contract import points
+from ansible_collections.senex.trader.plugins.plugin_utils.components import every_group
 from ansible_collections.senex.trader.plugins.plugin_utils.rendering import ROLES, RenderingAction, packed, trust_as_template
 
 ARGUMENTS = {"image", "points", "time_limit", "podman_options"}
@@ -104,7 +105,7 @@ def thrown_away(image: str) -> dict:
         "__celery_is_worker_host": True,
         "__celery_is_beat_host": True,
         # It has them all, whatever the groups of the inventory say
-        "__senex_memory_groups": ["postgresql", "redis", "web", "celery", "celery_beat"],
+        "__senex_memory_groups": every_group(),
         "__redis_from_before": False,
     }
 
