@@ -17,13 +17,13 @@ class System:
     """Commands that are recorded, and refused where a test says so."""
 
     def __init__(self):
-        self.log, self.refuse, self.inactive = [], (), ()
+        self.log, self.refuse, self.inactive, self.condition = [], (), (), "ConditionResult=yes\nConditionTimestampMonotonic=5\n"
 
     def __call__(self, argv):
         line = " ".join(argv)
         if "show" in argv:
             state = "inactive" if argv[-1] in self.inactive else "active"
-            return subprocess.CompletedProcess(argv, 0, f"ActiveState={state}\nUnitFileState=enabled\nConditionResult=yes\n", "")
+            return subprocess.CompletedProcess(argv, 0, f"ActiveState={state}\nUnitFileState=enabled\n{self.condition}", "")
         if "journalctl" not in line:
             self.log.append(line)
         bad = any(word in line for word in self.refuse)
@@ -66,6 +66,14 @@ def test_check_then_reload_then_start(system, component, tmp_path):
     system.log.clear()
     system.inactive = ()
     assert run(component(site="a")) == {"changed": False, "plan": [], "diff": []} and system.log == []
+
+
+@pytest.mark.parametrize(("moment", "starts"), [("0", 1), ("5", 0)])
+def test_a_unit_whose_condition_says_no_is_left_and_one_that_was_never_started_is_not(system, component, moment, starts):
+    """systemd says no of both. A package that was installed without a start leaves its unit enabled."""
+    system.inactive, system.condition = ("nginx.service",), f"ConditionResult=no\nConditionTimestampMonotonic={moment}\n"
+    run(component(site="a"))
+    assert system.log.count("systemctl enable --now nginx.service") == starts
 
 
 def test_check_mode_touches_nothing(system, component, tmp_path):

@@ -187,11 +187,12 @@ class SystemTransaction:
         """Units that do not run, or that the next boot would not bring: disabled or masked, which is the value."""
         idle = {}
         for unit in self.component.units:
-            shown = command(["systemctl", "show", "--property=ActiveState,UnitFileState,ConditionResult", unit]).stdout
+            shown = command(["systemctl", "show", "--property=ActiveState,UnitFileState,ConditionResult,ConditionTimestampMonotonic", unit]).stdout
             state = next(iter(user_manager.properties(shown)), {})
             enabled = state.get("UnitFileState") in ("enabled", "static", "alias", "generated")
-            # A unit whose Condition… says no (time sync in a container) is as the system wants it
-            running = state.get("ActiveState") == "active" or (state.get("ConditionResult") == "no" and enabled)
+            # A unit whose Condition… says no (time sync in a container) is as the system wants it; of one that nobody has started yet it says so too
+            refused = state.get("ConditionResult") == "no" and state.get("ConditionTimestampMonotonic", "0") != "0"
+            running = state.get("ActiveState") == "active" or (refused and enabled)
             if not (enabled and running):
                 idle[unit] = "" if enabled else state.get("UnitFileState", "")
         return idle
