@@ -78,6 +78,7 @@ def readme(place: Path) -> str:
         rows += [re.sub(r"\b[CVO]\(([^)]*)\)", r"`\1`", text(main["description"])), ""]
     where = {
         "common": "every host",
+        "exporters": "every host, where the group `monitoring` has one",
         "senex": "no host: every role depends on it",
         "certificate": "no group of its own: other roles include it",
         "release": "no group of its own: `playbooks/deploy.yml` and `rollback.yml` use it",

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.senex.trader.plugins.plugin_utils.components import every_group
+from ansible_collections.senex.trader.plugins.plugin_utils.components import every_group, registry
 
 YES = ("yes", "true", "y", "on", "1")
 NO = ("no", "false", "n", "off", "0")
@@ -38,6 +38,8 @@ def environment_shape_problems(asked: Mapping[str, Any]) -> list[str]:
 def environment_groups(hosts: Sequence[str], celery: bool, beat: bool, redis: bool = True) -> dict[str, list[str]]:
     """The hosts of each group of the inventory."""
     without = {"celery": not celery, "celery_beat": not beat, "redis": not redis}
+    # What a later phase brings is for whoever asks for it
+    without |= {group: True for group in every_group() if all(one.phase > 1 for one in registry().values() if group in one.groups)}
     return {group: [] if without.get(group) else list(hosts if group in EVERYWHERE else hosts[:1]) for group in every_group()}
 
 

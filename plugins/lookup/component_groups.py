@@ -33,4 +33,4 @@ from ansible_collections.senex.trader.plugins.plugin_utils.components import com
 
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **_: Any) -> list[dict[str, list[str]]]:
-        return [component_groups()]
+        return [component_groups(inventory=(variables or {}).get("groups"))]

@@ -45,12 +45,13 @@ READING = ("syntax", "listtasks", "listtags", "listhosts")
 
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **_: Any) -> list[str]:
-        hosts = ((variables or {}).get("groups") or {}).get("all")
+        groups = (variables or {}).get("groups")
+        hosts = (groups or {}).get("all")
         if hosts == [] and not any((context.CLIARGS or {}).get(name) for name in READING):
             raise AnsibleError(
                 "the inventory has no host: -i is missing, or what it names is not there or is empty. Give -i inventory/NAME. Nothing was changed"
             )
         try:
-            return [hosts_pattern(*terms)]
+            return [hosts_pattern(*terms, inventory=groups)]
         except RegistryError as problem:
             raise AnsibleError(f"component_hosts: {problem}") from problem

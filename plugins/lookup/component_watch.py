@@ -20,8 +20,8 @@ EXAMPLES = """
 RETURN = """
 _raw:
   description: >-
-    The C(components) of this host, the C(units) of the service user that have to run, the C(jobs) that save data of any component on any host,
-    and the C(jobs_of_others), which save data of components that this host does not have.
+    The C(components) of this host, the C(units) of the service user and the C(system_units) that have to run, the C(jobs) that save data of any component
+    on any host, and the C(jobs_of_others), which save data of components that this host does not have.
   type: dict
 """
 
@@ -29,7 +29,7 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.senex.trader.plugins.plugin_utils.components import every_job, here, jobs_of_others, watched_units
+from ansible_collections.senex.trader.plugins.plugin_utils.components import every_job, here, jobs_of_others, watched_system_units, watched_units
 
 
 class LookupModule(LookupBase):
@@ -38,4 +38,7 @@ class LookupModule(LookupBase):
         host, groups = variables.get("inventory_hostname"), variables.get("groups", {})
         mine = [name for name, hosts in groups.items() if host in hosts]
         units = [one.unit for one in watched_units(mine) if not one.only or boolean(self._templar.template(variables[one.only]), strict=False)]
-        return [{"components": here(mine), "units": units, "jobs": every_job(), "jobs_of_others": jobs_of_others(mine)}]
+        return [{
+            "components": here(mine, inventory=groups), "units": units, "system_units": watched_system_units(mine, inventory=groups),
+            "jobs": every_job(), "jobs_of_others": jobs_of_others(mine),
+        }]  # fmt: skip

@@ -15,7 +15,9 @@ from typing import Any
 import yaml
 
 REGISTRY = Path(__file__).parents[2] / "roles/senex/vars/components.yml"
-EVERY_HOST, CONTAINERS = "every_host", "containers"
+EVERY_HOST, CONTAINERS, MONITORED = "every_host", "containers", "monitored"
+NOWHERE = "all:!all"
+MONITORING = "monitoring"  # the group whose host reads the metrics of all
 EXACTLY_ONE, AT_MOST_ONE, ONE_OR_MORE, ANY = "exactly_one", "at_most_one", "one_or_more", "any"
 NEEDED = (EXACTLY_ONE, ONE_OR_MORE)
 WORLD = "world"
@@ -105,7 +107,7 @@ class Component:
     certificates: tuple[str, ...]
     jobs: Mapping[str, tuple[Job, ...]]
     checks: tuple[str, ...]
-    metrics: int | str | None
+    metrics: int | None
 
     @property
     def user_units(self) -> tuple[str, ...]:
@@ -167,8 +169,8 @@ def component(name: str, given: Mapping[str, Any]) -> Component:
     """An entry as it stands in the registry."""
     _only(name, given, KEYS)
     groups, units = given.get("groups", {}), given.get("units", {})
-    if bool(groups) is bool(given.get("where")) or given.get("where", EVERY_HOST) not in (EVERY_HOST, CONTAINERS):
-        raise RegistryError(f"{name}: needs groups, or where: {EVERY_HOST} or {CONTAINERS}")
+    if bool(groups) is bool(given.get("where")) or given.get("where", EVERY_HOST) not in (EVERY_HOST, CONTAINERS, MONITORED):
+        raise RegistryError(f"{name}: needs groups, or where: {EVERY_HOST}, {CONTAINERS} or {MONITORED}")
     wrong = [f"{group}: {count}" for group, count in groups.items() if count not in COUNTS]
     wrong += [f"{secret}: {made}" for secret, made in given.get("secrets", {}).items() if made not in MADE]
     if wrong:
@@ -220,29 +222,37 @@ def every_group(components: Mapping[str, Component] | None = None) -> dict[str, 
     return found
 
 
-def groups_of(name: str, components: Mapping[str, Component] | None = None) -> list[str]:
-    """The groups whose hosts have a component."""
+def monitored(groups: Mapping[str, Sequence[str]]) -> bool:
+    """Whether an inventory has a host that reads the metrics of all."""
+    return bool(groups.get(MONITORING))
+
+
+def groups_of(name: str, components: Mapping[str, Component] | None = None, inventory: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+    """The groups whose hosts have a component; of one that is there only in a monitored environment none, where an inventory is not that."""
     known = registry() if components is None else components
     if name not in known:
         raise RegistryError(f"there is no component {name}; there are {', '.join(known)}")
-    if known[name].where == EVERY_HOST:
+    if known[name].where == MONITORED and inventory is not None and not monitored(inventory):
+        return []
+    if known[name].where in (EVERY_HOST, MONITORED):
         return list(every_group(known))
     if known[name].where == CONTAINERS:
         return list(dict.fromkeys(group for one in known.values() if one.image for group in one.groups))
     return list(known[name].groups)
 
 
-def component_groups(components: Mapping[str, Component] | None = None) -> dict[str, list[str]]:
+def component_groups(components: Mapping[str, Component] | None = None, inventory: Mapping[str, Sequence[str]] | None = None) -> dict[str, list[str]]:
     """What a run puts in place by component, and in which groups. What every host has comes before it, and is not asked for by group."""
     known = registry() if components is None else components
-    return {name: groups_of(name, known) for name, one in known.items() if one.where != EVERY_HOST}
+    return {name: groups_of(name, known, inventory) for name, one in known.items() if one.where != EVERY_HOST}
 
 
-def hosts_pattern(*names: str, components: Mapping[str, Component] | None = None) -> str:
-    """The pattern for the hosts that have one of these components; without a name, of all hosts that have any."""
+def hosts_pattern(*names: str, components: Mapping[str, Component] | None = None, inventory: Mapping[str, Sequence[str]] | None = None) -> str:
+    """The pattern for the hosts that have one of these components; without a name, of all hosts that have any. Groups that an inventory does not have are
+    left out, for Ansible warns of each; where none is left it is a pattern for no host."""
     known = registry() if components is None else components
-    groups = [group for name in names for group in groups_of(name, known)] if names else list(every_group(known))
-    return ":".join(dict.fromkeys(groups))
+    groups = [group for name in names for group in groups_of(name, known, inventory)] if names else list(every_group(known))
+    return ":".join(dict.fromkeys(group for group in groups if inventory is None or group in inventory)) or NOWHERE
 
 
 def hosts_of(names: Iterable[str], groups: Mapping[str, Sequence[str]], components: Mapping[str, Component] | None = None) -> list[str]:
@@ -323,10 +333,30 @@ def planned_memory(
     return memory_entries([*always, *shared, *group_names], known)
 
 
-def here(group_names: Iterable[str], components: Mapping[str, Component] | None = None) -> list[str]:
+def here(group_names: Iterable[str], components: Mapping[str, Component] | None = None, inventory: Mapping[str, Sequence[str]] | None = None) -> list[str]:
     """The components of a host of these groups; what every host has is among them."""
     known, mine = registry() if components is None else components, set(group_names)
-    return [name for name, one in known.items() if one.where == EVERY_HOST or mine & set(groups_of(name, known))]
+    return [name for name, one in known.items() if one.where == EVERY_HOST or mine & set(groups_of(name, known, inventory or {}))]
+
+
+def watched_system_units(
+    group_names: Iterable[str], components: Mapping[str, Component] | None = None, inventory: Mapping[str, Sequence[str]] | None = None
+) -> list[str]:
+    """What of the system has to run there, by whole names. The watchdog does not ask for itself: systemd does."""
+    known = registry() if components is None else components
+    units = [unit for name in here(group_names, known, inventory) if name != "watchdog" for unit in known[name].system_units]
+    return [unit for unit in units if unit.endswith(".service") and "*" not in unit]
+
+
+def metrics_targets(groups: Mapping[str, Sequence[str]], components: Mapping[str, Component] | None = None) -> list[tuple[str, str, int]]:
+    """What has metrics in an inventory: component, host, port."""
+    known = registry() if components is None else components
+    return [
+        (name, host, int(one.metrics))
+        for name, one in known.items()
+        if one.metrics
+        for host in dict.fromkeys(host for group in groups_of(name, known, groups) for host in groups.get(group) or [])
+    ]
 
 
 def watched_units(group_names: Iterable[str], components: Mapping[str, Component] | None = None) -> list[Unit]:

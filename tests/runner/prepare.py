@@ -32,6 +32,8 @@ NEEDED = {
     "testssl": "testssl.sh",
     "hexdump": "bsdextrautils",
     "nginx": "nginx",
+    "promtool": "prometheus",
+    "amtool": "prometheus-alertmanager",
 }
 # The virtual machine of `make faults`
 FOR_FAULTS = {"mke2fs": "e2fsprogs", "qemu-system-x86_64": "qemu-system-x86"}

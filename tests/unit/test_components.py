@@ -49,8 +49,9 @@ def test_what_is_derived_of_it_is_what_was_written_by_hand():
 
 
 def test_variables_of_playbooks_and_roles_have_it():
-    assert value("senex", "lookup('senex.trader.component_groups')") == components.component_groups()
-    assert value("senex", "lookup('senex.trader.component_hosts')") == components.hosts_pattern()
+    assert value("senex", "lookup('senex.trader.component_groups')", groups={"monitoring": ["one"]}) == components.component_groups()
+    everywhere = {name: ["one"] for name in components.every_group()}
+    assert value("senex", "lookup('senex.trader.component_hosts')", groups=everywhere) == components.hosts_pattern()
     assert value("senex", "lookup('senex.trader.component_hosts', 'pitr', 'django')") == "postgresql:web"
     here = loaded(ROOT / "playbooks/vars/components.yml")
     given = {name: one for name, one in here.items() if name.startswith("__")}
@@ -150,6 +151,7 @@ def test_what_has_to_run_follows_from_it():
     """As role watchdog had it, by groups; what is watched by other names, or now and then, is not in it."""
     groups = {name: ["one"] for name in ("postgresql", "redis", "web", "celery", "nginx")}
     found = value("senex", "lookup('senex.trader.component_watch')", groups=groups, senex_redis_cache_instance=False)
+    assert found["system_units"] == ["nginx.service"]
     assert found["units"] == ["postgres.service", "redis.service"] and set(found["jobs"]) >= {"dump", "redis", "media", "offsite-wal", "wal", "drill"}
     assert {"common", "podman", "redis", "pitr"} <= set(found["components"]) and "backup" not in found["components"]
     found = value("senex", "lookup('senex.trader.component_watch')", groups={"celery_beat": ["one"], "redis": ["one"]}, senex_redis_cache_instance=True)
@@ -225,6 +227,33 @@ def test_the_list_of_all_groups_stands_nowhere_else():
     assert found == set()
 
 
+# -- what is there only where it is monitored
+
+
+def test_what_reads_metrics_is_on_every_host_of_a_monitored_environment_and_of_no_other():
+    alone, read = {"all": ["one", "two"], "web": ["one"], "redis": ["two"]}, {"all": ["one", "two"], "web": ["one"], "redis": ["two"], "monitoring": ["one"]}
+    for groups, there in ((alone, []), ({**alone, "monitoring": []}, []), (read, ["redis", "web", "monitoring"])):
+        assert [group for group in value("senex", "lookup('senex.trader.component_groups').exporters", groups=groups) if groups.get(group)] == there
+        pattern = value("senex", "lookup('senex.trader.component_hosts', 'exporters')", groups=groups)
+        assert pattern.split(":") == ([group for group in components.every_group() if group in groups] if there else ["all", "!all"])
+        watch = value("senex", "lookup('senex.trader.component_watch')", groups=groups)
+        assert ("exporters" in watch["components"]) is bool(there) is ("prometheus.service" in watch["system_units"])
+    # A group that no inventory of before has is not asked for by name, of which Ansible would warn
+    assert value("senex", "lookup('senex.trader.component_hosts', 'monitoring')", groups=alone) == "all:!all"
+    assert value("senex", "lookup('senex.trader.component_hosts')", groups=alone) == "redis:web"
+
+
+def test_what_is_read_follows_from_the_inventory():
+    groups = {"web": ["one"], "postgresql": ["two"], "redis": ["one"], "nginx": ["one"], "monitoring": ["one"]}
+    hostvars = {"one": {}, "two": {"senex_private_address": "192.0.2.2"}}
+    found = value("senex", "query('senex.trader.component_metrics')", groups=groups, inventory_hostname="one", hostvars=hostvars)
+    assert [(one["component"], one["host"], f"{one['address']}:{one['port']}") for one in found] == [
+        ("postgresql", "two", "192.0.2.2:9187"), ("redis", "one", "127.0.0.1:9121"), ("nginx", "one", "127.0.0.1:9113"),
+        ("exporters", "two", "192.0.2.2:9100"), ("exporters", "one", "127.0.0.1:9100"), ("monitoring", "one", "127.0.0.1:9090"),
+    ]  # fmt: skip
+    assert components.metrics_targets({"web": ["one"], "nginx": ["one"]}) == [("nginx", "one", 9113)]
+
+
 # -- images, new inventories
 
 
@@ -244,7 +273,7 @@ def test_preflight_asks_for_the_images_of_a_host():
 @pytest.mark.parametrize("name", ["demo", "staging", "production"])
 def test_the_inventories_have_every_group(name):
     found = yaml.safe_load((ROOT / f"inventory/{name}/hosts.yml").read_text())["all"]["children"]
-    assert [group for group, count in components.every_group().items() if group not in found and count != "any"] == []
+    assert [group for group, count in components.every_group().items() if group not in found and count in ("exactly_one", "one_or_more")] == []
     assert set(components.every_group(FIRST)) <= set(found) <= set(components.every_group())
 
 
