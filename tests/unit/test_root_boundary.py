@@ -24,6 +24,8 @@ APART = {"untrusted.py": "the one place", "dump_file.py": "whoever calls it is t
 # Functions whose paths are arguments, and why root may go there
 ALLOWED = {
     "everything.restore_originals": "copies in root's directory of the manifests; of the place asks own_ground first",
+    "metrics.connections": "the kernel's table",
+    "metrics.last_release": "a file in root's directory of the manifests",
     "everything.remove_made": "directories of constants, which are root's",
     "everything.set_aside": "asks own_ground first",
     "everything.no_room": "where the operator wants the archive; asks own_ground before it looks at its own file there",

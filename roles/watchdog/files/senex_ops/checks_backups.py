@@ -9,7 +9,7 @@ import statistics
 from senex_host import status, untrusted
 from senex_host.host_layout import RECOVERY_JOBS, STATUS, job_unit
 
-from .findings import Check, Finding, age, fail, is_number, ok, size, warn
+from .findings import Check, Finding, Sample, age, fail, is_number, ok, size, warn
 
 SOURCES = {"archive": "the archive on this host", "bucket": "the bucket alone", "dump": "the newest dump"}  # of a restore drill
 FED_BY = {"offsite-wal": "wal"}  # has nothing to do where that one has not
@@ -129,4 +129,24 @@ def judge_drills(data: dict, limit: object, key: str, now: float) -> list[Findin
     return failed[:1] + unsure
 
 
-CHECKS = [Check("backups", read_backups, judge_backups)]
+def measure_backups(data: list[dict], now: float) -> list[Sample]:
+    """Of each job and of each source of restores: whether it went well, and when."""
+    found = []
+    for one in data:
+        label = {"job_name": one["job"]}
+        if one["result"] != "never":
+            found.append(Sample("backup_ok", one["result"] in ("ok", "unverified"), label))
+        if (finished := when(one.get("finished"))) is not None:
+            found.append(Sample("backup_finished_seconds", finished, label))
+        if is_number(one.get("max_age_seconds")):
+            found.append(Sample("backup_max_age_seconds", one["max_age_seconds"], label))
+        if is_number(one.get("bytes")):
+            found.append(Sample("backup_bytes", one["bytes"], label))
+        for source, drill in (one.get("drills") or {}).items():
+            found.append(Sample("drill_ok", drill["result"] in ("ok", "unverified"), {"source": source}))
+            found += [Sample("drill_proved_seconds", proved, {"source": source}) for proved in [when(drill["proved"])] if proved is not None]
+            found += [Sample("drill_took_seconds", seconds, {"source": source}) for seconds in drill["seconds"][-1:]]
+    return found
+
+
+CHECKS = [Check("backups", read_backups, judge_backups, measure=measure_backups)]

@@ -8,7 +8,7 @@ import time
 
 from senex_host import bounded, untrusted
 
-from .findings import Check, Finding, age, fail, ok, warn
+from .findings import Check, Finding, Sample, age, fail, ok, warn
 
 DAY = 86400
 OF_NGINX = "/etc/nginx/senex/tls/*.crt"
@@ -85,4 +85,11 @@ def judge_certificates(data: dict, config, now: float) -> list[Finding]:
     return found
 
 
-CHECKS = [Check("certificates", read_certificates, judge_certificates, interval=lambda probe: 4 * probe.slow_interval)]
+def measure_certificates(data: dict, now: float) -> list[Sample]:
+    """When each one ends."""
+    return [Sample("certificate_expires_seconds", dates[1], {"certificate": name}) for name, dates in data.items() if not isinstance(dates, str)]
+
+
+CHECKS = [
+    Check("certificates", read_certificates, judge_certificates, interval=lambda probe: 4 * probe.slow_interval, measure=measure_certificates),
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .findings import Check, Finding, age, fail, named, ok, size, warn
+from .findings import Check, Finding, Sample, age, fail, named, ok, size, warn
 from .postgresql import session
 
 # One line a value; tables and views that are not there give none. A receiver of WAL replays nothing, and is no standby.
@@ -115,7 +115,13 @@ def judge_beat(data: dict, config, now: float) -> list[Finding]:
     return [ok("beat", f"sent a task {age(max(0, silent))} ago")]
 
 
+def measure_database(data: list[list[str]], now: float) -> list[Sample]:
+    """How much of the log each reader of it keeps here."""
+    rows = [values for kind, *values in data if kind == "slot" and len(values) == 3 and values[2].lstrip("-").isdigit()]
+    return [Sample("wal_kept_bytes", int(kept), {"slot": slot}) for slot, _, kept in rows]
+
+
 CHECKS = [
-    Check("database", read_database, judge_database, lambda config: config.database, interval=lambda probe: 10 * probe.slow_interval),
+    Check("database", read_database, judge_database, lambda config: config.database, lambda probe: 10 * probe.slow_interval, measure_database),
     Check("beat", read_beat, judge_beat, lambda config: config.beat and config.database, interval=lambda probe: 10 * probe.slow_interval),
 ]

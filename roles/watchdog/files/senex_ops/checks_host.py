@@ -10,7 +10,7 @@ import time
 
 from senex_host import in_force, untrusted
 
-from .findings import Check, Finding, age, fail, few, named, ok, size, warn
+from .findings import Check, Finding, Sample, age, fail, few, named, ok, size, warn
 
 UNREACHED = ("masked", "disabled", "enabled-runtime")  # states of a unit's file
 
@@ -178,6 +178,6 @@ CHECKS = [
     Check("disk", read_disk, judge_disk),
     Check("memory", read_memory, judge_memory),
     Check("time", read_time, judge_time, interval=lambda probe: 10 * probe.slow_interval),
-    Check("reboot", read_reboot, judge_reboot),
+    Check("reboot", read_reboot, judge_reboot, measure=lambda data, now: [Sample("reboot_pending", data["pending"])]),
     Check("settings", read_settings, judge_settings, interval=lambda probe: 20 * probe.slow_interval),
 ]

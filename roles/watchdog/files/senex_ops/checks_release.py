@@ -9,7 +9,7 @@ import time
 from senex_host.host_layout import BOOT, LEASE
 from senex_host.host_layout import DEPLOY_LOCK as LOCK
 
-from .findings import Check, Finding, age, fail, is_number, ok, warn
+from .findings import Check, Finding, Sample, age, fail, is_number, ok, warn
 
 
 def read_release(host, config) -> dict | None:
@@ -91,4 +91,9 @@ def judge_release(data: dict | None, config, now: float) -> list[Finding]:
     return [fail("release", f"its lock is stale, last renewed {age(old)} ago: {what}{cut}", do)]
 
 
-CHECKS = [Check("release", read_release, judge_release, interval=lambda probe: min(10, probe.slow_interval))]
+def measure_release(data: dict | None, now: float) -> list[Sample]:
+    """Whether one goes on."""
+    return [Sample("release_under_way", under_way(data, now))]
+
+
+CHECKS = [Check("release", read_release, judge_release, interval=lambda probe: min(10, probe.slow_interval), measure=measure_release)]

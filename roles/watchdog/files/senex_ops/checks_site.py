@@ -14,7 +14,7 @@ from senex_host import untrusted
 from senex_host.host_layout import CLOSING
 
 from . import checks_release
-from .findings import Check, Finding, age, fail, named, ok, warn
+from .findings import Check, Finding, Sample, age, fail, named, ok, warn
 
 LOG = "/var/log/nginx/access.log"
 MOST = 2 << 20  # bytes of its end that are read
@@ -105,6 +105,11 @@ def judge_errors(data: dict, config, now: float) -> list[Finding]:
     return [level("nginx errors", says, f"tail /var/log/nginx/error.log | cat -v says why; grep by=nginx {LOG} shows whose; senex status for the instances")]
 
 
+def measure_errors(data: dict, now: float) -> list[Sample]:
+    """Of the last five minutes."""
+    return [Sample("site_requests", data["seen"]), Sample("site_errors", sum(data["own"].values()))]
+
+
 def read_server(host, config) -> dict:
     """Versions of the servers in the image that runs, as far as Python there can be asked."""
     states = host.units("user", [one.unit for one in config.web.instances])
@@ -172,6 +177,6 @@ def judge_rotation(data: dict, config, now: float) -> list[Finding]:
 
 CHECKS = [
     Check("rotation", read_rotation, judge_rotation, lambda config: config.public),
-    Check("errors", read_errors, judge_errors, lambda config: config.public),
+    Check("errors", read_errors, judge_errors, lambda config: config.public, measure=measure_errors),
     Check("server", read_server, judge_server, lambda config: config.web, interval=lambda probe: 3600),
 ]

@@ -189,6 +189,7 @@ class Config:
     broker: Broker | None = None
     elsewhere: list[Elsewhere] = field(default_factory=list)
     beat: str = ""
+    metrics: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from senex_host import untrusted
 
@@ -50,6 +50,15 @@ def fail(key: str, says: str, do: str) -> Finding:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A figure for whoever keeps figures. Labels hold whatever a reading has for a name."""
+
+    name: str
+    value: float
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Check:
     """A reading of the host, and what is to be thought of it. Only `read` touches anything."""
 
@@ -58,14 +67,20 @@ class Check:
     judge: Callable
     applies: Callable = staticmethod(lambda config: True)
     interval: Callable = staticmethod(lambda probe: probe.slow_interval)  # seconds between two runs of the watchdog's, by what is configured
+    measure: Callable = staticmethod(lambda data, now: [])  # what of a reading is a figure
 
-    def find(self, host, config, now: float) -> list[Finding]:
-        """Read and judge; what cannot be read is a finding too."""
+    def look(self, host, config, now: float) -> tuple[list[Finding], list[Sample]]:
+        """Read once, judge and measure; what cannot be read is a finding too, and no figure."""
         try:
-            return self.judge(self.read(host, config), config, now)
+            data = self.read(host, config)
+            return self.judge(data, config, now), self.measure(data, now)
         except Exception as error:  # a check that breaks must neither end the watchdog nor pass for good news
             reason = str(error) or type(error).__name__
-            return [fail(self.name, f"cannot be read: {reason}", "senex doctor; then look at what it names")]
+            return [fail(self.name, f"cannot be read: {reason}", "senex doctor; then look at what it names")], []
+
+    def find(self, host, config, now: float) -> list[Finding]:
+        """What is to be thought of it alone."""
+        return self.look(host, config, now)[0]
 
 
 def few(found: list[Finding], key: str, do: str) -> list[Finding]:

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from senex_host import untrusted
 
-from . import checks, checks_containers, checks_release, checks_web, config, decide, delivery, notices, remediation
-from .findings import FAIL, OK, WARN, Check, Finding, age, fail, ok
+from . import checks, checks_containers, checks_release, checks_web, config, decide, delivery, metrics, notices, remediation
+from .findings import FAIL, OK, WARN, Check, Finding, Sample, age, fail, ok
 from .host import Answer, Host
 from .jobs import Job, Own
 from .state import State
@@ -46,6 +46,7 @@ class Watchdog(State):
         super().__init__(state, runtime, notices.Notices(told.digest, told.gap, told.reminder, told.per_hour))
         self.config, self.secrets, self.host = settings, secrets, host
         self.findings: dict[str, list[Finding]] = {}
+        self.samples: dict[str, list[Sample]] = {}
         self.starved_until, self.cure, self.held = 0.0, None, {}
         # A part that was restarted, until its first good answer and until its unit has started
         self.settling, self.settled_at, self.starting = "", 0.0, set()
@@ -83,7 +84,8 @@ class Watchdog(State):
         return jobs
 
     def _find(self, check: Check) -> list[Finding]:
-        return check.find(self.host, self.config, time.time())
+        found, self.samples[check.name] = check.look(self.host, self.config, time.time())
+        return found
 
     def _job(self, name: str) -> Job | None:
         return next((job for job in self.jobs if job.name == name), None)
@@ -281,6 +283,19 @@ class Watchdog(State):
             "waiting": {channel.label: {"messages": len(channel.names()) + len(channel.unsaved), "trouble": channel.trouble} for channel in self.channels},
         })  # fmt: skip
 
+    def measure(self) -> None:
+        """What Prometheus reads, where the environment has one. That it fails must not end the watch."""
+        if not self.config.metrics:
+            return
+        now = time.time()
+        restarts = [Sample("watchdog_restarts", len(decide.recent(part.restarts, now)), {"part": name}) for name, part in list(self.parts.items())]
+        known = [one for found in list(self.samples.values()) for one in found]
+        try:
+            more = [*metrics.of_checks(dict(self.findings)), *metrics.connections(self.config.web), *metrics.last_release()]
+            metrics.write(self.config.metrics, [*known, *restarts, *more, Sample("watchdog_paused", self.paused_until > now)])
+        except OSError as error:
+            log.warning("figures cannot be written: %s", untrusted.plain(error, 300))
+
     def open_channels(self) -> None:
         """The ways out that are configured."""
         told, secrets, queue = self.config.notify, self.secrets, f"{self.state}/queue"
@@ -310,6 +325,7 @@ class Watchdog(State):
             notify("WATCHDOG=1")
             if time.monotonic() - shown > 5:
                 self.show()
+                self.measure()
                 self.save()
                 shown = time.monotonic()
             due = time.monotonic() + TICK
