@@ -5,7 +5,7 @@ import shutil
 import pytest
 import yaml
 from releases import SETTINGS, versions
-from stack import HOME, ROOT, UID
+from stack import HOME, ROOT, UID, failures
 
 pytestmark = pytest.mark.faults
 
@@ -55,8 +55,10 @@ def test_it_is_removed_as_the_run_says(stack, without):
     stack.play(tags="redis,celery", variables={"redis_state": "absent", "celery_state": "absent"}).expect()
     assert known(stack) == [] and stack.healthy()
     assert stack.sh(f"ls {HOME}/data/redis").strip()
+    # What the others may take grows once by the memory of what is gone
     play = stack.play(inventory=without).expect()
-    assert play.changed == [] and "still has" not in said(play)
+    assert "still has" not in said(play)
+    assert stack.play(inventory=without).expect().changed == []
 
 
 def test_nobody_misses_it(stack, without):
@@ -73,7 +75,7 @@ def test_releases_do_without_it(stack, without):
     stack.play(playbook="playbooks/deploy.yml", tags="all", variables={"django_image_tag": "2"}, timeout=900, **deploy_to).expect()
     assert versions(stack) == {"2"} and known(stack) == []
     stack.play(playbook="playbooks/rollback.yml", tags="all", variables={"release_undo_migrations": True}, timeout=900, **deploy_to).expect()
-    assert versions(stack) == {"1"} and stack.ssh("senex status").returncode == 0
+    assert versions(stack) == {"1"} and not failures(stack.ssh("senex status").stdout)
 
 
 def test_its_secrets_are_not_offered_for_rotation(stack, without):
