@@ -47,6 +47,14 @@ def test_units_of_the_system_are_those_whose_file_is_ours(host):
     assert host.system_units() == ["senex-watchdog.service", "swapfile.swap"]
 
 
+def test_what_a_drop_in_alone_keeps_closed_stops_with_it(tmp_path):
+    """As its package has it, it listens at every address."""
+    names = ("prometheus.service", "prometheus-alertmanager.service")
+    manifest(tmp_path, "monitoring", ["/etc/senex-trader/metrics/web.yml", *(f"/etc/systemd/system/{name}.d/senex.conf" for name in names)])
+    manifest(tmp_path, "nginx", ["/etc/systemd/system/nginx.service.d/senex.conf"])
+    assert everything.Host("no-such-user", HOME, str(tmp_path)).system_units() == list(names)
+
+
 def test_rules_of_others_and_the_one_for_ssh_stay(host, monkeypatch):
     told = {"ufw": SHOWN, "/usr/sbin/sshd": "port 22\nlistenaddress 0.0.0.0:22\n"}
     monkeypatch.setattr(everything, "command", lambda argv: subprocess.CompletedProcess(argv, 0, told.get(argv[0], ""), ""))

@@ -27,6 +27,9 @@ LAST = ("podman",)
 # First what would start things again; last what the others read
 SYSTEM_FIRST = ("watchdog", "nginx")
 SYSTEM_LAST = ("common", "host-library")
+# What these run are units of packages, which listen at every address and ask for nothing once our drop-ins are gone
+CLOSED_BY_US = ("exporters", "monitoring")
+DROP_IN = re.compile(r"/etc/systemd/system/([\w@.\\-]+\.service)\.d/.+")
 UNIT = re.compile(r"[\w@.\\-]+\.(?:service|timer|path|socket|swap)")
 # Programs that read what was removed: a change below the path is told to them, where they run
 TOLD = {
@@ -80,9 +83,11 @@ class Host:
         return ordered([name for name in self.manifests if not self.is_user(name)], SYSTEM_FIRST, SYSTEM_LAST)
 
     def system_units(self) -> list[str]:
-        """Units of the system whose file is ours; not what a drop-in of ours is for."""
+        """Units of the system whose file is ours, and not what a drop-in of ours is for: but for those that it alone keeps closed."""
         paths = [path for name in self.of_system for path in self.manifests[name].files]
-        return [os.path.basename(path) for path in paths if f"{os.path.dirname(path)}/" in UNIT_PATHS and UNIT.fullmatch(os.path.basename(path))]
+        own = [os.path.basename(path) for path in paths if f"{os.path.dirname(path)}/" in UNIT_PATHS and UNIT.fullmatch(os.path.basename(path))]
+        closed = [path for name in self.of_system if name in CLOSED_BY_US for path in self.manifests[name].files]
+        return own + [found[1] for path in closed if (found := DROP_IN.fullmatch(path))]
 
     def data_names(self) -> list[str]:
         """Directories below the home that a person keeps: the usual ones, and wherever a run has noted data. Also when the account is gone already."""
