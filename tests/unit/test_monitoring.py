@@ -1,5 +1,6 @@
 """Roles exporters and monitoring: their files pass the checks that they pass on a host, and who is not monitored has nothing of it."""
 
+import shlex
 import subprocess
 
 import pytest
@@ -60,6 +61,14 @@ def test_alertmanager_takes_its_configuration(tmp_path, more):
     mail = receiver.get("email_configs", [])
     assert [one["to"] for one in mail] == ([] if more == {"senex_admin_email": ""} else ["ops@example.com"])
     assert all(("auth_password" in one) is (more.get("senex_email") is None) for one in mail)
+
+
+def test_the_exporter_of_redis_reads_any_password():
+    """A unit's escapes are none in a file of its environment: there a quoted text is read as a shell does."""
+    lines = [line for line in template("exporters", "redis.env.j2").splitlines() if not line.startswith("#")]
+    read = dict(shlex.split(line)[0].split("=", 1) for line in lines)
+    assert read["REDIS_PASSWORD"] == read["REDIS_EXPORTER_BASIC_AUTH_PASSWORD"] == PASSWORD
+    assert read["REDIS_EXPORTER_CHECK_SINGLE_KEYS"] == "db2=celery,db2=a b" and read["REDIS_USER"] == "_metrics"
 
 
 def test_a_queue_of_any_name_is_no_rule_of_redis():
