@@ -73,7 +73,7 @@ def test_the_exporter_of_redis_reads_any_password():
 
 def test_a_queue_of_any_name_is_no_rule_of_redis():
     rules = value("redis", "__redis_metrics_rules", **GIVEN, senex_redis_password="x" * 12)
-    assert rules.split()[:3] == ["on", "~celery", "~a?b"] and rules.split()[3:-1] == ["+info", "+ping", "+select", "+type", "+llen"]
+    assert rules.split()[:3] == ["on", "~celery", "~a?b"] and rules.split()[3:-1] == ["+info", "+ping", "+select", "+type", "+llen", "+memory|usage"]
 
 
 @pytest.mark.parametrize("role,name", [("redis", "__redis_users"), ("nginx", "nginx_status_port"), ("watchdog", "__watchdog_metrics")])
