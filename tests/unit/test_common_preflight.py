@@ -62,6 +62,12 @@ def test_nothing_that_is_there_is_renumbered(host, words):
         # ufw has a deny in the place of the allow, also of one that is there
         ({}, {"common_firewall_rules": [{"port": 22, "action": "deny"}]}, "ssh in from nowhere alone, and Ansible comes from 198.51.100.4"),
         ({"ufw": UP}, {"common_firewall_rules": [{"port": 22, "action": "reject"}]}, "reject tcp 22 any would be there in the place of what lets ssh in"),
+        # Whatever address Ansible comes from (a ProxyCommand shows none)
+        (
+            {"ufw": UP, "ssh": {"connection": {"user": "root", "address": None, "port": None}}},
+            {"common_firewall_rules": [{"port": 22, "action": "deny"}]},
+            "deny tcp 22 any would be there in the place",
+        ),
         ({}, {"common_ssh_sources": ["office"]}, "office is neither an address nor a network"),
     ],
 )
