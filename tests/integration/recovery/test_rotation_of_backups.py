@@ -11,6 +11,7 @@ from own_host import KEPT
 from rotations import Environment
 from stack import HOME, wait
 
+pytestmark = pytest.mark.faults
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
 KEYS = ("backup_access_key", "backup_secret_key")
 NAMES = ("backup_passphrase", *KEYS)
