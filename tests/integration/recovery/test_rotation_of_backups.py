@@ -7,7 +7,6 @@ import secrets
 from urllib.parse import urlencode
 
 import pytest
-from own_host import KEPT
 from rotations import Environment
 from stack import HOME, wait
 
@@ -92,8 +91,7 @@ def rotated(stack, storage, tmp_path_factory):
         yield seen
     finally:
         issuer.checks(False)
-        if KEPT:
-            stack.play(tags="backup", variables=storage).expect()
+        stack.play(tags="backup", variables=storage).expect()
 
 
 def test_keys_that_the_storage_refuses_change_nothing(rotated, figure):
