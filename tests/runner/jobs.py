@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import time
 import xml.etree.ElementTree as ElementTree
@@ -23,7 +24,7 @@ FURTHER_WORDS = 100
 def options(report, more=()):
     """pytest's options and environment in every layer."""
     words = [f"--junitxml={report}", "-p", "senex_quarantine", "-rR", *more]
-    return {"PYTEST_ADDOPTS": " ".join(words), "PYTHONPATH": str(REPOSITORY / "tests" / "plugins")}
+    return {"PYTEST_ADDOPTS": shlex.join(words), "PYTHONPATH": str(REPOSITORY / "tests" / "plugins")}
 
 
 def counted(report):
@@ -52,8 +53,9 @@ def _said(label, case, words):
     return f"{label}: {case.get('name')}\n" + "\n".join(f"    {line}" for line in message.splitlines())
 
 
-def run(label, command, hosts=(), environment=None, limit=LIMIT):
-    """Run a job. Its stages are said, and the end of its output where it failed. `hosts`: beginnings of the names of its test hosts."""
+def run(label, command, hosts=(), environment=None, limit=LIMIT, chosen=None):
+    """Run a job. Its stages are said, and the end of its output where it failed. `hosts`: beginnings of the names of its test hosts; `chosen`: of its
+    tests those with these markers."""
     name = label.replace(" ", "-")
     log, report = ARTIFACTS / f"{name}.log", ARTIFACTS / f"{name}.xml"
     report.unlink(missing_ok=True)
@@ -69,7 +71,7 @@ def run(label, command, hosts=(), environment=None, limit=LIMIT):
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env={**os.environ, **options(report), **fixed, **(environment or {})},
+            env={**os.environ, **options(report, ["-m", chosen] if chosen else []), **fixed, **(environment or {})},
         )
         meter = usage.Meter(label, process.pid, hosts)
         for line in process.stdout:

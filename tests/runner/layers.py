@@ -24,16 +24,17 @@ BESIDE = (
 )  # fmt: skip
 # Jobs in this order, for what takes longest must not be left at the end; the others follow. The first ones need no layer, which are made meanwhile
 FIRST = (
-    "operations", "foreign", "failures", "changes", "watchdog", "recovery", "two_web_hosts", "upgrade", "controller", "playbooks", "crashes", "backup", "pitr",
-    "secrecy", "servers", "celery", "security", "django", "bed",
+    "foreign", "failures", "controller", "changes", "operations", "pitr", "watchdog", "backup", "two_web_hosts", "upgrade", "security", "playbooks", "nginx",
+    "crashes", "celery", "recovery", "secrecy", "django", "servers", "bed",
 )  # fmt: skip
-# Those with tests that make test has no time for; `make faults` runs these alone
+# Those with tests that make test has no time for, which are marked; `make faults` runs these alone
 FAULTS = (
     "interrupted", "ledger", "failures", "controller", "recovery", "upgrade", "oncall", "conversion", "operations", "security", "memory", "fulldisk",
-    "contract", "parts", "updates", "removal", "foreign",
+    "contract", "parts", "updates", "removal", "foreign", "changes", "crashes", "playbooks",
 )  # fmt: skip
+FAULTS_OF_SCENARIOS = ("watchdog", "pitr", "two_web_hosts", "nginx", "celery", "backup", "nginx_letsencrypt")
 # Seconds that these may take where it is more than jobs.LIMIT: dozens of cases one after the other on the same hosts
-LONGER = {"interrupted": 7200, "ledger": 3600, "controller": 2400, "foreign": 2400}
+LONGER = {"interrupted": 7200, "ledger": 3600, "controller": 2400, "foreign": 2400, "failures": 2400, "recovery": 2400}
 # Unit tests in groups that run beside each other. The first two start programs and wait for them, which costs a core little; each of the others keeps a
 # core busy, this one with templates, whose compiled code its tests share
 UNIT_GROUPS = {
@@ -49,6 +50,8 @@ UNIT_GROUPS = {
         "test_release_gates", "test_rendered_units", "test_seccomp", "test_unfit_inputs",
     ),
 }  # fmt: skip
+# By pytest's marker
+IN_TEST, IN_FAULTS = "not faults", "faults"
 ROLES_BEFORE = re.compile(r"molecule_roles_before: \[([a-z_, ]*)\]")
 SNAPSHOTS = {"made": 0, "reused": 0}
 _counting = threading.Lock()
@@ -149,11 +152,22 @@ def first_deploy():
 
 
 def faults():
-    """What costs minutes each: a lost host, a release killed at every step. One folder beside another."""
+    """What costs minutes each: a lost host, a release killed at every step. One folder or scenario beside another."""
     images()
     snapshot("stack", "two_web_hosts")
+    known = layers()
+    starts = {name: start_of(name, known) for name in FAULTS_OF_SCENARIOS}
+    snapshot(*sorted({start for start in starts.values() if known.get(start)}, key=lambda name: len(known[name])))
+    tasks = [functools.partial(_folder, folder, IN_FAULTS) for folder in FAULTS if folder != "interrupted"]
+    tasks += [functools.partial(_scenario, name, start, chosen=IN_FAULTS) for name, start in starts.items() if name != "two_web_hosts"]
+
+    def on_the_two_hosts():
+        # Of the same names, so not beside each other
+        return _folder("interrupted", IN_FAULTS) + _scenario("two_web_hosts", starts["two_web_hosts"], chosen=IN_FAULTS)
+
     with ThreadPoolExecutor(max_workers=JOBS) as pool:
-        return sum(pool.map(_folder, FAULTS, ["faults"] * len(FAULTS)), Result())
+        running = [pool.submit(task) for task in (on_the_two_hosts, *tasks)]
+        return sum((job.result() for job in running), Result())
 
 
 def bench():
@@ -222,7 +236,7 @@ def hosts_of(scenario):
     return re.findall(r"^  - name: (\S+)", text, flags=re.MULTILINE) or [f"molecule-{scenario}"]
 
 
-def _scenario(name, start=None, making=None):
+def _scenario(name, start=None, making=None, chosen=IN_TEST):
     hosts = hosts_of(name)
     if making:
         try:
@@ -231,7 +245,8 @@ def _scenario(name, start=None, making=None):
             say(f"molecule {name}: {error}")
             return Result(failed=1)
     source = [word for host in hosts for word in ("--host", host)]
-    result = jobs.run(f"molecule {name}", [LAB, "run", *(["--from", start, *source] if start else []), "--", "molecule", "test", "-s", name], hosts)
+    command = [LAB, "run", *(["--from", start, *source] if start else []), "--", "molecule", "test", "-s", name]
+    result = jobs.run(_label(f"molecule {name}", chosen), command, hosts, chosen=chosen)
     subprocess.run([LAB, "run", "--", "podman", "volume", "rm", "--force", *(f"{host}-opt" for host in hosts)], capture_output=True, check=False)
     return result + Result(passed=int(not result.failed), failed=int(bool(result.failed)))
 
@@ -240,8 +255,12 @@ def _bed():
     return jobs.run("bed", ["pytest", "-v", "tests/bed"])
 
 
-def _folder(folder, chosen="not faults"):
-    command = [LAB, "run", "--", "pytest", "-v", "--durations=15", "--durations-min=5", "-m", chosen, f"tests/integration/{folder}"]
+def _folder(folder, chosen=IN_TEST):
+    command = [LAB, "run", "--", "pytest", "-v", "--durations=15", "--durations-min=5", f"tests/integration/{folder}"]
     # A folder's hosts are named after it, but for two
     hosts = {"secrecy": ("secrets",), "interrupted": ("molecule-web-one", "molecule-web-two")}.get(folder, (folder,))
-    return jobs.run(folder if chosen.startswith("not") else f"{folder} {chosen}", command, hosts, limit=LONGER.get(folder, jobs.LIMIT))
+    return jobs.run(_label(folder, chosen), command, hosts, limit=LONGER.get(folder, jobs.LIMIT), chosen=chosen)
+
+
+def _label(name, chosen):
+    return name if chosen == IN_TEST else f"{name} {chosen}"

@@ -27,6 +27,7 @@ def recipes(tmp_path_factory):
     found = importlib.import_module("recipes")
     monkeypatch.setattr(found, "REPOSITORY", tmp_path)
     monkeypatch.setattr(found.images, "IMAGES", tmp_path / "tests" / "images")
+    found.before = found.keys(found.RECIPES)  # every test puts back what it changed
     yield found
     monkeypatch.undo()
     for name in LAB_MODULES:
@@ -35,14 +36,13 @@ def recipes(tmp_path_factory):
 
 def stale(recipes, path, text="\n# another line\n"):
     """The snapshots whose key changes with a file."""
-    before = recipes.keys(recipes.RECIPES)
     target = recipes.REPOSITORY / path
     there = target.read_bytes() if target.exists() else None
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target, "a", encoding="utf-8") as handle:
         handle.write(text)
     try:
-        return {name for name, key in recipes.keys(recipes.RECIPES).items() if key != before[name]}
+        return {name for name, key in recipes.keys(recipes.RECIPES).items() if key != recipes.before[name]}
     finally:
         target.unlink() if there is None else target.write_bytes(there)
 

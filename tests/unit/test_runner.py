@@ -43,6 +43,14 @@ def test_the_unit_tests_that_run_apart_are_there():
     assert [name for names in layers.UNIT_GROUPS.values() for name in names if not (ROOT / "tests" / "unit" / f"{name}.py").is_file()] == []
 
 
+def test_what_is_marked_for_make_faults_is_run_by_it_and_nothing_else_is():
+    def marked(pattern):
+        return {path.relative_to(ROOT).parts[pattern.split("/").index("*")] for path in ROOT.glob(pattern) if "pytest.mark.faults" in path.read_text()}
+
+    assert marked("tests/integration/*/*.py") == set(layers.FAULTS)
+    assert marked("molecule/*/tests/*.py") == set(layers.FAULTS_OF_SCENARIOS)
+
+
 def test_a_change_calls_for_the_scenarios_of_its_roles():
     paths = ["roles/redis/templates/redis.conf.j2", "molecule/nginx/tests/test_nginx.py", "molecule/shared/parts.py", "plugins/action/quadlet.py", "README.md"]
     assert quick.scenarios_of(paths, ["redis", "nginx", "django"]) == ["nginx", "redis"]

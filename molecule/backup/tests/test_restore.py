@@ -105,25 +105,39 @@ def held(host, **more):
     return holder
 
 
-def test_whoever_comes_second_is_told_before_anything_is_changed(host, ready):
+@pytest.fixture
+def lock(host):
+    yield lambda **more: held(host, **more)
+    host.check_output(f"rm -f {LOCK}")
+
+
+@pytest.mark.parametrize(
+    ("playbook", "what"),
+    [
+        ("site", "restore"),
+        pytest.param("scale", "restore", marks=pytest.mark.faults),
+        pytest.param("restore", "restore", marks=pytest.mark.faults),
+        ("restore", "site.yml"),
+    ],
+)
+def test_whoever_comes_second_is_told_before_anything_is_changed(host, ready, lock, playbook, what):
     """site.yml and scale.yml beside an operation, an operation beside another, and one beside site.yml."""
     before = host.check_output(f"cd {HOME} && find bin config lib -printf '%p %T@ %m\\n' | sort")
-    try:
-        for playbook, what in (("site", "restore"), ("scale", "restore"), ("restore", "restore"), ("restore", "site.yml")):
-            options = ["--tags", "backup"] if playbook == "site" else []
-            holder = held(host, what=what, **({"passing": True} if what == "site.yml" else {}))
-            inputs = {"restore_dump": ready.dump, "restore_confirm": True} if playbook == "restore" else {"backup_daily_days": 8}
-            result = restore(check=False, playbook=playbook, options=options, **inputs)
-            assert result.rc and f"an operation is under way: {what} by anna@desk since" in result.message and "now at 'load'" in result.message, result.output
-            assert "Wait for its end." in result.message and "Nothing was changed." in result.message and result.changed == 0
-            assert json.loads(host.check_output(f"cat {LOCK}")) == holder
-        assert host.check_output(f"cd {HOME} && find bin config lib -printf '%p %T@ %m\\n' | sort") == before
-        held(host, what="restore", renewed=0)
-        assert restore(playbook="site", options=["--tags", "backup"], **INPUTS, backup_daily_days=8).changed
-        assert not host.file(LOCK).exists, "taken over from one that is dead, and given up"
-        assert restore(playbook="site", options=["--tags", "backup"], **INPUTS).changed and not host.file(LOCK).exists
-    finally:
-        host.check_output(f"rm -f {LOCK}")
+    options = ["--tags", "backup"] if playbook == "site" else []
+    holder = lock(what=what, **({"passing": True} if what == "site.yml" else {}))
+    inputs = {"restore_dump": ready.dump, "restore_confirm": True} if playbook == "restore" else {"backup_daily_days": 8}
+    result = restore(check=False, playbook=playbook, options=options, **inputs)
+    assert result.rc and f"an operation is under way: {what} by anna@desk since" in result.message and "now at 'load'" in result.message, result.output
+    assert "Wait for its end." in result.message and "Nothing was changed." in result.message and result.changed == 0
+    assert json.loads(host.check_output(f"cat {LOCK}")) == holder
+    assert host.check_output(f"cd {HOME} && find bin config lib -printf '%p %T@ %m\\n' | sort") == before
+
+
+def test_the_lock_of_one_that_is_dead_is_taken_over_and_given_up(host, ready, lock):
+    lock(what="restore", renewed=0)
+    assert restore(playbook="site", options=["--tags", "backup"], **INPUTS, backup_daily_days=8).changed
+    assert not host.file(LOCK).exists
+    assert restore(playbook="site", options=["--tags", "backup"], **INPUTS).changed and not host.file(LOCK).exists
 
 
 def test_confirmed_it_restores_from_the_storage_alone_and_keeps_what_was(host, ready):
@@ -165,6 +179,7 @@ def test_redis_comes_back_from_the_storage_and_what_was_is_kept(host, ready):
     assert not host.file(LOCK).exists
 
 
+@pytest.mark.faults
 def test_a_redis_whose_log_is_damaged_is_restored(host, ready):
     """It ends at once each time, and there is no container to ask."""
     ready.made("redis")

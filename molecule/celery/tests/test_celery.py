@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from parts import HOME, Part, apply, eventually
 
 QUEUES = ["celery", "accounts", "trading", "services"]
@@ -117,6 +118,7 @@ def test_another_worker_stands_in_while_one_restarts(host, application, worker):
     assert "celery-worker-next" not in worker.podman("ps -a --format '{{.Names}}'")
 
 
+@pytest.mark.faults
 def test_split_pools_and_flower(host, application, worker):
     pools = [
         {"name": "celery-worker", "queues": ["celery", "accounts", "services"], "concurrency": 2},
@@ -148,6 +150,7 @@ def test_split_pools_and_flower(host, application, worker):
     assert application.works(queue="trading")
 
 
+@pytest.mark.faults
 def test_removed(host, application, worker, beat):
     """Units and files are gone; what the web tier reads too, and what is queued, is not."""
     task = application.enqueue("add", x=2, y=3)

@@ -71,6 +71,7 @@ def test_sites_of_others_are_named_and_kept(host, visitor):
     assert apply().changed == 0
 
 
+@pytest.mark.faults
 def test_no_given_as_text_is_no(host):
     def listens():
         return host.check_output("ss -Hltn '( sport = :80 or sport = :443 )'")
@@ -95,6 +96,7 @@ def test_aliases_lead_on_and_streams_flow_where_that_is_asked_for(host, visitor)
         apply()
 
 
+@pytest.mark.faults
 def test_tls_may_end_at_a_load_balancer(host):
     balancer, stranger = Visitor(host, "127.0.0.207"), Visitor(host, "127.0.0.208")
     forwarded = ["--header", "X-Forwarded-Proto: https", "--header", "X-Forwarded-For: 203.0.113.9"]

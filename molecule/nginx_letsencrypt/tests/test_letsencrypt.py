@@ -4,6 +4,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.append(str(Path(__file__).parents[2] / "shared"))
 
 from parts import apply  # noqa: E402  (the path above must come first)
@@ -48,6 +50,7 @@ def names(host):
     return set(re.findall(r"DNS:([a-z.]+)", served(host, "-ext subjectAltName")))
 
 
+@pytest.mark.faults
 def test_a_name_without_dns_costs_the_others_nothing(host):
     """From nothing, as on a first run; then with what there is, which is asked for no second time."""
     inputs = {"nginx_acme_ca_certificate": host.file("/etc/pebble/ca.crt").content_string, "senex_domain_aliases": ["senex.test", "nowhere.senex.test"]}

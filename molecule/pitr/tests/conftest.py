@@ -29,6 +29,12 @@ class Archive(Part):
         assert result.rc == 0, result.stderr
         return result.stdout.strip()
 
+    def fill(self):
+        """Tables of the application's."""
+        ticks = "create table ticks (id bigserial primary key, at timestamptz not null default clock_timestamp())"
+        self.sql(f"drop table if exists ticks, orders; {ticks}", role="senex")
+        self.sql("create table orders as select g as id, md5(g::text) as word from generate_series(1, 20000) g; create index on orders (word)", role="senex")
+
     def is_received(self):
         """Wait until all that was committed so far has left the database's disk."""
         end = self.sql("select pg_switch_wal()")
@@ -89,6 +95,16 @@ def archive(host):
 
 
 @pytest.fixture(scope="module")
+def filled(archive):
+    """A base backup with the tables, where the tests that make them did not run."""
+    if archive.sql("select to_regclass('orders') is null") == "t":
+        archive.fill()
+        archive.sql("insert into ticks default values")
+        assert archive.begin("pitr-base") == "success"
+    return archive
+
+
+@pytest.fixture(scope="module")
 def bucket(host, archive):
     """Role backup with a storage, and all that there is in it."""
     host.check_output("curl -sS --fail --cacert /root/s3/cert.pem --aws-sigv4 aws:amz:us-east-1:s3 --user tester:tester https://127.0.0.1:9000/backups -X PUT")
@@ -104,6 +120,14 @@ def bucket(host, archive):
     }
     apply(inputs, role="backup")
     host.check_output(f"{RUN} {HOME}/bin/backup offsite")
+    return archive
+
+
+@pytest.fixture
+def proved(archive, filled, bucket):
+    """Archive and bucket have been restored from, the bucket last."""
+    if archive.status("drill").get("source") != "bucket":
+        assert [archive.pitr(f"drill --from {source}").rc for source in ("archive", "bucket")] == [0, 0]
     return archive
 
 

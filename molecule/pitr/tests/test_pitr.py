@@ -25,7 +25,8 @@ for at in range(len(data) // 2, len(data)):
 
 def test_first_base_backup_comes_by_itself(archive):
     """The hour of its timer is never; what files WAL away sees that there is none."""
-    assert archive.show("LastTriggerUSec", "pitr-base.timer") == ""
+    assert archive.show("LastTriggerUSec", "pitr-base.timer") == "" and archive.show("ActiveState", "pitr-wal.timer") == "active"
+    archive.begin("pitr-wal")  # as its timer does within a minute
     status = eventually(lambda: archive.status("base")["result"] != "never" and archive.status("base"), 120)
     assert (status["result"], status["error"]) == ("ok", None)
     listed = json.loads(archive.pitr("list --json").stdout)
@@ -54,9 +55,7 @@ def test_nobody_but_the_service_user_reaches_the_socket(archive):
 
 def test_base_backup_under_its_timer(archive):
     archive.do("stop", "writer.service")
-    ticks = "create table ticks (id bigserial primary key, at timestamptz not null default clock_timestamp())"
-    archive.sql(f"drop table if exists ticks, orders; {ticks}", role="senex")
-    archive.sql("create table orders as select g as id, md5(g::text) as word from generate_series(1, 20000) g; create index on orders (word)", role="senex")
+    archive.fill()
     first = archive.status("base")["what"]
     left = f"{first[:8]}T235959"  # one that was killed, as Barman has it
     copied = f"cp -a base/{first} base/{left}; test ! -e meta/{first}-backup.info || cp -a meta/{first}-backup.info meta/{left}-backup.info"
@@ -272,7 +271,8 @@ def test_drill_from_the_bucket_alone(archive, bucket):
     assert archive.host.check_output(f"ls -A {HOME}/backups/drill") == ""
 
 
-def test_a_bucket_that_cannot_be_tried_is_no_failure_and_one_without_a_copy_is(archive, bucket):
+@pytest.mark.faults
+def test_a_bucket_that_cannot_be_tried_is_no_failure_and_one_without_a_copy_is(archive, proved):
     since, settings = archive.now(), f"{HOME}/config/backup/settings.json"
     archive.host.check_output(
         "nft add table ip away; nft add chain ip away out '{ type filter hook output priority 0; }';"
@@ -299,9 +299,10 @@ def test_a_bucket_that_cannot_be_tried_is_no_failure_and_one_without_a_copy_is(a
         assert archive.pitr(f"drill --from {source}").rc == 0
 
 
+@pytest.mark.faults
 def test_drill_of_a_dump(archive, bucket):
     """In its turn, under the timer's limits, on a server that knows none of the dump's roles: the restore's own steps, and what they compare."""
-    archive.sql("create role reports login password 'words-of-nobody' connection limit 3; create role clerk in role reports")
+    archive.sql("insert into ticks default values; create role reports login password 'words-of-nobody' connection limit 3; create role clerk in role reports")
     archive.sql("grant select on ticks to reports; grant connect on database senex to clerk; comment on database senex is 'orders'; "
                 "alter role reports in database senex set statement_timeout = '5s'; select lo_from_bytea(4711, 'a picture')")  # fmt: skip
     made = json.loads(archive.host.check_output(f"{RUN} {HOME}/bin/backup dump --json").splitlines()[-1])["path"]
@@ -326,7 +327,8 @@ def test_drill_of_a_dump(archive, bucket):
     archive.sql("select lo_unlink(4711); drop owned by reports, clerk; drop role clerk; drop role reports")
 
 
-def test_lost_disk_comes_back_from_the_archive_alone(archive):
+@pytest.mark.faults
+def test_lost_disk_comes_back_from_the_archive_alone(archive, filled):
     """The disk is gone while rows are written, and an empty one takes its place, on which nothing starts by itself. Where somebody lets it begin anew
     all the same there is a new cluster, whose WAL must not get into the archive."""
     orders = archive.sql("select count(*) from orders")
@@ -351,6 +353,7 @@ def test_lost_disk_comes_back_from_the_archive_alone(archive):
     assert archive.pitr("check").rc == 0, archive.pitr("check").stderr
 
 
+@pytest.mark.faults
 def test_undo_puts_kept_data_back(archive):
     """What was kept aside last is the empty cluster that took the lost one's place."""
     orders = archive.sql("select count(*) from orders")

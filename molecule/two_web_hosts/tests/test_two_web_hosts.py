@@ -113,6 +113,7 @@ def archive(site, tmp_path):
     return tmp_path / "demo.tar"
 
 
+@pytest.mark.faults
 def test_what_fails_on_the_second_host_is_taken_back_on_both(site, archive, hooks):
     """The second host's second instance finds its port taken; by then the first host and one instance here are on the new release, which no
     registry gave them."""
@@ -131,6 +132,7 @@ def test_what_fails_on_the_second_host_is_taken_back_on_both(site, archive, hook
     assert [written(host) for host in site.hosts] == [["pre_deploy deploy 2", "post_failure deploy 2 switched back"]] * 2
 
 
+@pytest.mark.faults
 def test_a_changed_environment_value_goes_host_by_host_too(site):
     value = f"two-{time.time():.0f}"
     with Observed(site) as seen:

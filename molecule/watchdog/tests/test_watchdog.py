@@ -5,6 +5,7 @@ import re
 import shlex
 import time
 
+import pytest
 from parts import HOME, SYSTEMCTL, eventually
 
 WATCHDOG = "systemctl show senex-watchdog.service --property=MainPID --value"
@@ -74,6 +75,7 @@ def test_a_crashed_instance_is_left_to_systemd(watched):
     watched.calm()
 
 
+@pytest.mark.faults
 def test_an_instance_that_crashes_at_each_start_is_told_once(watched):
     """systemd starts it again and again, which no restart of the watchdog's would do better."""
     watched.calm(90)  # a trouble that is open already is not told a second time
@@ -100,6 +102,7 @@ def test_an_instance_that_crashes_at_each_start_is_told_once(watched):
     watched.calm(90)
 
 
+@pytest.mark.faults
 def test_a_host_that_resolves_no_name_is_left_alone(watched):
     """Instances are asked at their addresses; a resolver that is away says nothing of them."""
     before, failures = watched.restarts, len(watched.log(": failure "))
@@ -113,6 +116,7 @@ def test_a_host_that_resolves_no_name_is_left_alone(watched):
     assert len(watched.log(": failure ")) == failures
 
 
+@pytest.mark.faults
 def test_a_watchdog_without_cpu_blames_nobody(watched):
     """It is let run for half a second in three, while an instance hangs: that is found when it can judge again."""
     web, before = watched.web[0], watched.restarts
@@ -224,6 +228,7 @@ def test_nothing_is_restarted_during_a_release(watched):
     watched.calm()
 
 
+@pytest.mark.faults
 def test_mail_that_does_not_go_out_waits_and_blocks_nothing(watched):
     """Refused, then too slow, then nobody there: the message comes in the end, and instances are watched all the while."""
     host = watched.host
@@ -255,6 +260,7 @@ def test_a_watchdog_that_hangs_or_dies_comes_back(watched):
         print(f"{signal}: back in {time.monotonic() - begin:.1f} s")
 
 
+@pytest.mark.faults
 def test_what_restarts_do_not_cure_is_left_alone_and_said_once(watched):
     """A page that is always too late for the watchdog, however new the instance. One more restart within the hour is left to it."""
     host, path = watched.host, "/etc/senex-trader/watchdog.json"

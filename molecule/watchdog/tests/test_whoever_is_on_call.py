@@ -116,6 +116,7 @@ def test_status_shows_what_is_broken(host, watched):
     watched.calm(120)
 
 
+@pytest.mark.faults
 def test_what_status_says_to_do_brings_names_back(host, watched):
     host.check_output("senex watchdog pause 5m; pkill -9 -u senex -x aardvark-dns")
     try:
@@ -128,6 +129,7 @@ def test_what_status_says_to_do_brings_names_back(host, watched):
     watched.calm()
 
 
+@pytest.mark.faults
 def test_doctor_sees_workers_that_do_not_keep_up_and_a_network_that_never_came(host, watched):
     """Tasks come for half a minute to a queue that nobody reads; nothing waits for the network's target at the moment."""
     push = "for i in $(seq 300); do echo LPUSH trading x x x x x x; sleep 0.1; done | senex redis-cli -n 2"

@@ -5,6 +5,7 @@ import json
 import pytest
 from parts import FICKLE, HOME, SYSTEMCTL, Part, apply, eventually
 
+pytestmark = pytest.mark.faults
 # Nobody listens there
 AWAY = {
     "backup_offsite_repository": "s3:https://127.0.0.1:9/bucket/senex", "backup_offsite_access_key": "molecule-access-key",

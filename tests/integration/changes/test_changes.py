@@ -64,7 +64,7 @@ def test_an_nginx_value_is_a_reload(restored, figure):
     name, wanted = "Strict-Transport-Security", 40_000_000
     assert str(wanted) not in stack.header(name)
     with Load(stack) as load:
-        run = stack.play(variables={"nginx_hsts_max_age": wanted}).expect()
+        run = stack.play(tags="nginx", variables={"nginx_hsts_max_age": wanted}).expect()
         wait(lambda: str(wanted) in stack.header(name), 5, "the new header")
     figure("nginx value: failed", len(load.failures), f"of {load.requests} requests, {load.reconnects} reconnects")
     load.expect_none_failed()
@@ -108,6 +108,7 @@ def test_a_reload_ends_no_request(stack):
     assert stack.ssh("ls /run/senex.trader/nginx-closing").returncode != 0, "clients are told for good"
 
 
+@pytest.mark.faults
 def test_an_nginx_value_that_nginx_refuses(stack):
     before, workers = (stack.files(), stack.starts()), stack.nginx()
     run = stack.play(tags="nginx", variables={"nginx_proxy_connect_timeout": "2x"})
@@ -118,13 +119,13 @@ def test_an_nginx_value_that_nginx_refuses(stack):
 
 def test_a_part_comes_and_goes_and_leaves_no_trace(restored, figure):
     stack, starts, files, data = restored, restored.starts(), restored.files(), restored.data()
-    run = stack.play(variables={"celery_flower_enabled": True}).expect()
+    run = stack.play(tags="celery", variables={"celery_flower_enabled": True}).expect()
     figure("Flower enabled: wall", run.wall)
     assert stack.user("systemctl", "--user", "is-active", "celery-flower.service").strip() == "active"
     unit, settings = f"{HOME}/.config/containers/systemd/celery-flower.container", f"{HOME}/config/celery/flower.env"
     assert set(stack.files()) - set(files) == {unit, settings}
     assert not stack.moved(starts)
-    stack.play().expect()
+    stack.play(tags="celery").expect()
     assert stack.user("systemctl", "--user", "show", "-p", "LoadState", "--value", "celery-flower.service").strip() == "not-found"
     assert "celery-flower" not in stack.user("podman", "ps", "--all", "--format", "{{.Names}}")
     assert stack.files() == files
@@ -141,6 +142,7 @@ def test_a_broken_unit_template_is_refused_before_anything_stops(stack, edited):
     load.expect_none_failed()
 
 
+@pytest.mark.faults
 def test_another_tag_is_not_released_by_the_way(stack):
     before = stack.files(), stack.starts()
     run = stack.play(variables={"senex_image_tag": "2"})
@@ -151,6 +153,7 @@ def test_another_tag_is_not_released_by_the_way(stack):
 WITHOUT_RELEASE = {"senex_image_without_release": True}
 
 
+@pytest.mark.faults
 def test_an_image_tag_that_does_not_exist(stack):
     before = stack.files(), stack.starts()
     with Load(stack) as load:
@@ -159,6 +162,7 @@ def test_an_image_tag_that_does_not_exist(stack):
     load.expect_none_failed()
 
 
+@pytest.mark.faults
 def test_an_image_whose_health_never_comes_up(restored, figure):
     stack, before = restored, (restored.files(), restored.starts())
     with Load(stack) as load:

@@ -192,6 +192,7 @@ def test_a_unit_that_is_taken_away_is_stopped_and_gone(placed):
     assert "toy-2" not in placed.stack.sh(f"ls {HOME}/.config/containers/systemd")
 
 
+@pytest.mark.faults
 def test_a_file_of_two_parts_stays_while_one_has_it_and_data_always(placed):
     placed.play(toy_part="toy-other").expect()
     placed.play(toy_part="toy-other", toy_state="absent").expect()

@@ -38,6 +38,7 @@ def told(hosts, name):
     return [line for line in hosts.log_of_points() if f" {name} " in line]
 
 
+@pytest.mark.faults
 def test_they_run_once_and_in_their_places(hosts):
     words = hooks(hosts, pre_deploy=TOLD.format(more=""), post_deploy=AFTER, post_failure=AFTER)
     assert hosts.deploy("2", *words).returncode == 0, hosts.said
@@ -62,6 +63,7 @@ def test_one_that_fails_before_leaves_all_as_it_is(hosts):
     assert SECRET not in hosts.said + "".join(kept)
 
 
+@pytest.mark.faults
 def test_one_that_fails_afterwards_is_told_and_undoes_nothing(hosts):
     assert hosts.deploy("2", *hooks(hosts, post_deploy=FAILS, post_failure=AFTER)).returncode != 0
     assert hosts.runs() == NEW and hosts.runs("celery") == {"work": "2"} and hosts.locked() == []

@@ -39,7 +39,11 @@ WAYS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS)
+# The password file of `make demo` is by vault id, and users have it in the environment
+LATER = {"a password file", "a client of one's own"}
+
+
+@pytest.mark.parametrize("way", [pytest.param(way, marks=[pytest.mark.faults] * (way in LATER)) for way in WAYS])
 def test_a_rotation_writes_with_the_password_that_opened_the_vault(tmp_path, way):
     stack = Stubbed(tmp_path, ONE, SECRETS)
     stack.vault.chmod(0o640)
@@ -60,6 +64,7 @@ def test_a_rotation_writes_with_the_password_that_opened_the_vault(tmp_path, way
     assert not [value for value in (SECRETS["vault_flower_password"], after["vault_flower_password"]) if value in stack.said]
 
 
+@pytest.mark.faults
 def test_a_password_that_is_typed_in_encrypts_as_well(tmp_path):
     stack = Stubbed(tmp_path, ONE, SECRETS)
     environment = {

@@ -73,6 +73,7 @@ def test_one_that_does_not_come_up_goes_back_with_its_migrations(served, made):
     assert applied(served)[-1] == "0002_heartbeat_schedule" and records(served)[-1]["result"] == "switched back"
 
 
+@pytest.mark.faults
 def test_the_page_stands_where_nothing_can_be_undone(served, made):
     play = release(served, "deploy", release_maintenance=True, **made("5", {**ONE_WAY, **CRASH}))
     said = play.errors[-1]

@@ -23,6 +23,10 @@ class Board(Site):
     def listed(self):
         return self.json("/entries")["entries"]
 
+    def first_deploy(self):
+        super().first_deploy()
+        self.send("/inbox", "after the first deploy")
+
     def inbox(self):
         return self.json("/inbox")["inbox"]
 
@@ -37,8 +41,7 @@ class TestBoard(Life):
         wait(lambda: "tick" in site.listed(), 60, "a periodic task")
 
     def test_its_process_writes_into_its_directory(self, site):
-        site.send("/inbox", "before the restart")
-        wait(lambda: "before the restart" in site.inbox(), 60, "a line that the process writes")
+        wait(lambda: "after the first deploy" in site.inbox(), 60, "a line that the process writes")
         assert site.stack.get("/srv/data/inbox")[0] == 404
 
     def test_a_websocket_answers(self, site):
@@ -52,4 +55,4 @@ class TestBoard(Life):
     def test_the_directory_and_its_process_are_there_after_all_that(self, site):
         site.send("/inbox", "after all that")
         wait(lambda: "after all that" in site.inbox(), 60, "a line that the process writes")
-        assert "before the restart" in site.inbox()
+        assert "after the first deploy" in site.inbox()

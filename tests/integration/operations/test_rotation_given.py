@@ -12,6 +12,7 @@ from rotations import manage
 from stack import APPLICATION, HOME, wait
 from traffic import Traffic
 
+pytestmark = pytest.mark.faults
 RATE = int(os.environ.get("SENEX_TEST_RATE", "20"))  # as in test_rotation
 QUIET, RESTARTING = ("flower_password", "registry_password"), ("email_host_password", "payments_key")
 NAMES = (*QUIET, *RESTARTING)

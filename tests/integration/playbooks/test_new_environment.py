@@ -51,7 +51,11 @@ def made(home, *shape, name="shop"):
     return home / "work/inventory" / name, done.stdout
 
 
-@pytest.fixture(scope="module", params=SHAPES.values(), ids=SHAPES)
+# A part of the first one
+LATER = {"no Beat"}
+
+
+@pytest.fixture(scope="module", params=[pytest.param(shape, id=name, marks=[pytest.mark.faults] * (name in LATER)) for name, shape in SHAPES.items()])
 def shop(request, tmp_path_factory):
     home = tmp_path_factory.mktemp("shop")
     inventory, said = made(home, *request.param)

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from stack import AS_USER, HOME, LAB, UID, wait
 
+pytestmark = pytest.mark.faults
 JOBS = {
     "backup-dump": "dump", "backup-redis": "redis", "backup-media": "media", "backup-offsite": "offsite", "pitr-base": "base", "pitr-drill": "drill",
 }  # fmt: skip

@@ -7,10 +7,10 @@ import secrets
 from urllib.parse import urlencode
 
 import pytest
-from own_host import KEPT
 from rotations import Environment
 from stack import HOME, wait
 
+pytestmark = pytest.mark.faults
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
 KEYS = ("backup_access_key", "backup_secret_key")
 NAMES = ("backup_passphrase", *KEYS)
@@ -91,8 +91,7 @@ def rotated(stack, storage, tmp_path_factory):
         yield seen
     finally:
         issuer.checks(False)
-        if KEPT:
-            stack.play(tags="backup", variables=storage).expect()
+        stack.play(tags="backup", variables=storage).expect()
 
 
 def test_keys_that_the_storage_refuses_change_nothing(rotated, figure):

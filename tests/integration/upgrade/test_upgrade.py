@@ -59,10 +59,20 @@ def filled(stack):
     return stack
 
 
+@pytest.fixture
+def upgraded(filled):
+    """On the new version, with a row of since then."""
+    if version(filled) == "15":
+        upgrade(filled, upgrade_confirm=True).expect()
+        filled.ready()
+        filled.post("/api/rows/", {"text": "after the upgrade"})
+
+
 def checksums(stack, **inputs):
     return stack.play(playbook="playbooks/checksums.yml", tags="all", variables=inputs, timeout=600)
 
 
+@pytest.mark.faults
 def test_checksums_are_enabled_in_a_cluster_that_has_none(filled, figure):
     """As one that an earlier version made: the plan says for how long, the application rests, and all is as it was, with a new base backup."""
     assert sql(filled, "show data_checksums") == "on", "a new cluster has them"
@@ -177,6 +187,8 @@ def test_both_archives_can_be_restored_from(filled):
     filled.user("podman", "unshare", "rm", "-rf", into)
 
 
+@pytest.mark.faults
+@pytest.mark.usefixtures("upgraded")
 def test_way_back(filled, figure):
     rows, newest = (int(sql(filled, f"select {what} from probe_row")) for what in ("count(*)", "max(id)"))
     inputs = {"upgrade_back": True}
