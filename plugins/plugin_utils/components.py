@@ -55,6 +55,7 @@ class Port:
     address: str = ""
     only: str = ""
     elsewhere: tuple[str, ...] = ()
+    private: bool = False
 
 
 @dataclass(frozen=True)
