@@ -38,7 +38,7 @@ def test_everybody_reaches_nginx_and_nothing_else():
 def test_two_web_hosts():
     """The same from the groups and the addresses as where docs/user/deploy.md had them published by hand."""
     for given in (PUBLISHED, {}):
-        assert shown(ports("hosts", "one", TWO, **given)) == ["5432 10.0.0.6", "6379 10.0.0.6"]
+        assert shown(ports("hosts", "one", TWO, **given)) == ["5432 10.0.0.6", "6390 10.0.0.6"]
     assert shown(ports("hosts", "two", TWO, senex_web_instances=2)) == ["8001:8002 10.0.0.5"]
     assert shown(ports("hosts", "two", TWO, senex_web_instances=1, senex_web_base_port=9001)) == ["9001 10.0.0.5"]
 
@@ -46,19 +46,26 @@ def test_two_web_hosts():
 def test_what_is_not_published_is_not_opened():
     nowhere = {"postgresql_publish_address": "", "redis_publish_address": ""}
     assert ports("hosts", "one", TWO, **nowhere) == []
-    assert shown(ports("hosts", "one", TWO, **{**nowhere, "redis_publish_address": "10.0.0.5"})) == ["6379 10.0.0.6"]
+    assert shown(ports("hosts", "one", TWO, **{**nowhere, "redis_publish_address": "10.0.0.5"})) == ["6390 10.0.0.6"]
     assert ports("hosts", "one", TWO, **{**nowhere, "redis_publish_address": "127.0.0.1"}) == []
     assert ports("hosts", "two", TWO, senex_web_address="127.0.0.1") == []
 
 
 def test_the_redis_of_the_cache_has_a_port_of_its_own():
-    found = ports("hosts", "one", TWO, senex_redis_cache_instance=True, senex_redis_cache_port=6399)
-    assert shown(found) == ["5432 10.0.0.6", "6379 10.0.0.6", "6399 10.0.0.6"]
+    found = ports("hosts", "one", TWO, senex_redis_cache_instance=True, senex_redis_cache_tls_port=6399)
+    assert shown(found) == ["5432 10.0.0.6", "6390 10.0.0.6", "6399 10.0.0.6"]
+
+
+def test_without_tls_redis_is_reached_until_the_clients_of_an_earlier_version_have_moved():
+    before = {"senex_host_snapshot": {"installed": ["redis", "redis_named"]}, "senex_redis_cache_instance": True}
+    assert shown(ports("hosts", "one", TWO, **before))[1:] == [f"{port} 10.0.0.6" for port in (6390, 6391, 6379, 6380)]
+    before["senex_host_snapshot"]["installed"].append("redis_encrypted")
+    assert shown(ports("hosts", "one", TWO, **before))[1:] == ["6390 10.0.0.6", "6391 10.0.0.6"]
 
 
 def test_every_host_of_its_own():
     groups = {"postgresql": ["one"], "redis": ["one"], "web": ["two"], "celery": ["three"], "celery_beat": ["three"], "nginx": ["three"]}
-    assert shown(ports("hosts", "one", groups)) == ["5432 10.0.0.6", "5432 10.0.0.7", "6379 10.0.0.6", "6379 10.0.0.7"]
+    assert shown(ports("hosts", "one", groups)) == ["5432 10.0.0.6", "5432 10.0.0.7", "6390 10.0.0.6", "6390 10.0.0.7"]
     assert shown(ports("hosts", "two", groups)) == ["8001:8002 10.0.0.7"]
     elsewhere = {**groups, "celery": ["one"], "celery_beat": ["one"]}
     assert shown(ports("hosts", "two", elsewhere)) == ["8001:8002 10.0.0.7"], "workers have nothing to ask of web instances"
@@ -68,8 +75,8 @@ def test_every_host_of_its_own():
 @pytest.mark.parametrize(
     ("given", "opened"),
     [
-        ({"senex_database_host": "pooler.senex.test"}, ["6379 10.0.0.6"]),  # it goes elsewhere
-        ({"senex_database_host": "10.0.0.5"}, ["5432 10.0.0.6", "6379 10.0.0.6"]),  # the same, said
+        ({"senex_database_host": "pooler.senex.test"}, ["6390 10.0.0.6"]),  # it goes elsewhere
+        ({"senex_database_host": "10.0.0.5"}, ["5432 10.0.0.6", "6390 10.0.0.6"]),  # the same, said
     ],
 )
 def test_a_client_that_the_inventory_sends_elsewhere(given, opened):
@@ -78,7 +85,7 @@ def test_a_client_that_the_inventory_sends_elsewhere(given, opened):
 
 
 def test_a_url_of_redis_says_where_it_goes():
-    for url, opened in (("redis://:x@elsewhere:6379", []), ("redis://:x@10.0.0.5:6379", ["6379 10.0.0.6"])):
+    for url, opened in (("redis://:x@elsewhere:6379", []), ("redis://:x@10.0.0.5:6379", ["6390 10.0.0.6"])):
         given = {"two": {"senex_redis_url": url, "senex_database_host": "pooler.senex.test"}}
         for address in ({}, {"redis_publish_address": "10.0.0.5"}):
             assert shown(ports("hosts", "one", TWO, given, **address)) == opened
@@ -100,7 +107,7 @@ def test_what_is_made_of_facts_that_nobody_has_asked_for_changes_nothing():
     hostvars = {"one": {}, "two": Limited(senex_private_address="{{ ansible_facts.default_ipv4.address }}", ansible_host="192.0.2.6")}
     assert private_address(hostvars, "two") == ""
     unknown = [{"port": "5432", "from": "", "host": "two"}]
-    own = [SSH, "allow tcp 5432 10.0.0.6", "allow tcp 6379 10.0.0.6"]
+    own = [SSH, "allow tcp 5432 10.0.0.6", "allow tcp 6390 10.0.0.6"]
     assert firewall_wanted(ufw(own=own), [22], [], [], unknown) == [SSH, "allow tcp 5432 10.0.0.6"]
     assert firewall_nameless(unknown, own) == [] and "two has none" in firewall_nameless(unknown, [SSH])[0]
 

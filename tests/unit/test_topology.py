@@ -1,9 +1,12 @@
 """An inventory lists groups and addresses alone: who is published where, and what is refused, follows."""
 
+from urllib.parse import parse_qs, urlsplit
+
 import pytest
 from ansible.errors import AnsibleUndefinedVariable
 from ansible_collections.senex.trader.plugins.filter.topology import reach_problems
 from rendered import value
+from test_rendered_units import BASE, SECRET
 
 ONE = {name: ["app"] for name in ("postgresql", "redis", "web", "celery", "celery_beat", "nginx", "backup", "watchdog")}
 PHASE2 = {"web": ["app"], "nginx": ["app"], "postgresql": ["db"], "redis": ["queue"], "celery": ["queue"], "celery_beat": ["queue"], "watchdog": ["app", "db"]}
@@ -44,9 +47,43 @@ def test_who_is_sent_to_another_server_is_no_client():
     assert told("postgresql", "postgresql_publish_address", "db", known=one) == "10.0.0.6", "the workers are"
 
 
+def addresses(host, **inputs):
+    """{variable: address of Redis, taken apart} as the application gets them."""
+    found = told("django", "senex_redis_addresses", host, **{**BASE, **inputs})
+    return {name: urlsplit(one) for name, one in found.items()}
+
+
 def test_what_the_application_is_told():
     hosts = [(told("django", "senex_database_host", host), told("django", "senex_redis_host", host)) for host in ("app", "queue")]
     assert hosts == [("10.0.0.6", "10.0.0.7"), ("10.0.0.6", "redis")]
+
+
+def test_redis_of_another_host_is_verified_and_that_of_the_same_is_plain():
+    for use, one in addresses("app", senex_redis_cache_instance=True).items():
+        assert (one.scheme, one.hostname, one.port) == ("rediss", "10.0.0.7", 6391 if use == "cache" else 6390)
+        assert parse_qs(one.query) == {"ssl_cert_reqs": ["required"], "ssl_ca_certs": ["/run/senex/ca.crt"]}
+    for use, one in addresses("queue", senex_redis_cache_instance=True).items():
+        assert (one.scheme, one.hostname, one.port, one.query) == ("redis", "redis-cache" if use == "cache" else "redis", 6379, "")
+    assert {one.netloc for one in addresses("app", groups=ONE).values()} == {f"senex:{SECRET}@redis:6379"}
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"senex_redis_url": "redis://:x@10.0.0.7:6379"},
+        {"senex_redis_host": "stunnel.senex.test"},
+        {"senex_redis_host": "stunnel.senex.test", "senex_redis_port": 6380},
+    ],
+)
+def test_an_address_that_the_inventory_gives_stays_as_it_is(inputs):
+    for one in addresses("app", **inputs).values():
+        assert (one.scheme, one.port, one.query) == ("redis", inputs.get("senex_redis_port", 6379), "")
+
+
+def test_redis_has_a_certificate_where_it_listens_for_others():
+    assert told("redis", "redis_tls_names", "queue") == ["redis", "redis-cache", "localhost", "10.0.0.7"]
+    for host, groups, count in (("queue", PHASE2, 3), ("app", ONE, 1)):
+        assert len(told("redis", "__redis_secrets", host, groups, **BASE)) == count
 
 
 def test_a_good_inventory_is_not_refused():
