@@ -246,3 +246,14 @@ def eventually(attempt, seconds=30):
             return answer
         time.sleep(0.3 if time.monotonic() < begin + 10 else 0.7)
     pytest.fail(f"not within {seconds} s")
+
+
+def played(playbook, *options, limit=280, **variables):
+    """One of the collection's playbooks on the inventory of the scenario."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as handle:
+        json.dump(variables, handle)
+        handle.flush()
+        path = Path(__file__).parents[2] / "playbooks" / f"{playbook}.yml"
+        command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "-e", f"@{handle.name}", *options, str(path)]
+        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "COLUMNS": "400"}
+        return Applied(subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False, env=environment))

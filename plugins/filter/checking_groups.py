@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.senex.trader.plugins.filter.checking import PLACEHOLDER
-from ansible_collections.senex.trader.plugins.lookup.component_ports import private_address
 from ansible_collections.senex.trader.plugins.plugin_utils.components import AT_MOST_ONE, EXACTLY_ONE, ONE_OR_MORE, elsewhere_of, every_group
+from ansible_collections.senex.trader.plugins.plugin_utils.topology import private_address
 
 
 def _served_elsewhere(name: str, groups: Mapping[str, Sequence[str]], variables: Any) -> tuple[bool, str]:

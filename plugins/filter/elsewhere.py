@@ -35,8 +35,10 @@ def elsewhere_problems(about: Mapping[str, Any]) -> list[str]:
     if about["redis"] and about["senex_redis_cache_host"] != about["senex_redis_host"] and not about["senex_redis_cache_instance"]:
         one = "is for the second Redis of the group redis (senex_redis_cache_instance), and nothing would ask it"
         problems.append(f"senex_redis_cache_host: {one}; for a cache on another server write senex_redis_cache_url")
-    if about["senex_redis_tls"] and not about["redis"]:
+    if about["senex_redis_tls"] and not about["redis"] and not about["redis_remote"]:
         problems.append("senex_redis_tls: is for a Redis that is somebody else's server; this one answers in an internal network without, so take the line out")
+    if about["redis_remote"] and not about["senex_redis_tls"]:
+        problems.append("senex_redis_tls: is false, and Redis answers other hosts by TLS alone; take the line out")
     return problems
 
 

@@ -12,9 +12,9 @@ from ansible_collections.senex.trader.plugins.plugin_utils.components import eve
 
 YES = ("yes", "true", "y", "on", "1")
 NO = ("no", "false", "n", "off", "0")
-CHOICES = {"server": ("asgi", "wsgi"), "media": ("local", "s3")}
-# Every server watches itself and may have web instances; all else is on the first one
-EVERYWHERE = ("web", "watchdog")
+CHOICES = {"server": ("asgi", "wsgi"), "media": ("local", "s3"), "topology": ("one", "services")}
+# Where servers are on hosts of their own: which groups each of these has. Who has data makes its copies, and every server watches itself
+SERVICES = {"database": ("postgresql",), "queue": ("redis", "celery", "celery_beat")}
 MOST = 9
 
 
@@ -35,12 +35,16 @@ def environment_shape_problems(asked: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def environment_groups(hosts: Sequence[str], celery: bool, beat: bool, redis: bool = True) -> dict[str, list[str]]:
-    """The hosts of each group of the inventory."""
+def environment_groups(hosts: Sequence[str], celery: bool, beat: bool, redis: bool = True, services: str = "") -> dict[str, list[str]]:
+    """The hosts of each group of the inventory: of these web hosts the first one has all else, unless servers have hosts of their own, whose names begin
+    with `services`."""
     without = {"celery": not celery, "celery_beat": not beat, "redis": not redis}
     # What a later phase brings is for whoever asks for it
     without |= {group: True for group in every_group() if all(one.phase > 1 for one in registry().values() if group in one.groups)}
-    return {group: [] if without.get(group) else list(hosts if group in EVERYWHERE else hosts[:1]) for group in every_group()}
+    own = {group: f"{services}-{name}" for name, groups in SERVICES.items() for group in groups if services and not without.get(group)}
+    others = list(dict.fromkeys(own.values()))
+    many = {"web": list(hosts), "watchdog": [*hosts, *others], "backup": [*hosts[:1], *others]}
+    return {group: [] if without.get(group) else many.get(group) or [own.get(group, hosts[0])] for group in every_group()}
 
 
 class FilterModule:

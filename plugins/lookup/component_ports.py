@@ -31,36 +31,14 @@ _raw:
   elements: dict
 """
 
-from collections.abc import Mapping
 from typing import Any
 
-from ansible.errors import AnsibleError, AnsibleUndefinedVariable
+from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.senex.trader.plugins.plugin_utils.components import WORLD, Port, groups_of, hosts_of, registry
-from jinja2 import Undefined
+from ansible_collections.senex.trader.plugins.plugin_utils.components import WORLD, Port, groups_of, registry
+from ansible_collections.senex.trader.plugins.plugin_utils.topology import loopback, other_hosts, private_address, publish_address, sent_elsewhere
 
 TRUE = ("true", "yes", "on", "1")
-
-
-def loopback(address: str) -> bool:
-    return address.startswith("127.") or address in ("::1", "localhost")
-
-
-def told(known: Mapping[str, Any], name: str) -> str:
-    """What the inventory says of a host; nothing where that is made of what nobody has asked it, such as facts of a host that --limit leaves out."""
-    try:
-        value = known.get(name)
-    except AnsibleUndefinedVariable:
-        return ""
-    return "" if value is None or isinstance(value, Undefined) else str(value)
-
-
-def private_address(hostvars: Mapping[str, Any], host: str) -> str:
-    """As other hosts know it, which do not have the defaults of its roles; empty where that cannot be known now."""
-    known = hostvars[host]
-    if "senex_private_address" in known:
-        return told(known, "senex_private_address")
-    return told(known, "ansible_host") or host
 
 
 class LookupModule(LookupBase):
@@ -90,23 +68,24 @@ class LookupModule(LookupBase):
     def _listens(self, port: Port) -> bool:
         if port.only and self._value(port.only).lower() not in TRUE:
             return False
-        return not port.address or bool(address := self._value(port.address)) and not loopback(address)
+        return not port.address or bool(address := self._address(port)) and not loopback(address)
+
+    def _address(self, port: Port) -> str:
+        """Where it listens, as the role has it by default too, which is not loaded yet."""
+        if port.private and port.address not in self._variables:
+            (name,) = (name for name, one in registry().items() if port in one.ports)
+            return publish_address(name, *(self._variables[word] for word in ("groups", "hostvars", "inventory_hostname")))
+        return self._value(port.address)
 
     def _rules(self, port: Port) -> list[dict[str, str]]:
         hostvars, groups, me = (self._variables[name] for name in ("hostvars", "groups", "inventory_hostname"))
-        others = [host for host in hosts_of(port.clients, groups) if host != me]
+        others = other_hosts(port, groups, me)
         # Asked last: each template costs as much as all of the rest, and a host of its own has no others
         if not others or not self._listens(port):
             return []
-        here = {me, self._value(port.address), private_address(hostvars, me)}
+        here = {me, self._address(port), private_address(hostvars, me)}
         return [
             {"port": self._range(port), "from": private_address(hostvars, host), "host": host}
             for host in others
-            if not self._elsewhere(hostvars[host], port, here)
+            if not sent_elsewhere(hostvars[host], port, here)
         ]
-
-    @staticmethod
-    def _elsewhere(known: Mapping[str, Any], port: Port, here: set[str]) -> bool:
-        """Whether the inventory sends a client to another server: each variable that it gives names none of this host's addresses."""
-        servers = [server for name in port.elsewhere if (server := told(known, name))]
-        return bool(servers) and not any(address in server for server in servers for address in here if address)

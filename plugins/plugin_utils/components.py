@@ -57,6 +57,7 @@ class Port:
     address: str = ""
     only: str = ""
     elsewhere: tuple[str, ...] = ()
+    private: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The two hosts of the scenario two_web_hosts, over ssh: one has every part, the other web instances alone."""
+"""Hosts of a scenario with several of them, over ssh. Those of two_web_hosts: one has every part, the other web instances alone."""
 
 import json
 import os

@@ -47,7 +47,7 @@ UNIT_GROUPS = {
         "test_common_preflight", "test_component_ports", "test_elsewhere", "test_engine_rendering", "test_environment", "test_environments",
         "test_hardening_docs", "test_input_checks", "test_input_forms", "test_input_types", "test_kept_data", "test_lean_checks", "test_maintenance",
         "test_nginx_templates", "test_old_netavark", "test_optional_parts", "test_page_policy", "test_redis_users", "test_refused_early",
-        "test_release_gates", "test_rendered_units", "test_seccomp", "test_unfit_inputs",
+        "test_release_gates", "test_rendered_units", "test_seccomp", "test_topology", "test_unfit_inputs",
     ),
 }  # fmt: skip
 # By pytest's marker

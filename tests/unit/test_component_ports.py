@@ -36,27 +36,36 @@ def test_everybody_reaches_nginx_and_nothing_else():
 
 
 def test_two_web_hosts():
-    """As docs/user/deploy.md had it written by hand."""
-    assert shown(ports("hosts", "one", TWO, **PUBLISHED)) == ["5432 10.0.0.6", "6379 10.0.0.6"]
+    """The same from the groups and the addresses as where docs/user/deploy.md had them published by hand."""
+    for given in (PUBLISHED, {}):
+        assert shown(ports("hosts", "one", TWO, **given)) == ["5432 10.0.0.6", "6390 10.0.0.6"]
     assert shown(ports("hosts", "two", TWO, senex_web_instances=2)) == ["8001:8002 10.0.0.5"]
     assert shown(ports("hosts", "two", TWO, senex_web_instances=1, senex_web_base_port=9001)) == ["9001 10.0.0.5"]
 
 
 def test_what_is_not_published_is_not_opened():
-    assert ports("hosts", "one", TWO) == []
-    assert shown(ports("hosts", "one", TWO, redis_publish_address="10.0.0.5")) == ["6379 10.0.0.6"]
-    assert ports("hosts", "one", TWO, redis_publish_address="127.0.0.1") == []
+    nowhere = {"postgresql_publish_address": "", "redis_publish_address": ""}
+    assert ports("hosts", "one", TWO, **nowhere) == []
+    assert shown(ports("hosts", "one", TWO, **{**nowhere, "redis_publish_address": "10.0.0.5"})) == ["6390 10.0.0.6"]
+    assert ports("hosts", "one", TWO, **{**nowhere, "redis_publish_address": "127.0.0.1"}) == []
     assert ports("hosts", "two", TWO, senex_web_address="127.0.0.1") == []
 
 
 def test_the_redis_of_the_cache_has_a_port_of_its_own():
-    found = ports("hosts", "one", TWO, redis_publish_address="10.0.0.5", senex_redis_cache_instance=True, senex_redis_cache_port=6399)
-    assert shown(found) == ["6379 10.0.0.6", "6399 10.0.0.6"]
+    found = ports("hosts", "one", TWO, senex_redis_cache_instance=True, senex_redis_cache_tls_port=6399)
+    assert shown(found) == ["5432 10.0.0.6", "6390 10.0.0.6", "6399 10.0.0.6"]
+
+
+def test_without_tls_redis_is_reached_until_the_clients_of_an_earlier_version_have_moved():
+    before = {"senex_host_snapshot": {"installed": ["redis", "redis_named"]}, "senex_redis_cache_instance": True}
+    assert shown(ports("hosts", "one", TWO, **before))[1:] == [f"{port} 10.0.0.6" for port in (6390, 6391, 6379, 6380)]
+    before["senex_host_snapshot"]["installed"].append("redis_encrypted")
+    assert shown(ports("hosts", "one", TWO, **before))[1:] == ["6390 10.0.0.6", "6391 10.0.0.6"]
 
 
 def test_every_host_of_its_own():
     groups = {"postgresql": ["one"], "redis": ["one"], "web": ["two"], "celery": ["three"], "celery_beat": ["three"], "nginx": ["three"]}
-    assert shown(ports("hosts", "one", groups, postgresql_publish_address="10.0.0.5")) == ["5432 10.0.0.6", "5432 10.0.0.7"]
+    assert shown(ports("hosts", "one", groups)) == ["5432 10.0.0.6", "5432 10.0.0.7", "6390 10.0.0.6", "6390 10.0.0.7"]
     assert shown(ports("hosts", "two", groups)) == ["8001:8002 10.0.0.7"]
     elsewhere = {**groups, "celery": ["one"], "celery_beat": ["one"]}
     assert shown(ports("hosts", "two", elsewhere)) == ["8001:8002 10.0.0.7"], "workers have nothing to ask of web instances"
@@ -66,17 +75,20 @@ def test_every_host_of_its_own():
 @pytest.mark.parametrize(
     ("given", "opened"),
     [
-        ({"senex_database_host": "pooler.senex.test"}, []),  # it goes elsewhere
-        ({"senex_database_host": "10.0.0.5"}, ["5432 10.0.0.6"]),  # the same, said
+        ({"senex_database_host": "pooler.senex.test"}, ["6390 10.0.0.6"]),  # it goes elsewhere
+        ({"senex_database_host": "10.0.0.5"}, ["5432 10.0.0.6", "6390 10.0.0.6"]),  # the same, said
     ],
 )
 def test_a_client_that_the_inventory_sends_elsewhere(given, opened):
-    assert shown(ports("hosts", "one", TWO, {"two": given}, postgresql_publish_address="10.0.0.5")) == opened
+    for address in ({}, {"postgresql_publish_address": "10.0.0.5"}):
+        assert shown(ports("hosts", "one", TWO, {"two": given}, **address)) == opened
 
 
 def test_a_url_of_redis_says_where_it_goes():
-    for url, opened in (("redis://:x@elsewhere:6379", []), ("redis://:x@10.0.0.5:6379", ["6379 10.0.0.6"])):
-        assert shown(ports("hosts", "one", TWO, {"two": {"senex_redis_url": url}}, redis_publish_address="10.0.0.5")) == opened
+    for url, opened in (("redis://:x@elsewhere:6379", []), ("redis://:x@10.0.0.5:6379", ["6390 10.0.0.6"])):
+        given = {"two": {"senex_redis_url": url, "senex_database_host": "pooler.senex.test"}}
+        for address in ({}, {"redis_publish_address": "10.0.0.5"}):
+            assert shown(ports("hosts", "one", TWO, given, **address)) == opened
 
 
 def test_without_a_private_address_a_host_is_known_by_its_own():
@@ -95,7 +107,7 @@ def test_what_is_made_of_facts_that_nobody_has_asked_for_changes_nothing():
     hostvars = {"one": {}, "two": Limited(senex_private_address="{{ ansible_facts.default_ipv4.address }}", ansible_host="192.0.2.6")}
     assert private_address(hostvars, "two") == ""
     unknown = [{"port": "5432", "from": "", "host": "two"}]
-    own = [SSH, "allow tcp 5432 10.0.0.6", "allow tcp 6379 10.0.0.6"]
+    own = [SSH, "allow tcp 5432 10.0.0.6", "allow tcp 6390 10.0.0.6"]
     assert firewall_wanted(ufw(own=own), [22], [], [], unknown) == [SSH, "allow tcp 5432 10.0.0.6"]
     assert firewall_nameless(unknown, own) == [] and "two has none" in firewall_nameless(unknown, [SSH])[0]
 
@@ -130,7 +142,8 @@ def test_a_name_is_no_rule_and_is_said():
 
 def test_it_is_said_before_the_first_change():
     hostvars = {"one": {}, "two": {"ansible_host": "two.senex.test"}}
-    given = {"groups": TWO, "group_names": list(TWO), "hostvars": hostvars, "senex_private_address": "10.0.0.5", "postgresql_publish_address": "10.0.0.5"}
+    given = {"groups": TWO, "group_names": list(TWO), "hostvars": hostvars, "senex_private_address": "10.0.0.5",
+             "postgresql_publish_address": "10.0.0.5", "redis_publish_address": ""}  # fmt: skip
     (line,) = refusals(**given)
     assert line.startswith("senex_private_address: two has two.senex.test")
     assert refusals(**given, common_firewall_rules=[{"port": 5432, "from": "10.0.0.0/24"}]) == []

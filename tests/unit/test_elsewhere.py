@@ -25,6 +25,7 @@ REDIS = {"groups": GROUPS | {"postgresql": ["one"], "redis": []}, "senex_redis_h
          "senex_redis_ca_certificate": PEM}  # fmt: skip
 ABOUT = {"database": True, "redis": False, "container": "postgres", "senex_database_host": "db.acme.io", "senex_database_password": "x" * 12,
          "senex_database_sslmode": "verify-full", "senex_database_ca_certificate": PEM, "senex_redis_password": "", "senex_redis_tls": False,
+         "redis_remote": False,
          "senex_redis_ca_certificate": "", "senex_redis_host": "mq.acme.io", "senex_redis_cache_host": "mq.acme.io",
          "senex_redis_cache_instance": False}  # fmt: skip
 
@@ -60,6 +61,8 @@ def test_two_databases_are_not_one_elsewhere():
         ({"redis": True, "senex_redis_password": "x", "senex_redis_tls": True}, "senex_redis_ca_certificate: is missing, and senex_redis_tls"),
         ({"redis": True}, "senex_redis_password: is missing; write the provider's"),
         ({"senex_redis_tls": True}, "senex_redis_tls: is for a Redis that is somebody else's server"),
+        ({"senex_redis_tls": True, "redis_remote": True}, ""),
+        ({"redis_remote": True}, "senex_redis_tls: is false, and Redis answers other hosts by TLS alone"),
         ({"redis": True, "senex_redis_password": "x", "senex_redis_ca_certificate": PEM}, "senex_redis_ca_certificate: is given, and without senex_redis_tls"),
         ({"redis": True, "senex_redis_password": "x", "senex_redis_cache_host": "cache.acme.io"}, "senex_redis_cache_host: is for the second Redis of the"),
         ({"redis": True, "senex_redis_password": "x", "senex_redis_cache_host": "cache.acme.io", "senex_redis_cache_instance": True}, ""),

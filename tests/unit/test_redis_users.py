@@ -133,7 +133,7 @@ def ask(tmp_path):
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
 
-    def run(host="two", containers=ENVIRONMENTS, **programs):
+    def run(host="two", containers=ENVIRONMENTS, inputs=None, **programs):
         shown = "\n".join(f"{name} {text}" for name, text in containers.items())
         write("id", "echo 987")
         write("systemctl", "exit 0")
@@ -143,7 +143,7 @@ def ask(tmp_path):
         write("podman", f"case $1 in ps) echo {' '.join(containers)};; inspect) cat {tmp_path}/shown;; exec) cat {tmp_path}/clients;; esac")
         for name, text in programs.items():
             write(name, text)
-        values = variables("redis", **BASE, __redis_host=host, **KEPT)
+        values = variables("redis", **BASE, __redis_host=host, **{**KEPT, **(inputs or {})})
         script = action(Renderer, {}, values, ROLES / "redis")._render("before.sh.j2", values)
         path = f"{tmp_path}:{os.environ['PATH']}"
         done = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, env={"PATH": path}, check=False)
@@ -160,6 +160,18 @@ def test_containers_that_send_no_name_are_found_and_nothing_of_what_they_send(as
 def test_the_host_of_redis_tells_who_is_logged_in_so(ask):
     code, lines = ask(host="one", containers={"web-1": ENVIRONMENTS["web-1"]})
     assert (code, lines) == (0, ["unnamed a connection from 10.89.0.5:2"]), "who has only knocked is nobody"
+
+
+def test_containers_that_reach_another_host_without_tls_are_found(ask):
+    old, new = "CELERY_BROKER_URL=redis://senex:x@10.0.0.7:6379/2", "CELERY_BROKER_URL=rediss://senex:x@10.0.0.7:6390/2?ssl_cert_reqs=required"
+    containers = {"web-1": f'["A=1","{old}"]', "web-2": f'["A=1","{new}"]', "db": '["POSTGRES_DB=senex"]'}
+    published = {"redis_publish_address": "10.0.0.7"}
+    assert ask(containers=containers, inputs=published) == (0, ["plain web-1"])
+    assert ask(host="one", containers={"web-1": containers["web-1"]}, inputs={**published, "inventory_hostname": "one"})[1] == [
+        "unnamed a connection from 10.89.0.5:2"
+    ], "on its own host nothing leaves the host"
+    moved = {"senex_host_snapshot": {"installed": ["redis", "redis_named", "redis_encrypted"], "unchanged": {}}}
+    assert ask(containers=containers, inputs={**published, **moved}) == (0, [])
 
 
 @pytest.mark.parametrize(

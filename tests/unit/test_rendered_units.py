@@ -349,9 +349,12 @@ def test_instances_of_two_hosts_have_names_of_their_own():
 
 
 def test_parts_for_other_hosts_listen_at_the_address_that_is_named_and_nowhere_else():
-    for role, own, name, ports in (("postgresql", None, "postgres", "5432:5432"), ("redis", None, "redis", "6379:6379"),
-                                   ("redis", "redis-cache", "redis-cache", "6380:6379")):  # fmt: skip
-        files, _ = component(role, own, **BASE, senex_redis_cache_instance=True, **{f"{role}_publish_address": "10.0.0.5"})
-        text = files[f"{name}.container"][0]
+    before = {"senex_host_snapshot": {"installed": ["redis", "postgresql"], "unchanged": {}}}
+    for role, own, name, ports, earlier in (("postgresql", None, "postgres", "5432:5432", []), ("redis", None, "redis", "6390:6390", ["6379:6379"]),
+                                            ("redis", "redis-cache", "redis-cache", "6391:6390", ["6380:6379"])):  # fmt: skip
+        inputs = {**BASE, "senex_redis_cache_instance": True, f"{role}_publish_address": "10.0.0.5"}
+        text = component(role, own, **inputs)[0][f"{name}.container"][0]
         assert unit_text.values(text, "Container", "PublishPort") == [f"10.0.0.5:{ports}"]
+        moving = component(role, own, **inputs, **before)[0][f"{name}.container"][0]
+        assert unit_text.values(moving, "Container", "PublishPort") == [f"10.0.0.5:{one}" for one in (ports, *earlier)], "until no client needs it"
         assert [problem for podman in PODMANS for problem in check_unit(text, f"{name}.container", podman)] == []

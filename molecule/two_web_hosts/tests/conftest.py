@@ -1,13 +1,10 @@
 """Two web hosts behind one nginx: the hosts over ssh, the site over HTTPS, and the collection's own playbooks."""
 
 import json
-import os
 import re
 import shlex
 import ssl
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 sys.path[:0] = [str(ROOT / "molecule/shared"), str(ROOT / "tests/integration")]
 
-from parts import Applied  # noqa: E402  (the path above must come first)
+from parts import played  # noqa: E402  (the path above must come first)
 from releases import HOLDER, RECORDS  # noqa: E402
 from traffic import Traffic  # noqa: E402
 from two_hosts import both  # noqa: E402
@@ -45,12 +42,7 @@ class Site:
 
     def play(self, playbook, *options, **variables):
         """One of the collection's playbooks on the scenario's inventory."""
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as handle:
-            json.dump(variables, handle)
-            handle.flush()
-            command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "-e", f"@{handle.name}", *options, f"{ROOT}/playbooks/{playbook}.yml"]
-            environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "COLUMNS": "400"}
-            return Applied(subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=environment))
+        return played(playbook, *options, **variables)
 
     def deploy(self, tag, **variables):
         return self.play("deploy", django_image_tag=tag, **variables)

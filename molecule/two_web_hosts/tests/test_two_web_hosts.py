@@ -55,8 +55,9 @@ def written(host):
 
 def test_parts_are_reached_at_private_addresses_alone(site):
     listens = site.one.sh("ss -Hltn | awk '{print $4}'").split()
-    for port in (5432, 6379):
+    for port in (5432, 6390):
         assert [found for found in listens if found.endswith(f":{port}")] == [f"{site.one.address}:{port}"]
+    assert not [found for found in listens if found.endswith(":6379")], "Redis is reached by TLS alone"
     assert "127.0.0.1:8001" in listens
     others = site.two.sh("ss -Hltn | awk '{print $4}'").split()
     assert {f"{site.two.address}:8001", f"{site.two.address}:8002"} == {found for found in others if found.rpartition(":")[2].startswith("800")}

@@ -15,7 +15,7 @@ from test_environments import ALIEN
 SHAPES = {
     "all of it": [],
     "WSGI alone, two servers, a bucket": ["server=wsgi", "celery=no", "redis=no", "media=s3", "web_hosts=2"],
-    "no Beat": ["server=wsgi", "beat=false"],
+    "no Beat, servers on their own hosts": ["server=wsgi", "beat=false", "topology=services"],
 }
 # As a user fills them in
 GIVEN = {
@@ -77,6 +77,12 @@ def test_hosts_are_in_the_groups_of_the_shape(shop):
     found = yaml.safe_load((inventory / "hosts.yml").read_text())["all"]
     servers = ["shop-1", "shop-2"] if "web_hosts=2" in shape else ["shop-1"]
     groups = {name: list(one["hosts"]) for name, one in found["children"].items()}
+    if "topology=services" in shape:
+        everyone = ["shop-1", "shop-database", "shop-queue"]
+        assert list(found["hosts"]) == groups.pop("watchdog") == groups.pop("backup") == everyone and groups.pop("celery_beat") == []
+        assert (groups.pop("postgresql"), groups.pop("redis"), groups.pop("celery")) == (["shop-database"], ["shop-queue"], ["shop-queue"])
+        assert set(map(str, groups.values())) == {"['shop-1']"} and {"web", "nginx"} <= set(groups)
+        return
     assert list(found["hosts"]) == groups.pop("web") == groups.pop("watchdog") == servers
     assert groups.pop("celery") == ([] if "celery=no" in shape else ["shop-1"])
     assert groups.pop("celery_beat") == ([] if shape & {"celery=no", "beat=false"} else ["shop-1"])
@@ -174,6 +180,7 @@ def test_a_file_that_is_there_stays(tmp_path):
         (["senex_environment=x", "server=uwsgi"], "server: 'uwsgi' is neither asgi nor wsgi"),
         (["senex_environment=x", "celery=maybe"], "celery: 'maybe' is neither yes nor no"),
         (["senex_environment=x", "redis=no"], "redis: 'no' with celery 'yes', whose queue lies in Redis; say celery=no, or redis=yes"),
+        (["senex_environment=x", "topology=ha"], "topology: 'ha' is neither one nor services"),
         (["senex_environment=x", "media=disk", "web_hosts=0"], "media: 'disk' is neither local nor s3"),
         (["senex_environment=x", "web_hosts=two"], "web_hosts: 'two' is no number from 1 to 9"),
     ],

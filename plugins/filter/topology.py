@@ -1,0 +1,50 @@
+# Copyright: senex.trader maintainers
+# SPDX-License-Identifier: MIT
+"""Where components listen for other hosts, and what keeps hosts from reaching each other."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.senex.trader.plugins.filter.checking import PLACEHOLDER
+from ansible_collections.senex.trader.plugins.plugin_utils.topology import private_address, publish_address, reached
+
+
+def _wrong(hostvars: Mapping[str, Any], host: str) -> str:
+    """What is wrong with the address that the inventory gives a host in the private network; empty where nothing is, or where it cannot be known yet."""
+    if "senex_private_address" not in hostvars[host]:
+        return "is not in the inventory"
+    address = private_address(hostvars, host)
+    if not address or PLACEHOLDER.search(address):
+        return ""
+    try:
+        return "is loopback" if ipaddress.IPv4Address(address).is_loopback else ""
+    except ValueError:
+        return f"'{address}' is no IPv4 address"
+
+
+def reach_problems(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Any]) -> list[str]:
+    """One line for each host without an address at which others reach its components, or from which it reaches theirs."""
+    needs: dict[str, list[str]] = {}
+    for name, host, clients in reached(groups, variables):
+        needs.setdefault(host, []).append(f"{', '.join(clients)} reach {name} here")
+        for client in clients:
+            needs.setdefault(client, []).append(f"it reaches {name} of {host}")
+    found = {host: (_wrong(variables, host), says) for host, says in needs.items()}
+    return [
+        f"senex_private_address: of {host} {wrong}, and {', '.join(says)}; write its address in the network that the hosts share, such as 10.0.0.5"
+        for host, (wrong, says) in found.items()
+        if wrong
+    ]
+
+
+def component_address(name: str, groups: Mapping[str, Sequence[str]], variables: Mapping[str, Any], host: str) -> str:
+    """Where a component listens for other hosts, if the inventory does not say."""
+    return publish_address(name, groups, variables, host)
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Any]:
+        return {"component_address": component_address, "reach_problems": reach_problems}

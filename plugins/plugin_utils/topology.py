@@ -1,0 +1,67 @@
+# Copyright: senex.trader maintainers
+# SPDX-License-Identifier: MIT
+"""How the hosts of an environment reach each other's components: by the groups of the inventory, and by the addresses of its hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleUndefinedVariable
+from ansible_collections.senex.trader.plugins.plugin_utils.components import Component, Port, groups_of, hosts_of, registry
+from jinja2 import Undefined
+
+
+def loopback(address: str) -> bool:
+    return address.startswith("127.") or address in ("::1", "localhost")
+
+
+def told(known: Mapping[str, Any], name: str) -> str:
+    """What the inventory says of a host; nothing where that is made of what nobody has asked it, such as facts of a host that --limit leaves out."""
+    try:
+        value = known.get(name)
+    except AnsibleUndefinedVariable:
+        return ""
+    return "" if value is None or isinstance(value, Undefined) else str(value)
+
+
+def private_address(hostvars: Mapping[str, Any], host: str) -> str:
+    """As other hosts know it, which do not have the defaults of its roles; empty where that cannot be known now."""
+    known = hostvars[host]
+    if "senex_private_address" in known:
+        return told(known, "senex_private_address")
+    return told(known, "ansible_host") or host
+
+
+def sent_elsewhere(known: Mapping[str, Any], port: Port, here: set[str]) -> bool:
+    """Whether the inventory sends a client to another server: each variable that it gives names none of this host's addresses."""
+    servers = [server for name in port.elsewhere if (server := told(known, name))]
+    return bool(servers) and not any(address in server for server in servers for address in here if address)
+
+
+def other_hosts(port: Port, groups: Mapping[str, Sequence[str]], me: str) -> list[str]:
+    return [host for host in hosts_of(port.clients, groups) if host != me]
+
+
+def clients_of(port: Port, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], me: str) -> list[str]:
+    """The hosts that reach this port of a host over the network."""
+    others = other_hosts(port, groups, me)
+    here = {me, private_address(hostvars, me)} if others else set()
+    return [host for host in others if not sent_elsewhere(hostvars[host], port, here)]
+
+
+def publish_address(name: str, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], me: str, known: Mapping[str, Component] | None = None) -> str:
+    """Where a component listens for other hosts, if the inventory does not say: nowhere, unless one of its clients is on another host."""
+    ports = (registry() if known is None else known)[name].ports
+    return private_address(hostvars, me) if any(port.private and clients_of(port, groups, hostvars, me) for port in ports) else ""
+
+
+def reached(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
+    """(component, host, clients on other hosts) where the address of the component follows from the inventory, and is not written in it."""
+    found = []
+    for name, one in registry().items():
+        for port in (port for port in one.ports if port.private):
+            hosts = dict.fromkeys(host for group in groups_of(name) for host in groups.get(group) or [])
+            served = {host: clients_of(port, groups, hostvars, host) for host in hosts if port.address not in hostvars[host]}
+            found += [(name, host, clients) for host, clients in served.items() if clients and (name, host, clients) not in found]
+    return found
