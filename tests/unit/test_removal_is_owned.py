@@ -167,6 +167,7 @@ TREES = {
     "roles/podman/templates/user.conf.j2": "Podman's own state of this boot, below /run/user",
     "roles/postgresql/templates/start.sh.j2": "in the container: the part of a first start that was cut short, by its own name",
     "roles/redis/templates/start.sh.j2": "in the container: a log half made, and the one before the last that was switched off, by names of its own",
+    "roles/pgbouncer/templates/check.sh.j2": "below /run: what mktemp made for this script",
     "roles/redis/files/redis.py": "in a container: the log that it mends a copy of, by its own name; and what it tells a person",
     "roles/backup/tasks/restore_files_plan.yml": "told to a person",
     "plugins/module_utils/postgresql/upgrade.py:Upgrade._copy": "in the container: a dump that this function made, below the mount that an upgrade made",
