@@ -153,7 +153,7 @@ def console():
 class Pooler:
     """What PgBouncer says at its socket: a paused database or none, and transactions that end or not."""
 
-    def __init__(self, path, paused="0", stuck=False, login=b""):
+    def __init__(self, path, paused="no", stuck=False, login=b""):
         self.path, self.paused, self.stuck, self.login, self.asked = str(path), paused, stuck, login, []
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(self.path)
@@ -177,30 +177,30 @@ class Pooler:
             self.asked.append(query)
             if query == "PAUSE" and self.stuck:
                 continue
-            self.paused = {"PAUSE": "1", "RESUME": "0"}.get(query, self.paused)
+            self.paused = {"PAUSE": "yes", "RESUME": "no"}.get(query, self.paused)
             connection.sendall((self.rows() if query.startswith("SHOW") else b"") + ready)
 
     def rows(self):
-        names = b"".join(name + b"\0" + bytes(18) for name in (b"name", b"paused", b"note"))
-        values = b"".join(struct.pack("!I", len(one)) + one for one in (b"senex", self.paused.encode())) + struct.pack("!i", -1)
+        names = b"".join(name + b"\0" + bytes(18) for name in (b"key", b"value", b"note"))
+        values = b"".join(struct.pack("!I", len(one)) + one for one in (b"paused", self.paused.encode())) + struct.pack("!i", -1)
         return b"".join(kind + struct.pack("!IH", len(body) + 6, 3) + body for kind, body in ((b"T", names), (b"D", values)))
 
 
 def test_the_console_reads_rows(tmp_path):
     Pooler(tmp_path / "s")
     module = console()
-    rows = module.Console(str(tmp_path / "s"), 2).ask("SHOW DATABASES")
-    assert rows == [{"name": "senex", "paused": "0", "note": ""}]
-    assert module.table(rows) == "name   paused  note\nsenex  0"
+    rows = module.Console(str(tmp_path / "s"), 2).ask("SHOW STATE")
+    assert rows == [{"key": "paused", "value": "no", "note": ""}]
+    assert module.table(rows) == "key     value  note\npaused  no"
 
 
 def test_a_pause_and_its_end(tmp_path):
     there, module = Pooler(tmp_path / "s"), console()
     door = module.Console(there.path, 2)
     assert module.resume(door) == "is not paused" and "PAUSE" not in there.asked
-    assert module.pause(door).startswith("paused") and there.paused == "1"
+    assert module.pause(door).startswith("paused") and there.paused == "yes"
     assert module.pause(door) == "is paused already" and there.asked.count("PAUSE") == 1
-    assert module.resume(door) == "resumed" and there.paused == "0"
+    assert module.resume(door) == "resumed" and there.paused == "no"
 
 
 def test_a_transaction_that_does_not_end_leaves_nobody_waiting(tmp_path):

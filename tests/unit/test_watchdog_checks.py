@@ -42,10 +42,10 @@ def backup(**changes):
     return [{"job": "dump", "result": "ok", "finished": "2027-01-15T07:00:00+00:00", "max_age_seconds": 90_000, "bytes": 5, **changes}]
 
 
-def pooler(paused="0", **changes):
+def pooler(paused="no", **changes):
     own = {"database": "pgbouncer", "cl_active": "1", "cl_waiting": "0", "sv_active": "0", "sv_idle": "0", "sv_used": "0", "maxwait": "9"}
     pool = {**own, "database": "senex", "cl_active": "3", "sv_active": "2", "sv_idle": "1", "maxwait": "0", **changes}
-    return {"pools": [own, pool], "databases": [{"name": "pgbouncer", "paused": "0"}, {"name": "senex", "paused": paused}]}
+    return {"pools": [own, pool], "state": [{"key": "active", "value": "yes"}, {"key": "paused", "value": paused}]}
 
 
 EVERY_JOB = components.every_job()
@@ -153,7 +153,7 @@ TABLE = [
     (checks_database.judge_beat, {}, OK, "no schedule"),
     (checks_database.judge_beat, {"silent": "", "shortest": "", "up": 9999}, OK, "not sent anything yet"),
     (checks_pooler.judge_pooler, {"silent": "pgbouncer: no such file"}, FAIL, "does not answer: pgbouncer: no such file"),
-    (checks_pooler.judge_pooler, pooler(paused="1"), FAIL, "is paused, so the application waits: senex"),
+    (checks_pooler.judge_pooler, pooler(paused="yes"), FAIL, "is paused, so the application waits"),
     (checks_pooler.judge_pooler, pooler(cl_waiting="40", maxwait="7"), WARN, "40 clients wait for a connection to the database, the longest for 7 s"),
     (checks_pooler.judge_pooler, pooler(cl_waiting="40", maxwait="4"), OK, "43 clients on 3 connections"),
     (checks_redis.judge_redis, {"damaged": "appendonly.aof.1.incr.aof"}, FAIL, "cannot start, for a file is damaged: appendonly.aof.1.incr.aof"),

@@ -11,9 +11,9 @@ LONG = 5  # seconds for which a client may wait for a connection to the database
 
 
 def read_pooler(host, config) -> dict:
-    """Its pools and databases, as its own console shows them."""
+    """Its pools and its state, as its own console shows them."""
     found = {}
-    for what in ("pools", "databases"):
+    for what in ("pools", "state"):
         done = host.run(CONSOLE, "--json", "show", what, timeout=10)
         if done.code:
             return {"silent": done.said}
@@ -25,9 +25,8 @@ def judge_pooler(data: dict, config, now: float) -> list[Finding]:
     """It answers, is not paused, and nobody waits for long."""
     if "silent" in data:
         return [fail("pooler", f"does not answer: {data['silent']}", "senex logs pgbouncer; senex restart pgbouncer")]
-    paused = sorted(row["name"] for row in data["databases"] if row.get("paused") == "1")
-    if paused:
-        return [fail("pooler", f"is paused, so the application waits: {', '.join(paused)}", "senex pgbouncer resume, where no restore or upgrade is under way")]
+    if {"key": "paused", "value": "yes"} in data["state"]:
+        return [fail("pooler", "is paused, so the application waits", "senex pgbouncer resume, where no restore or upgrade is under way")]
     pools = [row for row in data["pools"] if row["database"] != "pgbouncer"]
     clients = sum(int(row["cl_active"]) + int(row["cl_waiting"]) for row in pools)
     servers = sum(int(row["sv_active"]) + int(row["sv_idle"]) + int(row["sv_used"]) for row in pools)
