@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.senex.trader.plugins.filter.checking_types import _is_decimal
+from ansible_collections.senex.trader.plugins.plugin_utils.components import component_groups
 
 
 def minimum_problems(values: Mapping[str, Any], least: int) -> list[str]:
@@ -81,6 +82,24 @@ def form_problems(forms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"{name}: '{form['value']}' is {form['says']}" for name, form in forms.items() if not re.search(form["form"], str(form["value"]))]
 
 
+# What the variables of operations begin with, beside inputs of roles
+OPERATIONS = ("senex", "common", "release", "certificate", "restore", "rotate", "upgrade", "update_images", "checksums", "remove", "vault")
+
+
+def valueless(words: Any) -> list[str]:
+    """One line for each word of -e that has no value. Ansible keeps it where nobody looks, and an operation would go the other way than was meant.
+
+    A word that is no name of ours may be the end of a password with a blank in it, and is not shown.
+    """
+    begins = tuple(f"{name}_" for name in (*component_groups(), *OPERATIONS))
+    found = str(words or "").split()
+    names = [word for word in dict.fromkeys(found) if word.startswith(begins) and re.fullmatch("[a-z0-9_]+", word)]
+    lines = [f"{name}: has no value, and would be as if it was not there; write -e {name}=true, or another value" for name in names]
+    if set(found) - set(names):
+        lines.append("-e: a word of it is no NAME=VALUE, and would be left out; a value with blanks is put in quotes once more, as in -e \"NAME='a b'\"")
+    return lines
+
+
 class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
@@ -92,4 +111,5 @@ class FilterModule:
             "no_certificates": no_certificates,
             "form_problems": form_problems,
             "no_images": no_images,
+            "valueless": valueless,
         }

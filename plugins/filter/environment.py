@@ -43,11 +43,15 @@ def url_host(host: Any) -> str:
     return f"[{host}]" if ":" in str(host) else str(host)
 
 
+# Of brokers that an application may have in the place of Redis: what waits for a connection waits for one to this port
+PORTS = {"amqp": 5672, "amqps": 5671, "pyamqp": 5672, "sentinel": 26379}
+
+
 def url_server(url: Any, port: int) -> list:
     """Server and port of an address, the first one of several; nothing else of it, for a password may be in it."""
     try:
         parts = urlsplit(value_text("", url).split(";")[0])
-        return [parts.hostname or "", parts.port or port]
+        return [parts.hostname or "", parts.port or PORTS.get(parts.scheme, port)]
     except ValueError:
         raise AnsibleFilterError("an address of the application's environment cannot be taken apart; quote its user and password (quote_url)") from None
 

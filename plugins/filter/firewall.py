@@ -43,6 +43,17 @@ def _narrow(ufw: Mapping, protocol: str, port: str) -> bool:
     return any(one[0] in ("any", protocol) and _covers(one[1], port) for one in found) and not _open(ufw["rules"], protocol, port)
 
 
+def _place(rule: str) -> str:
+    """Protocol, port and source. Of these ufw has one rule: another one takes its place, whatever the first one did."""
+    return rule.partition(" ")[2]
+
+
+def _stays(ufw: Mapping, rule: str, named: bool) -> bool:
+    """Whether somebody else's rule, which does something else, keeps the place of one: it lets in too (a limit), or nobody `named` who may come in."""
+    there = next((one for one in ufw["rules"] if _place(one) == _place(rule) and one not in ufw["own_rules"]), rule)
+    return there != rule and (not named or there.split(" ")[0] in LETS_IN)
+
+
 def _is_address(source: str) -> bool:
     """Or a network."""
     try:
@@ -57,7 +68,7 @@ def firewall_wanted(
 ) -> list[str]:
     """Rules as the host's facts have them (`allow tcp 443 any`). What a host keeps closed stays so unless a source is named.
 
-    Those of the operator come first, for the first that fits decides; then what other hosts need of the components here.
+    Those of the operator come first, for the first that fits decides; then what other hosts need of the components here. No two are of one place.
     """
     ports, wanted = [str(port) for port in ssh_ports], []
     if ssh_sources:
@@ -68,18 +79,34 @@ def firewall_wanted(
             wanted = [f"allow tcp {port} any" for port in ports]
         else:  # what an earlier run was told to let in
             wanted = [rule for rule in ufw["own_rules"] if rule.startswith(tuple(f"allow tcp {port} " for port in ports))]
+    wanted = [rule for rule in wanted if not _stays(ufw, rule, bool(ssh_sources))]
     for rule in rules:
         action, protocol, port = rule.get("action", "allow"), rule.get("protocol", "tcp"), str(rule["port"])
         if rule.get("from") or action not in LETS_IN or not _narrow(ufw, protocol, port):
-            wanted.append(f"{action} {protocol} {port} {_network(rule.get('from') or 'any')}")
+            one = f"{action} {protocol} {port} {_network(rule.get('from') or 'any')}"
+            if "action" in rule or not _stays(ufw, one, bool(rule.get("from"))):
+                wanted = firewall_after(wanted, [one])
     for one in components:
         if not one["from"]:  # not known in this run: what an earlier one let in
             wanted += [rule for rule in ufw["own_rules"] if rule.startswith(f"allow tcp {one['port']} ") and rule not in wanted]
             continue
         rule = f"tcp {one['port']} {_network(one['from'])}"
-        if _is_address(one["from"]) and not any(other.partition(" ")[2] == rule for other in wanted):
+        if _is_address(one["from"]) and not any(_place(other) == rule for other in wanted) and not _stays(ufw, f"allow {rule}", named=True):
             wanted.append(f"allow {rule}")
     return wanted
+
+
+def firewall_after(rules: Sequence[str], more: Sequence[str]) -> list[str]:
+    """Rules with others added, in the place of those that they take."""
+    taken = {_place(rule) for rule in more}
+    return [rule for rule in rules if _place(rule) not in taken] + list(more)
+
+
+def firewall_closed(rules: Iterable[str], wanted: Iterable[str], port: int) -> list[str]:
+    """Rules that let nobody in at a TCP port where one that is there does."""
+    there = {_place(rule) for rule in rules if rule.split(" ")[0] in LETS_IN}
+    words = [rule.split(" ") for rule in wanted if _place(rule) in there]
+    return [" ".join(one) for one in words if one[0] not in LETS_IN and one[1] in ("any", "tcp") and _covers(one[2], str(port))]
 
 
 def _blocks(rule: str) -> bool:
@@ -89,8 +116,12 @@ def _blocks(rule: str) -> bool:
 
 
 def firewall_late(ufw: Mapping, wanted: Iterable[str]) -> list[str]:
-    """Blocks that are there behind a rule that lets in. A host of an earlier version does not say where they stand."""
-    return [rule for rule in wanted if _blocks(rule) and rule in ufw["rules"] and rule in ufw.get("late", ufw["rules"])]
+    """Rules that are taken away first: blocks behind one that lets in (a host of an earlier version does not say where they stand), and what lets in
+    where a deny is to be. That would take the place where it stands, ahead of sources that are to be let in."""
+    wanted = list(wanted)
+    denied = {_place(rule) for rule in wanted if rule.split(" ")[0] not in LETS_IN}
+    late = [rule for rule in wanted if _blocks(rule) and rule in ufw["rules"] and rule in ufw.get("late", ufw["rules"])]
+    return late + [rule for rule in ufw["rules"] if rule.split(" ")[0] in LETS_IN and _place(rule) in denied]
 
 
 def firewall_first(rules: Iterable[str]) -> list[str]:
@@ -134,4 +165,4 @@ class FilterModule:
         """By name."""
         return {"firewall_wanted": firewall_wanted, "firewall_admitted": firewall_admitted, "firewall_outside": firewall_outside,
                 "firewall_nameless": firewall_nameless, "firewall_late": firewall_late, "firewall_first": firewall_first,
-                "firewall_blocked": firewall_blocked}  # fmt: skip
+                "firewall_blocked": firewall_blocked, "firewall_after": firewall_after, "firewall_closed": firewall_closed}  # fmt: skip

@@ -23,6 +23,11 @@ UNITS = (*APPLICATION, "postgres", "redis", "nginx")
 AS_USER = f"cd /; runuser -u senex -- env XDG_RUNTIME_DIR=/run/user/{UID} DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/{UID}/bus"
 
 
+def failures(said):
+    """Lines of `senex status` that report a failure, but for errors of nginx: it tells of those of a boot, or of an earlier test, for five minutes."""
+    return [line for line in said.splitlines() if line.startswith("FAIL") and not line.startswith("FAIL  nginx errors")]
+
+
 def wait(condition, timeout, what, pause=0.25):
     """Seconds until `condition` is true; whatever it raises while the host is away counts as not yet."""
     begin, last = time.monotonic(), None

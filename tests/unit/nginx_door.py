@@ -130,8 +130,12 @@ class Door:
         site.write_text(text.replace("listen 443", f"listen 127.0.0.1:{self.https}"))
         self.processes = [subprocess.Popen([sys.executable, UPSTREAM, str(self.first + number)]) for number in range(self.instances)]
         self.processes.append(subprocess.Popen(["nginx", "-p", directory, "-c", main, "-g", "daemon off;"]))
-        for port in range(self.first, self.first + self.instances + 2):
-            self.wait_for(port)
+        try:
+            for port in range(self.first, self.first + self.instances + 2):
+                self.wait_for(port)
+        except BaseException:  # nobody else knows of what was started
+            self.close()
+            raise
 
     def wait_for(self, port, end=10):
         end += time.monotonic()

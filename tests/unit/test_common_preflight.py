@@ -13,6 +13,7 @@ HOST = {
     "ufw": {"active": False, "denies_incoming": False, "rules": [], "own_rules": [], "narrow": []},
 }  # fmt: skip
 SENEX = {"uid": 987, "gid": 987, "home": "/opt/senex-trader", "shell": "/usr/sbin/nologin"}
+UP = {"active": True, "denies_incoming": True, "rules": ["allow tcp 22 any"], "own_rules": ["allow tcp 22 any"]}
 OFFICE = {"rules": ["allow tcp 22 192.0.2.0/24"], "narrow": ["tcp 22"]}
 
 
@@ -58,6 +59,15 @@ def test_nothing_that_is_there_is_renumbered(host, words):
         ({}, {"common_ssh_sources": ["192.0.2.0/24"]}, "ssh in from 192.0.2.0/24 alone, and Ansible comes from 198.51.100.4"),
         ({"ufw": OFFICE}, {}, "ssh in from 192.0.2.0/24 alone"),  # not up yet, and its rules leave Ansible out
         ({"ufw": {"rules": [], "narrow": ["tcp 22"]}}, {}, "ssh in from nowhere alone"),  # by an interface
+        # ufw has a deny in the place of the allow, also of one that is there
+        ({}, {"common_firewall_rules": [{"port": 22, "action": "deny"}]}, "ssh in from nowhere alone, and Ansible comes from 198.51.100.4"),
+        ({"ufw": UP}, {"common_firewall_rules": [{"port": 22, "action": "reject"}]}, "reject tcp 22 any would be there in the place of what lets ssh in"),
+        # Whatever address Ansible comes from (a ProxyCommand shows none)
+        (
+            {"ufw": UP, "ssh": {"connection": {"user": "root", "address": None, "port": None}}},
+            {"common_firewall_rules": [{"port": 22, "action": "deny"}]},
+            "deny tcp 22 any would be there in the place",
+        ),
         ({}, {"common_ssh_sources": ["office"]}, "office is neither an address nor a network"),
     ],
 )
@@ -73,6 +83,10 @@ def test_nobody_is_shut_out(host, inputs, word):
         ({"ufw": OFFICE}, {"common_ssh_sources": ["any"]}),
         ({"ufw": {**OFFICE, "active": True, "denies_incoming": True}}, {}),  # it is up, and let Ansible in
         ({"ufw": OFFICE}, {"common_firewall_enabled": False}),
+        ({"ufw": UP}, {"common_firewall_rules": [{"port": 22, "action": "limit"}]}),
+        ({"ufw": {**UP, "rules": ["limit tcp 22 any"]}}, {}),
+        # Closed for all others, behind what lets Ansible in
+        ({}, {"common_ssh_sources": ["198.51.100.0/24"], "common_firewall_rules": [{"port": 22, "action": "deny"}]}),
         ({"ssh": {"connection": {"user": "root", "address": None, "port": None}}}, {"common_ssh_sources": ["192.0.2.7"]}),
     ],
 )

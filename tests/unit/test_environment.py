@@ -254,6 +254,9 @@ def test_the_key_of_encrypted_fields_is_known_by_any_name_and_is_not_read_from_t
         ({}, ["redis", 6379], 5432),
         ({"CELERY_BROKER_URL": "rediss://u:p%40@mq.acme.io:7000/1", "DB_PORT": 6432}, ["mq.acme.io", 7000], 6432),
         ({"CELERY_BROKER_URL": "redis://a;redis://b", "DB_PORT": ""}, ["a", 6379], 5432),
+        ({"CELERY_BROKER_URL": "amqp://u:p@mq.acme.io/shop"}, ["mq.acme.io", 5672], 5432),
+        ({"CELERY_BROKER_URL": "amqps://mq.acme.io:5000//"}, ["mq.acme.io", 5000], 5432),
+        ({"CELERY_BROKER_URL": "sentinel://a;sentinel://b"}, ["a", 26379], 5432),
     ],
 )
 def test_health_checks_know_queue_and_database_by_no_name_of_a_variable(extra, broker, port):

@@ -4,6 +4,7 @@ import pytest
 from ansible_collections.senex.trader.plugins.filter.firewall import (
     firewall_admitted,
     firewall_blocked,
+    firewall_closed,
     firewall_first,
     firewall_late,
     firewall_outside,
@@ -59,6 +60,47 @@ def test_every_port_of_sshd_is_open_where_one_is():
 )
 def test_other_ports(host, rules, wanted):
     assert firewall_wanted(host, [22], [], rules) == [SSH, *wanted]
+
+
+LIMIT = "limit tcp 22 any"
+
+
+@pytest.mark.parametrize(
+    ("host", "sources", "rules", "wanted"),
+    [
+        # Of a protocol, port and source ufw has one rule: an allow beside a limit would be there in every other run
+        (ufw(up=False), [], [{"port": 22, "action": "limit"}], [LIMIT]),
+        (ufw(own=[LIMIT]), [], [{"port": 22, "action": "limit"}], [LIMIT]),
+        (ufw(SSH), ["any"], [{"port": 22, "action": "limit"}], [LIMIT]),
+        (ufw(SSH), [], [{"port": 443}, {"port": 443, "action": "limit"}], [SSH, "limit tcp 443 any"]),
+        # What somebody else limits or denies to everybody stays as it is, until it is asked for
+        (ufw(LIMIT), [], [], []),
+        (ufw(LIMIT), ["any"], [], []),
+        (ufw(LIMIT), [], [{"port": 22, "action": "allow"}], [SSH]),
+        (ufw("deny tcp 22 any", up=False), [], [], []),
+        (ufw("deny tcp 22 any", up=False), ["any"], [], [SSH]),
+        (ufw(SSH, "limit tcp 443 any"), [], WEB, [SSH, "allow tcp 80 any"]),
+        (ufw(SSH, "deny tcp 443 any"), [], WEB, [SSH, "allow tcp 80 any"]),
+        (ufw(SSH, "deny tcp 443 any"), [], [{"port": 443, "from": "any"}], [SSH, "allow tcp 443 any"]),
+        (ufw(SSH, own=["deny tcp 443 any"]), [], WEB, [SSH, *BOTH]),  # ours, which the list does not have any more
+    ],
+)
+def test_one_rule_for_a_place(host, sources, rules, wanted):
+    assert firewall_wanted(host, [22], sources, rules) == wanted
+
+
+def test_a_deny_does_not_stand_where_an_allow_stood():
+    """ahead of those who are still to be let in."""
+    wanted = ["allow tcp 443 10.0.0.0/8", "deny tcp 443 any"]
+    assert firewall_late(ufw(SSH, own=BOTH) | {"late": []}, wanted) == ["allow tcp 443 any"]
+    assert firewall_late(ufw(SSH, own=wanted) | {"late": []}, wanted) == []
+    assert firewall_closed([SSH], ["deny tcp 22 any"], 22) == ["deny tcp 22 any"] and firewall_closed([SSH], wanted, 22) == []
+
+
+def test_a_component_does_not_undo_a_limit():
+    host, need = ufw(SSH, "limit tcp 5432 10.0.0.6"), [{"port": "5432", "from": "10.0.0.6", "host": "web"}]
+    assert firewall_wanted(host, [22], [], [], need) == [SSH]
+    assert firewall_wanted(ufw(SSH), [22], [], [], need) == [SSH, "allow tcp 5432 10.0.0.6"]
 
 
 def test_who_would_be_shut_out():

@@ -51,6 +51,17 @@ UNSAFE = [
     ("REINDEX TABLE orders", "all wait for REINDEX"),
     ("VACUUM FULL orders", "all wait for VACUUM"),
     ("ALTER TABLE kinds ALTER d DROP DEFAULT", "loses its default"),
+    # As psycopg2 writes the default of an ArrayField: a comma in brackets ends nothing
+    (
+        "ALTER TABLE kinds ADD COLUMN tags integer[] DEFAULT ARRAY[1, 2] NOT NULL; ALTER TABLE kinds ALTER COLUMN tags DROP DEFAULT",
+        "kinds.tags may not be empty and has no default in the database",
+    ),
+    ("ALTER TABLE orders ADD CHECK (n = ANY (ARRAY[1, 2])), DROP n", "the column orders.n goes"),
+    ("CLUSTER orders USING kinds", "orders (900 MB): all wait for CLUSTER"),
+    ("CLUSTER VERBOSE orders", "orders (900 MB): all wait for CLUSTER"),
+    ("VACUUM (FULL, ANALYZE) orders (n, v)", "orders (900 MB): all wait for VACUUM"),
+    ("CLUSTER", "all tables: all wait for CLUSTER"),
+    ("REFRESH MATERIALIZED VIEW orders WITH DATA", "orders (900 MB): all wait for REFRESH"),
     ("SELECT 1; -- harmless; DROP TABLE x\nTRUNCATE kinds", "the rows of kinds go"),
 ]
 SAFE = [
@@ -68,6 +79,7 @@ SAFE = [
 ]
 NOTED = [
     ("CREATE INDEX i ON kinds (v)", "kinds (1 MB): writes wait"),
+    ("CLUSTER kinds USING orders", "kinds (1 MB): all wait for CLUSTER"),
     ("ALTER TABLE orders ADD k bigint NULL REFERENCES kinds (id)", "writes to kinds wait"),
     ("CREATE TABLE fresh (k bigint REFERENCES kinds (id))", "writes to kinds wait"),
     ("DO $$ BEGIN EXECUTE 'DROP TABLE orders'; END $$", "nobody but its author"),
@@ -83,6 +95,7 @@ NOTED = [
 @pytest.mark.parametrize(("sql", "part"), UNSAFE)
 def test_unsafe(judge, sql, part):
     unsafe, _ = judge.judge(sql)
+    unsafe += judge.end()
     assert any(part in line for line in unsafe), unsafe
 
 

@@ -29,11 +29,15 @@ def spoken(site, path, headers=""):
 
 @needs_nginx
 def test_several_paths_take_websockets_and_no_others(tmp_path):
-    with door(tmp_path, nginx_websocket_paths=["/ws/", "/chat/live/", "/live", "/a.b/c"]) as site:
+    with door(tmp_path, nginx_websocket_paths=["/ws/", "/chat/live/", "/live", "/a.b/c"], nginx_unbuffered_paths=["/ws/events"]) as site:
         for path in ("/ws/x", "/chat/live/x", "/live", "/live?room=1", "/a.b/c"):
             assert spoken(site, path, UPGRADE)[0] == "HTTP/1.1 101 Switching Protocols"
-        for path in ("/chat/", "/other/", "/live/", "/lively", "/live/x", "/x/live", "/a-b/c"):
+        for path in ("/chat/", "/other/", "/live/", "/lively", "/live/x", "/x/live", "/a-b/c", "/live%0A", "/ws/events/x"):
             assert spoken(site, path, UPGRADE)[0] == "HTTP/1.1 200 OK"
+        # A client writes what it likes: neither another path's upgrade, nor past what is asked of an upgrade, nor uncounted among the other requests
+        for word in ("websocket:/ws/", "WebSocket:/live", "1:/ws/", "websocket\x01", "a:websocket"):
+            assert spoken(site, "/other/", UPGRADE.replace("websocket", word))[0] != "HTTP/1.1 101 Switching Protocols", word
+        assert spoken(site, "/ws/x", UPGRADE.replace("websocket", "WebSocket"))[0] == "HTTP/1.1 101 Switching Protocols"
 
 
 @needs_nginx

@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from ansible.parsing.splitter import parse_kv
 from ansible_collections.senex.trader.plugins.filter.checking import input_problems
 from nginx_door import rendered
 from rendered import ROLES, component, trusted, variables
@@ -201,6 +202,26 @@ def test_shared_inputs_in_names_and_addresses(inputs, says):
         task, variables("senex", **{**GIVEN, "senex_private_address": "10.0.0.5", "senex_secret_key": "k", "senex_field_encryption_key": "f", **inputs})
     )
     assert [line[: len(says)] for line in found.splitlines()[1:]] == ([says] if says else []) and "geheim" not in found, found
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("update_images_back", ["update_images_back: has no value"]),
+        ("restore_dump=newest restore_fetch", ["restore_fetch: has no value"]),
+        ("release_maintenance django_read_only", ["release_maintenance: has no value", "django_read_only: has no value"]),
+        ("senex_redis_password=not geheim", ["-e: a word of it is no NAME=VALUE"]),
+        ("update_images_back = true", ["update_images_back: has no value", "-e: a word of it is no NAME=VALUE"]),
+        ("update_images_back=true restore_to='2026-11-21 12:00:00+00'", []),
+    ],
+)
+def test_a_word_of_e_without_a_value(given, says):
+    """What the command line makes of it is Ansible's own."""
+    tasks = yaml.safe_load((ROLES.parent / "playbooks/tasks/check_inventory.yml").read_text())
+    (task,) = [task for task in tasks if "__check_shapes" in task.get("vars", {})]
+    known = {**GIVEN, "senex_private_address": "10.0.0.5", "senex_secret_key": "k", "senex_field_encryption_key": "f"}
+    found = message_of(task, variables("senex", **{**known, **parse_kv(given)}))
+    assert [line[: len(word)] for line, word in zip(found.splitlines()[1:], says, strict=True)] == says and "geheim" not in found, found
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ HARMLESS = (
     "create extension", "create schema", "create sequence", "create type", "create domain", "create view", "create materialized", "create function",
     "create collation", "create statistics", "alter index", "alter sequence",
 )  # fmt: skip
+# Between REINDEX, REFRESH, CLUSTER or VACUUM and what they are for
+BEFORE_NAME = {"table", "index", "schema", "database", "system", "materialized", "view", "concurrently", "full", "freeze", "verbose", "analyze"}
 ROWS = ("insert", "update", "delete", "merge", "with", "copy")
 UNKNOWN = "nobody but its author can judge it"
 FORBIDS = "the version that still serves may write what it forbids"
@@ -61,11 +63,16 @@ def without(tokens, *phrases):
     return tokens
 
 
+def deeper(token):
+    """What a token adds to the depth of parentheses; the elements of an array are in brackets."""
+    return (token in ("(", "[")) - (token in (")", "]"))
+
+
 def holds(tokens, phrase):
     """Where the phrase begins outside of all parentheses; -1 when nowhere."""
     depth = 0
     for at, token in enumerate(tokens):
-        depth += (token == "(") - (token == ")")
+        depth += deeper(token)
         if depth == 0 and starts(tokens[at:], phrase):
             return at
     return -1
@@ -84,7 +91,7 @@ def separated(tokens):
     """Parts between the commas that are in no parentheses."""
     depth, found = 0, [[]]
     for token in tokens:
-        depth += (token == "(") - (token == ")")
+        depth += deeper(token)
         if token == "," and depth == 0:
             found.append([])
         else:
@@ -103,6 +110,14 @@ def inside(tokens):
             found.append(token)
         depth += token == "("
     return found
+
+
+def written_anew(tokens):
+    """What a REINDEX, REFRESH, CLUSTER or VACUUM names; the index of CLUSTER and the columns of VACUUM come behind it."""
+    rest = tokens[1:]
+    while rest and (rest[0] == "(" or rest[0].word and rest[0] in BEFORE_NAME):
+        rest = rest[len(inside(rest)) + 2 :] if rest[0] == "(" else rest[1:]
+    return [named(part)[0] for part in separated(rest)]
 
 
 def size_text(size):
@@ -150,7 +165,9 @@ class Judge:
                     self.unsafe.append(f"the rows of {table} go")
         elif starts(tokens, "reindex") or starts(tokens, "refresh materialized view") or starts(tokens, "cluster") or starts(tokens, "vacuum"):
             if "concurrently" not in tokens and (tokens[0] != "vacuum" or "full" in tokens):
-                self._waits(named([token for token in tokens if token.name][-1:])[0], f"all wait for {tokens[0].upper()}")
+                for table in (found := written_anew(tokens)):
+                    self._waits(table, f"all wait for {tokens[0].upper()}")
+                self.unsafe += [] if found else [f"all tables: all wait for {tokens[0].upper()}"]
         elif starts(tokens, "lock"):
             self.notes.append(f"{named(without(tokens, 'lock', 'table', 'only'))[0]} is locked until the migration ends")
         elif tokens[0].word and tokens[0] in ROWS:

@@ -9,6 +9,7 @@ from traffic import Traffic
 
 pytestmark = pytest.mark.faults
 RATE = 100  # requests a second; all of it, hosts and this side, shares the processors of one machine
+SOCKETS = 20
 HELD = 1.5  # seconds that a request waits at least which comes when PostgreSQL is about to restart
 ROWS = ("before the conversion", "still before")
 
@@ -32,14 +33,14 @@ def used(stack, earlier):
     return stack
 
 
-def under_traffic(stack, action):
+def under_traffic(stack, action, cut=0):
     """An action while people use the site, and nothing lost; what it did, and how long somebody waited at most."""
-    with Traffic(stack, rate=RATE, sockets=20, tasks_per_second=1, limit=600) as traffic:
+    with Traffic(stack, rate=RATE, sockets=SOCKETS, tasks_per_second=1, limit=600) as traffic:
         begin = time.monotonic()
         play = action().expect()
         time.sleep(max(0, 20 - (time.monotonic() - begin)))
     print(f"{play.wall:.1f} s; {traffic.result()}")
-    traffic.expect_nothing_lost(least=15 * RATE)
+    traffic.expect_nothing_lost(least=15 * RATE, cut=cut)
     return play, traffic.result().slowest
 
 
@@ -53,7 +54,8 @@ def test_variables_of_then_are_refused_by_name(used, earlier):
 
 def test_the_next_run_converts_it_while_people_use_it(used):
     """With an inventory whose variables were changed as the run has said; the vault is that of then."""
-    play, slowest = under_traffic(used, lambda: used.play(variables=SETTINGS, timeout=600))
+    # Its unit has changed, so nginx restarts, which ends every WebSocket: each is open again within the seconds of a release
+    play, slowest = under_traffic(used, lambda: used.play(variables=SETTINGS, timeout=600), cut=SOCKETS)
     assert play.plan.index("reload nginx.service") < next(at for at, line in enumerate(play.plan) if line.startswith("restart postgres.service"))
     assert slowest > HELD
     assert {"postgres.service", "redis.service", "web-1.service", "celery-worker.service"} <= set(play.restarts()), play.plan

@@ -22,6 +22,11 @@ def rows(stack):
     return json.loads(stack.get("/api/rows/")[1])["count"]
 
 
+def unacknowledged(stack):
+    """Tasks that a worker has taken and not ended."""
+    return int(stack.sh("senex redis-cli -n 2 hlen unacked").split()[-1])
+
+
 def well(stack, unit, before):
     """A killed unit has another start, and is active: that is, its own health check has passed."""
     found = stack.show("ActiveState", "ActiveEnterTimestampMonotonic")[unit]
@@ -109,9 +114,9 @@ def killed_and_finished(stack, figure, moment):
 def test_a_reboot_brings_everything_back(stack, figure):
     count, files = rows(stack), {path: digest for path, digest in stack.files().items() if path not in OF_THE_LAB}
     stack.post("/api/rows/", {})
-    since, queued = f"--since=@{int(time.time())}", 3
+    begun, queued = unacknowledged(stack), 3
     stack.sh(f"senex manage shell -c 'from probe.tasks import sleep; [sleep.delay(seconds=8) for _ in range({queued})]'")
-    wait(lambda: int(stack.sh("senex redis-cli -n 2 hlen unacked").split()[-1]) >= queued, 30, "tasks that run")
+    wait(lambda: unacknowledged(stack) >= begun + queued, 30, "tasks that run")
     subprocess.run([LAB, "stop", stack.name], check=True, capture_output=True, timeout=120)
     begin = time.monotonic()
     subprocess.run([LAB, "start", stack.name], check=True, capture_output=True, timeout=120)
@@ -128,10 +133,9 @@ def test_a_reboot_brings_everything_back(stack, figure):
     assert 0 <= seconds <= NETWORK_WAIT_SECONDS
     within(taken, REBOOT_SECONDS, "everything healthy after a reboot")
     assert rows(stack) == count + 1
-    ended = re.findall(r"probe\.tasks\.sleep\[(\S+)\] succeeded", stack.sh(f"journalctl --quiet --no-pager {since} --identifier=celery-worker"))
-    assert len(ended) == len(set(ended)) == queued, f"the network of the containers went before them: {ended}"
-    said = stack.sh(f"journalctl --quiet --no-pager {since} --identifier=postgres")
-    assert "database system was shut down" in said and "was interrupted" not in said, said[-3000:]
+    wait(lambda: unacknowledged(stack) == begun, 10, "tasks that ended at the shutdown: the network of the containers went before them otherwise")
+    # The lab's hosts keep their journal in memory: this is what PostgreSQL found as it started
+    assert re.findall("database system was (shut down|interrupted)", stack.sh("journalctl --boot --no-pager --identifier=postgres")) == ["shut down"]
     assert "-P INPUT DROP" in stack.sh("iptables -S INPUT"), "the firewall is down"
     assert "0 loaded units" in stack.sh("systemctl list-units --failed --no-pager; true") + stack.user(
         "systemctl", "--user", "list-units", "--failed", "--no-pager"

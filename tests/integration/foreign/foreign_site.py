@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import yaml
-from stack import LAB, LAB_DIRECTORY, ROOT, Https, Play, Stack, environment, wait
+from stack import LAB, LAB_DIRECTORY, ROOT, Https, Play, Stack, environment, failures, wait
 
 INVENTORIES = Path(__file__).parent / "inventory"
 # What follows from the lab's images and hosts
@@ -92,7 +92,7 @@ class Site:
 
     def status_is_well(self):
         """`senex status` has nothing to report, once all has come up."""
-        wait(lambda: self.stack.ssh("senex status").returncode == 0, 120, "a status without a failure", pause=3)
+        wait(lambda: not failures(self.stack.ssh("senex status").stdout), 120, "a status without a failure", pause=3)
 
 
 def started(site):

@@ -12,7 +12,7 @@ import time
 import page
 import pytest
 from releases import SETTINGS, deploy, versions
-from stack import AS_USER, HOME, LAB, ROOT, UID, environment, wait
+from stack import AS_USER, HOME, LAB, ROOT, UID, environment, failures, wait
 
 pytestmark = pytest.mark.faults
 USER = f"{AS_USER} systemctl --user"
@@ -47,11 +47,6 @@ class Call:
         plain = {**environment(), "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default"}
         return subprocess.run([*words, "-e", variables], cwd=ROOT, env=plain, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=60 * MINUTES, check=False)  # fmt: skip
-
-
-def failures(said):
-    """Lines of `senex status` that report a failure, but for errors of nginx: those of the situation before are told of for five minutes."""
-    return [line for line in said.splitlines() if line.startswith("FAIL") and not line.startswith("FAIL  nginx errors")]
 
 
 def situation(title):
