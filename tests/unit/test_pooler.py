@@ -177,6 +177,9 @@ class Pooler:
             self.asked.append(query)
             if query == "PAUSE" and self.stuck:
                 continue
+            if self.paused == {"PAUSE": "yes", "RESUME": "no"}.get(query):
+                connection.sendall(b"E" + struct.pack("!I", 20) + b"Malready so....\0" + ready)
+                continue
             self.paused = {"PAUSE": "yes", "RESUME": "no"}.get(query, self.paused)
             connection.sendall((self.rows() if query.startswith("SHOW") else b"") + ready)
 
@@ -195,12 +198,16 @@ def test_the_console_reads_rows(tmp_path):
 
 
 def test_a_pause_and_its_end(tmp_path):
+    """What PgBouncer refuses, as a second pause, is told and changes nothing."""
     there, module = Pooler(tmp_path / "s"), console()
     door = module.Console(there.path, 2)
-    assert module.resume(door) == "is not paused" and "PAUSE" not in there.asked
     assert module.pause(door).startswith("paused") and there.paused == "yes"
-    assert module.pause(door) == "is paused already" and there.asked.count("PAUSE") == 1
+    with pytest.raises(module.ConsoleError, match="already"):
+        module.pause(door)
+    assert there.paused == "yes" and "RESUME" not in there.asked
     assert module.resume(door) == "resumed" and there.paused == "no"
+    with pytest.raises(module.ConsoleError, match="already"):
+        module.resume(door)
 
 
 def test_a_transaction_that_does_not_end_leaves_nobody_waiting(tmp_path):
