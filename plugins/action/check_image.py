@@ -96,6 +96,7 @@ def thrown_away(image: str) -> dict:
         "senex_redis_port": 6379,
         "senex_redis_tls": False,
         "senex_database_external": False,
+        "__senex_pooled": False,
         "senex_database_ca_certificate": "",
         "senex_redis_ca_certificate": "",
         "senex_redis_cache_instance": False,

@@ -19,8 +19,8 @@ PYTEST_LIMIT = 3600
 JOBS = (os.cpu_count() or 1) + 1
 # Folders of tests/integration that have hosts, containers or programs of their own, and look at no clock
 BESIDE = (
-    "changes", "controller", "crashes", "failures", "foreign", "images", "operations", "playbooks", "recovery", "secrecy", "security", "servers", "site",
-    "upgrade",
+    "changes", "controller", "crashes", "failures", "foreign", "images", "operations", "pgbouncer", "playbooks", "recovery", "secrecy", "security", "servers",
+    "site", "upgrade",
 )  # fmt: skip
 # Jobs in this order, for what takes longest must not be left at the end; the others follow. The first ones need no layer, which are made meanwhile
 FIRST = (
@@ -46,7 +46,7 @@ UNIT_GROUPS = {
         "test_application_parts", "test_by_hand", "test_bucket_keys", "test_check_image", "test_check_image_bench", "test_check_image_judge",
         "test_common_preflight", "test_component_ports", "test_elsewhere", "test_engine_rendering", "test_environment", "test_environments",
         "test_hardening_docs", "test_input_checks", "test_input_forms", "test_input_types", "test_kept_data", "test_lean_checks", "test_maintenance",
-        "test_nginx_templates", "test_old_netavark", "test_optional_parts", "test_page_policy", "test_redis_users", "test_refused_early",
+        "test_nginx_templates", "test_old_netavark", "test_optional_parts", "test_page_policy", "test_pooler", "test_redis_users", "test_refused_early",
         "test_release_gates", "test_rendered_units", "test_seccomp", "test_topology", "test_unfit_inputs",
     ),
 }  # fmt: skip

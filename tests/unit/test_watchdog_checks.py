@@ -10,8 +10,8 @@ from ansible_collections.senex.trader.plugins.plugin_utils import components
 from watched import GOOD, SETTINGS, Fake, host, settings
 
 from senex_host import host_layout  # isort: skip
-from senex_ops import checks, checks_backups, checks_certificates, checks_containers, checks_database, checks_host, checks_redis  # isort: skip
-from senex_ops import checks_release, checks_site, checks_web, doctor, remediation, status  # isort: skip
+from senex_ops import checks, checks_backups, checks_certificates, checks_containers, checks_database, checks_host, checks_pooler  # isort: skip
+from senex_ops import checks_redis, checks_release, checks_site, checks_web, doctor, remediation, status  # isort: skip
 from senex_ops.findings import FAIL, OK, WARN, Check, age, size  # isort: skip
 
 NOW = 1_800_000_000.0
@@ -40,6 +40,12 @@ def units(**states):
 
 def backup(**changes):
     return [{"job": "dump", "result": "ok", "finished": "2027-01-15T07:00:00+00:00", "max_age_seconds": 90_000, "bytes": 5, **changes}]
+
+
+def pooler(paused="no", **changes):
+    own = {"database": "pgbouncer", "cl_active": "1", "cl_waiting": "0", "sv_active": "0", "sv_idle": "0", "sv_used": "0", "maxwait": "9"}
+    pool = {**own, "database": "senex", "cl_active": "3", "sv_active": "2", "sv_idle": "1", "maxwait": "0", **changes}
+    return {"pools": [own, pool], "state": [{"key": "active", "value": "yes"}, {"key": "paused", "value": paused}]}
 
 
 EVERY_JOB = components.every_job()
@@ -146,6 +152,10 @@ TABLE = [
     (checks_database.judge_beat, {"silent": "2000", "shortest": "10", "up": 30}, OK, ""),
     (checks_database.judge_beat, {}, OK, "no schedule"),
     (checks_database.judge_beat, {"silent": "", "shortest": "", "up": 9999}, OK, "not sent anything yet"),
+    (checks_pooler.judge_pooler, {"silent": "pgbouncer: no such file"}, FAIL, "does not answer: pgbouncer: no such file"),
+    (checks_pooler.judge_pooler, pooler(paused="yes"), FAIL, "is paused, so the application waits"),
+    (checks_pooler.judge_pooler, pooler(cl_waiting="40", maxwait="7"), WARN, "40 clients wait for a connection to the database, the longest for 7 s"),
+    (checks_pooler.judge_pooler, pooler(cl_waiting="40", maxwait="4"), OK, "43 clients on 3 connections"),
     (checks_redis.judge_redis, {"damaged": "appendonly.aof.1.incr.aof"}, FAIL, "cannot start, for a file is damaged: appendonly.aof.1.incr.aof"),
     (checks_redis.judge_redis, redis(overdue=3), WARN, "3 were handed out more than 12 h ago"),
     (checks_redis.judge_redis, redis(waiting=[waits("2027-01-20T08:00:00+00:00")]), WARN, "remind: due later than senex_celery_visibility_timeout (12 h)"),

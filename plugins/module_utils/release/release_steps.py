@@ -99,7 +99,9 @@ def _shell(user: ServiceUser, container: dict, script: str):
     """`manage shell` of an image, in a container as its unit describes one: what the application has in service it has here."""
     unit = unit_options.read(container["unit"])
     environment = [word for name, value in container.get("environment", {}).items() for word in ("--env", f"{name}={value}")]
-    files = [word for name in unit.environment_files for word in ("--env-file", name)]
+    # Another one than the application's is there from the next change on, too
+    there = [name for name in unit.environment_files if name == unit.environment_files[0] or untrusted.kind(name)]
+    files = [word for name in there for word in ("--env-file", name)]
     mounts = [word for mount in unit.mounts for word in _mounted(mount)]
     # A secret that only the next change brings is not there yet
     known = user.podman("secret", "ls", "--format", "{{.Name}}").stdout.split()

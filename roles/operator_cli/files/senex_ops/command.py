@@ -15,7 +15,7 @@ from collections.abc import Callable
 from senex_host import release_history, untrusted, user_manager
 from senex_host.host_layout import RELEASES as RECORDS
 
-from . import activity, checks_release, config, doctor, golive, remediation, status, terminal
+from . import activity, checks_pooler, checks_release, config, doctor, golive, remediation, status, terminal
 from .findings import named
 from .host import ROOT_ENVIRONMENT, Host
 from .postgresql import session
@@ -196,7 +196,16 @@ def manage(host: Host, settings: config.Config, options) -> int:
     if not running:
         raise CliError("no web instance runs; senex status says more")
     container = running[0].removesuffix(".service")
-    return enter(host, container, [*host.entry_point(container), *settings.manage, *options.arguments])
+    # A migration wants a session of its own, so it goes past the pooler as a release does
+    ways = [f"--env-file={settings.pooler.environment}"] if settings.pooler else []
+    return enter(host, container, [*host.entry_point(container), *settings.manage, *options.arguments], *ways)
+
+
+def pgbouncer(host: Host, settings: config.Config, options) -> int:
+    """PgBouncer's console."""
+    if not settings.pooler:
+        raise CliError("PgBouncer is not on this host; ask on one of the group pgbouncer")
+    return replace([checks_pooler.CONSOLE, *options.arguments])
 
 
 def psql(host: Host, settings: config.Config, options) -> int:
@@ -320,6 +329,7 @@ PASSED = {
     "manage": manage,
     "psql": psql,
     "redis-cli": redis_cli,
+    "pgbouncer": pgbouncer,
     "redis": lambda host, settings, options: program(host, settings, "redis", options.arguments),
     "backup": lambda host, settings, options: program(host, settings, "backup", options.arguments),
     "pitr": pitr,
@@ -363,6 +373,7 @@ def parser() -> argparse.ArgumentParser:
         ("manage", "a command of the application: senex manage showmigrations"),
         ("psql", "psql in the database, as the application (-U postgres: as the superuser)"),
         ("redis-cli", "redis-cli in its container"),
+        ("pgbouncer", "PgBouncer beside the application: senex pgbouncer show, pause, resume"),
         ("redis", "Redis' files when they are damaged: senex redis check, senex redis repair"),
         ("backup", "the program of role backup"),
         ("pitr", "the program of role pitr"),

@@ -8,8 +8,8 @@ import pkgutil
 from .findings import Check
 
 # In which order they are shown; others follow by name
-FIRST = ("web", "public", "ready", "containers", "outside", "dns", "database", "redis", "elsewhere", "beat", "rotation", "errors", "server", "units", "disk",
-         "memory", "certificates", "backups", "release", "time", "reboot", "settings")  # fmt: skip
+FIRST = ("web", "public", "ready", "containers", "outside", "dns", "database", "pooler", "redis", "elsewhere", "beat", "rotation", "errors", "server", "units",
+         "disk", "memory", "certificates", "backups", "release", "time", "reboot", "settings")  # fmt: skip
 
 
 def every() -> list[Check]:

@@ -96,6 +96,13 @@ class Elsewhere:
 
 
 @dataclass(frozen=True)
+class Pooler:
+    """PgBouncer on this host, and the environment of what goes past it."""
+
+    environment: str
+
+
+@dataclass(frozen=True)
 class Broker:
     """Redis in its container on this host."""
 
@@ -187,6 +194,7 @@ class Config:
     public: Public | None = None
     database: Database | None = None
     broker: Broker | None = None
+    pooler: Pooler | None = None
     elsewhere: list[Elsewhere] = field(default_factory=list)
     beat: str = ""
     metrics: str = ""
