@@ -45,8 +45,8 @@ def worker_processes(pools: Sequence[Mapping[str, Any]]) -> int:
 
 def differing_variables(file: str, other: str) -> str:
     """The lines of an environment file that another one has not, or has otherwise: read after that one, they take its place."""
-    there = set(other.splitlines())
-    return "".join(f"{line}\n" for line in file.splitlines() if line and not line.startswith("#") and line not in there)
+    there = set(other.split("\n"))
+    return "".join(f"{line}\n" for line in file.split("\n") if line and not line.startswith("#") and line not in there)
 
 
 def differing_files(secrets: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> list[str]:

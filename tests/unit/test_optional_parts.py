@@ -142,10 +142,11 @@ def test_what_stays_on_a_host_is_said():
 @pytest.mark.parametrize(("name", "group"), [(name, next(iter(one.groups))) for name, one in components.registry().items() if one.groups and one.memory])
 def test_what_stays_keeps_its_share_of_the_memory(name, group):
     """Its units run on with the limit that they had; nobody else may be given that."""
-    inventory = {**WHOLE, group: [], **({"celery_beat": []} if group == "celery" else {})}
-    here = [one for one in WHOLE if inventory[one]]
+    whole = {**WHOLE, "monitoring": ["one"]}
+    inventory = {**whole, group: [], **({"celery_beat": []} if group == "celery" else {})}
+    here = [one for one in whole if inventory[one]]
     host = {**HOST, "senex_memory_mb": 8192, "groups": inventory, "group_names": here}
-    before = value("senex", "senex_memory", **{**host, "groups": WHOLE, "group_names": list(WHOLE)})
+    before = value("senex", "senex_memory", **{**host, "groups": whole, "group_names": list(whole)})
     snapshot = {"senex_host_snapshot": {"installed": ["common", *components.registry()]}}
     assert value("senex", "senex_memory", **host, **snapshot) == before
     assert value("senex", "senex_memory", **host) != before, "its share is given out when it is gone"

@@ -319,7 +319,7 @@ PLANNED |= {"database_bytes": 1, "now": [RED], "roles": [RED], "others": [RED]}
         ("pitr", "restore_switch", "Show where the previous data is", {"__pitr_exchange": {"stdout": RED}, "senex_user": "senex"}),
         ("backup", "restore_plan", "Show the plan", {"__backup_planned": {"stdout_lines": [json.dumps(PLANNED)]}, "restore_dump": "newest"}),
         ("backup", "restore_files_plan", "Show the plan", {"__backup_planned": {"stdout_lines": [json.dumps(PLANNED)]}, "backup_restore_kind": "media"}),
-        ("redis", "former", "Show what is left", {"__redis_still": [RED], "__redis_still_cached": [RED]}),
+        ("redis", "former", "Show what is left", {"__redis_still": [RED], "__redis_still_cached": [RED], "__redis_still_plain": [RED]}),
         ("backup", "manual", "Show what was made", {"__backup_made": {"results": [{"stdout_lines": [RED]}]}}),
     ],
 )

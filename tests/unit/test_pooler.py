@@ -16,7 +16,8 @@ GROUPS = {"postgresql": ["one"], "redis": ["one"], "web": ["one", "two"], "celer
 POOLED = {**GROUPS, "pgbouncer": ["two"]}
 SECRETS = {"senex_domain": "shop.test", "senex_registry": "registry.test", "senex_image_tag": "1.0", "senex_secret_key": "k" * 50,
            "senex_database_password": "p" * 20, "senex_redis_password": "r" * 20, "senex_ca_certificate": "CA"}  # fmt: skip
-TWO = {**SECRETS, "inventory_hostname": "two", "group_names": ["celery", "celery_beat", "web"], "hostvars": {"one": {"senex_private_address": "10.0.0.5"}},
+TWO = {**SECRETS, "inventory_hostname": "two", "group_names": ["celery", "celery_beat", "web"],
+       "hostvars": {"one": {"senex_private_address": "10.0.0.5"}, "two": {"senex_private_address": "10.0.0.6"}},
        "senex_private_address": "10.0.0.6"}  # fmt: skip
 ADDRESS = {"senex_extra_environment": {"DATABASE_URL": "{{ senex_database_url }}"}}
 

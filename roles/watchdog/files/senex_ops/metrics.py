@@ -61,7 +61,7 @@ def last_release(path: str = RELEASES) -> list[Sample]:
     """Whether the newest release succeeded; a line that a loss of power cut short is none."""
     with contextlib.suppress(OSError), open(path, "rb") as handle:
         handle.seek(max(0, os.fstat(handle.fileno()).st_size - END))
-        for line in reversed(handle.read().splitlines()):
+        for line in reversed(handle.read().split(b"\n")):
             with contextlib.suppress(ValueError, RecursionError):
                 record = json.loads(line)
                 if isinstance(record, dict) and record.get("kind") in release_history.SERVED:
