@@ -175,7 +175,7 @@ def test_every_part_with_data_says_so():
     for path in ROLES.glob("*/tasks/main.yml"):
         inputs = path.parents[1] / "vars/main.yml"
         text = path.read_text() + (inputs.read_text() if inputs.exists() else "")
-        for item in re.findall(r"(?:- |^  )path: (.+)\n(?:.*\n)*?\s+data: ?(?:\{kind: (\w+)|\n\s+kind: (\w+))", text):
+        for item in re.findall(r"(?m)(?:- |^  )path: (.+)\n(?:.*\n)*?\s+data: ?(?:\{kind: (\w+)|\n\s+kind: (\w+))", text):
             found[path.parts[-3]] = item[1] or item[2]
     assert found.items() >= {"postgresql": "cluster", "redis": "files", "django": "uploads", "celery": "uploads", "pitr": "copies"}.items()
     assert {name for name, one in registry().items() if one.data} == {*found, "backup"}
