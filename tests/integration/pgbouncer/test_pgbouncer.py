@@ -94,7 +94,7 @@ def test_its_own_role_reads_no_table(stack):
     script = "umask 077; cd /tmp; " + "; ".join(f"printf %s {shlex.quote(text)} >{name}" for name, text in files.items())
 
     def asked(statement, database="postgres", pair="sslcert=/tmp/crt sslkey=/tmp/key", user="pgbouncer"):
-        words = f"host={stack.address} dbname={database} user={user} sslmode=verify-full sslrootcert=/etc/postgresql/ca.crt {pair}"
+        words = f"host=postgres hostaddr=127.0.0.1 dbname={database} user={user} sslmode=verify-full sslrootcert=/etc/postgresql/ca.crt {pair}"
         inside = f"{script}; psql -XAtqw {shlex.quote(words)} -c {shlex.quote(statement)} 2>&1; rm -f key crt server"
         return stack.sh(f"{AS_USER} podman exec postgres sh -c {shlex.quote(inside)} || true").strip()
 
