@@ -1,6 +1,6 @@
 """Runs in a web instance: clients of the pooler, as the application's environment leads to it. Prints what came of it as JSON.
 
-client.py prepared QUERIES | crowd CLIENTS
+client.py prepared QUERIES | crowd CLIENTS | watch SECONDS | login USER PASSWORD
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import threading
+import time
 
 import psycopg
 
@@ -67,5 +68,30 @@ def crowd(clients):
     return {"served": len(found) - len(errors), "servers": len({one for one in found if not isinstance(one, BaseException)}), "errors": counted(errors)}
 
 
+def watch(seconds):
+    """A client that comes anew for each query, until a while after; the longest time from one answer to the next."""
+    errors, done, gap, end = [], 0, 0.0, time.monotonic() + seconds
+    last = time.monotonic()
+    while time.monotonic() < end:
+        try:
+            with psycopg.connect(**WORDS) as base:
+                base.execute("insert into pooler_watch default values")
+            now = time.monotonic()
+            done, gap, last = done + 1, max(gap, now - last), now
+        except psycopg.Error as error:
+            errors.append(error)
+        time.sleep(0.05)
+    return {"done": done, "gap": max(gap, time.monotonic() - last), "errors": counted(errors)}
+
+
+def login(user, password):
+    try:
+        with psycopg.connect(**{**WORDS, "user": user, "password": password}) as base:
+            return {"as": base.execute("select current_user").fetchone()[0]}
+    except psycopg.Error as error:
+        return {"refused": str(error)}
+
+
 if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]](int(sys.argv[2]))))
+    verb, *rest = sys.argv[1:]
+    print(json.dumps(login(*rest) if verb == "login" else globals()[verb](int(rest[0]))))
