@@ -79,6 +79,7 @@ def readme(place: Path) -> str:
     where = {
         "common": "every host",
         "exporters": "every host, where the group `monitoring` has one",
+        "log_upload": "every host, where the group `logs` has one",
         "senex": "no host: every role depends on it",
         "certificate": "no group of its own: other roles include it",
         "release": "no group of its own: `playbooks/deploy.yml` and `rollback.yml` use it",

@@ -15,9 +15,10 @@ from typing import Any
 import yaml
 
 REGISTRY = Path(__file__).parents[2] / "roles/senex/vars/components.yml"
-EVERY_HOST, CONTAINERS, MONITORED = "every_host", "containers", "monitored"
+EVERY_HOST, CONTAINERS, MONITORED, LOGGED = "every_host", "containers", "monitored", "logged"
 NOWHERE = "all:!all"
-MONITORING = "monitoring"  # the group whose host reads the metrics of all
+MONITORING, LOGS = "monitoring", "logs"  # the groups whose host reads the metrics of all, and keeps the journals of all
+BY_GROUP = {MONITORED: MONITORING, LOGGED: LOGS}  # every host, where that group has one
 EXACTLY_ONE, AT_MOST_ONE, ONE_OR_MORE, ANY = "exactly_one", "at_most_one", "one_or_more", "any"
 NEEDED = (EXACTLY_ONE, ONE_OR_MORE)
 WORLD = "world"
@@ -170,8 +171,8 @@ def component(name: str, given: Mapping[str, Any]) -> Component:
     """An entry as it stands in the registry."""
     _only(name, given, KEYS)
     groups, units = given.get("groups", {}), given.get("units", {})
-    if bool(groups) is bool(given.get("where")) or given.get("where", EVERY_HOST) not in (EVERY_HOST, CONTAINERS, MONITORED):
-        raise RegistryError(f"{name}: needs groups, or where: {EVERY_HOST}, {CONTAINERS} or {MONITORED}")
+    if bool(groups) is bool(given.get("where")) or given.get("where", EVERY_HOST) not in (EVERY_HOST, CONTAINERS, *BY_GROUP):
+        raise RegistryError(f"{name}: needs groups, or where: {EVERY_HOST}, {CONTAINERS}, {MONITORED} or {LOGGED}")
     wrong = [f"{group}: {count}" for group, count in groups.items() if count not in COUNTS]
     wrong += [f"{secret}: {made}" for secret, made in given.get("secrets", {}).items() if made not in MADE]
     if wrong:
@@ -223,19 +224,14 @@ def every_group(components: Mapping[str, Component] | None = None) -> dict[str, 
     return found
 
 
-def monitored(groups: Mapping[str, Sequence[str]]) -> bool:
-    """Whether an inventory has a host that reads the metrics of all."""
-    return bool(groups.get(MONITORING))
-
-
 def groups_of(name: str, components: Mapping[str, Component] | None = None, inventory: Mapping[str, Sequence[str]] | None = None) -> list[str]:
-    """The groups whose hosts have a component; of one that is there only in a monitored environment none, where an inventory is not that."""
+    """The groups whose hosts have a component; of one that goes by another group none, where that one has no host in an inventory."""
     known = registry() if components is None else components
     if name not in known:
         raise RegistryError(f"there is no component {name}; there are {', '.join(known)}")
-    if known[name].where == MONITORED and inventory is not None and not monitored(inventory):
+    if known[name].where in BY_GROUP and inventory is not None and not inventory.get(BY_GROUP[known[name].where]):
         return []
-    if known[name].where in (EVERY_HOST, MONITORED):
+    if known[name].where in (EVERY_HOST, *BY_GROUP):
         return list(every_group(known))
     if known[name].where == CONTAINERS:
         return list(dict.fromkeys(group for one in known.values() if one.image for group in one.groups))

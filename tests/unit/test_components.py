@@ -49,7 +49,7 @@ def test_what_is_derived_of_it_is_what_was_written_by_hand():
 
 
 def test_variables_of_playbooks_and_roles_have_it():
-    assert value("senex", "lookup('senex.trader.component_groups')", groups={"monitoring": ["one"]}) == components.component_groups()
+    assert value("senex", "lookup('senex.trader.component_groups')", groups={"monitoring": ["one"], "logs": ["one"]}) == components.component_groups()
     everywhere = {name: ["one"] for name in components.every_group()}
     assert value("senex", "lookup('senex.trader.component_hosts')", groups=everywhere) == components.hosts_pattern()
     assert value("senex", "lookup('senex.trader.component_hosts', 'pitr', 'django')") == "postgresql:web"

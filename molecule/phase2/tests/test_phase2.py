@@ -19,6 +19,7 @@ def test_each_host_reaches_what_its_components_need_and_nothing_else(open_ports)
     app, ssh = {22, 80, 443}, {22}
     assert open_ports["stranger"] == {"app": app, "database": ssh, "queue": ssh}
     assert open_ports["app"] | {"app": app} == {"app": app, "database": {22, 5432}, "queue": {22, 6390, 6391}}
+    app = app | {19532}  # for the journals of the other hosts
     assert open_ports["queue"] | {"queue": ssh} == {"app": app, "database": {22, 5432}, "queue": ssh}
     assert open_ports["database"] | {"database": ssh} == {"app": app, "database": ssh, "queue": ssh}
 

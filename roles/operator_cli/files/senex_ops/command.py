@@ -15,7 +15,7 @@ from collections.abc import Callable
 from senex_host import release_history, untrusted, user_manager
 from senex_host.host_layout import RELEASES as RECORDS
 
-from . import activity, checks_pooler, checks_release, config, doctor, golive, remediation, status, terminal
+from . import activity, checks_pooler, checks_release, config, doctor, golive, logs_of_hosts, remediation, status, terminal
 from .findings import named
 from .host import ROOT_ENVIRONMENT, Host
 from .postgresql import session
@@ -26,6 +26,7 @@ examples:
   senex doctor                      what is wrong, where it comes from, what cures it
   senex logs web -f                 follow the log of all web instances
   senex logs postgres -n 50 --since '1 hour ago'
+  senex logs web --host all         on the host of the group logs: of every host
   senex activity                    who uses the CPU, which statements run, and who holds others up
   senex restart web-1               and wait until it is ready; --now kills what hangs
   senex shell web-1                 a shell in a container
@@ -139,6 +140,8 @@ def units_of(settings: config.Config, part: str) -> list[tuple[str, str]]:
 
 def logs(host: Host, settings: config.Config, options) -> int:
     """The journal of parts. A user below UID 1000 has none of its own, so the system's is asked."""
+    if options.host:
+        return logs_of_hosts.show(host.uid, options)
     matches: list[str] = []
     for part in options.part or [*settings.user_units, *settings.system_units, "watchdog"]:
         for scope, unit in units_of(settings, part):
@@ -147,7 +150,7 @@ def logs(host: Host, settings: config.Config, options) -> int:
             for match in own:
                 matches += (["+"] if matches else []) + match
     words = ["journalctl", "--quiet", "--lines", str(options.lines)]
-    words += (["--follow"] if options.follow else []) + ([f"--since={options.since}"] if options.since else [])
+    words += (["--follow"] if options.follow else []) + logs_of_hosts.span(options)
     words += [] if sys.stdout.isatty() else ["--no-pager"]
     return replace([*words, *matches])
 
@@ -357,11 +360,13 @@ def parser() -> argparse.ArgumentParser:
                "before the public comes: status, and what changes by decisions alone; 0 for ready, 2 for not")  # fmt: skip
     one.add_argument("--json", action="store_true", help="for machines")
     one.add_argument("--notice", action="store_true", help="send a test notice each way that is configured")
-    one = verb("logs", logs, "the journal of one part, of several, or of all")
+    one = verb("logs", logs, "the journal of one part, of several, or of all; with --host that of other hosts, where the group logs is")
     one.add_argument("part", nargs="*")
     one.add_argument("-f", "--follow", action="store_true")
     one.add_argument("-n", "--lines", type=int, default=100)
     one.add_argument("--since", default="", help="such as '1 hour ago' or '2026-01-31 03:00'")
+    one.add_argument("--until", default="", help="likewise")
+    one.add_argument("--host", action="append", default=[], help="of this host, on the one of the group logs; several times, or: all")
     verb("activity", lambda host, settings, options: activity.show(host, settings), "CPU and memory by unit, statements that run, and who holds others up")
     one = verb("restart", restart, "restart a part and wait until it is ready; of `web` or a process, one instance after the other")
     one.add_argument("part")
