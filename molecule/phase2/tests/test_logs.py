@@ -7,7 +7,7 @@ import pytest
 from parts import RUN
 
 PORT = 19532
-SENT = "curl -sS -m 5 --cacert /etc/senex-trader/tls/ca.crt -H 'Content-Type: application/vnd.fdo.journal' --data-binary MESSAGE=x"
+SENT = "curl -sS -m 5 --cacert /etc/senex-trader/tls/ca.crt -H 'Content-Type: application/vnd.fdo.journal' --data-binary @/root/line"
 
 
 def lines(site, host, *words):
@@ -47,14 +47,19 @@ def test_a_line_of_a_container_of_each_host_is_found_by_its_name(site, mark):
     assert [line.rpartition(" of ")[2] for line in everywhere if mark in line] == [f"{host.name}?[2J" for host in site.hosts], "in the order of time"
 
 
-def test_nobody_without_a_hosts_certificate_sends_or_reads(site):
+def test_nobody_without_a_hosts_certificate_sends_or_reads(site, mark):
+    """And who has one sends in its own name alone, whatever the line says."""
+    moment, key = int(time.time() * 1e6), "/etc/senex-trader/tls/"
+    fields = (f"__REALTIME_TIMESTAMP={moment}", "_BOOT_ID=0123456789abcdef0123456789abcdef", "_HOSTNAME=molecule-database", f"MESSAGE={mark} forged")
+    site.queue.sh(f"printf '%s\\n' {' '.join(fields[:-1])} '{fields[-1]}' '' >/root/line")
     url = f"https://{site.app.address}:{PORT}/upload"
     none = site.queue.run(f"{SENT} {url}")
-    assert none.returncode and "certificate required" in none.stderr, none.stdout + none.stderr
-    redis = site.queue.run(f"{SENT} --key /etc/senex-trader/tls/redis.key --cert /etc/senex-trader/tls/redis.crt {url}")
+    assert none.returncode and "certificate" in none.stderr, none.stdout + none.stderr
+    redis = site.queue.run(f"{SENT} --key {key}redis.key --cert {key}redis.crt {url}")
     assert redis.returncode, redis.stdout
-    own = site.queue.run(f"{SENT} --key /etc/senex-trader/tls/logs.key --cert /etc/senex-trader/tls/logs.crt -w '%{{http_code}}' {url}")
-    assert own.returncode == 0, own.stderr
+    assert site.queue.sh(f"{SENT} --key {key}logs.key --cert {key}logs.crt {url}") == "OK.\n"
+    (line,) = [line for line in site.app.sh("senex logs --host all -n 10000 --since -5min").splitlines() if f"{mark} forged" in line]
+    assert " molecule-queue " in line and "molecule-database" not in line
     assert site.app.sh("ls /var/log/senex-hosts").split() == sorted(host.name for host in site.hosts)
     assert site.app.sh("stat -c '%a %U' /var/log/senex-hosts /var/log/senex-hosts/*").split("\n")[:-1] == ["750 systemd-journal-remote"] * 4
     assert site.queue.run("senex logs --host all").stderr.strip().endswith("this host keeps no journals of others; ask on the one of the group logs")
