@@ -46,12 +46,14 @@ def parse(argv):
         verb.add_argument("--base", metavar="ID", help="base backup to start from (default: the newest before that moment)")
         verb.add_argument("--fetched", action="store_true", help="out of the archive that 'pitr fetch' brought")
         if name == "restore":
+            verb.add_argument("--name", default="", metavar="OPERATION", help="what the copy is made for (playbooks/restore.yml says it)")
             verb.add_argument("--into", metavar="DIRECTORY", help="a new directory beside the data (default: its name and .restored)")
             verb.add_argument("--json", metavar="FILE", help="write what was found to a file as well")
     verb = verbs.add_parser("exchange", help="put a restored copy in the place of the data, which is kept aside")
     verb.add_argument("directory")
     verb.add_argument("--fetched", action="store_true", help="the archive that 'pitr fetch' brought takes the place of this host's, which is kept aside too")
     verb.add_argument("--exact", action="store_true", help=EXACT)
+    verb.add_argument("--name", default="", help="the copy of this name alone, as 'pitr restore' has said it; one that an operation has prepared needs it")
     verb = verbs.add_parser("fetch", help="bring what a moment needs from off the host, beside this host's archive")
     verb.add_argument("--to", required=True, metavar="TIME", help="as for a restore")
     which = "which copy: an id, machine-ID, on-NAME (its host's), cluster-ID, or %(default)s (of the machine before this one, if any)"
@@ -129,17 +131,18 @@ def act(conf, wanted):
         case "fetch" if wanted.plan:
             print("\n".join(offsite.plan_lines(conf, wanted.to, wanted.snapshot)))
         case "fetch":
-            offsite.fetch(conf, wanted.to, wanted.snapshot)
+            with jobs.alone(conf, "restore"):  # which may be reading what the last one brought
+                offsite.fetch(conf, wanted.to, wanted.snapshot)
         case "plan":
             print("\n".join(plan(offsite.fetched(conf) if wanted.fetched else conf, wanted.to, wanted.base).lines()))
         case "restore":
             where = offsite.fetched(conf) if wanted.fetched else conf
-            found = json.dumps(restore.restore(where, wanted.to, wanted.into or restore.usual(conf), wanted.base), indent=1)
+            found = json.dumps(restore.restore(where, wanted.to, wanted.into or restore.usual(conf), wanted.base, wanted.name), indent=1)
             print(found)
             if wanted.json:
                 pathlib.Path(wanted.json).write_text(found + "\n", encoding="utf-8")
         case "exchange":
-            print(restore.exchange(conf, wanted.directory, wanted.fetched, exact=wanted.exact))
+            print(restore.exchange(conf, wanted.directory, wanted.fetched, exact=wanted.exact, name=wanted.name))
             print(OF_THEN, file=sys.stderr)
         case "undo":
             print(restore.exchange_back(conf, wanted.directory, wanted.exact))

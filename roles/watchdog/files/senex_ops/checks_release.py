@@ -13,10 +13,13 @@ from .findings import Check, Finding, Sample, age, fail, is_number, ok, warn
 
 
 def read_release(host, config) -> dict | None:
-    """Which operation holds the lock; of a damaged file, that it lies there and since when.
+    """Which operation holds the lock. site.yml, which restarts only what it changes and puts back what does not come up, is none."""
+    found = read_lock()
+    return None if found and found.get("passing") else found
 
-    site.yml, which restarts only what it changes and puts back what does not come up, is none.
-    """
+
+def read_lock() -> dict | None:
+    """Who holds the lock; of a damaged file, that it lies there and since when."""
     try:
         with open(LOCK, encoding="utf-8") as handle:
             written = os.fstat(handle.fileno()).st_mtime
@@ -27,14 +30,19 @@ def read_release(host, config) -> dict | None:
         found = None
     if not isinstance(found, dict) or not is_number(found.get("renewed")):
         return {"what": "a release whose lock is damaged", "renewed": written}
-    return None if found.get("passing") else found
+    return found
+
+
+def free_in(holder: dict, now: float) -> float:
+    """Seconds for which a lock still keeps others out: also after a start of the host, for the controller may go on."""
+    return max(0.0, lease(holder) - unrenewed(holder, now))
 
 
 def left(holder: dict | None, now: float) -> float:
     """Seconds for which a lock still keeps the watchdog from restarts; 0 where there is none, where nobody renewed it, or where the host has started since:
     that start has begun everything anew, and a run that goes on renews it.
     """
-    return 0.0 if holder is None or of_before(holder) else max(0.0, lease(holder) - unrenewed(holder, now))
+    return 0.0 if holder is None or of_before(holder) else free_in(holder, now)
 
 
 def lease(holder: dict) -> float:
