@@ -81,5 +81,7 @@ def test_the_playbook_puts_in_place_what_it_has_prepared(program):  # noqa: F811
 def argv_of(name, verb):
     """The argument list of the task that calls this verb."""
     lists = rendered.loaded(rendered.ROLES / f"pitr/tasks/{name}.yml")
+    copied = "{{ senex_home ~ '/' ~ __pitr_data ~ '.restored' }}"
     every = [one["senex.trader.release"]["argv"] for task in lists for one in task.get("block", [task]) if "senex.trader.release" in one]
+    every = [text.replace("__pitr_copied", copied.strip("{} ")) for text in every]
     return next(argv for argv in every if f"'{verb}'" in argv)

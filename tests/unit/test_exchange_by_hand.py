@@ -100,7 +100,7 @@ def test_what_an_operation_has_stopped_is_not_started_by_hand(called, state, ref
 
 # What a job of its own kind is kept from by its own lock, and what only looks
 OTHERS = {
-    "pitr": {"base", "wal", "check", "verify", "drill", "drills", "list", "plan", "receive", "install"},
+    "pitr": {"base", "wal", "check", "verify", "drill", "drills", "list", "plan", "receive", "install", "where"},
     "backup": {"dump", "offsite", "offsite-wal", "offsite-check", "restic", "try-keys", "prove", "list", "verify", "accept", "prepare", "failed"},
     "redis": {"check"},
 }

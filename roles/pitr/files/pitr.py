@@ -71,6 +71,9 @@ def parse(argv):
     verb = verbs.add_parser("take-back", help="put an archive that was set aside back into its place")
     verb.add_argument("name")
     verb.add_argument("--instead-of", metavar="NAME", help="the name of the one that has its place now")
+    verb = verbs.add_parser("where", help="which data is in place after an exchange that did not say so (playbooks/restore.yml calls it)")
+    verb.add_argument("directory")
+    verb.add_argument("--since", required=True, metavar="STAMP", help="no data that was kept aside before is looked at")
     verb = verbs.add_parser("server", help="stop the database, or start it (playbooks/restore.yml calls it)")
     verb.add_argument("act", choices=("stop", "start"))
     verbs.add_parser("receive", help="receive WAL until stopped, if the archive is of the cluster that runs")
@@ -155,6 +158,9 @@ def act(conf, wanted):
             kept.take_back(conf, wanted.name, wanted.instead_of)
         case "server":
             getattr(database.service(conf), wanted.act)()
+        case "where":
+            kept_since = [path for path in restore.kept_aside(conf) if path.rpartition("-")[2] >= wanted.since]
+            print(restore.where(conf, wanted.directory, kept_since[-1] if kept_since else ""))
         case "receive":
             archive.receive(conf)
         case "drop-slot":

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import time
+from collections.abc import Iterator
 
 from senex_host import files
 from senex_host.host_layout import RECEIVER
@@ -179,10 +180,11 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
         jobs.tell(f"comes into the place of the data: {what}")
         was, becomes = (identity(settings, found) for found in (settings.data, directory))
         before = {} if exact else handed_out(settings)
-        systemctl("stop", RECEIVER)
         server = database.service(settings)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         aside = f"{settings.data}.before-restore-{stamp}" if os.path.exists(settings.data) else ""
+        with placed(settings, directory, aside):
+            systemctl("stop", RECEIVER)
         try:
             server.swap_data(settings.data, directory, aside)
             tell(settings, becomes)
@@ -206,7 +208,8 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
         if done.returncode:
             jobs.complain(f"the roles of this data are not those of now: {last_words(done.stderr)}; run site.yml")
         raise_sequences(settings, before)
-        systemctl("start", RECEIVER)
+        with placed(settings, directory, aside):
+            systemctl("start", RECEIVER)
         with contextlib.suppress(PitrError):  # the next look at the archive writes it down as well
             archive.mark(settings)
     return aside
@@ -240,6 +243,39 @@ def exchangeable(settings: Settings) -> None:
         raise PitrError(f"PostgreSQL has its data in {used[1]}, and postgresql_data_directory is {settings.data}: nothing that is restored there would be used")
 
 
+@contextlib.contextmanager
+def placed(settings: Settings, directory: str, aside: str) -> Iterator[None]:
+    """Around a step of an exchange: what goes wrong in it is told with where the data is then."""
+    try:
+        yield
+    except PitrError as error:
+        raise PitrError(f"{error}. {where(settings, directory, aside)}") from error
+
+
+def where(settings: Settings, directory: str, aside: str = "") -> str:
+    """Which data is in place, where the other lies, and what leads on: by what is on the disk, for an exchange may have ended between its renames."""
+    there, kept, waits = (bool(path) and os.path.isdir(path) for path in (settings.data, aside, directory))
+    if there and waits:
+        said = f"In place ({settings.data}) is the data from before; what was to take its place lies in {directory}, and can be tried again"
+    elif there:
+        former = f"the data from before lies in {aside}: senex pitr undo {aside} puts it back" if kept else "there was no data before"
+        said = f"In place ({settings.data}) is what was to be put there; {former}"
+    else:
+        former = f"the data from before lies in {aside}: senex pitr undo {aside} puts it back" if kept else "there was none before"
+        said = f"Nothing is in place ({settings.data}); {former}" + f". What was to take its place lies in {directory}" * waits
+    return said + manager(settings)
+
+
+def manager(settings: Settings) -> str:
+    """That the user's own systemd is gone, with every container; nothing where it answers."""
+    if systemctl("show", "--property=Version", check=False).returncode == 0:
+        return ""
+    uid = os.stat(settings.home).st_uid
+    return (
+        f". The user manager does not answer, and no container runs: as root, systemctl start user@{uid}.service, which starts PostgreSQL on what is in place"
+    )
+
+
 def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, undone: str) -> str:
     """The way back from an exchange that failed; what is where then."""
     server = database.service(settings)
@@ -258,7 +294,7 @@ def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, un
     except (PitrError, OSError) as error:
         # PostgreSQL is tried again and again; nobody else starts what receives its WAL, and the slot would keep all of it
         systemctl("start", "--no-block", RECEIVER, check=False)
-        return f"The way back failed too: {error}; the data from before lies in {aside if os.path.exists(aside) else settings.data}, the copy in {directory}"
+        return f"The way back failed too: {error}. {where(settings, directory, aside)}"
     return f"The data is what it was, and PostgreSQL runs on it; the copy lies in {directory}"
 
 
