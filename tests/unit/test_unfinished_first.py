@@ -49,11 +49,20 @@ def test_where_none_is_under_way_the_order_is_as_ever(looked, more):
     assert [(name, level) for name, level, *_ in looked(WEB, **more)] == [("web", FAIL), ("release", OK)]
 
 
-@pytest.mark.parametrize(
-    ("what", "playbook"),
-    [("restore", "restore"), ("upgrade of PostgreSQL 15 to 17", "upgrade_postgresql"), ("rotation of x", "rotate"), ("deploy of 2", "deploy"),
-     ("rollback of 1", "rollback"), ("update of images (redis)", "update_images"), ("data checksums", "checksums"), ("removal of everything", "remove"), ("", "deploy")],
-)  # fmt: skip
+NAMED = {
+    "restore": "restore",
+    "upgrade of PostgreSQL 15 to 17": "upgrade_postgresql",
+    "rotation of x": "rotate",
+    "deploy of 2": "deploy",
+    "rollback of 1": "rollback",
+    "update of images (redis)": "update_images",
+    "data checksums": "checksums",
+    "removal of everything": "remove",
+    "": "deploy",
+}
+
+
+@pytest.mark.parametrize(("what", "playbook"), NAMED.items())
 def test_a_stale_one_names_its_own_playbook(looked, what, playbook):
     """A restore that was killed was to be ended by a deploy."""
     name, level, _says, do = looked(WEB, ago=30000, what=what)[0]
