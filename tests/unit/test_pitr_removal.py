@@ -247,9 +247,14 @@ def test_latest_is_all_that_the_stopped_database_had(conf, monkeypatch, capsys, 
 @pytest.mark.parametrize(
     "name", ["pitr_drill_directory", "pitr_directory", "pitr_status_directory", "postgresql_data_directory", "postgresql_socket_directory"]
 )
-@pytest.mark.parametrize("path", ["", ".", "/srv/x", "../x", "a/../b", "a/", "a//b"])
-def test_directories_are_below_the_home(name, path):
-    assert f"{name}: '{path}' is no path below senex_home" in refused(**{name: path})
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [("", "is empty"), (".", "has . or .."), ("/srv/x", "begins at the root of the disk, and not at senex_home"), ("../x", "has . or .."),
+     ("a/../b", "has . or .."), ("a/", "has a slash at its end"), ("a//b", "or two beside one another")],
+)  # fmt: skip
+def test_directories_are_below_the_home(name, path, says):
+    said = refused(**{name: path})
+    assert f"{name}: '{path}' " in said and f"{says}" in said and "write a directory below senex_home" in said
 
 
 @pytest.mark.parametrize("path", ["data/postgres", "data/postgres/drill", "backups", "backups/barman/drill", "data", "backups/status"])

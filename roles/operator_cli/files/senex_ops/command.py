@@ -287,9 +287,12 @@ def rollback(host: Host, settings: config.Config, options) -> int:
     except KeyError as error:
         raise CliError(f"{RECORDS}: a record of a release lacks {error}; playbooks/rollback.yml says more") from None
     tag, reference, current = (untrusted.plain(found[name] or "?") for name in ("tag", "reference", "from"))
-    here = host.podman("image", "exists", found["reference"]).code == 0
+    asked = host.podman("image", "exists", found["reference"])
+    missing = (
+        "not on this host: it is pulled, so the registry has to answer" if asked.code == 1 else f"cannot be looked for: {untrusted.plain(asked.said)}"
+    )
     print(f"from {current} back to {tag}, by this host's history (senex releases)")
-    print(f"image {reference}: {'on this host' if here else 'not on this host: it is pulled, so the registry has to answer'}")
+    print(f"image {reference}: {'on this host' if asked.code == 0 else missing}")
     if found["undo"]:
         print(f"migrations since then, newest first: {', '.join(untrusted.plain(name) for name in found['undo'])}")
         print("  it says what undoing them would lose, and asks: -e release_keep_migrations=true leaves them, -e release_undo_migrations=true undoes them")

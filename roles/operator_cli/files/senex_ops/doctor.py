@@ -123,8 +123,10 @@ def judge_ports(data: dict, config, now: float) -> list[Finding]:
     return found or [ok("ports", "all ours")]
 
 
-def read_image(host, config) -> dict:
+def read_image(host, config) -> dict | None:
     """Whether the image is here, and whether the registry would give it."""
+    if host.systemctl("user", "show", "--property=Version").code:
+        return None  # nothing was asked of any registry; what is wrong is said of the account
     name, _, digest = config.image.partition("@")
     repository, _, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", "")
     asked = host.podman("search", "--list-tags", "--limit", "10000", "--format", "{{.Tag}}", repository, timeout=40)
@@ -132,8 +134,10 @@ def read_image(host, config) -> dict:
             "listed": bool(digest) or not tag or tag in asked.out.split()}  # fmt: skip
 
 
-def judge_image(data: dict, config, now: float) -> list[Finding]:
+def judge_image(data: dict | None, config, now: float) -> list[Finding]:
     """The image can be had."""
+    if data is None:
+        return []
     here = "it is on this host, so what runs goes on" if data["here"] else "and it is not on this host, so nothing starts"
     if data["code"]:
         level = warn if data["here"] else fail
