@@ -288,9 +288,7 @@ def rollback(host: Host, settings: config.Config, options) -> int:
         raise CliError(f"{RECORDS}: a record of a release lacks {error}; playbooks/rollback.yml says more") from None
     tag, reference, current = (untrusted.plain(found[name] or "?") for name in ("tag", "reference", "from"))
     asked = host.podman("image", "exists", found["reference"])
-    missing = (
-        "not on this host: it is pulled, so the registry has to answer" if asked.code == 1 else f"cannot be looked for: {untrusted.plain(asked.said)}"
-    )
+    missing = "not on this host: it is pulled, so the registry has to answer" if asked.code == 1 else f"cannot be looked for: {untrusted.plain(asked.said)}"
     print(f"from {current} back to {tag}, by this host's history (senex releases)")
     print(f"image {reference}: {'on this host' if asked.code == 0 else missing}")
     if found["undo"]:
