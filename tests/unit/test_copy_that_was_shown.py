@@ -78,6 +78,17 @@ def test_the_playbook_puts_in_place_what_it_has_prepared(program):  # noqa: F811
         assert (wanted.verb, wanted.name) == (verb, "restore-x")
 
 
+def test_a_program_of_before_that_is_found_by_the_plan():
+    """It would be told a name that it does not know when the application is stopped already."""
+    plan = rendered.loaded(rendered.ROLES / "pitr/tasks/restore_plan.yml")
+    (fails,) = [task for task in plan if task["name"] == "Fail if the target time cannot be restored"]
+    assert "'--name'" in str(plan)
+    for said, told in (("pitr: error: unrecognized arguments: --name a restore", True), ("pitr: plan: there is no base backup", False)):
+        inputs = {"__pitr_planned": {"rc": 2, "stderr": said}, "__pitr_fetched": {}, **fails["vars"]}
+        shown = rendered.value("pitr", "shown", shown=fails["ansible.builtin.fail"]["msg"], **inputs)
+        assert said in shown and ("run site.yml --tags pitr first" in shown) is told and shown.endswith("Nothing was changed.")
+
+
 def argv_of(name, verb):
     """The argument list of the task that calls this verb."""
     lists = rendered.loaded(rendered.ROLES / f"pitr/tasks/{name}.yml")

@@ -72,8 +72,8 @@ def parse(argv):
         verb.add_argument("--to", required=True, metavar="TIME", help="'2026-11-21 12:00:00+00', or latest")
         verb.add_argument("--base", metavar="ID", help="base backup to start from (default: the newest before that moment)")
         verb.add_argument("--fetched", action="store_true", help="out of the archive that 'pitr fetch' brought")
+        verb.add_argument("--name", default="", metavar="OPERATION", help="what the copy is made for (playbooks/restore.yml says it)")
         if name == "restore":
-            verb.add_argument("--name", default="", metavar="OPERATION", help="what the copy is made for (playbooks/restore.yml says it)")
             verb.add_argument("--into", metavar="DIRECTORY", help="a new directory beside the data (default: its name and .restored)")
             verb.add_argument("--json", metavar="FILE", help="write what was found to a file as well")
     verb = made("exchange", help="put a restored copy in the place of the data, which is kept aside")
