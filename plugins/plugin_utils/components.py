@@ -17,7 +17,8 @@ import yaml
 REGISTRY = Path(__file__).parents[2] / "roles/senex/vars/components.yml"
 EVERY_HOST, CONTAINERS, MONITORED = "every_host", "containers", "monitored"
 NOWHERE = "all:!all"
-MONITORING = "monitoring"  # the group whose host reads the metrics of all
+MONITORING = "monitoring"  # the component, and the group, whose host reads the metrics of all
+EXPORTERS_ADDRESS = "exporters_address"  # the variable with the address that the exporters of a host listen at
 EXACTLY_ONE, AT_MOST_ONE, ONE_OR_MORE, ANY = "exactly_one", "at_most_one", "one_or_more", "any"
 NEEDED = (EXACTLY_ONE, ONE_OR_MORE)
 WORLD = "world"
@@ -113,6 +114,12 @@ class Component:
     @property
     def user_units(self) -> tuple[str, ...]:
         return tuple(one.unit for one in self.units)
+
+    @property
+    def reached_ports(self) -> tuple[Port, ...]:
+        """Its own, and that of its exporter, which the host that reads metrics reaches."""
+        exporter = Port(port=self.metrics or 0, clients=(MONITORING,), address=EXPORTERS_ADDRESS, private=True)
+        return (*self.ports, exporter) if self.metrics else self.ports
 
     @property
     def backups(self) -> dict[str, tuple[str, ...]]:
