@@ -104,8 +104,8 @@ CASES = {
         [steady("prometheus_config_last_reload_successful", 0)], 0, 2,
         [steady("prometheus_config_last_reload_successful", 1), steady("alertmanager_notifications_failed_total", 5)],
     ),
-    # Every other probe fails, so that the site is never down for two minutes; and the same an hour before
-    "SiteBudgetBurnsFast": ([probed("1+0x70 0 1 0 1 0 1 0 1 0 1 0 1")], 70, 75, [probed("1+0x60 0 1 0 1 0 1 0 1 1+0x20")]),
+    # Ten minutes of a tenth; and worse that is over
+    "SiteBudgetBurnsFast": ([probed("1+0x70 0.9+0x30")], 76, 85, [probed("1+0x60 0 1 0 1 0 1 0 1 1+0x20")]),
     "SiteBudgetBurns": ([probed("0.99+0x500")], 365, 380, [probed("0.995+0x500")]),
     "SiteBudgetSpent": ([probed("0.998+0x100")], 71 * 60, 75 * 60, [probed("0.9991+0x100")]),
 }  # fmt: skip
