@@ -401,3 +401,12 @@ def test_the_end_of_the_authority_is_told_with_what_cures_it():
     """A run of the playbook renews what it signed, and not the authority."""
     (found,) = checks_certificates.judge_certificates({"/etc/senex-trader/tls/ca.crt": life(3650, 20)["x.crt"]}, settings(), NOW)
     assert found.level == WARN and "playbooks/secrets.yml" in found.do and "--tags" not in found.do
+
+
+def test_a_user_manager_that_does_not_run_is_no_fault_of_the_registry():
+    """`podman search` goes by it: the registry was said not to answer."""
+    fake = Fake()
+    fake.ended["systemctl user show"] = host.Ended(1, "", "Failed to connect to bus: No such file or directory")
+    (image,) = [check for check in doctor.SIGNATURES if check.name == "image"]
+    assert image.find(fake, settings(), NOW) == [] and not [words for words in fake.done if words[0] == "podman"]
+    assert image.find(Fake(), settings(), NOW) != []
