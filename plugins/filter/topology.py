@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.senex.trader.plugins.filter.checking import PLACEHOLDER
+from ansible_collections.senex.trader.plugins.plugin_utils.components import registry
 from ansible_collections.senex.trader.plugins.plugin_utils.topology import private_address, publish_address, reached
 
 
@@ -42,7 +43,8 @@ def reach_problems(groups: Mapping[str, Sequence[str]], variables: Mapping[str, 
 
 def component_address(name: str, groups: Mapping[str, Sequence[str]], variables: Mapping[str, Any], host: str) -> str:
     """Where a component listens for other hosts, if the inventory does not say."""
-    return publish_address(name, groups, variables, host)
+    variable = next(port.address for port in registry()[name].reached_ports if port.private)
+    return publish_address(variable, groups, variables, host)
 
 
 class FilterModule:

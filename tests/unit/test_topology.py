@@ -105,6 +105,13 @@ def test_a_host_that_others_must_reach_needs_an_address(known, said):
     assert line.startswith(f"senex_private_address: of db {said}, and app, queue reach postgresql here; write")
 
 
+def test_metrics_are_read_at_addresses_of_the_inventory():
+    monitored = {**PHASE2, "monitoring": ["app"]}
+    assert reach_problems(monitored, hostvars()) == []
+    (line,) = reach_problems({"web": ["app"], "nginx": ["db"], "monitoring": ["app"]}, {**hostvars(), "db": {"ansible_host": "192.0.2.6"}})
+    assert line.startswith("senex_private_address: of db is not in the inventory, and app reach exporters here; write")
+
+
 def test_a_client_needs_one_too():
     (line,) = reach_problems(PHASE2, {**hostvars(), "app": {"ansible_host": "192.0.2.5"}})
     assert line.startswith("senex_private_address: of app is not in the inventory, and it reaches postgresql of db, it reaches redis of queue; write")
