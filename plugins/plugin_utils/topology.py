@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,7 +37,12 @@ def private_address(hostvars: Mapping[str, Any], host: str) -> str:
 def sent_elsewhere(known: Mapping[str, Any], port: Port, here: set[str]) -> bool:
     """Whether the inventory sends a client to another server: each variable that it gives names none of this host's addresses."""
     servers = [server for name in port.elsewhere if (server := told(known, name))]
-    return bool(servers) and not any(address in server for server in servers for address in here if address)
+    return bool(servers) and not any(_names(server, address) for server in servers for address in here if address)
+
+
+def _names(server: str, address: str) -> bool:
+    """Whether a URL or an address is of this host, and not of one whose name or address begins or ends the same, as 10.0.0.55 does."""
+    return re.search(rf"(?<![\w.-]){re.escape(address)}(?![\w.-])", server) is not None
 
 
 def other_hosts(port: Port, groups: Mapping[str, Sequence[str]], me: str) -> list[str]:

@@ -40,6 +40,7 @@ LONGER = {"interrupted": 7200, "ledger": 3600, "controller": 2400, "foreign": 24
 UNIT_GROUPS = {
     "unit-programs": (
         "test_start_checks", "test_traffic_probe", "test_nginx_upstream", "test_release_record", "test_bounded", "test_bounded_commands", "test_terminals",
+        "test_dead_locks", "test_demo_reset", "test_engine_interrupted", "test_held_locks", "test_lab_lock", "test_untrusted",
     ),
     "unit-servers": ("test_nginx_sources", "test_nginx_ways", "test_nginx_floods", "test_request_hold", "test_watchdog_site"),
     "unit-rendering": (

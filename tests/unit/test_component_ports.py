@@ -85,7 +85,8 @@ def test_a_client_that_the_inventory_sends_elsewhere(given, opened):
 
 
 def test_a_url_of_redis_says_where_it_goes():
-    for url, opened in (("redis://:x@elsewhere:6379", []), ("redis://:x@10.0.0.5:6379", ["6390 10.0.0.6"])):
+    urls = {"redis://:x@elsewhere:6379": [], "redis://:x@10.0.0.5:6379": ["6390 10.0.0.6"], "redis://:x@10.0.0.55:6379": [], "redis://:x@110.0.0.5:6379": []}
+    for url, opened in urls.items():
         given = {"two": {"senex_redis_url": url, "senex_database_host": "pooler.senex.test"}}
         for address in ({}, {"redis_publish_address": "10.0.0.5"}):
             assert shown(ports("hosts", "one", TWO, given, **address)) == opened

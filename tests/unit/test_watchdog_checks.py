@@ -28,7 +28,7 @@ quadlet-generator[9]: converting "not-web-1.container": unsupported key 'Memory'
 quadlet-generator[9]: processing encountered some errors
 """
 TORN = 'quadlet-generator[9]: error loading "/opt/senex-trader/.config/containers/systemd/senex-network.network", file contains line 3: “x”\n'
-IMAGE = {"here": True, "code": 0, "said": "", "listed": True}
+IMAGE = {"image": "registry/x:1", "here": True, "code": 0, "said": "", "listed": True}
 WATCHED = {"state": "active", "said": {"at": NOW, "waiting": {}, "restarts": {}}}
 
 
@@ -279,6 +279,7 @@ TABLE = [
     (doctor.judge_ports, {"8001": ["rootlessport"], "443": ["nginx", "nginx"], "80": []}, OK, ""),
     (doctor.judge_ports, {"8001": ["python3"]}, FAIL, "is taken by python3"),
     (doctor.judge_image, IMAGE, OK, "can be pulled"),
+    (doctor.judge_image, {"image": ""}, FAIL, "no unit of the application"),
     (doctor.judge_image, {**IMAGE, "code": 125, "said": "unauthorized"}, WARN, "unauthorized"),
     (doctor.judge_image, {**IMAGE, "code": 125, "said": "no route", "here": False}, FAIL, "nothing starts"),
     (doctor.judge_image, {**IMAGE, "listed": False}, WARN, "the registry has no"),
@@ -290,7 +291,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("judge", "data", "level", "says"), TABLE, ids=[f"{row[0].__name__}-{row[2]}-{row[3]}"[:60] for row in TABLE])
 def test_table(judge, data, level, says):
-    found = judge(data, settings(image="registry/x:1"), NOW)
+    found = judge(data, settings(), NOW)
     matching = [one for one in found if one.level == level and says in f"{one.key} {one.says}"]
     assert matching, found
     if level == OK:
@@ -320,7 +321,7 @@ def test_every_check_has_a_broken_reading_and_a_whole_one():
 def test_every_sentence_of_every_check_has_a_reading_that_brings_it():
     """A line of status or doctor that is added without a row of TABLE."""
     modules = (*(sys.modules[name] for name in sorted({check.judge.__module__ for check in status.CHECKS})), doctor)
-    assert sentences.unsaid(modules, lambda: [judge(data, settings(image="registry/x:1"), NOW) for judge, data, _, _ in TABLE]) == []
+    assert sentences.unsaid(modules, lambda: [judge(data, settings(), NOW) for judge, data, _, _ in TABLE]) == []
 
 
 def test_where_no_connections_are_left_the_superuser_is_advised():
@@ -394,5 +395,14 @@ def test_a_copy_that_does_not_restore_is_told_beside_a_bucket_that_could_not_be_
 
 def test_the_end_of_the_authority_is_told_with_what_cures_it():
     """A run of the playbook renews what it signed, and not the authority."""
-    (found,) = checks_certificates.judge_certificates({"/etc/senex-trader/tls/ca.crt": life(3650, 20)["x.crt"]}, settings(image="registry/x:1"), NOW)
+    (found,) = checks_certificates.judge_certificates({"/etc/senex-trader/tls/ca.crt": life(3650, 20)["x.crt"]}, settings(), NOW)
     assert found.level == WARN and "playbooks/secrets.yml" in found.do and "--tags" not in found.do
+
+
+def test_a_user_manager_that_does_not_run_is_no_fault_of_the_registry():
+    """`podman search` goes by it: the registry was said not to answer."""
+    fake = Fake()
+    fake.ended["systemctl user show"] = host.Ended(1, "", "Failed to connect to bus: No such file or directory")
+    (image,) = [check for check in doctor.SIGNATURES if check.name == "image"]
+    assert image.find(fake, settings(), NOW) == [] and not [words for words in fake.done if words[0] == "podman"]
+    assert image.find(Fake(), settings(), NOW) != []

@@ -106,7 +106,7 @@ def test_a_dead_resolver_is_cured_and_no_instance_restarted(watchdog):
     for now in range(2):
         watchdog._take_dns(check.run(), 1000 + now)
     assert ended(watchdog) == []
-    assert watchdog.host.done[-1] == ("revive", "net", "registry/app:1")
+    assert watchdog.host.done[-1] == ("revive", "net", "registry/of-postgres.service:1")
 
 
 def test_podman_that_cannot_be_asked_is_no_dead_resolver(watchdog):
@@ -180,7 +180,7 @@ def test_names_that_fail_with_the_way_out_are_cured_by_the_user_manager(watchdog
 
 
 def test_names_that_fail_alone_are_cured_by_their_resolver(watchdog, tmp_path, monkeypatch):
-    assert names_fail(watchdog, tmp_path, monkeypatch, ["conmon", "slirp4netns"]) == [("revive", "net", "registry/app:1")]
+    assert names_fail(watchdog, tmp_path, monkeypatch, ["conmon", "slirp4netns"]) == [("revive", "net", "registry/of-postgres.service:1")]
 
 
 def test_the_way_out_alone_is_told_and_takes_nothing_down(watchdog, tmp_path, monkeypatch):

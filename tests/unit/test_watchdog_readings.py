@@ -210,3 +210,27 @@ def test_a_certificate_whose_end_is_no_time_hides_no_other(tmp_path, end):
     found = Check("certificates", checks_certificates.read_certificates, checks_certificates.judge_certificates).find(asked, checked, time.time())
     assert [(one.key, one.level) for one in found] == [(f"certificate {tmp_path}/a.crt", WARN), (f"certificate {tmp_path}/b.crt", OK)]
     assert "is no certificate" in found[0].says
+
+
+def test_the_image_is_the_one_of_the_units_on_this_host(tmp_path):
+    """A release writes units and leaves the watchdog's configuration as it is."""
+    here = host.Host(pwd.getpwuid(os.getuid()).pw_name, str(tmp_path))
+    units = tmp_path / ".config/containers/systemd"
+    units.mkdir(parents=True)
+    (units / "web-2.container").write_text("[Container]\n#Image=registry/app:0\nImage=registry/app:2\n", encoding="utf-8")
+    (units / "odd.container").write_text("[Container]\nImage=--privileged\n", encoding="utf-8")
+    assert here.unit_image(["web-1.service", "odd.service", "web-2.service"]) == "registry/app:2"
+    assert here.unit_image(["web-1.service", "odd.service"]) == here.unit_image([]) == ""
+
+
+def test_a_resolver_is_not_ended_where_none_can_be_started(tmp_path):
+    here = host.Host(pwd.getpwuid(os.getuid()).pw_name, str(tmp_path))
+    here.as_user = here.podman = None
+    assert here.revive_resolver("senex", "").code == 1
+
+
+def test_the_image_of_the_units_is_asked_of_the_registry():
+    fake = Fake()
+    fake.ended = {"podman search": host.Ended(0, "1\n", "")}
+    assert doctor.read_image(fake, settings())["image"] == "registry/of-web-1.service:1"
+    assert doctor.read_image(fake, settings(image_of=[])) == {"image": ""}

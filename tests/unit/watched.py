@@ -35,7 +35,7 @@ SETTINGS = {
     "database": {"user": "senex", "database": "senex", "container": "postgres"},
     "broker": {"queues": ["celery", "trading"]},
     "beat": "celery-beat.service",
-    "image": "registry/app:1",
+    "image_of": ["web-1.service"],
     "network": "net",
 }
 GOOD = host.Answer(200, "", "", 0.01, "ok")
@@ -84,6 +84,9 @@ class Fake:
 
     def processes(self, *names):
         return [name for name in self.programs if name in names]
+
+    def unit_image(self, units):
+        return f"registry/of-{units[0]}:1" if units else ""
 
     def revive_resolver(self, network, image):
         return self._end("revive", network, image)

@@ -123,26 +123,35 @@ def judge_ports(data: dict, config, now: float) -> list[Finding]:
     return found or [ok("ports", "all ours")]
 
 
-def read_image(host, config) -> dict:
+def read_image(host, config) -> dict | None:
     """Whether the image is here, and whether the registry would give it."""
-    name, _, digest = config.image.partition("@")
+    image = host.unit_image(config.image_of)
+    if not image:
+        return {"image": ""}
+    if host.systemctl("user", "show", "--property=Version").code:
+        return None  # nothing can be asked of any registry; what is wrong is said of the account
+    name, _, digest = image.partition("@")
     repository, _, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", "")
     asked = host.podman("search", "--list-tags", "--limit", "10000", "--format", "{{.Tag}}", repository, timeout=40)
-    return {"here": host.podman("image", "exists", config.image).code == 0, "code": asked.code, "said": asked.said,
+    return {"image": untrusted.plain(image), "here": host.podman("image", "exists", image).code == 0, "code": asked.code, "said": asked.said,
             "listed": bool(digest) or not tag or tag in asked.out.split()}  # fmt: skip
 
 
-def judge_image(data: dict, config, now: float) -> list[Finding]:
+def judge_image(data: dict | None, config, now: float) -> list[Finding]:
     """The image can be had."""
+    if data is None:
+        return []
+    if not data["image"]:
+        return [fail("image", "no unit of the application is on this host", "playbooks/site.yml puts it in place")]
     here = "it is on this host, so what runs goes on" if data["here"] else "and it is not on this host, so nothing starts"
     if data["code"]:
         level = warn if data["here"] else fail
-        return [level("image", f"{config.image}: the registry does not answer as it should ({data['said']}); {here}",
+        return [level("image", f"{data['image']}: the registry does not answer as it should ({data['said']}); {here}",
                       "senex_registry_login (user, password), name and certificate of the registry, the network")]  # fmt: skip
     if not data["listed"]:
         level = warn if data["here"] else fail
-        return [level("image", f"the registry has no {config.image}; {here}", "push it, or set senex_image_tag to one that is there")]
-    return [ok("image", f"{config.image} can be pulled")]
+        return [level("image", f"the registry has no {data['image']}; {here}", "push it, or set senex_image_tag to one that is there")]
+    return [ok("image", f"{data['image']} can be pulled")]
 
 
 def read_growth(host, config) -> dict:
@@ -166,7 +175,7 @@ SIGNATURES = [
     Check("podman", read_podman, judge_podman),
     Check("network-online", read_network, judge_network),
     Check("ports", read_ports, judge_ports),
-    Check("image", read_image, judge_image, lambda config: config.image),
+    Check("image", read_image, judge_image, lambda config: config.image_of),
     Check("growth", read_growth, judge_growth, lambda config: config.broker),
 ]
 

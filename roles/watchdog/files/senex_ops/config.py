@@ -187,7 +187,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     notify: Notify = field(default_factory=Notify)
     heartbeat_interval: float = number(60, 5, "seconds")
-    image: str = ""
+    image_of: list[str] = field(default_factory=list)  # units of the application's image
     network: str = ""
     manage: list[str] = field(default_factory=lambda: ["manage"])
     web: Web | None = None

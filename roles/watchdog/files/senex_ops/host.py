@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import pwd
+import re
 import socket
 import subprocess
 import time
@@ -113,6 +114,12 @@ class Host:
             self.images.update({pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()})
         return {image: self.images[image] for image in images if image in self.images}
 
+    def unit_image(self, units: list[str]) -> str:
+        """The image that the first of these units names which is here: what the last release wrote. Empty where none does."""
+        paths = [f"{self.home}/.config/containers/systemd/{unit.removesuffix('.service')}.container" for unit in units]
+        texts = (answer.get("content", b"").decode(errors="replace") for answer in untrusted.read(paths).values())
+        return next((found[1] for text in texts if (found := re.search(r"^Image=(\w\S*)$", text, re.MULTILINE))), "")
+
     def inside(self, container: str, *argv: str, timeout: float = 20, stdin: str | None = None) -> Ended:
         """A command in a container."""
         return self.podman("exec", *(["--interactive"] if stdin is not None else []), container, *argv, timeout=timeout, stdin=stdin)
@@ -155,6 +162,8 @@ class Host:
 
     def revive_resolver(self, network: str, image: str) -> Ended:
         """Podman starts the resolver of a network with the next container on it: one that does nothing disturbs nobody."""
+        if not image:
+            return Ended(1, "", "no unit on this host names an image, which a new resolver needs a container of")
         self.as_user("pkill", "-KILL", "-u", str(self.uid), "-x", "aardvark-dns")
         closed = ("--read-only", *confined.OPTIONS, "--log-driver=none")
         return self.podman("run", "--rm", "--pull=never", *closed, "--network", network, "--entrypoint", "/bin/true", image, timeout=60)

@@ -122,7 +122,7 @@ def attempt(host, config, part: decide.Part, cure: Remediation, starved: bool, n
 def cured(host, config, cure: Remediation, state: str):
     """The restart itself; how it ended."""
     if cure.resolver:
-        return host.revive_resolver(config.network, config.image)
+        return host.revive_resolver(config.network, host.unit_image(config.user_units))
     verb = "restart"
     if cure.container and state == "active" and host.kill_container(cure.container).code == 0 and gone(host, cure):
         verb = "start"  # systemd is about to do so by itself; `restart` would stop that start first
