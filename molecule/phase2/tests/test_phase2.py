@@ -28,7 +28,7 @@ def test_postgresql_knows_its_clients_by_their_addresses(site):
     """It is in the network of its host. A published port shows them all as one."""
     ask = "from django.db import connection as c; k = c.cursor(); k.execute('select host(inet_client_addr())'); print('from', k.fetchone()[0])"
     for host, container in ((site.app, "web-1"), (site.queue, "celery-worker")):
-        said = host.sh(f"{RUN} podman exec {container} manage shell --command {shlex.quote(ask)}", 60)
+        said = host.sh(f"{RUN} podman exec {container} python /app/manage.py shell --command {shlex.quote(ask)}", 60)
         assert f"from {host.address}" in said.splitlines(), said
     rules = site.database.sh(f"cat {HOME}/config/postgresql/pg_hba.conf").splitlines()
     sources = [line.split()[3] for line in rules if line.endswith("scram-sha-256")]
