@@ -65,6 +65,20 @@ def publish_address(
     return private_address(hostvars, me) if any(clients_of(port, groups, hostvars, me) for port in ports) else ""
 
 
+def shares_network(name: str, groups: Mapping[str, Sequence[str]], me: str, installed: Sequence[str] = ()) -> bool:
+    """Whether a container of the same host is a client of a component, and so finds it in their common network. What a host has from before counts: it
+    goes on after its host has left the groups."""
+    clients = {client for port in registry()[name].ports for client in port.clients}
+    return me in hosts_of(clients, groups) or bool(clients & set(installed))
+
+
+def client_addresses(name: str, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], me: str) -> list[str]:
+    """Where the clients of a component come from over the network; none where one of them cannot be known now."""
+    clients = dict.fromkeys(host for port in registry()[name].ports if port.private for host in clients_of(port, groups, hostvars, me))  # in their order
+    found = [private_address(hostvars, host) for host in clients]
+    return found if all(found) else []
+
+
 def reached(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
     """(component, host, clients on other hosts) where the address of the component follows from the inventory, and is not written in it."""
     found = []
