@@ -17,8 +17,9 @@ import yaml
 REGISTRY = Path(__file__).parents[2] / "roles/senex/vars/components.yml"
 EVERY_HOST, CONTAINERS, MONITORED, LOGGED = "every_host", "containers", "monitored", "logged"
 NOWHERE = "all:!all"
-MONITORING, LOGS = "monitoring", "logs"  # the groups whose host reads the metrics of all, and keeps the journals of all
+MONITORING, LOGS = "monitoring", "logs"  # the groups (and components) whose host reads the metrics of all, and keeps the journals of all
 BY_GROUP = {MONITORED: MONITORING, LOGGED: LOGS}  # every host, where that group has one
+EXPORTERS_ADDRESS = "exporters_address"  # the variable with the address that the exporters of a host listen at
 EXACTLY_ONE, AT_MOST_ONE, ONE_OR_MORE, ANY = "exactly_one", "at_most_one", "one_or_more", "any"
 NEEDED = (EXACTLY_ONE, ONE_OR_MORE)
 WORLD = "world"
@@ -114,6 +115,12 @@ class Component:
     @property
     def user_units(self) -> tuple[str, ...]:
         return tuple(one.unit for one in self.units)
+
+    @property
+    def reached_ports(self) -> tuple[Port, ...]:
+        """Its own, and that of its exporter, which the host that reads metrics reaches."""
+        exporter = Port(port=self.metrics or 0, clients=(MONITORING,), address=EXPORTERS_ADDRESS, private=True)
+        return (*self.ports, exporter) if self.metrics else self.ports
 
     @property
     def backups(self) -> dict[str, tuple[str, ...]]:

@@ -10,7 +10,7 @@ from ansible_collections.senex.trader.plugins.plugin_utils import components
 from watched import GOOD, SETTINGS, Fake, host, settings
 
 from senex_host import host_layout  # isort: skip
-from senex_ops import checks, checks_backups, checks_certificates, checks_containers, checks_database, checks_host, checks_pooler  # isort: skip
+from senex_ops import availability, checks, checks_backups, checks_certificates, checks_containers, checks_database, checks_host, checks_pooler  # isort: skip
 from senex_ops import checks_redis, checks_release, checks_site, checks_web, doctor, remediation, status  # isort: skip
 from senex_ops.findings import FAIL, OK, WARN, Check, age, size  # isort: skip
 
@@ -152,6 +152,10 @@ TABLE = [
     (checks_database.judge_beat, {"silent": "2000", "shortest": "10", "up": 30}, OK, ""),
     (checks_database.judge_beat, {}, OK, "no schedule"),
     (checks_database.judge_beat, {"silent": "", "shortest": "", "up": 9999}, OK, "not sent anything yet"),
+    (availability.judge_monitoring, {"errors": 0.0005, "alerts": []}, OK, "99.95 % in 30 days, the objective is 99.9 %; 50 % of the error budget are left"),
+    (availability.judge_monitoring, {"errors": 0.002, "alerts": []}, WARN, "99.80 % in 30 days, the objective is 99.9 %; 0 % of the error budget are left"),
+    (availability.judge_monitoring, {"errors": None, "alerts": []}, OK, "not known yet"),
+    (availability.judge_monitoring, {"errors": 0.0, "alerts": ["DiskFull", "SiteDown"]}, WARN, "Prometheus has these: DiskFull, SiteDown"),
     (checks_pooler.judge_pooler, {"silent": "pgbouncer: no such file"}, FAIL, "does not answer: pgbouncer: no such file"),
     (checks_pooler.judge_pooler, pooler(paused="yes"), FAIL, "is paused, so the application waits"),
     (checks_pooler.judge_pooler, pooler(cl_waiting="40", maxwait="7"), WARN, "40 clients wait for a connection to the database, the longest for 7 s"),

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-from . import checks, checks_release, remediation
+from . import availability, checks, checks_release, remediation
 from .findings import FAIL, OK, WARN, Check, Finding, fail, ok, warn, worst
 
 COLOURS = {OK: "32", WARN: "33", FAIL: "31"}
@@ -46,7 +46,7 @@ def judge_watchdog(data: dict, config, now: float) -> list[Finding]:
     return [ok("watchdog", f"watches; {count} restarts within the hour" if count else "watches")]
 
 
-CHECKS = [*checks.every(), Check("watchdog", read_watchdog, judge_watchdog)]
+CHECKS = [*checks.every(), *availability.CHECKS, Check("watchdog", read_watchdog, judge_watchdog)]
 
 
 def look(host, config, checks: list[Check] | None = None) -> list[tuple[str, Finding]]:
