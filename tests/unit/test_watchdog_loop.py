@@ -33,6 +33,14 @@ def ended(watchdog):
     return [words for words in watchdog.host.done if words[:1] == ("kill",) or words[:1] == ("systemctl",)]
 
 
+def test_each_instance_is_a_figure(watchdog):
+    """The loop asks each by itself, and not by the check of all."""
+    watchdog._take_web("web-1.service", GOOD, 1000)
+    fails(watchdog, "web-2.service", 1)
+    found = {one.labels["unit"]: one.value for samples in watchdog.samples.values() for one in samples if one.name == "web_up"}
+    assert found == {"web-1": True, "web-2": False}
+
+
 def test_three_failures_restart_the_one_instance(watchdog):
     fails(watchdog, "web-1.service", 2)
     assert watchdog.cure is None

@@ -127,6 +127,7 @@ class Watchdog(State):
     def _take_web(self, unit: str, answer: Answer, now: float) -> None:
         name = unit.removesuffix(".service")
         found = checks_web.judge_web({unit: answer}, self.config, now)
+        self.samples[f"web {name}"] = checks_web.measure_web({unit: answer}, now)
         part = self._count(name, answer.status == 200, found[0].says, now)
         self._tell(f"web {name}", found, now, self.config.probe.failures)
         if part.failures >= self.config.probe.failures and answer.status not in remediation.NO_CURE:
