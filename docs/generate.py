@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes docs/user/variables.md (from the roles' argument specifications, the senex role's defaults and the names of earlier inputs),
-the README.md of each role (from its specification), docs/developer/figures.md (from docs/figures.json) and the table of recovery in docs/operations/pitr.md
-(from docs/recovery.json)."""
+the README.md of each role (from its specification), docs/developer/figures.md (from docs/figures.json), the table of recovery in docs/operations/pitr.md
+(from docs/recovery.json) and the dashboards of role monitoring (from their description)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "plugins" / "plugin_utils"))
+sys.path[:0] = [str(ROOT / "plugins" / "plugin_utils"), str(ROOT / "docs")]
 
-from components import component_groups  # noqa: E402  (its folder must be known first)
+import dashboards  # noqa: E402  (their folders must be known first)
+from components import component_groups  # noqa: E402
 
 SETTINGS = ROOT / "roles" / "senex" / "defaults" / "main.yml"
 
@@ -79,6 +80,7 @@ def readme(place: Path) -> str:
     where = {
         "common": "every host",
         "exporters": "every host, where the group `monitoring` has one",
+        "log_upload": "every host, where the group `logs` has one",
         "senex": "no host: every role depends on it",
         "certificate": "no group of its own: other roles include it",
         "release": "no group of its own: `playbooks/deploy.yml` and `rollback.yml` use it",
@@ -153,6 +155,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     pages = {ROOT / "docs/operations/pitr.md": recovery(), ROOT / "docs/user/variables.md": page(), ROOT / "docs/developer/figures.md": figures()}
     pages |= {place / "README.md": readme(place) for place in sorted((ROOT / "roles").iterdir())}
+    pages |= dashboards.files()
     if options.check:
         old = [str(path.relative_to(ROOT)) for path, content in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != content]
         sys.exit(f"{', '.join(old)}: out of date, run docs/generate.py" if old else 0)

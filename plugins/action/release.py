@@ -59,6 +59,8 @@ class ActionModule(RenderingAction):
             result = self._ask(arguments)
             holder = result.get("busy")
             if not holder:
+                if dead := result.get("taken_over"):
+                    Display().display(f"{host}: {dead['what']} by {dead['who']} ended at '{dead['step']}' without a word; this run goes on after it")
                 return knowing(result, {"id": arguments.get("id", ""), "run": controller.run_name()})
             if controller.dead(holder) and arguments.get("take_over") != holder["id"]:
                 arguments["take_over"] = holder["id"]

@@ -15,8 +15,17 @@ PLACE = re.compile(r"(?!\.{1,2}(/|$))[A-Za-z0-9._-]+(/(?!\.{1,2}(/|$))[A-Za-z0-9
 
 def relative_path_problems(values: Mapping[str, Any]) -> list[str]:
     """One line for each value that names no directory below the home: a container gets it as its own, so it is never the home, nor outside of it."""
-    said = "is no path below senex_home; write one such as data/redis (letters, digits, '.', '_' and '-', neither . nor .. as a part)"
-    return [f"{name}: '{value}' {said}" for name, value in values.items() if not PLACE.fullmatch(str(value))]
+    said = "write a directory below senex_home, without the path of that, such as data/redis. Data on another disk has that disk mounted there"
+    return [f"{name}: '{value}' {_no_place(str(value))}; {said}" for name, value in values.items() if not PLACE.fullmatch(str(value))]
+
+
+def _no_place(value: str) -> str:
+    """What is wrong with a path that names no directory below the home."""
+    if not value or value.startswith("/"):
+        return "begins at the root of the disk, and not at senex_home" if value else "is empty"
+    if re.search("[^A-Za-z0-9._/-]", value):
+        return "has a character in it that is no letter, no digit and none of '.', '_', '-'"
+    return "has . or .. as a part" if re.search(r"(^|/)\.{1,2}(/|$)", value) else "has a slash at its end, or two beside one another"
 
 
 # Below the home, whatever the inputs say: made by roles whose directories have no other place

@@ -101,6 +101,17 @@ def release_missing_record(hostvars: Mapping[str, Any], hosts: list, mine: dict 
     return newest if newest.get("id", "") != (mine or {}).get("id", "") else {}
 
 
+def release_taken_over(hostvars: Mapping[str, Any], hosts: list) -> list[str]:
+    """Operations whose locks this release took, for they had ended without a word: a line each. It goes on with releases alone."""
+    found = {}
+    for name in ("release_first", "release_lock_attempt", "release_pulled"):
+        for host, answer in _said(hostvars, hosts, name, {}):
+            if dead := (answer or {}).get("taken_over"):
+                rest = "" if re.match(r"(deploy|rollback) of ", dead["what"]) else ". What it had still to do is not done by this: run it again"
+                found.setdefault(f"{dead['what']} by {dead['who']} had ended at '{dead['step']}' without a word{rest}", []).append(host)
+    return [untrusted.printable(f"before this, on {', '.join(dict.fromkeys(there))}: {what}", 1000) for what, there in found.items()]
+
+
 def release_failure_text(end: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """What the last task of a release says when not all went well. `end` is that of release_end; `about` has kind, tag, id and previous (a reference),
     what is unfinished, and hook_errors of the operator's tasks after the end; and perhaps image (digest, built), undone migrations and the backup."""
@@ -112,6 +123,7 @@ def release_failure_text(end: Mapping[str, Any], about: Mapping[str, Any]) -> st
     else:
         lines = [f"The {about['kind']} of {about['tag']} succeeded ({about['id']}), and it serves; release_post_deploy_tasks failed."]
     lines += [*trouble, *behind]
+    lines += about.get("after", [])
     image = about.get("image") or {}
     if trouble and image.get("digest"):
         lines.append(f"The image of {about['tag']}: {image['digest']}, built {image.get('built', '?')}.")
@@ -199,6 +211,7 @@ def release_success_text(about: Mapping[str, Any], probe: Mapping[str, Any]) -> 
         *probed,
         f"migrations{undone}: {', '.join(about['migrations']) or 'none'}",
         *about.get("unsaved", []),
+        *about.get("after", []),
         f"back with: ansible-playbook playbooks/rollback.yml -i ... (to {about['previous']})",
         f'set senex_image_tag: "{about["tag"]}" in the inventory when you next change it',
     ])  # fmt: skip
@@ -263,6 +276,7 @@ class FilterModule:
             "release_refusal_text": release_refusal_text,
             "release_reports": release_reports,
             "release_success_text": release_success_text,
+            "release_taken_over": release_taken_over,
             "release_tasks_due": release_tasks_due,
             "release_unfinished": release_unfinished,
             "rollback_target": rollback_target,

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.senex.trader.plugins.filter.checking import PLACEHOLDER
-from ansible_collections.senex.trader.plugins.plugin_utils.topology import private_address, publish_address, reached
+from ansible_collections.senex.trader.plugins.filter.firewall import firewall_admitted
+from ansible_collections.senex.trader.plugins.plugin_utils.components import registry
+from ansible_collections.senex.trader.plugins.plugin_utils.topology import client_addresses, private_address, publish_address, reached, shares_network
 
 
 def _wrong(hostvars: Mapping[str, Any], host: str) -> str:
@@ -42,9 +44,32 @@ def reach_problems(groups: Mapping[str, Sequence[str]], variables: Mapping[str, 
 
 def component_address(name: str, groups: Mapping[str, Sequence[str]], variables: Mapping[str, Any], host: str) -> str:
     """Where a component listens for other hosts, if the inventory does not say."""
-    return publish_address(name, groups, variables, host)
+    variable = next(port.address for port in registry()[name].reached_ports if port.private)
+    return publish_address(variable, groups, variables, host)
+
+
+def component_alone(name: str, groups: Mapping[str, Sequence[str]], host: str, installed: Sequence[str] | None = None) -> bool:
+    """Whether no container of its host has to find a component in their common network."""
+    return not shares_network(name, groups, host, installed or ())
+
+
+def component_clients(
+    name: str, groups: Mapping[str, Sequence[str]], variables: Mapping[str, Any], host: str, rules: Sequence[str] = (), wanted: Sequence[Mapping] = ()
+) -> list[str]:
+    """The addresses and networks that a component is reached from: other hosts of the environment, and whom the operator's rules of the firewall let in,
+    those of the host and those that it is to have. Nothing where that is everybody, or cannot be known now."""
+    found = client_addresses(name, groups, variables, host)
+    written = [f"{one.get('action', 'allow')} {one.get('protocol', 'tcp')} {one['port']} {one.get('from') or 'any'}" for one in wanted]
+    ports = [port.port for port in registry()[name].ports if port.private and isinstance(port.port, int)]
+    others = [source for port in ports for source in firewall_admitted([*rules, *written], port)]
+    return [] if not found or "any" in others else list(dict.fromkeys([*found, *sorted(others)]))
 
 
 class FilterModule:
     def filters(self) -> dict[str, Any]:
-        return {"component_address": component_address, "reach_problems": reach_problems}
+        return {
+            "component_address": component_address,
+            "component_alone": component_alone,
+            "component_clients": component_clients,
+            "reach_problems": reach_problems,
+        }

@@ -48,7 +48,8 @@ class LookupModule(LookupBase):
         if which not in (WORLD, "hosts"):
             raise AnsibleError(f"component_ports: there is no {which}; there are {WORLD} and hosts")
         mine = set(self._variables.get("group_names", []))
-        ports = [port for name, one in registry().items() if mine & set(groups_of(name)) for port in one.ports if (WORLD in port.clients) == (which == WORLD)]
+        here = [one for name, one in registry().items() if mine & set(groups_of(name))]
+        ports = [port for one in here for port in one.reached_ports if (WORLD in port.clients) == (which == WORLD)]
         if which == WORLD:
             return [{"port": self._range(port)} for port in ports if self._listens(port)]
         return [rule for port in ports for rule in self._rules(port)]
@@ -73,8 +74,7 @@ class LookupModule(LookupBase):
     def _address(self, port: Port) -> str:
         """Where it listens, as the role has it by default too, which is not loaded yet."""
         if port.private and port.address not in self._variables:
-            (name,) = (name for name, one in registry().items() if port in one.ports)
-            return publish_address(name, *(self._variables[word] for word in ("groups", "hostvars", "inventory_hostname")))
+            return publish_address(port.address, *(self._variables[word] for word in ("groups", "hostvars", "inventory_hostname")))
         return self._value(port.address)
 
     def _rules(self, port: Port) -> list[dict[str, str]]:

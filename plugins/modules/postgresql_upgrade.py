@@ -90,8 +90,20 @@ def step(given: dict) -> dict:
         units = [unit for part in ("django", "celery") for unit in Manifest(part).units]
         return {"changed": False, "units": [unit for unit in units if re.fullmatch(r"(web|celery)-[a-z0-9-]+\.service", unit) and "-next" not in unit]}
     user = ServiceUser(given["user"], given["home"])
-    user.check_manager()
     upgrade = Upgrade(user, wanted_of(given["cluster"], given["home"]), given["id"])
+    try:
+        user.check_manager()
+        return work(given, user, upgrade)
+    except (LookupError, OSError, CommandError) as error:
+        # Of a way back above all: what it did not come to
+        place = upgrade.exchange.whereabouts()
+        if not place or place in str(error):
+            raise
+        raise OSError(f"{str(error).rstrip('.')}. {place}. Run the same command again when that is cured") from error
+
+
+def work(given: dict, user: ServiceUser, upgrade: Upgrade) -> dict:
+    """The same, where the service user's units can be reached."""
     match given["step"]:
         case "plan":
             found = upgrade_plan.plan(upgrade, given["back"])

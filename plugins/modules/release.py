@@ -291,7 +291,8 @@ def main() -> None:
         ended = {"rc": 1, "stdout": "", "stderr": untrusted.lines(error)} if given["step"] == "run" else {}
         module.fail_json(msg=untrusted.lines(error), **ended)
     if answer.get("rc"):
-        module.fail_json(msg=untrusted.lines(f"{given['argv'][-1]} ended with {answer['rc']}: {answer['stderr'] or answer['stdout']}"), **answer)
+        said = answer["stderr"] or answer["stdout"] or ("it was killed" if answer["rc"] < 0 else "it said nothing")
+        module.fail_json(msg=untrusted.lines(f"{given['what'] or given['argv'][0]}: ended with {answer['rc']}: {said}"), **answer)
     if answer.get("trouble"):
         module.fail_json(msg=untrusted.lines(answer["trouble"]), **answer)
     module.exit_json(**answer)

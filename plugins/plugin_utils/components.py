@@ -15,9 +15,11 @@ from typing import Any
 import yaml
 
 REGISTRY = Path(__file__).parents[2] / "roles/senex/vars/components.yml"
-EVERY_HOST, CONTAINERS, MONITORED = "every_host", "containers", "monitored"
+EVERY_HOST, CONTAINERS, MONITORED, LOGGED = "every_host", "containers", "monitored", "logged"
 NOWHERE = "all:!all"
-MONITORING = "monitoring"  # the group whose host reads the metrics of all
+MONITORING, LOGS = "monitoring", "logs"  # the groups (and components) whose host reads the metrics of all, and keeps the journals of all
+BY_GROUP = {MONITORED: MONITORING, LOGGED: LOGS}  # every host, where that group has one
+EXPORTERS_ADDRESS = "exporters_address"  # the variable with the address that the exporters of a host listen at
 EXACTLY_ONE, AT_MOST_ONE, ONE_OR_MORE, ANY = "exactly_one", "at_most_one", "one_or_more", "any"
 NEEDED = (EXACTLY_ONE, ONE_OR_MORE)
 WORLD = "world"
@@ -115,6 +117,12 @@ class Component:
         return tuple(one.unit for one in self.units)
 
     @property
+    def reached_ports(self) -> tuple[Port, ...]:
+        """Its own, and that of its exporter, which the host that reads metrics reaches."""
+        exporter = Port(port=self.metrics or 0, clients=(MONITORING,), address=EXPORTERS_ADDRESS, private=True)
+        return (*self.ports, exporter) if self.metrics else self.ports
+
+    @property
     def backups(self) -> dict[str, tuple[str, ...]]:
         """The names of its jobs, by the command that runs them."""
         return {command: tuple(one.job for one in jobs) for command, jobs in self.jobs.items()}
@@ -170,8 +178,8 @@ def component(name: str, given: Mapping[str, Any]) -> Component:
     """An entry as it stands in the registry."""
     _only(name, given, KEYS)
     groups, units = given.get("groups", {}), given.get("units", {})
-    if bool(groups) is bool(given.get("where")) or given.get("where", EVERY_HOST) not in (EVERY_HOST, CONTAINERS, MONITORED):
-        raise RegistryError(f"{name}: needs groups, or where: {EVERY_HOST}, {CONTAINERS} or {MONITORED}")
+    if bool(groups) is bool(given.get("where")) or given.get("where", EVERY_HOST) not in (EVERY_HOST, CONTAINERS, *BY_GROUP):
+        raise RegistryError(f"{name}: needs groups, or where: {EVERY_HOST}, {CONTAINERS}, {MONITORED} or {LOGGED}")
     wrong = [f"{group}: {count}" for group, count in groups.items() if count not in COUNTS]
     wrong += [f"{secret}: {made}" for secret, made in given.get("secrets", {}).items() if made not in MADE]
     if wrong:
@@ -223,19 +231,14 @@ def every_group(components: Mapping[str, Component] | None = None) -> dict[str, 
     return found
 
 
-def monitored(groups: Mapping[str, Sequence[str]]) -> bool:
-    """Whether an inventory has a host that reads the metrics of all."""
-    return bool(groups.get(MONITORING))
-
-
 def groups_of(name: str, components: Mapping[str, Component] | None = None, inventory: Mapping[str, Sequence[str]] | None = None) -> list[str]:
-    """The groups whose hosts have a component; of one that is there only in a monitored environment none, where an inventory is not that."""
+    """The groups whose hosts have a component; of one that goes by another group none, where that one has no host in an inventory."""
     known = registry() if components is None else components
     if name not in known:
         raise RegistryError(f"there is no component {name}; there are {', '.join(known)}")
-    if known[name].where == MONITORED and inventory is not None and not monitored(inventory):
+    if known[name].where in BY_GROUP and inventory is not None and not inventory.get(BY_GROUP[known[name].where]):
         return []
-    if known[name].where in (EVERY_HOST, MONITORED):
+    if known[name].where in (EVERY_HOST, *BY_GROUP):
         return list(every_group(known))
     if known[name].where == CONTAINERS:
         return list(dict.fromkeys(group for one in known.values() if one.image for group in one.groups))

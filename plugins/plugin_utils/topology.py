@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleUndefinedVariable
-from ansible_collections.senex.trader.plugins.plugin_utils.components import Component, Port, groups_of, hosts_of, registry
+from ansible_collections.senex.trader.plugins.plugin_utils.components import EXPORTERS_ADDRESS, Component, Port, groups_of, hosts_of, registry
 from jinja2 import Undefined
 
 
@@ -56,18 +56,36 @@ def clients_of(port: Port, groups: Mapping[str, Sequence[str]], hostvars: Mappin
     return [host for host in others if not sent_elsewhere(hostvars[host], port, here)]
 
 
-def publish_address(name: str, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], me: str, known: Mapping[str, Component] | None = None) -> str:
-    """Where a component listens for other hosts, if the inventory does not say: nowhere, unless one of its clients is on another host."""
-    ports = (registry() if known is None else known)[name].ports
-    return private_address(hostvars, me) if any(port.private and clients_of(port, groups, hostvars, me) for port in ports) else ""
+def publish_address(
+    variable: str, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], me: str, known: Mapping[str, Component] | None = None
+) -> str:
+    """Where what this variable has the address of listens for other hosts, if the inventory does not say: nowhere, unless a client is on another host."""
+    components = (registry() if known is None else known).values()
+    ports = {port for one in components for port in one.reached_ports if port.private and port.address == variable}
+    return private_address(hostvars, me) if any(clients_of(port, groups, hostvars, me) for port in ports) else ""
+
+
+def shares_network(name: str, groups: Mapping[str, Sequence[str]], me: str, installed: Sequence[str] = ()) -> bool:
+    """Whether a container of the same host is a client of a component, and so finds it in their common network. What a host has from before counts: it
+    goes on after its host has left the groups."""
+    clients = {client for port in registry()[name].ports for client in port.clients}
+    return me in hosts_of(clients, groups) or bool(clients & set(installed))
+
+
+def client_addresses(name: str, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], me: str) -> list[str]:
+    """Where the clients of a component come from over the network; none where one of them cannot be known now."""
+    clients = dict.fromkeys(host for port in registry()[name].ports if port.private for host in clients_of(port, groups, hostvars, me))  # in their order
+    found = [private_address(hostvars, host) for host in clients]
+    return found if all(found) else []
 
 
 def reached(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
     """(component, host, clients on other hosts) where the address of the component follows from the inventory, and is not written in it."""
     found = []
-    for name, one in registry().items():
-        for port in (port for port in one.ports if port.private):
-            hosts = dict.fromkeys(host for group in groups_of(name) for host in groups.get(group) or [])
+    for component, one in registry().items():
+        for port in (port for port in one.reached_ports if port.private):
+            name = "exporters" if port.address == EXPORTERS_ADDRESS else component
+            hosts = dict.fromkeys(host for group in groups_of(component) for host in groups.get(group) or [])
             served = {host: clients_of(port, groups, hostvars, host) for host in hosts if port.address not in hostvars[host]}
             found += [(name, host, clients) for host, clients in served.items() if clients and (name, host, clients) not in found]
     return found

@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 
+import pytest
 from stack import DOMAIN, LAB_DIRECTORY
 
 PREFIX = os.environ.get("SENEX_LAB_PREFIX") or "10.203.0"
@@ -38,3 +39,20 @@ class Host:
 
 def both():
     return Host("molecule-web-one", 120, 1), Host("molecule-web-two", 121, 2)
+
+
+@pytest.fixture(autouse=True)
+def journals(request, site):
+    """The units' last words, when a test fails; for the conftest of each scenario to import, with the hook below."""
+    yield
+    if getattr(request.node, "failed", False):
+        for host in site.hosts:
+            errors = host.run("! test -e /var/log/nginx/error.log || tail -n 10 /var/log/nginx/error.log").stdout
+            print(host.name, host.journal(), errors, sep="\n")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    item.failed = report.failed
+    return report

@@ -10,7 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "roles/monitoring/files/rules.yml"
-ALERTS = {rule["alert"]: rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
+ALERTS = {rule["alert"]: rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"] if "alert" in rule}
 HOST = 'host="one"'
 
 
@@ -29,7 +29,13 @@ def used(percent, labels='mountpoint="/"'):
 
 
 SITE = 'job="probe-site",instance="https://127.0.0.1/health/"'
-INSTANCE = 'job="probe-instance",instance="http://127.0.0.1:8001/health/"'
+
+
+def probed(values):
+    """The site's probes. One series stands for all of them, so a value may be a share."""
+    return f"probe_success{{{HOST},{SITE}}}", values
+
+
 # Alert: what there is that fires it; minutes at which it does not yet, and does; and the same with a value that is still good, which never fires
 CASES = {
     "WebCpuHigh": ([*idle(0.25), steady("up", 1, 'job="nginx"')], 4, 12, [*idle(0.35), steady("up", 1, 'job="nginx"')]),
@@ -56,9 +62,11 @@ CASES = {
         [steady("node_filesystem_size_bytes", 10000, 'mountpoint="/"', 120), (f'node_filesystem_avail_bytes{{{HOST},mountpoint="/"}}', "3500-5x120")], 58, 70,
         [steady("node_filesystem_size_bytes", 10000, 'mountpoint="/"', 120), steady("node_filesystem_avail_bytes", 3500, 'mountpoint="/"', 120)],
     ),
+    "PoolerWaits": ([steady("senex_pooler_wait_seconds", 6, 'database="senex"')], 1, 3, [steady("senex_pooler_wait_seconds", 5, 'database="senex"')]),
     "TargetDown": ([steady("up", 0, 'job="redis"')], 1, 3, [steady("up", 1, 'job="redis"')]),
     "SiteDown": ([steady("probe_success", 0, SITE)], 1, 3, [steady("probe_success", 1, SITE)]),
-    "WebInstanceDown": ([steady("probe_success", 0, INSTANCE)], 1, 3, [steady("probe_success", 1, INSTANCE)]),
+    "WebInstanceDown": ([steady("senex_web_up", 0, 'unit="web-1"')], 1, 3, [steady("senex_web_up", 1, 'unit="web-1"')]),
+    "WebSocketDown": ([steady("probe_success", 0, 'job="probe-websocket"')], 1, 3, [steady("probe_success", 1, 'job="probe-websocket"')]),
     "PostgresqlDown": ([steady("pg_up", 0)], 0, 2, [steady("pg_up", 1)]),
     "RedisDown": ([steady("redis_up", 0)], 0, 2, [steady("redis_up", 1)]),
     "RedisCannotSave": (
@@ -84,6 +92,10 @@ CASES = {
     "ReleaseFailed": ([steady("senex_release_last_ok", 0)], 4, 6, [steady("senex_release_last_ok", 1)]),
     "ReleaseHangs": ([steady("senex_release_under_way", 1, minutes=90)], 59, 61, [steady("senex_release_under_way", 0)]),
     "WatchdogRestarts": ([steady("senex_watchdog_restarts", 2, 'part="web-1"')], 0, 2, [steady("senex_watchdog_restarts", 1, 'part="web-1"')]),
+    "UnitRestarts": (
+        [(f'senex_unit_restarts{{{HOST},unit="celery-worker"}}', "0+0x20 1 2 3 4 4+0x20")], 22, 27,
+        [(f'senex_unit_restarts{{{HOST},unit="celery-worker"}}', "0+0x20 1 2 2+0x20")],
+    ),
     "WatchdogSilent": (
         [steady("node_textfile_mtime_seconds", -301, 'file="senex.prom"')], 4, 6, [(f'node_textfile_mtime_seconds{{{HOST},file="senex.prom"}}', "0+60x60")],
     ),
@@ -92,6 +104,10 @@ CASES = {
         [steady("prometheus_config_last_reload_successful", 0)], 0, 2,
         [steady("prometheus_config_last_reload_successful", 1), steady("alertmanager_notifications_failed_total", 5)],
     ),
+    # Ten minutes of a tenth; and worse that is over
+    "SiteBudgetBurnsFast": ([probed("1+0x70 0.9+0x30")], 76, 85, [probed("1+0x60 0 1 0 1 0 1 0 1 1+0x20")]),
+    "SiteBudgetBurns": ([probed("0.99+0x500")], 365, 380, [probed("0.995+0x500")]),
+    "SiteBudgetSpent": ([probed("0.998+0x100")], 71 * 60, 75 * 60, [probed("0.9991+0x100")]),
 }  # fmt: skip
 FIRING = 'count by (alertname) (ALERTS{alertstate="firing"})'
 
@@ -100,7 +116,7 @@ def test_each_alert_has_a_case():
     assert list(CASES) == list(ALERTS)
 
 
-SLOW = [alert for alert, rule in ALERTS.items() if rule.get("for", "").endswith("d")]  # of these an hour is what a minute is of the others
+SLOW = [alert for alert, rule in ALERTS.items() if re.search("[0-9]d( |$)", f"{rule['expr']} {rule.get('for', '')}")]  # by samples an hour apart
 
 
 def case(series, *moments, interval="1m"):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -412,3 +413,27 @@ def test_what_is_told_of_others_is_printable(command, settings, capsys):
     told = capsys.readouterr()
     assert told.out == "one\n\ttwo ?[2J ?\n"
     assert told.err == "backup: of ?]0;x? it\n"
+
+
+@pytest.mark.parametrize("words", ["restore", "restore newest", "restore newest --fetched", "restore --help"])
+def test_whoever_types_restore_is_told_where_one_is_begun(command, capsys, words):
+    """It was `argument step: invalid choice`."""
+    with pytest.raises(SystemExit) as ended:
+        command.cli.parse(words.split())
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "playbooks/restore.yml -i inventory/ENVIRONMENT -e restore_dump=NAME" in said and "senex backup list" in said
+    assert command.cli.parse(["restore", "plan", "newest"]).argument == "newest"
+
+
+def test_what_others_call_is_not_offered(command, capsys):
+    with pytest.raises(SystemExit):
+        command.cli.parse(["--help"])
+    shown = set(re.findall(r"^    ([a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert {"dump", "redis", "media", "offsite", "list", "verify", "accept", "fetch", "restic"} <= shown and not shown & command.cli.CALLED
+
+
+@pytest.mark.parametrize("keep", ["0", "-1", "x"])
+def test_a_number_of_dumps_that_keeps_none_is_refused(command, capsys, keep):
+    with pytest.raises(SystemExit):
+        command.cli.parse(["dump", f"--keep={keep}"])
+    assert f"{keep} is no number of dumps that can stay; write 1 or more" in capsys.readouterr().err

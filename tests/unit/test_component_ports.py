@@ -29,6 +29,17 @@ def test_one_host_needs_nothing_of_others():
     assert ports("hosts", "one", alone, **PUBLISHED) == [] and ports("hosts", "one", alone) == []
 
 
+@pytest.mark.parametrize("host", ["one", "two", "three"])
+def test_the_host_that_reads_metrics_reaches_the_exporters_of_each_other_one(host):
+    """Its own are on the loopback; who has no server has one exporter, and PostgreSQL is not published for it."""
+    groups = {"postgresql": ["two"], "redis": ["one"], "web": ["one"], "nginx": ["three"], "monitoring": ["one"]}
+    opened = {"one": [], "two": ["9187 10.0.0.5", "9100 10.0.0.5"], "three": ["9113 10.0.0.5", "9100 10.0.0.5"]}
+    without = {name: hosts for name, hosts in groups.items() if name != "monitoring"}
+    before = shown(ports("hosts", host, without))
+    assert [one for one in shown(ports("hosts", host, groups)) if one not in before] == opened[host]
+    assert shown(ports("hosts", host, groups, exporters_address="127.0.0.1")) == before
+
+
 def test_everybody_reaches_nginx_and_nothing_else():
     assert ports("world", "one", TWO) == [{"port": "80"}, {"port": "443"}]
     assert ports("world", "two", TWO) == []

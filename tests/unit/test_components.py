@@ -49,7 +49,7 @@ def test_what_is_derived_of_it_is_what_was_written_by_hand():
 
 
 def test_variables_of_playbooks_and_roles_have_it():
-    assert value("senex", "lookup('senex.trader.component_groups')", groups={"monitoring": ["one"]}) == components.component_groups()
+    assert value("senex", "lookup('senex.trader.component_groups')", groups={"monitoring": ["one"], "logs": ["one"]}) == components.component_groups()
     everywhere = {name: ["one"] for name in components.every_group()}
     assert value("senex", "lookup('senex.trader.component_hosts')", groups=everywhere) == components.hosts_pattern()
     assert value("senex", "lookup('senex.trader.component_hosts', 'pitr', 'django')") == "postgresql:web"
@@ -247,10 +247,13 @@ def test_what_is_read_follows_from_the_inventory():
     groups = {"web": ["one"], "postgresql": ["two"], "redis": ["one"], "nginx": ["one"], "monitoring": ["one"]}
     hostvars = {"one": {}, "two": {"senex_private_address": "192.0.2.2"}}
     found = value("senex", "query('senex.trader.component_metrics')", groups=groups, inventory_hostname="one", hostvars=hostvars)
-    assert [(one["component"], one["host"], f"{one['address']}:{one['port']}") for one in found] == [
-        ("postgresql", "two", "192.0.2.2:9187"), ("redis", "one", "127.0.0.1:9121"), ("nginx", "one", "127.0.0.1:9113"),
-        ("exporters", "two", "192.0.2.2:9100"), ("exporters", "one", "127.0.0.1:9100"), ("monitoring", "one", "127.0.0.1:9090"),
+    assert [(one["component"], one["host"], f"{one['scheme']}://{one['address']}:{one['port']}") for one in found] == [
+        ("postgresql", "two", "https://192.0.2.2:9187"), ("redis", "one", "http://127.0.0.1:9121"), ("nginx", "one", "http://127.0.0.1:9113"),
+        ("exporters", "two", "https://192.0.2.2:9100"), ("exporters", "one", "http://127.0.0.1:9100"), ("monitoring", "one", "http://127.0.0.1:9090"),
     ]  # fmt: skip
+    hostvars["two"]["exporters_address"] = "192.0.2.3"
+    (one,) = value("senex", "query('senex.trader.component_metrics')", groups=groups, inventory_hostname="one", hostvars=hostvars)[:1]
+    assert one["address"] == "192.0.2.3", "where the inventory says that they listen"
     assert components.metrics_targets({"web": ["one"], "nginx": ["one"]}) == [("nginx", "one", 9113)]
 
 

@@ -1,5 +1,7 @@
 """A run of another environment changes no host: its inventory has an address that is not its own."""
 
+import re
+
 import pytest
 import yaml
 from ansible_collections.senex.trader.plugins.module_utils.host import environment_mark
@@ -22,8 +24,8 @@ def test_the_environment_of_a_host(place):
     assert environment_mark.refusal("production") == ""
     assert environment_mark.refusal("") == "", "what asks nothing"
     said = environment_mark.refusal("staging")
-    assert said.startswith("this host belongs to the environment production: senex_environment of this run is staging and not production.")
-    assert f"remove {place} on it" in said
+    assert said.startswith("this host belongs to the environment production: senex_environment of this run is staging and not production (")
+    assert "playbooks/remove.yml with its inventory" in said and "a host of its own" in said and "first line" not in said
     place.write_text("")
     assert environment_mark.refusal("staging") == ""
 
@@ -38,7 +40,23 @@ def test_the_environment_of_a_host(place):
 )
 def test_a_second_one_of_the_same_name_is_another(place, run, said):
     place.write_text("production\nsenex\n/opt/a\n")
-    assert said in environment_mark.refusal(run) and bool(environment_mark.refusal(run)) is bool(said)
+    told = environment_mark.refusal(run)
+    assert said.rstrip(".") in told and bool(told) is bool(said)
+
+
+def test_a_home_that_is_not_the_hosts_is_put_back(place):
+    """It advised to remove the file: the next run began with an empty database beside the one that served."""
+    place.write_text("production\nsenex\n/opt/a\n")
+    told = environment_mark.refusal("production\nsenex\n/opt/b")
+    assert "senex_home of this run is /opt/b and not /opt/a" in told and "Write senex_home: /opt/a into the inventory again" in told
+    assert not re.search(r"\bremove|\brm\b", told)
+    assert "Write senex_user: senex and senex_home: /opt/a into" in environment_mark.refusal("production\nother\n/opt/b")
+
+
+def test_one_that_has_another_name_is_named_anew(place):
+    place.write_text("production\nsenex\n/opt/a\n")
+    assert environment_mark.refusal("live\nsenex\n/opt/a").endswith(f"write that name into the first line of {place}")
+    assert "first line" not in environment_mark.refusal("staging\nsenex\n/opt/b")
 
 
 @pytest.mark.parametrize("check_mode", [False, True])

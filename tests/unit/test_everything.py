@@ -7,10 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from ansible_collections.senex.trader.plugins.module_utils.engine import everything
 from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest
 
 HOME = "/opt/senex-trader"
+ROOT = Path(__file__).parents[2]
 SHOWN = """Added user rules (see 'ufw status' for running firewall):
 ufw allow 22/tcp comment 'senex.trader'
 ufw allow 80/tcp comment 'senex.trader'
@@ -53,6 +55,33 @@ def test_what_a_drop_in_alone_keeps_closed_stops_with_it(tmp_path):
     manifest(tmp_path, "monitoring", ["/etc/senex-trader/metrics/web.yml", *(f"/etc/systemd/system/{name}.d/senex.conf" for name in names)])
     manifest(tmp_path, "nginx", ["/etc/systemd/system/nginx.service.d/senex.conf"])
     assert everything.Host("no-such-user", HOME, str(tmp_path)).system_units() == list(names)
+
+
+def test_what_the_application_stands_on_stops_behind_it(tmp_path, monkeypatch):
+    """PgBouncer ran on with a configuration that was gone, and the next start of the host brought it as its package has it."""
+    manifest(tmp_path, "pgbouncer", ["/etc/senex-trader/pgbouncer.ini", "/etc/systemd/system/pgbouncer.service.d/senex.conf"])
+    manifest(tmp_path, "watchdog", ["/etc/systemd/system/senex-watchdog.service"])
+    host = everything.Host("no-such-user", HOME, str(tmp_path))
+    told = []
+    monkeypatch.setattr(everything, "command", lambda argv: told.append(argv) or subprocess.CompletedProcess(argv, 0, "", ""))
+    transaction = SimpleNamespace(run=lambda check: told.append(["removed"]))
+    monkeypatch.setattr(everything, "SystemTransaction", lambda *_, **__: transaction)
+    for name in ("restore_originals", "remove_made"):
+        monkeypatch.setattr(everything, name, lambda: [])
+    assert host.stop_system() == ["senex-watchdog.service"] and "pgbouncer.service" in host.system_units()
+    told.clear()
+    host.remove_system()
+    assert told[:2] == [["systemctl", "disable", "--now", "pgbouncer.service"], ["removed"]]
+
+
+def test_each_unit_of_a_package_that_a_role_has_a_drop_in_for_is_stopped_with_it():
+    """nginx has a step of its own in the playbook; the user manager's and journald's go on."""
+    own = {
+        path.parts[-3] for path in (ROOT / "roles").glob("*/vars/main.yml") if "/etc/systemd/system/" in path.read_text() and ".service.d" in path.read_text()
+    }
+    assert own - {"nginx", "podman", "common"} == set(everything.CLOSED_BY_US)
+    pooler = yaml.safe_load((ROOT / "roles/pgbouncer/vars/main.yml").read_text())
+    assert pooler["__pgbouncer_keys"] in everything.MADE
 
 
 def test_rules_of_others_and_the_one_for_ssh_stay(host, monkeypatch):

@@ -171,6 +171,27 @@ def test_what_is_said_of_the_other_ends():
     )
 
 
+DEAD = {"id": "x", "what": "restore", "who": "anna@desk", "step": "restore a copy"}
+
+
+def test_a_release_that_came_after_what_had_been_killed_says_so():
+    """A deploy took the lock of a restore that was killed, and ended as if nothing had been."""
+    hosts = {
+        "one": {"release_first": {"taken_over": DEAD}, "release_pulled": {"taken_over": None}},
+        "two": {"release_pulled": {"taken_over": DEAD}},
+        "three": {"release_pulled": {"taken_over": {**DEAD, "what": "deploy of 1", "step": "\x1b[31mweb"}}},
+        "four": {},
+    }
+    restore, deploy = releases.release_taken_over(hosts, [*hosts, "five"])
+    assert restore == ("before this, on one, two: restore by anna@desk had ended at 'restore a copy' without a word. "
+                       "What it had still to do is not done by this: run it again")  # fmt: skip
+    assert deploy == "before this, on three: deploy of 1 by anna@desk had ended at '?[31mweb' without a word"
+    about = {"kind": "deploy", "tag": "2", "id": "r1", "previous": "1", "migrations": [], "after": [restore]}
+    assert restore in releases.release_success_text(about, {}).split("\n")
+    assert restore in releases.release_failure_text({"trouble": ["x"], "behind": [], "lost": False}, {**ABOUT, "after": [restore]}).split("\n")
+    assert releases.release_taken_over({}, ["one"]) == []
+
+
 def test_the_closed_time_is_told():
     about = {"kind": "deploy", "tag": "2", "id": "r1", "previous": "1", "migrations": ["a.3"], "maintenance": True, "closed": 41.2}
     lines = releases.release_success_text(about, {}).split("\n")

@@ -221,6 +221,9 @@ def test_the_application_is_not_the_superuser(inputs):
     assert "three roles, so write three names" in refusal("postgresql", **inputs)
 
 
+POOLED = {"group_names": ["nginx", "pgbouncer", "postgresql", "redis", "web"]}
+
+
 def of_the_host(**inputs):
     """What the parts of a host cannot have together."""
     given = {**GIVEN, "senex_private_address": "10.0.0.5", **inputs}
@@ -239,6 +242,11 @@ def of_the_host(**inputs):
          ["senex_redis_cache_tls_port: port 6390 is that of senex_redis_tls_port"]),
         ({"redis_publish_address": "10.0.0.5", "senex_redis_cache_instance": True, "senex_redis_cache_tls_port": 443},
          ["senex_redis_cache_tls_port: port 443 is that of nginx"]),
+        # The second web instance, beside the pooler
+        ({**POOLED, "senex_web_address": "10.0.0.5", "senex_web_base_port": 6431}, ["senex_pooler_port: port 6432 is that of senex_web_base_port on"]),
+        ({**POOLED, "senex_pooler_port": 443}, ["senex_pooler_port: port 443 is that of nginx on this host already"]),
+        ({**POOLED, "senex_web_base_port": 6431}, []),
+        ({"senex_web_address": "10.0.0.5", "senex_web_base_port": 6431}, []),
         # The same number at another address
         ({"redis_publish_address": "10.0.0.5", "senex_web_base_port": 6378}, []),
         ({"senex_database_port": 5433}, ["senex_database_port: 5433 is the port of no server here; the container on this host listens at 5432"]),

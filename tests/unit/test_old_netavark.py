@@ -114,9 +114,16 @@ esac
 """
 
 
+NFT = """#!/bin/sh
+[ "$INSIDE" = yes ] && [ "$*" = "-f -" ] || exit 98
+! [ -e $STATE.refuses ] || exit 1
+cat >>$STATE.rules
+"""
+
+
 @pytest.fixture
 def bridge(tmp_path):
-    for name, text in (("podman", PODMAN), ("ip", IP)):
+    for name, text in (("podman", PODMAN), ("ip", IP), ("nft", NFT)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     state = tmp_path / "state"
@@ -138,6 +145,21 @@ def test_the_bridge_gets_its_address_once(bridge):
     assert (bridge.state.parent / "state.log").read_text() == "set\n"
     bridge.state.write_text("ba:5e:00:00:00:02\n")  # a bridge that was made anew
     assert bridge().returncode == 0 and bridge.state.read_text().strip() == ADDRESS
+
+
+def test_each_start_says_anew_that_nothing_is_refused_and_one_trouble_hides_no_other(bridge):
+    """The rules go with the network's namespace, which is made anew after its last container; twice in one they would pile up."""
+    rules, refuses = (bridge.state.parent / f"state.{name}" for name in ("rules", "refuses"))
+    assert bridge().returncode == 0
+    once = rules.read_text()
+    assert 0 < once.find("delete table") < once.find(" drop"), "what is there already goes first"
+    assert bridge().returncode == 0 and rules.read_text() == 2 * once
+    refuses.touch()
+    bridge.state.write_text("ba:5e:00:00:00:03\n")
+    assert bridge().returncode != 0 and bridge.state.read_text().strip() == ADDRESS, "the address does not depend on them"
+    refuses.unlink()
+    (bridge.state.parent / "ip").write_text("#!/bin/sh\nexit 1\n")
+    assert bridge().returncode != 0 and rules.read_text() == 3 * once, "nor they on it"
 
 
 def test_the_address_is_of_one_station_and_nobodys():

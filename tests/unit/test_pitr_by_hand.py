@@ -1,6 +1,7 @@
 """Verbs of `pitr` that are typed on the server, where no playbook does what belongs to them."""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,3 +35,29 @@ def test_the_archive_of_what_runs_is_not_put_away_by_a_try(program, capsys):
         program.parse(["set-aside", "x"])
     assert "--image" in capsys.readouterr().err
     assert program.parse(["set-aside", "x", "--image", "i"]).image == "i"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("restore newest", "required: --to"),
+        ("restore --to latest newest", "unrecognized arguments: newest"),
+        ("plan", "required: --to"),
+        ("exchange", "required: directory"),
+        ("undo", "required: directory"),
+        ("discard", "required: directory"),
+    ],
+)
+def test_what_can_be_given_is_said_where_something_lacks(program, capsys, words, says):
+    with pytest.raises(SystemExit):
+        program.parse(words.split())
+    said = capsys.readouterr().err
+    assert says in said and "senex pitr list" in said and ("--to latest" in said or "directory is one that" in said)
+
+
+def test_what_others_call_is_not_offered(program, capsys):
+    with pytest.raises(SystemExit):
+        program.parse(["--help"])
+    shown = set(re.findall(r"^    ([a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert shown == {"base", "wal", "check", "verify", "drill", "drills", "reset", "list", "plan", "restore", "exchange", "fetch", "undo", "discard"}
+    assert program.parse(["server", "stop"]).act == "stop"

@@ -27,7 +27,7 @@ def kept(conf, monkeypatch):  # noqa: F811
         said = "\n".join(name for name, _ in busy) if words[0] == "ps" else dict(busy)[words[-1]] + "\n"
         return subprocess.CompletedProcess(words, 0, said, "")
 
-    monkeypatch.setattr(discard, "podman", podman)
+    monkeypatch.setattr(removal, "podman", podman)
     monkeypatch.setattr(discard, "run", removal.run)
     conf.__dict__["busy"] = busy  # frozen
     return conf

@@ -146,3 +146,13 @@ def test_static_files_of_a_release_go_where_the_role_has_marked_their_place(prun
 def test_the_role_marks_it():
     text = (SCRIPT.parents[2] / "django/vars/main.yml").read_text(encoding="utf-8")
     assert f"dest: data/static/{owned.CHILDREN}" in text
+
+
+@pytest.mark.parametrize("keep", ["0", "-1", "two"])
+def test_a_number_that_keeps_nothing_is_refused(prune, monkeypatch, capsys, keep):
+    """It was taken for 1."""
+    monkeypatch.setattr(prune, "podman", lambda *_: pytest.fail("nothing may be looked at"))
+    monkeypatch.setattr(sys, "argv", ["senex-prune-images", f"--keep={keep}"])
+    with pytest.raises(SystemExit) as ended:
+        prune.main()
+    assert ended.value.code == 2 and f"{keep} is no number of images that can be kept; write 1 or more" in capsys.readouterr().err

@@ -102,6 +102,13 @@ def test_a_dead_holder_is_not_waited_for(act):
     assert result["failed"] and len(action.asked) == 2, "another one was faster: it is asked once more, and not for ever"
 
 
+def test_that_a_dead_one_was_there_is_said_by_every_operation(act):
+    dead = {**ELSEWHERE, "what": "restore", "who": "anna@desk", "step": "restore a copy"}
+    act([{"changed": True, "taken_over": None}], step="begin")
+    _result, action = act([{"changed": True, "taken_over": dead}], step="begin")
+    assert action.shown == ["one: restore by anna@desk ended at 'restore a copy' without a word; this run goes on after it"]
+
+
 def test_a_script_of_a_release_gets_the_unit_of_its_image(monkeypatch):
     """The same template, the inventory's commands and paths, and the static files of that very image: also where the play has no role django."""
     from rendered import action, component, variables

@@ -197,6 +197,7 @@ FILES = {
     "roles/backup/files/senex_backup/redis.py:make": "its own .part",
     "roles/backup/files/senex_backup/redis.py:prune": "copies, by the form of their names",
     "roles/common/files/senex_host/files.py:replace": "its own temporary name",
+    "roles/logs/files/log-receiver": "journals of its own directory, by the form of their names; its own sockets",
     "roles/nginx/tasks/absent.yml": "system_files: files of a manifest",
     "roles/pgbouncer/tasks/absent.yml": "the module's word for what its manifest has",
     "roles/pitr/files/pitr/offsite.py:put_in_place": "its own configuration and note, which fetch wrote",

@@ -407,7 +407,7 @@ def test_a_rollback_is_told_and_not_made(tmp_path, monkeypatch, capsys, wanted, 
     path.write_text("".join(json.dumps(one) + "\n" for one in (released(1, "2", "1", ["app.0002"]), released(2, "3", "2", ["app.0003"]))), encoding="utf-8")
     monkeypatch.setattr(command, "RECORDS", str(path))
     asked = []
-    host = types.SimpleNamespace(podman=lambda *words: asked.append(words) or types.SimpleNamespace(code=0 if there else 1))
+    host = types.SimpleNamespace(podman=lambda *words: asked.append(words) or types.SimpleNamespace(code=0 if there else 1, said=""))
     if not says:
         with pytest.raises(LookupError, match="is no release of this environment"):
             command.rollback(host, settings(), types.SimpleNamespace(release=wanted))

@@ -4,8 +4,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from ansible.errors import AnsibleUndefinedVariable
-from ansible_collections.senex.trader.plugins.filter.topology import reach_problems
-from rendered import value
+from ansible_collections.senex.trader.plugins.filter.topology import component_alone, reach_problems
+from ansible_collections.senex.trader.plugins.module_utils.engine import unit_text
+from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_keys import check_unit
+from rendered import component, value
 from test_rendered_units import BASE, SECRET
 
 ONE = {name: ["app"] for name in ("postgresql", "redis", "web", "celery", "celery_beat", "nginx", "backup", "watchdog")}
@@ -105,6 +107,13 @@ def test_a_host_that_others_must_reach_needs_an_address(known, said):
     assert line.startswith(f"senex_private_address: of db {said}, and app, queue reach postgresql here; write")
 
 
+def test_metrics_are_read_at_addresses_of_the_inventory():
+    monitored = {**PHASE2, "monitoring": ["app"]}
+    assert reach_problems(monitored, hostvars()) == []
+    (line,) = reach_problems({"web": ["app"], "nginx": ["db"], "monitoring": ["app"]}, {**hostvars(), "db": {"ansible_host": "192.0.2.6"}})
+    assert line.startswith("senex_private_address: of db is not in the inventory, and app reach exporters here; write")
+
+
 def test_a_client_needs_one_too():
     (line,) = reach_problems(PHASE2, {**hostvars(), "app": {"ansible_host": "192.0.2.5"}})
     assert line.startswith("senex_private_address: of app is not in the inventory, and it reaches postgresql of db, it reaches redis of queue; write")
@@ -116,3 +125,89 @@ def test_what_is_made_of_facts_that_nobody_has_asked_for_is_not_judged():
             raise AnsibleUndefinedVariable("'ansible_facts' is undefined")
 
     assert reach_problems(PHASE2, {**hostvars(), "db": Limited(senex_private_address="{{ ansible_facts.default_ipv4.address }}")}) == []
+
+
+def server(host="db", groups=PHASE2, known=None, **inputs):
+    """Unit, postgresql.conf and pg_hba.conf of PostgreSQL on a host."""
+    known = hostvars() if known is None else known
+    mine = [group for group, hosts in groups.items() if host in hosts]
+    files, _ = component(
+        "postgresql",
+        **{
+            **BASE,
+            "groups": groups,
+            "group_names": mine,
+            "inventory_hostname": host,
+            "hostvars": known,
+            "postgresql_host_network": True,
+            **known[host],
+            **inputs,
+        },
+    )
+    return tuple(files[name][0] for name in ("postgres.container", "config/postgresql/postgresql.conf", "config/postgresql/pg_hba.conf"))
+
+
+def admitted(rules):
+    """From where a password lets one in."""
+    return [line.split()[3] for line in rules.splitlines() if line.endswith("scram-sha-256")]
+
+
+def test_postgresql_on_a_host_of_its_own_is_in_the_network_of_the_host():
+    """So its log and its rules have the clients' own addresses."""
+    unit, settings, rules = server()
+    assert unit_text.values(unit, "Container", "Network") == ["host"]
+    assert not unit_text.values(unit, "Container", "PublishPort") and not unit_text.values(unit, "Container", "DNSOption")
+    assert "listen_addresses = '127.0.0.1, 10.0.0.6'" in settings.splitlines()
+    assert admitted(rules) == ["127.0.0.1/32", "10.0.0.6/32", "10.0.0.5/32", "10.0.0.7/32"]
+    assert check_unit(unit, "postgres.container", (4, 9, 3)) == []
+    assert all(" -h 10.0.0.6 " in one for key in ("HealthCmd", "HealthStartupCmd") for one in unit_text.values(unit, "Container", key))
+
+
+def test_it_is_published_unless_the_inventory_says_so():
+    unit, settings, rules = server(postgresql_host_network=False)
+    assert unit_text.values(unit, "Container", "Network") == ["senex-network.network"]
+    assert unit_text.values(unit, "Container", "PublishPort") == ["10.0.0.6:5432:5432"]
+    assert "listen_addresses = '*'" in settings.splitlines() and admitted(rules) == ["all"]
+
+
+def test_containers_of_the_same_host_need_the_way_to_it():
+    assert component_alone("postgresql", PHASE2, "db", ["postgresql", "pitr"])
+    assert not component_alone("postgresql", {**PHASE2, "celery": ["db"]}, "db"), "workers beside it"
+    assert not component_alone("postgresql", PHASE2, "db", ["postgresql", "django"]), "web instances from before"
+
+
+OWN = ["allow tcp 22 any", "allow tcp 5432 10.0.0.99"]  # of the collection's last run; that host is no client any more
+
+
+def facts_with(*rules):
+    return {
+        "memtotal_mb": 7940,
+        "distribution": "Debian",
+        "distribution_version": "13",
+        "ansible_local": {"senex": {"ufw": {"rules": [*rules, *OWN], "own_rules": OWN}}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("inputs", "others"),
+    [
+        (
+            {"ansible_facts": facts_with("allow tcp 5432 10.0.0.5", "allow any 5000:6000 10.9.0.0/24", "deny tcp 5432 10.0.0.8")},
+            ["10.9.0.0/24"],
+        ),
+        ({"common_firewall_rules": [{"port": "443"}, {"port": 5432, "from": "10.9.0.9"}]}, ["10.9.0.9/32"]),
+        ({"common_firewall_rules": [{"port": "5432"}]}, None),
+        ({"common_firewall_enabled": "false"}, None),
+        ({"known": hostvars(app={"senex_private_address": ""})}, None),
+    ],
+    ids=["a rule of the host", "a rule of the inventory", "a rule for everybody", "no firewall", "an address that is not known now"],
+)
+def test_who_comes_through_the_firewall_is_not_turned_away_behind_it(inputs, others):
+    """An existing host may be asked by more than its environment, and nothing else says by whom."""
+    own = ["127.0.0.1/32", "10.0.0.6/32", "10.0.0.5/32", "10.0.0.7/32"]
+    assert admitted(server(**inputs)[2]) == (["all"] if others is None else own + others)
+
+
+def test_who_else_comes_to_postgresql_is_told():
+    assert admitted(server(postgresql_client_addresses=["10.0.0.5", "10.1.0.0/24", "fd00::5"])[2])[2:] == ["10.0.0.5/32", "10.1.0.0/24", "fd00::5/128"]
+    assert admitted(server(postgresql_client_addresses=[])[2]) == ["all"]

@@ -10,7 +10,7 @@ from ansible_collections.senex.trader.plugins.plugin_utils import components
 from watched import GOOD, SETTINGS, Fake, host, settings
 
 from senex_host import host_layout  # isort: skip
-from senex_ops import checks, checks_backups, checks_certificates, checks_containers, checks_database, checks_host, checks_pooler  # isort: skip
+from senex_ops import availability, checks, checks_backups, checks_certificates, checks_containers, checks_database, checks_host, checks_pooler  # isort: skip
 from senex_ops import checks_redis, checks_release, checks_site, checks_web, doctor, remediation, status  # isort: skip
 from senex_ops.findings import FAIL, OK, WARN, Check, age, size  # isort: skip
 
@@ -152,6 +152,10 @@ TABLE = [
     (checks_database.judge_beat, {"silent": "2000", "shortest": "10", "up": 30}, OK, ""),
     (checks_database.judge_beat, {}, OK, "no schedule"),
     (checks_database.judge_beat, {"silent": "", "shortest": "", "up": 9999}, OK, "not sent anything yet"),
+    (availability.judge_monitoring, {"errors": 0.0005, "alerts": []}, OK, "99.95 % in 30 days, the objective is 99.9 %; 50 % of the error budget are left"),
+    (availability.judge_monitoring, {"errors": 0.002, "alerts": []}, WARN, "99.80 % in 30 days, the objective is 99.9 %; 0 % of the error budget are left"),
+    (availability.judge_monitoring, {"errors": None, "alerts": []}, OK, "not known yet"),
+    (availability.judge_monitoring, {"errors": 0.0, "alerts": ["DiskFull", "SiteDown"]}, WARN, "Prometheus has these: DiskFull, SiteDown"),
     (checks_pooler.judge_pooler, {"silent": "pgbouncer: no such file"}, FAIL, "does not answer: pgbouncer: no such file"),
     (checks_pooler.judge_pooler, pooler(paused="yes"), FAIL, "is paused, so the application waits"),
     (checks_pooler.judge_pooler, pooler(cl_waiting="40", maxwait="7"), WARN, "40 clients wait for a connection to the database, the longest for 7 s"),
@@ -397,3 +401,12 @@ def test_the_end_of_the_authority_is_told_with_what_cures_it():
     """A run of the playbook renews what it signed, and not the authority."""
     (found,) = checks_certificates.judge_certificates({"/etc/senex-trader/tls/ca.crt": life(3650, 20)["x.crt"]}, settings(), NOW)
     assert found.level == WARN and "playbooks/secrets.yml" in found.do and "--tags" not in found.do
+
+
+def test_a_user_manager_that_does_not_run_is_no_fault_of_the_registry():
+    """`podman search` goes by it: the registry was said not to answer."""
+    fake = Fake()
+    fake.ended["systemctl user show"] = host.Ended(1, "", "Failed to connect to bus: No such file or directory")
+    (image,) = [check for check in doctor.SIGNATURES if check.name == "image"]
+    assert image.find(fake, settings(), NOW) == [] and not [words for words in fake.done if words[0] == "podman"]
+    assert image.find(Fake(), settings(), NOW) != []

@@ -10,9 +10,14 @@ from watched import settings
 
 from senex_ops import checks, checks_backups, checks_release, decide, metrics, service  # isort: skip
 from senex_ops.findings import Check, Sample, fail, ok  # isort: skip
+from senex_ops.host import Answer  # isort: skip
 
 ROOT = Path(__file__).parents[2]
 NOW = 1_800_000_000
+POOL = {"database": "senex", "cl_active": "1", "cl_waiting": "0", "sv_active": "1", "sv_idle": "2", "sv_used": "3", "maxwait": "0"}
+UNIT = {"ActiveState": "active", "ActiveEnterTimestampMonotonic": "60000000", "NRestarts": "2", "MemoryCurrent": "1024", "CPUUsageNSec": "1500000000"}
+# As systemd says it of what it does not count
+UNCOUNTED = {"MemoryCurrent": "18446744073709551615", "CPUUsageNSec": "[not set]", "ActiveEnterTimestampMonotonic": "0", "ActiveState": "active"}
 READINGS = {
     "backups": ([{"job": "dump", "result": "ok", "finished": "2027-01-15T07:00:00+00:00", "max_age_seconds": 90000, "bytes": 12},
                  {"job": "wal", "result": "never"}, {"job": "base", "result": "unreadable"},
@@ -24,7 +29,16 @@ READINGS = {
     "reboot": ({"pending": True, "packages": ""}, {"reboot_pending": [1]}),
     "errors": ({"seen": 200, "own": {"502": 3, "504": 4}}, {"site_requests": [200], "site_errors": [7]}),
     "release": (None, {"release_under_way": [0]}),
+    "web": ({"web-1.service": Answer(200, seconds=0.5), "web-2.service": Answer(0, "no answer", seconds=2.0)}, {"web_up": [1, 0], "web_seconds": [0.5, 2]}),
+    "pooler": ({"pools": [POOL | {"cl_waiting": "3", "maxwait": "7"}, POOL], "state": []},
+               {"pooler_clients": [5], "pooler_clients_waiting": [3], "pooler_servers": [12], "pooler_wait_seconds": [7]}),
+    "redis": ({"overdue": 2, "waiting": []}, {"tasks_overdue": [2]}),
+    "beat": ({"silent": "60", "shortest": "", "up": 9}, {"beat_sent_seconds": [NOW - 60]}),
+    "units": ({"user": {"web-1.service": UNIT, "b.service": {"ActiveState": "failed", "NRestarts": "5"}}, "system": {}, "failed": [], "uptime": 100.0},
+              {"unit_started_seconds": [NOW - 40], "unit_restarts": [2, 5], "unit_memory_bytes": [1024], "unit_cpu_seconds": [1.5]}),
 }  # fmt: skip
+# Of readings that have tests of their own
+OTHERS = {"drill_proved_seconds", "site_responses", "site_seconds", "check", "web_connections", "release_last_ok", "watchdog_restarts", "watchdog_paused"}
 
 
 @pytest.mark.parametrize("name", list(READINGS))
@@ -37,11 +51,17 @@ def test_a_reading_has_these_figures(name):
     assert found == expected
 
 
+def test_what_cannot_be_read_is_no_figure():
+    units = {"user": {"a.service": UNCOUNTED}, "system": {}, "uptime": 9}
+    for name, data in (("pooler", {"silent": "gone"}), ("redis", {"damaged": "x"}), ("beat", {}), ("beat", {"silent": ""}), ("units", units)):
+        (check,) = (one for one in checks.every() if one.name == name)
+        assert check.measure(data, NOW) == []
+
+
 def test_each_alert_asks_for_what_the_watchdog_writes():
     """A name that nobody writes makes an alert that never comes."""
     rules = (ROOT / "roles/monitoring/files/rules.yml").read_text()
-    written = {name for _, expected in READINGS.values() for name in expected} | {"drill_proved_seconds"}
-    written |= {"check", "web_connections", "release_last_ok", "watchdog_restarts", "watchdog_paused"}
+    written = {name for _, expected in READINGS.values() for name in expected} | OTHERS
     assert set(re.findall(r"\bsenex_([a-z_]+)", rules)) <= written
 
 

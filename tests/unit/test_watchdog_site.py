@@ -48,6 +48,22 @@ def test_errors_of_nginxs_own(lines, level, says):
     assert found.level == level and says in found.says, found
 
 
+def test_figures_by_who_answered():
+    """Who was tried in vain is not who answered; what a client calls the host decides nothing."""
+    one, two = "upstream=10.0.0.5:8001", "upstream=10.0.0.5:8002"
+    lines = [line(200, "-").replace("upstream=-", one).replace("rt=0.1", f"rt={number / 100}") for number in range(1, 21)]
+    lines += [line(502, "nginx").replace("upstream=-", f"{two}, 10.0.0.5:8001"), line(200, "-").replace("host=a", "host=a rt=9.0 upstream=b us=1")]
+    lines += [line(500, "application").replace("upstream=-", f"{one} : 10.0.0.5:8002"), line(429, "-"), line(200, "-", address="127.0.0.1")]
+    found = {(one.name, *one.labels.values()): one.value for one in checks_site.measure_errors(checks_site.counted("\n".join(lines), NOW), NOW)}
+    assert found == {
+        ("site_requests",): 23, ("site_errors",): 1, ("site_responses", "10.0.0.5:8001", "2xx"): 20, ("site_responses", "10.0.0.5:8001", "5xx"): 1,
+        ("site_responses", "10.0.0.5:8002", "5xx"): 1, ("site_responses", "nginx", "2xx"): 1,
+        ("site_seconds", "10.0.0.5:8001", "0.5"): 0.1, ("site_seconds", "10.0.0.5:8001", "0.95"): 0.19,
+        ("site_seconds", "10.0.0.5:8002", "0.5"): 0.1, ("site_seconds", "10.0.0.5:8002", "0.95"): 0.1,
+        ("site_seconds", "nginx", "0.5"): 0.1, ("site_seconds", "nginx", "0.95"): 0.1,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(("errors", "level"), [(0, OK), (2, OK), (4, WARN)])
 def test_a_flood_does_not_hide_what_the_others_get(tmp_path, monkeypatch, errors, level):
     """Some seconds of it are all that the end of the log has room for."""
@@ -84,7 +100,9 @@ def test_the_log_tells_nginxs_errors_from_the_applications(tmp_path, monkeypatch
         assert site.statuses(12, "/page", **who) == [502] * 12
         time.sleep(0.2)
         monkeypatch.setattr(checks_site, "LOG", str(tmp_path / "access.log"))
-        assert checks_site.read_errors(Fake(), settings()) == {"seen": 16, "own": {"502": 13}}
+        found = checks_site.read_errors(Fake(), settings())
+        assert (found["seen"], found["own"]) == (16, {"502": 13})
+        assert sum(found["answers"].values()) == 16 and sum(map(len, found["times"].values())) == 16, "each line says who answered, and how fast"
 
 
 @needs_nginx

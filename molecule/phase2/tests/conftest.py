@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 sys.path[:0] = [str(ROOT / "molecule/shared"), str(ROOT / "tests/integration")]
 
-from two_hosts import Host  # noqa: E402  (the path above must come first)
+from two_hosts import Host, journals, pytest_runtest_makereport  # noqa: E402, F401  (the path above must come first)
 
 # All that comes and goes at the ports of the servers, as the wire has it: payloads of TCP alone, 64 MB at most
 CAPTURE = """
@@ -120,19 +120,3 @@ def _here(script):
     import subprocess
 
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True).stdout
-
-
-@pytest.fixture(autouse=True)
-def journals(request, site):
-    """The units' last words, when a test fails."""
-    yield
-    if getattr(request.node, "failed", False):
-        for host in site.hosts:
-            print(host.name, host.journal(), sep="\n")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = yield
-    item.failed = report.failed
-    return report

@@ -1,10 +1,11 @@
 """An inventory that lists groups and addresses alone, and what users, neighbours and strangers see of it. The capture runs while a release does."""
 
 import re
+import shlex
 
 import pytest
 from conftest import Wire
-from parts import RUN, played
+from parts import HOME, RUN, played
 from traffic import Traffic
 
 RATE = 15
@@ -19,8 +20,22 @@ def test_each_host_reaches_what_its_components_need_and_nothing_else(open_ports)
     app, ssh = {22, 80, 443}, {22}
     assert open_ports["stranger"] == {"app": app, "database": ssh, "queue": ssh}
     assert open_ports["app"] | {"app": app} == {"app": app, "database": {22, 5432}, "queue": {22, 6390, 6391}}
+    app = app | {19532}  # for the journals of the other hosts
     assert open_ports["queue"] | {"queue": ssh} == {"app": app, "database": {22, 5432}, "queue": ssh}
     assert open_ports["database"] | {"database": ssh} == {"app": app, "database": ssh, "queue": ssh}
+
+
+def test_postgresql_knows_its_clients_by_their_addresses(site):
+    """It is in the network of its host. A published port shows them all as one."""
+    ask = "from django.db import connection as c; k = c.cursor(); k.execute('select host(inet_client_addr())'); print('from', k.fetchone()[0])"
+    for host, container in ((site.app, "web-1"), (site.queue, "celery-worker")):
+        said = host.sh(f"{RUN} podman exec {container} python /app/manage.py shell --command {shlex.quote(ask)}", 60)
+        assert f"from {host.address}" in said.splitlines(), said
+    rules = site.database.sh(f"cat {HOME}/config/postgresql/pg_hba.conf").splitlines()
+    sources = [line.split()[3] for line in rules if line.endswith("scram-sha-256")]
+    assert sorted(sources) == sorted(f"{one}/32" for one in ("127.0.0.1", *(host.address for host in site.hosts)))
+    listening = site.database.sh("ss -Hltn 'sport = 5432' | awk '{print $4}'").split()
+    assert sorted(listening) == sorted(["127.0.0.1:5432", f"{site.database.address}:5432"])
 
 
 def test_redis_has_no_port_without_tls_for_other_hosts(site):

@@ -98,7 +98,15 @@ def test_what_is_denied_is_out_of_reach_of_containers_alone(host, probe):
         host.check_output("systemctl stop denied-probe.service; " + "; ".join(f"ip address del {address}/32 dev lo" for address in addresses))
 
 
-def test_the_bridge_takes_an_address_of_its_own_and_keeps_it(host, probe):
+def asked_of_nobody(host):
+    """What a container meets that sends a question to the network's gateway, where nobody takes it."""
+    pid = host.check_output(f"{RUN} podman inspect probe --format '{{{{.State.Pid}}}}'")
+    gateway = host.check_output(f"{RUN} podman network inspect senex-trader_senex_network --format '{{{{(index .Subnets 0).Gateway}}}}'")
+    ask = f"import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.settimeout(1); s.connect(('{gateway}', 9)); s.send(b'?'); s.recv(1)"
+    return host.run(f'nsenter --target {pid} --net python3 -c "{ask}"').stderr.splitlines()[-1]
+
+
+def test_the_bridge_takes_an_address_of_its_own_and_nobody_is_refused(host, probe):
     """What hosts with netavark before 1.9 get is not installed here. It works with this Podman as with that one, which the lab does not have."""
     assert not host.file(f"{HOME}/bin/senex-bridge-address").exists
     program = base64.b64encode((pathlib.Path(__file__).parents[3] / "roles/podman/files/bridge_address.sh").read_bytes()).decode()
@@ -106,9 +114,11 @@ def test_the_bridge_takes_an_address_of_its_own_and_keeps_it(host, probe):
     links = f"{RUN} podman unshare --rootless-netns ip -o link show type bridge"
     before = host.check_output(links)
     assert before.count("link/ether") == 1 and "02:73:65:6e:65:78" not in before
+    assert asked_of_nobody(host).startswith("ConnectionRefusedError"), "glibc asks again at once, until it gives up"
     for _ in range(2):
         host.check_output(f"{RUN} sh /tmp/bridge-address senex-trader_senex_network")
         assert "link/ether 02:73:65:6e:65:78" in host.check_output(links)
+        assert asked_of_nobody(host).startswith("TimeoutError"), "it asks again after a second"
     test_containers_find_each_other(host, probe)
     assert "link/ether 02:73:65:6e:65:78" in host.check_output(links)
 

@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT / "molecule/shared"), str(ROOT / "tests/integration")]
 from parts import played  # noqa: E402  (the path above must come first)
 from releases import HOLDER, RECORDS  # noqa: E402
 from traffic import Traffic  # noqa: E402
-from two_hosts import both  # noqa: E402
+from two_hosts import both, journals, pytest_runtest_makereport  # noqa: E402, F401
 
 RATE = 15
 
@@ -99,20 +99,3 @@ class Observed:
 @pytest.fixture(scope="session")
 def site():
     return Site()
-
-
-@pytest.fixture(autouse=True)
-def journals(request, site):
-    """The units' last words, when a test fails."""
-    yield
-    if getattr(request.node, "failed", False):
-        for host in site.hosts:
-            print(host.name, host.journal(), sep="\n")
-        print(site.one.run("tail -n 10 /var/log/nginx/error.log").stdout)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = yield
-    item.failed = report.failed
-    return report

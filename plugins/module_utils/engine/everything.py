@@ -28,7 +28,9 @@ LAST = ("podman",)
 SYSTEM_FIRST = ("watchdog", "nginx")
 SYSTEM_LAST = ("common", "host-library")
 # What these run are units of packages, which listen at every address and ask for nothing once our drop-ins are gone
-CLOSED_BY_US = ("exporters", "monitoring")
+CLOSED_BY_US = ("exporters", "monitoring", "pgbouncer")
+# Of these, what the application stands on until it has ended
+STOOD_ON = ("pgbouncer",)
 DROP_IN = re.compile(r"/etc/systemd/system/([\w@.\\-]+\.service)\.d/.+")
 UNIT = re.compile(r"[\w@.\\-]+\.(?:service|timer|path|socket|swap)")
 # Programs that read what was removed: a change below the path is told to them, where they run
@@ -46,6 +48,7 @@ MADE = (
     "/etc/nginx/senex",
     "/etc/senex-trader/tls",
     "/etc/senex-trader",
+    "/run/senex-pgbouncer-key",
     "/usr/local/lib/senex-trader/senex_ops/postgresql",
     "/usr/local/lib/senex-trader/senex_ops",
     "/usr/local/lib/senex-trader/senex_host",
@@ -86,8 +89,11 @@ class Host:
         """Units of the system whose file is ours, and not what a drop-in of ours is for: but for those that it alone keeps closed."""
         paths = [path for name in self.of_system for path in self.manifests[name].files]
         own = [os.path.basename(path) for path in paths if f"{os.path.dirname(path)}/" in UNIT_PATHS and UNIT.fullmatch(os.path.basename(path))]
-        closed = [path for name in self.of_system if name in CLOSED_BY_US for path in self.manifests[name].files]
-        return own + [found[1] for path in closed if (found := DROP_IN.fullmatch(path))]
+        return own + [unit for name in self.of_system if name in CLOSED_BY_US for unit in self.closed_units(name)]
+
+    def closed_units(self, name: str) -> list[str]:
+        """Units of packages that a component has a drop-in for."""
+        return [found[1] for path in self.manifests[name].files if (found := DROP_IN.fullmatch(path))] if name in self.manifests else []
 
     def data_names(self) -> list[str]:
         """Directories below the home that a person keeps: the usual ones, and wherever a run has noted data. Also when the account is gone already."""
@@ -126,10 +132,12 @@ class Host:
     # What is done, one after the other; each may be done again after a run that was cut short
 
     def stop_system(self) -> list[str]:
-        """Units of ours, the watchdog first: it would start again what stops."""
-        for unit in self.system_units():
+        """Units of ours, the watchdog first: it would start again what stops. Not yet what the application stands on."""
+        later = [unit for name in STOOD_ON for unit in self.closed_units(name)]
+        going = [unit for unit in self.system_units() if unit not in later]
+        for unit in going:
             command(["systemctl", "disable", "--now", unit])
-        return self.system_units()
+        return going
 
     def remove_user(self, still=lambda: None) -> list[str]:
         """Units, containers, files and secrets of the service user; then what Podman has left."""
@@ -166,6 +174,8 @@ class Host:
 
     def remove_system(self, still=lambda: None) -> list[str]:
         """Root's files; what was there before comes back from where it was put aside, and who reads it is told."""
+        for unit in [unit for name in STOOD_ON for unit in self.closed_units(name)]:
+            command(["systemctl", "disable", "--now", unit])
         gone, paths = self.of_system, [path for one in self.manifests.values() for path in (*one.files, *one.blocks)]
         swaps = [path for path in paths if path.endswith(".swap")]
         files = [found[1] for path in swaps if (found := re.search(r"^What=(/\S+)$", (fileset.read(path)[0] or b"").decode(), re.MULTILINE))]
@@ -233,7 +243,7 @@ def remove_made() -> None:
     for place in MADE:
         for name in os.listdir(place) if os.path.isdir(place) else []:
             path = os.path.join(place, name)
-            if name.endswith((".key", ".crt", ".csr", ".pyc")) and os.path.isfile(path):
+            if (name.endswith((".key", ".crt", ".csr", ".pyc")) or place.startswith("/run/")) and os.path.isfile(path):
                 fileset.swap([(path, None, (0, 0, 0))])
         with contextlib.suppress(OSError):  # something of somebody else's
             os.rmdir(place)

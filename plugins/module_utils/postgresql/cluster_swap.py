@@ -84,6 +84,18 @@ class ClusterSwap:
         pg_server.discard(self.user, wanted, *(state.data[name] for name in ("making", "dumps") if name in state.data))
         state.put(phase=None, pending=None, comes=None, returns=None, control=None, making=None, dumps=None, files=None)
 
+    def whereabouts(self) -> str:
+        """Which cluster is in place, and where the other lies, in the middle of an exchange; empty where none has begun. By what is on the disk."""
+        pending, data, comes = self.state.data.get("pending"), self.wanted.data, self.state.data.get("comes")
+        if self.state.phase != "exchanging" or not pending:
+            return ""
+        if untrusted.kind(pending["data"]) != "directory":
+            return f"In place ({data}) is the cluster from before (PostgreSQL {pending['major']}); the other one lies in {comes}"
+        before = f"the cluster from before (PostgreSQL {pending['major']}) lies in {pending['data']}"
+        if untrusted.kind(data) == "directory":
+            return f"In place ({data}) is the other cluster, and {before}"
+        return f"Nothing is in place ({data}): {before}, the other one in {comes}"
+
     def _place_of_new(self) -> str:
         """Where the cluster goes that was put in place. Somebody may have written to it where a server ran, so that is kept, and remembered."""
         state, data = self.state, self.wanted.data

@@ -86,7 +86,8 @@ class Upgrade:
             try:
                 self.exchange.roll_back()
             except (CommandError, OSError) as trouble:
-                raise OSError(f"{reason.rstrip('.')}. And what served before is not back: {trouble}. Run the same command again when that is cured") from error
+                told = [reason.rstrip("."), f"And what served before is not back: {trouble}", self.exchange.whereabouts()]
+                raise OSError(". ".join([*filter(None, told), "Run the same command again when that is cured"])) from error
             raise OSError(f"{reason.rstrip('.')}. PostgreSQL {upgrade_state.major_of(self.wanted.data)} serves as before; {self.left()}") from error
 
     def left(self) -> str:

@@ -24,56 +24,88 @@ OF_THEN = (
 )
 
 
+# By units, playbooks and the engine: not offered to a person
+CALLED = {"set-aside", "take-back", "server", "where", "receive", "drop-slot", "install"}
+NAMES = "senex pitr list: what there is, and which moments can be restored"
+# Behind what argparse says of a command that lacks something, or has too much
+WHAT_THERE_IS = {
+    "plan": f"such as --to latest, or --to '2026-11-21 12:00:00+00'. {NAMES}",
+    "restore": f"such as --to latest, or --to '2026-11-21 12:00:00+00'. {NAMES}. A dump is restored by playbooks/restore.yml, on the controller",
+    "fetch": "such as --to latest. senex backup restic snapshots: what lies off the host",
+    "exchange": f"the directory is one that 'senex restore' has made, and named at its end. {NAMES}",
+    "undo": f"the directory is one that an exchange kept aside. {NAMES}",
+    "discard": f"the directory is one that a restore or an upgrade kept. {NAMES}",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what can be given where something is missing or wrong."""
+
+    def error(self, message):
+        verb = next((word for word in self.given if word in WHAT_THERE_IS), "")
+        super().error(f"{message}\n{WHAT_THERE_IS[verb]}" if verb else message)
+
+
 def parse(argv):
-    parser = argparse.ArgumentParser(prog="pitr", description=__doc__)
+    parser = Parser(prog="pitr", description=__doc__)
+    Parser.given = argv
     parser.add_argument("--archive", metavar="NAME", help="an archive that is kept, as 'pitr list' names it: for list, verify, plan and restore --into")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verb = verbs.add_parser("base", help="take a base backup, verify it, and remove what the recovery window no longer needs")
+    subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def made(name, help):
+        return subparsers.add_parser(name, description=help, **({} if name in CALLED else {"help": help}))
+
+    verb = made("base", help="take a base backup, verify it, and remove what the recovery window no longer needs")
     verb.add_argument("--wait", type=float, default=jobs.PATIENCE, metavar="SECONDS", help="how long to wait for one that is under way (%(default)s)")
     verb.add_argument("--first", action="store_true", help="only where the archive has none of the timeline that runs")
-    verbs.add_parser("wal", help="file received WAL away and write down how far behind the archive is")
-    verbs.add_parser("check", help="say what is wrong with the archive; exit 1 when something is")
-    verbs.add_parser("verify", help="read every base backup and every segment of the archive; exit 1 when one is damaged")
-    verb = verbs.add_parser("drill", help="restore the newest into a throwaway server, check it, remove it; exit 75 when that could not be tried")
+    made("wal", help="file received WAL away and write down how far behind the archive is")
+    made("check", help="say what is wrong with the archive; exit 1 when something is")
+    made("verify", help="read every base backup and every segment of the archive; exit 1 when one is damaged")
+    verb = made("drill", help="restore the newest into a throwaway server, check it, remove it; exit 75 when that could not be tried")
     verb.add_argument("--from", choices=tuple(drill.SOURCES), dest="source", help="the archive here, the bucket alone, or the newest dump (default: in turn)")
-    verbs.add_parser("drills", help="how the last drills ended, and how long a restore takes by them")
-    verbs.add_parser("reset", help="begin anew with slot and base backup after WAL was lost")
-    verb = verbs.add_parser("list", help="base backups and the moments that can be restored")
+    made("drills", help="how the last drills ended, and how long a restore takes by them")
+    made("reset", help="begin anew with slot and base backup after WAL was lost")
+    verb = made("list", help="base backups and the moments that can be restored")
     verb.add_argument("--json", action="store_true")
     for name, what in (("plan", "say what a restore would take"), ("restore", "make a copy as of a moment beside the data; what runs is not touched")):
-        verb = verbs.add_parser(name, help=what)
+        verb = made(name, help=what)
         verb.add_argument("--to", required=True, metavar="TIME", help="'2026-11-21 12:00:00+00', or latest")
         verb.add_argument("--base", metavar="ID", help="base backup to start from (default: the newest before that moment)")
         verb.add_argument("--fetched", action="store_true", help="out of the archive that 'pitr fetch' brought")
+        verb.add_argument("--name", default="", metavar="OPERATION", help="what the copy is made for (playbooks/restore.yml says it)")
         if name == "restore":
             verb.add_argument("--into", metavar="DIRECTORY", help="a new directory beside the data (default: its name and .restored)")
             verb.add_argument("--json", metavar="FILE", help="write what was found to a file as well")
-    verb = verbs.add_parser("exchange", help="put a restored copy in the place of the data, which is kept aside")
+    verb = made("exchange", help="put a restored copy in the place of the data, which is kept aside")
     verb.add_argument("directory")
     verb.add_argument("--fetched", action="store_true", help="the archive that 'pitr fetch' brought takes the place of this host's, which is kept aside too")
     verb.add_argument("--exact", action="store_true", help=EXACT)
-    verb = verbs.add_parser("fetch", help="bring what a moment needs from off the host, beside this host's archive")
+    verb.add_argument("--name", default="", help="the copy of this name alone, as 'pitr restore' has said it; one that an operation has prepared needs it")
+    verb = made("fetch", help="bring what a moment needs from off the host, beside this host's archive")
     verb.add_argument("--to", required=True, metavar="TIME", help="as for a restore")
     which = "which copy: an id, machine-ID, on-NAME (its host's), cluster-ID, or %(default)s (of the machine before this one, if any)"
     verb.add_argument("--snapshot", default=offsite.LATEST, metavar="ID", help=which)
     verb.add_argument("--plan", action="store_true", help="say what would be fetched, and fetch nothing")
-    verb = verbs.add_parser("undo", help="put data that was kept aside back into its place")
+    verb = made("undo", help="put data that was kept aside back into its place")
     verb.add_argument("directory")
     verb.add_argument("--exact", action="store_true", help=EXACT)
-    verb = verbs.add_parser("discard", help="remove for good what a restore or an upgrade kept: data, a copy of a restore, the archive of a former cluster")
+    verb = made("discard", help="remove for good what a restore or an upgrade kept: data, a copy of a restore, the archive of a former cluster")
     verb.add_argument("directory")
-    verb = verbs.add_parser("set-aside", help="keep the archive under another name, for another cluster to have its place (an upgrade calls it)")
+    verb = made("set-aside", help="keep the archive under another name, for another cluster to have its place (an upgrade calls it)")
     verb.add_argument("name")
     # Nobody who tries the verb by hand puts the archive of what runs away
     verb.add_argument("--image", required=True, help="the image that reads it")
-    verb = verbs.add_parser("take-back", help="put an archive that was set aside back into its place")
+    verb = made("take-back", help="put an archive that was set aside back into its place")
     verb.add_argument("name")
     verb.add_argument("--instead-of", metavar="NAME", help="the name of the one that has its place now")
-    verb = verbs.add_parser("server", help="stop the database, or start it (playbooks/restore.yml calls it)")
+    verb = made("where", help="which data is in place after an exchange that did not say so (playbooks/restore.yml calls it)")
+    verb.add_argument("directory")
+    verb.add_argument("--since", required=True, metavar="STAMP", help="no data that was kept aside before is looked at")
+    verb = made("server", help="stop the database, or start it (playbooks/restore.yml calls it)")
     verb.add_argument("act", choices=("stop", "start"))
-    verbs.add_parser("receive", help="receive WAL until stopped, if the archive is of the cluster that runs")
-    verbs.add_parser("drop-slot", help="stop receiving, and let the database keep no WAL for the archive")
-    verbs.add_parser("install", help="make the status files that are not there")
+    made("receive", help="receive WAL until stopped, if the archive is of the cluster that runs")
+    made("drop-slot", help="stop receiving, and let the database keep no WAL for the archive")
+    made("install", help="make the status files that are not there")
     return parser.parse_args(argv)
 
 
@@ -129,17 +161,18 @@ def act(conf, wanted):
         case "fetch" if wanted.plan:
             print("\n".join(offsite.plan_lines(conf, wanted.to, wanted.snapshot)))
         case "fetch":
-            offsite.fetch(conf, wanted.to, wanted.snapshot)
+            with jobs.alone(conf, "restore"):  # which may be reading what the last one brought
+                offsite.fetch(conf, wanted.to, wanted.snapshot)
         case "plan":
             print("\n".join(plan(offsite.fetched(conf) if wanted.fetched else conf, wanted.to, wanted.base).lines()))
         case "restore":
             where = offsite.fetched(conf) if wanted.fetched else conf
-            found = json.dumps(restore.restore(where, wanted.to, wanted.into or restore.usual(conf), wanted.base), indent=1)
+            found = json.dumps(restore.restore(where, wanted.to, wanted.into or restore.usual(conf), wanted.base, wanted.name), indent=1)
             print(found)
             if wanted.json:
                 pathlib.Path(wanted.json).write_text(found + "\n", encoding="utf-8")
         case "exchange":
-            print(restore.exchange(conf, wanted.directory, wanted.fetched, exact=wanted.exact))
+            print(restore.exchange(conf, wanted.directory, wanted.fetched, exact=wanted.exact, name=wanted.name))
             print(OF_THEN, file=sys.stderr)
         case "undo":
             print(restore.exchange_back(conf, wanted.directory, wanted.exact))
@@ -152,6 +185,9 @@ def act(conf, wanted):
             kept.take_back(conf, wanted.name, wanted.instead_of)
         case "server":
             getattr(database.service(conf), wanted.act)()
+        case "where":
+            kept_since = [path for path in restore.kept_aside(conf) if path.rpartition("-")[2] >= wanted.since]
+            print(restore.where(conf, wanted.directory, kept_since[-1] if kept_since else ""))
         case "receive":
             archive.receive(conf)
         case "drop-slot":

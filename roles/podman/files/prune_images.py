@@ -98,9 +98,16 @@ def left_behind(directories, images, mounted):
     return [path for path in directories if os.path.basename(path) not in releases and path not in mounted]
 
 
+def number(text):
+    """Of images that are kept: without one there is nothing to roll back to."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of images that can be kept; write 1 or more (3 for two releases to roll back to)")
+    return int(text)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--keep", type=int, required=True, metavar="N", help="newest images kept of each repository")
+    parser.add_argument("--keep", type=number, required=True, metavar="N", help="newest images kept of each repository, at least 1")
     parser.add_argument("--dry-run", action="store_true", help="say what would go")
     arguments = parser.parse_args()
     home = os.path.expanduser("~")
@@ -111,7 +118,7 @@ def main():
     images = json.loads(podman("images", "--format", "json") or "[]") or []
     named = named_by_units(os.path.join(home, ".config/containers/systemd"))
     failed = False
-    going = expendable(images, {container["ImageID"] for container in containers}, named, max(arguments.keep, 1))
+    going = expendable(images, {container["ImageID"] for container in containers}, named, arguments.keep)
     for image in going:
         names = image.get("Names") or [image["Id"]]
         print("would remove" if arguments.dry_run else "removing", *names, flush=True)

@@ -16,7 +16,23 @@ from senex_backup.postgresql import dump_file
 
 FETCHED = "which one: an id, machine-ID, on-NAME (its host's), cluster-ID, own (of this machine), or %(default)s, of the machine before this one if any"
 WAIT = 900  # seconds that a second run waits for the first, unless told otherwise
+# By playbooks, units and other programs
+CALLED = {"taken-over", "rekey", "try-keys", "restore", "prove", "exchange", "prepare", "failed"}
+STEPS = ("plan", "load", "swap", "loaded")
+# For whoever types what a playbook does
+RESTORES = """a backup is restored from the controller, where the inventory is: the application has to stop, and the vault to fit
+    ansible-playbook playbooks/restore.yml -i inventory/ENVIRONMENT                         lists what can be restored, as 'senex backup list' does here
+    ansible-playbook playbooks/restore.yml -i inventory/ENVIRONMENT -e restore_dump=NAME    shows the plan (NAME: newest, or one of the list;
+                                                                                            restore_redis and restore_media likewise)
+A copy of the database as of a moment, beside the one that serves: senex restore --to latest. 'senex pitr list' names the moments"""
 IN_NAMESPACE = ("media", "list", "verify", "offsite", "offsite-wal", "offsite-check", "fetch", "rekey", "try-keys", "restic", "exchange")
+
+
+def number(text: str) -> int:
+    """Of dumps that stay: the newest does, whatever is said."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of dumps that can stay; write 1 or more")
+    return int(text)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -24,7 +40,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="WHAT")
 
     def verb(name: str, text: str, job: bool = True) -> argparse.ArgumentParser:
-        one = verbs.add_parser(name, help=text, description=text)
+        # What others call is not offered to a person
+        one = verbs.add_parser(name, description=text, **({} if name in CALLED else {"help": text}))
         if job:
             one.add_argument("--wait", type=float, default=WAIT, metavar="SECONDS", help="how long to wait for one that is under way (%(default)s)")
             one.add_argument("--json", action="store_true", help="say what was made as JSON, in the last line")
@@ -32,7 +49,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
     one = verb("dump", "dump the database")
     one.add_argument("--reason", choices=("daily", "pre-deploy", "manual"), default="manual", help="decides name and retention (%(default)s)")
-    one.add_argument("--keep", type=int, metavar="N", help="newest dumps of this reason that stay, instead of the configured number")
+    one.add_argument("--keep", type=number, metavar="N", help="newest dumps of this reason that stay, instead of the configured number")
     for kind, module in kinds.every().items():
         verb(kind, module.WHAT)
     verb("offsite", "send everything that is new off the host, encrypted")
@@ -50,7 +67,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     one.add_argument("stage", choices=("accept", "refuse"))
     verb("try-keys", "open the repository with keys of the storage that standard input gives (playbooks/rotate.yml calls it)", job=False)
     one = verb("restore", "one step of a restore; playbooks/restore.yml takes them in order", job=False)
-    one.add_argument("step", choices=("plan", "load", "swap", "loaded"))
+    one.add_argument("step", choices=STEPS)
     one.add_argument("argument", metavar="NAME|PLAN", help="name of a backup (or newest), then what the step before printed")
     one.add_argument("--what", choices=("dump", *restore_files.MODULES), default="dump", help="what is restored (%(default)s)")
     one.add_argument("--fetched", action="store_true", help="newest is the newest of those that were fetched last")
@@ -66,6 +83,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     one.add_argument("kind", choices=("dump", "media"))
     verb("prepare", "make the directories and the first status files (the role calls it)", job=False)
     verb("failed", "note that a unit ended without a result of its own (systemd calls it)", job=False).add_argument("unit")
+    if arguments[:1] == ["restore"] and arguments[1:2] not in [[step] for step in STEPS]:
+        parser.exit(2, f"backup restore: {RESTORES}\n")
     return parser.parse_args(arguments)
 
 

@@ -182,8 +182,7 @@ def swap(settings: Settings, wanted: dict) -> dict:
                     raise
                 time.sleep(0.5)
     except BaseException as error:
-        allow(settings, database)
-        raise BackupError(f"{error} {database} is what it was; {new} holds what was restored") from error
+        raise BackupError(f"{error} {named(settings, database, new, aside)}") from error
     try:
         allow(settings, aside)
         if wanted["machine"]:
@@ -192,6 +191,27 @@ def swap(settings: Settings, wanted: dict) -> dict:
         raise BackupError(f"{database} is the restored database now, and the one from before is kept as {aside}; what was to follow failed: {error}") from error
     say(f"{database} is the restored database now; the one from before is kept as {aside}")
     return wanted
+
+
+def named(settings: Settings, database: str, new: str, aside: str) -> str:
+    """Which database has the name after a swap that failed, and whoever may connect to it may do so again.
+
+    Both names change at once, or neither; whether they have, a server that ended over it can only say when it is back.
+    """
+    kept = f"if there is a database {aside}, that is the one from before, and {database} is the restored one; if there is none, {database} is what it was"
+    try:
+        swapped = any(name == aside for (name,) in rows(settings, "select datname from pg_database", CLUSTER))
+        allow(settings, database)
+        if swapped:
+            allow(settings, aside)
+    except (BackupError, OSError, ValueError) as trouble:
+        allowed = f"""senex psql -U {settings["database"]["role"]} -d {CLUSTER} -c 'alter database "{database}" allow_connections true'"""
+        return (
+            f"PostgreSQL does not answer: {trouble} When it does (senex status says what stops it), senex psql -l shows which is which: {kept}. Then: {allowed}"
+        )
+    if swapped:
+        return f"{database} is the restored database now, and the one from before is kept as {aside}"
+    return f"{database} is what it was; {new} holds what was restored"
 
 
 def allow(settings: Settings, database: str) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from senex_host import release_history, untrusted, user_manager
 from senex_host.host_layout import RELEASES as RECORDS
 
-from . import activity, checks_pooler, checks_release, config, doctor, golive, remediation, status, terminal
+from . import activity, checks_pooler, config, doctor, golive, logs_of_hosts, occupied, remediation, status, terminal
 from .findings import named
 from .host import ROOT_ENVIRONMENT, Host
 from .postgresql import session
@@ -26,6 +27,7 @@ examples:
   senex doctor                      what is wrong, where it comes from, what cures it
   senex logs web -f                 follow the log of all web instances
   senex logs postgres -n 50 --since '1 hour ago'
+  senex logs web --host all         on the host of the group logs: of every host
   senex activity                    who uses the CPU, which statements run, and who holds others up
   senex restart web-1               and wait until it is ready; --now kills what hangs
   senex shell web-1                 a shell in a container
@@ -139,6 +141,8 @@ def units_of(settings: config.Config, part: str) -> list[tuple[str, str]]:
 
 def logs(host: Host, settings: config.Config, options) -> int:
     """The journal of parts. A user below UID 1000 has none of its own, so the system's is asked."""
+    if options.host:
+        return logs_of_hosts.show(host.uid, options)
     matches: list[str] = []
     for part in options.part or [*settings.user_units, *settings.system_units, "watchdog"]:
         for scope, unit in units_of(settings, part):
@@ -147,7 +151,7 @@ def logs(host: Host, settings: config.Config, options) -> int:
             for match in own:
                 matches += (["+"] if matches else []) + match
     words = ["journalctl", "--quiet", "--lines", str(options.lines)]
-    words += (["--follow"] if options.follow else []) + ([f"--since={options.since}"] if options.since else [])
+    words += (["--follow"] if options.follow else []) + logs_of_hosts.span(options)
     words += [] if sys.stdout.isatty() else ["--no-pager"]
     return replace([*words, *matches])
 
@@ -160,9 +164,16 @@ def kill(host: Host, scope: str, unit: str) -> bool:
 
 
 def restart(host: Host, settings: config.Config, options) -> int:
-    """Restart a part, one unit after the other, each until it is ready. What hangs does not hear that it is to end: `--now` kills it."""
-    code = 0
-    for scope, unit in units_of(settings, options.part):
+    """Restart a part, one unit after the other, each until it is ready. What hangs does not hear that it is to end: `--now` kills it.
+
+    What an operation of a controller has stopped stays so until its end: the application would write to data that is about to be replaced.
+    """
+    code, units = 0, units_of(settings, options.part)
+    for scope in {scope for scope, _unit in units}:
+        states = host.units(scope, [unit for of, unit in units if of == scope])
+        if resting := [unit for unit, state in states.items() if state.get("ActiveState") == "inactive"]:
+            alone(f"systemctl {f'--user -M {settings.user}@ ' if scope == 'user' else ''}start {' '.join(resting)}")
+    for scope, unit in units:
         began, verb = time.monotonic(), "restart"
         if options.now and kill(host, scope, unit):
             verb = "start"  # nothing is left to wait for
@@ -235,26 +246,20 @@ def redis_cli(host: Host, settings: config.Config, options) -> int:
     return enter(host, settings.broker.container, ["redis-cli", "-e", *options.arguments])
 
 
+def alone(anyway: str) -> None:
+    """Raise while an operation of a controller is at work; `anyway` is the way past it."""
+    if who := occupied.refusal(anyway):
+        raise CliError(who)
+
+
 def program(host: Host, settings: config.Config, name: str, arguments: list[str]) -> int:
-    """A program of another part."""
+    """A program of another part; nothing of it that an operation of a controller may be at work with."""
     path = f"{settings.home}/bin/{name}"
+    if occupied.changes(name, arguments):
+        alone(f"systemd-run --user -M {settings.user}@ --pipe --wait --quiet --collect {shlex.join([path, *arguments])}")
     if not untrusted.look([path])[path].get("mode", 0) & 0o111:
         raise CliError(f"{path} is not installed: run the playbook with the tag of its part ({name}) on this host, or ask on the one that has it")
     return become(host, [path, *arguments])
-
-
-# What of role pitr puts other data or another archive in the place of those in production
-EXCHANGES = {"exchange", "undo", "discard", "reset", "drop-slot", "set-aside", "take-back", "server"}
-
-
-def pitr(host: Host, settings: config.Config, options) -> int:
-    """The program of role pitr; no exchange while a deploy, restore, upgrade or rotation of a controller works with the data."""
-    held = checks_release.read_release(host, settings) if EXCHANGES & set(options.arguments) else None
-    if held and checks_release.under_way(held, time.time()):
-        anyway = f"systemd-run --user -M {settings.user}@ --pipe --wait --quiet --collect {settings.home}/bin/pitr {' '.join(options.arguments)}"
-        who = f"{held.get('what', 'an operation')} by {held.get('who', 'somebody')}"
-        raise CliError(f"{who} is under way, at '{held.get('step', '?')}'. Wait for its end. If it is known to be dead: {anyway}")
-    return program(host, settings, "pitr", options.arguments)
 
 
 def recorded() -> list[dict]:
@@ -285,9 +290,10 @@ def rollback(host: Host, settings: config.Config, options) -> int:
     except KeyError as error:
         raise CliError(f"{RECORDS}: a record of a release lacks {error}; playbooks/rollback.yml says more") from None
     tag, reference, current = (untrusted.plain(found[name] or "?") for name in ("tag", "reference", "from"))
-    here = host.podman("image", "exists", found["reference"]).code == 0
+    asked = host.podman("image", "exists", found["reference"])
+    missing = "not on this host: it is pulled, so the registry has to answer" if asked.code == 1 else f"cannot be looked for: {untrusted.plain(asked.said)}"
     print(f"from {current} back to {tag}, by this host's history (senex releases)")
-    print(f"image {reference}: {'on this host' if here else 'not on this host: it is pulled, so the registry has to answer'}")
+    print(f"image {reference}: {'on this host' if asked.code == 0 else missing}")
     if found["undo"]:
         print(f"migrations since then, newest first: {', '.join(untrusted.plain(name) for name in found['undo'])}")
         print("  it says what undoing them would lose, and asks: -e release_keep_migrations=true leaves them, -e release_undo_migrations=true undoes them")
@@ -332,7 +338,7 @@ PASSED = {
     "pgbouncer": pgbouncer,
     "redis": lambda host, settings, options: program(host, settings, "redis", options.arguments),
     "backup": lambda host, settings, options: program(host, settings, "backup", options.arguments),
-    "pitr": pitr,
+    "pitr": lambda host, settings, options: program(host, settings, "pitr", options.arguments),
     "prune-images": lambda host, settings, options: program(host, settings, "senex-prune-images", options.arguments),
     "restore": lambda host, settings, options: program(host, settings, "pitr", ["restore", *options.arguments]),
 }
@@ -357,11 +363,13 @@ def parser() -> argparse.ArgumentParser:
                "before the public comes: status, and what changes by decisions alone; 0 for ready, 2 for not")  # fmt: skip
     one.add_argument("--json", action="store_true", help="for machines")
     one.add_argument("--notice", action="store_true", help="send a test notice each way that is configured")
-    one = verb("logs", logs, "the journal of one part, of several, or of all")
+    one = verb("logs", logs, "the journal of one part, of several, or of all; with --host that of other hosts, where the group logs is")
     one.add_argument("part", nargs="*")
     one.add_argument("-f", "--follow", action="store_true")
     one.add_argument("-n", "--lines", type=int, default=100)
     one.add_argument("--since", default="", help="such as '1 hour ago' or '2026-01-31 03:00'")
+    one.add_argument("--until", default="", help="likewise")
+    one.add_argument("--host", action="append", default=[], help="of this host, on the one of the group logs; several times, or: all")
     verb("activity", lambda host, settings, options: activity.show(host, settings), "CPU and memory by unit, statements that run, and who holds others up")
     one = verb("restart", restart, "restart a part and wait until it is ready; of `web` or a process, one instance after the other")
     one.add_argument("part")

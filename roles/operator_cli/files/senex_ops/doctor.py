@@ -123,11 +123,13 @@ def judge_ports(data: dict, config, now: float) -> list[Finding]:
     return found or [ok("ports", "all ours")]
 
 
-def read_image(host, config) -> dict:
+def read_image(host, config) -> dict | None:
     """Whether the image is here, and whether the registry would give it."""
     image = host.unit_image(config.image_of)
     if not image:
         return {"image": ""}
+    if host.systemctl("user", "show", "--property=Version").code:
+        return None  # nothing can be asked of any registry; what is wrong is said of the account
     name, _, digest = image.partition("@")
     repository, _, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", "")
     asked = host.podman("search", "--list-tags", "--limit", "10000", "--format", "{{.Tag}}", repository, timeout=40)
@@ -135,8 +137,10 @@ def read_image(host, config) -> dict:
             "listed": bool(digest) or not tag or tag in asked.out.split()}  # fmt: skip
 
 
-def judge_image(data: dict, config, now: float) -> list[Finding]:
+def judge_image(data: dict | None, config, now: float) -> list[Finding]:
     """The image can be had."""
+    if data is None:
+        return []
     if not data["image"]:
         return [fail("image", "no unit of the application is on this host", "playbooks/site.yml puts it in place")]
     here = "it is on this host, so what runs goes on" if data["here"] else "and it is not on this host, so nothing starts"

@@ -8,12 +8,13 @@ import sys
 import threading
 import time
 
-from . import checks, remediation
+from . import availability, checks, checks_release, remediation
 from .findings import FAIL, OK, WARN, Check, Finding, fail, ok, warn, worst
 
 COLOURS = {OK: "32", WARN: "33", FAIL: "31"}
 EXIT = {OK: 0, WARN: 0, FAIL: 2}
 SAID = "/run/senex-watchdog/status.json"
+RELEASE = "release"  # the check of what is under way
 PATIENCE = 150.0  # seconds for all checks together
 
 
@@ -45,7 +46,7 @@ def judge_watchdog(data: dict, config, now: float) -> list[Finding]:
     return [ok("watchdog", f"watches; {count} restarts within the hour" if count else "watches")]
 
 
-CHECKS = [*checks.every(), Check("watchdog", read_watchdog, judge_watchdog)]
+CHECKS = [*checks.every(), *availability.CHECKS, Check("watchdog", read_watchdog, judge_watchdog)]
 
 
 def look(host, config, checks: list[Check] | None = None) -> list[tuple[str, Finding]]:
@@ -68,7 +69,16 @@ def look(host, config, checks: list[Check] | None = None) -> list[tuple[str, Fin
     end = time.monotonic() + PATIENCE
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    return [(check.name, one) for number, check in enumerate(wanted) for one in found.get(number, unanswered(check.name))]
+    return caused([(check.name, one) for number, check in enumerate(wanted) for one in found.get(number, unanswered(check.name))], host, config)
+
+
+def caused(found: list[tuple[str, Finding]], host, config) -> list[tuple[str, Finding]]:
+    """An operation that has not come to its end is why other things are as they are: it comes before them, and is no good news beside trouble."""
+    if RELEASE in dict(found) and any(one.level == FAIL for name, one in found if name != RELEASE):
+        holder, now = checks_release.read_release(host, config), time.time()
+        if holder and checks_release.free_in(holder, now) > 0:
+            found = [(name, checks_release.unfinished(holder, now) if name == RELEASE else one) for name, one in found]
+    return sorted(found, key=lambda row: row[0] != RELEASE or row[1].level == OK)
 
 
 def unanswered(name: str) -> list[Finding]:

@@ -12,7 +12,7 @@ from senex_host import owned
 
 from pitr import kept, removal, restore
 from pitr.jobs import PitrError, alone
-from pitr.programs import last_words, podman, run
+from pitr.programs import last_words, run
 from pitr.settings import Settings
 
 OF_UPGRADES = re.compile(r"\.(\d+|new)-\d{8}T\d{6}Z")  # behind the name of the data (plugins/module_utils/postgresql/cluster_swap.py)
@@ -38,7 +38,7 @@ def discard(settings: Settings, directory: str) -> None:
     if directory not in there(settings):
         raise PitrError(f"{directory}: is nothing that is kept; there are: {', '.join(there(settings)) or 'none'}")
     with alone(settings, "restore"):
-        if users := working_on(directory):
+        if users := removal.working_on(directory):
             raise PitrError(f"{directory}: {', '.join(users)} works on it; stop it first (podman stop)")
         place = os.path.dirname(directory) if directory in archives(settings) else ""
         # The rules of all that is removed: no mount point, nothing that a unit mounts, nobody's data
@@ -50,13 +50,3 @@ def discard(settings: Settings, directory: str) -> None:
         done = run("podman", "unshare", *owned.words("remove", settings.home, directory, data=removal.data(settings), place=place), check=False)
         if done.returncode:
             raise PitrError(last_words(done.stderr, 1))
-
-
-def working_on(directory: str) -> list[str]:
-    """Containers that have it mounted."""
-    found = []
-    for name in podman("ps", "--format", "{{.Names}}").stdout.split():
-        mounts = podman("inspect", "--format", "{{range .Mounts}}{{println .Source}}{{end}}", name, check=False).stdout
-        if any(owned.below(os.path.realpath(mount), os.path.realpath(directory)) for mount in mounts.split("\n") if mount):
-            found.append(name)
-    return found

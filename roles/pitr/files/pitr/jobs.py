@@ -145,6 +145,11 @@ def say(text: str) -> None:
     print(printable(text), flush=True)
 
 
+def tell(text: str) -> None:
+    """The same where standard output is the answer."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
 def complain(text: str) -> None:
     """A line that the journal files under errors."""
     # systemd takes the number for the priority; a person need not see it

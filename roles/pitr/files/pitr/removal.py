@@ -8,7 +8,7 @@ import os
 from senex_host import owned
 
 from pitr.jobs import PitrError
-from pitr.programs import as_container_user, last_words, run
+from pitr.programs import as_container_user, last_words, podman, run
 from pitr.settings import Settings
 
 MARK = owned.MARK
@@ -67,3 +67,13 @@ def remove(settings: Settings, *directories: str) -> None:
         done = run("podman", "unshare", *owned.words("remove", settings.home, *there, data=data(settings), beside=".wal"), check=False)
         if done.returncode:
             raise PitrError(last_words(done.stderr, 1))
+
+
+def working_on(directory: str) -> list[str]:
+    """Containers that have it mounted."""
+    found = []
+    for name in podman("ps", "--format", "{{.Names}}").stdout.split():
+        mounts = podman("inspect", "--format", "{{range .Mounts}}{{println .Source}}{{end}}", name, check=False).stdout
+        if any(owned.below(os.path.realpath(mount), os.path.realpath(directory)) for mount in mounts.split("\n") if mount):
+            found.append(name)
+    return found

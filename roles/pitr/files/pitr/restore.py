@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import time
+from collections.abc import Iterator
 
 from senex_host import files
 from senex_host.host_layout import RECEIVER
@@ -26,8 +27,11 @@ def usual(settings: Settings) -> str:
     return f"{settings.data}.restored"
 
 
-def restore(settings: Settings, to: str, directory: str, base: str | None = None) -> dict:
-    """A copy of the database as it was at a moment, in a directory of its own. What runs is not touched."""
+def restore(settings: Settings, to: str, directory: str, base: str | None = None, name: str = "") -> dict:
+    """A copy of the database as it was at a moment, in a directory of its own. What runs is not touched.
+
+    `name`: of the operation that the copy is made for; without it, nobody but this one is put in place by that operation, and this one by no other.
+    """
     directory = os.path.abspath(directory)
     with alone(settings, "restore"):
         began = time.monotonic()
@@ -35,6 +39,8 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
         removal.refuse(settings, directory)
         if directory == usual(settings):
             exchangeable(settings)
+            if users := removal.working_on(directory):
+                raise PitrError(f"{directory}: {', '.join(users)} works on the copy that is there; stop it first (podman stop), or name another with --into")
             removal.remove(settings, directory, recovery.wal_of(directory))
         for there in (directory, recovery.wal_of(directory)):
             if os.path.lexists(there):
@@ -65,9 +71,11 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
             raise
         removal.remove(settings, recovery.wal_of(directory))
         done = time.monotonic()
-        removal.note(directory, {"proven": jobs.iso(time.time()), "base": wanted.base.name, "to": to})
+        copy = {"name": name or f"by-hand-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}", "base": wanted.base.name, "to": to}
+        removal.note(directory, {"proven": jobs.iso(time.time()), **copy, "operation": bool(name)})
         return {
             "directory": directory,
+            "name": copy["name"],
             "base": wanted.base.name,
             "timeline": timeline,
             "to": wanted.until_text and wanted.until_text + " UTC",
@@ -135,10 +143,26 @@ def stopped_at(settings: Settings, system: int) -> tuple[str | None, bool]:
     return said.get("Latest checkpoint location"), said.get("Database cluster state") == "shut down"
 
 
-def exchange(settings: Settings, directory: str, fetched: bool = False, undone: str = "", kept: bool = False, exact: bool = False) -> str:
+def proven(directory: str, name: str = "") -> str:
+    """Of which moment a copy is, from where, and whose. Raise a PitrError unless it is a proven one, and the one that is meant.
+
+    All restores make their copy in the same place, so what one operation has shown to a person may be another's copy by now.
+    """
+    noted = removal.noted(directory) or {}
+    if not noted.get("proven"):
+        raise PitrError(f"{directory} is no copy that 'pitr restore' has made and proven, or it is in use already: it does not become the data")
+    whose, about = str(noted.get("name") or "unknown"), f"as of {noted.get('to')}, of base backup {noted.get('base')}, proven at {noted['proven']}"
+    if name and whose != name:
+        raise PitrError(f"{directory} holds the copy {whose} ({about}), which somebody has made in the place of {name}: it does not become the data")
+    if noted.get("operation") and not name:
+        raise PitrError(f"{directory} was prepared by the operation {whose} ({about}): run that playbook again, or put it in place by hand with --name {whose}")
+    return f"the copy {whose}, {about}"
+
+
+def exchange(settings: Settings, directory: str, fetched: bool = False, undone: str = "", kept: bool = False, exact: bool = False, name: str = "") -> str:
     """Put a restored copy in the place of the data; the old data's new place. A fetched archive, or that of `undone`, goes with its data.
 
-    `kept`: the directory is data that a restore kept aside, and need not be proven. `exact`: sequences are what they were at its moment.
+    `kept`: the directory is data that a restore kept aside, and need not be proven. `exact`: sequences are what they were at its moment. `name`: see `proven`.
     """
     directory = os.path.abspath(directory)
     if os.path.dirname(directory) != os.path.dirname(settings.data):
@@ -148,17 +172,19 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
     ran, comes = (_major(found) for found in (settings.data, directory))
     if ran and comes != ran:
         raise PitrError(f"{directory} is of PostgreSQL {comes}, and {ran} runs here: playbooks/upgrade_postgresql.yml leads from one version to another")
-    if not kept and not (removal.noted(directory) or {}).get("proven"):
-        raise PitrError(f"{directory} is no copy that 'pitr restore' has made and proven, or it is in use already: it does not become the data")
     exchangeable(settings)
-    was, becomes = (identity(settings, found) for found in (settings.data, directory))
     # What is at work in the archive has its end first
     with alone(settings, "restore"), alone(settings, "base", jobs.PATIENCE), alone(settings, "wal", jobs.PATIENCE), jobs.undisturbed():
+        # Now that nobody else makes a copy there
+        what = "the data that was kept aside" if kept else proven(directory, name)
+        jobs.tell(f"comes into the place of the data: {what}")
+        was, becomes = (identity(settings, found) for found in (settings.data, directory))
         before = {} if exact else handed_out(settings)
-        systemctl("stop", RECEIVER)
         server = database.service(settings)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         aside = f"{settings.data}.before-restore-{stamp}" if os.path.exists(settings.data) else ""
+        with placed(settings, directory, aside):
+            systemctl("stop", RECEIVER)
         try:
             server.swap_data(settings.data, directory, aside)
             tell(settings, becomes)
@@ -182,7 +208,8 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
         if done.returncode:
             jobs.complain(f"the roles of this data are not those of now: {last_words(done.stderr)}; run site.yml")
         raise_sequences(settings, before)
-        systemctl("start", RECEIVER)
+        with placed(settings, directory, aside):
+            systemctl("start", RECEIVER)
         with contextlib.suppress(PitrError):  # the next look at the archive writes it down as well
             archive.mark(settings)
     return aside
@@ -216,6 +243,39 @@ def exchangeable(settings: Settings) -> None:
         raise PitrError(f"PostgreSQL has its data in {used[1]}, and postgresql_data_directory is {settings.data}: nothing that is restored there would be used")
 
 
+@contextlib.contextmanager
+def placed(settings: Settings, directory: str, aside: str) -> Iterator[None]:
+    """Around a step of an exchange: what goes wrong in it is told with where the data is then."""
+    try:
+        yield
+    except PitrError as error:
+        raise PitrError(f"{error}. {where(settings, directory, aside)}") from error
+
+
+def where(settings: Settings, directory: str, aside: str = "") -> str:
+    """Which data is in place, where the other lies, and what leads on: by what is on the disk, for an exchange may have ended between its renames."""
+    there, kept, waits = (bool(path) and os.path.isdir(path) for path in (settings.data, aside, directory))
+    if there and waits:
+        said = f"In place ({settings.data}) is the data from before; what was to take its place lies in {directory}, and can be tried again"
+    elif there:
+        former = f"the data from before lies in {aside}: senex pitr undo {aside} puts it back" if kept else "there was no data before"
+        said = f"In place ({settings.data}) is what was to be put there; {former}"
+    else:
+        former = f"the data from before lies in {aside}: senex pitr undo {aside} puts it back" if kept else "there was none before"
+        said = f"Nothing is in place ({settings.data}); {former}" + f". What was to take its place lies in {directory}" * waits
+    return said + manager(settings)
+
+
+def manager(settings: Settings) -> str:
+    """That the user's own systemd is gone, with every container; nothing where it answers."""
+    if systemctl("show", "--property=Version", check=False).returncode == 0:
+        return ""
+    uid = os.stat(settings.home).st_uid
+    return (
+        f". The user manager does not answer, and no container runs: as root, systemctl start user@{uid}.service, which starts PostgreSQL on what is in place"
+    )
+
+
 def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, undone: str) -> str:
     """The way back from an exchange that failed; what is where then."""
     server = database.service(settings)
@@ -234,7 +294,7 @@ def _as_it_was(settings: Settings, directory: str, aside: str, archived: str, un
     except (PitrError, OSError) as error:
         # PostgreSQL is tried again and again; nobody else starts what receives its WAL, and the slot would keep all of it
         systemctl("start", "--no-block", RECEIVER, check=False)
-        return f"The way back failed too: {error}; the data from before lies in {aside if os.path.exists(aside) else settings.data}, the copy in {directory}"
+        return f"The way back failed too: {error}. {where(settings, directory, aside)}"
     return f"The data is what it was, and PostgreSQL runs on it; the copy lies in {directory}"
 
 

@@ -121,7 +121,12 @@ def measure_database(data: list[list[str]], now: float) -> list[Sample]:
     return [Sample("wal_kept_bytes", int(kept), {"slot": slot}) for slot, _, kept in rows]
 
 
+def measure_beat(data: dict, now: float) -> list[Sample]:
+    """When Beat last sent a task."""
+    return [Sample("beat_sent_seconds", round(now) - int(data["silent"]))] if data.get("silent") else []
+
+
 CHECKS = [
     Check("database", read_database, judge_database, lambda config: config.database, lambda probe: 10 * probe.slow_interval, measure_database),
-    Check("beat", read_beat, judge_beat, lambda config: config.beat and config.database, interval=lambda probe: 10 * probe.slow_interval),
+    Check("beat", read_beat, judge_beat, lambda config: config.beat and config.database, lambda probe: 10 * probe.slow_interval, measure_beat),
 ]

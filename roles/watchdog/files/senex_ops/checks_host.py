@@ -12,6 +12,8 @@ from senex_host import in_force, untrusted
 
 from .findings import Check, Finding, Sample, age, fail, few, named, ok, size, warn
 
+ENTERED = "ActiveEnterTimestampMonotonic"
+COUNTED = {"unit_restarts": ("NRestarts", 1), "unit_memory_bytes": ("MemoryCurrent", 1), "unit_cpu_seconds": ("CPUUsageNSec", 1e9)}
 UNREACHED = ("masked", "disabled", "enabled-runtime")  # states of a unit's file
 
 
@@ -66,6 +68,18 @@ def judge_units(data: dict, config, now: float) -> list[Finding]:
                   for of, name in data["failed"] if of == scope and name not in expected]  # fmt: skip
         found += few(others, f"units of the {scope}", f"{where}--failed")
     return found + ([ok("units", f"{running} run, none failed")] if not found else [])
+
+
+def measure_units(data: dict, now: float) -> list[Sample]:
+    """Of each expected unit when it started, how often it had to be restarted, what it takes. systemd has a word in place of what it does not count."""
+    found = []
+    for name, state in [*data["user"].items(), *data["system"].items()]:
+        of = {"unit": name.removesuffix(".service")}
+        numbers = {key: int(text) for key, text in state.items() if re.fullmatch("[0-9]{1,18}", text)}
+        if state.get("ActiveState") == "active" and numbers.get(ENTERED):
+            found.append(Sample("unit_started_seconds", round(now - data["uptime"] + numbers[ENTERED] / 1e6), of))
+        found += [Sample(figure, numbers[key] / divisor, of) for figure, (key, divisor) in COUNTED.items() if key in numbers]
+    return found
 
 
 def read_disk(host, config) -> dict:
@@ -174,7 +188,7 @@ def judge_settings(data: list[dict], config, now: float) -> list[Finding]:
 
 
 CHECKS = [
-    Check("units", read_units, judge_units, interval=lambda probe: min(15, probe.slow_interval)),
+    Check("units", read_units, judge_units, interval=lambda probe: min(15, probe.slow_interval), measure=measure_units),
     Check("disk", read_disk, judge_disk),
     Check("memory", read_memory, judge_memory),
     Check("time", read_time, judge_time, interval=lambda probe: 10 * probe.slow_interval),

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 
-from .findings import Check, Finding, fail, ok, warn
+from .findings import Check, Finding, Sample, fail, ok, warn
 
 CONSOLE = "/usr/local/lib/senex-trader/pgbouncer-console"  # role pgbouncer's
+FIGURES = {
+    "pooler_clients": ("cl_active", "cl_waiting"),
+    "pooler_clients_waiting": ("cl_waiting",),
+    "pooler_servers": ("sv_active", "sv_idle", "sv_used"),
+}
 LONG = 5  # seconds for which a client may wait for a connection to the database
 
 
@@ -37,4 +42,18 @@ def judge_pooler(data: dict, config, now: float) -> list[Finding]:
     return [ok("pooler", f"{clients} clients on {servers} connections to the database")]
 
 
-CHECKS = [Check("pooler", read_pooler, judge_pooler, lambda config: config.pooler)]
+def measure_pooler(data: dict, now: float) -> list[Sample]:
+    """By database: clients, who of them waits and for how long, connections to PostgreSQL."""
+    rows: dict[str, list[dict]] = {}
+    for row in data.get("pools", []):
+        rows.setdefault(row["database"], []).append(row)
+    found = []
+    for name, pools in rows.items():
+        of = {"database": name}
+        for figure, columns in FIGURES.items():
+            found.append(Sample(figure, sum(int(row[column]) for row in pools for column in columns), of))
+        found.append(Sample("pooler_wait_seconds", max(int(row["maxwait"]) for row in pools), of))
+    return found
+
+
+CHECKS = [Check("pooler", read_pooler, judge_pooler, lambda config: config.pooler, measure=measure_pooler)]

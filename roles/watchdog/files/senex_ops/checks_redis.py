@@ -6,7 +6,7 @@ import datetime
 import json
 import re
 
-from .findings import Check, Finding, age, fail, ok, size, warn
+from .findings import Check, Finding, Sample, age, fail, ok, size, warn
 
 # Tasks that workers hold, as Celery's transport for Redis notes them: how many for longer than the timeout that is the script's argument (and 5 minutes,
 # for workers look every 100 s), and those that wait for a time, each with when it was handed out, that time and its name. The oldest 200, so that it is cheap.
@@ -113,4 +113,9 @@ def judge_redis(data: dict, config, now: float) -> list[Finding]:
     return found + judge_held(data, config, now)
 
 
-CHECKS = [Check("redis", read_redis, judge_redis, lambda config: config.broker, interval=lambda probe: 4 * probe.slow_interval)]
+def measure_redis(data: dict, now: float) -> list[Sample]:
+    """Tasks that workers hold for too long. The length of queues says the exporter."""
+    return [Sample("tasks_overdue", data["overdue"])] if "overdue" in data else []
+
+
+CHECKS = [Check("redis", read_redis, judge_redis, lambda config: config.broker, lambda probe: 4 * probe.slow_interval, measure_redis)]

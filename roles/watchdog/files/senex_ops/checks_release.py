@@ -13,10 +13,13 @@ from .findings import Check, Finding, Sample, age, fail, is_number, ok, warn
 
 
 def read_release(host, config) -> dict | None:
-    """Which operation holds the lock; of a damaged file, that it lies there and since when.
+    """Which operation holds the lock. site.yml, which restarts only what it changes and puts back what does not come up, is none."""
+    found = read_lock()
+    return None if found and found.get("passing") else found
 
-    site.yml, which restarts only what it changes and puts back what does not come up, is none.
-    """
+
+def read_lock() -> dict | None:
+    """Who holds the lock; of a damaged file, that it lies there and since when."""
     try:
         with open(LOCK, encoding="utf-8") as handle:
             written = os.fstat(handle.fileno()).st_mtime
@@ -27,14 +30,19 @@ def read_release(host, config) -> dict | None:
         found = None
     if not isinstance(found, dict) or not is_number(found.get("renewed")):
         return {"what": "a release whose lock is damaged", "renewed": written}
-    return None if found.get("passing") else found
+    return found
+
+
+def free_in(holder: dict, now: float) -> float:
+    """Seconds for which a lock still keeps others out: also after a start of the host, for the controller may go on."""
+    return max(0.0, lease(holder) - unrenewed(holder, now))
 
 
 def left(holder: dict | None, now: float) -> float:
     """Seconds for which a lock still keeps the watchdog from restarts; 0 where there is none, where nobody renewed it, or where the host has started since:
     that start has begun everything anew, and a run that goes on renews it.
     """
-    return 0.0 if holder is None or of_before(holder) else max(0.0, lease(holder) - unrenewed(holder, now))
+    return 0.0 if holder is None or of_before(holder) else free_in(holder, now)
 
 
 def lease(holder: dict) -> float:
@@ -73,6 +81,25 @@ def under_way(holder: dict | None, now: float) -> bool:
     return left(holder, now) > 0
 
 
+# By the first word of what an operation calls itself; all others are releases
+PLAYBOOKS = {"restore": "restore", "upgrade": "upgrade_postgresql", "rotation": "rotate", "update": "update_images", "data": "checksums", "removal": "remove",
+             "rollback": "rollback"}  # fmt: skip
+
+
+def again(holder: dict) -> str:
+    """What whoever began an operation types once more, for it to come to its end."""
+    first = str(holder.get("what", "")).partition(" ")[0]
+    return f"the same ansible-playbook playbooks/{PLAYBOOKS.get(first, 'deploy')}.yml … again takes its lock over and comes to an end"
+
+
+def unfinished(holder: dict, now: float) -> Finding:
+    """An operation that is not over, where something on this host does not serve: by all that is known here it may go on, or have been killed."""
+    what = f"{holder.get('what', 'a release')} by {holder.get('who', 'somebody')} has not come to its end"
+    says = f"{what}: at '{holder.get('step', '?')}', last seen {age(unrenewed(holder, now))} ago. What it has stopped stays so until then"
+    do = f"where it still runs, wait for its end; where it was ended, {again(holder)} (from another machine with -e release_take_over=true)"
+    return fail("release", says, do)
+
+
 def judge_release(data: dict | None, config, now: float) -> list[Finding]:
     """No release, one under way, or the lock of a dead one."""
     if data is None:
@@ -87,8 +114,7 @@ def judge_release(data: dict | None, config, now: float) -> list[Finding]:
         says = f"{what}{cut}, last renewed {age(old)} ago; whether it goes on elsewhere is not known here. Its lock keeps others out for another {free}"
         do = "where its machine still runs it, wait for its end; where not, run the same command again, with -e release_take_over=true from another machine"
         return [warn("release", says, do)]
-    do = "ansible-playbook playbooks/deploy.yml … takes a dead lock over; look at senex releases for what was left"
-    return [fail("release", f"its lock is stale, last renewed {age(old)} ago: {what}{cut}", do)]
+    return [fail("release", f"its lock is stale, last renewed {age(old)} ago: {what}{cut}", f"{again(data)}; senex releases says what else was done here")]
 
 
 def measure_release(data: dict | None, now: float) -> list[Sample]:

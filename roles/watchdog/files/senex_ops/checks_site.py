@@ -19,12 +19,16 @@ from .findings import Check, Finding, Sample, age, fail, named, ok, warn
 LOG = "/var/log/nginx/access.log"
 MOST = 2 << 20  # bytes of its end that are read
 SPAN = 300
+QUANTILES = (0.5, 0.95)
 CONTRACT = "/etc/nginx/senex/upstream.json"  # as role nginx writes it, and plugins/module_utils/nginx/nginx_upstream.py reads it
 CLOSES = 60
 TURN = 600  # seconds that a server may be left out without a release: site.yml replaces instances too
 # As role nginx has it written. nginx escapes quotes and control characters of what a client sends, so no client writes a field of its own. A user's name
 # may hold brackets, so the time is what stands in the last of them before the first quote
-LINE = re.compile(r'(\S+) - [^"]* \[([^][]+)\] "[^"]*" (\d{3}) \d+ "[^"]*" "[^"]*" host=.* by=(\S+) id=\S+')
+LINE = re.compile(r'(\S+) - [^"]* \[([^][]+)\] "[^"]*" (\d{3}) \d+ "[^"]*" "[^"]*" (host=.*) by=(\S+) id=\S+')
+# In what of it follows the client's host name: the last one of these is nginx's own. Who was tried in vain stands before who answered
+TOOK = re.compile(r".* rt=(\d+\.\d+) upstream=(?:\S+ )*?(\S+) us=\S")
+NOBODY = "-"  # nginx itself, with a file or an error
 OURS = ("127.0.0.1", "::1")  # the watchdog's own questions, and those of a release
 ERRORS = ("500", "502", "504")  # 503 is the maintenance page
 # What is asked inside a web container: which servers its image has
@@ -61,11 +65,13 @@ def counted(text: str, now: float, cut: bool = False) -> dict:
     Those that a limit refused are none: whoever floods the site writes as many as they like, and would hide what the others get.
     """
     seen, own, known, oldest = 0, Counter(), {}, now - SPAN
+    answers: Counter = Counter()
+    times: dict[str, list[float]] = {}
     for line in reversed(untrusted.records(text)):
         found = LINE.fullmatch(line)
         if not found:
             continue
-        address, moment, status, by = found.groups()
+        address, moment, status, rest, by = found.groups()
         if moment not in known:
             known[moment] = 0.0
             with contextlib.suppress(ValueError):
@@ -78,10 +84,13 @@ def counted(text: str, now: float, cut: bool = False) -> dict:
         if address not in OURS and status != "429":
             seen += 1
             own.update([status] if by == "nginx" and status in ERRORS else [])
+            if took := TOOK.match(rest):
+                answers[took[2], f"{status[0]}xx"] += 1
+                times.setdefault(took[2], []).append(float(took[1]))
     else:
         if cut:
             return {"seen": seen, "own": dict(sorted(own.items())), "span": max(1.0, now - oldest)}
-    return {"seen": seen, "own": dict(sorted(own.items()))}
+    return {"seen": seen, "own": dict(sorted(own.items())), "answers": answers, "times": times}
 
 
 def read_errors(host, config) -> dict:
@@ -106,8 +115,14 @@ def judge_errors(data: dict, config, now: float) -> list[Finding]:
 
 
 def measure_errors(data: dict, now: float) -> list[Sample]:
-    """Of the last five minutes."""
-    return [Sample("site_requests", data["seen"]), Sample("site_errors", sum(data["own"].values()))]
+    """Of the last five minutes, by who answered; of a flood, whose beginning is not seen, in all alone."""
+    found = [Sample("site_requests", data["seen"]), Sample("site_errors", sum(data["own"].values()))]
+    named = {one: one if one != NOBODY else "nginx" for one, _ in data.get("answers", {})}
+    found += [Sample("site_responses", count, {"upstream": named[one], "status": status}) for (one, status), count in data.get("answers", {}).items()]
+    for one, seconds in data.get("times", {}).items():
+        ordered = sorted(seconds)
+        found += [Sample("site_seconds", ordered[int(share * (len(ordered) - 1))], {"upstream": named[one], "quantile": str(share)}) for share in QUANTILES]
+    return found
 
 
 def read_server(host, config) -> dict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .findings import Check, Finding, fail, ok
+from .findings import Check, Finding, Sample, fail, ok
 from .host import Answer
 
 
@@ -31,6 +31,12 @@ def judge_web(data: dict[str, Answer], config, now: float) -> list[Finding]:
         else:
             found.append(fail(f"web {name}", why(answer, config.web.domain), f"senex logs {name}; senex restart {name}"))
     return found
+
+
+def measure_web(data: dict[str, Answer], now: float) -> list[Sample]:
+    """Whether each answers as it should, and how fast."""
+    found = [(answer, {"unit": unit.removesuffix(".service")}) for unit, answer in data.items()]
+    return [one for answer, of in found for one in (Sample("web_up", answer.status == 200, of), Sample("web_seconds", answer.seconds, of))]
 
 
 def read_ready(host, config) -> Answer:
@@ -87,7 +93,7 @@ def judge_elsewhere(data: list[dict], config, now: float) -> list[Finding]:
 
 
 CHECKS = [
-    Check("web", read_web, judge_web, lambda config: config.web),
+    Check("web", read_web, judge_web, lambda config: config.web, measure=measure_web),
     Check("public", read_public, judge_public, lambda config: config.public),
     Check("ready", read_ready, judge_ready, lambda config: config.web, interval=lambda probe: 2 * probe.interval),
     Check("elsewhere", read_elsewhere, judge_elsewhere, lambda config: config.elsewhere),

@@ -15,7 +15,10 @@ from senex_host import bounded, confined, untrusted, user_manager
 from senex_host.user_manager import ROOT_ENVIRONMENT
 
 PRINTED = 4 << 20  # bytes that a command may print: several run at once, and the watchdog itself has a limit of memory
-SHOWN = "Id,Transient,UnitFileState,TriggeredBy,ActiveState,SubState,LoadState,Result,NRestarts,ActiveExitTimestampMonotonic,InactiveExitTimestampMonotonic"
+SHOWN = (
+    "Id,Transient,UnitFileState,TriggeredBy,ActiveState,SubState,LoadState,Result,NRestarts,MemoryCurrent,CPUUsageNSec,"
+    "ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,InactiveExitTimestampMonotonic"
+)
 
 
 @dataclass(frozen=True)
