@@ -36,6 +36,9 @@ class ActionModule(ActionBase):
 
     def _ask(self, arguments: dict, task_vars: dict) -> dict:
         result = self._execute_module(module_name="senex.trader.facts", module_args=arguments, task_vars=task_vars)
-        if boolean(arguments.get("components", True)) and (left := left_behind(result.get("installed") or [], task_vars.get("group_names", []))):
+        # What has moved to another host neither runs here nor takes memory
+        moved = ("postgresql", "pitr") if (result.get("move") or {}).get("phase") == "moved" else ()
+        installed = [name for name in result.get("installed") or [] if name not in moved]
+        if boolean(arguments.get("components", True)) and (left := left_behind(installed, task_vars.get("group_names", []))):
             result["warnings"] = [*result.get("warnings", []), f"{task_vars['inventory_hostname']} {left}"]
         return result

@@ -136,6 +136,10 @@ releases:
   returned: with O(releases)
   type: list
   elements: dict
+move:
+  description: How far a move of PostgreSQL is that this host is part of, or was (C(phase), C(role), C(other), C(at)); empty without one.
+  returned: always
+  type: dict
 image:
   description: The image that O(unit) names; empty where there is no such unit.
   returned: always
@@ -158,6 +162,7 @@ from ansible_collections.senex.trader.plugins.module_utils.engine.unchanged impo
 from ansible_collections.senex.trader.plugins.module_utils.host import environment_mark, field_key, fileset, in_force, kept_data, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, expired, sentence
 from ansible_collections.senex.trader.plugins.module_utils.nginx.nginx_upstream import CONTRACT, read_contract
+from ansible_collections.senex.trader.plugins.module_utils.postgresql import move_state
 
 SCRIPT = "/etc/ansible/facts.d/senex.fact"
 
@@ -249,6 +254,7 @@ def main() -> None:
         "in_force": troubles,
         "can_hold_requests": can_hold_requests,
         "image": image,
+        "move": {name: value for name, value in move_state.read().items() if name in ("phase", "role", "other", "at")},
         "holder": None,
         **held,
         "after": after,

@@ -30,7 +30,7 @@ FIRST = (
 # Those with tests that make test has no time for, which are marked; `make faults` runs these alone
 FAULTS = (
     "interrupted", "ledger", "failures", "controller", "recovery", "upgrade", "oncall", "conversion", "operations", "security", "memory", "fulldisk",
-    "contract", "parts", "updates", "removal", "foreign", "changes", "crashes", "playbooks",
+    "contract", "parts", "updates", "removal", "foreign", "changes", "crashes", "playbooks", "move",
 )  # fmt: skip
 FAULTS_OF_SCENARIOS = ("watchdog", "pitr", "two_web_hosts", "nginx", "celery", "backup", "nginx_letsencrypt")
 # Seconds that these may take where it is more than jobs.LIMIT: dozens of cases one after the other on the same hosts

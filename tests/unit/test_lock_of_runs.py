@@ -272,7 +272,9 @@ def test_the_controller_says_who_it_is_with_each_part():
 
 
 # What takes the lock for all it does, and what changes nothing that an operation is at
-OPERATIONS = {"checksums.yml", "deploy.yml", "rollback.yml", "restore.yml", "upgrade_postgresql.yml", "update_images.yml", "remove.yml", "rotate.yml"}
+OPERATIONS = {
+    "checksums.yml", "deploy.yml", "move.yml", "rollback.yml", "restore.yml", "upgrade_postgresql.yml", "update_images.yml", "remove.yml", "rotate.yml",
+}  # fmt: skip
 BESIDE = {"backup.yml"}
 
 

@@ -14,7 +14,7 @@ import sys
 from ansible_collections.senex.trader.plugins.module_utils.engine.payload import is_applied, quadlet_component, save_applied
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_transaction import Transaction
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_work import ApplyError
-from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
+from ansible_collections.senex.trader.plugins.module_utils.host import closed_component, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, LockHeld
 from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser
 from ansible_collections.senex.trader.plugins.module_utils.release import traffic_gate
@@ -22,6 +22,8 @@ from ansible_collections.senex.trader.plugins.module_utils.release import traffi
 
 def apply(data: dict, check: bool = False, concurrent: ConcurrentApply | None = None) -> dict:
     """Apply what one call handed over, with the host's lock held; what was done, or in check mode would be."""
+    if data["state"] == "present" and (why := closed_component.reason(data["component"])):
+        raise OSError(why)
     user = ServiceUser(data["user"], data["home"])
     component = quadlet_component(data, user, check)
     with contextlib.nullcontext(lambda: None) if check else Ledger().changing(data["deploy_lock"]) as still:
