@@ -102,6 +102,7 @@ def test_exporters_listen_for_another_host_by_tls_alone(tmp_path, host):
     done = checked(tmp_path, "promtool", "check", "web-config", "web.yml", web=web)
     assert done.returncode == 0, done.stdout + done.stderr
     everything = {"postgresql": [host], "redis": [host], "nginx": [host], "monitoring": ["one"]}
+    assert set(value("exporters", "__exporters_handlers", **given)) == set(value("exporters", "__exporters_units", **given)), "another's is no unit here"
     units = {dest: text for dest, text in installed("exporters", **given | {"groups": everything}).items() if dest.endswith("/senex.conf")}
     assert len(units) == 4
     for dest, unit in units.items():

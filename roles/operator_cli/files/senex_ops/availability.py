@@ -8,6 +8,8 @@ import json
 import pwd
 import urllib.parse
 
+from senex_host import bounded, untrusted
+
 from .findings import Check, Finding, is_number, ok, warn
 
 PORT = 9090
@@ -16,31 +18,26 @@ USER = "metrics"
 PASSWORD = "/etc/senex-trader/metrics/password"  # noqa: S105  (role monitoring's file)
 TABLE = "/proc/net/tcp"
 LISTENS = "0A"
-MOST = 1 << 20
 OBJECTIVE = 0.999
 QUESTIONS = {"errors": "senex:site_errors:ratio_30d", "alerts": 'count by (alertname) (ALERTS{alertstate="firing"})'}
 
 
 def theirs(table: str, port: int) -> set[int]:
     """Whose processes listen at a port of the loopback, by the kernel's table."""
-    words = [line.split() for line in table.splitlines()[1:]]
+    words = [line.split() for line in untrusted.records(table)[1:]]
     return {int(one[7]) for one in words if len(one) > 7 and one[3] == LISTENS and one[1].endswith(f":{port:04X}")}
 
 
 def asked(question: str, login: str) -> list[dict]:
     """The rows of an answer of Prometheus'."""
-    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=10)
+    path = f"/api/v1/query?{urllib.parse.urlencode({'query': question})}"
     try:
-        connection.request("GET", f"/api/v1/query?{urllib.parse.urlencode({'query': question})}", headers={"Authorization": f"Basic {login}"})
-        answer = connection.getresponse()
-        body = answer.read(MOST)
+        answer = bounded.ask("127.0.0.1", PORT, path, {"Host": "127.0.0.1", "Authorization": f"Basic {login}"}, 10)
     except (OSError, http.client.HTTPException) as error:
         raise OSError(f"Prometheus does not answer: {error}") from None
-    finally:
-        connection.close()
     if answer.status != 200:
         raise OSError(f"Prometheus answers {answer.status}")
-    return json.loads(body)["data"]["result"]
+    return json.loads(answer.body)["data"]["result"]
 
 
 def read_monitoring(host, config) -> dict:
