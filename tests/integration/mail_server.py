@@ -1,7 +1,9 @@
-"""A mail server with a login, and no mail: what matters is which passwords it takes."""
+"""A mail server with a login, whose passwords a test names, and which keeps what it is sent. On a test host: mail_server.py PORT FILE."""
 
 import base64
+import itertools
 import socketserver
+import sys
 import threading
 
 
@@ -19,6 +21,13 @@ class Login(socketserver.StreamRequestHandler):
                 case "QUIT":
                     self.say("221 bye")
                     return
+                case "MAIL" | "RCPT" | "RSET":
+                    self.say("250 good")
+                case "DATA":
+                    self.say("354 go on")
+                    mail = itertools.takewhile(lambda line: line != b".\r\n", self.rfile)
+                    self.server.keep(b"".join(mail).decode(errors="replace"))
+                    self.say("250 kept")
                 case _:
                     self.say("502 not here")
 
@@ -27,15 +36,23 @@ class Login(socketserver.StreamRequestHandler):
 
 
 class Mail(socketserver.ThreadingTCPServer):
-    """`with Mail(address) as mail:` answers at mail.server_address, and takes the passwords of mail.accepted."""
+    """`with Mail(address) as mail:` answers at mail.server_address, and takes the passwords of mail.accepted. mail.kept has what was sent."""
 
     daemon_threads = True
+    allow_reuse_address = True
 
-    def __init__(self, address):
-        super().__init__((address, 0), Login)
-        self.accepted = set()
+    def __init__(self, address, port=0):
+        super().__init__((address, port), Login)
+        self.accepted, self.kept = set(), []
+        self.keep = self.kept.append
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def server_close(self):
         self.shutdown()
         super().server_close()
+
+
+if __name__ == "__main__":
+    with Mail("127.0.0.1", int(sys.argv[1])) as mail, open(sys.argv[2], "a", encoding="utf-8") as file:
+        mail.keep = lambda text: (file.write(text), file.flush())
+        threading.Event().wait()

@@ -5,6 +5,7 @@ import json
 import shlex
 import ssl
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,6 +40,17 @@ while time.time() < end and left > 0:
         if data and port in ends:
             left -= len(data)
             out[port].write(data)
+"""
+
+# Questions of standard input, to Prometheus on that host
+ASK = """
+import base64, json, sys, urllib.parse, urllib.request
+login = base64.b64encode(b"metrics:" + open("/etc/senex-trader/metrics/password", "rb").read()).decode()
+def asked(question):
+    url = "http://127.0.0.1:9090/api/v1/query?" + urllib.parse.urlencode({"query": question})
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": "Basic " + login}), timeout=20) as answer:
+        return json.load(answer)["data"]["result"]
+print(json.dumps({question: asked(question) for question in json.load(sys.stdin)}))
 """
 
 # The ports of these addresses that answer
@@ -120,3 +132,46 @@ def _here(script):
     import subprocess
 
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True).stdout
+
+
+@pytest.fixture(scope="session", autouse=True)
+def trouble(site):
+    """From the first test on the exporter of nginx does not reach it, and a sink waits for the mail about that: what an alert takes passes meanwhile."""
+    program = base64.b64encode((ROOT / "tests/integration/mail_server.py").read_bytes()).decode()
+    site.app.sh(f"echo {program} | base64 -d >/root/mail_server.py; systemd-run --quiet --collect --unit=sink python3 /root/mail_server.py 2525 /root/mails")
+    rule = "INPUT -i lo -p tcp --dport 8090 -j REJECT --reject-with tcp-reset"
+    site.app.sh(f"iptables -I {rule}")
+    began = time.monotonic()
+    yield Trouble(site.app, rule, began)
+    site.app.run(f"iptables -D {rule}; systemctl stop sink")
+
+
+class Trouble:
+    """What was broken, and the mail about it."""
+
+    def __init__(self, host, rule, began):
+        self.host, self.rule, self.began = host, rule, began
+
+    def mail(self, about, within):
+        """The one with this subject, in so many seconds after it began."""
+        while (left := self.began + within - time.monotonic()) > 0:
+            mails = self.host.run("cat /root/mails").stdout.replace("=\r\n", "").replace("=\n", "")
+            found = [one for one in mails.split("Subject: ")[1:] if about in one.partition("\n")[0]]
+            if found:
+                return found[0]
+            time.sleep(min(2, left))
+        pytest.fail(f"no mail with {about} within {within} s: {mails}")
+
+    def mend(self):
+        self.host.sh(f"iptables -D {self.rule}")
+
+
+@pytest.fixture(scope="session")
+def prometheus(site, trouble):
+    """What it answers to several questions: {question: rows}."""
+
+    def asked(*questions):
+        given = base64.b64encode(json.dumps(questions).encode()).decode()
+        return json.loads(site.app.sh(f"echo {given} | base64 -d | python3 -c {shlex.quote(ASK)}", 100))
+
+    return asked

@@ -19,7 +19,8 @@ REDIS = re.compile(rb"\*\d{1,3}\r\n\$\d{1,9}\r\n")
 def test_each_host_reaches_what_its_components_need_and_nothing_else(open_ports):
     app, ssh = {22, 80, 443}, {22}
     assert open_ports["stranger"] == {"app": app, "database": ssh, "queue": ssh}
-    assert open_ports["app"] | {"app": app} == {"app": app, "database": {22, 5432}, "queue": {22, 6390, 6391}}
+    exporters = {"database": {9100, 9187}, "queue": {9100, 9121}}  # for Prometheus alone
+    assert open_ports["app"] | {"app": app} == {"app": app, "database": {22, 5432} | exporters["database"], "queue": {22, 6390, 6391} | exporters["queue"]}
     app = app | {19532}  # for the journals of the other hosts
     assert open_ports["queue"] | {"queue": ssh} == {"app": app, "database": {22, 5432}, "queue": ssh}
     assert open_ports["database"] | {"database": ssh} == {"app": app, "database": ssh, "queue": ssh}
@@ -48,10 +49,16 @@ def test_redis_has_no_port_without_tls_for_other_hosts(site):
 
 @pytest.mark.parametrize(
     ("server", "port", "name"),
-    [("database", 5432, "postgres"), ("queue", 6390, "redis"), ("queue", 6391, "redis-cache")],
+    [
+        ("database", 5432, "postgres"),
+        ("queue", 6390, "redis"),
+        ("queue", 6391, "redis-cache"),
+        ("database", 9187, "molecule-database"),
+        ("queue", 9121, "molecule-queue"),
+    ],
 )
 def test_servers_show_a_certificate_for_their_address(site, server, port, name):
-    """And for the name that clients on their own host use."""
+    """And for the name that clients on their own host use, or that the inventory has."""
     address = getattr(site, server).address
     ask = f"openssl s_client {'-starttls postgres' if port == 5432 else ''} -connect {address}:{port} -CAfile /run/senex-ca.crt -verify_return_error"
     site.app.sh(f"{RUN} podman exec web-1 cat /run/senex/ca.crt >/run/senex-ca.crt")
