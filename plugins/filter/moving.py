@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ansible_collections.senex.trader.plugins.module_utils.postgresql.move_state import JOINING, MOVED, PROMOTING, STOPPING
+
 MEGABYTE = 1 << 20
 COMPONENTS = ("postgresql",)
 # What a copy and the WAL of meanwhile may take beside the data
 SPARE = 1536 * MEGABYTE
 RATE = 30 * MEGABYTE  # bytes a second of a base backup over a network, a slow one
-JOINING, STOPPING, MOVED, PROMOTING = "joining", "stopping", "moved", "promoting"
 VARIABLES = ("move_confirm", "move_cancel")
 
 

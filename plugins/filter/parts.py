@@ -29,7 +29,7 @@ def absent_problems(states: Mapping[str, Any], groups: Mapping[str, Sequence[str
     """
     known, problems = registry(), []
     for name, one in known.items():
-        clients = dict.fromkeys(client for port in one.ports for client in port.clients if client in known)
+        clients = dict.fromkeys(client for port in one.ports for client in port.clients if client in known and client != name)
         here = [client for client in clients if any(groups.get(group) for group in groups_of(client))]
         if states.get(name) == "absent" and here and set(groups_of(name)) & set(mine) and name not in named:
             alone = f"to remove it alone, playbooks/site.yml --tags {name} -e {name}_state=absent (its data stays); for everything, playbooks/remove.yml"

@@ -67,8 +67,8 @@ def publish_address(
 
 def shares_network(name: str, groups: Mapping[str, Sequence[str]], me: str, installed: Sequence[str] = ()) -> bool:
     """Whether a container of the same host is a client of a component, and so finds it in their common network. What a host has from before counts: it
-    goes on after its host has left the groups."""
-    clients = {client for port in registry()[name].ports for client in port.clients}
+    goes on after its host has left the groups. It is none of its own, as a standby would be."""
+    clients = {client for port in registry()[name].ports for client in port.clients} - {name}
     return me in hosts_of(clients, groups) or bool(clients & set(installed))
 
 

@@ -34,6 +34,8 @@ ALLOWED = {
     "rotation_mark.RotationMark": "likewise",
     "fileset.lock": "the directory of the manifests is root's",
     "fileset.components": "likewise",
+    "closed_component.close": "likewise",
+    "move_state.State": "likewise",
     "fileset.stage": "swap has asked own_ground, or acts as the owner",
     "fileset._sync": "likewise",
     "fileset.swap": "asks own_ground first, or acts as the owner",

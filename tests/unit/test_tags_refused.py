@@ -30,4 +30,6 @@ def test_each_operation_with_a_plan_and_a_confirmation_says_so():
                 shown[path.stem] = one.get("vars", {}).get("required_confirmation")
     asks = {path.stem: rf"{path.stem.split('_')[0]}\w*_confirm" for path in (ROOT / "playbooks").glob("*.yml")}
     confirmed = {name for name, words in asks.items() if name in shown and re.search(words, (ROOT / f"playbooks/{name}.yml").read_text())}
-    assert {name for name, variable in shown.items() if variable} == confirmed == {"restore", "upgrade_postgresql", "checksums", "update_images", "remove"}
+    assert (
+        {name for name, variable in shown.items() if variable} == confirmed == {"restore", "upgrade_postgresql", "checksums", "update_images", "remove", "move"}
+    )

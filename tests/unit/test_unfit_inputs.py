@@ -223,6 +223,8 @@ def test_every_yes_or_no_is_looked_at():
     ours = {
         "backup_switch_queue",
         "checksums_goes",
+        "move_goes",
+        "validate_moved",
         "upgrade_goes",
         "validate_release_history",
         "validate_for_upgrade",

@@ -22,7 +22,7 @@ from ansible_collections.senex.trader.plugins.module_utils.release import traffi
 
 def apply(data: dict, check: bool = False, concurrent: ConcurrentApply | None = None) -> dict:
     """Apply what one call handed over, with the host's lock held; what was done, or in check mode would be."""
-    if data["state"] == "present" and (why := closed_component.reason(data["component"])):
+    if data.get("state") == "present" and (why := closed_component.reason(data["component"])):
         raise OSError(why)
     user = ServiceUser(data["user"], data["home"])
     component = quadlet_component(data, user, check)
