@@ -178,11 +178,11 @@ def test_what_hangs_is_killed_at_once(host, watched):
 
 def test_doctor_names_cause_and_cure(host, watched):
     """Lingering off, subordinate ids gone, a key that the generator refuses, a stranger at a port, a registry that is away: all at once."""
-    odd = "/opt/senex-trader/.config/containers/systemd/odd.container"
+    odd, web = (f"/opt/senex-trader/.config/containers/systemd/{name}.container" for name in ("odd", "web-1"))
     host.check_output(
         "senex watchdog pause 5m; cp -a /etc/subuid /root/subuid; sed -i /^senex:/d /etc/subuid;"
-        f"printf '[Container]\\nImage=x\\nNoSuchKey=1\\n' >{odd}; {SYSTEMCTL} stop web-2.service; cp -a /etc/senex-trader/watchdog.json /root/;"
-        "sed -i s/registry.senex.test:5000/registry.senex.test:5999/ /etc/senex-trader/watchdog.json;"
+        f"printf '[Container]\\nImage=x\\nNoSuchKey=1\\n' >{odd}; {SYSTEMCTL} stop web-2.service; cp -a {web} /root/;"
+        f"sed -i s/registry.senex.test:5000/registry.senex.test:5999/ {web};"
         "systemd-run --quiet --unit=stranger python3 -m http.server --bind 127.0.0.1 8002"
     )
     try:
@@ -201,7 +201,7 @@ def test_doctor_names_cause_and_cure(host, watched):
     finally:
         host.check_output(
             f"cp -a /root/subuid /etc/subuid; rm {odd}; systemctl stop stranger.service;"
-            f"cp -a /root/watchdog.json /etc/senex-trader/watchdog.json; {SYSTEMCTL} start web-2.service; senex watchdog resume"
+            f"cp -a /root/web-1.container {web}; {SYSTEMCTL} start web-2.service; senex watchdog resume"
         )
     watched.calm()
     assert host.run("senex doctor").rc == 0
