@@ -109,12 +109,12 @@ def test_every_playbook_refuses_what_has_moved_and_the_move_alone_goes_on():
 def test_nothing_stops_before_the_lock_and_the_plan():
     names = [task.get("name") for play in whole("move") for task in play.get("tasks", [])]
     assert names.index("Check that nothing speaks against it") < names.index("Acquire the deploy lock") < names.index("Prepare the host")
-    (play,) = [play for play in whole("move") if play.get("name") == "Switch over while clients wait"]
-    switch = next(task for task in play["tasks"] if task["name"] == "Switch over")
+    stages = yaml.safe_load((ROOT / "playbooks/move/postgresql/switch.yml").read_text())
+    switch = next(task for task in stages if task["name"] == "Switch over")
     steps = [task["senex.trader.postgresql_move"]["step"] for task in switch["block"] if "senex.trader.postgresql_move" in task]
-    assert steps == ["pause", "stop", "promote"] and any("move_back.yml" in str(task) for task in switch["rescue"])
+    assert steps == ["pause", "stop", "promote"] and "back.yml" in str(switch["rescue"])
     assert switch["when"] == "__move_goes and move_switches", "what a failure changes would keep the rescue from its work, which has the same condition"
-    back = yaml.safe_load((ROOT / "playbooks/tasks/move_back.yml").read_text())
+    back = yaml.safe_load((ROOT / "playbooks/move/postgresql/back.yml").read_text())
     assert [task["senex.trader.postgresql_move"]["step"] for task in back] == ["retire", "undo", "point"]
     assert all(task["when"] == "move_retired.retired | bool" for task in back[1:]), "two would serve"
 
