@@ -32,11 +32,11 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
 
     `name`: of the operation that the copy is made for; without it, nobody but this one is put in place by that operation, and this one by no other.
     """
-    directory = os.path.abspath(directory)
+    directory = removal.named(settings, directory)
     with alone(settings, "restore"):
         began = time.monotonic()
         podman("rm", "--force", "--time=10", CONTAINER, check=False)  # of a restore that was killed, like its directory
-        removal.refuse(settings, directory)
+        removal.new_copy(settings, directory)
         if directory == usual(settings):
             exchangeable(settings)
             if users := removal.working_on(directory):
@@ -164,7 +164,7 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
 
     `kept`: the directory is data that a restore kept aside, and need not be proven. `exact`: sequences are what they were at its moment. `name`: see `proven`.
     """
-    directory = os.path.abspath(directory)
+    directory = removal.named(settings, directory)
     if os.path.dirname(directory) != os.path.dirname(settings.data):
         raise PitrError(f"{directory}: must lie beside {settings.data}, so that the exchange is a rename")
     if not os.path.isdir(directory):
@@ -177,9 +177,13 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
     with alone(settings, "restore"), alone(settings, "base", jobs.PATIENCE), alone(settings, "wal", jobs.PATIENCE), jobs.undisturbed():
         # Now that nobody else makes a copy there
         what = "the data that was kept aside" if kept else proven(directory, name)
+        unused(directory)
         jobs.tell(f"comes into the place of the data: {what}")
         was, becomes = (identity(settings, found) for found in (settings.data, directory))
         before = {} if exact else handed_out(settings)
+        if before and served(settings, name):
+            raise_beside(settings, directory, before)
+            before = handed_out(settings)  # of what goes on being handed out; the margin is for the seconds until the last session ends
         server = database.service(settings)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         aside = f"{settings.data}.before-restore-{stamp}" if os.path.exists(settings.data) else ""
@@ -215,9 +219,38 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
     return aside
 
 
+def unused(directory: str) -> None:
+    """Nobody has a server on what is to become the data: two servers on one directory write over one another, and neither sees the other."""
+    if users := removal.working_on(directory):
+        raise PitrError(
+            f"{directory}: {', '.join(users)} works on it, and it does not become the data meanwhile; stop it first (podman stop). Nothing was changed"
+        )
+
+
 def handed_out(settings: Settings) -> dict[str, int]:
     """Where the sequences stand; nothing where the database does not run: then it is lost, or all of it is in the archive."""
     return sequences.held(database.asked(settings, sequences.HELD) or [])
+
+
+SESSIONS = "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid();"
+
+
+def served(settings: Settings, name: str) -> bool:
+    """Whether clients may go on while the data is exchanged. An operation stops the application first, and gives the name of its copy; a person may too."""
+    return not name or database.asked(settings, SESSIONS) != [["0"]]
+
+
+def raise_beside(settings: Settings, directory: str, before: dict[str, int]) -> None:
+    """The same as `raise_sequences`, before the data serves: its clients are back in the second in which it starts."""
+    try:
+        with recovery.beside(settings, directory, CONTAINER) as server:
+            numbers = sequences.raised(before, sequences.held(server.rows(sequences.HELD)), served=True)
+            if numbers:
+                server.rows(sequences.script(numbers))
+    except PitrError as error:
+        raise PitrError(
+            f"{error}. The sequences of {directory} were not raised, and nothing was exchanged; --exact exchanges with sequences as they were then"
+        ) from error
 
 
 def raise_sequences(settings: Settings, before: dict[str, int]) -> None:
@@ -306,9 +339,9 @@ def _major(directory: str) -> str:
 
 def exchange_back(settings: Settings, aside: str, exact: bool = False) -> str:
     """The way back: the data that a restore kept aside takes its old place."""
-    aside = os.path.abspath(aside)
-    if not aside.startswith(f"{settings.data}.before-restore-"):
-        raise PitrError(f"{aside}: is no directory that a restore kept aside; they are called {settings.data}.before-restore-TIME")
+    aside = removal.named(settings, aside)
+    if aside not in kept_aside(settings):
+        raise PitrError(f"{aside}: is no data that a restore kept aside; there is: {', '.join(kept_aside(settings)) or 'none'}")
     return exchange(settings, aside, undone=aside.rpartition("-")[2], kept=True, exact=exact)
 
 
