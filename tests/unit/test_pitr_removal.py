@@ -255,7 +255,7 @@ def test_latest_is_all_that_the_stopped_database_had(conf, monkeypatch, capsys, 
         with pytest.raises(PitrError, match=rf"the archive ends at .* {missing} 0/5000060: \d+ bytes .* restore_to='2026-11-28 12:00:00.000000\+00'"):
             restore.complete(conf, wanted, server, 3, reading)
     else:
-        restore.complete(conf, wanted, server, 3, reading)
+        assert restore.complete(conf, wanted, server, 3, reading) == ("" if runs or system != 7 else "0/5000060")
     assert ("did not end in order" in capsys.readouterr().out) is told
 
 

@@ -255,6 +255,8 @@ def alone(anyway: str) -> None:
 def program(host: Host, settings: config.Config, name: str, arguments: list[str]) -> int:
     """A program of another part; nothing of it that an operation of a controller may be at work with."""
     path = f"{settings.home}/bin/{name}"
+    if verb := occupied.called(name, arguments):
+        raise CliError(f"{verb}: playbooks and units call it, as a step of theirs; it is none for a person. senex {name} --help lists those that are")
     if occupied.changes(name, arguments):
         alone(f"systemd-run --user -M {settings.user}@ --pipe --wait --quiet --collect {shlex.join([path, *arguments])}")
     if not untrusted.look([path])[path].get("mode", 0) & 0o111:
