@@ -77,7 +77,7 @@ def test_a_copy_of_the_latest_is_that_no_more_where_the_database_was_started_sin
     removal.note(copy, STOPPED)
     monkeypatch.setattr(restore.database, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{runs}\n".lower(), ""))
     monkeypatch.setattr(restore, "control", lambda *_: {"Latest checkpoint location": at})
-    with pytest.raises(PitrError, match="somebody has started that since: what it wrote then is not in the copy. Nothing was exchanged; make the copy again"):
+    with pytest.raises(PitrError, match="somebody has started that since: what it wrote then is not in the copy. Nothing was exchanged; make it again"):
         restore.exchange(conf, copy, name=OF_PLAYBOOK["name"])
 
 

@@ -259,6 +259,13 @@ def test_latest_is_all_that_the_stopped_database_had(conf, monkeypatch, capsys, 
     assert ("did not end in order" in capsys.readouterr().out) is told
 
 
+def test_a_database_that_was_started_while_the_copy_of_the_latest_was_made_ends_it(conf, monkeypatch):
+    """A web instance that was restarted had started it, and was given orders: the copy was put in the place of them."""
+    monkeypatch.setattr(restore.database, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, "true\n", ""))
+    with pytest.raises(PitrError, match="somebody has started that since: what it wrote then is not in the copy"):
+        restore.complete(conf, None, None, 3, None, rests=True)
+
+
 @pytest.mark.parametrize(
     "name", ["pitr_drill_directory", "pitr_directory", "pitr_status_directory", "postgresql_data_directory", "postgresql_socket_directory"]
 )

@@ -59,11 +59,11 @@ def test_a_copy_that_could_not_be_removed_hides_no_reason(conf, monkeypatch):  #
         raise PitrError("podman cannot write its state")
 
     monkeypatch.setattr(restore, "podman", lambda *_, **__: None)
-    monkeypatch.setattr(restore, "plan", lambda *_: type("Plan", (), {"lines": lambda _: []})())
+    monkeypatch.setattr(restore, "plan", lambda *_: type("Plan", (), {"lines": lambda _: [], "until": 1.0})())
     monkeypatch.setattr(recovery, "fill", full)
     monkeypatch.setattr(removal, "remove", nothing)
     with pytest.raises(PitrError, match="No space left on device"):
-        restore.restore(conf, "latest", f"{conf.home}/data/elsewhere")
+        restore.restore(conf, "latest", f"{conf.data}.elsewhere")
 
 
 def test_a_new_chain_that_cannot_begin_leaves_the_receiver_running(conf, monkeypatch):  # noqa: F811
