@@ -15,7 +15,7 @@ from pitr import archive, checks, database, jobs, offsite, recovery, removal, wa
 from pitr.jobs import PitrError, alone, say
 from pitr.plan import Plan, no_room, plan
 from pitr.postgresql import sequences
-from pitr.programs import in_image, last_words, podman, run, systemctl
+from pitr.programs import FETCHED, in_image, last_words, podman, run, systemctl
 from pitr.settings import Settings
 
 CONTAINER = "pitr-restore"
@@ -48,7 +48,8 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
             if os.path.lexists(there):
                 raise PitrError(f"--into {directory}: {there} is there already; name a new directory beside {settings.data}")
         wanted = plan(settings, to, base)
-        rests = wanted.until is None and not database.service(settings).is_running()
+        # An operation stops the database before the latest of this host's own archive; by now it may have been started, so it is not asked
+        rests = bool(name) and wanted.until is None and not settings.archive.endswith(FETCHED)
         for line in wanted.lines():
             say(line)
         try:
@@ -101,7 +102,7 @@ def clear_up(settings: Settings) -> None:
 def complete(settings: Settings, wanted: Plan, server: recovery.Server, timeline: int, reading: wal.Reading, rests: bool = False) -> str:
     """A copy of the latest has all that the stopped database had: the receiver may have been away, or the end of the server hurried.
 
-    Where that one was stopped; nothing where it runs, and goes on writing what the copy has not. `rests`: it did not run when the copy was begun.
+    Where that one was stopped; nothing where it runs, and goes on writing what the copy has not. `rests`: it was stopped for the copy.
     """
     if rests and database.service(settings).is_running():
         raise PitrError(STARTED.format("The copy has all that the database had when it was stopped"))
