@@ -122,6 +122,15 @@ def test_the_playbook_puts_in_place_what_it_has_prepared(program):  # noqa: F811
         assert (wanted.verb, wanted.name) == (verb, "restore-x")
 
 
+@pytest.mark.parametrize("said", ["pitr: restore: somebody has started that since", "pitr: restore: somebody has started that since.\n"])
+def test_why_there_is_no_copy_is_a_sentence_of_its_own(said):
+    """`… start nothing meanwhile The data is what it was`."""
+    (block,) = [task for task in rendered.loaded(rendered.ROLES / "pitr/tasks/restore_prepare.yml") if "rescue" in task]
+    (fails,) = [task for task in block["rescue"] if task["name"] == "Fail if no copy was restored"]
+    shown = rendered.value("pitr", "shown", shown=fails["ansible.builtin.fail"]["msg"], **fails["vars"], __pitr_copy={"stderr": said}, __pitr_again={"rc": 0})
+    assert shown.strip() == "pitr: restore: somebody has started that since. The data is what it was."
+
+
 def test_a_program_of_before_that_is_found_by_the_plan():
     """It would be told a name that it does not know when the application is stopped already."""
     plan = rendered.loaded(rendered.ROLES / "pitr/tasks/restore_plan.yml")
