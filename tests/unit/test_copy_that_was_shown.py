@@ -77,7 +77,7 @@ def test_a_copy_of_the_latest_is_that_no_more_where_the_database_was_started_sin
     removal.note(copy, STOPPED)
     monkeypatch.setattr(restore.database, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, f"{runs}\n".lower(), ""))
     monkeypatch.setattr(restore, "control", lambda *_: {"Latest checkpoint location": at})
-    with pytest.raises(PitrError, match="somebody has started that since: what it wrote then is not in the copy. Nothing was exchanged; make the copy again"):
+    with pytest.raises(PitrError, match="somebody has started that since: what it wrote then is not in the copy. Nothing was exchanged; make it again"):
         restore.exchange(conf, copy, name=OF_PLAYBOOK["name"])
 
 
@@ -120,6 +120,15 @@ def test_the_playbook_puts_in_place_what_it_has_prepared(program):  # noqa: F811
         words = rendered.value("pitr", "argv", argv=argv_of(name, verb), **said)
         wanted = program.parse(words[words.index("/h/bin/pitr") + 1 :])
         assert (wanted.verb, wanted.name) == (verb, "restore-x")
+
+
+@pytest.mark.parametrize("said", ["pitr: restore: somebody has started that since", "pitr: restore: somebody has started that since.\n"])
+def test_why_there_is_no_copy_is_a_sentence_of_its_own(said):
+    """`… start nothing meanwhile The data is what it was`."""
+    (block,) = [task for task in rendered.loaded(rendered.ROLES / "pitr/tasks/restore_prepare.yml") if "rescue" in task]
+    (fails,) = [task for task in block["rescue"] if task["name"] == "Fail if no copy was restored"]
+    shown = rendered.value("pitr", "shown", shown=fails["ansible.builtin.fail"]["msg"], **fails["vars"], __pitr_copy={"stderr": said}, __pitr_again={"rc": 0})
+    assert shown.strip() == "pitr: restore: somebody has started that since. The data is what it was."
 
 
 def test_a_program_of_before_that_is_found_by_the_plan():

@@ -1,5 +1,6 @@
 """What the program of point-in-time recovery removes: what it made itself, and nothing that is, holds or lies in anybody's data."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -257,6 +258,36 @@ def test_latest_is_all_that_the_stopped_database_had(conf, monkeypatch, capsys, 
     else:
         assert restore.complete(conf, wanted, server, 3, reading) == ("" if runs or system != 7 else "0/5000060")
     assert ("did not end in order" in capsys.readouterr().out) is told
+
+
+@pytest.mark.parametrize(
+    ("name", "fetched", "refused"), [("restore-x", "", True), ("", "", False), ("restore-x", ".fetched", False)], ids=["operation", "by hand", "of a lost host"]
+)
+def test_a_database_that_was_started_while_the_copy_of_the_latest_was_made_ends_it(conf, monkeypatch, name, fetched, refused):
+    """A web instance that was restarted had started it, before the copy was begun even, and was given orders: the copy was put in the place of them."""
+    begun = other(conf, archive=conf.archive + fetched)
+    wanted = types.SimpleNamespace(until=None, until_text="", lines=list, base=types.SimpleNamespace(timeline=1, name="b", system_id=7))
+    reading = types.SimpleNamespace(commits=1, last_wanted="then", end="then")
+
+    @contextlib.contextmanager
+    def server(*_, **__):
+        yield types.SimpleNamespace(sql=lambda text, *_: ["2"] if "substr" in text else ["1\t0/3000000\tx\n"], log=lambda: "")
+
+    monkeypatch.setattr(restore, "podman", lambda *_, **__: None)
+    monkeypatch.setattr(restore.database, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, "true\n", ""))
+    monkeypatch.setattr(restore, "plan", lambda *_: wanted)
+    monkeypatch.setattr(restore.recovery, "fill", lambda *_: os.mkdir(f"{conf.data}.restored") or reading)
+    monkeypatch.setattr(restore.recovery, "server", server)
+    monkeypatch.setattr(restore.wal, "known_timelines", lambda _settings: [1])
+    monkeypatch.setattr(restore.wal, "running_timeline", lambda _settings: 1)
+    monkeypatch.setattr(restore.checks, "verify", lambda *_: {})
+    monkeypatch.setattr(restore.removal, "remove", lambda *_: None)
+    if refused:
+        with pytest.raises(PitrError, match="somebody has started that since: what it wrote then is not in the copy"):
+            restore.restore(begun, "latest", f"{conf.data}.restored", name=name)
+    else:
+        assert restore.restore(begun, "latest", f"{conf.data}.restored", name=name)["last_transaction"] == "then"
+    assert (removal.noted(f"{conf.data}.restored") is None) is refused
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from pitr import archive, checks, database, jobs, offsite, recovery, removal, wa
 from pitr.jobs import PitrError, alone, say
 from pitr.plan import Plan, no_room, plan
 from pitr.postgresql import sequences
-from pitr.programs import in_image, last_words, podman, run, systemctl
+from pitr.programs import FETCHED, in_image, last_words, podman, run, systemctl
 from pitr.settings import Settings
 
 CONTAINER = "pitr-restore"
+STARTED = "{}, and somebody has started that since: what it wrote then is not in the copy. Nothing was exchanged; make it again, and start nothing meanwhile"
 QUADLETS = ".config/containers/systemd"  # below the home; role postgresql writes its own there
 
 
@@ -47,6 +48,8 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
             if os.path.lexists(there):
                 raise PitrError(f"--into {directory}: {there} is there already; name a new directory beside {settings.data}")
         wanted = plan(settings, to, base)
+        # An operation stops the database before the latest of this host's own archive; by now it may have been started, so it is not asked
+        rests = bool(name) and wanted.until is None and not settings.archive.endswith(FETCHED)
         for line in wanted.lines():
             say(line)
         try:
@@ -59,7 +62,7 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
                 if timeline in wal.known_timelines(settings):
                     raise PitrError(f"the copy would go on in timeline {timeline}, which the archive has already, without {timeline:08X}.history")
                 if wanted.until is None and wanted.base.timeline == wal.running_timeline(settings):
-                    stopped_for = complete(settings, wanted, server, timeline, reading)
+                    stopped_for = complete(settings, wanted, server, timeline, reading, rests)
                 found = checks.verify(server, settings.drill_columns)
                 log = server.log()
             stopped = re.search(r"recovery stopping (?:before|after|at) (.*)", log)
@@ -96,11 +99,13 @@ def clear_up(settings: Settings) -> None:
                                                 removal.remove(settings, directory, recovery.wal_of(directory))))  # fmt: skip
 
 
-def complete(settings: Settings, wanted: Plan, server: recovery.Server, timeline: int, reading: wal.Reading) -> str:
+def complete(settings: Settings, wanted: Plan, server: recovery.Server, timeline: int, reading: wal.Reading, rests: bool = False) -> str:
     """A copy of the latest has all that the stopped database had: the receiver may have been away, or the end of the server hurried.
 
-    Where that one was stopped; nothing where it runs, and goes on writing what the copy has not.
+    Where that one was stopped; nothing where it runs, and goes on writing what the copy has not. `rests`: it was stopped for the copy.
     """
+    if rests and database.service(settings).is_running():
+        raise PitrError(STARTED.format("The copy has all that the database had when it was stopped"))
     stopped, in_order = stopped_at(settings, wanted.base.system_id)
     history = server.sql(f"select pg_read_file('pg_wal/{timeline:08X}.history')", "postgres")
     ended = [found[1] for line in history[0].split("\n") if (found := re.match(r"\d+\t([0-9A-F]+/[0-9A-F]+)", line))]
@@ -241,10 +246,7 @@ def still_stopped(settings: Settings, directory: str) -> None:
     if not ended:
         return
     if database.service(settings).is_running() or control(settings, settings.data).get("Latest checkpoint location") not in (None, ended):
-        raise PitrError(
-            f"{directory} has all that the database had when it was stopped, and somebody has started that since: what it wrote then is not in the copy. "
-            "Nothing was exchanged; make the copy again, and start nothing meanwhile"
-        )
+        raise PitrError(STARTED.format(f"{directory} has all that the database had when it was stopped"))
 
 
 def handed_out(settings: Settings) -> dict[str, int]:
