@@ -12,13 +12,13 @@ options:
   step:
     description:
       - C(found) says what there is, and changes nothing.
-      - On the host that is left, C(admit) lets a replica in, C(switch) hands over to it while clients wait, C(undo) lets Redis serve again, C(forget)
-        gives the replica up, and C(end) takes the way to the new host down when nobody uses it any more.
+      - On the host that is left, C(admit) lets a replica in, C(prepare) and C(switch) hand over to it, the second while clients wait, C(undo) lets Redis
+        serve again, C(forget) gives the replica up, and C(end) takes the way to the new host down when nobody uses it any more.
       - On the host that it goes to, C(clear) makes room, C(follow) makes Redis a replica, C(behind) says whether it follows, C(settle) ends the move, and
         C(leave) gives the replica up.
       - On other hosts with nginx, C(hold) lets requests wait, for 20 seconds at most, and C(release) ends that.
     type: str
-    choices: [found, admit, switch, undo, forget, end, clear, follow, behind, settle, leave, hold, release]
+    choices: [found, admit, prepare, switch, undo, forget, end, clear, follow, behind, settle, leave, hold, release]
     required: true
   id:
     description: Whose lock it works under; without one, that of the run.
@@ -29,7 +29,7 @@ options:
     type: str
     default: ""
   address:
-    description: Address of the other host, with C(follow) and C(switch).
+    description: Address of the other host, with C(follow), C(prepare) and C(switch).
     type: str
     default: ""
   port:
@@ -92,7 +92,7 @@ from ansible_collections.senex.trader.plugins.module_utils.nginx import detached
 from ansible_collections.senex.trader.plugins.module_utils.redis import move_state
 from ansible_collections.senex.trader.plugins.module_utils.redis.move import Move
 
-STEPS = ["found", "admit", "switch", "undo", "forget", "end", "clear", "follow", "behind", "settle", "leave", "hold", "release"]
+STEPS = ["found", "admit", "prepare", "switch", "undo", "forget", "end", "clear", "follow", "behind", "settle", "leave", "hold", "release"]
 READING = ("found", "behind")
 ARGUMENTS = {
     "step": {"type": "str", "required": True, "choices": STEPS},
@@ -143,6 +143,8 @@ def step(given: dict) -> dict:
             return {"changed": True, **move.clear(given["other"])}
         case "follow":
             return {"changed": True, **move.follow(given["address"], given["port"], given["secret"])}
+        case "prepare":
+            return {"changed": True, **move.prepare(given["address"], given["port"])}
         case "switch":
             return {"changed": True, **move.switch(given["address"], given["port"])}
     simple = {"undo": move.undo, "forget": move.forget, "settle": move.settle, "leave": move.leave}

@@ -159,6 +159,12 @@ class World:
         made._cli = self.cli
         return made
 
+    def goes(self, run=None):
+        """The two steps, as the playbook has them."""
+        run = run or self.move
+        run.prepare("two", 6390)
+        run.switch("two", 6390)
+
     def at(self, point):
         self.did.append(point)
         if error := self.meets.pop(point, None):
@@ -228,7 +234,9 @@ ORDER = ["install", "info persistence", "config get save", 'config set save ""',
 
 
 def test_it_goes_over_in_this_order(world):
-    world.move.switch("two", 6390)
+    with pytest.raises(OSError, match="has not prepared"):
+        world.move.switch("two", 6390)
+    world.goes()
     assert world.did == ORDER and world.writable == ["two"] and world.move.state.phase == "moved" and "password" not in world.move.state.data
     assert closed_component.reason("redis", str(world.state)).startswith("Redis has gone to two")
     assert world.again().switch("two", 6390) == {"held": 0.0}, "the same again is done"
@@ -240,7 +248,7 @@ def test_it_goes_over_in_this_order(world):
 def test_a_replica_that_lacks_something_does_not_take_over(world, change, said):
     world.two.update(change)
     with pytest.raises(OSError, match=said):
-        world.move.switch("two", 6390)
+        world.goes()
     assert world.writable == ["one"] and world.two["role"] == "slave" and world.move.state.phase == "joining" and "stop redis" not in world.did
 
 
@@ -252,7 +260,7 @@ def test_whatever_happens_at_a_step(world, point, error):
         world.meets["mask redis"] = OSError("first")
     world.meets[point] = error("it ends here")
     with contextlib.suppress(OSError, Killed):
-        world.move.switch("two", 6390)
+        world.goes()
     assert len(world.writable) <= 1
     found = world.again()
     match moving.move_way({**SOURCE, "state": found.state.data}, {**BARE, "state": {"phase": "joining"}}):
@@ -261,7 +269,7 @@ def test_whatever_happens_at_a_step(world, point, error):
             assert world.writable == ["one"]
     world.two["role"] = world.two["role"] if found.state.phase != "joining" else "slave"  # as the step `follow` has it
     assert world.two["role"] == "master" or len(world.writable) <= 1
-    found.switch("two", 6390)
+    world.goes(found)
     assert world.writable == ["two"] and found.state.phase == "moved" and world.one["masked"]
 
 
@@ -279,20 +287,20 @@ def test_one_that_was_told_and_does_not_answer_is_left_as_it_is(world):
 
     world.ask_two = silent
     with pytest.raises(OSError, match="both are left as they are"):
-        world.move.switch("two", 6390)
+        world.goes()
     assert world.writable == [] and world.move.state.phase == "promoting" and world.one["masked"]
     world.reached = True
-    world.again().switch("two", 6390)
+    world.goes(world.again())
     assert world.writable == ["two"]
 
 
 def test_one_that_was_started_anew_before_anybody_was_led_there_is_not_taken(world):
     world.meets["told"] = Killed()
     with contextlib.suppress(Killed):
-        world.move.switch("two", 6390)
+        world.goes()
     world.two["mine"] = False
     with pytest.raises(OSError, match="Redis serves here as before"):
-        world.again().switch("two", 6390)
+        world.goes(world.again())
     assert world.writable == ["one"] and world.again().state.phase == "joining"
 
 

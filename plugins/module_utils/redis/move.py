@@ -50,7 +50,6 @@ class Move:
         self.user, self.place, self.identity = user, place, identity
         self.state = State(directory)
         self.data = os.path.join(user.home, place["data"])
-        self.save = ""  # when snapshots are made, while none are for the switch
 
     # Of this host's own Redis
     def _cli(self, *lines: str) -> str:
@@ -108,6 +107,13 @@ class Move:
             self._cli(f"acl setuser {USER} reset on >{password} {SOURCE_RULES}")
         return {"secret": password}
 
+    def prepare(self, address: str, port: int) -> dict:
+        """Whatever of the switch takes its time, and can fail, before anybody waits."""
+        with self.state.alone():
+            if self.state.phase == JOINING:
+                self._prepare(address, port)
+        return {}
+
     def switch(self, address: str, port: int) -> dict:
         """Everything while clients wait: writes pause, the other one has all, Redis stops here and is closed, the other one takes over, and the old place
         leads to it. A failure before it has taken over lets Redis serve here again."""
@@ -116,8 +122,8 @@ class Move:
                 return {"held": 0.0}
             if self.state.phase not in (JOINING, PROMOTING, LEADING):
                 raise OSError(f"a move is at '{self.state.phase or 'nothing'}' on this host: there is no replica to switch to")
-            if self.state.phase == JOINING:
-                self._prepare(address, port)
+            if self.state.phase == JOINING and self.state.data.get("ready") != self.identity:
+                raise OSError("this run has not prepared the switch")
             began = time.monotonic()
             there = untrusted.kind(CONTRACT) == "file"
             with RequestHold({"contract": CONTRACT} if there else None, self.user.run):
@@ -140,7 +146,6 @@ class Move:
         self._lead(address, port)
 
     def _prepare(self, address: str, port: int) -> None:
-        """Whatever takes its time, and can fail, before anybody waits."""
         with self._client(self.place["address"], self.place["port"]) as here, self._client(address, port) as there:
             mine, other = fields(here("INFO", "replication")), fields(there("INFO", "replication"))
         behind = int(mine["master_repl_offset"]) - int(other.get("slave_repl_offset") or 0)
@@ -151,8 +156,10 @@ class Move:
         forwarder.install(self.user, self.place["forwarder"], self.place["authority"], words)
         # With a log (AOF) a stop writes what is missing of it, and needs no snapshot, which takes its time
         if fields(self._cli("info persistence")).get("aof_enabled") == "1":
-            self.save = (self._cli("config get save").split("\n") + [""])[1].strip()
+            save = (self._cli("config get save").split("\n") + [""])[1].strip()
             self._cli('config set save ""')
+            self.state.put(save=save)
+        self.state.put(ready=self.identity)
 
     def _stop(self, address: str, port: int) -> None:
         with self._client(self.place["address"], self.place["port"]) as here, self._client(address, port) as there:
@@ -218,7 +225,7 @@ class Move:
         self._fence(False)
         self.user.systemctl("stop", forwarder.UNIT, check=False)
         if self._running():
-            self._cli("client unpause", *([f'config set save "{self.save}"'] if self.save else []))
+            self._cli("client unpause", *([f'config set save "{save}"'] if (save := self.state.data.get("save")) else []))
         else:
             self.user.systemctl("reset-failed", UNIT, check=False)
             self.user.systemctl("start", UNIT)

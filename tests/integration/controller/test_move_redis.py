@@ -64,7 +64,7 @@ class _User:
 class Move(_Real):
     def __init__(self, user, place, identity):
         self.here = os.environ["STUB_AT"]
-        self.user, self.place, self.identity, self.state, self.save = _User(self.here), place, identity, State(self.here), ""
+        self.user, self.place, self.identity, self.state = _User(self.here), place, identity, State(self.here)
 
     def _cli(self, *lines):
         return "role:" + _now(self.here)["role"] + "\\nmaster_link_status:up\\nmaster_sync_in_progress:0\\n"
