@@ -77,7 +77,7 @@ def test_hosts_are_in_the_groups_of_the_shape(shop):
     found = yaml.safe_load((inventory / "hosts.yml").read_text())["all"]
     servers = ["shop-1", "shop-2"] if "web_hosts=2" in shape else ["shop-1"]
     groups = {name: list(one["hosts"]) for name, one in found["children"].items()}
-    assert groups.pop("pgbouncer") == groups.pop("monitoring") == groups.pop("logs") == [], "these are for whoever asks for them"
+    assert groups.pop("pgbouncer") == groups.pop("etcd") == groups.pop("monitoring") == groups.pop("logs") == [], "these are for whoever asks for them"
     if "topology=services" in shape:
         everyone = ["shop-1", "shop-database", "shop-queue"]
         assert list(found["hosts"]) == groups.pop("watchdog") == groups.pop("backup") == everyone and groups.pop("celery_beat") == []
