@@ -12,9 +12,10 @@ from ansible_collections.senex.trader.plugins.plugin_utils.components import eve
 
 YES = ("yes", "true", "y", "on", "1")
 NO = ("no", "false", "n", "off", "0")
-CHOICES = {"server": ("asgi", "wsgi"), "media": ("local", "s3"), "topology": ("one", "services")}
+CHOICES = {"server": ("asgi", "wsgi"), "media": ("local", "s3"), "topology": ("one", "services", "monitoring")}
 # Where servers are on hosts of their own: which groups each of these has. Who has data makes its copies, and every server watches itself
-SERVICES = {"database": ("postgresql",), "queue": ("redis", "celery", "celery_beat")}
+SERVICES = {"database": ("postgresql",), "queue": ("redis", "celery", "celery_beat"), "monitoring": ("monitoring",)}
+NO_DATA = ("monitoring",)
 MOST = 9
 
 
@@ -35,15 +36,19 @@ def environment_shape_problems(asked: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def environment_groups(hosts: Sequence[str], celery: bool, beat: bool, redis: bool = True, services: str = "") -> dict[str, list[str]]:
+def environment_groups(
+    hosts: Sequence[str], celery: bool, beat: bool, redis: bool = True, services: str = "", monitoring: bool = False
+) -> dict[str, list[str]]:
     """The hosts of each group of the inventory: of these web hosts the first one has all else, unless servers have hosts of their own, whose names begin
-    with `services`."""
+    with `services`. With `monitoring` there is Prometheus too."""
     without = {"celery": not celery, "celery_beat": not beat, "redis": not redis}
     # What a later phase brings is for whoever asks for it
     without |= {group: True for group in every_group() if all(one.phase > 1 for one in registry().values() if group in one.groups)}
+    without["monitoring"] = not monitoring
     own = {group: f"{services}-{name}" for name, groups in SERVICES.items() for group in groups if services and not without.get(group)}
     others = list(dict.fromkeys(own.values()))
-    many = {"web": list(hosts), "watchdog": [*hosts, *others], "backup": [*hosts[:1], *others]}
+    copied = [own[group] for group in own if group not in NO_DATA]
+    many = {"web": list(hosts), "watchdog": [*hosts, *others], "backup": list(dict.fromkeys([*hosts[:1], *copied]))}
     return {group: [] if without.get(group) else many.get(group) or [own.get(group, hosts[0])] for group in every_group()}
 
 

@@ -35,6 +35,8 @@ def conf(tmp_path, monkeypatch):
     def run(*words, check=True, stdin=None, **_):
         if words[:2] == ("podman", "exec"):  # the roles of restored data, and its sequences
             return subprocess.CompletedProcess(words, 0, "", "")
+        if words[:2] == ("podman", "ps"):
+            return subprocess.CompletedProcess(words, 0, "", "")
         assert words[:2] == ("podman", "unshare"), words
         return subprocess.run(words[2:], capture_output=True, text=True, input=stdin or "", check=check)
 
@@ -107,11 +109,24 @@ def test_what_it_made_goes_and_what_a_kill_left(conf):
 def test_a_directory_beside_a_copy_that_was_there_before_stays(conf, monkeypatch):
     """What `--into X` calls X.wal may be somebody's, and used to go at the end of a restore that was refused."""
     monkeypatch.setattr(restore, "podman", lambda *_, **__: None)
-    pathlib.Path(conf.home, "data/x.wal").mkdir()
-    pathlib.Path(conf.home, "data/x.wal/mine").touch()
-    with pytest.raises(PitrError, match="x.wal is there already"):
-        restore.restore(conf, "latest", f"{conf.home}/data/x")
-    assert os.path.exists(f"{conf.home}/data/x.wal/mine")
+    pathlib.Path(conf.home, "data/postgres.x.wal").mkdir()
+    pathlib.Path(conf.home, "data/postgres.x.wal/mine").touch()
+    for typed in (f"{conf.home}/data/postgres.x", "postgres.x"):
+        with pytest.raises(PitrError, match="data/postgres.x.wal is there already"):
+            restore.restore(conf, "latest", typed)
+    assert os.path.exists(f"{conf.home}/data/postgres.x.wal/mine")
+
+
+@pytest.mark.parametrize(
+    "into", ["/root/x", "/", "rows", "../rows", "../postgres.rows", "postgres", "redis", "postgres/base", "postgres.new/deeper", "../backups/x"]
+)
+def test_a_copy_is_made_where_it_can_be_put_in_place_and_removed_again(conf, monkeypatch, into):
+    """One that was made elsewhere was as large as the database, and no command took it away."""
+    monkeypatch.setattr(restore, "podman", lambda *_, **__: None)
+    before = sorted(path for path in pathlib.Path(conf.home).rglob("*"))
+    with pytest.raises(PitrError, match=r"--into \S+: a copy lies beside the data, under its name and one of yours, such as \S+/data/postgres.rows"):
+        restore.restore(conf, "latest", into)
+    assert sorted(path for path in pathlib.Path(conf.home).rglob("*") if ".lock" not in path.name) == before
 
 
 @pytest.mark.parametrize("mark", [None, "{}", '{"proven": null}', "no json"])
@@ -240,7 +255,7 @@ def test_latest_is_all_that_the_stopped_database_had(conf, monkeypatch, capsys, 
         with pytest.raises(PitrError, match=rf"the archive ends at .* {missing} 0/5000060: \d+ bytes .* restore_to='2026-11-28 12:00:00.000000\+00'"):
             restore.complete(conf, wanted, server, 3, reading)
     else:
-        restore.complete(conf, wanted, server, 3, reading)
+        assert restore.complete(conf, wanted, server, 3, reading) == ("" if runs or system != 7 else "0/5000060")
     assert ("did not end in order" in capsys.readouterr().out) is told
 
 

@@ -4,6 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from ansible.errors import AnsibleUndefinedVariable
+from ansible_collections.senex.trader.plugins.filter.environments import environment_groups
 from ansible_collections.senex.trader.plugins.filter.topology import component_alone, reach_problems
 from ansible_collections.senex.trader.plugins.module_utils.engine import unit_text
 from ansible_collections.senex.trader.plugins.module_utils.engine.quadlet_keys import check_unit
@@ -112,6 +113,18 @@ def test_metrics_are_read_at_addresses_of_the_inventory():
     assert reach_problems(monitored, hostvars()) == []
     (line,) = reach_problems({"web": ["app"], "nginx": ["db"], "monitoring": ["app"]}, {**hostvars(), "db": {"ansible_host": "192.0.2.6"}})
     assert line.startswith("senex_private_address: of db is not in the inventory, and app reach exporters here; write")
+
+
+def test_prometheus_on_a_host_of_its_own_reads_all_others_and_nobody_reads_there():
+    groups = environment_groups(["app"], celery=True, beat=True, services="own", monitoring=True)
+    assert groups["monitoring"] == ["own-monitoring"] and groups["backup"] == ["app", "own-database", "own-queue"], "it has no data to copy"
+    assert groups["watchdog"] == ["app", "own-database", "own-queue", "own-monitoring"]
+    known = {host: {"senex_private_address": f"10.0.0.{number}"} for number, host in enumerate(groups["watchdog"], 5)}
+    assert reach_problems(groups, known) == []
+    listens = {host: told("exporters", "exporters_address", host, groups, known) for host in known}
+    assert listens == {"app": "10.0.0.5", "own-database": "10.0.0.6", "own-queue": "10.0.0.7", "own-monitoring": "127.0.0.1"}
+    with_it_at_home = environment_groups(["app"], celery=True, beat=False, monitoring=True)
+    assert with_it_at_home["monitoring"] == ["app"] and environment_groups(["app"], True, True, services="own")["monitoring"] == []
 
 
 def test_a_client_needs_one_too():

@@ -16,6 +16,7 @@ SHAPES = {
     "all of it": [],
     "WSGI alone, two servers, a bucket": ["server=wsgi", "celery=no", "redis=no", "media=s3", "web_hosts=2"],
     "no Beat, servers on their own hosts": ["server=wsgi", "beat=false", "topology=services"],
+    "Prometheus on a host of its own too": ["topology=monitoring"],
 }
 # As a user fills them in
 GIVEN = {
@@ -52,7 +53,7 @@ def made(home, *shape, name="shop"):
 
 
 # A part of the first one
-LATER = {"no Beat"}
+LATER = {"no Beat, servers on their own hosts", "Prometheus on a host of its own too"}
 
 
 @pytest.fixture(scope="module", params=[pytest.param(shape, id=name, marks=[pytest.mark.faults] * (name in LATER)) for name, shape in SHAPES.items()])
@@ -77,10 +78,13 @@ def test_hosts_are_in_the_groups_of_the_shape(shop):
     found = yaml.safe_load((inventory / "hosts.yml").read_text())["all"]
     servers = ["shop-1", "shop-2"] if "web_hosts=2" in shape else ["shop-1"]
     groups = {name: list(one["hosts"]) for name, one in found["children"].items()}
-    assert groups.pop("pgbouncer") == groups.pop("etcd") == groups.pop("monitoring") == groups.pop("logs") == [], "these are for whoever asks for them"
-    if "topology=services" in shape:
+    monitored = ["shop-monitoring"] if "topology=monitoring" in shape else []
+    assert groups.pop("pgbouncer") == groups.pop("etcd") == groups.pop("logs") == [], "these are for whoever asks for them"
+    assert groups.pop("monitoring") == monitored
+    if shape & {"topology=services", "topology=monitoring"}:
         everyone = ["shop-1", "shop-database", "shop-queue"]
-        assert list(found["hosts"]) == groups.pop("watchdog") == groups.pop("backup") == everyone and groups.pop("celery_beat") == []
+        assert list(found["hosts"]) == groups.pop("watchdog") == [*everyone, *monitored] and groups.pop("backup") == everyone
+        assert groups.pop("celery_beat") == ([] if "beat=false" in shape else ["shop-queue"])
         assert (groups.pop("postgresql"), groups.pop("redis"), groups.pop("celery")) == (["shop-database"], ["shop-queue"], ["shop-queue"])
         assert set(map(str, groups.values())) == {"['shop-1']"} and {"web", "nginx"} <= set(groups)
         return
@@ -181,7 +185,7 @@ def test_a_file_that_is_there_stays(tmp_path):
         (["senex_environment=x", "server=uwsgi"], "server: 'uwsgi' is neither asgi nor wsgi"),
         (["senex_environment=x", "celery=maybe"], "celery: 'maybe' is neither yes nor no"),
         (["senex_environment=x", "redis=no"], "redis: 'no' with celery 'yes', whose queue lies in Redis; say celery=no, or redis=yes"),
-        (["senex_environment=x", "topology=ha"], "topology: 'ha' is neither one nor services"),
+        (["senex_environment=x", "topology=ha"], "topology: 'ha' is neither one nor services nor monitoring"),
         (["senex_environment=x", "media=disk", "web_hosts=0"], "media: 'disk' is neither local nor s3"),
         (["senex_environment=x", "web_hosts=two"], "web_hosts: 'two' is no number from 1 to 9"),
     ],
