@@ -9,6 +9,9 @@ from ansible_collections.senex.trader.plugins.module_utils.host.release_record i
 from ansible_collections.senex.trader.plugins.plugin_utils import controller
 from ansible_collections.senex.trader.plugins.plugin_utils.components import left_behind
 
+# What goes with a component that is moved
+MOVED = {"postgresql": ("postgresql", "pitr"), "redis": ("redis", "redis-cache")}
+
 
 class ActionModule(ActionBase):
     """Ends a run that would change what an operation is at; the lock itself is taken with the first change."""
@@ -37,7 +40,8 @@ class ActionModule(ActionBase):
     def _ask(self, arguments: dict, task_vars: dict) -> dict:
         result = self._execute_module(module_name="senex.trader.facts", module_args=arguments, task_vars=task_vars)
         # What has moved to another host neither runs here nor takes memory
-        moved = ("postgresql", "pitr") if (result.get("move") or {}).get("phase") == "moved" else ()
+        moves = result.get("moves") or {}
+        moved = [part for name, parts in MOVED.items() if moves.get(name, {}).get("phase") == "moved" for part in parts]
         installed = [name for name in result.get("installed") or [] if name not in moved]
         if boolean(arguments.get("components", True)) and (left := left_behind(installed, task_vars.get("group_names", []))):
             result["warnings"] = [*result.get("warnings", []), f"{task_vars['inventory_hostname']} {left}"]

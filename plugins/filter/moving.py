@@ -1,13 +1,14 @@
-"""What a move of PostgreSQL to another host would do, what speaks against it, and what it asks of the inventory afterwards."""
+"""What a move of a component to another host would do, what speaks against it, and what it asks of the inventory afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.move_state import JOINING, MOVED, PROMOTING, STOPPING
+from ansible_collections.senex.trader.plugins.plugin_utils import moving_redis
+from ansible_collections.senex.trader.plugins.plugin_utils.moving_redis import TITLES, move_inventory
 
 MEGABYTE = 1 << 20
-COMPONENTS = ("postgresql",)
 # What a copy and the WAL of meanwhile may take beside the data
 SPARE = 1536 * MEGABYTE
 RATE = 30 * MEGABYTE  # bytes a second of a base backup over a network, a slow one
@@ -18,14 +19,16 @@ def move_input_problems(groups: Mapping[str, Sequence[str]], given: Mapping, kno
     """Of what the run was given: `component`, `to`, `address` and `own_address` (whether it is in the inventory); `known`: variables that begin with move_."""
     problems = [f"{name}: is no variable of a move; they are {', '.join(VARIABLES)}" for name in sorted(set(known) - set(VARIABLES))]
     component, target = str(given.get("component") or ""), str(given.get("to") or "")
-    if component not in COMPONENTS:
-        problems.append(f"component: {component or 'nothing'} cannot be moved; write -e component={COMPONENTS[0]}")
+    if component not in TITLES:
+        problems.append(f"component: {component or 'nothing'} cannot be moved; write -e component={' or -e component='.join(TITLES)}")
     if not target:
-        problems.append("to: say -e to=HOST, a host of the inventory that PostgreSQL is to run on")
+        problems.append(f"to: say -e to=HOST, a host of the inventory that {TITLES.get(component, 'it')} is to run on")
     elif target not in groups.get("all", ()):
-        problems.append(f"to: {target} is no host of the inventory; add it with its senex_private_address, and leave it out of the group postgresql")
+        problems.append(f"to: {target} is no host of the inventory; add it with its senex_private_address, and leave it out of the group {component}")
     elif not given.get("own_address"):
         problems.append(f"senex_private_address: {target} has none in the inventory; write its address in the network that the hosts share")
+    if component == "redis":
+        return problems + moving_redis.group_problems(groups, target)
     if len(groups.get("postgresql", ())) != 1:
         problems.append("inventory: the group postgresql must have the one host that PostgreSQL is on now")
     if not groups.get("pgbouncer"):
@@ -41,6 +44,8 @@ def move_input_problems(groups: Mapping[str, Sequence[str]], given: Mapping, kno
 def move_way(source: Mapping, target: Mapping) -> str:
     """Where it goes from what the two hosts remember and have: `none` (nothing to do), `finish` (the new one has taken over), `undo` (the old one was stopped),
     or `forward`."""
+    if source.get("component") == "redis":
+        return moving_redis.way(source, target)
     old, new = source.get("state") or {}, target.get("state") or {}
     if new.get("phase") == PROMOTING or (old.get("phase") == STOPPING and target.get("serves") and not target.get("standby")):
         return "finish"
@@ -58,6 +63,8 @@ def move_needed(size: int) -> int:
 
 def move_problems(source: Mapping, target: Mapping, names: Mapping) -> list[str]:
     """What keeps it from beginning, from what the two hosts have. `names`: `from` and `to`, `version` of the inventory."""
+    if names.get("component") == "redis":
+        return moving_redis.problems(source, target, names)
     here, there = names["from"], names["to"]
     if not source.get("serves") or source.get("standby"):
         return [f"{here}: PostgreSQL does not serve there, so nothing can be copied; senex status says what is wrong"]
@@ -88,6 +95,8 @@ def move_problems(source: Mapping, target: Mapping, names: Mapping) -> list[str]
 
 def move_lines(source: Mapping, target: Mapping, names: Mapping, way: str, confirmed: bool) -> list[str]:
     """The plan, for a person."""
+    if names.get("component") == "redis":
+        return moving_redis.lines(source, target, names, way, confirmed)
     here, there = names["from"], names["to"]
     ends = "Confirmed." if confirmed else "Nothing was changed. To carry it out: -e move_confirm=true"
     if way == "none":
@@ -114,35 +123,33 @@ def move_lines(source: Mapping, target: Mapping, names: Mapping, way: str, confi
     ]  # fmt: skip
 
 
-def move_inventory(source: str, target: str) -> list[str]:
-    """What to write in the inventory after it."""
-    return [
-        f"In the inventory, the group postgresql has to be: postgresql: {{hosts: {{{target}: }}}} (in the place of {source}).",
-        f"Put {target} into the groups backup and watchdog too, where {source} is in them; then run playbooks/site.yml.",
-    ]
+def move_refusal(moves: Mapping[str, Mapping], host: str, group_names: Sequence[str] = ()) -> list[str]:
+    """Why a run may not change a host that a move has left or is at; nothing where it may. `moves`: of each component, what the host remembers."""
+    return [line for component, move in moves.items() for line in _refusal(component, move, host, group_names)]
 
 
-def move_refusal(move: Mapping, host: str, group_names: Sequence[str] = ()) -> list[str]:
-    """Why a run may not change a host that a move has left or is at; nothing where it may."""
-    phase = move.get("phase")
-    if not phase or "postgresql" not in group_names:
+def _refusal(component: str, move: Mapping, host: str, group_names: Sequence[str]) -> list[str]:
+    phase, title = move.get("phase"), TITLES[component]
+    if not phase or component not in group_names:
         return []
     if phase == MOVED:
-        return [f"inventory: PostgreSQL has moved from {host} to {move['other']} ({move.get('at')}), and its data on {host} is of before. "
-                + " ".join(move_inventory(host, move["other"]))]  # fmt: skip
+        return [f"inventory: {title} has moved from {host} to {move['other']} ({move.get('at')}), and its data on {host} is of before. "
+                + " ".join(move_inventory(host, move["other"], component))]  # fmt: skip
     to = host if move.get("role") == "to" else move.get("other")
-    words = f"playbooks/move.yml -e component=postgresql -e to={to}"
-    return [f"inventory: a move of PostgreSQL to {to} is not at its end. Go on: {words} -e move_confirm=true. Give it up: {words} -e move_cancel=true"]
+    words = f"playbooks/move.yml -e component={component} -e to={to}"
+    return [f"inventory: a move of {title} to {to} is not at its end. Go on: {words} -e move_confirm=true. Give it up: {words} -e move_cancel=true"]
 
 
 def move_failure(ended: Mapping, names: Mapping) -> list[str]:
     """What a run that did not come to its end says: who serves, and what to do."""
     failures = [str(one).rstrip(".") + "." for one in ended.get("failures", ())] or [f"{names['to']} did not answer."]
+    component = names.get("component", "postgresql")
+    title = TITLES[component]
     if ended.get("taken_over"):
-        words = move_inventory(names["from"], names["to"])
-        return [f"PostgreSQL serves on {names['to']}, and not all is done:", *failures, "The same command goes on.", *words]
+        words = move_inventory(names["from"], names["to"], component)
+        return [f"{title} serves on {names['to']}, and not all is done:", *failures, "The same command goes on.", *words]
     where = f"It serves on {names['from']} as before. " if ended.get("undone") else ""
-    return ["PostgreSQL was not moved:", *failures, f"{where}The same command goes on; -e move_cancel=true gives it up."]
+    return [f"{title} was not moved:", *failures, f"{where}The same command goes on; -e move_cancel=true gives it up."]
 
 
 def move_held(paused: Sequence[Mapping], pointed: Sequence[Mapping]) -> str:
@@ -152,9 +159,11 @@ def move_held(paused: Sequence[Mapping], pointed: Sequence[Mapping]) -> str:
     return f"{max(spans):.1f}" if spans else "?"
 
 
-def move_done(names: Mapping, waits: str, trouble: str = "") -> list[str]:
+def move_done(names: Mapping, waits: object, trouble: str = "") -> list[str]:
     """What is said at the end. `waits`: seconds for which clients waited; `trouble`: why there is no base backup of the new archive yet."""
     here, there = names["from"], names["to"]
+    if names.get("component") == "redis":
+        return moving_redis.done(names, waits)
     return [
         f"PostgreSQL serves on {there}. Clients waited for {waits} s.",
         f"{here} is closed and keeps its data. Rollback: -e component=postgresql -e to={here}",

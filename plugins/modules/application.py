@@ -31,6 +31,10 @@ options:
     description: With O(state=stopped), false only lists what has to be started later, and stops nothing.
     type: bool
     default: true
+  web:
+    description: With O(state=stopped), false leaves the web instances alone.
+    type: bool
+    default: true
   maintenance:
     description: With O(state=stopped), whether the units stay stopped until the next release starts them, also where this run dies. The watchdog starts none.
     type: bool
@@ -85,6 +89,7 @@ ARGUMENTS = {
     "also_start": {"type": "list", "elements": "str", "default": []},
     "processes": {"type": "list", "elements": "str", "default": []},
     "stop": {"type": "bool", "default": True},
+    "web": {"type": "bool", "default": True},
     "maintenance": {"type": "bool", "default": False},
     "migrate": {"type": "bool", "default": False},
     "target": {"type": "dict", "default": {}},
@@ -105,7 +110,8 @@ def main() -> None:
         user.check_manager()
         with Ledger().changing({**given["deploy_lock"], "stage": "the application " + given["state"]}) as still:
             if stops:
-                units = application_units.stop_units(user, given["also_start"], given["stop"], processes=given["processes"], maintenance=given["maintenance"])
+                how = {name: given[name] for name in ("processes", "maintenance", "web")}
+                units = application_units.stop_units(user, given["also_start"], given["stop"], **how)
             else:
                 units, troubles = application_units.start_units(user, given["target"], given["migrate"], still=still)
     except (LockHeld, LookupError, OSError, CommandError) as error:

@@ -136,8 +136,9 @@ releases:
   returned: with O(releases)
   type: list
   elements: dict
-move:
-  description: How far a move of PostgreSQL is that this host is part of, or was (C(phase), C(role), C(other), C(at)); empty without one.
+moves:
+  description: >-
+    Of each component that was moved from or to this host, or is being so, how far that is (C(phase), C(role), C(other), C(at), C(forwards)); empty without one.
   returned: always
   type: dict
 image:
@@ -163,6 +164,7 @@ from ansible_collections.senex.trader.plugins.module_utils.host import environme
 from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger, expired, sentence
 from ansible_collections.senex.trader.plugins.module_utils.nginx.nginx_upstream import CONTRACT, read_contract
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import move_state
+from ansible_collections.senex.trader.plugins.module_utils.redis import move_state as redis_move_state
 
 SCRIPT = "/etc/ansible/facts.d/senex.fact"
 
@@ -195,6 +197,13 @@ def holder() -> dict:
     """Who holds the lock of this host, and the same for a person; empty where nobody does."""
     found = Ledger().holder()
     return {"holder": found, "message": sentence(found)} if found and not expired(found) else {}
+
+
+def moves() -> dict[str, dict]:
+    """How far moves of components are."""
+    known = {"postgresql": move_state.read(), "redis": redis_move_state.read()}
+    words = ("phase", "role", "other", "at", "address", "forwards")
+    return {component: {name: value for name, value in told.items() if name in words} for component, told in known.items()}
 
 
 def main() -> None:
@@ -254,7 +263,7 @@ def main() -> None:
         "in_force": troubles,
         "can_hold_requests": can_hold_requests,
         "image": image,
-        "move": {name: value for name, value in move_state.read().items() if name in ("phase", "role", "other", "at")},
+        "moves": {name: told for name, told in moves().items() if told},
         "holder": None,
         **held,
         "after": after,

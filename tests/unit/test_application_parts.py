@@ -275,6 +275,8 @@ def test_they_rest_with_the_application(tmp_path):
     assert application_units.stop_units(user, [], place=place, processes=["feed"]) == ["web-1.service", "feed-1.service"] == user.stopped
     assert "feed-*.service" in user.asked[0] and application_units.remembered(place) == ["web-1.service", "feed-1.service"]
     assert application_units.stop_units(Units("feed-1.service"), [], place=str(tmp_path / "none")) == []
+    serves, rest = Units("web-1.service", "celery-worker.service", "feed-1.service"), str(tmp_path / "rest")
+    assert application_units.stop_units(serves, [], place=rest, processes=["feed"], web=False) == ["celery-worker.service", "feed-1.service"] == serves.stopped
 
 
 def test_the_action_names_them(monkeypatch):

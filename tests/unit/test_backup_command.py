@@ -60,6 +60,19 @@ def test_every_module_is_installed(command):
     assert value("backup", "__backup_modules") == sorted(names)
 
 
+@pytest.mark.parametrize("job", ["offsite", "offsite-wal", "offsite-check"])
+def test_who_sends_where_nothing_is_configured_is_told_what_to_set(command, settings, monkeypatch, capsys, job):
+    """It ended with a traceback: the job has no maximum age here."""
+    place = Path(settings.home)
+    written = json.loads((place / "config/backup/settings.json").read_text())
+    (place / "config/backup/settings.json").write_text(json.dumps({**written, "offsite": {"repository": ""}}), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", [str(place / "bin/backup"), job])
+    monkeypatch.setattr(command.common, "is_user", lambda _settings: None)
+    monkeypatch.setattr(command.media, "inside", lambda _words: None)
+    assert command.cli.main() == 1
+    assert "there is no copy off the host: set backup_offsite_repository" in capsys.readouterr().err
+
+
 def test_a_status_of_never_replaces_none_that_is_there(command, settings):
     command.cli.prepare(settings)
     assert {command.common.read_status(settings, job)["result"] for job in JOBS} == {"never"}

@@ -73,6 +73,22 @@ def test_it_is_done_where_nobody_works(called, line, held):
     assert argv[0].endswith(f"/bin/{PROGRAMS[verb]}") and argv[-len(words) :] == words
 
 
+@pytest.mark.parametrize(
+    "line", ["pitr drop-slot", "pitr server stop", "pitr take-back x", "pitr --archive x set-aside y", "backup exchange swap x", "backup rekey refuse"]
+)
+def test_a_step_of_a_playbook_is_none_for_a_person(called, line):
+    """Typed alone, one stopped the database, and one let go of the WAL that the archive had not got yet."""
+    verb, *words = line.split()
+    with pytest.raises(command.CliError, match=f"playbooks and units call it.*senex {verb} --help"):
+        called.typed(verb, *words)
+    assert called.found == []
+
+
+@pytest.mark.parametrize("name", occupied.CALLED)
+def test_those_are_the_ones_that_the_programs_do_not_offer(name, backup, program):  # noqa: F811
+    assert occupied.CALLED[name] == {"pitr": program.CALLED, "backup": backup.cli.CALLED - {"restore"}}[name]
+
+
 @pytest.mark.parametrize("line", LOOKS)
 def test_what_only_looks_or_has_a_lock_of_its_own_is_done_at_any_time(called, line):
     called.lock()

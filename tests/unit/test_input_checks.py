@@ -221,6 +221,8 @@ def test_the_application_is_not_the_superuser(inputs):
     assert "three roles, so write three names" in refusal("postgresql", **inputs)
 
 
+READ = {"group_names": ["monitoring", "nginx", "postgresql", "redis", "web"], "groups": {**GIVEN["groups"], "monitoring": ["one"]}}
+KEEPS = {"group_names": ["logs", "nginx", "redis", "web"]}
 POOLED = {"group_names": ["nginx", "pgbouncer", "postgresql", "redis", "web"]}
 
 
@@ -252,6 +254,14 @@ def of_the_host(**inputs):
         ({"senex_database_port": 5433}, ["senex_database_port: 5433 is the port of no server here; the container on this host listens at 5432"]),
         ({"senex_redis_port": "6380"}, ["senex_redis_port: 6380 is the port of no server here"]),
         ({"senex_database_port": 6432, "senex_database_host": "pooler.senex.test"}, []),
+        # What a monitored host has: only where there is monitoring, at the address where it is read
+        ({"senex_web_base_port": 9187}, []),
+        ({**READ, "senex_web_base_port": 9187}, ["senex_web_base_port: port 9187 is that of the exporter of postgresql on this host already"]),
+        ({**READ, "senex_web_base_port": 9186}, ["senex_web_base_port: port 9187 is that of the exporter of postgresql on this host already"]),
+        ({**READ, "exporters_address": "10.0.0.5", "senex_web_base_port": 9187}, []),
+        ({**READ, "senex_web_base_port": 9090}, ["senex_web_base_port: port 9090 is that of the exporter of monitoring"]),
+        ({**KEEPS, "senex_logs_port": 6390, "redis_publish_address": "10.0.0.5"}, ["senex_redis_tls_port: port 6390 is that of senex_logs_port on this host"]),
+        ({**KEEPS, "senex_logs_port": 6390, "logs_address": "10.0.0.9", "redis_publish_address": "10.0.0.5"}, []),
     ],
 )  # fmt: skip
 def test_ports_of_one_host(inputs, says):

@@ -281,7 +281,7 @@ def test_a_part_is_found_by_its_name_its_number_and_our_prefix(monkeypatch):
 
 
 def options(*words):
-    return command.parser().parse_args(["logs", *words])
+    return command.parser().parse_args(command.moments(["logs", *words]))
 
 
 def test_what_cannot_be_read_is_said(tmp_path, monkeypatch):
@@ -296,6 +296,7 @@ def test_what_cannot_be_read_is_said(tmp_path, monkeypatch):
         logs_of_hosts.show(987, options("--host", "dbb"))
     assert logs_of_hosts.Journals(987).chosen(["db", "db"]) == ["db"] and logs_of_hosts.Journals(987).chosen(["all"]) == ["app", "db"]
     assert logs_of_hosts.span(options("--since", "1 hour ago", "--until", "now")) == ["--since=1 hour ago", "--until=now"]
+    assert logs_of_hosts.span(options("--since", "-5min", "--until", "-1min", "web")) == ["--since=-5min", "--until=-1min"]
 
 
 def test_lines_of_several_hosts_come_in_the_order_of_time(monkeypatch, capsys):

@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "nginx": {"host"},
     "engine": {"host", "nginx"},
     "postgresql": {"host"},
+    "redis": {"host", "nginx"},
     "contract": {"host", "engine"},
     "release": {"host", "nginx", "engine", "postgresql"},
 }

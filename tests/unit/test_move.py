@@ -30,7 +30,7 @@ BARE = {"state": {}, "serves": False, "cluster": "", "filled": False, "major": N
 
 @pytest.mark.parametrize(("groups", "given", "known", "said"), [
     ({}, {}, [], None),
-    ({}, {"component": "redis"}, [], "component: redis cannot be moved"),
+    ({}, {"component": "nginx"}, [], "component: nginx cannot be moved"),
     ({}, {"component": ""}, [], "component: nothing cannot be moved"),
     ({}, {"to": ""}, [], "to: say -e to=HOST"),
     ({}, {"to": "three"}, [], "to: three is no host of the inventory"),
@@ -88,13 +88,13 @@ def test_where_it_goes_from_here(source, target, way):
 def test_the_inventory_is_asked_for_in_the_same_words():
     asked = " ".join(moving.move_inventory("one", "two"))
     moved = {"phase": "moved", "role": "from", "other": "two", "at": "then"}
-    (refused,) = moving.move_refusal(moved, "one", ["postgresql", "web"])
+    (refused,) = moving.move_refusal({"postgresql": moved}, "one", ["postgresql", "web"])
     assert (
         asked in refused and asked in " ".join(moving.move_lines(SOURCE, BARE, NAMES, "forward", False)) and asked in " ".join(moving.move_done(NAMES, "3.1"))
     )
-    assert moving.move_refusal(moved, "one", ["web"]) == [], "what else the host has goes on"
+    assert moving.move_refusal({"postgresql": moved}, "one", ["web"]) == [], "what else the host has goes on"
     for one in ({"phase": "joining", "role": "from", "other": "two"}, {"phase": "promoting", "role": "to", "other": "one"}):
-        (refused,) = moving.move_refusal(one, "two" if one["role"] == "to" else "one", ["postgresql"])
+        (refused,) = moving.move_refusal({"postgresql": one}, "two" if one["role"] == "to" else "one", ["postgresql"])
         assert "-e to=two -e move_confirm=true" in refused
 
 
@@ -103,18 +103,18 @@ def test_every_playbook_refuses_what_has_moved_and_the_move_alone_goes_on():
     assert "validate_moved" in check["when"]
     said = [path.name for path in ROOT.glob("playbooks/*.yml") if "validate_moved: true" in path.read_text()]
     assert said == ["move.yml"]
-    assert "move" in (ROOT / "plugins/modules/facts.py").read_text().partition('"move": {name')[1]
+    assert '"moves": ' in (ROOT / "plugins/modules/facts.py").read_text() and "senex_host_snapshot.moves" in check["when"]
 
 
 def test_nothing_stops_before_the_lock_and_the_plan():
     names = [task.get("name") for play in whole("move") for task in play.get("tasks", [])]
     assert names.index("Check that nothing speaks against it") < names.index("Acquire the deploy lock") < names.index("Prepare the host")
-    (play,) = [play for play in whole("move") if play.get("name") == "Switch over while clients wait"]
-    switch = next(task for task in play["tasks"] if task["name"] == "Switch over")
+    stages = yaml.safe_load((ROOT / "playbooks/move/postgresql/switch.yml").read_text())
+    switch = next(task for task in stages if task["name"] == "Switch over")
     steps = [task["senex.trader.postgresql_move"]["step"] for task in switch["block"] if "senex.trader.postgresql_move" in task]
-    assert steps == ["pause", "stop", "promote"] and any("move_back.yml" in str(task) for task in switch["rescue"])
+    assert steps == ["pause", "stop", "promote"] and "back.yml" in str(switch["rescue"])
     assert switch["when"] == "__move_goes and move_switches", "what a failure changes would keep the rescue from its work, which has the same condition"
-    back = yaml.safe_load((ROOT / "playbooks/tasks/move_back.yml").read_text())
+    back = yaml.safe_load((ROOT / "playbooks/move/postgresql/back.yml").read_text())
     assert [task["senex.trader.postgresql_move"]["step"] for task in back] == ["retire", "undo", "point"]
     assert all(task["when"] == "move_retired.retired | bool" for task in back[1:]), "two would serve"
 

@@ -55,6 +55,16 @@ def test_nothing_else_goes(kept, name):
     assert sorted(path for path in pathlib.Path(kept.home).rglob("*") if ".lock" not in path.name) == before
 
 
+@pytest.mark.parametrize("typed", ["postgres.rows", f"./{OF_RESTORE}", "../made-elsewhere"])
+def test_a_name_alone_lies_beside_the_data(kept, typed):
+    """And what an earlier version let somebody make elsewhere goes by the mark of a restore."""
+    elsewhere = pathlib.Path(kept.home, "made-elsewhere")
+    elsewhere.mkdir()
+    removal.note(str(elsewhere), {"proven": "now"})
+    discard.discard(kept, typed)
+    assert not pathlib.Path(kept.home, "data", typed).exists()
+
+
 @pytest.mark.parametrize("mounted", ["", "/base"])
 def test_what_a_container_works_on_stays(kept, mounted):
     directory = f"{kept.home}/data/postgres.rows"

@@ -1,5 +1,6 @@
 """What the program of point-in-time recovery removes: what it made itself, and nothing that is, holds or lies in anybody's data."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -34,6 +35,8 @@ def conf(tmp_path, monkeypatch):
 
     def run(*words, check=True, stdin=None, **_):
         if words[:2] == ("podman", "exec"):  # the roles of restored data, and its sequences
+            return subprocess.CompletedProcess(words, 0, "", "")
+        if words[:2] == ("podman", "ps"):
             return subprocess.CompletedProcess(words, 0, "", "")
         assert words[:2] == ("podman", "unshare"), words
         return subprocess.run(words[2:], capture_output=True, text=True, input=stdin or "", check=check)
@@ -107,11 +110,24 @@ def test_what_it_made_goes_and_what_a_kill_left(conf):
 def test_a_directory_beside_a_copy_that_was_there_before_stays(conf, monkeypatch):
     """What `--into X` calls X.wal may be somebody's, and used to go at the end of a restore that was refused."""
     monkeypatch.setattr(restore, "podman", lambda *_, **__: None)
-    pathlib.Path(conf.home, "data/x.wal").mkdir()
-    pathlib.Path(conf.home, "data/x.wal/mine").touch()
-    with pytest.raises(PitrError, match="x.wal is there already"):
-        restore.restore(conf, "latest", f"{conf.home}/data/x")
-    assert os.path.exists(f"{conf.home}/data/x.wal/mine")
+    pathlib.Path(conf.home, "data/postgres.x.wal").mkdir()
+    pathlib.Path(conf.home, "data/postgres.x.wal/mine").touch()
+    for typed in (f"{conf.home}/data/postgres.x", "postgres.x"):
+        with pytest.raises(PitrError, match="data/postgres.x.wal is there already"):
+            restore.restore(conf, "latest", typed)
+    assert os.path.exists(f"{conf.home}/data/postgres.x.wal/mine")
+
+
+@pytest.mark.parametrize(
+    "into", ["/root/x", "/", "rows", "../rows", "../postgres.rows", "postgres", "redis", "postgres/base", "postgres.new/deeper", "../backups/x"]
+)
+def test_a_copy_is_made_where_it_can_be_put_in_place_and_removed_again(conf, monkeypatch, into):
+    """One that was made elsewhere was as large as the database, and no command took it away."""
+    monkeypatch.setattr(restore, "podman", lambda *_, **__: None)
+    before = sorted(path for path in pathlib.Path(conf.home).rglob("*"))
+    with pytest.raises(PitrError, match=r"--into \S+: a copy lies beside the data, under its name and one of yours, such as \S+/data/postgres.rows"):
+        restore.restore(conf, "latest", into)
+    assert sorted(path for path in pathlib.Path(conf.home).rglob("*") if ".lock" not in path.name) == before
 
 
 @pytest.mark.parametrize("mark", [None, "{}", '{"proven": null}', "no json"])
@@ -240,8 +256,38 @@ def test_latest_is_all_that_the_stopped_database_had(conf, monkeypatch, capsys, 
         with pytest.raises(PitrError, match=rf"the archive ends at .* {missing} 0/5000060: \d+ bytes .* restore_to='2026-11-28 12:00:00.000000\+00'"):
             restore.complete(conf, wanted, server, 3, reading)
     else:
-        restore.complete(conf, wanted, server, 3, reading)
+        assert restore.complete(conf, wanted, server, 3, reading) == ("" if runs or system != 7 else "0/5000060")
     assert ("did not end in order" in capsys.readouterr().out) is told
+
+
+@pytest.mark.parametrize(
+    ("name", "fetched", "refused"), [("restore-x", "", True), ("", "", False), ("restore-x", ".fetched", False)], ids=["operation", "by hand", "of a lost host"]
+)
+def test_a_database_that_was_started_while_the_copy_of_the_latest_was_made_ends_it(conf, monkeypatch, name, fetched, refused):
+    """A web instance that was restarted had started it, before the copy was begun even, and was given orders: the copy was put in the place of them."""
+    begun = other(conf, archive=conf.archive + fetched)
+    wanted = types.SimpleNamespace(until=None, until_text="", lines=list, base=types.SimpleNamespace(timeline=1, name="b", system_id=7))
+    reading = types.SimpleNamespace(commits=1, last_wanted="then", end="then")
+
+    @contextlib.contextmanager
+    def server(*_, **__):
+        yield types.SimpleNamespace(sql=lambda text, *_: ["2"] if "substr" in text else ["1\t0/3000000\tx\n"], log=lambda: "")
+
+    monkeypatch.setattr(restore, "podman", lambda *_, **__: None)
+    monkeypatch.setattr(restore.database, "podman", lambda *_, **__: subprocess.CompletedProcess([], 0, "true\n", ""))
+    monkeypatch.setattr(restore, "plan", lambda *_: wanted)
+    monkeypatch.setattr(restore.recovery, "fill", lambda *_: os.mkdir(f"{conf.data}.restored") or reading)
+    monkeypatch.setattr(restore.recovery, "server", server)
+    monkeypatch.setattr(restore.wal, "known_timelines", lambda _settings: [1])
+    monkeypatch.setattr(restore.wal, "running_timeline", lambda _settings: 1)
+    monkeypatch.setattr(restore.checks, "verify", lambda *_: {})
+    monkeypatch.setattr(restore.removal, "remove", lambda *_: None)
+    if refused:
+        with pytest.raises(PitrError, match="somebody has started that since: what it wrote then is not in the copy"):
+            restore.restore(begun, "latest", f"{conf.data}.restored", name=name)
+    else:
+        assert restore.restore(begun, "latest", f"{conf.data}.restored", name=name)["last_transaction"] == "then"
+    assert (removal.noted(f"{conf.data}.restored") is None) is refused
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from test_backup_command import cluster, command, settings  # noqa: F401  (fixtures)
 from test_pitr_removal import conf  # noqa: F401  (a fixture)
 
-from pitr import archive, recovery, removal, restore  # isort: skip
+from pitr import archive, jobs, recovery, removal, restore  # isort: skip
 from pitr.jobs import PitrError  # isort: skip
 
 
@@ -59,11 +59,11 @@ def test_a_copy_that_could_not_be_removed_hides_no_reason(conf, monkeypatch):  #
         raise PitrError("podman cannot write its state")
 
     monkeypatch.setattr(restore, "podman", lambda *_, **__: None)
-    monkeypatch.setattr(restore, "plan", lambda *_: type("Plan", (), {"lines": lambda _: []})())
+    monkeypatch.setattr(restore, "plan", lambda *_: type("Plan", (), {"lines": lambda _: [], "until": 1.0})())
     monkeypatch.setattr(recovery, "fill", full)
     monkeypatch.setattr(removal, "remove", nothing)
     with pytest.raises(PitrError, match="No space left on device"):
-        restore.restore(conf, "latest", f"{conf.home}/data/elsewhere")
+        restore.restore(conf, "latest", f"{conf.data}.elsewhere")
 
 
 def test_a_new_chain_that_cannot_begin_leaves_the_receiver_running(conf, monkeypatch):  # noqa: F811
@@ -78,3 +78,10 @@ def test_a_new_chain_that_cannot_begin_leaves_the_receiver_running(conf, monkeyp
     with pytest.raises(PitrError, match="does not answer"):
         archive.reset(conf)
     assert told == [("stop", "pitr-receive.service"), ("start", "pitr-receive.service")]
+
+
+def test_the_second_of_two_who_begin_a_new_chain_is_told_so(conf, monkeypatch):  # noqa: F811
+    """It was `Job for pitr-receive.service canceled`."""
+    monkeypatch.setattr(archive, "systemctl", lambda *_, **__: pytest.fail("the receiver is the other one's"))
+    with jobs.alone(conf, "reset"), pytest.raises(PitrError, match="reset is running already; wait for its end"):
+        archive.reset(conf)

@@ -1,9 +1,12 @@
 """Sequences of a restored database: none goes back below a number that was handed out after its moment."""
 
+import contextlib
+import os
 import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 import yaml
@@ -25,6 +28,11 @@ NAME = 'public."Order_id_seq"'
 def test_no_number_is_handed_out_twice(now, then, wanted):
     """One that nobody had used at that moment is raised too; one that was not there then has no place. Nobody stands still while it is asked."""
     assert sequences.raised({NAME: now}, {} if then is None else {NAME: then}) == wanted
+
+
+@pytest.mark.parametrize(("now", "then", "wanted"), [(90, 90, {NAME: 1090}), (90, 91, {}), (0, 0, {})])
+def test_where_it_is_asked_for_numbers_meanwhile_one_that_stands_where_it_stood_is_raised_too(now, then, wanted):
+    assert sequences.raised({NAME: now}, {NAME: then}, served=True) == wanted
 
 
 def test_a_name_is_handed_to_sql_as_it_is():
@@ -68,6 +76,8 @@ def test_a_moment_goes_on_where_the_database_had_come_to(conf, copy, monkeypatch
     def podman(*words, check=True, stdin=None, **_):
         if "psql" in words:
             stdin = stdin.removeprefix(PATIENT_17)
+            if stdin == restore.SESSIONS:
+                return subprocess.CompletedProcess(words, 0, "0\n", "")
             order.append("ask" if stdin == sequences.HELD else "set")
             old = not any(word == "start" for word in order)
             rows = f'"public.""Order_id_seq""",{90 if old else 50}\n' if stdin == sequences.HELD else ""
@@ -85,9 +95,59 @@ def test_a_moment_goes_on_where_the_database_had_come_to(conf, copy, monkeypatch
     monkeypatch.setattr(restore.database, "podman", podman)
     monkeypatch.setattr(restore, "systemctl", systemctl)
     monkeypatch.setattr(restore.database, "systemctl", systemctl)
-    restore.exchange(conf, copy, exact=exact)
+    restore.removal.note(copy, {"proven": "2026-11-28T12:00:00Z", "name": "restore-x", "operation": True})
+    restore.exchange(conf, copy, exact=exact, name="restore-x")
     assert ("set" in order) is raised and order.index("stop") >= (0 if exact else 1)
     assert not raised or order == ["ask", "stop", "stop", "start", "ask", "set", "start"], order
+
+
+@pytest.fixture
+def served(conf, monkeypatch):  # noqa: F811
+    """A database with clients, a server beside it on what is to take its place, and the order of what is done to both."""
+    found = types.SimpleNamespace(order=[], sessions="3", fails="")
+
+    def asked(_settings, text):
+        found.order.append({sequences.HELD: "ask", restore.SESSIONS: "clients"}.get(text, text))
+        return [[found.sessions]] if text == restore.SESSIONS else [[NAME, "90" if "start" not in found.order else "1090"]]
+
+    @contextlib.contextmanager
+    def beside(_settings, directory, _name):
+        if found.fails:
+            raise PitrError(found.fails)
+        found.order.append(f"beside on {os.path.basename(directory)}")
+        yield types.SimpleNamespace(rows=lambda text: found.order.append("held" if text == sequences.HELD else text) or [[NAME, "50"]])
+        found.order.append("end")
+
+    monkeypatch.setattr(restore.database, "asked", asked)
+    monkeypatch.setattr(restore.recovery, "beside", beside)
+    for module in (restore, restore.database):
+        monkeypatch.setattr(module, "systemctl", lambda *words, **_: found.order.append(words[0]))
+    monkeypatch.setattr(restore, "podman", lambda *words, **_: subprocess.CompletedProcess(words, 0, "", ""))
+    return found
+
+
+def test_numbers_are_raised_before_clients_are_served_again(conf, copy, served):  # noqa: F811
+    """Typed on the host, an exchange leaves the application running: in the second between the start and the raise it was given ten numbers a second time."""
+    restore.exchange(conf, copy)
+    assert served.order[: served.order.index("stop")] == ["ask", "beside on postgres.restored", "held", sequences.script({NAME: 1090}), "end", "ask"]
+    assert "start" in served.order and served.order.count(sequences.script({NAME: 1090})) == 1
+
+
+def test_what_cannot_be_raised_beside_is_not_put_in_place(conf, copy, served):  # noqa: F811
+    served.fails = "the server could not be started: no such image"
+    with pytest.raises(PitrError, match="no such image. The sequences of .*postgres.restored were not raised, and nothing was exchanged; --exact"):
+        restore.exchange(conf, copy)
+    assert "stop" not in served.order and os.path.exists(f"{conf.data}/canary")
+    restore.exchange(conf, copy, exact=True)
+    assert os.path.exists(f"{conf.data}/copied")
+
+
+@pytest.mark.parametrize(("sessions", "beside"), [("0", False), ("3", True)])
+def test_an_operation_that_has_stopped_the_application_waits_for_no_server_beside(conf, copy, served, sessions, beside):  # noqa: F811
+    served.sessions = sessions
+    restore.removal.note(copy, {"proven": "2026-11-28T12:00:00Z", "name": "restore-x", "operation": True})
+    restore.exchange(conf, copy, name="restore-x")
+    assert ("beside on postgres.restored" in served.order) is beside
 
 
 def test_what_is_restored_and_cannot_be_raised_is_told(conf, monkeypatch, capsys):  # noqa: F811

@@ -15,9 +15,12 @@ def held(rows: list) -> dict:
     return {row[0]: int(row[1]) for row in rows if len(row) == 2}
 
 
-def raised(before: dict, restored: dict) -> dict:
-    """Where those of a restored database that handed out more before are to go on: a sequence that was made since has no place in it."""
-    return {name: number + MARGIN for name, number in before.items() if name in restored and restored[name] < number}
+def raised(before: dict, restored: dict, served: bool = False) -> dict:
+    """Where those of a restored database that handed out more before are to go on: a sequence that was made since has no place in it.
+
+    `served`: there are clients, so that one in use which stands where it stood may be asked for more by the time that the other takes its place.
+    """
+    return {name: number + MARGIN for name, number in before.items() if name in restored and restored[name] < number + (served and number > 0)}
 
 
 def script(numbers: dict) -> str:

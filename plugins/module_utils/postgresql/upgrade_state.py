@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import fcntl
-import json
 import os
-import time
 
 from ansible_collections.senex.trader.plugins.module_utils.host import fileset, untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.fileset import Manifest
+from ansible_collections.senex.trader.plugins.module_utils.host.operation_state import OperationState
 from ansible_collections.senex.trader.plugins.module_utils.host.service_user import ServiceUser
 
-STATE, LOCK = "postgresql-upgrade.state", "postgresql-upgrade.lock"
+NAME = "postgresql-upgrade"
+STATE = f"{NAME}.state"
 PART = "postgresql"
 RECOVERY = "config/pitr/pitr.json"  # names the image too
 PATIENCE = 120  # seconds for the process of a run that died to notice it
 
 
-class State:
-    """A file of root's own. `phase` is empty, making (a new cluster beside the old), exchanging, or finishing (it serves, and not all is done)."""
+class State(OperationState):
+    """`phase` is empty, making (a new cluster beside the old), exchanging, or finishing (it serves, and not all is done)."""
 
     def __init__(self, directory: str = fileset.MANIFESTS):
-        self.directory = directory
-        self.data: dict = {}
-        self.read()
-
-    def read(self) -> None:
-        content, _owner = fileset.read(os.path.join(self.directory, STATE))
-        self.data = json.loads(content) if content else {}
-
-    @property
-    def phase(self) -> str:
-        return self.data.get("phase", "")
+        super().__init__(NAME, "an upgrade of PostgreSQL is at work on this host: wait for its end", PATIENCE, directory)
 
     @property
     def kept(self) -> dict:
@@ -45,30 +33,6 @@ class State:
     def aside(self) -> list[str]:
         """New clusters that a server had run on before they were taken out of the way again."""
         return [path for path in self.data.get("aside", []) if untrusted.kind(path) == "directory"]
-
-    def put(self, **changes: object) -> None:
-        """Remember, on the disk when this returns; None forgets."""
-        self.data = {name: value for name, value in {**self.data, **changes}.items() if value is not None}
-        os.makedirs(self.directory, mode=0o700, exist_ok=True)
-        text = json.dumps(self.data, indent=1, sort_keys=True) + "\n"
-        fileset.swap([(os.path.join(self.directory, STATE), text.encode(), (0o600, os.geteuid(), os.getegid()))])
-
-    @contextlib.contextmanager
-    def alone(self):
-        """The process of a run that was killed may be at work still: it notices that its lock is gone, and ends."""
-        os.makedirs(self.directory, mode=0o700, exist_ok=True)
-        with open(os.path.join(self.directory, LOCK), "w", encoding="utf-8") as handle:
-            end = time.monotonic() + PATIENCE
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > end:
-                        raise OSError("an upgrade of PostgreSQL is at work on this host: wait for its end") from None
-                    time.sleep(0.5)
-            self.read()
-            yield
 
 
 def snapshot(user: ServiceUser) -> dict:

@@ -38,13 +38,20 @@ def remembered(place: str = PLACE) -> list[str]:
 
 
 def stop_units(
-    user: ServiceUser, more: list[str], stop: bool = True, place: str = PLACE, processes: list[str] | None = None, maintenance: bool = False
+    user: ServiceUser,
+    more: list[str],
+    stop: bool = True,
+    place: str = PLACE,
+    processes: list[str] | None = None,
+    maintenance: bool = False,
+    web: bool = True,
 ) -> list[str]:
     """Stop what runs, and save what has to be started again, also what an earlier run stopped and did not start. Returns the units.
-    `processes`: names of those that the application has beside workers. In `maintenance` the watchdog leaves them alone, also when the run is dead."""
+    `processes`: names of those that the application has beside workers; without `web` the web instances go on. In `maintenance` the watchdog leaves them
+    alone, also when the run is dead."""
     own = processes or []
     there = set(_listed(user, own, "list-unit-files"))
-    running = _listed(user, own, "list-units", "--state=active,activating")
+    running = [unit for unit in _listed(user, own, "list-units", "--state=active,activating") if web or not unit.startswith("web-")]
     surge = [unit for unit in running if unit.endswith("-next.service")]  # stand in for a moment, and have not to come back
     running = [unit for unit in running if unit not in surge]
     units = list(dict.fromkeys(_known([*running, *(unit for unit in [*remembered(place), *more] if unit in there)], own)))

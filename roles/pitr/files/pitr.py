@@ -74,7 +74,7 @@ def parse(argv):
         verb.add_argument("--fetched", action="store_true", help="out of the archive that 'pitr fetch' brought")
         verb.add_argument("--name", default="", metavar="OPERATION", help="what the copy is made for (playbooks/restore.yml says it)")
         if name == "restore":
-            verb.add_argument("--into", metavar="DIRECTORY", help="a new directory beside the data (default: its name and .restored)")
+            verb.add_argument("--into", metavar="DIRECTORY", help="a new directory beside the data, such as postgres.rows (default: postgres.restored)")
             verb.add_argument("--json", metavar="FILE", help="write what was found to a file as well")
     verb = made("exchange", help="put a restored copy in the place of the data, which is kept aside")
     verb.add_argument("directory")

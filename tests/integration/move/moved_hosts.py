@@ -13,7 +13,7 @@ from stack import AS_USER, DEMO, LAB, ROOT, SSH_CONFIG, Stack, environment
 
 ONE, TWO = "move-one", "move-two"
 LAB_KEY = "{{ lookup('ansible.builtin.env', 'SENEX_LAB_DIR') | default('/var/lib/senex-lab', true) }}/ssh/id_ed25519"
-EVERYTHING = ("redis", "web", "celery", "celery_beat", "nginx", "backup", "watchdog", "pgbouncer")
+EVERYTHING = ("web", "celery", "celery_beat", "nginx", "backup", "watchdog", "pgbouncer")
 # Runs in a web instance: rows through the pooler, each in a connection of its own, and when each was acknowledged
 CLIENT = """
 import json, os, sys, threading, time, psycopg
@@ -77,23 +77,23 @@ class Ledger:
 
 class Pair:
     def __init__(self, place):
-        self.place, self.primary = place, ONE
+        self.place, self.on = place, {"postgresql": ONE, "redis": ONE}
 
     def _lab(self, *words, check=True):
         done = subprocess.run([LAB, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3600, check=False)
         assert not check or done.returncode == 0, done.stdout + done.stderr[-4000:]
 
     def up(self):
-        self._lab("snapshot", "stack")
         if not KEPT:
+            self._lab("snapshot", "stack")
             self.down()
             self._lab("up", ONE, "--from", "stack")
             self._lab("up", TWO, "--image", "host-ready")
         self.stack = Stack(ONE)
         self.stack.ready(120)
         os.symlink(DEMO / "group_vars", self.place / "group_vars")
-        self.write(ONE)
-        self.play("site.yml", "--tags", "postgresql,pgbouncer,django,celery").expect()
+        self.write()
+        self.play("site.yml", "--tags", "postgresql,redis,pgbouncer,django,celery,nginx").expect()
         self.psql(ONE, "create table if not exists move_ledger (id bigint primary key, at timestamptz default now()); grant all on move_ledger to senex")
 
     def down(self):
@@ -104,16 +104,18 @@ class Pair:
     def address(self, host):
         return re.search(rf"Host {re.escape(host)}\n\s+HostName (\S+)", SSH_CONFIG.read_text(encoding="utf-8"))[1]
 
-    def write(self, primary, more=()):
-        """The inventory with PostgreSQL on a host."""
+    def write(self, more=(), **on):
+        """The inventory with components on these hosts."""
+        self.on.update(on)
         ssh = {"ansible_user": "root", "ansible_ssh_private_key_file": LAB_KEY,
                "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"}  # fmt: skip
         hosts = {host: {**ssh, "ansible_host": self.address(host), "senex_private_address": self.address(host)} for host in (ONE, TWO)}
         groups = {group: {"hosts": {ONE: None, **({TWO: None} if group in more else {})}} for group in EVERYTHING}
-        everywhere = {"postgresql_publish_address": "{{ senex_private_address }}"}
-        inventory = {"all": {"hosts": hosts, "vars": everywhere, "children": {**groups, "postgresql": {"hosts": {primary: None}}}}}
+        everywhere = {f"{component}_publish_address": "{{ senex_private_address }}" for component in self.on}
+        everywhere["nginx_rate_limit_exempt_networks"] = ["10.203.0.0/24"]  # the lab's: see traffic.py
+        alone = {component: {"hosts": {host: None}} for component, host in self.on.items()}
+        inventory = {"all": {"hosts": hosts, "vars": everywhere, "children": {**groups, **alone}}}
         (self.place / "hosts.yml").write_text(yaml.safe_dump(inventory))
-        self.primary = primary
 
     def command(self, playbook, *options, **inputs):
         return ["ansible-playbook", f"{ROOT}/{playbook}", "-i", str(self.place / "hosts.yml"), *options, "-e", json.dumps(inputs)]
@@ -125,8 +127,8 @@ class Pair:
     def play(self, playbook, *options, **inputs):
         return self.begin(playbook, *options, **inputs).end(900)
 
-    def move(self, to, **inputs):
-        return self.play("playbooks/move.yml", component="postgresql", to=to, **inputs)
+    def move(self, to, component="postgresql", **inputs):
+        return self.play("playbooks/move.yml", component=component, to=to, **inputs)
 
     def sh(self, host, script, check=True):
         words = ["ssh", "-F", SSH_CONFIG, "-o", "BatchMode=yes", host, script]
@@ -146,8 +148,11 @@ class Pair:
             found += [host] if said.strip() == "t" else []
         return found
 
-    def state(self, host):
-        return json.loads(self.sh(host, "cat /var/lib/senex.trader/postgresql-move.state 2>/dev/null || echo '{}'"))
+    def state(self, host, component="postgresql"):
+        return json.loads(self.sh(host, f"cat /var/lib/senex.trader/{component}-move.state 2>/dev/null || echo '{{}}'"))
+
+    def redis(self, host, *words):
+        return self.sh(host, f"{AS_USER} podman exec redis redis-cli -e {' '.join(words)} 2>/dev/null", check=False).strip()
 
     def held(self, run):
         """Seconds for which clients waited, as the run says."""

@@ -50,7 +50,7 @@ def test_site_refuses_until_the_inventory_says_so(pair):
 
 
 def test_with_the_new_inventory_it_converges_and_a_second_run_changes_nothing(pair):
-    pair.write(TWO, more=("backup", "watchdog"))
+    pair.write(postgresql=TWO, more=("backup", "watchdog"))
     with Load(pair.stack) as load:
         pair.play("playbooks/site.yml").expect()
     load.expect_none_failed()
@@ -65,7 +65,7 @@ def test_and_back(pair):
     assert "kept" in run.said
     refused = pair.play("playbooks/site.yml")
     assert refused.code != 0 and f"postgresql: {{hosts: {{{ONE}: }}}}" in refused.said
-    pair.write(ONE)
+    pair.write(postgresql=ONE)
     pair.play("playbooks/site.yml").expect()
     pair.stack.ready()
     assert pair.served_by() == [ONE] and "postgres.15-" in pair.sh(ONE, "ls /opt/senex-trader/data")

@@ -185,6 +185,8 @@ def main() -> int:
         if given.verb in jobs:
             if not given.verb.startswith("offsite"):
                 common.of_host(settings, given.verb)
+            elif given.verb not in settings["jobs"]:
+                offsite.reachable(settings)  # there is none, and it says what makes one
             made = common.run(settings, given.verb, jobs[given.verb], given.wait)
             if given.json:
                 common.say(json.dumps(made))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
 
-from senex_backup import dump, exchange, kinds, restore_files
+from senex_backup import dump, exchange, kinds, restore_files, undo
 from senex_backup.common import BackupError, Settings, read_status, say, sentence
 from senex_backup.postgresql import dump_file
 
@@ -35,6 +36,9 @@ def show(settings: Settings, as_json: bool) -> int:
     """A table for a person, or JSON."""
     rows, jobs = found(settings), [read_status(settings, job) for job in settings["jobs"]]
     aside = [(kind, name) for kind in restore_files.MODULES if kind in settings["jobs"] for name in exchange.kept(settings, kind)]
+    if "dump" in settings["jobs"]:
+        with contextlib.suppress(BackupError):  # a list of files is had without a server
+            aside += [("dump", name) for name in undo.kept(settings)]
     if as_json:
         say(json.dumps({"backups": rows, "jobs": jobs, "kept_aside": [{"kind": kind, "name": name} for kind, name in aside]}, indent=1))
         return 0

@@ -8,7 +8,7 @@ import os
 import re
 import time
 
-from senex_backup import around, dump, fetch
+from senex_backup import around, dump, fetch, undo
 from senex_backup.around import CLUSTER
 from senex_backup.common import BackupError, NotNow, Settings, need, rows, say, server, sql
 from senex_backup.filling import fill, no_rights_gained
@@ -29,6 +29,8 @@ def chosen(settings: Settings, name: str) -> str:
 
 def plan(settings: Settings, name: str, fetched: bool = False) -> dict:
     """What a restore would do; a dump that is damaged ends it here, before anything has changed."""
+    if undo.is_meant(settings, name):
+        return undo.plan(settings, name)
     came = fetch.read(settings, "fetched.json") if fetched else {}
     # This host may have made newer ones, of its own empty database
     path = chosen(settings, came.get("dump") or name if name == "newest" else name)
@@ -54,6 +56,9 @@ def plan(settings: Settings, name: str, fetched: bool = False) -> dict:
 
 def load(settings: Settings, wanted: dict) -> dict:
     """Restore into a new database and check it; nothing of it stays where that fails."""
+    if wanted.get("back"):
+        allow(settings, wanted["database"])
+        return undo.load(settings, wanted)
     path, new = wanted["dump"], wanted["restored"]
     began = time.monotonic()
     dump_file.verify(path)

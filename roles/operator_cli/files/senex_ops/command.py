@@ -255,6 +255,8 @@ def alone(anyway: str) -> None:
 def program(host: Host, settings: config.Config, name: str, arguments: list[str]) -> int:
     """A program of another part; nothing of it that an operation of a controller may be at work with."""
     path = f"{settings.home}/bin/{name}"
+    if verb := occupied.called(name, arguments):
+        raise CliError(f"{verb}: playbooks and units call it, as a step of theirs; it is none for a person. senex {name} --help lists those that are")
     if occupied.changes(name, arguments):
         alone(f"systemd-run --user -M {settings.user}@ --pipe --wait --quiet --collect {shlex.join([path, *arguments])}")
     if not untrusted.look([path])[path].get("mode", 0) & 0o111:
@@ -367,7 +369,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("part", nargs="*")
     one.add_argument("-f", "--follow", action="store_true")
     one.add_argument("-n", "--lines", type=int, default=100)
-    one.add_argument("--since", default="", help="such as '1 hour ago' or '2026-01-31 03:00'")
+    one.add_argument("--since", default="", help="such as -5min, '1 hour ago' or '2026-01-31 03:00'")
     one.add_argument("--until", default="", help="likewise")
     one.add_argument("--host", action="append", default=[], help="of this host, on the one of the group logs; several times, or: all")
     verb("activity", lambda host, settings, options: activity.show(host, settings), "CPU and memory by unit, statements that run, and who holds others up")
@@ -400,12 +402,23 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def moments(arguments: list[str]) -> list[str]:
+    """`--since -5min` as `--since=-5min`: argparse takes what begins with a dash for another option, and journalctl has times that do."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] in ("--since", "--until") and re.match(r"-[0-9]", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def main(arguments: list[str]) -> int:
     """Run one subcommand."""
     if arguments[:1] and arguments[0] in PASSED:  # argparse would take the first option for its own
         options = argparse.Namespace(verb_=arguments[0], run=PASSED[arguments[0]], arguments=arguments[1:])
     else:
-        options = parser().parse_args(arguments)
+        options = parser().parse_args(moments(arguments))
     if os.geteuid():
         return replace(["sudo", "--", "/usr/local/bin/senex", *arguments])
     try:

@@ -22,6 +22,11 @@ CHANGES = {
     # Images that are pulled, and that nothing names yet
     "senex-prune-images": {"--keep"},
 }
+# What playbooks and units call, a step after the other: one alone stops the database, or lets go of WAL that the archive lacks
+CALLED = {
+    "pitr": {"set-aside", "take-back", "server", "where", "receive", "drop-slot", "install"},
+    "backup": {"taken-over", "rekey", "try-keys", "prove", "exchange", "prepare", "failed"},
+}
 LOOKS = {"-h", "--help", "--plan", "--dry-run"}
 
 
@@ -29,6 +34,12 @@ def changes(program: str, words: list[str]) -> bool:
     """Whether a command line of a program does any of that."""
     given = {word.partition("=")[0] for word in words}
     return bool(given & CHANGES.get(program, set())) and not given & LOOKS
+
+
+def called(program: str, words: list[str]) -> str:
+    """The verb of a command line that no person types; empty where it is one for a person."""
+    verbs = [word for word in words if word in CALLED.get(program, set())]
+    return verbs[0] if verbs and not set(words) & LOOKS else ""
 
 
 def refusal(anyway: str) -> str:

@@ -350,13 +350,14 @@ def drop_slot(settings: Settings) -> None:
 
 def reset(settings: Settings) -> Base:
     """Begin anew after WAL was lost: a new slot, and a base backup that needs nothing from before."""
-    try:
-        drop_slot(settings)
-        wal.leave_timeline(settings)
-    finally:  # however that ended: a slot that nobody reads keeps all WAL
-        systemctl("start", RECEIVER)
-    say("a new slot is there")
-    return take_base(settings, jobs.PATIENCE)
+    with jobs.alone(settings, "reset"):  # each would stop the receiver that the other has just started
+        try:
+            drop_slot(settings)
+            wal.leave_timeline(settings)
+        finally:  # however that ended: a slot that nobody reads keeps all WAL
+            systemctl("start", RECEIVER)
+        say("a new slot is there")
+        return take_base(settings, jobs.PATIENCE)
 
 
 def check(settings: Settings) -> list[str]:

@@ -34,8 +34,9 @@ def archives(settings: Settings) -> list[str]:
 
 def discard(settings: Settings, directory: str) -> None:
     """Remove one of them for good."""
-    directory = os.path.abspath(directory)
-    if directory not in there(settings):
+    directory = removal.named(settings, directory)
+    # A copy that was made elsewhere, when that was allowed, bears the same mark
+    if directory not in there(settings) and not (removal.noted(directory) or {}).get("proven"):
         raise PitrError(f"{directory}: is nothing that is kept; there are: {', '.join(there(settings)) or 'none'}")
     with alone(settings, "restore"):
         if users := removal.working_on(directory):

@@ -124,6 +124,15 @@ def blank(settings: Settings, directory: str, name: str) -> Iterator[Server]:
         yield up
 
 
+@contextlib.contextmanager
+def beside(settings: Settings, directory: str, name: str) -> Iterator[Server]:
+    """A server on data that is about to go into production, for the body alone; at its end the data is in order again."""
+    with _running(settings, name, directory, _options(durable=True), [], durable=True) as up:
+        _ready(up, settings.recovery_timeout)
+        yield up
+        podman("stop", name)
+
+
 def _options(durable: bool) -> dict[str, str]:
     """Of a server that nobody but this program asks. `durable`: what it leaves goes into production."""
     return {

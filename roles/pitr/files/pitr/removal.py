@@ -19,6 +19,18 @@ def data(settings: Settings) -> list[str]:
     return [settings.data, settings.archive, settings.sockets, settings.status]
 
 
+def named(settings: Settings, text: str) -> str:
+    """The directory that a person means: a name alone lies beside the data, wherever it is typed."""
+    return os.path.abspath(os.path.join(os.path.dirname(settings.data), text))
+
+
+def new_copy(settings: Settings, directory: str) -> None:
+    """Raise a PitrError unless a copy may be made there, where it can be put in place, and removed again, by name."""
+    if not directory.startswith(f"{settings.data}.") or os.path.dirname(directory) != os.path.dirname(settings.data):
+        raise PitrError(f"--into {directory}: a copy lies beside the data, under its name and one of yours, such as {settings.data}.rows")
+    refuse(settings, directory)
+
+
 def refuse(settings: Settings, directory: str) -> None:
     """Raise a PitrError unless a directory may be one that this program removes."""
     try:

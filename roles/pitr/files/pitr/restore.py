@@ -15,10 +15,11 @@ from pitr import archive, checks, database, jobs, offsite, recovery, removal, wa
 from pitr.jobs import PitrError, alone, say
 from pitr.plan import Plan, no_room, plan
 from pitr.postgresql import sequences
-from pitr.programs import in_image, last_words, podman, run, systemctl
+from pitr.programs import FETCHED, in_image, last_words, podman, run, systemctl
 from pitr.settings import Settings
 
 CONTAINER = "pitr-restore"
+STARTED = "{}, and somebody has started that since: what it wrote then is not in the copy. Nothing was exchanged; make it again, and start nothing meanwhile"
 QUADLETS = ".config/containers/systemd"  # below the home; role postgresql writes its own there
 
 
@@ -32,11 +33,12 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
 
     `name`: of the operation that the copy is made for; without it, nobody but this one is put in place by that operation, and this one by no other.
     """
-    directory = os.path.abspath(directory)
+    directory = removal.named(settings, directory)
+    stopped_for = ""
     with alone(settings, "restore"):
         began = time.monotonic()
         podman("rm", "--force", "--time=10", CONTAINER, check=False)  # of a restore that was killed, like its directory
-        removal.refuse(settings, directory)
+        removal.new_copy(settings, directory)
         if directory == usual(settings):
             exchangeable(settings)
             if users := removal.working_on(directory):
@@ -46,6 +48,8 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
             if os.path.lexists(there):
                 raise PitrError(f"--into {directory}: {there} is there already; name a new directory beside {settings.data}")
         wanted = plan(settings, to, base)
+        # An operation stops the database before the latest of this host's own archive; by now it may have been started, so it is not asked
+        rests = bool(name) and wanted.until is None and not settings.archive.endswith(FETCHED)
         for line in wanted.lines():
             say(line)
         try:
@@ -58,7 +62,7 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
                 if timeline in wal.known_timelines(settings):
                     raise PitrError(f"the copy would go on in timeline {timeline}, which the archive has already, without {timeline:08X}.history")
                 if wanted.until is None and wanted.base.timeline == wal.running_timeline(settings):
-                    complete(settings, wanted, server, timeline, reading)
+                    stopped_for = complete(settings, wanted, server, timeline, reading, rests)
                 found = checks.verify(server, settings.drill_columns)
                 log = server.log()
             stopped = re.search(r"recovery stopping (?:before|after|at) (.*)", log)
@@ -72,7 +76,8 @@ def restore(settings: Settings, to: str, directory: str, base: str | None = None
         removal.remove(settings, recovery.wal_of(directory))
         done = time.monotonic()
         copy = {"name": name or f"by-hand-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}", "base": wanted.base.name, "to": to}
-        removal.note(directory, {"proven": jobs.iso(time.time()), **copy, "operation": bool(name)})
+        known = {"operation": bool(name), "last": reading.last_wanted, "stopped": stopped_for}
+        removal.note(directory, {"proven": jobs.iso(time.time()), **copy, **known})
         return {
             "directory": directory,
             "name": copy["name"],
@@ -94,8 +99,13 @@ def clear_up(settings: Settings) -> None:
                                                 removal.remove(settings, directory, recovery.wal_of(directory))))  # fmt: skip
 
 
-def complete(settings: Settings, wanted: Plan, server: recovery.Server, timeline: int, reading: wal.Reading) -> None:
-    """A copy of the latest has all that the stopped database had: the receiver may have been away, or the end of the server hurried."""
+def complete(settings: Settings, wanted: Plan, server: recovery.Server, timeline: int, reading: wal.Reading, rests: bool = False) -> str:
+    """A copy of the latest has all that the stopped database had: the receiver may have been away, or the end of the server hurried.
+
+    Where that one was stopped; nothing where it runs, and goes on writing what the copy has not. `rests`: it was stopped for the copy.
+    """
+    if rests and database.service(settings).is_running():
+        raise PitrError(STARTED.format("The copy has all that the database had when it was stopped"))
     stopped, in_order = stopped_at(settings, wanted.base.system_id)
     history = server.sql(f"select pg_read_file('pg_wal/{timeline:08X}.history')", "postgres")
     ended = [found[1] for line in history[0].split("\n") if (found := re.match(r"\d+\t([0-9A-F]+/[0-9A-F]+)", line))]
@@ -107,6 +117,7 @@ def complete(settings: Settings, wanted: Plan, server: recovery.Server, timeline
         )
     if stopped and not in_order:
         say(f"The database that is to be replaced did not end in order: what it wrote after {reading.end} UTC, if anything, is in its own directory alone")
+    return stopped or ""
 
 
 def position(lsn: str) -> int:
@@ -151,7 +162,8 @@ def proven(directory: str, name: str = "") -> str:
     noted = removal.noted(directory) or {}
     if not noted.get("proven"):
         raise PitrError(f"{directory} is no copy that 'pitr restore' has made and proven, or it is in use already: it does not become the data")
-    whose, about = str(noted.get("name") or "unknown"), f"as of {noted.get('to')}, of base backup {noted.get('base')}, proven at {noted['proven']}"
+    last = f", whose last transaction is of {noted['last']} UTC" if noted.get("last") else ""
+    whose, about = str(noted.get("name") or "unknown"), f"as of {noted.get('to')}{last}, of base backup {noted.get('base')}, proven at {noted['proven']}"
     if name and whose != name:
         raise PitrError(f"{directory} holds the copy {whose} ({about}), which somebody has made in the place of {name}: it does not become the data")
     if noted.get("operation") and not name:
@@ -164,7 +176,7 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
 
     `kept`: the directory is data that a restore kept aside, and need not be proven. `exact`: sequences are what they were at its moment. `name`: see `proven`.
     """
-    directory = os.path.abspath(directory)
+    directory = removal.named(settings, directory)
     if os.path.dirname(directory) != os.path.dirname(settings.data):
         raise PitrError(f"{directory}: must lie beside {settings.data}, so that the exchange is a rename")
     if not os.path.isdir(directory):
@@ -177,9 +189,14 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
     with alone(settings, "restore"), alone(settings, "base", jobs.PATIENCE), alone(settings, "wal", jobs.PATIENCE), jobs.undisturbed():
         # Now that nobody else makes a copy there
         what = "the data that was kept aside" if kept else proven(directory, name)
+        unused(directory)
+        still_stopped(settings, directory)
         jobs.tell(f"comes into the place of the data: {what}")
         was, becomes = (identity(settings, found) for found in (settings.data, directory))
         before = {} if exact else handed_out(settings)
+        if before and served(settings, name):
+            raise_beside(settings, directory, before)
+            before = handed_out(settings)  # of what goes on being handed out; the margin is for the seconds until the last session ends
         server = database.service(settings)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         aside = f"{settings.data}.before-restore-{stamp}" if os.path.exists(settings.data) else ""
@@ -215,9 +232,47 @@ def exchange(settings: Settings, directory: str, fetched: bool = False, undone: 
     return aside
 
 
+def unused(directory: str) -> None:
+    """Nobody has a server on what is to become the data: two servers on one directory write over one another, and neither sees the other."""
+    if users := removal.working_on(directory):
+        raise PitrError(
+            f"{directory}: {', '.join(users)} works on it, and it does not become the data meanwhile; stop it first (podman stop). Nothing was changed"
+        )
+
+
+def still_stopped(settings: Settings, directory: str) -> None:
+    """A copy of the latest, made while the database was stopped, has all of it for as long as nobody starts it: a web instance does that, for it needs it."""
+    ended = (removal.noted(directory) or {}).get("stopped")
+    if not ended:
+        return
+    if database.service(settings).is_running() or control(settings, settings.data).get("Latest checkpoint location") not in (None, ended):
+        raise PitrError(STARTED.format(f"{directory} has all that the database had when it was stopped"))
+
+
 def handed_out(settings: Settings) -> dict[str, int]:
     """Where the sequences stand; nothing where the database does not run: then it is lost, or all of it is in the archive."""
     return sequences.held(database.asked(settings, sequences.HELD) or [])
+
+
+SESSIONS = "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid();"
+
+
+def served(settings: Settings, name: str) -> bool:
+    """Whether clients may go on while the data is exchanged. An operation stops the application first, and gives the name of its copy; a person may too."""
+    return not name or database.asked(settings, SESSIONS) != [["0"]]
+
+
+def raise_beside(settings: Settings, directory: str, before: dict[str, int]) -> None:
+    """The same as `raise_sequences`, before the data serves: its clients are back in the second in which it starts."""
+    try:
+        with recovery.beside(settings, directory, CONTAINER) as server:
+            numbers = sequences.raised(before, sequences.held(server.rows(sequences.HELD)), served=True)
+            if numbers:
+                server.rows(sequences.script(numbers))
+    except PitrError as error:
+        raise PitrError(
+            f"{error}. The sequences of {directory} were not raised, and nothing was exchanged; --exact exchanges with sequences as they were then"
+        ) from error
 
 
 def raise_sequences(settings: Settings, before: dict[str, int]) -> None:
@@ -306,9 +361,9 @@ def _major(directory: str) -> str:
 
 def exchange_back(settings: Settings, aside: str, exact: bool = False) -> str:
     """The way back: the data that a restore kept aside takes its old place."""
-    aside = os.path.abspath(aside)
-    if not aside.startswith(f"{settings.data}.before-restore-"):
-        raise PitrError(f"{aside}: is no directory that a restore kept aside; they are called {settings.data}.before-restore-TIME")
+    aside = removal.named(settings, aside)
+    if aside not in kept_aside(settings):
+        raise PitrError(f"{aside}: is no data that a restore kept aside; there is: {', '.join(kept_aside(settings)) or 'none'}")
     return exchange(settings, aside, undone=aside.rpartition("-")[2], kept=True, exact=exact)
 
 
