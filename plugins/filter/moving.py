@@ -28,7 +28,7 @@ def move_input_problems(groups: Mapping[str, Sequence[str]], given: Mapping, kno
     elif not given.get("own_address"):
         problems.append(f"senex_private_address: {target} has none in the inventory; write its address in the network that the hosts share")
     if component == "redis":
-        return problems + moving_redis.group_problems(groups, target)
+        return problems + moving_redis.group_problems(groups)
     if len(groups.get("postgresql", ())) != 1:
         problems.append("inventory: the group postgresql must have the one host that PostgreSQL is on now")
     if not groups.get("pgbouncer"):

@@ -10,8 +10,15 @@ from typing import Any
 
 from ansible_collections.senex.trader.plugins.filter.checking import PLACEHOLDER
 from ansible_collections.senex.trader.plugins.filter.firewall import firewall_admitted
-from ansible_collections.senex.trader.plugins.plugin_utils.components import registry
-from ansible_collections.senex.trader.plugins.plugin_utils.topology import client_addresses, private_address, publish_address, reached, shares_network
+from ansible_collections.senex.trader.plugins.plugin_utils.components import hosts_of, registry
+from ansible_collections.senex.trader.plugins.plugin_utils.topology import (
+    client_addresses,
+    private_address,
+    publish_address,
+    reached,
+    shares_network,
+    told,
+)
 
 
 def _wrong(hostvars: Mapping[str, Any], host: str) -> str:
@@ -48,6 +55,14 @@ def component_address(name: str, groups: Mapping[str, Sequence[str]], variables:
     return publish_address(variable, groups, variables, host)
 
 
+def component_addresses(name: str, groups: Mapping[str, Sequence[str]], variables: Mapping[str, Any]) -> dict[str, str]:
+    """Where each host with a component listens for others: what the inventory says, or its address in the private network. Empty where that cannot be
+    known now."""
+    variable = next(port.address for port in registry()[name].reached_ports if port.private)
+    hosts = hosts_of([name], groups)
+    return {host: told(variables[host], variable) or private_address(variables, host) for host in hosts}
+
+
 def component_alone(name: str, groups: Mapping[str, Sequence[str]], host: str, installed: Sequence[str] | None = None) -> bool:
     """Whether no container of its host has to find a component in their common network."""
     return not shares_network(name, groups, host, installed or ())
@@ -69,6 +84,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "component_address": component_address,
+            "component_addresses": component_addresses,
             "component_alone": component_alone,
             "component_clients": component_clients,
             "reach_problems": reach_problems,

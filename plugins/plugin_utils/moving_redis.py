@@ -9,7 +9,6 @@ from ansible_collections.senex.trader.plugins.module_utils.redis.move_state impo
 TITLES = {"postgresql": "PostgreSQL", "redis": "Redis"}
 MEGABYTE = 1 << 20
 RATE = 50 * MEGABYTE  # bytes a second of a first copy
-APPLICATION = ("web", "celery", "celery_beat")
 
 
 def move_inventory(source: str, target: str, component: str = "postgresql") -> list[str]:
@@ -20,17 +19,9 @@ def move_inventory(source: str, target: str, component: str = "postgresql") -> l
     ]
 
 
-def group_problems(groups: Mapping[str, Sequence[str]], target: str) -> list[str]:
+def group_problems(groups: Mapping[str, Sequence[str]]) -> list[str]:
     """What of the inventory keeps Redis from going to a host."""
-    problems = []
-    if len(groups.get("redis", ())) != 1:
-        problems.append("inventory: the group redis must have the one host that Redis is on now")
-    here = groups.get("redis", ())
-    own = [name for name in APPLICATION if target in groups.get(name, ())]
-    if own and target not in here:
-        problems.append(f"to: {target} has the application ({', '.join(own)}), whose containers would find the new Redis by its name before it has taken over; "
-                        "move Redis to a host without it")  # fmt: skip
-    return problems
+    return [] if len(groups.get("redis", ())) == 1 else ["inventory: the group redis must have the one host that Redis is on now"]
 
 
 def way(source: Mapping, target: Mapping) -> str:

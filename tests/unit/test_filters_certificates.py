@@ -152,4 +152,4 @@ def test_the_margin_that_an_inventory_gives_is_the_one_that_every_role_asks_by()
     """Each looked by 30 days, whatever certificate_renew_days said."""
     assert value("senex", "__senex_certificate_renew_days | int") == 300 and value("senex", "__senex_certificate_renew_days", certificate_renew_days=90) == 90
     asked = [line for path in ROLES.rglob("*.yml") for line in path.read_text().split("certificate_good(")[1:]]
-    assert len(asked) == 8 and all("renew_days | int)" in one[:200] for one in asked)
+    assert len(asked) > 7 and all("renew_days | int)" in one[:200] for one in asked)

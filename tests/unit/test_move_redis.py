@@ -30,7 +30,7 @@ BARE = {"component": "redis", "state": {}, "serves": False, "filled": False}
 @pytest.mark.parametrize(("groups", "given", "said"), [
     ({}, {}, None),
     ({"redis": ["one", "two"]}, {}, "must have the one host"),
-    ({"celery": ["one", "two"]}, {}, "two has the application (celery)"),
+    ({"celery": ["one", "two"]}, {}, None),
     ({"pgbouncer": []}, {}, None),
     ({}, {"to": "three"}, "leave it out of the group redis"),
 ])  # fmt: skip

@@ -28,7 +28,7 @@ LAST = ("podman",)
 SYSTEM_FIRST = ("watchdog", "nginx")
 SYSTEM_LAST = ("common", "host-library")
 # What these run are units of packages, which listen at every address and ask for nothing once our drop-ins are gone
-CLOSED_BY_US = ("exporters", "monitoring", "pgbouncer")
+CLOSED_BY_US = ("etcd", "exporters", "monitoring", "pgbouncer")
 # Of these, what the application stands on until it has ended
 STOOD_ON = ("pgbouncer",)
 DROP_IN = re.compile(r"/etc/systemd/system/([\w@.\\-]+\.service)\.d/.+")

@@ -79,7 +79,7 @@ def test_hosts_are_in_the_groups_of_the_shape(shop):
     servers = ["shop-1", "shop-2"] if "web_hosts=2" in shape else ["shop-1"]
     groups = {name: list(one["hosts"]) for name, one in found["children"].items()}
     monitored = ["shop-monitoring"] if "topology=monitoring" in shape else []
-    assert groups.pop("pgbouncer") == groups.pop("logs") == [], "these are for whoever asks for them"
+    assert groups.pop("pgbouncer") == groups.pop("etcd") == groups.pop("logs") == [], "these are for whoever asks for them"
     assert groups.pop("monitoring") == monitored
     if shape & {"topology=services", "topology=monitoring"}:
         everyone = ["shop-1", "shop-database", "shop-queue"]
