@@ -24,7 +24,7 @@ def _key_id(pem: str) -> str:
     return found.value.digest.hex()
 
 
-def certificate_good(certificates: Mapping[str, Mapping], path: str, sans: Sequence[str], authority: str, renew_days: float = 30) -> bool:
+def certificate_good(certificates: Mapping[str, Mapping], path: str, sans: Sequence[str], authority: str, renew_days: float) -> bool:
     """Whether the certificate at `path` is for exactly these names, by this authority (PEM), and for `renew_days` more.
 
     `certificates` is the fact of that name of ansible_local.senex.

@@ -30,11 +30,11 @@ FIRST = (
 # Those with tests that make test has no time for, which are marked; `make faults` runs these alone
 FAULTS = (
     "interrupted", "ledger", "failures", "controller", "recovery", "upgrade", "oncall", "conversion", "operations", "security", "memory", "fulldisk",
-    "contract", "parts", "updates", "removal", "foreign", "changes", "crashes", "playbooks", "move",
+    "contract", "parts", "updates", "removal", "foreign", "changes", "crashes", "playbooks", "move", "alerts",
 )  # fmt: skip
 FAULTS_OF_SCENARIOS = ("watchdog", "pitr", "two_web_hosts", "nginx", "celery", "backup", "nginx_letsencrypt")
 # Seconds that these may take where it is more than jobs.LIMIT: dozens of cases one after the other on the same hosts
-LONGER = {"interrupted": 7200, "ledger": 3600, "controller": 2400, "foreign": 2400, "failures": 2400, "recovery": 2400}
+LONGER = {"interrupted": 7200, "ledger": 3600, "controller": 2400, "foreign": 2400, "failures": 2400, "recovery": 2400, "alerts": 7200}
 # Unit tests in groups that run beside each other. The first two start programs and wait for them, which costs a core little; each of the others keeps a
 # core busy, this one with templates, whose compiled code its tests share
 UNIT_GROUPS = {

@@ -40,7 +40,7 @@ def probed(values):
 CASES = {
     "WebCpuHigh": ([*idle(0.25), steady("up", 1, 'job="nginx"')], 4, 12, [*idle(0.35), steady("up", 1, 'job="nginx"')]),
     "DatabaseCpuHigh": ([*idle(0.15), steady("up", 1, 'job="postgresql"')], 9, 17, [*idle(0.25), steady("up", 1, 'job="postgresql"')]),
-    "QueueLong": ([steady("redis_key_size", 101, 'key="celery"')], 4, 6, [steady("redis_key_size", 100, 'key="celery"')]),
+    "QueueLong": ([steady("senex_tasks_waiting", 101, 'queue="celery"')], 4, 6, [steady("senex_tasks_waiting", 100, 'queue="celery"')]),
     "RedisMemoryHigh": (
         [steady("redis_memory_used_bytes", 91), steady("redis_memory_max_bytes", 100)], 4, 6,
         [steady("redis_memory_used_bytes", 91), steady("redis_memory_max_bytes", 0)],

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from rendered import ROLES, value
 
 PATH = "/etc/senex-trader/tls/postgres.crt"
 
@@ -47,11 +48,11 @@ def fact(**changes):
     ],
 )
 def test_good(changes, sans, good):
-    assert certificate_good(fact(**changes), PATH, sans, PEM) is good
+    assert certificate_good(fact(**changes), PATH, sans, PEM, 30) is good
 
 
 def test_none_is_there():
-    assert not certificate_good({}, PATH, ["db.example.com"], PEM)
+    assert not certificate_good({}, PATH, ["db.example.com"], PEM, 30)
 
 
 def test_days_to_go():
@@ -60,7 +61,7 @@ def test_days_to_go():
 
 def test_no_authority():
     with pytest.raises(AnsibleFilterError, match="senex_ca_certificate"):
-        certificate_good(fact(), PATH, ["db.example.com", "10.0.0.5"], "nonsense")
+        certificate_good(fact(), PATH, ["db.example.com", "10.0.0.5"], "nonsense", 30)
 
 
 def signed(name, issuer=None, days=30):
@@ -145,3 +146,10 @@ def test_it_is_asked_before_the_first_change():
     (task,) = [task for task in play["tasks"] if task.get("ansible.builtin.import_tasks") == "tasks/check_site.yml"]
     assert task["when"] == "validate_components is not defined" and "include_tasks: check_site.yml" in (playbooks / "tasks/preflight_step.yml").read_text()
     assert "authority_problems" in yaml.safe_load((playbooks / "tasks/check_site.yml").read_text())[0]["vars"]["__check_problems"]
+
+
+def test_the_margin_that_an_inventory_gives_is_the_one_that_every_role_asks_by():
+    """Each looked by 30 days, whatever certificate_renew_days said."""
+    assert value("senex", "__senex_certificate_renew_days | int") == 300 and value("senex", "__senex_certificate_renew_days", certificate_renew_days=90) == 90
+    asked = [line for path in ROLES.rglob("*.yml") for line in path.read_text().split("certificate_good(")[1:]]
+    assert len(asked) > 7 and all("renew_days | int)" in one[:200] for one in asked)

@@ -32,7 +32,7 @@ READINGS = {
     "web": ({"web-1.service": Answer(200, seconds=0.5), "web-2.service": Answer(0, "no answer", seconds=2.0)}, {"web_up": [1, 0], "web_seconds": [0.5, 2]}),
     "pooler": ({"pools": [POOL | {"cl_waiting": "3", "maxwait": "7"}, POOL], "state": []},
                {"pooler_clients": [5], "pooler_clients_waiting": [3], "pooler_servers": [12], "pooler_wait_seconds": [7]}),
-    "redis": ({"overdue": 2, "waiting": []}, {"tasks_overdue": [2]}),
+    "redis": ({"queues": {"celery": 0, "mail": 0, "reports": 150}, "overdue": 2, "waiting": []}, {"tasks_waiting": [0, 0, 150], "tasks_overdue": [2]}),
     "beat": ({"silent": "60", "shortest": "", "up": 9}, {"beat_sent_seconds": [NOW - 60]}),
     "units": ({"user": {"web-1.service": UNIT, "b.service": {"ActiveState": "failed", "NRestarts": "5"}}, "system": {}, "failed": [], "uptime": 100.0},
               {"unit_started_seconds": [NOW - 40], "unit_restarts": [2, 5], "unit_memory_bytes": [1024], "unit_cpu_seconds": [1.5]}),

@@ -68,7 +68,7 @@ def judge_certificates(data: dict, config, now: float) -> list[Finding]:
     """Enough is left of each one's life. A share of it, for some live a week and some a year; and of a long life no more than so many days."""
     found, limits = [], config.limits
     for name, dates in data.items():
-        key, do = f"certificate {name}", "run the playbook (--tags postgresql,nginx); with Let's Encrypt: certbot renew, then systemctl reload nginx"
+        key, do = f"certificate {name}", "run site.yml, which renews the environment's own; with Let's Encrypt: certbot renew, then systemctl reload nginx"
         if os.path.basename(name) == "ca.crt":
             do = "a new authority, for all at once: remove vault_ca_* from the vault, then playbooks/secrets.yml and site.yml (docs/operations/rotation.md)"
         if isinstance(dates, str):
