@@ -20,6 +20,7 @@ class Attempt:
         self.secrets = pair.secrets()
         self.playbook, self.variables = getattr(self, name)()
         self.rows = pair.rows()
+        self.before = frozenset(self.rows)
 
     # What is asked for
     def deploy(self):
@@ -99,8 +100,13 @@ class Attempt:
         self.rows.add(self.pair.post("while a host is away" if lost else "after it"))
 
     def nothing_is_lost(self):
-        """Every row that was acknowledged; of a restore that came to its end those of its dump alone."""
+        """Every row that was acknowledged; of a restore that came to its end those of its dump alone, and of an upgrade that went back those of before it."""
         rows = self.pair.rows()
+        if self.name == "upgrade" and self.way and self.pair.major() == 15:
+            gone = self.before - rows  # written on the newer version, whose data is kept aside
+            assert not gone or min(gone) > max(self.before & rows), f"{sorted(gone)} are gone"
+            assert not gone or "postgres.17-" in self.pair.inside(self.pair.one, f"ls {HOME}/data"), f"{sorted(gone)} are gone, and nothing is kept"
+            rows |= gone
         if self.name == "restore" and not self.rows <= rows:
             assert self.dumped <= rows and rows - self.dumped <= self.rows, f"{sorted(self.rows - rows)} are gone, {sorted(self.dumped - rows)} of the dump"
             return
