@@ -89,10 +89,20 @@ def test_a_way_back_that_was_cut_short_is_taken_up_by_the_same_command(tmp_path)
     wanted = SimpleNamespace(data=str(data), version=17, unit="postgres.service", container="postgres", superuser="postgres", sockets="/nowhere")
     state = upgrade_state.State(str(tmp_path))
     upgrade = SimpleNamespace(state=state, wanted=wanted, exchange=cluster_swap.ClusterSwap(None, wanted, state))
-    state.put(phase="exchanging", to=17, kept=kept, pending={"major": 17}, returns="15-x")
+    state.put(phase="exchanging", to=17, kept=kept, pending={"major": 17, "data": str(tmp_path / "postgres.17-x")}, returns="15-x")
+    (tmp_path / "postgres.17-x").mkdir()
     found = upgrade_plan.plan(upgrade, back=True)
     assert (found["way"], found["from"], found["to"], found["resumed"]) == ("back", 17, 15, True)
-    state.put(kept=None, pending={"major": 15}, returns=None)
+    # It serves, and its end was not reached: the inventory still asks for the other version, which no role is to start on this data
+    (data / "PG_VERSION").write_text("15\n")
+    upgrade.exchange.commit()
+    found = upgrade_plan.plan(upgrade, back=True)
+    assert (found["way"], found["to"], found["returned"]) == ("finish", 15, True)
+    state.put(returned=None)
+    assert upgrade_plan.plan(upgrade, back=True)["returned"], "as an earlier version has noted it"
+    state.put(kept={**kept, "major": 14})
+    assert not upgrade_plan.plan(upgrade, back=True)["returned"]
+    state.put(phase="exchanging", kept=None, pending={"major": 15}, returns=None)
     with pytest.raises(OSError, match="an upgrade was cut short"):
         upgrade_plan.plan(upgrade, back=True)
 

@@ -117,7 +117,9 @@ class ClusterSwap:
     def commit(self) -> dict:
         """The new cluster serves: from here on a run goes forward only, and the other one is what the way back leads to."""
         if self.state.phase == "exchanging":
-            self.state.put(phase="finishing", kept=self.state.data["pending"], pending=None, comes=None, returns=None, control=None, making=None, files=None)
+            returned = bool(self.state.data.get("returns")) or None
+            self.state.put(phase="finishing", kept=self.state.data["pending"], returned=returned,
+                           pending=None, comes=None, returns=None, control=None, making=None, files=None)  # fmt: skip
             pg_server.discard(self.user, self.wanted, *([self.state.data["dumps"]] if "dumps" in self.state.data else []))
             self.state.put(dumps=None)
         return {name: self.state.kept.get(name) for name in ("major", "data", "archive")}

@@ -39,7 +39,7 @@ def plan(upgrade: Upgrade, back: bool) -> dict:
     answer = {"from": disk, "to": wanted.version, "resumed": state.phase != "", "interrupted": state.phase, "kept": state.kept.get("data", ""),
               "aside": state.aside}  # fmt: skip
     if state.phase == "finishing" or (state.phase == "exchanging" and not broken):
-        return {**answer, "way": "finish", "to": disk}
+        return {**answer, "way": "finish", "to": disk, "returned": _returned(state, disk)}
     if back:
         return {**answer, "way": "back", **_back(upgrade, disk, broken)}
     if disk == wanted.version:
@@ -48,6 +48,14 @@ def plan(upgrade: Upgrade, back: bool) -> dict:
         there = f"-e upgrade_back=true leads back to {state.kept['data']}" if state.kept.get("major") == wanted.version else "there is no way down"
         raise OSError(f"postgresql_version: {wanted.version} is asked for, and the data is of PostgreSQL {disk}: {there}. Set it to {disk} otherwise")
     return {**answer, "way": "forward", **({"lines": []} if state.phase else _forward(upgrade, disk))}
+
+
+def _returned(state: upgrade_state.State, disk: int) -> bool:
+    """Whether what is not finished is a rollback: its cluster has unit and configuration of its own, and the inventory still asks for the other version.
+
+    One that an earlier version of the collection began says it by the version that it keeps.
+    """
+    return bool(state.data.get("returned")) or (state.data.get("kept") or {}).get("major", 0) > disk
 
 
 def _forward(upgrade: Upgrade, disk: int) -> dict:
