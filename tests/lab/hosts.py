@@ -18,7 +18,7 @@ from settings import (
     SSH_KEY,
     STATIC_ADDRESSES,
 )
-from shell import LabError, lock, output, run, runs, say, step, succeeds
+from shell import LabError, lock, output, remove_container, run, runs, say, step, succeeds
 
 ADDRESS = "senex.lab.address"
 
@@ -136,7 +136,7 @@ def down(names):
                 continue
             with step(f"host {name} down"):
                 connections.end(name)
-                run("podman", "rm", "--force", "--time", "5", "--volumes", name)
+                remove_container(name, "--volumes")
                 run("podman", "volume", "rm", "--force", snapshots.volume(name), check=False)
             del known[name]
         if SSH_CONFIG.parent.exists():

@@ -21,7 +21,7 @@ from settings import (
     REGISTRY_PORT,
     REGISTRY_USER,
 )
-from shell import LabError, lock, output, run, runs, say, step, succeeds
+from shell import LabError, lock, output, remove_container, run, runs, say, step, succeeds
 
 PLACE = DIRECTORY / "registry"
 ENDPOINT = f"{REGISTRY_ADDRESS}:{REGISTRY_PORT}"
@@ -69,7 +69,7 @@ def _run():
     if there == wanted and runs("registry"):
         return
     if there:
-        run("podman", "rm", "--force", "--time", "5", "registry")
+        remove_container("registry")
     run(
         "podman", "run", "--detach", "--name", "registry", "--hostname", "registry", "--privileged",
         "--network", NETWORK, "--ip", REGISTRY_ADDRESS, "--network-alias", REGISTRY_NAME,

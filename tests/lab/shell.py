@@ -67,6 +67,19 @@ def succeeds(*argv, **kwargs):
     return run(*argv, check=False, **kwargs).returncode == 0
 
 
+REMOVALS = 3
+
+
+def remove_container(name, *options):
+    """Podman 4.3 gives up on one that ends by itself in the moment in which it is to be killed ("container state improper"); the next try finds it ended."""
+    argv = ("podman", "rm", "--force", "--time", "5", *options, name)
+    for _ in range(REMOVALS - 1):
+        if succeeds(*argv):
+            return
+        time.sleep(1)
+    run(*argv)
+
+
 def runs(name):
     """Whether a container runs; podman's word alone also stands when its processes were killed."""
     state = output("podman", "inspect", "--format", "{{.State.Running}} {{.State.Pid}}", name, check=False).split()

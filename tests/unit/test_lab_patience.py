@@ -36,6 +36,20 @@ def test_podman_has_a_limit_whatever_the_caller_says(lab, monkeypatch):
             call("podman", "volume", "rm", "x")
 
 
+def test_a_container_that_ends_while_it_is_killed_is_removed_all_the_same(lab, monkeypatch, tmp_path):
+    """The machine of a run that was killed: Podman's first try finds a container in between."""
+    tries = tmp_path / "tries"
+    (tmp_path / "podman").write_text(f'#!/bin/sh\necho "$*" >>{tries}\n[ $(wc -l <{tries}) -gt 1 ] || {{ echo "container state improper" >&2; exit 2; }}\n')
+    shell = lab("shell")
+    monkeypatch.setattr(shell.time, "sleep", lambda seconds: None)
+    shell.remove_container("demo", "--volumes")
+    assert tries.read_text().split("\n")[:2] == ["rm --force --time 5 --volumes demo"] * 2
+    monkeypatch.setattr(shell, "succeeds", lambda *argv: False)
+    (tmp_path / "podman").write_text("#!/bin/sh\necho no >&2; exit 2\n")
+    with pytest.raises(shell.LabError, match="exit 2 from: podman rm"):
+        shell.remove_container("demo")
+
+
 def test_what_only_tidies_goes_without(lab, monkeypatch, capsys):
     space = lab("space")
     monkeypatch.setattr(space, "TIDY_SECONDS", 0.2)
