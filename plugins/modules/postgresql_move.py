@@ -91,12 +91,11 @@ secret:
 """
 
 import os
-import pwd
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger
-from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser, has_manager
 from ansible_collections.senex.trader.plugins.module_utils.postgresql import move_pooler, move_state
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.move import Move
 from ansible_collections.senex.trader.plugins.module_utils.postgresql.server import last_words, wanted_of
@@ -131,14 +130,6 @@ def bare(given: dict) -> dict:
     return {"state": move_state.read(), "cluster": "", "filled": False, "serves": False, "major": None, "free": seen["bavail"] * seen["frsize"]}
 
 
-def known(user: str) -> bool:
-    """Whether the host has the service user, and its manager."""
-    try:
-        return bool(untrusted.kind(f"/run/user/{pwd.getpwnam(user).pw_uid}/bus"))
-    except KeyError:
-        return False
-
-
 def step(given: dict) -> dict:
     """Run the step that `given` names; returns the result of the module."""
     if given["step"] not in READING:
@@ -148,7 +139,7 @@ def step(given: dict) -> dict:
             return {"changed": True, **move_pooler.pause()}
         case "point":
             return {"changed": True, **move_pooler.point(given["address"], given["port"])}
-    if given["step"] == "found" and not known(given["user"]):
+    if given["step"] == "found" and not has_manager(given["user"]):
         return {"changed": False, "found": bare(given)}
     user = ServiceUser(given["user"], given["home"])
     user.check_manager()

@@ -82,12 +82,11 @@ drained:
 """
 
 import os
-import pwd
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.senex.trader.plugins.module_utils.host import untrusted
 from ansible_collections.senex.trader.plugins.module_utils.host.release_record import Ledger
-from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser
+from ansible_collections.senex.trader.plugins.module_utils.host.service_user import CommandError, ServiceUser, has_manager
 from ansible_collections.senex.trader.plugins.module_utils.nginx import detached_hold
 from ansible_collections.senex.trader.plugins.module_utils.redis import move_state
 from ansible_collections.senex.trader.plugins.module_utils.redis.move import Move
@@ -107,19 +106,11 @@ ARGUMENTS = {
 }
 
 
-def known(user: str) -> bool:
-    """Whether the host has the service user, and its manager."""
-    try:
-        return bool(untrusted.kind(f"/run/user/{pwd.getpwnam(user).pw_uid}/bus"))
-    except KeyError:
-        return False
-
-
 def step(given: dict) -> dict:
     """Run the step that `given` names; returns the result of the module."""
     if given["step"] not in (*READING, "end"):
         Ledger().renew(given["id"], given["step"])
-    if given["step"] == "found" and not known(given["user"]):
+    if given["step"] == "found" and not has_manager(given["user"]):
         return {"changed": False, "found": {"component": "redis", "state": move_state.read(), "filled": False, "serves": False}}
     user = ServiceUser(given["user"], given["home"])
     user.check_manager()

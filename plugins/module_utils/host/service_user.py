@@ -43,6 +43,14 @@ class CommandError(Exception):
         super().__init__(f"{' '.join(argv)} ended with {result.returncode}: {self.output}")
 
 
+def has_manager(user: str) -> bool:
+    """Whether the host has this user, and a manager of theirs that runs: a host that is new has neither."""
+    try:
+        return bool(untrusted.kind(f"/run/user/{pwd.getpwnam(user).pw_uid}/bus"))
+    except KeyError:
+        return False
+
+
 class ServiceUser:
     """Runs commands and writes files as the service user, called by root."""
 

@@ -170,7 +170,7 @@ class MoveHosts(Hosts):
             path = plugins / f"module_utils/postgresql/{name}.py"
             path.write_text(path.read_text() + text)
         module = plugins / "modules/postgresql_move.py"
-        module.write_text(module.read_text().replace("not known(given[", "False and known(given["))
+        module.write_text(module.read_text().replace("not has_manager(given[", "False and has_manager(given["))
         (plugins / "action/facts.py").write_text(FACTS)
         for name in ("common/tasks", "postgresql/vars"):
             (roles / name).mkdir(parents=True)

@@ -144,7 +144,7 @@ class RedisHosts(Hosts):
         path = plugins / "module_utils/redis/move.py"
         path.write_text(path.read_text() + SERVER)
         module = plugins / "modules/redis_move.py"
-        module.write_text(module.read_text().replace("not known(given[", "False and known(given["))
+        module.write_text(module.read_text().replace("not has_manager(given[", "False and has_manager(given["))
         (plugins / "action/facts.py").write_text(FACTS)
         for name in ("common/tasks", "redis/tasks", "redis/vars", "podman/tasks"):
             (roles / name).mkdir(parents=True, exist_ok=True)
